@@ -1,0 +1,150 @@
+"""The words that every part of densekit shares: levels, samples, batches, predictions.
+
+Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image, T target
+slots of a batch, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import numpy as np
+from torch import Tensor
+
+IGNORE_INDEX = 255
+"""Mask value of pixels that no loss and no metric looks at (void, padding)."""
+
+
+@dataclass(frozen=True)
+class FeatureSpec:
+    """What a level of the pyramid looks like: its channels and one stride an axis."""
+
+    channels: int
+    stride: tuple[int, ...]
+
+    @property
+    def spatial_dims(self) -> int:
+        """1 for series, 2 for pictures, 3 for volumes."""
+        return len(self.stride)
+
+
+Specs = Mapping[str, FeatureSpec]
+Features = dict[str, Tensor]
+"""Level name to tensor (B, channels, *S / stride): c0..c5 of the backbone, p2..p7 of the neck."""
+
+Predictions = dict[str, Tensor]
+"""Static shapes in the network's frame; for boxes: boxes (B, N, 4), scores, labels, valid (B, N)."""
+
+Result = dict[str, Any]
+"""What users see of one image and one head, in the image's own frame: numpy arrays."""
+
+
+@dataclass(frozen=True)
+class TargetSpec:
+    """How collate stacks a plug-in's target.
+
+    Attributes:
+        fill: The value of padding.
+        ragged: True pads the first axis to the batch's target slots T, False pads the last D axes
+            to the batch's image size.
+    """
+
+    fill: float
+    ragged: bool
+
+
+class Truth(TypedDict, total=False):
+    """The untouched annotation of one image in its original frame; metrics read nothing else."""
+
+    image_id: int
+    size: tuple[int, ...]
+    boxes: np.ndarray
+    labels: np.ndarray
+    area: np.ndarray
+    crowd: np.ndarray
+    difficult: np.ndarray
+
+
+class Meta(TypedDict, total=False):
+    """Where an image came from.
+
+    Attributes:
+        path: The image file, or a name where there is none.
+        image_id: The data set's own id.
+        original_size: Size before any resizing, the frame of `Truth` and of results.
+    """
+
+    path: str
+    image_id: int
+    original_size: tuple[int, ...]
+
+
+class Sample(TypedDict, total=False):
+    """One image as a data set returns it, before collate (numpy, no padding).
+
+    Attributes:
+        image: (*S, C) uint8 or float32, channels last.
+        boxes: (N, 4) float32 xyxy, absolute pixels, 0 = left edge of the first pixel.
+        labels: (N,) int64 in 0..K-1.
+        crowd: (N,) bool, regions in which no loss is taken.
+        instance_masks: (N, *S) uint8.
+        mask: (*S) or (K, *S) uint8.
+        category: () or (K,) int64 class of the image.
+        identity: () int64 identity of the image.
+        index: Position in the data set; the key of every random choice made for this sample.
+        meta: See `Meta`.
+        truth: See `Truth`; evaluation data only.
+        extra: Targets of plug-ins, by name.
+    """
+
+    image: np.ndarray
+    boxes: np.ndarray
+    labels: np.ndarray
+    crowd: np.ndarray
+    instance_masks: np.ndarray
+    mask: np.ndarray
+    category: np.ndarray
+    identity: np.ndarray
+    index: int
+    meta: Meta
+    truth: Truth
+    extra: dict[str, np.ndarray]
+
+
+class Batch(TypedDict, total=False):
+    """Padded images and targets of static shape; see `check_batch` for the rules.
+
+    Attributes:
+        image: (B, C, *S) uint8 or float32, zero beyond `size`.
+        size: (B, D) int64, the size of each image without its padding.
+        sample_valid: (B,) bool, false for the repeats of a distributed sampler.
+        key: (B,) int64, the random key of each sample: a hash of seed, step and index.
+        boxes: (B, T, 4) float32; boxes_valid (B, T) bool tells rows from padding.
+        labels: (B, T) int64.
+        crowd: (B, T) bool.
+        instance_masks: (B, T, *S) uint8.
+        mask: (B, *S) uint8, or (B, K, *S) multi-label; 255 beyond `size`.
+        category: (B,) int64 or (B, K) float32.
+        identity: (B,) int64.
+        meta: One `Meta` an image.
+        truth: One `Truth` an image; evaluation data only.
+        extra: Targets of plug-ins, stacked by their `TargetSpec`.
+    """
+
+    image: Tensor
+    size: Tensor
+    sample_valid: Tensor
+    key: Tensor
+    boxes: Tensor
+    boxes_valid: Tensor
+    labels: Tensor
+    crowd: Tensor
+    instance_masks: Tensor
+    mask: Tensor
+    category: Tensor
+    identity: Tensor
+    meta: list[Meta]
+    truth: list[Truth]
+    extra: dict[str, Tensor]
