@@ -1,0 +1,85 @@
+"""The few questions parts ask about the process group; every answer is right in one process too."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as torch_dist
+
+SMALLEST_COUNT = 1e-6
+"""What a count of nothing becomes: dividing an empty sum by it gives zero, not NaN."""
+
+
+def is_distributed() -> bool:
+    """Whether a process group runs, of one process or more."""
+    return torch_dist.is_available() and torch_dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's place among all, 0 in a run of one process."""
+    return torch_dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Number of processes, 1 without a process group."""
+    return torch_dist.get_world_size() if is_distributed() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and prints."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Waits until every process is here; nothing to wait for in one process."""
+    if world_size() > 1:
+        torch_dist.barrier()
+
+
+def global_count(count: Tensor) -> Tensor:
+    """The divisor of a loss: the count over all processes, divided by the number of processes.
+
+    DDP averages gradients over processes, so a sum divided by this is, after that average, the
+    mean over everything all processes have seen, however unevenly it lies on them. Every process
+    must call it the same number of times.
+
+    Args:
+        count: () number of items of this process, or any shape of several counts.
+
+    Returns:
+        The same shape, float32 (float64 stays), at least `SMALLEST_COUNT`, without gradient.
+    """
+    dtype = torch.float64 if count.dtype == torch.float64 else torch.float32
+    total = count.detach().to(dtype)
+    processes = world_size()
+    if processes > 1:
+        total = total.clone()  # all_reduce writes in place
+        torch_dist.all_reduce(total)
+        total = total / processes
+    return total.clamp(min=SMALLEST_COUNT)
+
+
+def all_gather_ragged(rows: Tensor) -> Tensor:
+    """Concatenates the rows of all processes, in the order of their ranks.
+
+    Args:
+        rows: (N, ...) with any N, also 0, different on every process; the same trailing shape and
+            dtype on all.
+
+    Returns:
+        (sum of N, ...), the same tensor on every process; `rows` itself in one process.
+    """
+    processes = world_size()
+    if processes == 1:
+        return rows
+    length = torch.tensor([rows.shape[0]], device=rows.device)
+    lengths = [torch.zeros_like(length) for _ in range(processes)]
+    torch_dist.all_gather(lengths, length)
+    counts = [int(n) for n in lengths]
+    if max(counts) == 0:
+        return rows
+    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
+    padded[: rows.shape[0]] = rows
+    parts = [torch.empty_like(padded) for _ in range(processes)]
+    torch_dist.all_gather(parts, padded)
+    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
