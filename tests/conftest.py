@@ -1,0 +1,36 @@
+"""What every test gets: one thread, a fixed seed, and the real data where they are present."""
+
+from __future__ import annotations
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# The suite runs one worker a core (`-n auto`): more threads than one each would only fight.
+torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Matplotlib must never look for a display.
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test starts from the same global random state, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """Folder of the real data sets (`DENSEKIT_TEST_DATA`), or a skip that says where it looked."""
+    root = Path(os.environ.get("DENSEKIT_TEST_DATA", PROJECT.parent / "shared" / "data"))
+    if not root.is_dir():
+        pytest.skip(f"real data not found at {root}: set DENSEKIT_TEST_DATA to their folder")
+    return root

@@ -1,0 +1,51 @@
+"""Runs a function in several gloo processes and brings back what each rank returned."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+
+def run_distributed(fn: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
+    """Calls `fn(rank, *args)` in `world_size` CPU processes joined by a gloo group.
+
+    Args:
+        fn: A function at the top level of a module: the spawned processes import it by name.
+        world_size: Number of processes.
+        *args: Passed on to every process; they must pickle.
+
+    Returns:
+        What each rank returned, in the order of the ranks; tensors come back through `torch.save`.
+
+    Raises:
+        ProcessRaisedException: With the traceback of the first rank that failed.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        mp.spawn(_rank_main, (world_size, Path(folder), fn, args), nprocs=world_size, join=True)
+        return [
+            torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
+            for rank in range(world_size)
+        ]
+
+
+def _rank_main(
+    rank: int, world_size: int, folder: Path, fn: Callable[..., Any], args: tuple[Any, ...]
+) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(world_size)}
+    dist.init_process_group(
+        "gloo", init_method=(folder / "rendezvous").as_uri(), rank=rank, world_size=world_size
+    )
+    try:
+        torch.save(fn(rank, *args), folder / f"{rank}.pt")
+        # A rank that leaves early would take the file and the sockets of the others with it.
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
