@@ -1,0 +1,222 @@
+"""What box metrics share: the rows they keep of every image, and their way through processes.
+
+Rows are flat float64 tensors: torchmetrics gathers those of any length, also of a process that saw
+nothing, and ids and coordinates stay exact. Rows are sorted by image before anything is computed,
+so the number of processes cannot change a figure.
+"""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+from densekit.metrics.coco_protocol import check_names
+from densekit.types import Result, Truth
+
+DETECTION_COLUMNS = 7  # image, label, score, x1, y1, x2, y2
+TRUTH_COLUMNS = 9  # image, label, area, x1, y1, x2, y2, crowd, difficult
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Detections:
+    """Every detection of an evaluation, N rows in ascending order of image.
+
+    Attributes:
+        image: (N,) position of the image among the ascending ids.
+        labels: (N,) 0..K-1.
+        scores: (N,).
+        boxes: (N, 4) xyxy in the original frame.
+    """
+
+    image: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """Every annotated box of an evaluation, M rows in ascending order of image.
+
+    Attributes:
+        image: (M,) position of the image among the ascending ids.
+        labels: (M,) 0..K-1.
+        area: (M,) square pixels, the annotation's own (of the mask where there is one).
+        boxes: (M, 4) xyxy in the original frame.
+        crowd: (M,) bool.
+        difficult: (M,) bool.
+    """
+
+    image: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    area: NDArray[np.float64]
+    boxes: NDArray[np.float64]
+    crowd: NDArray[np.bool_]
+    difficult: NDArray[np.bool_]
+
+
+class BoxMetric(Metric, ABC):
+    """Base of metrics over boxes; a sub-class measures in `figures`.
+
+    Args:
+        names: Class names, one a label 0..K-1; they name the per-class figures.
+        **kwargs: Of `torchmetrics.Metric`.
+    """
+
+    full_state_update = False
+    higher_is_better = True
+    images: list[Tensor]
+    detections: list[Tensor]
+    truth: list[Tensor]
+
+    def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.names = check_names(names)
+        # torchmetrics makes the state of a process without updates in this type.
+        self.set_dtype(torch.float64)
+        for state in ("images", "detections", "truth"):
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
+        """Takes in some images; call it on every process, with empty lists where there is none.
+
+        Args:
+            results: One an image, in its original frame: boxes (N, 4) xyxy, scores (N,), labels
+                (N,) in 0..K-1.
+            truth: The annotation of each: image_id, boxes (M, 4), labels (M,); area, crowd and
+                difficult (M,) where known (else the box's area, False, False).
+
+        Raises:
+            ValueError: If the lists differ in length, a label is not a class, or a box or a score
+                is not finite.
+        """
+        if len(results) != len(truth):
+            raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
+        # Apple's GPU has no float64.
+        device = torch.device("cpu") if self.device.type == "mps" else self.device
+        ids = torch.tensor([t["image_id"] for t in truth], dtype=torch.float64, device=device)
+        self.images.append(ids)
+        self.detections.append(
+            _flat([self._detection_rows(r, t) for r, t in zip(results, truth, strict=True)], device)
+        )
+        self.truth.append(_flat([self._truth_rows(t) for t in truth], device))
+
+    def compute(self) -> dict[str, Tensor]:
+        """All figures, () float64 each; NaN, with the reason in the log, without ground truth."""
+        images = _rows(self.images, 1)[:, 0]
+        ids, order = np.unique(images, return_index=True)
+        if len(ids) < len(images):
+            repeated = np.delete(images, order)
+            raise ValueError(
+                f"{type(self).__name__} was given image {int(repeated[0])} more than once "
+                f"({len(repeated)} repeats): image ids must differ, and what a distributed sampler "
+                "repeats must be left out (sample_valid)"
+            )
+        annotated = _annotated(_sorted(_rows(self.truth, TRUTH_COLUMNS)), ids)
+        if annotated.labels.size == 0:
+            reason = f"none of {len(ids)} images has an annotated box" if ids.size else "no images"
+            logger.warning("%s is nan: %s", type(self).__name__, reason)
+        detections = _detections(_sorted(_rows(self.detections, DETECTION_COLUMNS)), ids)
+        figures = self.figures(len(ids), detections, annotated)
+        dtype = torch.float32 if self.device.type == "mps" else torch.float64
+        return {
+            name: torch.tensor(value, dtype=dtype, device=self.device)
+            for name, value in figures.items()
+        }
+
+    @abstractmethod
+    def figures(
+        self, num_images: int, detections: Detections, truth: Annotated
+    ) -> Mapping[str, float]:
+        """Measures; every key must be there whatever the rows, with NaN for what has no value."""
+
+    def _detection_rows(self, result: Result, truth: Truth) -> Tensor:
+        boxes = _column(result["boxes"]).reshape(-1, 4)
+        labels, scores = _column(result["labels"]), _column(result["scores"])
+        image_id = torch.full_like(labels, truth["image_id"])
+        rows = torch.cat((torch.stack((image_id, labels, scores), dim=1), boxes), dim=1)
+        self._check(rows, f"a detection in image {truth['image_id']}")
+        return rows
+
+    def _truth_rows(self, truth: Truth) -> Tensor:
+        boxes, labels = _column(truth["boxes"]).reshape(-1, 4), _column(truth["labels"])
+        absent = torch.zeros_like(labels)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        area = _column(truth["area"]) if "area" in truth else sides.prod(dim=1)
+        crowd = _column(truth["crowd"]) if "crowd" in truth else absent
+        difficult = _column(truth["difficult"]) if "difficult" in truth else absent
+        image_id = torch.full_like(labels, truth["image_id"])
+        rows = torch.cat(
+            (
+                torch.stack((image_id, labels, area), dim=1),
+                boxes,
+                torch.stack((crowd, difficult), dim=1),
+            ),
+            dim=1,
+        )
+        self._check(rows, f"the annotation of image {truth['image_id']}")
+        return rows
+
+    def _check(self, rows: Tensor, where: str) -> None:
+        if not bool(torch.isfinite(rows).all()):
+            raise ValueError(f"{where} has a box, score or area that is NaN or infinite")
+        labels = rows[:, 1]
+        if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
+            wrong = labels.min() if labels.min() < 0 else labels.max()
+            raise ValueError(
+                f"{where} has label {int(wrong)}, labels are 0..{len(self.names) - 1} "
+                f"({len(self.names)} class names)"
+            )
+
+
+def _column(values: Any) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float64, device="cpu")
+
+
+def _flat(rows: list[Tensor], device: torch.device) -> Tensor:
+    """(N, C) tensors to one of () N*C values, empty without any."""
+    return torch.cat([r.reshape(-1) for r in rows] or [_column([])]).to(device)
+
+
+def _rows(state: list[Tensor] | Tensor, columns: int) -> NDArray[np.float64]:
+    """A state, gathered or not, updated or not, as (N, columns)."""
+    flat = dim_zero_cat(state) if len(state) else _column([])
+    array: NDArray[np.float64] = flat.reshape(-1, columns).cpu().numpy()
+    return array
+
+
+def _sorted(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows by image; within an image the order of its update stays, as it decides ties."""
+    return rows[np.argsort(rows[:, 0], kind="stable")]
+
+
+def _detections(rows: NDArray[np.float64], ids: NDArray[np.float64]) -> Detections:
+    return Detections(
+        image=np.searchsorted(ids, rows[:, 0]),
+        labels=rows[:, 1].astype(np.int64),
+        scores=rows[:, 2],
+        boxes=rows[:, 3:7],
+    )
+
+
+def _annotated(rows: NDArray[np.float64], ids: NDArray[np.float64]) -> Annotated:
+    return Annotated(
+        image=np.searchsorted(ids, rows[:, 0]),
+        labels=rows[:, 1].astype(np.int64),
+        area=rows[:, 2],
+        boxes=rows[:, 3:7],
+        crowd=rows[:, 7] > 0,
+        difficult=rows[:, 8] > 0,
+    )

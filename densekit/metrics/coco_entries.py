@@ -1,0 +1,197 @@
+"""COCO's JSON files, read entry by entry: what is wrong is named by file and place.
+
+Entries come out as the plain annotations that `coco_protocol.measure` takes, renumbered from 1.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from faster_coco_eval import mask as rle_api  # type: ignore[import-untyped]
+
+from densekit.metrics.coco_protocol import Annotation
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+
+
+def read_ground_truth(
+    path: Path, iou_type: str
+) -> tuple[dict[int, Annotation], dict[int, str], list[Annotation]]:
+    """Reads COCO annotations.
+
+    Args:
+        path: JSON file.
+        iou_type: `bbox` or `segm`, whichever every annotation must have.
+
+    Returns:
+        Images by id, category names by id, and annotations ready for `measure`.
+    """
+    data = _read(path)
+    if not isinstance(data, dict):
+        raise ValueError(
+            f"{path}: COCO annotations are an object with images, categories and annotations, "
+            f"found {_kind(data)}"
+        )
+    for key in ("images", "categories", "annotations"):
+        _require(data, key, list, f"{path}")
+    images = {
+        _require(image, "id", int, f"{path}: images[{n}]"): image
+        for n, image in enumerate(data["images"])
+    }
+    names = {
+        _require(category, "id", int, f"{path}: categories[{n}]"): _require(
+            category, "name", str, f"{path}: categories[{n}]"
+        )
+        for n, category in enumerate(data["categories"])
+    }
+    truth = []
+    for n, entry in enumerate(data["annotations"]):
+        where = f"{path}: annotations[{n}]"
+        row = _row(entry, where, n + 1)
+        _known(row["image_id"], images, f"{where}: image_id", "an image of the file")
+        _known(row["category_id"], names, f"{where}: category_id", "a category of the file")
+        shape = _shape(entry, where, iou_type, images[row["image_id"]])
+        row |= shape | {"iscrowd": int(entry.get("iscrowd") or 0)}
+        if entry.get("area") is not None:
+            row["area"] = _number(entry["area"], f"{where}: area")
+        truth.append(row)
+    return images, names, truth
+
+
+def read_detections(
+    path: Path, iou_type: str, images: dict[int, Annotation], annotations: Path
+) -> list[Annotation]:
+    """Reads COCO results.
+
+    Args:
+        path: JSON file.
+        iou_type: `bbox` or `segm`, whichever every detection must have.
+        images: The images of the annotations, by id.
+        annotations: Their file, named where an image is not among them.
+
+    Returns:
+        Detections ready for `measure`, in the file's order.
+    """
+    data = _read(path)
+    if not isinstance(data, list):
+        raise ValueError(
+            f"{path}: COCO results are a list of detections, found {_kind(data)} "
+            "(annotations and results exchanged?)"
+        )
+    rows = [_row(entry, f"{path}: entry {n}", n + 1) for n, entry in enumerate(data)]
+    _refuse_unknown_images({row["image_id"] for row in rows} - set(images), path, annotations)
+    for n, (row, entry) in enumerate(zip(rows, data, strict=True)):
+        where = f"{path}: entry {n}"
+        row["score"] = _number(_require(entry, "score", (int, float), where), f"{where}: score")
+        row |= _shape(entry, where, iou_type, images[row["image_id"]]) | {"iscrowd": 0}
+    return rows
+
+
+def _row(entry: Any, where: str, new_id: int) -> Annotation:
+    return {
+        "id": new_id,
+        "image_id": _require(entry, "image_id", int, where),
+        "category_id": _require(entry, "category_id", int, where),
+    }
+
+
+def _refuse_unknown_images(unknown: set[int], path: Path, annotations: Path) -> None:
+    if unknown:
+        some = ", ".join(map(str, sorted(unknown)[:5])) + (", ..." if len(unknown) > 5 else "")
+        raise ValueError(
+            f"{path}: {len(unknown)} image ids are not in {annotations}: {some} "
+            "(results of another split?)"
+        )
+
+
+def _shape(entry: Annotation, where: str, iou_type: str, image: Annotation) -> Annotation:
+    """Area with box or mask, whichever is measured; a missing box comes from the mask."""
+    if iou_type == "bbox" and entry.get("bbox"):
+        box = _box(entry["bbox"], f"{where}: bbox")
+        return {"bbox": box, "area": box[2] * box[3]}
+    if iou_type == "bbox" and not entry.get("segmentation"):
+        _require(entry, "bbox", list, where)
+    rle = _rle(_require(entry, "segmentation", (list, dict), where), where, image)
+    if iou_type == "bbox":
+        return {"bbox": rle_api.toBbox(rle).tolist(), "area": float(rle_api.area(rle))}
+    return {"segmentation": rle, "area": float(rle_api.area(rle))}
+
+
+def _box(value: Any, where: str) -> list[float]:
+    if not isinstance(value, list) or len(value) != 4:
+        raise ValueError(f"{where}: expected [x, y, width, height], found {value!r}")
+    box = [_number(side, where) for side in value]
+    if min(box[2:]) < 0:
+        raise ValueError(f"{where}: width and height must not be negative, found {value!r}")
+    return box
+
+
+def _rle(value: Any, where: str, image: Annotation) -> Annotation:
+    """Any of COCO's three ways to write a mask, as compressed RLE."""
+    height, width = (
+        _require(image, key, int, f"image {image['id']}") for key in ("height", "width")
+    )
+    if isinstance(value, dict):
+        size = value.get("size")
+        if size != [height, width]:
+            raise ValueError(
+                f"{where}: segmentation size is {size}, its image is [{height}, {width}]"
+            )
+    elif not value:
+        raise ValueError(f"{where}: segmentation is empty")
+    try:
+        if isinstance(value, list):
+            rle = rle_api.merge(rle_api.frPyObjects(value, height, width))
+        elif isinstance(value.get("counts"), list):
+            rle = rle_api.frPyObjects(value, height, width)
+        else:
+            rle = value
+        rle_api.area(rle)
+    except Exception as error:  # the C++ side raises whatever it meets
+        raise ValueError(f"{where}: segmentation cannot be read as a mask: {error}") from None
+    return dict(rle)
+
+
+def _require(entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """The value of a key that must be there, of its type."""
+    if not isinstance(entry, dict):
+        raise ValueError(f"{where}: expected an object, found {_kind(entry)}")
+    if key not in entry:
+        near = difflib.get_close_matches(key, list(entry), n=1)
+        hint = f" (found {near[0]!r})" if near else f" (found {', '.join(map(str, entry))})"
+        raise ValueError(f"{where}: {key!r} is missing{hint}")
+    value = entry[key]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        accepted = " or ".join(k.__name__ for k in kinds)
+        raise ValueError(f"{where}: {key!r} must be {accepted}, found {value!r}")
+    return value
+
+
+def _number(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{where}: expected a finite number, found {value!r}")
+    return float(value)
+
+
+def _known(value: int, accepted: Iterable[int], where: str, what: str) -> None:
+    if value not in accepted:
+        raise ValueError(f"{where} is {value}, which is not {what}")
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else repr(value)

@@ -1,0 +1,96 @@
+"""COCO results against COCO annotations, both as files: no model and no images needed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from densekit.metrics.coco_entries import read_detections, read_ground_truth
+from densekit.metrics.coco_protocol import (
+    Annotation,
+    check_names,
+    measure,
+    nothing_measured,
+    summarize,
+)
+
+IOU_TYPES = ("bbox", "segm")
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate_files(
+    results: str | Path,
+    annotations: str | Path,
+    *,
+    iou_type: str = "bbox",
+    max_detections: int = 100,
+) -> dict[str, float]:
+    """Measures a file of COCO results.
+
+    The area of a detection is that of its mask for `segm` (pycocotools takes the box's where an
+    entry has both). Annotation ids are not used, so an id of 0 or a repeated one, which
+    pycocotools takes for "unmatched", does no harm. Detections of a category that the annotations
+    do not have are left out, as there, with a warning.
+
+    Args:
+        results: JSON list of `{"image_id", "category_id", "score"}` with `bbox` (xywh) or
+            `segmentation` (RLE or polygons).
+        annotations: COCO JSON with images, categories and annotations.
+        iou_type: `bbox` or `segm`.
+        max_detections: The most detections of a class an image may have.
+
+    Returns:
+        The figures of `CocoMap` under the same names.
+
+    Raises:
+        ValueError: If a file is not what it should be, with the file, the entry and what is
+            accepted.
+    """
+    if iou_type not in IOU_TYPES:
+        raise ValueError(f"iou_type must be one of {', '.join(IOU_TYPES)}, found {iou_type!r}")
+    results, annotations = Path(results), Path(annotations)
+    images, names, truth = read_ground_truth(annotations, iou_type)
+    detections = read_detections(results, iou_type, images, annotations)
+    category_ids = sorted(names)
+    class_names = check_names([names[i] for i in category_ids])
+    detections = _of_known_categories(detections, names, results)
+    if not truth:
+        logger.warning("AP is nan: %s has no annotations", annotations)
+        return nothing_measured(class_names, max_detections)
+    tables = measure(
+        list(images.values()),
+        category_ids,
+        truth,
+        detections,
+        iou_type=iou_type,
+        max_detections=max_detections,
+    )
+    return summarize(tables, class_names)
+
+
+def _of_known_categories(
+    detections: list[Annotation], names: dict[int, str], path: Path
+) -> list[Annotation]:
+    known = [row for row in detections if row["category_id"] in names]
+    unknown = sorted({row["category_id"] for row in detections} - set(names))
+    accepted = _listed(sorted(names))
+    if detections and not known:
+        raise ValueError(
+            f"{path}: no category_id is one of the annotations', found {_listed(unknown)}, "
+            f"accepted {accepted}"
+        )
+    if unknown:
+        logger.warning(
+            "%s: %d detections left out, their category_id (%s) is not one of %s",
+            path,
+            len(detections) - len(known),
+            _listed(unknown),
+            accepted,
+        )
+    return known
+
+
+def _listed(ids: Sequence[int]) -> str:
+    return ", ".join(map(str, ids[:10])) + (", ..." if len(ids) > 10 else "")

@@ -1,0 +1,177 @@
+"""Pascal VOC average precision of boxes, in both of its definitions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
+
+Curve = NDArray[np.float64]
+
+
+class VocMap(BoxMetric):
+    """AP by the devkit's rules, mean over classes and per class.
+
+    For an IoU threshold of 0.5 the keys are VOC07_AP50 (mean precision at 11 recalls, VOC 2007)
+    and VOC10_AP50 (area under the curve, every point of it, since VOC 2010), then
+    `VOC07_AP50/NAME` and `VOC10_AP50/NAME`. A class without ground truth is NaN and left out of
+    the mean; without any class the mean is NaN.
+
+    A detection belongs to the box of its class that it overlaps most; from the threshold on it is
+    right once, and wrong when the box is already taken. A difficult box (a crowd region too) is
+    not there to be found, and detections that belong to it count neither way. Boxes are
+    continuous: VOC's inclusive pixel corners (x1, x2) are (x1 - 1, x2) here, which gives the
+    devkit's IoU.
+
+    Args:
+        names: Class names, one a label 0..K-1.
+        iou_thresholds: At least one, in (0, 1].
+        **kwargs: Of `torchmetrics.Metric`.
+    """
+
+    def __init__(
+        self, names: Sequence[str], *, iou_thresholds: Sequence[float] = (0.5,), **kwargs: Any
+    ) -> None:
+        super().__init__(names, **kwargs)
+        if not iou_thresholds or not all(0 < t <= 1 for t in iou_thresholds):
+            raise ValueError(
+                f"iou_thresholds must be at least one number in (0, 1], found {iou_thresholds!r}"
+            )
+        self.iou_thresholds = tuple(iou_thresholds)
+
+    def figures(
+        self, num_images: int, detections: Detections, truth: Annotated
+    ) -> dict[str, float]:
+        """The numbers named above; see `BoxMetric.figures`."""
+        aps = np.array(
+            [self._class_aps(detections, truth, label) for label in range(len(self.names))]
+        ).reshape(len(self.names), 2, len(self.iou_thresholds))
+        figures = {}
+        for d, definition in enumerate(("VOC07", "VOC10")):
+            for t, threshold in enumerate(self.iou_thresholds):
+                key = f"{definition}_AP{100 * threshold:.6g}"
+                figures[key] = _nan_mean(aps[:, d, t])
+                figures |= {
+                    f"{key}/{name}": float(aps[k, d, t]) for k, name in enumerate(self.names)
+                }
+        return figures
+
+    def _class_aps(self, detections: Detections, truth: Annotated, label: int) -> list[list[float]]:
+        """AP of one class: [definition][threshold]."""
+        ours, theirs = detections.labels == label, truth.labels == label
+        ignored = (truth.difficult | truth.crowd)[theirs]
+        num_positives = int((~ignored).sum())
+        order = np.argsort(-detections.scores[ours], kind="stable")
+        overlap, target = best_overlaps(
+            detections.image[ours][order],
+            detections.boxes[ours][order],
+            truth.image[theirs],
+            truth.boxes[theirs],
+        )
+        curves = [
+            precision_recall(overlap >= threshold, target, ignored, num_positives)
+            for threshold in self.iou_thresholds
+        ]
+        return [
+            [_ap(curve, num_positives, area) for curve in curves]
+            for area in (eleven_point_area, every_point_area)
+        ]
+
+
+def best_overlaps(
+    image: NDArray[np.int64],
+    boxes: NDArray[np.float64],
+    gt_image: NDArray[np.int64],
+    gt_boxes: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The ground-truth box that each detection overlaps most, in its own image.
+
+    Args:
+        image: (N,) of the detections, any order.
+        boxes: (N, 4).
+        gt_image: (M,) ascending.
+        gt_boxes: (M, 4).
+
+    Returns:
+        (N,) IoU, 0 in an image without boxes, and (N,) row of the box, the first among equals.
+    """
+    overlap, target = np.zeros(len(image)), np.zeros(len(image), dtype=np.int64)
+    if not len(image):
+        return overlap, target
+    rows = np.argsort(image, kind="stable")
+    found, start = np.unique(image[rows], return_index=True)
+    first, last = (np.searchsorted(gt_image, found, side) for side in ("left", "right"))
+    for mine, low, high in zip(np.split(rows, start[1:]), first, last, strict=True):
+        if low < high:
+            iou = box_iou(boxes[mine], gt_boxes[low:high])
+            overlap[mine], target[mine] = iou.max(axis=1), low + iou.argmax(axis=1)
+    return overlap, target
+
+
+def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """IoU (N, M) of xyxy boxes (N, 4) and (M, 4), 0 where both are empty."""
+    sides = np.minimum(boxes[:, None, 2:], others[:, 2:]) - np.maximum(
+        boxes[:, None, :2], others[:, :2]
+    )
+    intersection = sides.clip(min=0).prod(axis=2)
+    areas = [(b[:, 2:] - b[:, :2]).clip(min=0).prod(axis=1) for b in (boxes, others)]
+    union = areas[0][:, None] + areas[1] - intersection
+    iou: NDArray[np.float64] = intersection / np.maximum(union, np.finfo(np.float64).tiny)
+    return iou
+
+
+def precision_recall(
+    hits: NDArray[np.bool_],
+    target: NDArray[np.int64],
+    ignored: NDArray[np.bool_],
+    num_positives: int,
+) -> tuple[Curve, Curve]:
+    """The curve of one class.
+
+    Args:
+        hits: (N,) whether a detection reaches its box, in descending order of score.
+        target: (N,) row of that box.
+        ignored: (M,) the boxes that are not to be found.
+        num_positives: The number of the others.
+
+    Returns:
+        (N',) precision and recall after each detection that counts.
+    """
+    neither = np.zeros(len(hits), dtype=bool)
+    neither[hits] = ignored[target[hits]]
+    first = np.zeros(len(hits), dtype=bool)
+    reached = np.flatnonzero(hits)
+    first[reached[np.unique(target[reached], return_index=True)[1]]] = True
+    right = np.cumsum(first[~neither])
+    return right / np.arange(1, len(right) + 1), right / max(num_positives, 1)
+
+
+def eleven_point_area(precision: Curve, recall: Curve) -> float:
+    """Mean over the recalls 0, 0.1 .. 1 of the best precision at that recall or beyond.
+
+    The recalls are multiples of 0.1 as floating point has them (0.30000000000000004), as in the
+    evaluators in use: a recall of exactly 3/10 does not reach the third.
+    """
+    best = [precision[recall >= point].max(initial=0.0) for point in np.linspace(0, 1, 11)]
+    return float(np.mean(best))
+
+
+def every_point_area(precision: Curve, recall: Curve) -> float:
+    """Area under the curve after precision is made non-increasing from the right."""
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall, prepend=0.0) * envelope))
+
+
+def _ap(
+    curve: tuple[Curve, Curve], num_positives: int, area: Callable[[Curve, Curve], float]
+) -> float:
+    return area(*curve) if num_positives else float("nan")
+
+
+def _nan_mean(values: NDArray[np.float64]) -> float:
+    measured = values[~np.isnan(values)]
+    return float(measured.mean()) if measured.size else float("nan")
