@@ -1,0 +1,1 @@
+"""A densekit plug-in: counts the objects of each class."""
