@@ -1,0 +1,23 @@
+"""Backbones: an image in, levels c0..c5 out."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "Backbone": "base",
+        "ResNet": "resnet",
+        "resnet18": "variants",
+        "resnet34": "variants",
+        "resnet50": "variants",
+        "resnet101": "variants",
+        "resnet152": "variants",
+        "resnext50_32x4d": "variants",
+        "resnext101_32x8d": "variants",
+        "resnext101_64x4d": "variants",
+        "wide_resnet50_2": "variants",
+        "wide_resnet101_2": "variants",
+    },
+)

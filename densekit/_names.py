@@ -1,0 +1,33 @@
+"""Settings that are a name out of a table: a misspelt one is told the nearest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
+
+
+def choose(setting: str, name: str, table: Mapping[str, Value]) -> Value:
+    """Returns `table[name]`.
+
+    Args:
+        setting: What the user set, as the error calls it, e.g. "norm".
+        name: What the user set it to.
+        table: Accepted names and what they stand for.
+
+    Raises:
+        ValueError: If the name is unknown; names the accepted ones and the nearest of them.
+    """
+    if name not in table:
+        raise ValueError(unknown(setting, name, table))
+    return table[name]
+
+
+def unknown(setting: str, name: object, accepted: Iterable[str]) -> str:
+    """The message for a name that is not among the accepted ones."""
+    accepted = list(accepted)
+    nearest = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.4)
+    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+    return f"{setting}: {name!r} is not known, accepted are {', '.join(accepted)}{hint}"

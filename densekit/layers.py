@@ -1,0 +1,190 @@
+"""Convolution, normalisation and pooling in one, two or three spatial dimensions.
+
+Shapes: B images, C channels, S the D sizes of a map.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densekit._names import choose
+
+CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
+    1: nn.Conv1d,
+    2: nn.Conv2d,
+    3: nn.Conv3d,
+}
+_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_CONV_FUNCTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm whose statistics and affine are constants, folded into one scale and shift.
+
+    The state dict holds the four vectors of a batch norm, so its weights load unchanged; the fold
+    is made when they are loaded or moved, not in every forward. Whoever writes the buffers in place
+    calls `fold()`. The map keeps the dtype of the input, under autocast too.
+
+    Args:
+        num_channels: C.
+        eps: Added to the variance. torchvision's COCO weights of 2021 (V1) were trained with 0.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(num_channels))
+        self.register_buffer("bias", torch.zeros(num_channels))
+        self.register_buffer("running_mean", torch.zeros(num_channels))
+        self.register_buffer("running_var", torch.ones(num_channels))
+        self.register_buffer("scale", torch.empty(num_channels), persistent=False)
+        self.register_buffer("shift", torch.empty(num_channels), persistent=False)
+        self.fold()
+
+    def fold(self) -> None:
+        """Recomputes scale and shift from the four vectors."""
+        with torch.no_grad():
+            # A 16-bit copy of the vectors still folds in 32 bits: the variance may be tiny.
+            exact = torch.promote_types(self.weight.dtype, torch.float32)
+            scale = self.weight.to(exact) * (self.running_var.to(exact) + self.eps).rsqrt()
+            shift = self.bias.to(exact) - self.running_mean.to(exact) * scale
+            self.scale, self.shift = scale.to(self.weight.dtype), shift.to(self.weight.dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, *S) to the same shape and dtype."""
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        scale, shift = self.scale.to(x.dtype), self.shift.to(x.dtype)
+        return torch.addcmul(shift.view(shape), x, scale.view(shape))
+
+    def extra_repr(self) -> str:
+        """What `print(model)` shows of this layer."""
+        return f"{self.weight.numel()}, eps={self.eps}"
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenBatchNorm:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self.fold()  # float() -> double() must not keep a scale that was rounded to float32
+        return self
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        counter = prefix + "num_batches_tracked"  # a trainable batch norm's, of no use here
+        state_dict = {key: value for key, value in state_dict.items() if key != counter}
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self.fold()
+
+
+def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
+    """Returns `norm(conv(x))` for a convolution without bias.
+
+    A frozen norm goes into the convolution's weight and bias: the pass over the activation, and in
+    training the one over its gradient, become a product the size of the weight. The gradient of
+    the weight is the same, for the weight itself is not overwritten.
+    """
+    if not isinstance(norm, FrozenBatchNorm):
+        y: Tensor = norm(conv(x))
+        return y
+    assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+    assert conv.bias is None
+    weight = conv.weight * norm.scale.view(-1, *[1] * (x.ndim - 1))
+    function = _CONV_FUNCTION[x.ndim - 2]
+    return function(x, weight, norm.shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+
+
+class ConvNorm(nn.Sequential):
+    """A convolution (name `0`) and, unless it is None, the norm behind it (name `1`)."""
+
+    def __init__(self, conv: nn.Module, norm: nn.Module | None) -> None:
+        super().__init__(*[conv] if norm is None else [conv, norm])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, *S) to the convolution's shape."""
+        if len(self) == 1:
+            y: Tensor = self[0](x)
+            return y
+        return conv_norm(self[0], self[1], x)
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Makes the layers of a network from settings that hold for all of it.
+
+    Attributes:
+        spatial_dims: 1, 2 or 3.
+        norm: "batch", "frozen" (constant batch norm), "group" (of 32) or "sync" (batch statistics
+            over all processes; GPU only); None for none.
+        norm_eps: Added to the variance.
+    """
+
+    spatial_dims: int = 2
+    norm: str | None = "batch"
+    norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.spatial_dims not in CONV:
+            raise ValueError(f"spatial_dims: got {self.spatial_dims}, accepted are 1, 2, 3")
+        if self.norm is not None:
+            choose("norm", self.norm, NORMS)
+
+    def conv(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> nn.Module:
+        """A convolution padded to keep the size (stride 1); it has a bias if there is no norm."""
+        return CONV[self.spatial_dims](
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride=stride,
+            padding=dilation * (kernel_size // 2),
+            dilation=dilation,
+            groups=groups,
+            bias=self.norm is None,
+        )
+
+    def normalisation(self, num_channels: int) -> nn.Module:
+        """The norm of a map of C channels."""
+        assert self.norm is not None
+        return NORMS[self.norm](self, num_channels)
+
+    def conv_norm(
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1
+    ) -> ConvNorm:
+        """A convolution and, if there is one, its norm."""
+        norm = None if self.norm is None else self.normalisation(out_channels)
+        return ConvNorm(self.conv(in_channels, out_channels, kernel_size, stride=stride), norm)
+
+
+NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
+    "batch": lambda to, channels: _BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
+    "frozen": lambda to, channels: FrozenBatchNorm(channels, eps=to.norm_eps),
+    # 32 groups where they divide the channels, else the most that divide both.
+    "group": lambda to, channels: nn.GroupNorm(math.gcd(32, channels), channels, eps=to.norm_eps),
+    "sync": lambda to, channels: nn.SyncBatchNorm(channels, eps=to.norm_eps),
+}
+
+
+def max_pool(x: Tensor, kernel_size: int, stride: int) -> Tensor:
+    """Max-pools (B, C, *S) with padding `kernel_size // 2` on each side."""
+    return _MAX_POOL[x.ndim - 2](x, kernel_size, stride, kernel_size // 2)
