@@ -1,0 +1,106 @@
+"""CocoMap on random scenes against pycocotools, cell by cell where the figures come from."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from densekit.metrics import CocoMap
+from tests.unit.metrics.scenes import random_scene
+
+pytestmark = pytest.mark.parity
+
+NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
+
+
+def reference(results, truths, num_classes):
+    """The twelve numbers and per-class AP of pycocotools, NaN for its -1."""
+    images = [{"id": t["image_id"]} for t in truths]
+    gts, dts = [], []
+    for result, truth in zip(results, truths, strict=True):
+        for n in range(len(truth["labels"])):
+            gts.append(
+                coco_box(truth, truth["boxes"], n, len(gts))
+                | {"area": float(truth["area"][n]), "iscrowd": int(truth["crowd"][n])}
+            )
+        for n in range(len(result["labels"])):
+            dts.append(coco_box(truth, result["boxes"], n, len(dts), result["labels"]))
+            dts[-1] |= {"score": float(result["scores"][n]), "iscrowd": 0}
+            dts[-1]["area"] = dts[-1]["bbox"][2] * dts[-1]["bbox"][3]
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator = COCOeval(
+            indexed(images, gts, num_classes), indexed(images, dts, num_classes), "bbox"
+        )
+        evaluator.evaluate()
+        evaluator.accumulate()
+        evaluator.summarize()
+    numbers = np.where(evaluator.stats == -1, np.nan, evaluator.stats)
+    figures = dict(zip(NAMES + RECALLS, numbers, strict=True))
+    for k in range(num_classes):
+        cells = evaluator.eval["precision"][:, :, k, 0, -1]
+        cells = cells[cells > -1]
+        figures[f"AP/class {k}"] = cells.mean() if cells.size else np.nan
+    return figures
+
+
+def coco_box(truth, boxes, n, index, labels=None):
+    x1, y1, x2, y2 = np.asarray(boxes[n], dtype=np.float64).tolist()
+    label = (truth["labels"] if labels is None else labels)[n]
+    return {
+        "id": index + 1,
+        "image_id": truth["image_id"],
+        "category_id": int(label),
+        "bbox": [x1, y1, x2 - x1, y2 - y1],
+    }
+
+
+def indexed(images, annotations, num_classes):
+    coco = COCO()
+    coco.dataset = {
+        "images": images,
+        "annotations": annotations,
+        "categories": [{"id": k} for k in range(num_classes)],
+    }
+    coco.createIndex()
+    return coco
+
+
+@pytest.mark.parametrize(
+    ("num_images", "num_classes", "crowd", "ties"),
+    [
+        pytest.param(23, 3, 0.0, False, id="plain"),
+        pytest.param(23, 3, 0.2, True, id="crowds-and-ties"),
+        pytest.param(31, 40, 0.1, True, id="many-classes"),
+        pytest.param(2, 1, 0.0, False, id="one-class"),
+        pytest.param(12, 2, 1.0, False, id="only-crowds"),
+    ],
+)
+def test_random_scenes_equal_pycocotools(num_images, num_classes, crowd, ties):
+    rng = np.random.default_rng(num_images * num_classes)
+    results, truths = random_scene(rng, num_images, num_classes, crowd=crowd, ties=ties)
+    assert any(len(t["labels"]) == 0 for t in truths) or num_images < 5
+    metric = CocoMap([f"class {k}" for k in range(num_classes)])
+    for start in range(0, num_images, 4):
+        metric.update(results[start : start + 4], truths[start : start + 4])
+    ours = metric.compute()
+    theirs = reference(results, truths, num_classes)
+    assert list(ours) == list(theirs)
+    for name, value in theirs.items():
+        assert float(ours[name]) == pytest.approx(value, abs=1e-9, nan_ok=True), name
+
+
+def test_more_than_the_limit_of_detections_equals_pycocotools():
+    rng = np.random.default_rng(5)
+    results, truths = random_scene(rng, 4, 1, crowd=0.1, ties=True, detections=160)
+    assert max(len(r["labels"]) for r in results) > 100
+    metric = CocoMap(["class 0"])
+    metric.update(results, truths)
+    ours = metric.compute()
+    for name, value in reference(results, truths, 1).items():
+        assert float(ours[name]) == pytest.approx(value, abs=1e-9, nan_ok=True), name

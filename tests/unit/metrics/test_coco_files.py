@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from densekit.metrics import evaluate_files
+
+SQUARE = [[10, 10, 60, 10, 60, 60, 10, 60]]
+
+
+def ground_truth():
+    return {
+        "images": [{"id": 3, "height": 100, "width": 120}, {"id": 9, "height": 80, "width": 80}],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "dog"}],
+        "annotations": [
+            {
+                "id": 0,  # taken for "unmatched" by pycocotools, as many tools write it
+                "image_id": 3,
+                "category_id": 5,
+                "bbox": [10, 10, 50, 50],
+                "segmentation": SQUARE,
+                "area": 2500,
+                "iscrowd": 0,
+            }
+        ],
+    }
+
+
+def detection(**changes):
+    entry = {"image_id": 3, "category_id": 5, "bbox": [10, 10, 50, 50], "score": 0.9} | changes
+    return {key: value for key, value in entry.items() if value is not None}
+
+
+@pytest.fixture
+def evaluate(tmp_path):
+    def run(results, annotations=None, **arguments):
+        paths = tmp_path / "results.json", tmp_path / "truth.json"
+        data = results, ground_truth() if annotations is None else annotations
+        for path, content in zip(paths, data, strict=True):
+            path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return evaluate_files(*paths, **arguments)
+
+    return run
+
+
+def test_boxes_and_masks(evaluate):
+    figures = evaluate([detection()])
+    assert figures["AP"] == figures["AP/dog"] == figures["AR1"] == 1.0
+    assert np.isnan(figures["AP/cat"])
+    mask = detection(segmentation=SQUARE)
+    assert evaluate([mask], iou_type="segm")["AP"] == 1.0
+    assert evaluate([mask | {"bbox": None}])["AP"] == 1.0
+    runs = {"size": [100, 120], "counts": [10 * 100 + 10] + [50, 50] * 49 + [50, 100 * 120 - 5960]}
+    assert evaluate([detection(segmentation=runs)], iou_type="segm")["AP75"] == 1.0
+
+
+def test_no_detections_is_zero_and_no_annotations_is_nan(evaluate, caplog):
+    assert evaluate([])["AP"] == 0.0
+    assert np.isnan(evaluate([detection()], ground_truth() | {"annotations": []})["AP"])
+    assert "has no annotations" in caplog.text
+
+
+def test_missing_area_and_crowd_have_defaults(evaluate):
+    data = ground_truth()
+    del data["annotations"][0]["area"], data["annotations"][0]["iscrowd"]
+    assert evaluate([detection()], data)["AP_medium"] == 1.0
+
+
+def test_detections_of_unknown_categories_are_left_out_with_a_warning(evaluate, caplog):
+    assert evaluate([detection(), detection(category_id=7)])["AP"] == 1.0
+    assert "1 detections left out, their category_id (7) is not one of 1, 5" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("results", "message"),
+    [
+        ("[{", r"results\.json: not a JSON file"),
+        ({"annotations": []}, "a list of detections, found an object .*exchanged"),
+        ([detection(image_id=4)], r"1 image ids are not in .*truth\.json: 4 "),
+        ([detection(category_id=0)], "no category_id is one of .* found 0, accepted 1, 5"),
+        ([detection(), 5], "entry 1: expected an object, found 5"),
+        ([detection(score=None)], "entry 0: 'score' is missing"),
+        ([detection(image_id=None, image_ids=3)], "'image_id' is missing .found 'image_ids'"),
+        ([detection(score="high")], "'score' must be int or float, found 'high'"),
+        ([detection(score=float("nan"))], "entry 0: score: expected a finite number, found nan"),
+        ([detection(image_id="3")], "'image_id' must be int, found '3'"),
+        ([detection(), detection(bbox=[1, 2, 3])], r"entry 1: bbox: expected \[x, y, width, heigh"),
+        ([detection(bbox=[5, 5, -1, 2])], "width and height must not be negative"),
+        ([detection(bbox=None)], "entry 0: 'bbox' is missing"),
+    ],
+)
+def test_bad_results_are_named(evaluate, results, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(results)
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        (None, "'segmentation' is missing"),
+        ([], "segmentation is empty"),
+        ({"size": [120, 100], "counts": "a"}, r"size is \[120, 100\], its image is \[100, 120\]"),
+        ([["a", "b", "c", "d", "e", "f"]], "cannot be read as a mask"),
+    ],
+)
+def test_bad_masks_are_named(evaluate, segmentation, message):
+    with pytest.raises(ValueError, match=f"entry 0: .*{message}"):
+        evaluate([detection(segmentation=segmentation)], iou_type="segm")
+
+
+def test_bad_annotations_are_named(evaluate):
+    data = ground_truth()
+    with pytest.raises(ValueError, match=r"truth\.json: COCO annotations are an object .* a list"):
+        evaluate([], [])
+    with pytest.raises(ValueError, match="'categories' is missing .found 'category'"):
+        evaluate([], {"images": [], "category": [], "annotations": []})
+    with pytest.raises(ValueError, match=r"annotations\[0\]: image_id is 4, which is not an image"):
+        evaluate([], data | {"annotations": [data["annotations"][0] | {"image_id": 4}]})
+    with pytest.raises(ValueError, match="found more than once: cat"):
+        evaluate([], data | {"categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "cat"}]})
+    with pytest.raises(ValueError, match="iou_type must be one of bbox, segm, found 'mask'"):
+        evaluate([], iou_type="mask")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"nowhere\.json: no such file"):
+        evaluate_files(tmp_path / "nowhere.json", tmp_path / "nowhere.json")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from densekit.metrics import CocoMap
+from tests.unit.metrics.scenes import random_scene
+
+BOX = np.array([[10.0, 10.0, 60.0, 60.0]])
+
+
+def truth(image_id=1, boxes=BOX, labels=(0,), **more):
+    return {"image_id": image_id, "boxes": boxes, "labels": np.array(labels), **more}
+
+
+def result(boxes=BOX, labels=(0,), scores=(0.9,)):
+    return {"boxes": boxes, "labels": np.array(labels), "scores": np.array(scores)}
+
+
+EMPTY = result(np.zeros((0, 4)), (), ())
+
+
+def figures(*pairs, **arguments):
+    metric = CocoMap(["cat", "dog"], **arguments)
+    metric.update([r for r, _ in pairs], [t for _, t in pairs])
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+def test_a_found_object_is_worth_one_and_an_absent_class_is_nan():
+    found = figures((result(), truth()))
+    assert found["AP"] == found["AP50"] == found["AR1"] == found["AP/cat"] == 1.0
+    assert found["AP_medium"] == 1.0
+    for name in ("AP/dog", "AP_small", "AP_large", "AR_small"):
+        assert np.isnan(found[name]), name
+
+
+def test_a_missed_object_is_worth_zero():
+    assert figures((EMPTY, truth()))["AP"] == 0.0
+
+
+def test_the_area_is_the_annotations_own():
+    assert figures((result(), truth(area=np.array([100.0]))))["AP_small"] == 1.0
+
+
+def test_a_crowd_takes_in_detections_and_is_never_missed():
+    crowd = truth(2, np.array([[0.0, 0.0, 200.0, 200.0]]), crowd=np.array([True]))
+    inside = result(np.repeat(BOX, 3, axis=0), (0, 0, 0), (0.99, 0.98, 0.97))
+    assert figures((result(), truth()), (inside, crowd))["AP"] == 1.0
+    assert figures((result(), truth()), (EMPTY, crowd))["AP"] == 1.0
+
+
+def test_detections_in_an_image_without_objects_are_wrong():
+    nothing = truth(2, np.zeros((0, 4)), ())
+    found = figures((result(), truth()), (result(scores=(0.95,)), nothing))
+    assert found["AP"] == pytest.approx(0.5)
+
+
+def test_detections_beyond_the_limit_do_not_count():
+    far = np.array([[100.0, 100.0, 120.0, 120.0]])
+    boxes = np.concatenate((np.repeat(far, 12, axis=0), BOX))
+    late = result(boxes, (0,) * 13, np.linspace(0.9, 0.1, 13))
+    assert figures((late, truth()))["AR10"] == 0.0
+    assert figures((late, truth()))["AR100"] == 1.0
+    assert figures((late, truth()), max_detections=12)["AR12"] == 0.0
+    found = figures((late, truth()), max_detections=300)
+    assert found["AR300"] == 1.0
+    assert "AR100" not in found
+    assert "AR10" not in figures((late, truth()), max_detections=5)
+
+
+@pytest.mark.parametrize("updates", [0, 1], ids=["no-update", "empty-update"])
+def test_nothing_to_measure_is_nan_with_a_reason(updates, caplog):
+    metric = CocoMap(["cat", "dog"])
+    for _ in range(updates):
+        metric.update([], [])
+    with caplog.at_level(logging.WARNING):
+        values = metric.compute()
+    assert list(values)[:3] == ["AP", "AP50", "AP75"]
+    assert len(values) == 14
+    assert all(torch.isnan(v) for v in values.values())
+    assert "no images" in caplog.text
+
+
+def test_images_without_any_object_are_nan_with_a_reason(caplog):
+    found = figures((result(), truth(1, np.zeros((0, 4)), ())))
+    assert np.isnan(list(found.values())).all()
+    assert "none of 1 images has an annotated box" in caplog.text
+
+
+def test_the_order_of_batches_does_not_matter():
+    results, truths = random_scene(np.random.default_rng(0), 9, 3, crowd=0.1, ties=True)
+    values = []
+    for order in (range(9), reversed(range(9))):
+        metric = CocoMap(["a", "b", "c"])
+        for i in order:
+            metric.update([results[i]], [truths[i]])
+        values.append({k: float(v) for k, v in metric.compute().items()})
+    np.testing.assert_equal(*values)
+
+
+def test_tensors_and_arrays_are_equal_and_reset_forgets():
+    results, truths = random_scene(np.random.default_rng(1), 5, 2)
+    metric = CocoMap(["a", "b"])
+    metric.update(results, truths)
+    arrays = {k: float(v) for k, v in metric.compute().items()}
+    metric.reset()
+    metric.update([{k: torch.as_tensor(v) for k, v in r.items()} for r in results], truths)
+    np.testing.assert_equal({k: float(v) for k, v in metric.compute().items()}, arrays)
+
+
+def test_state_is_flat_float64():
+    metric = CocoMap(["cat", "dog"])
+    metric.update([result(), EMPTY], [truth(1), truth(2)])
+    assert [t.shape for t in (*metric.images, *metric.detections, *metric.truth)] == [
+        (2,),
+        (7,),
+        (18,),
+    ]
+    assert {t.dtype for t in (*metric.images, *metric.detections)} == {torch.float64}
+    assert all(v.dtype == torch.float64 for v in metric.compute().values())
+
+
+def test_what_cannot_be_right_is_refused():
+    with pytest.raises(ValueError, match="found more than once: cat"):
+        CocoMap(["cat", "dog", "cat"])
+    with pytest.raises(ValueError, match="max_detections must be at least 1, found 0"):
+        CocoMap(["cat"], max_detections=0)
+    metric = CocoMap(["cat", "dog"])
+    with pytest.raises(ValueError, match="1 results for 2 annotated images"):
+        metric.update([result()], [truth(1), truth(2)])
+    with pytest.raises(ValueError, match=r"image 7 has label 2, labels are 0\.\.1"):
+        metric.update([result(labels=(2,))], [truth(7)])
+    with pytest.raises(ValueError, match="annotation of image 7 has label -1"):
+        metric.update([result()], [truth(7, labels=(-1,))])
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        metric.update([result(scores=(np.nan,))], [truth(7)])
+
+
+def test_an_image_given_twice_is_refused():
+    metric = CocoMap(["cat", "dog"])
+    metric.update([result(), result()], [truth(7), truth(8)])
+    metric.update([result()], [truth(7)])
+    with pytest.raises(ValueError, match="image 7 more than once"):
+        metric.compute()
