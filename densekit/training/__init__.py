@@ -1,0 +1,27 @@
+"""Training: the one LightningModule, optimiser groups, schedules, callbacks and checkpoints."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "AtomicCheckpointIO": "checkpoint",
+        "Checkpoint": "checkpoint",
+        "Constant": "schedules",
+        "Cosine": "schedules",
+        "Curves": "curves",
+        "Ema": "ema",
+        "LitModel": "module",
+        "MetricsFile": "metrics_file",
+        "MetricsTable": "metrics_table",
+        "NonFinite": "non_finite",
+        "NonFiniteLossError": "non_finite",
+        "OneCycle": "schedules",
+        "RunPictures": "run_pictures",
+        "Step": "schedules",
+        "newest_checkpoint": "checkpoint",
+        "resolve_precision": "devices",
+    },
+)

@@ -1,0 +1,112 @@
+"""The metrics of one evaluation data set: built from the heads' recipes, updated, computed.
+
+They stand outside the module tree: `LitModel` moves them to its device, and neither their state
+nor the weights of a metric that has some can land in a checkpoint.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from densekit._names import unknown
+from densekit.heads.base import Head
+from densekit.types import Result, Truth
+
+if TYPE_CHECKING:
+    from densekit.model import DenseModel
+
+Recipe = Metric | Callable[..., Metric]
+"""A metric, or what builds one from entries of `info["heads"][HEAD]`, e.g. `partial(VocMap)`."""
+
+Recipes = Mapping[str, Mapping[str, Recipe]]
+"""Head name to metric name to recipe."""
+
+
+class MetricSet:
+    """Metrics by head and name.
+
+    Args:
+        metrics: Head name to metric name to metric.
+    """
+
+    def __init__(self, metrics: Mapping[str, Mapping[str, Metric]]) -> None:
+        self.metrics = {head: dict(named) for head, named in metrics.items()}
+
+    def reset(self, device: torch.device) -> None:
+        """Forgets everything, on the device that the results of the coming epoch lie on."""
+        for named in self.metrics.values():
+            for metric in named.values():
+                metric.to(device).reset()
+
+    def update(self, results: Sequence[Mapping[str, Result]], truth: list[Truth]) -> None:
+        """Takes in the valid images of a batch; every rank calls it for every batch.
+
+        Args:
+            results: One dict by head an image.
+            truth: One an image, in the same order.
+        """
+        for head, named in self.metrics.items():
+            of_head = [result[head] for result in results]
+            for metric in named.values():
+                metric.update(of_head, truth)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Figures of all ranks together, named `HEAD/FIGURE`.
+
+        A figure that two metrics of a head share is named `HEAD/METRIC/FIGURE` for the second.
+        """
+        figures: dict[str, Tensor] = {}
+        for head, named in self.metrics.items():
+            for name, metric in named.items():
+                for figure, value in _as_dict(name, metric.compute()).items():
+                    key = f"{head}/{figure}"
+                    key = f"{head}/{name}/{figure}" if key in figures else key
+                    figures[key] = torch.as_tensor(value)
+        return figures
+
+
+def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recipes) -> MetricSet:
+    """Builds fresh metrics for the heads that a data set evaluates.
+
+    Args:
+        model: Its heads make their own metrics; `info["heads"][HEAD]` is what recipes are given.
+        heads: Names of the heads that the data set has the truth of; None, all.
+        recipes: Replaces the own metrics of the heads it names.
+    """
+    built: dict[str, dict[str, Metric]] = {}
+    for name in model.heads if heads is None else heads:
+        info = model.info.get("heads", {}).get(name, {})
+        if name in recipes:
+            built[name] = {key: _build(recipe, info) for key, recipe in recipes[name].items()}
+        else:
+            built[name] = cast(Head, model.heads[name]).make_metrics(info)
+    return MetricSet(built)
+
+
+def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
+    """Refuses metrics of a head that does not exist.
+
+    Raises:
+        ValueError: With the nearest name.
+    """
+    known = list(heads)
+    for head in recipes:
+        if head not in known:
+            raise ValueError(unknown("metrics", head, known))
+
+
+def _build(recipe: Recipe, info: Mapping[str, Any]) -> Metric:
+    if isinstance(recipe, Metric):
+        return recipe.clone()  # validation and test, and every data set, count for themselves
+    accepted = inspect.signature(recipe).parameters
+    return recipe(**{name: value for name, value in info.items() if name in accepted})
+
+
+def _as_dict(name: str, computed: Any) -> Mapping[str, Any]:
+    return computed if isinstance(computed, Mapping) else {name: computed}

@@ -1,0 +1,58 @@
+"""The figures of a run as one flat JSON file, for scripts and for comparing runs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+STAGES = ("val/", "test/")
+
+
+class MetricsFile(Callback):
+    """Writes `{"val/detection/AP": 0.41, ...}` after every validation and test.
+
+    A figure that could not be measured, NaN or infinite, is null: JSON knows no NaN. `epoch` and
+    `step` tell when the figures were taken.
+
+    Args:
+        path: The file; it is overwritten.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.figures: dict[str, float | int | None] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the figures of validation."""
+        if not trainer.sanity_checking:
+            self._write(trainer)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds the figures of the test."""
+        self._write(trainer)
+
+    def _write(self, trainer: Trainer) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.figures |= json_figures(trainer.callback_metrics)
+        self.figures |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        write_text(self.path, json.dumps(self.figures, indent=1, ensure_ascii=False) + "\n")
+
+
+def json_figures(metrics: Mapping[str, Tensor]) -> dict[str, float | int | None]:
+    """Figures of validation and test as JSON values, None where there is no number."""
+    figures = {name: float(value) for name, value in metrics.items() if name.startswith(STAGES)}
+    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file in one step, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,78 @@
+"""The figures of each validation as a table in the terminal."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from rich.console import Console
+from rich.table import Table
+
+
+class MetricsTable(Callback):
+    """Prints the main figures after each validation, all of them at the end of a run or test.
+
+    The main figures are those without a further slash in their name: `AP`, not `AP/cat`. The
+    change since the validation before stands beside them.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, float] = {}
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the main figures."""
+        if trainer.sanity_checking or not trainer.is_global_zero:
+            return
+        figures = stage_figures(trainer, "val/")
+        fitting = trainer.state.fn == "fit"
+        title = f"Validation after epoch {trainer.current_epoch}" if fitting else "Validation"
+        shown = {k: v for k, v in figures.items() if is_main(k)} if fitting else figures
+        _print(trainer, figures_table(title, shown, self._before))
+        self._before = figures
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints all figures of the last validation."""
+        if self._before and trainer.is_global_zero:
+            _print(trainer, figures_table("Last validation", self._before, {}))
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints all figures of the test."""
+        if trainer.is_global_zero:
+            _print(trainer, figures_table("Test", stage_figures(trainer, "test/"), {}))
+
+
+def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
+    """Logged figures of a stage ("val/", "test/") without its name."""
+    logged = trainer.callback_metrics
+    return {k.removeprefix(stage): float(v) for k, v in logged.items() if k.startswith(stage)}
+
+
+def is_main(name: str) -> bool:
+    """Whether a figure is one of the whole data set: `loss`, `HEAD/AP`, not `HEAD/AP/cat`."""
+    return name.count("/") <= 1
+
+
+def figures_table(title: str, figures: Mapping[str, float], before: Mapping[str, float]) -> Table:
+    """Lays figures out, with their change since `before` where it has the same name."""
+    table = Table("figure", title=title, title_justify="left")
+    table.add_column("value", justify="right")
+    changes = any(name in before for name in figures)
+    if changes:
+        table.add_column("change", justify="right")
+    for name, value in figures.items():
+        row = [name, "-" if math.isnan(value) else f"{value:.4f}"]
+        change = value - before.get(name, math.nan)
+        row += ["" if math.isnan(change) else f"{change:+.4f}"] * changes
+        table.add_row(*row)
+    return table
+
+
+def _print(trainer: Trainer, table: Table) -> None:
+    bar = trainer.progress_bar_callback
+    if isinstance(bar, RichProgressBar) and bar.progress is not None:
+        bar.progress.console.print(table)  # another console would tear the living bar
+    else:
+        Console(file=sys.stdout).print(table)

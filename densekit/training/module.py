@@ -1,0 +1,196 @@
+"""The one LightningModule: it trains and evaluates any `DenseModel` and knows no task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from torch import Tensor
+
+from densekit.ops import dist
+from densekit.ops.hash import mix
+from densekit.training.devices import check_sync_batch_norm
+from densekit.training.metric_set import MetricSet, Recipes, build_metrics, check_heads
+from densekit.training.optim import OptimizerFactory, batch_size_scale, build_optimizer, by_step
+from densekit.training.schedules import Constant, Schedule
+from densekit.training.sources import log_name, source_heads, source_names
+from densekit.types import Batch, Features, Result
+
+if TYPE_CHECKING:
+    from densekit.model import DenseModel
+
+Evaluated = dict[str, list[dict[str, Result]]]
+Inferer = Callable[["DenseModel", Batch, Features | None], list[dict[str, Result]]]
+"""Turns a batch into one dict by head an image, in the image's own frame."""
+
+NOT_FOR_LOSSES = ("meta", "truth")
+
+
+class LitModel(LightningModule):
+    """Trains a `DenseModel` on `{data set: Batch}` and evaluates it data set by data set.
+
+    Logs `train/HEAD/TERM`, `train/loss`, `val/HEAD/TERM`, `val/loss` and `val/HEAD/FIGURE`, the
+    same for test; with several data sets their name stands after the stage.
+
+    Args:
+        model: The model; `info` of it goes into every checkpoint.
+        optimizer: Optimiser class with its settings bound; None if it is only evaluated.
+        schedule: Factor of the learning rate by step, default constant.
+        inferer: Makes results out of evaluation batches; needed to validate or test.
+        metrics: Head name to metric name to `Metric`, or to what builds one from entries of
+            `info["heads"][HEAD]`; replaces the head's own metrics.
+        seed: Of every random choice within a training step.
+        base_batch_size: Number of images an optimiser step that the learning rate is stated for;
+            it is scaled to the real number. None uses it as it stands.
+        lr_multipliers: Prefix of the model's parameter names to a factor of the learning rate.
+        compile: Compile the loss with torch.compile.
+        channels_last: Hold 4-D weights channels last.
+        config: YAML text of the whole configuration, for checkpoints.
+
+    Raises:
+        ValueError: `metrics` names a head that the model does not have.
+    """
+
+    def __init__(
+        self,
+        model: DenseModel,
+        optimizer: OptimizerFactory | None = None,
+        schedule: Schedule | None = None,
+        inferer: Inferer | None = None,
+        *,
+        metrics: Recipes | None = None,
+        seed: int = 0,
+        base_batch_size: int | None = None,
+        lr_multipliers: Mapping[str, float] | None = None,
+        compile: bool = False,
+        channels_last: bool = True,
+        config: str = "",
+    ) -> None:
+        super().__init__()
+        check_heads(metrics or {}, model.heads)
+        self.model = model
+        if channels_last:
+            cast(Any, model).to(memory_format=torch.channels_last)
+        self.optimizer = optimizer
+        self.schedule = schedule or Constant()
+        self.inferer = inferer
+        self.seed = seed
+        self.base_batch_size = base_batch_size
+        self.lr_multipliers = lr_multipliers
+        self.config = config
+        # Unbound: a compiled bound method would keep the weights it was made with after a deepcopy.
+        loss = type(model).loss
+        self._loss = torch.compile(loss) if compile else loss
+        self._recipes = metrics or {}
+        self._metrics: dict[str, list[MetricSet]] = {}
+
+    def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
+        """Loss terms of a training step, `HEAD/TERM`, behind the data set's name if several."""
+        terms: dict[str, Tensor] = {}
+        for source, batch in batches.items():
+            heads = source_heads(self.trainer, source)
+            targets = {k: v for k, v in batch.items() if k not in NOT_FOR_LOSSES}
+            targets["key"] = mix(self.seed, self.global_step, batch["key"])
+            found = self._loss(self.model, cast(Batch, targets), heads=heads)
+            prefix = f"{source}/" if len(batches) > 1 else ""
+            terms |= {prefix + name: term for name, term in found.items()}
+        return terms
+
+    def training_step(self, batches: dict[str, Batch], batch_idx: int) -> dict[str, Any]:
+        """Sums every term of every data set."""
+        # Dropout and the like draw from the global stream: it depends on the step alone.
+        torch.manual_seed(int(mix(self.seed, self.global_step, batch_idx, dist.rank())))
+        terms = self.losses(batches)
+        total = torch.stack(list(terms.values())).sum()
+        count = sum(len(batch["key"]) for batch in batches.values())
+        shown = {f"train/{name}": term.detach() for name, term in terms.items()}
+        self.log_dict(shown, on_step=True, on_epoch=False, batch_size=count)
+        self.log("train/loss", total.detach(), prog_bar=True, batch_size=count)
+        return {"loss": total, "terms": shown}
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
+        """Losses, and results for the metrics."""
+        return self._evaluate("val", batch, dataloader_idx)
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
+        """The same as validation, on the test data."""
+        return self._evaluate("test", batch, dataloader_idx)
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts the metrics afresh."""
+        self._reset_metrics("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Starts the metrics afresh."""
+        self._reset_metrics("test")
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the metrics of all processes together."""
+        self._log_metrics("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the metrics of all processes together."""
+        self._log_metrics("test")
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Optimiser with parameter groups, and the schedule by optimiser step."""
+        if self.optimizer is None:
+            raise ValueError("optimizer: none is given, so this model can only be evaluated")
+        optimizer = build_optimizer(
+            self.optimizer,
+            self.model,
+            lr_scale=batch_size_scale(self.trainer, self.base_batch_size),
+            lr_multipliers=self.lr_multipliers,
+            # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
+            fused=self.trainer.precision != "16-mixed",
+        )
+        return by_step(self.trainer, optimizer, self.schedule)
+
+    def on_fit_start(self) -> None:
+        """Refuses what the device cannot do."""
+        check_sync_batch_norm(self.model, self.trainer)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what rebuilds the model without this run: text and plain values."""
+        checkpoint["config"] = self.config
+        checkpoint["info"] = self.model.info
+
+    def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
+        if self.inferer is None:
+            raise ValueError(f"inferer: none is given, but {stage} needs results")
+        source = source_names(self.trainer)[index]
+        heads = source_heads(self.trainer, source)
+        name = partial(log_name, self.trainer, stage, source)
+        key = mix(self.seed, 0, batch["key"])  # the same samples in every epoch
+        resized = cast(Batch, {**self.model.resized(batch), "key": key})
+        features = self.model.features(resized)
+        terms = self.model.loss(resized, features, heads)
+        shown = {name("loss"): torch.stack(list(terms.values())).sum()}
+        shown |= {name(term): value for term, value in terms.items()}
+        valid = batch["sample_valid"].tolist()
+        self.log_dict(shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False)
+        results = self.inferer(self.model, resized, features)
+        keep = [i for i, real in enumerate(valid) if real]
+        truth = [batch["truth"][i] for i in keep]
+        self._metrics[stage][index].update([results[i] for i in keep], truth)
+        return {"results": results}
+
+    def _reset_metrics(self, stage: str) -> None:
+        if stage not in self._metrics:
+            self._metrics[stage] = [
+                build_metrics(self.model, source_heads(self.trainer, source), self._recipes)
+                for source in source_names(self.trainer)
+            ]
+        for metrics in self._metrics[stage]:
+            metrics.reset(self.device)
+
+    def _log_metrics(self, stage: str) -> None:
+        for source, metrics in zip(source_names(self.trainer), self._metrics[stage], strict=True):
+            name = partial(log_name, self.trainer, stage, source)
+            named = {name(figure): value for figure, value in metrics.compute().items()}
+            # All ranks hold the same figures: their maximum is exact, their mean might round.
+            self.log_dict(named, sync_dist=True, reduce_fx="max", add_dataloader_idx=False)

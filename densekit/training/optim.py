@@ -1,0 +1,177 @@
+"""Parameter groups and the optimiser.
+
+Weight decay pulls weights of convolutions and linear layers towards zero; on biases and on the
+scales of normalisation layers, which have one axis, it only costs accuracy (He et al., Bag of
+Tricks, section 3.1), so those are in groups of their own without decay.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch.utilities import rank_zero_info
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from densekit.training.schedules import Schedule
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+
+OptimizerFactory = Callable[..., Optimizer]
+"""An optimiser class with its settings bound, e.g. `partial(torch.optim.SGD, lr=0.02)`."""
+
+
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    lr: float,
+    lr_multipliers: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """Sorts the trainable parameters by weight decay and learning rate.
+
+    Args:
+        model: Frozen parameters of it (`requires_grad` false) are left out.
+        weight_decay: Decay of the weights with two axes or more; the others get none.
+        lr: Learning rate of the parameters without a multiplier.
+        lr_multipliers: Prefix of parameter names to a factor of `lr`, e.g. `{"backbone": 0.1}`;
+            the longest prefix that fits wins.
+
+    Returns:
+        Groups for a torch optimiser, each with `name`, `params`, `weight_decay` and `lr`.
+
+    Raises:
+        ValueError: A prefix fits no trainable parameter, or nothing is trainable.
+    """
+    multipliers = dict(lr_multipliers or {})
+    trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trainable:
+        raise ValueError("no parameter is trainable: every one of them is frozen")
+    _check_prefixes(multipliers, trainable)
+    groups: dict[str, dict[str, Any]] = {}
+    for name, parameter in trainable.items():
+        prefix = max((p for p in multipliers if _below(name, p)), key=len, default="")
+        decay = weight_decay if parameter.ndim > 1 else 0.0
+        key = ".".join(filter(None, (prefix, "decay" if parameter.ndim > 1 else "no_decay")))
+        factor = multipliers.get(prefix, 1.0)
+        group = groups.setdefault(
+            key, {"name": key, "params": [], "weight_decay": decay, "lr": lr * factor}
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def build_optimizer(
+    factory: OptimizerFactory,
+    model: nn.Module,
+    *,
+    lr_scale: float = 1.0,
+    lr_multipliers: Mapping[str, float] | None = None,
+    fused: bool = True,
+) -> Optimizer:
+    """Builds the optimiser of the trainable parameters.
+
+    Args:
+        factory: See `OptimizerFactory`; its `lr` and `weight_decay` become those of the groups.
+        model: Its parameters lie on the device they are trained on.
+        lr_scale: Factor of every learning rate.
+        lr_multipliers: See `parameter_groups`.
+        fused: Use the optimiser's fused kernel where it has one and the settings name none.
+    """
+    lr = _setting(factory, "lr") * lr_scale
+    groups = parameter_groups(model, _setting(factory, "weight_decay"), lr, lr_multipliers)
+    extra: dict[str, Any] = {}
+    if fused and _offers_fused(factory):
+        extra["fused"] = True
+    try:
+        return factory(groups, **extra)
+    except RuntimeError:
+        if not extra:
+            raise
+        return factory(groups)  # a device or dtype that the fused kernel does not know
+
+
+def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
+    """Factor that brings a learning rate to the real number of images an optimiser step.
+
+    The linear rule of Goyal et al., Accurate, Large Minibatch SGD, section 2.1.
+
+    Args:
+        trainer: Its data module's sources have a `batch_size`, images a process.
+        base_batch_size: Images an optimiser step that the learning rate is stated for; None
+            scales nothing.
+
+    Raises:
+        ValueError: `base_batch_size` is not positive.
+        TypeError: The data module does not say its batch sizes.
+    """
+    if base_batch_size is None:
+        return 1.0
+    if base_batch_size < 1:
+        raise ValueError(f"base_batch_size: found {base_batch_size}, expected at least 1, or null")
+    sources = getattr(getattr(trainer, "datamodule", None), "sources", None)
+    if not sources:
+        raise TypeError("base_batch_size needs a data module with `sources`, found none")
+    images = sum(source.batch_size for source in sources.values())
+    real = images * trainer.world_size * trainer.accumulate_grad_batches
+    scale = float(real / base_batch_size)
+    rank_zero_info(
+        f"Learning rate x {scale:g}: {images} images x {trainer.world_size} processes x "
+        f"{trainer.accumulate_grad_batches} accumulated = {real} a step, stated for "
+        f"{base_batch_size}"
+    )
+    return scale
+
+
+def by_step(
+    trainer: Trainer, optimizer: Optimizer, schedule: Schedule
+) -> OptimizerLRSchedulerConfig:
+    """Pairs an optimiser with a schedule that is applied at every optimiser step."""
+
+    def factor(step: int) -> float:
+        # Step 0 is asked for before the loaders exist. Making them here to know the length would
+        # be too early for Lightning to restore their state in a resumed run.
+        return schedule(step, trainer.estimated_stepping_batches if step > 0 else sys.maxsize)
+
+    scheduler: Any = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+
+def _setting(factory: OptimizerFactory, name: str) -> float:
+    """A numeric setting: bound by `partial`, else the default in the signature, else 0."""
+    bound = factory.keywords if isinstance(factory, functools.partial) else {}
+    if name in bound:
+        return float(bound[name])
+    parameter = inspect.signature(factory).parameters.get(name)
+    if parameter is None or parameter.default is inspect.Parameter.empty:
+        if name == "lr":
+            raise ValueError("optimizer.lr is missing: the optimiser has no learning rate")
+        return 0.0
+    return float(parameter.default)
+
+
+def _offers_fused(factory: OptimizerFactory) -> bool:
+    bound = factory.keywords if isinstance(factory, functools.partial) else {}
+    chosen = {"fused", "foreach", "capturable", "differentiable"} & bound.keys()
+    return not chosen and "fused" in inspect.signature(factory).parameters
+
+
+def _below(name: str, prefix: str) -> bool:
+    return name == prefix or name.startswith(prefix + ".")
+
+
+def _check_prefixes(multipliers: Mapping[str, float], trainable: Mapping[str, Any]) -> None:
+    for prefix in multipliers:
+        if any(_below(name, prefix) for name in trainable):
+            continue
+        known = {name.rsplit(".", depth)[0] for name in trainable for depth in range(1, 5)}
+        nearest = difflib.get_close_matches(prefix, sorted(known), n=1)
+        hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
+        raise ValueError(f"lr_multipliers: no trainable parameter is below {prefix!r}{hint}")

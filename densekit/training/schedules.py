@@ -1,0 +1,152 @@
+"""Learning-rate schedules: the factor of the optimiser's learning rate at each step.
+
+A schedule is called with the index of the coming optimiser step and the number of steps of the
+whole run, and is a pure function of them: a resumed run goes on exactly where it stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Schedule(Protocol):
+    """What `LitModel` asks of a schedule.
+
+    The factor at step 0 must not depend on `total_steps`: the optimiser is built before the data
+    loaders, when the length of the run is not known yet.
+    """
+
+    def __call__(self, step: int, total_steps: float) -> float:
+        """The factor of the learning rate.
+
+        Args:
+            step: Optimiser steps taken so far, 0 to `total_steps`.
+            total_steps: Optimiser steps of the run, infinite for a run without an end.
+        """
+        ...
+
+
+def warmup(step: int, steps: int, factor: float) -> float:
+    """Rises in a line from `factor` at step 0 to 1 at step `steps`."""
+    if step >= steps:
+        return 1.0
+    return factor + (1.0 - factor) * step / steps
+
+
+def half_cosine(start: float, end: float, progress: float) -> float:
+    """Goes from `start` to `end` on half a cosine wave while `progress` goes from 0 to 1."""
+    progress = min(max(progress, 0.0), 1.0)
+    return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+class Constant:
+    """The same learning rate all the time, after a warm-up.
+
+    Args:
+        warmup_steps: Optimiser steps of the linear warm-up.
+        warmup_factor: Factor at step 0.
+    """
+
+    def __init__(self, warmup_steps: int = 0, warmup_factor: float = 1e-3) -> None:
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+
+    def __call__(self, step: int, total_steps: float) -> float:
+        """See `Schedule`."""
+        return warmup(step, self.warmup_steps, self.warmup_factor)
+
+
+class Step:
+    """Multiplies the learning rate by `gamma` at each milestone.
+
+    Args:
+        milestones: Fractions of the run, rising, each between 0 and 1: epochs 8 and 11 of 12 are
+            `[0.667, 0.917]`. As fractions they hold for any batch size and length.
+        gamma: Factor at each milestone.
+        warmup_steps: Optimiser steps of the linear warm-up.
+        warmup_factor: Factor at step 0.
+
+    Raises:
+        ValueError: A milestone is no fraction, or they do not rise.
+    """
+
+    def __init__(
+        self,
+        milestones: Sequence[float],
+        gamma: float = 0.1,
+        warmup_steps: int = 0,
+        warmup_factor: float = 1e-3,
+    ) -> None:
+        inside = all(0.0 < milestone < 1.0 for milestone in milestones)
+        if not inside or list(milestones) != sorted(set(milestones)):
+            raise ValueError(
+                f"schedule.milestones: found {list(milestones)}, expected rising fractions of the "
+                "run between 0 and 1 (epochs 8 and 11 of 12 are [0.667, 0.917])"
+            )
+        self.milestones = tuple(milestones)
+        self.gamma = gamma
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+
+    def __call__(self, step: int, total_steps: float) -> float:
+        """See `Schedule`."""
+        passed = sum(step >= milestone * total_steps for milestone in self.milestones)
+        rise = warmup(step, self.warmup_steps, self.warmup_factor)
+        return float(rise * self.gamma**passed)
+
+
+class Cosine:
+    """Warm-up, then half a cosine wave down to the end of the run (Loshchilov & Hutter, SGDR).
+
+    Args:
+        warmup_steps: Optimiser steps of the linear warm-up.
+        warmup_factor: Factor at step 0.
+        final_factor: Factor at the end of the run.
+    """
+
+    def __init__(
+        self, warmup_steps: int = 0, warmup_factor: float = 1e-3, final_factor: float = 0.0
+    ) -> None:
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step: int, total_steps: float) -> float:
+        """See `Schedule`."""
+        if step < self.warmup_steps:
+            return warmup(step, self.warmup_steps, self.warmup_factor)
+        remaining = max(total_steps - self.warmup_steps, 1.0)
+        return half_cosine(1.0, self.final_factor, (step - self.warmup_steps) / remaining)
+
+
+class OneCycle:
+    """Rises to the learning rate and falls far below it, both on half a cosine (Smith & Topin).
+
+    The optimiser's `lr` is the peak. The momentum stays as it is.
+
+    Args:
+        rise: Fraction of the run that rises, between 0 and 1.
+        start_factor: Factor at step 0.
+        final_factor: Factor at the end of the run.
+
+    Raises:
+        ValueError: `rise` is no fraction.
+    """
+
+    def __init__(
+        self, rise: float = 0.3, start_factor: float = 0.04, final_factor: float = 4e-6
+    ) -> None:
+        if not 0.0 < rise < 1.0:
+            raise ValueError(f"schedule.rise: found {rise}, expected a fraction between 0 and 1")
+        self.rise = rise
+        self.start_factor = start_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step: int, total_steps: float) -> float:
+        """See `Schedule`."""
+        peak = self.rise * total_steps
+        if step < peak:
+            return half_cosine(self.start_factor, 1.0, step / peak)
+        return half_cosine(1.0, self.final_factor, (step - peak) / max(total_steps - peak, 1.0))
