@@ -55,12 +55,6 @@ class Count(Head):
         # A sum times zero keeps the graph where no image is valid; an empty mean would be nan.
         return {"poisson": (loss.mean(1) * valid).sum() / global_count(valid.sum())}
 
-    def restore(
-        self, predictions: Predictions, scale: Tensor, size: Tensor
-    ) -> list[dict[str, Any]]:
-        # A number of objects has no frame: nothing to bring back.
-        return [{"count": row} for row in predictions["count"].float().cpu().numpy()]
-
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
         return {"count": CountError(list(info["names"]))}
 
