@@ -1,0 +1,27 @@
+"""Data sets, transforms and loaders: everything between a file and a `Batch`."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "Augment": "transforms",
+        "Chain": "geometry",
+        "CocoDetection": "coco",
+        "DataModule": "module",
+        "Dataset": "protocols",
+        "EvalSampler": "samplers",
+        "LargeScaleJitter": "resize",
+        "Loader": "loader",
+        "Resize": "resize",
+        "Scenes": "scenes",
+        "Source": "source",
+        "TrainSampler": "samplers",
+        "Transform": "protocols",
+        "VocDetection": "voc",
+        "collate": "collate",
+        "read_image": "images",
+    },
+)

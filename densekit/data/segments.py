@@ -1,0 +1,96 @@
+"""COCO outlines: polygons and run lengths, checked when read, drawn when needed."""
+
+from __future__ import annotations
+
+import pickle
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.types import IGNORE_INDEX
+
+NOTHING = b""
+"""The encoding of an object without a usable outline; its mask is drawn as all ignored."""
+
+
+def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
+    """Checks a COCO `segmentation` and packs it.
+
+    Args:
+        segmentation: A list of polygons, or a dict with `size` and `counts` (a list or COCO's
+            compressed string).
+        size: Height and width of the image.
+
+    Returns:
+        The packed outline (`NOTHING` if no part is usable) and what is wrong with it ("" if
+        nothing is); bad polygons are dropped one by one.
+    """
+    if isinstance(segmentation, dict):
+        try:
+            return pickle.dumps(_checked_runs(segmentation, size)), ""
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            return NOTHING, f"broken RLE ({error})"
+    if not isinstance(segmentation, list):
+        return NOTHING, f"segmentation is a {type(segmentation).__name__}"
+    good = [polygon for polygon in segmentation if _is_polygon(polygon)]
+    fault = "" if len(good) == len(segmentation) else "polygon with fewer than 3 points"
+    return (pickle.dumps(good) if good else NOTHING), fault
+
+
+def draw(segment: bytes, size: tuple[int, int]) -> NDArray[Any]:
+    """(H, W) uint8 mask of a packed outline: 1 inside, 0 outside, all 255 for `NOTHING`."""
+    height, width = size
+    if segment == NOTHING:
+        return np.full(size, IGNORE_INDEX, dtype=np.uint8)
+    outline = pickle.loads(segment)
+    if isinstance(outline, np.ndarray):
+        values = np.arange(len(outline)) % 2
+        return np.repeat(values, outline).astype(np.uint8).reshape(width, height).T
+    from pycocotools import mask as coco_mask
+
+    runs = coco_mask.frPyObjects(outline, height, width)
+    drawn: NDArray[Any] = coco_mask.decode(coco_mask.merge(runs))
+    return drawn
+
+
+def _is_polygon(points: Any) -> bool:
+    """At least three finite points, as one flat list of numbers."""
+    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
+        return False
+    return all(isinstance(v, (int, float)) for v in points) and bool(np.isfinite(points).all())
+
+
+def _checked_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[Any]:
+    """(R,) int32 run lengths down the columns, zeros first; they cover the image exactly."""
+    if tuple(segmentation["size"]) != size:
+        raise ValueError(f"made for size {segmentation['size']}, the image is {list(size)}")
+    counts = segmentation["counts"]
+    runs = np.asarray(_decompress(counts) if isinstance(counts, str | bytes) else counts)
+    if runs.ndim != 1 or (runs < 0).any() or runs.sum() != size[0] * size[1]:
+        raise ValueError(f"runs do not add up to {size[0]} x {size[1]} pixels")
+    return runs.astype(np.int32)
+
+
+def _decompress(text: str | bytes) -> list[int]:
+    """Run lengths of COCO's compressed string.
+
+    Six bits a character from 48 on: five of the value, one that says whether more follow; from
+    the fourth run on the difference to the run before last is stored.
+    """
+    codes = text.encode() if isinstance(text, str) else text
+    runs: list[int] = []
+    value = shift = 0
+    for code in codes:
+        bits = code - 48
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        runs.append(value + runs[-2] if len(runs) > 2 else value)
+        value = shift = 0
+    if shift:
+        raise ValueError("the string of counts is cut off")
+    return runs
