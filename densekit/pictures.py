@@ -1,0 +1,241 @@
+"""Pictures for people: boxes with their names over an image, panels beside each other, grids.
+
+Everything takes and returns (H, W, 3) uint8 arrays; PIL draws.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import functools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+Picture = NDArray[np.uint8]
+Colour = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]
+
+BACKGROUND: Colour = (24, 26, 31)
+INK: Colour = (238, 240, 244)
+READABLE_SIDE = 480
+"""Pixels of an image's longer side below which names would not be legible over it."""
+
+_PALETTE: tuple[Colour, ...] = (
+    (255, 82, 82),
+    (64, 196, 255),
+    (105, 240, 94),
+    (255, 202, 40),
+    (224, 92, 255),
+    (255, 145, 48),
+    (29, 233, 202),
+    (255, 128, 190),
+    (130, 140, 255),
+    (205, 230, 60),
+    (197, 140, 100),
+    (180, 190, 205),
+)
+
+
+def class_colour(label: int) -> Colour:
+    """The colour of a class: twelve chosen ones, then hues that never come back close."""
+    if label < len(_PALETTE):
+        return _PALETTE[label]
+    hue = label * 0.618034 % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.3 * (label % 2), 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def to_rgb(image: ArrayLike) -> Picture:
+    """Any image as RGB.
+
+    Args:
+        image: (H, W) or (H, W, C). uint8 keeps its values; other types are stretched from their
+            1st to their 99th percentile. One or two channels become grey (the first), more than
+            three are cut to the first three.
+    """
+    array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    array = array[..., :1].repeat(3, axis=2) if array.shape[2] < 3 else array[..., :3]
+    if array.dtype != np.uint8:
+        low, high = np.percentile(array, (1, 99)) if array.size else (0.0, 1.0)
+        array = ((array - low) / max(float(high - low), 1e-12)).clip(0, 1) * 255
+    return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def draw_boxes(
+    image: ArrayLike,
+    boxes: ArrayLike,
+    labels: ArrayLike,
+    names: Sequence[str],
+    scores: ArrayLike | None = None,
+) -> Picture:
+    """Draws boxes in the colours of their classes, each with its name on a filled tag.
+
+    A small image comes back enlarged by a whole number, so that the names are legible.
+
+    Args:
+        image: (H, W, C) uint8; see `to_rgb` for others.
+        boxes: (N, 4) xyxy pixels of the image.
+        labels: (N,) rows of `names`.
+        names: Class names.
+        scores: (N,) in 0..1, written behind the names; the tags of high ones lie on top.
+
+    Returns:
+        (f H, f W, 3), f = 1 for images of `READABLE_SIDE` and more.
+    """
+    picture = to_rgb(image)
+    factor = math.ceil(READABLE_SIDE / max(picture.shape[:2]))
+    canvas = _resized(picture, picture.shape[1] * factor, picture.shape[0] * factor)
+    corners = _inside(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * factor, canvas.size)
+    kinds = np.asarray(labels).reshape(-1).tolist()
+    if len(kinds) != len(corners):
+        raise ValueError(f"{len(corners)} boxes, but {len(kinds)} labels")
+    texts, areas = [names[kind] for kind in kinds], (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+    weight = areas  # which tag gives way where two would collide: the larger object's
+    if scores is not None:
+        certain = np.asarray(scores, dtype=np.float64).reshape(-1)
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, certain, strict=True)]
+        weight = -certain
+    draw, longer = ImageDraw.Draw(canvas), max(canvas.size)
+    line, font = max(3, round(longer / 200)), _font(max(14, round(longer / 44)))
+    for n in np.argsort(-areas, kind="stable"):  # small boxes over large ones
+        _outline(draw, corners[n], class_colour(kinds[n]), line)
+    order = np.argsort(weight, kind="stable").tolist()
+    places = _places([corners[n] for n in order], [texts[n] for n in order], font, canvas.size)
+    for n, place in reversed(list(zip(order, places, strict=True))):
+        _tag(draw, place, texts[n], class_colour(kinds[n]), font)
+    return np.array(canvas)
+
+
+def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
+    """Panels of equal height in a row, each under its title.
+
+    Args:
+        images: (H, W, C) each, of any sizes; the tallest gives the height.
+        titles: One a panel.
+    """
+    pictures = [to_rgb(image) for image in images]
+    height = max(READABLE_SIDE // 2, *(len(picture) for picture in pictures))
+    panels = [_resized(p, round(p.shape[1] * height / p.shape[0]), height) for p in pictures]
+    font = _font(max(15, height // 26))
+    strip, gap = round(2 * font.size), max(6, height // 60)
+    width = sum(panel.width for panel in panels) + gap * (len(panels) + 1)
+    canvas = Image.new("RGB", (width, strip + height + gap), BACKGROUND)
+    draw, left = ImageDraw.Draw(canvas), gap
+    for panel, title in zip(panels, titles, strict=True):
+        canvas.paste(panel, (left, strip))
+        draw.text((left + panel.width / 2, strip / 2), title, INK, font, anchor="mm")
+        left += panel.width + gap
+    return np.array(canvas)
+
+
+def grid(images: Sequence[ArrayLike], columns: int, *, cell_width: int = 480) -> Picture:
+    """Images in rows, all of one width, centred in the height of their row.
+
+    Args:
+        images: (H, W, C) each, of any sizes, at least one.
+        columns: Images a row; fewer where there are fewer images.
+        cell_width: Pixels of an image's width in the grid.
+    """
+    columns, gap = max(1, min(columns, len(images))), max(4, cell_width // 60)
+    pictures = [to_rgb(image) for image in images]
+    cells = [_resized(p, cell_width, round(len(p) * cell_width / p.shape[1])) for p in pictures]
+    rows = [cells[n : n + columns] for n in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    size = (columns * (cell_width + gap) + gap, sum(heights) + gap * (len(rows) + 1))
+    canvas, top = Image.new("RGB", size, BACKGROUND), gap
+    for row, height in zip(rows, heights, strict=True):
+        for n, cell in enumerate(row):
+            canvas.paste(cell, (gap + n * (cell_width + gap), top + (height - cell.height) // 2))
+        top += height + gap
+    return np.array(canvas)
+
+
+def save(image: ArrayLike, path: str | Path) -> None:
+    """Writes a picture in the format of its suffix, making the folder where it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(to_rgb(image)).save(path)
+
+
+def _resized(picture: Picture, width: int, height: int) -> Image.Image:
+    image = Image.fromarray(picture)
+    size = (max(1, width), max(1, height))
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+@functools.lru_cache(maxsize=8)
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    font = ImageFont.load_default(size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("this Pillow was built without FreeType, which draws the names")
+    return font
+
+
+def _inside(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes clipped to the canvas, at least a pixel wide and high, as inclusive pixels."""
+    low = boxes[:, :2].clip(0, np.array(size) - 1)
+    high = np.maximum((boxes[:, 2:] - 1).clip(0, np.array(size) - 1), low)
+    return np.concatenate((low, high), axis=1).round()
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: NDArray[np.float64], ink: Colour, line: int) -> None:
+    x1, y1, x2, y2 = box.tolist()
+    # The dark rim keeps the colour visible over a background of the same colour.
+    draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=BACKGROUND, width=line + 2)
+    draw.rectangle((x1, y1, x2, y2), outline=ink, width=line)
+
+
+def _places(
+    boxes: Sequence[NDArray[np.float64]],
+    texts: Sequence[str],
+    font: ImageFont.FreeTypeFont,
+    size: tuple[int, int],
+) -> list[Rectangle]:
+    """Where the tags go: on, in or under their boxes, the first place that no earlier tag has."""
+    taken: list[Rectangle] = []
+    for box, text in zip(boxes, texts, strict=True):
+        width, height = font.getlength(text) + 0.6 * font.size, 1.3 * font.size
+        left, top, right, bottom = box.tolist()
+        corners = [
+            (left, top - height),
+            (left, top),
+            (left, bottom),
+            (left, bottom - height),
+            (right - width, top - height),
+            (right - width, bottom),
+            (right - width, top),
+        ]
+        fitting = [_fit(x, y, width, height, size) for x, y in corners]
+        taken.append(min(fitting, key=lambda place: sum(_shared(place, t) for t in taken)))
+    return taken
+
+
+def _fit(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Rectangle:
+    """The rectangle moved into the canvas."""
+    x, y = max(0.0, min(x, size[0] - width)), max(0.0, min(y, size[1] - height))
+    return x, y, x + width, y + height
+
+
+def _shared(a: Rectangle, b: Rectangle) -> float:
+    """Area that two rectangles share."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _tag(
+    draw: ImageDraw.ImageDraw,
+    place: Rectangle,
+    text: str,
+    ink: Colour,
+    font: ImageFont.FreeTypeFont,
+) -> None:
+    draw.rectangle(place, fill=ink)
+    red, green, blue = ink
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue > 120
+    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    draw.text(middle, text, BACKGROUND if dark else INK, font, anchor="mm")

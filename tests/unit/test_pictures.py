@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densekit import pictures
+
+NAMES = ["cat", "dog", "bird"]
+
+
+def grey(height=500, width=640, value=128):
+    return np.full((height, width, 3), value, dtype=np.uint8)
+
+
+def painted(before, after):
+    """Where a picture was changed."""
+    return (before != after).any(axis=2)
+
+
+def test_a_box_is_outlined_in_its_colour_with_a_filled_tag_above():
+    image = grey()
+    drawn = pictures.draw_boxes(image, [[200, 200, 400, 350]], [1], NAMES, [0.5])
+    colour = pictures.class_colour(1)
+    assert drawn.shape == image.shape
+    assert drawn.dtype == np.uint8
+    assert tuple(drawn[275, 200]) == tuple(drawn[275, 399]) == tuple(drawn[349, 300]) == colour
+    assert tuple(drawn[275, 300]) == (128, 128, 128)
+    tag = drawn[185:198, 201:230].reshape(-1, 3)
+    assert (tag == colour).all(axis=1).mean() > 0.4  # filled
+    assert (tag.sum(axis=1) < 200).any()  # with dark text on it
+    assert (image == 128).all()  # the caller's image is left alone
+
+
+def test_scores_make_the_tag_longer():
+    box = [[200, 200, 400, 350]]
+    plain = pictures.draw_boxes(grey(), box, [0], NAMES)
+    scored = pictures.draw_boxes(grey(), box, [0], NAMES, [0.75])
+    assert painted(grey(), scored)[180:198].any(axis=0).sum() > (
+        painted(grey(), plain)[180:198].any(axis=0).sum() + 20
+    )
+
+
+def test_small_images_are_enlarged_by_a_whole_number():
+    drawn = pictures.draw_boxes(grey(40, 50), [[10, 10, 30, 30]], [0], NAMES)
+    assert drawn.shape == (400, 500, 3)
+    assert tuple(drawn[200, 101]) == pictures.class_colour(0)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        [-50, -50, 5, 5],
+        [630, 490, 900, 900],
+        [700, 700, 800, 800],
+        [100, 100, 100, 100],
+        [300, 300, 200, 200],
+        [0, 0, 640, 500],
+    ],
+)
+def test_boxes_on_and_beyond_the_border_are_drawn_inside(box):
+    drawn = pictures.draw_boxes(grey(), [box], [2], NAMES)
+    assert drawn.shape == (500, 640, 3)
+    assert painted(grey(), drawn).any()
+
+
+def test_no_boxes_leave_the_image_as_it_is():
+    empty = np.zeros((0, 4))
+    np.testing.assert_array_equal(pictures.draw_boxes(grey(), empty, [], NAMES, []), grey())
+
+
+def test_boxes_without_labels_are_refused():
+    with pytest.raises(ValueError, match="2 boxes, but 1 labels"):
+        pictures.draw_boxes(grey(), np.zeros((2, 4)), [0], NAMES)
+
+
+def test_tags_of_neighbours_do_not_hide_each_other():
+    boxes = np.array([[200, 200, 400, 350], [202, 202, 402, 352], [204, 198, 398, 352]])
+    font = pictures._font(14)
+    places = pictures._places(boxes, ["one name", "another", "a third"], font, (640, 500))
+    for n, place in enumerate(places):
+        assert all(pictures._shared(place, other) == 0 for other in places[:n])
+
+
+def test_class_colours_differ_and_are_stable():
+    colours = [pictures.class_colour(k) for k in range(80)]
+    assert len(set(colours)) == 80
+    assert colours == [pictures.class_colour(k) for k in range(80)]
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 2), (9, 7, 3), (9, 7, 4), (9, 7, 12)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
+def test_any_image_becomes_rgb(shape, dtype):
+    image = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    rgb = pictures.to_rgb(image)
+    assert rgb.shape == (9, 7, 3)
+    assert rgb.dtype == np.uint8
+    if dtype is np.uint8:
+        np.testing.assert_array_equal(rgb[..., 0], image.reshape(9, 7, -1)[..., 0])
+    else:
+        assert rgb.max() == 255
+        assert rgb.min() == 0
+
+
+def test_constant_float_images_do_not_divide_by_zero():
+    assert pictures.to_rgb(np.full((4, 4, 3), 7.0)).max() == 0
+
+
+def test_panels_have_one_height_and_keep_their_proportions():
+    picture = pictures.side_by_side([grey(300, 300), grey(600, 900, 50)], ["truth", "found"])
+    assert (picture == 128).all(axis=2).any(axis=0).sum() == 600
+    assert (picture == 50).all(axis=2).sum() >= 600 * 895
+    assert (picture[:40] > 200).any()  # titles
+
+
+def test_grid_sizes():
+    cells = [grey(100, 200, value) for value in (60, 90, 120)]
+    picture = pictures.grid(cells, 2, cell_width=120)
+    assert picture.shape == (2 * 60 + 3 * 4, 2 * 120 + 3 * 4, 3)
+    assert pictures.grid(cells[:1], 4, cell_width=120).shape == (68, 128, 3)
+
+
+def test_save_makes_the_folder_and_keeps_the_pixels(tmp_path):
+    path = tmp_path / "a" / "b" / "picture.png"
+    image = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    pictures.save(image, path)
+    np.testing.assert_array_equal(np.asarray(Image.open(path)), image)
