@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
-from densekit.types import FeatureSpec, Features
+from densekit.types import Features, FeatureSpec
 
 
 class Backbone(nn.Module, ABC):

@@ -22,7 +22,7 @@ from densekit.backbones.blocks import BasicBlock, Block, Bottleneck
 from densekit.backbones.stem import STEMS
 from densekit.backbones.weights import load_weights, read_weights
 from densekit.layers import Layers, conv_norm, max_pool
-from densekit.types import FeatureSpec, Features
+from densekit.types import Features, FeatureSpec
 
 log = logging.getLogger(__name__)
 

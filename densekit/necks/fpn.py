@@ -1,0 +1,206 @@
+"""The feature pyramid: semantics of the deep levels at the resolution of the shallow ones.
+
+Papers: Feature Pyramid Networks for Object Detection, section 3; Focal Loss for Dense Object
+Detection, section 4 (convolved extra levels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densekit._names import choose, unknown
+from densekit.layers import Layers, max_pool
+from densekit.types import Features, FeatureSpec, Specs
+
+SHALLOWEST = 2
+"""There is no p1: on the stem's level a pyramid would cost more than the backbone."""
+
+
+class Subsample(nn.Module):
+    """Every second value along each axis."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, *S) to (B, C, *S / 2), rounded up."""
+        return max_pool(x, 1, 2)
+
+
+@dataclass(frozen=True)
+class Extra:
+    """Levels beyond the deepest of the backbone, each at twice the stride of the one before.
+
+    Attributes:
+        count: How many.
+        layer: Makes one from spatial dimensions, input and output channels.
+        from_backbone: Whether the first is made from the backbone's deepest level, or from the
+            pyramid's.
+    """
+
+    count: int
+    layer: Callable[[int, int, int], nn.Module]
+    from_backbone: bool = False
+
+
+def _subsample(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    return Subsample()
+
+
+def _convolution(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    return Layers(spatial_dims, norm=None).conv(in_channels, out_channels, 3, stride=2)
+
+
+EXTRAS = {
+    "none": Extra(0, _subsample),
+    "pool": Extra(1, _subsample),
+    "conv": Extra(2, _convolution),
+    "conv_backbone": Extra(2, _convolution, from_backbone=True),
+}
+
+
+class FPN(nn.Module):
+    """Adds p-levels to the backbone's levels: those that are read, built of no more than they need.
+
+    Neighbours of equal stride, as a dilated backbone has them, are added without resizing.
+
+    Args:
+        features: Levels of the backbone.
+        reads: Levels that the heads read, at least one p-level among them.
+        out_channels: Channels of every p-level.
+        extra: Levels beyond the backbone's deepest, p6 and p7 where that is c5: "none"; "pool", p6
+            by subsampling p5; "conv", p6 and p7 by convolution of p5 (RetinaNet V1 of torchvision);
+            "conv_backbone", of c5 (RetinaNet as published, and V2).
+        norm: Norm behind every convolution but the extra levels', see `densekit.layers.Layers`;
+            with None, as published, they have biases. torchvision's V2 detectors have "batch".
+        norm_eps: Added to the norm's variance.
+
+    Attributes:
+        features: Level name to spec of what `forward` returns.
+        reads: Levels of the backbone that `forward` needs.
+        size_divisor: Largest stride among them.
+
+    Raises:
+        ValueError: If a level is unknown, no p-level is read, or a setting is not accepted.
+    """
+
+    def __init__(
+        self,
+        features: Specs,
+        reads: Iterable[str],
+        *,
+        out_channels: int = 256,
+        extra: str = "pool",
+        norm: str | None = None,
+        norm_eps: float = 1e-5,
+    ) -> None:
+        super().__init__()
+        pyramid = self.specs(features, out_channels=out_channels, extra=extra)
+        wanted = _levels_read(reads, features, pyramid)
+        self.levels = tuple(f"p{n}" for n in wanted)
+        self.features = {**features, **{level: pyramid[level] for level in self.levels}}
+
+        rule, deep = EXTRAS[extra], _deep_levels(features)
+        top = max(deep)
+        beyond = range(top + 1, max(wanted) + 1)  # each is made from the one before
+        source = top if beyond and not rule.from_backbone else None
+        outputs = [n for n in deep if n in wanted or n == source]
+        laterals = [n for n in deep if outputs and n >= outputs[0]]
+        self.reads = tuple(f"c{n}" for n in deep if n in laterals or (beyond and n == top))
+        self.size_divisor = max(max(features[level].stride) for level in self.reads)
+        self.extra_source = f"c{top}" if rule.from_backbone else f"p{top}"
+        self.finer_than_above = _finer_than_above(deep)
+
+        make = Layers(deep[top].spatial_dims, norm, norm_eps)
+        self.lateral = nn.ModuleDict(
+            {f"c{n}": make.conv_norm(deep[n].channels, out_channels, 1) for n in laterals}
+        )
+        self.output = nn.ModuleDict(
+            {f"p{n}": make.conv_norm(out_channels, out_channels, 3) for n in outputs}
+        )
+        self.extra = nn.ModuleDict()
+        channels = deep[top].channels if rule.from_backbone else out_channels
+        for n in beyond:
+            self.extra[f"p{n}"] = rule.layer(make.spatial_dims, channels, out_channels)
+            channels = out_channels
+        _initialise(self)
+
+    @classmethod
+    def specs(
+        cls, features: Specs, *, out_channels: int = 256, extra: str = "pool", **_: Any
+    ) -> dict[str, FeatureSpec]:
+        """Every p-level that could be built on these features, whether or not it will be read.
+
+        Takes the settings of the class; those that change no spec may be among them.
+        """
+        deep = _deep_levels(features)
+        specs = {f"p{n}": FeatureSpec(out_channels, spec.stride) for n, spec in deep.items()}
+        top = max(deep)
+        for number in range(1, choose("extra", extra, EXTRAS).count + 1):
+            stride = tuple(step * 2**number for step in deep[top].stride)
+            specs[f"p{top + number}"] = FeatureSpec(out_channels, stride)
+        return specs
+
+    def forward(self, features: Features) -> Features:
+        """Returns the levels given and the p-levels, (B, out_channels, *S / stride)."""
+        levels = dict(features)
+        for level, merged in self._top_down(features).items():
+            if (name := f"p{level[1:]}") in self.output:
+                levels[name] = self.output[name](merged)
+        source = self.extra_source
+        for level, layer in self.extra.items():
+            x = levels[source]
+            levels[level] = layer(F.relu(x) if source in self.extra else x)
+            source = level
+        return {**features, **{level: levels[level] for level in self.levels}}
+
+    def _top_down(self, features: Features) -> Features:
+        """Each level's lateral projection plus, resized, the sum of those above it."""
+        merged: Features = {}
+        above: Tensor | None = None
+        for level in reversed(list(self.lateral)):
+            x = self.lateral[level](features[level])  # (B, out_channels, *S / stride)
+            if above is not None:
+                if level in self.finer_than_above:
+                    above = F.interpolate(above, size=x.shape[2:], mode="nearest")
+                x = x + above
+            above = merged[level] = x
+        return merged
+
+
+def _deep_levels(features: Specs) -> dict[int, FeatureSpec]:
+    """The levels a pyramid stands on, by number: c2 and deeper."""
+    levels = {int(name[1:]): spec for name, spec in features.items() if name[0] == "c"}
+    deep = {n: levels[n] for n in sorted(levels) if n >= SHALLOWEST}
+    if not deep:
+        raise ValueError(f"FPN: needs a level c2 or deeper, the backbone has {', '.join(features)}")
+    return deep
+
+
+def _finer_than_above(deep: dict[int, FeatureSpec]) -> set[str]:
+    """The levels whose deeper neighbour must be upsampled."""
+    numbers = list(deep)
+    pairs = zip(numbers, numbers[1:], strict=False)
+    return {f"c{n}" for n, above in pairs if deep[n].stride != deep[above].stride}
+
+
+def _levels_read(reads: Iterable[str], features: Specs, pyramid: Specs) -> list[int]:
+    """Numbers of the p-levels among the levels read."""
+    reads = set(reads)
+    for level in sorted(reads - {*features, *pyramid}):
+        raise ValueError(unknown("level read", level, [*features, *pyramid]))
+    wanted = sorted(int(level[1:]) for level in reads & set(pyramid))
+    if not wanted:
+        raise ValueError(f"FPN: no level of it is read; it offers {', '.join(pyramid)}")
+    return wanted
+
+
+def _initialise(network: nn.Module) -> None:
+    """Uniform of variance 1 / fan-in, for no ReLU follows; biases zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
+            nn.init.kaiming_uniform_(module.weight, a=1)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
