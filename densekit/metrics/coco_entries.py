@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from faster_coco_eval import mask as rle_api  # type: ignore[import-untyped]
+from faster_coco_eval import mask as rle_api
 
 from densekit.metrics.coco_protocol import Annotation
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster  # type: ignore[import-untyped]
+from faster_coco_eval import COCO, COCOeval_faster
 from numpy.typing import NDArray
 
 AREAS = ("", "_small", "_medium", "_large")
