@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 PROJECT = Path(__file__).resolve().parents[2]
 MAX_LINES = 400
@@ -104,10 +108,32 @@ def test_neither_lock_file_nor_index_is_committed() -> None:
     assert [line for line in pins if not re.fullmatch(r"[\w.-]+==[\w.]+", line)] == []
 
 
-def test_constraints_meet_the_lower_bounds() -> None:
-    from packaging.requirements import Requirement
-    from packaging.utils import canonicalize_name
+def test_every_imported_package_is_declared() -> None:
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    extras = [r for group in project["optional-dependencies"].values() for r in group]
+    declared = {canonicalize_name(Requirement(r).name) for r in [*project["dependencies"], *extras]}
+    distributions = packages_distributions()
+    undeclared = set()
+    for path in (PROJECT / "densekit").rglob("*.py"):
+        for name in _imported_packages(path) - sys.stdlib_module_names - {"densekit"}:
+            homes = {canonicalize_name(home) for home in distributions.get(name, [name])}
+            if not homes & declared:
+                undeclared.add(f"{path.relative_to(PROJECT)}: {name}")
+    assert undeclared == set()
 
+
+def _imported_packages(path: Path) -> set[str]:
+    """Top-level packages that a file imports, at its head or inside a function."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module.partition(".")[0])
+    return found
+
+
+def test_constraints_meet_the_lower_bounds() -> None:
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())
     pins = dict(
         line.split("==")
