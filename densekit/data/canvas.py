@@ -50,7 +50,7 @@ class Canvas:
     def visible(self) -> NDArray[Any]:
         """(N,) pixels that each object shows."""
         shown = self.owner[self.owner >= 0]
-        return np.bincount(shown, minlength=len(self.tags))
+        return np.asarray(np.bincount(shown, minlength=len(self.tags)))
 
     def place(
         self, shape: str, look: render.Look, tag: int, rng: np.random.Generator, *, anywhere: bool
@@ -85,7 +85,7 @@ class Canvas:
             return False
         paint = render.fill(look, cover.shape[0], diameter, angle, rng.uniform(0.75, 1.1))
         drop = max(1, round(diameter * 0.06))
-        render.paint(self.image, cover * 0.4, np.float32(0), top + drop, left + drop)
+        render.paint(self.image, cover * 0.4, np.zeros(3, np.float32), top + drop, left + drop)
         render.paint(self.image, cover, paint, top, left)
         self.owner[rows, columns][inside] = len(self.tags)
         self.tags.append(tag)

@@ -32,9 +32,7 @@ class ImageReader:
 
     def __init__(self, channels: int = 3, dtype: str = "uint8") -> None:
         if channels not in _MODES:
-            raise ValueError(
-                f"channels: accepted are 1 (grey), 3 (RGB), 4 (RGBA); not {channels}"
-            )
+            raise ValueError(f"channels: accepted are 1 (grey), 3 (RGB), 4 (RGBA); not {channels}")
         if dtype not in ("uint8", "float32"):
             raise ValueError(f"dtype: accepted are 'uint8' and 'float32', found {dtype!r}")
         self.channels = channels
@@ -68,8 +66,8 @@ class ImageReader:
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
         # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
-        raw_modes = [str(part) for tile in image.tile for part in np.atleast_1d(tile[3])]
-        if any(";16" in mode for mode in raw_modes) and image.mode not in _DEEP_MODES:
+        tiles = getattr(image, "tile", ())
+        if any(";16" in str(tile[3]) for tile in tiles) and image.mode not in _DEEP_MODES:
             raise ValueError(
                 f"{path}: colour with 16 bits a channel would lose its low byte; store it with 8"
                 " bits, or one channel a file"

@@ -66,7 +66,9 @@ def coverage(shape: str, diameter: float, angle: float, shift: tuple[float, floa
         if shape == "ring":
             cv2.circle(canvas, middle, round(radius * 0.5), 0, -1)
     else:
-        cv2.fillPoly(canvas, [np.rint(_outline(shape, radius, angle) + center).astype(np.int32)], 255)
+        cv2.fillPoly(
+            canvas, [np.rint(_outline(shape, radius, angle) + center).astype(np.int32)], 255
+        )
     small = cv2.resize(canvas, (side, side), interpolation=cv2.INTER_AREA)
     return np.asarray(small, dtype=np.float32) / 255
 
@@ -153,7 +155,8 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
     painted = np.clip(image, 0, 255).astype(np.uint8)  # OpenCV smooths lines in 8 bits only
     for _ in range(int(rng.integers(2, 9))):
         _stroke(painted, rng)
-    return painted.astype(np.float32)
+    textured: NDArray[Any] = painted.astype(np.float32)
+    return textured
 
 
 def _stroke(image: NDArray[Any], rng: np.random.Generator) -> None:
@@ -178,4 +181,5 @@ def grain(image: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
     slope = 1 + np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(-0.15, 0.15)
     noise = rng.integers(0, 256, (height, width, 1), dtype=np.uint8).astype(np.float32)
     lit = image * slope[None, :, None] + (noise - 127.5) * rng.uniform(0.02, 0.09)
-    return np.clip(lit, 0, 255).astype(np.uint8)
+    picture: NDArray[Any] = np.clip(lit, 0, 255).astype(np.uint8)
+    return picture

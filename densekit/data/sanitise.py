@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from densekit.data.findings import Findings
 
 ROUNDING = 1.0
-"""Pixels by which a box may leave its image before that counts as a defect; it is clipped anyway."""
+"""Pixels that a box may leave its image by before that counts as a defect; clipped either way."""
 
 
 def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
@@ -22,7 +22,9 @@ def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
         size: Height and width.
     """
     height, width = size
-    return np.clip(boxes, 0, np.asarray([width, height, width, height], dtype=boxes.dtype))
+    limit = np.asarray([width, height, width, height], dtype=boxes.dtype)
+    clipped: NDArray[Any] = np.minimum(np.maximum(boxes, 0), limit)
+    return clipped
 
 
 def sanitise(
@@ -61,6 +63,6 @@ def sanitise(
         "box clipped to its image": far & ~empty & ~outside,
     }
     for kind, hit in kinds.items():
-        for row in np.flatnonzero(hit):
-            findings.add(kind, f"{where(int(row))}: {boxes[row].round(2).tolist()}")
-    return ~(empty | outside)
+        for row in np.flatnonzero(hit).tolist():
+            findings.add(kind, f"{where(row)}: {boxes[row].round(2).tolist()}")
+    return np.logical_not(empty | outside)

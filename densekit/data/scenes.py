@@ -90,7 +90,8 @@ class Scenes:
     def visibility(self, index: int) -> NDArray[Any]:
         """(N,) share of each object that shows in a scene, 1 where nothing hides it."""
         canvas, _ = self._compose(index)
-        return canvas.visible() / np.asarray(canvas.full)
+        shares: NDArray[Any] = canvas.visible() / np.asarray(canvas.full)
+        return shares
 
     def __getitem__(self, index: int) -> Sample:
         """Renders one scene.

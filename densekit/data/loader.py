@@ -1,0 +1,150 @@
+"""From draws to batches: seeds every sample, keeps its place, resumes to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from densekit.data.collate import collate
+from densekit.data.protocols import Dataset, Transform
+from densekit.data.samplers import Draw, TrainSampler
+from densekit.types import Batch, Sample, TargetSpec
+
+
+class Drawn:
+    """A data set indexed by draws: the sample is transformed with a generator of its own.
+
+    Args:
+        dataset: The images.
+        transform: Applied with a generator seeded by (seed, epoch, index), or None.
+        seed: Of all random choices.
+    """
+
+    def __init__(self, dataset: Dataset, transform: Transform | None, seed: int) -> None:
+        self.dataset = dataset
+        self.transform = transform
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, draw: Draw) -> tuple[Sample, bool]:
+        """The sample of a draw, and whether it counts."""
+        epoch, index, valid = draw
+        sample = self.dataset[index]
+        if self.transform is not None:
+            sample = self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
+        sample["index"] = index
+        return sample, valid
+
+
+class Collate:
+    """`collate` for a loader.
+
+    Args:
+        training: Whether `truth` is left out.
+        target_specs: How the entries of `extra` are stacked.
+    """
+
+    def __init__(self, training: bool, target_specs: Mapping[str, TargetSpec]) -> None:
+        self.training = training
+        self.target_specs = target_specs
+
+    def __call__(self, items: list[tuple[Sample, bool]]) -> Batch:
+        """One batch of what `Drawn` returned."""
+        samples = [sample for sample, _ in items]
+        valid = [valid for _, valid in items]
+        specs = self.target_specs
+        return collate(samples, training=self.training, valid=valid, target_specs=specs)
+
+
+class EvalLoader(DataLoader[Any]):
+    """One pass over draws that a sampler lists.
+
+    Args:
+        drawn: The images.
+        sampler: Yields the draws of each batch.
+        collate_fn: Makes a batch of them.
+        num_workers: Processes that read images; 0 reads in this one.
+    """
+
+    def __init__(
+        self, drawn: Drawn, sampler: Sampler[list[Draw]], collate_fn: Collate, num_workers: int
+    ) -> None:
+        super().__init__(
+            drawn,  # type: ignore[arg-type]
+            batch_sampler=sampler,
+            collate_fn=collate_fn,
+            num_workers=num_workers,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_one_thread,
+            persistent_workers=num_workers > 0,
+            # Without a generator of its own, every pass would take a number from torch's global
+            # stream, and a resumed run would differ in whatever else draws from it.
+            generator=torch.Generator().manual_seed(drawn.seed),
+        )
+
+
+class Loader(EvalLoader):
+    """Training batches with a place in them that a checkpoint keeps.
+
+    A pass gives as many batches as an epoch has and goes on where the last one stopped, also if
+    that was in the middle of an epoch: a run that is limited to fewer batches a pass sees all
+    images in time. The first pass after `load_state_dict` is the rest of the interrupted one.
+
+    Args:
+        drawn: The images.
+        sampler: Batches from any place.
+        collate_fn: Makes a batch.
+        num_workers: Processes that read images; 0 reads in this one.
+    """
+
+    def __init__(
+        self, drawn: Drawn, sampler: TrainSampler, collate_fn: Collate, num_workers: int
+    ) -> None:
+        super().__init__(drawn, sampler, collate_fn, num_workers)
+        self._draws = sampler
+        self._epoch = 0
+        self._batches = 0
+        self._resumed = False
+
+    def __len__(self) -> int:
+        return len(self._draws)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """The batches of one pass."""
+        count = len(self) - self._batches if self._resumed else len(self)
+        self._resumed = False
+        self._draws.go_to(self._epoch, self._batches, count)
+        for batch in super().__iter__():
+            # Counted when it is handed out: what workers have read ahead is not done.
+            self._advance()
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The place: the epoch and how many of its batches have been handed out."""
+        return {"epoch": self._epoch, "batches": self._batches}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Goes to a place; the next epoch, if this run has fewer batches than that."""
+        self._epoch, self._batches = state["epoch"], state["batches"]
+        if self._batches >= len(self):
+            self._epoch, self._batches = self._epoch + 1, 0
+        self._resumed = self._batches > 0
+
+    def _advance(self) -> None:
+        self._batches += 1
+        if self._batches >= len(self):
+            self._epoch, self._batches = self._epoch + 1, 0
+
+
+def _one_thread(worker: int) -> None:
+    """A worker is one of many: OpenCV's own threads would only fight with the others."""
+    import cv2
+
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

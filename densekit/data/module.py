@@ -1,0 +1,74 @@
+"""The data module: every data set of an experiment, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import CombinedLoader
+from torch.utils.data import DataLoader
+
+from densekit.data.source import Source
+
+_NOTHING: Any = ()
+
+
+class DataModule(LightningDataModule):
+    """Trains on all data sets in every step and evaluates them one after the other.
+
+    A training batch is `{data set: Batch}`; an epoch is as long as the longest data set, shorter
+    ones go round. The evaluation loaders are a list in the order of `source_names`.
+
+    Args:
+        sources: Name to data set.
+    """
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        super().__init__()
+        if not sources:
+            raise ValueError("data: at least one data set is needed")
+        self.sources = dict(sources)
+
+    @property
+    def source_names(self) -> list[str]:
+        """Names of the data sets in the order of the evaluation loaders."""
+        evaluated = (
+            name
+            for name, source in self.sources.items()
+            if source.val is not None or source.test is not None
+        )
+        return list(evaluated)
+
+    def train_dataloader(self) -> CombinedLoader:
+        """Batches of every data set that has training images."""
+        loaders = {
+            name: source.train_loader()
+            for name, source in self.sources.items()
+            if source.train is not None
+        }
+        if not loaders:
+            raise ValueError(f"none of the data sets {list(self.sources)} has a training split")
+        return CombinedLoader(loaders, mode="max_size_cycle")
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader a data set of `source_names`, empty for one without the split."""
+        return self._eval_loaders("val")
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        """One loader a data set of `source_names`, empty for one without the split."""
+        return self._eval_loaders("test")
+
+    def _eval_loaders(self, split: str) -> list[DataLoader[Any]]:
+        present = {
+            name: source
+            for name, source in self.sources.items()
+            if getattr(source, split) is not None
+        }
+        if not present:
+            return []
+        # An empty loader keeps the numbers of the loaders those of the names.
+        return [
+            present[name].eval_loader(split) if name in present else DataLoader[Any](_NOTHING)
+            for name in self.source_names
+        ]

@@ -1,0 +1,128 @@
+"""Which images make a batch: a pure function of seed, epoch and the number of processes.
+
+A draw is `(epoch, index, valid)`: all that a worker needs to make a sample the same way in any
+process. N images, G images of a global batch (all processes together).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import Sampler
+
+from densekit.ops import dist
+
+Draw = tuple[int, int, bool]
+
+
+class TrainSampler(Sampler[list[Draw]]):
+    """Shuffled batches from any place in an endless row; N processes share one global batch.
+
+    Rank r takes items r, r + world, ... of each global batch, so that with the same global batch
+    any number of processes sees the same images in every step. The images that do not fill the
+    last batch of an epoch are left out of it (another epoch leaves out others); a data set
+    smaller than one batch is repeated to fill it.
+
+    Args:
+        length: N.
+        batch_size: Images a batch of one process.
+        seed: Of the order.
+        groups: (N,) group of each image; batches are of one group as far as possible (wide and
+            tall images apart waste less padding).
+    """
+
+    def __init__(
+        self, length: int, batch_size: int, seed: int, groups: NDArray[Any] | None = None
+    ) -> None:
+        if length < 1 or batch_size < 1:
+            raise ValueError(f"no batch of {batch_size} from {length} images")
+        self._place = 0, 0
+        self._count: int | None = None
+        self._length = length
+        self._batch_size = batch_size
+        self._seed = seed
+        self._groups = groups
+
+    def __len__(self) -> int:
+        """Batches of one epoch, as many as one process takes."""
+        return max(1, self._length // (self._batch_size * dist.world_size()))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        """This process's part of each batch."""
+        count = len(self) if self._count is None else self._count
+        return itertools.islice(self._endless(*self._place), count)
+
+    def go_to(self, epoch: int, start: int, count: int) -> None:
+        """Makes the next pass one of `count` batches from batch `start` of `epoch`."""
+        self._place, self._count = (epoch, start), count
+
+    def _endless(self, epoch: int, start: int) -> Iterator[list[Draw]]:
+        rank, world = dist.rank(), dist.world_size()
+        while True:
+            for batch in self._global_batches(epoch, self._batch_size * world)[start:]:
+                yield [(epoch, int(index), True) for index in batch[rank::world]]
+            epoch, start = epoch + 1, 0
+
+    def _global_batches(self, epoch: int, size: int) -> NDArray[Any]:
+        """(batches, G) image indices of an epoch."""
+        rng = np.random.default_rng((self._seed, epoch))
+        order = rng.permutation(self._length)
+        if self._length < size:
+            return np.resize(order, (1, size))
+        if self._groups is not None:
+            order = _grouped(order, self._groups, size)
+        count = self._length // size
+        batches = order[: count * size].reshape(count, size)
+        return batches if self._groups is None else batches[rng.permutation(count)]
+
+
+class EvalSampler(Sampler[list[Draw]]):
+    """Every image once, in order, and as many batches on every process.
+
+    Where the images do not divide, the last ones of some processes are repeats marked invalid,
+    which no metric counts.
+
+    Args:
+        length: Number of images.
+        batch_size: Images a batch of one process.
+    """
+
+    def __init__(self, length: int, batch_size: int) -> None:
+        if batch_size < 1:
+            raise ValueError(f"eval_batch_size: at least 1, found {batch_size}")
+        self._length = length
+        self._batch_size = batch_size
+
+    def __len__(self) -> int:
+        return -(-self._per_process() // self._batch_size)
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        rank, world = dist.rank(), dist.world_size()
+        places = [rank + world * i for i in range(self._per_process())]
+        draws = [(0, place % self._length, place < self._length) for place in places]
+        for start in range(0, len(draws), self._batch_size):
+            yield draws[start : start + self._batch_size]
+
+    def _per_process(self) -> int:
+        return -(-self._length // dist.world_size())
+
+
+def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
+    """(N,) 0 for tall images and 1 for wide or square ones, from (N, 2) heights and widths."""
+    groups: NDArray[Any] = (sizes[:, 1] >= sizes[:, 0]).astype(np.int64)
+    return groups
+
+
+def _grouped(order: NDArray[Any], groups: NDArray[Any], size: int) -> NDArray[Any]:
+    """The same order, with runs of `size` from one group first and the mixed rest last."""
+    full, rest = [], []
+    for group in np.unique(groups):
+        members = order[groups[order] == group]
+        whole = len(members) // size * size
+        full.append(members[:whole])
+        rest.append(members[whole:])
+    return np.concatenate([*full, *rest])

@@ -1,0 +1,171 @@
+"""One data set of an experiment: its splits, how they are changed and how they are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
+from densekit.data.naming import nearest
+from densekit.data.protocols import Dataset, Transform
+from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
+from densekit.types import TargetSpec
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""RGB, in the unit of 8-bit images."""
+
+SPLITS = ("train", "val", "test")
+
+
+class Source:
+    """The splits of one data set and the heads that they train.
+
+    Args:
+        train: Training images, or None for a data set that is only evaluated on.
+        val: Images on which checkpoints are chosen.
+        test: Images of the final figures.
+        heads: Names of the heads that this data set has targets for.
+        train_transform: Changes training samples; resizes them too.
+        eval_transform: Changes evaluation samples without moving pixels: results are compared in
+            the image's own frame.
+        batch_size: Training images a step of one process.
+        eval_batch_size: Evaluation images a step of one process.
+        num_workers: Processes that read images.
+        mean: One value a channel, in the unit of the stored image; the default is ImageNet's for
+            8-bit RGB, its average for 8-bit grey.
+        std: Likewise.
+        group_by_aspect: Whether batches are of wide or of tall images only.
+        seed: Of order and augmentation.
+
+    Raises:
+        ValueError: If the splits disagree on classes or channels, or mean and std are missing.
+    """
+
+    def __init__(
+        self,
+        train: Dataset | None = None,
+        val: Dataset | None = None,
+        test: Dataset | None = None,
+        *,
+        heads: Sequence[str] = ("detection",),
+        train_transform: Transform | None = None,
+        eval_transform: Transform | None = None,
+        batch_size: int = 4,
+        eval_batch_size: int = 1,
+        num_workers: int = 0,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        group_by_aspect: bool = False,
+        seed: int = 0,
+    ) -> None:
+        self.train, self.val, self.test = train, val, test
+        self.heads = tuple(heads)
+        self.batch_size = batch_size
+        self.train_transform = train_transform
+        self.eval_transform = eval_transform
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.group_by_aspect = group_by_aspect
+        self.seed = seed
+        self._description = _agreed({split: getattr(self, split) for split in SPLITS})
+        self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, self._description)
+        self._description["std"] = _statistic("std", std, IMAGENET_STD, self._description)
+
+    def describe(self) -> dict[str, Any]:
+        """What the data set says of itself, with `mean` and `std`: plain values."""
+        return dict(self._description)
+
+    def train_loader(self) -> Loader:
+        """Endlessly shuffled training batches that can be resumed.
+
+        Raises:
+            ValueError: If there is no training split.
+        """
+        dataset = self._split("train")
+        groups = aspect_groups(dataset.sizes) if self.group_by_aspect else None
+        return Loader(
+            Drawn(dataset, self.train_transform, self.seed),
+            TrainSampler(len(dataset), self.batch_size, self.seed, groups),
+            Collate(training=True, target_specs=_target_specs(dataset)),
+            self.num_workers,
+        )
+
+    def eval_loader(self, split: str) -> EvalLoader:
+        """Every image of a split once, with its truth.
+
+        Args:
+            split: "train", "val" or "test"; training images come unchanged here.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        dataset = self._split(split)
+        return EvalLoader(
+            Drawn(dataset, self.eval_transform, self.seed),
+            EvalSampler(len(dataset), self.eval_batch_size),
+            Collate(training=False, target_specs=_target_specs(dataset)),
+            self.num_workers,
+        )
+
+    def _split(self, split: str) -> Dataset:
+        present = [name for name in SPLITS if getattr(self, name) is not None]
+        if split not in present:
+            raise ValueError(f"this data set has no split {split!r}; {nearest(split, present)}")
+        dataset: Dataset = getattr(self, split)
+        return dataset
+
+
+def _target_specs(dataset: Dataset) -> Mapping[str, TargetSpec]:
+    specs: Mapping[str, TargetSpec] = getattr(dataset, "target_specs", {})
+    return specs
+
+
+def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
+    """The description that all splits share."""
+    described = {name: data.describe() for name, data in splits.items() if data is not None}
+    if not described:
+        raise ValueError("a data set needs at least one of train, val and test")
+    (first, reference), *others = described.items()
+    for split, found in others:
+        for key in sorted(set(reference) | set(found)):
+            if reference.get(key) != found.get(key):
+                difference = _difference(reference.get(key), found.get(key))
+                raise ValueError(
+                    f"{first} and {split} disagree on {key}: {difference}. Give both the same"
+                    " `names` where the annotations alone do not tell."
+                )
+    return dict(reference)
+
+
+def _difference(first: Any, second: Any) -> str:
+    """What only one of the two has; both, if they merely differ in order or are no lists."""
+    if isinstance(first, list) and isinstance(second, list):
+        left = [item for item in first if item not in second]
+        right = [item for item in second if item not in first]
+        if left or right:
+            return f"only the first has {left[:10]}, only the second has {right[:10]}"
+    return f"{str(first)[:200]} and {str(second)[:200]}"
+
+
+def _statistic(
+    key: str,
+    given: Sequence[float] | None,
+    imagenet: Sequence[float],
+    description: Mapping[str, Any],
+) -> list[float]:
+    """Mean or std of every channel."""
+    channels = description["channels"]
+    if given is not None:
+        if len(given) != channels:
+            raise ValueError(f"{key}: one value for each of {channels} channels, found {given!r}")
+        return [float(value) for value in given]
+    eight_bit = description.get("dtype", "uint8") == "uint8"
+    if eight_bit and channels == 3:
+        return list(imagenet)
+    if eight_bit and channels == 1:
+        return [sum(imagenet) / len(imagenet)]
+    raise ValueError(
+        f"{key}: must be given for {channels} channels of {description.get('dtype', 'uint8')}, one"
+        " value a channel in the unit of the stored image"
+    )
