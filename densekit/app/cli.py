@@ -1,0 +1,63 @@
+"""The `densekit` command line: it finds the command and hands the rest over."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Sequence
+
+from densekit.app.errors import UsageError, explain
+from densekit.app.usage import COMMANDS, help_of, overview
+from densekit.build import nearest
+
+HELP = ("-h", "--help")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: Words after `densekit`; default the process's own.
+
+    Returns:
+        The exit code: 0 done, 1 done in part, 2 wrong command line or input.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(words)
+    except KeyboardInterrupt:
+        print("densekit: interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        print(f"densekit: error: {message}", file=sys.stderr)
+        return 2
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in HELP:
+        print(overview(), end="")
+        return 0 if words else 2
+    if words[0] == "--version":
+        from densekit import __version__
+
+        print(f"densekit {__version__}")
+        return 0
+    command, arguments = words[0], words[1:]
+    if command not in COMMANDS:
+        raise UsageError(f"no command {command!r}. {nearest(command, COMMANDS)}")
+    if any(word in HELP for word in arguments):
+        print(help_of(command), end="")
+        return 0
+    return _run(command, arguments)
+
+
+def _run(command: str, arguments: list[str]) -> int:
+    from densekit.app.report import spoken_log
+
+    run: Callable[[list[str]], int | None]
+    run = importlib.import_module(f"densekit.app.{command}").main
+    with spoken_log():
+        return run(arguments) or 0

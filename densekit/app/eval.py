@@ -1,0 +1,160 @@
+"""`densekit eval`: a checkpoint on a data set, or a file of results against annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from densekit.app import launch
+from densekit.app.compose import apply_values, compose, is_choice, trusted
+from densekit.app.errors import UsageError
+from densekit.app.overrides import existing, refuse_rest, split_options
+from densekit.app.prepare import METRICS, describe_data, place, reopen, resolve
+from densekit.app.report import print_lines, print_table, write_metrics
+from densekit.build import check_targets, nearest
+
+FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
+OPTIONS = {"checkpoint": None, "split": None, "output": None}
+SPLITS = ("test", "val")
+"""In the order in which the default is chosen."""
+ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    if any(word.partition("=")[0] in ("results", "annotations") for word in arguments):
+        _of_files(arguments)
+    else:
+        evaluate(arguments)
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> Path:
+    """Measures a checkpoint and returns the folder of `metrics.json`.
+
+    Args:
+        arguments: `checkpoint=PATH`, then `data=NAME`, `split=`, `output=` and any key of the
+            configuration (`trainer.devices=2`, `data.bccd.test.root=...`).
+
+    Raises:
+        UsageError: Checkpoint, data or a key is wrong; nothing has been done then.
+    """
+    from densekit.artifact import load_artifact
+
+    options, rest = split_options(arguments, OPTIONS)
+    checkpoint = existing("eval", "checkpoint", options["checkpoint"]).absolute()
+    artifact = load_artifact(checkpoint)
+    trust = trusted(rest)
+    cfg = _configuration(yaml.safe_load(artifact["config"]), rest, trust)
+    split = _choose_split(cfg, options["split"])
+    sources = describe_data(cfg)
+    _check_names(sources, artifact["info"]["heads"])
+    run = _folder(options["output"])
+    cfg.paths.run = str(run)
+    job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
+    launch.start(job)
+    if launch.is_main():
+        print_lines(f"figures: {run / METRICS}")
+    return run
+
+
+def _configuration(plain: dict[str, Any], words: Sequence[str], trust: Sequence[str]) -> DictConfig:
+    """The checkpoint's configuration with other data, if chosen, and with single values set."""
+    check_targets(plain, trust)
+    plain = reopen(plain)
+    plain["trainer"] |= ONE_DEVICE
+    chosen, of_data, rest = _sort(words)
+    if chosen:
+        composed = compose([*chosen, *of_data]).cfg
+        place(composed, Path("run"))
+        plain["data"] = OmegaConf.to_container(composed.data, resolve=True)
+    else:
+        _refuse_paths(of_data)
+        rest = [*rest, *of_data]
+    cfg = OmegaConf.create(plain)
+    OmegaConf.set_struct(cfg, True)
+    apply_values(cfg, rest, trust)
+    return cfg
+
+
+def _sort(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Divides words into the choice of data, values of data and paths, and the rest."""
+    chosen, of_data, rest = [], [], []
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        if key == "data":
+            chosen.append(word)
+        elif is_choice(word):
+            raise UsageError(f"densekit eval: {word}: the checkpoint holds it; data= can be chosen")
+        elif key.partition(".")[0] in ("data", "paths"):
+            of_data.append(word)
+        else:
+            rest.append(word)
+    return chosen, of_data, rest
+
+
+def _refuse_paths(words: Sequence[str]) -> None:
+    for word in words:
+        if word.startswith("paths."):
+            raise UsageError(
+                f"densekit eval: {word}: the checkpoint's paths are resolved; name the data too, "
+                f"for example data=bccd {word}"
+            )
+
+
+def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
+    """Keeps one split of the data sets, so that nothing else is read; returns its name."""
+    if wanted is not None and wanted not in SPLITS:
+        raise UsageError(f"split={wanted}: {nearest(str(wanted), SPLITS)}")
+    present = [split for split in SPLITS if any(node.get(split) for node in cfg.data.values())]
+    split = wanted or (present[0] if present else "test")
+    if split not in present:
+        found = ", ".join(present) or "none"
+        raise UsageError(f"split={split}: the data {list(cfg.data)} has it not; it has: {found}")
+    nodes = {name: node for name, node in cfg.data.items() if node.get(split)}
+    with open_dict(cfg):
+        cfg.data = {
+            name: {**node, **{other: None for other in ("train", *SPLITS) if other != split}}
+            for name, node in nodes.items()
+        }
+    return split
+
+
+def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+    """Refuses data whose classes are not the model's: their labels would mean other things."""
+    for name, source in sources.items():
+        for head in source.heads:
+            own, found = list(heads[head]["names"]), list(source.describe()["names"])
+            if own != found:
+                raise UsageError(
+                    f"data.{name}: its classes {found} are not those of heads.{head} in the "
+                    f"checkpoint, {own}"
+                )
+
+
+def _folder(output: str | None) -> Path:
+    if output is None:
+        return launch.agree_on_folder(Path("runs", "eval"))
+    folder = Path(output).expanduser().absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _of_files(arguments: Sequence[str]) -> None:
+    """Measures COCO results against COCO annotations; no model and no images are needed."""
+    from densekit.metrics.coco_files import evaluate_files
+
+    options, rest = split_options(arguments, FILE_OPTIONS)
+    refuse_rest("eval", rest, FILE_OPTIONS)
+    results = existing("eval", "results", options["results"])
+    annotations = existing("eval", "annotations", options["annotations"])
+    figures = evaluate_files(results, annotations, iou_type=options["iou_type"])
+    print_table(figures, f"{options['iou_type']} of {results}")
+    if options["output"]:
+        file = Path(options["output"]).expanduser() / METRICS
+        write_metrics(figures, file)
+        print_lines(f"figures: {file}")

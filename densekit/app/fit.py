@@ -1,0 +1,164 @@
+"""What every process of a run does: build from the resolved configuration, train, evaluate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.info import check_heads, model_info
+from densekit.app.prepare import METRICS, dump
+from densekit.build import build_model, instantiate
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule, Trainer
+
+    from densekit.data import DataModule
+    from densekit.model import DenseModel
+    from densekit.training import LitModel
+
+HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+LIMITS = ("limit_val_batches", "limit_test_batches")
+
+logger = logging.getLogger(__name__)
+
+
+def run_job(cfg: Mapping[str, Any]) -> None:
+    """Trains or evaluates, as the configuration's `command` says."""
+    (evaluate if cfg["command"] == "eval" else fit)(cfg)
+
+
+def fit(cfg: Mapping[str, Any]) -> None:
+    """Trains, then evaluates the best checkpoint; figures end up in the run folder.
+
+    Args:
+        cfg: Resolved configuration, see `densekit.app.prepare.resolve`.
+    """
+    import torch
+    from lightning.pytorch import seed_everything
+
+    seed_everything(int(cfg["seed"]), workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    data = _data(cfg)
+    model = build_model(cfg, model_info(data.sources, cfg["heads"], cfg["resize"]))
+    if cfg["checkpoint"]:
+        load_weights(model, Path(cfg["checkpoint"]))
+    optimizer = instantiate(cfg["optimizer"], "optimizer")
+    schedule = instantiate(cfg["schedule"], "schedule")
+    lit = _module(cfg, model, optimizer, schedule)
+    trainer = _trainer(
+        cfg["trainer"],
+        callbacks=_each(cfg, "callbacks"),
+        logger=_each(cfg, "logger"),
+        default_root_dir=cfg["paths"]["run"],
+    )
+    trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
+    if not trainer.interrupted:
+        _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
+
+
+def evaluate(cfg: Mapping[str, Any]) -> None:
+    """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
+    import torch
+    from lightning.pytorch.callbacks import RichProgressBar
+
+    from densekit.artifact import build_from_artifact, load_artifact
+    from densekit.training import MetricsFile, MetricsTable
+
+    torch.set_float32_matmul_precision("high")
+    data = _data(cfg)
+    artifact = load_artifact(cfg["checkpoint"])
+    model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
+    run = Path(cfg["paths"]["run"])
+    kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
+    trainer = _trainer(
+        {**kept, "_target_": "lightning.pytorch.Trainer", "use_distributed_sampler": False},
+        callbacks=[RichProgressBar(), MetricsTable(), MetricsFile(run / METRICS)],
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=str(run),
+    )
+    measure = trainer.validate if cfg["split"] == "val" else trainer.test
+    measure(_module(cfg, model), datamodule=data, verbose=False)
+
+
+def load_weights(model: DenseModel, checkpoint: Path) -> None:
+    """Starts a model from a checkpoint's weights; what does not fit is named and left as it is."""
+    from densekit.artifact import load_artifact
+
+    found = load_artifact(checkpoint)["state_dict"]
+    own = model.state_dict()
+    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise ValueError(f"checkpoint={checkpoint}: none of its {len(found)} tensors fits")
+    model.load_state_dict(fitting, strict=False)
+    fresh = [name for name in own if name not in fitting]
+    if fresh:
+        logger.warning(
+            "%s: %d of %d tensors taken over; not among them: %s",
+            checkpoint,
+            len(fitting),
+            len(own),
+            ", ".join(fresh),
+        )
+
+
+def _data(cfg: Mapping[str, Any]) -> DataModule:
+    from densekit.data import DataModule
+
+    sources = {name: instantiate(node, f"data.{name}") for name, node in cfg["data"].items()}
+    check_heads(sources, cfg["heads"])
+    return DataModule(sources)
+
+
+def _module(
+    cfg: Mapping[str, Any], model: DenseModel, optimizer: Any = None, schedule: Any = None
+) -> LitModel:
+    metrics = {
+        head: {name: instantiate(node, f"metrics.{head}.{name}") for name, node in named.items()}
+        for head, named in cfg["metrics"].items()
+    }
+    make = instantiate(cfg["training"], "training")
+    lit: LitModel = make(
+        model,
+        optimizer=optimizer,
+        schedule=schedule,
+        inferer=instantiate(cfg["inferer"], "inferer"),
+        metrics=metrics,
+        config=dump(cfg),
+    )
+    return lit
+
+
+def _each(cfg: Mapping[str, Any], group: str) -> list[Any]:
+    """The objects of a group that is a mapping; an entry set to null is left out."""
+    nodes = {name: node for name, node in cfg[group].items() if node is not None}
+    return [instantiate(node, f"{group}.{name}") for name, node in nodes.items()]
+
+
+def _trainer(node: Mapping[str, Any], **parts: Any) -> Trainer:
+    from densekit.training import resolve_precision
+
+    accelerator = str(node.get("accelerator", "auto"))
+    precision = resolve_precision(str(node.get("precision", "32-true")), accelerator)
+    make = instantiate({**node, "precision": precision, "_partial_": True}, "trainer")
+    trainer: Trainer = make(**parts)
+    return trainer
+
+
+def _evaluate_best(trainer: Trainer, lit: LightningModule, data: DataModule, *, test: bool) -> None:
+    """Takes the figures of the best checkpoint, which is often not the last one."""
+    keeper = trainer.checkpoint_callback
+    best = getattr(keeper, "best_model_path", "") or None
+    monitor = getattr(keeper, "monitor", None)
+    if best and monitor and _has(data, "val"):
+        last = trainer.callback_metrics.get(monitor)
+        if last is None or float(last) != float(getattr(keeper, "best_model_score", last)):
+            trainer.validate(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+    if test and _has(data, "test"):
+        trainer.test(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+
+
+def _has(data: DataModule, split: str) -> bool:
+    return any(getattr(source, split) is not None for source in data.sources.values())

@@ -1,0 +1,86 @@
+"""The folders of configuration groups: densekit's own, `./conf` and those of plug-ins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from densekit.app.errors import UsageError
+from densekit.build import nearest
+from densekit.plugins import conf_folders
+
+
+def own_conf() -> Path:
+    """The folder of densekit's own groups, wherever the package is installed."""
+    import densekit.conf
+
+    return Path(densekit.conf.__path__[0]).resolve()
+
+
+def extra_folders() -> list[Path]:
+    """Further folders in the order they are searched: `./conf`, then the plug-ins'."""
+    local = Path("conf").resolve()
+    found = [local] if local.is_dir() else []
+    return [folder for folder in [*found, *conf_folders()] if folder != own_conf()]
+
+
+def searchpath(folders: Sequence[Path]) -> str:
+    """The override that puts folders on Hydra's search path."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    entries = [QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in folders]
+    return f"hydra.searchpath=[{','.join(entries)}]"
+
+
+def options(group: str) -> list[str]:
+    """The names a group offers, e.g. `resnet18` of `backbone` or `acme/polyp` of `head`."""
+    names = set()
+    for root in [own_conf(), *extra_folders()]:
+        folder = root / group
+        for file in folder.rglob("*.yaml"):
+            names.add(file.relative_to(folder).with_suffix("").as_posix())
+    return sorted(names)
+
+
+def groups() -> list[str]:
+    """The top-level groups."""
+    roots = [own_conf(), *extra_folders()]
+    return sorted({path.name for root in roots for path in root.iterdir() if _is_group(path)})
+
+
+def is_group(key: str) -> bool:
+    """Whether an override's key names a group (`data`, `head`), not a value."""
+    return bool(key) and any((root / key).is_dir() for root in [own_conf(), *extra_folders()])
+
+
+def check_choice(group: str, value: Any, word: str) -> None:
+    """Refuses an option that a group does not have.
+
+    Args:
+        group: The group.
+        value: The chosen name or list of names.
+        word: The override as the user wrote it.
+    """
+    accepted = options(group)
+    if value is None:
+        hint = f"Say {group}=none." if "none" in accepted else f"{group} is needed."
+        raise UsageError(f"{word}: null is no option of a group. {hint}")
+    for name in value if isinstance(value, list) else [value]:
+        if str(name) not in accepted:
+            raise UsageError(f"{word}: no {name!r} in {group}. {nearest(str(name), accepted)}")
+
+
+def hidden_files(folders: Sequence[Path]) -> list[Path]:
+    """Files of further folders that one of densekit's own hides: ours come first."""
+    own = own_conf()
+    return [
+        file
+        for folder in folders
+        for file in sorted(folder.rglob("*.yaml"))
+        if (own / file.relative_to(folder)).is_file()
+    ]
+
+
+def _is_group(path: Path) -> bool:
+    return path.is_dir() and any(path.rglob("*.yaml"))

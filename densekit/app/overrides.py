@@ -1,0 +1,124 @@
+"""The words of a command line: key=value, with paths that may hold any character."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from densekit.app.errors import UsageError
+from densekit.build import nearest
+
+PATH_NAMES = frozenset(
+    {"annotations", "checkpoint", "folder", "images", "output", "path", "resume", "results"}
+    | {"root", "save_dir", "source", "weights"}
+)
+"""A key with one of these last names holds a path, as does every key under `paths`."""
+
+
+def is_path_key(key: str) -> bool:
+    """Whether the value of a key is a path: `checkpoint`, `paths.data`, `data.bccd.train.root`."""
+    parts = key.lstrip("+~").split(".")
+    return parts[-1] in PATH_NAMES or (len(parts) > 1 and parts[0] == "paths")
+
+
+def quote_path(argument: str) -> str:
+    """Puts the value of a path key in quotes, because Hydra's grammar refuses `= ( [ ~ # & '`.
+
+    `null`, values that are quoted already and every other key stay as they are; `${...}` still
+    interpolates.
+    """
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    key, equals, value = argument.partition("=")
+    quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+    if not equals or not is_path_key(key) or quoted or value == "null":
+        return argument
+    return f"{key}={QuotedString(value, Quote.single).with_quotes()}"
+
+
+def expand(arguments: Sequence[str]) -> list[list[str]]:
+    """Every combination of a sweep: `lr=.1,.2 seed=range(3)` are six lists of overrides."""
+    choices = [
+        [f"{override.get_key_element()}={text}" for text in override.sweep_string_iterator()]
+        if override.is_sweep_override()
+        else [override.input_line]
+        for override in parse(arguments)
+    ]
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def parse(arguments: Sequence[str]) -> list[Any]:
+    """Parses arguments with Hydra's grammar, after quoting paths.
+
+    Raises:
+        UsageError: An argument is not of the form key=value.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create()
+    parsed = []
+    for argument in arguments:
+        try:
+            parsed.append(parser.parse_override(quote_path(argument)))
+        except HydraException as error:
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"{argument!r} is no key=value: {reason}") from error
+    return parsed
+
+
+def split_options(
+    arguments: Iterable[str], defaults: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Takes a command's own options out of its arguments.
+
+    Args:
+        arguments: Words of the command line.
+        defaults: The options and their values where they are not given.
+
+    Returns:
+        The options with their values, and the words that are none of them. A path is taken letter
+        by letter; other values are read as YAML.
+    """
+    options, rest = dict(defaults), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if key in defaults and equals:
+            options[key] = _value(key, value)
+        else:
+            rest.append(argument)
+    return options, rest
+
+
+def refuse_rest(command: str, rest: Sequence[str], accepted: Iterable[str]) -> None:
+    """Refuses words that a command without a configuration does not know."""
+    for argument in rest:
+        key, equals, _ = argument.partition("=")
+        if not equals:
+            raise UsageError(f"densekit {command}: {argument!r} is no key=value")
+        raise UsageError(f"densekit {command}: no option {key!r}. {nearest(key, accepted)}")
+
+
+def existing(command: str, key: str, value: Any) -> Path:
+    """The path of an option that has to be there."""
+    if not value:
+        raise UsageError(f"densekit {command}: {key}=PATH is missing")
+    path = Path(str(value)).expanduser()
+    if not path.exists():
+        raise UsageError(f"densekit {command}: {key}={value}: no such file or folder")
+    return path
+
+
+def _value(key: str, text: str) -> Any:
+    if is_path_key(key):
+        quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+        plain = text[1:-1] if quoted else text
+        return None if text == "null" else plain
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"{key}={text}: cannot be read: {error}") from error

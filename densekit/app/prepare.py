@@ -1,0 +1,141 @@
+"""From a composed configuration to the resolved one that a run keeps and its workers read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from densekit.app.errors import UsageError
+from densekit.app.info import agreed, check_heads, register_data_info
+from densekit.app.targets import arguments
+from densekit.build import check_targets, instantiate
+
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+
+
+def describe_data(cfg: DictConfig) -> dict[str, Any]:
+    """Builds the data sets, so that `${data_info:...}` resolves and the channels are known.
+
+    Returns:
+        The data sets by name.
+
+    Raises:
+        UsageError: A data set is for a head that is not there, or a value of `data` is missing.
+    """
+    data = _plain(cfg, "data")
+    for name, node in data.items():
+        check_targets({"data": {name: node}}, list(cfg.trust))
+    sources = {name: instantiate(node, f"data.{name}") for name, node in data.items()}
+    check_heads(sources, cfg.heads)
+    register_data_info(sources)
+    _set_channels(cfg, agreed(sources, list(sources), "channels"))
+    return sources
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """Resolves a configuration whose data `describe_data` has seen.
+
+    Returns:
+        Plain values without interpolations: all that a worker or a later `eval` needs.
+
+    Raises:
+        UsageError: A value is missing or an interpolation leads nowhere.
+    """
+    plain = _plain(cfg)
+    check_targets(plain, plain["trust"])
+    return plain
+
+
+def place(cfg: DictConfig, run: Path) -> None:
+    """Sets the run folder and makes every path absolute, so that the run can be read anywhere."""
+    with open_dict(cfg):
+        cfg.paths.run = str(run)
+        for name in ("data", "runs"):
+            cfg.paths[name] = str(Path(str(cfg.paths[name])).expanduser().absolute())
+
+
+def run_name(cfg: DictConfig, experiment: str) -> str:
+    """The folder of an experiment's runs; fills in `run_name` where it is not given."""
+    with open_dict(cfg):
+        cfg.run_name = str(cfg.run_name or experiment or "train")
+    return str(cfg.run_name)
+
+
+def new_folder(parent: Path) -> Path:
+    """Creates a folder named after the time; a number follows if that second is taken."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in range(1, 1000):
+        folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder.absolute()
+    raise UsageError(f"{parent}: more than a thousand runs in one second")
+
+
+def dump(cfg: Mapping[str, Any]) -> str:
+    """The configuration as YAML text, in the order it was composed in."""
+    return yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True, width=100)
+
+
+def write_config(cfg: Mapping[str, Any], folder: Path) -> Path:
+    """Writes the resolved configuration into a run folder and returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / CONFIG
+    file.write_text(dump(cfg), encoding="utf-8")
+    return file
+
+
+def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration, open again where a new run differs from the old one.
+
+    What pointed into the old run folder points into the new one, `precision=` reaches the trainer,
+    and what the app has noted down about the old command is gone.
+    """
+    node = _relative(dict(plain), str(plain["paths"]["run"]))
+    assert isinstance(node, dict)
+    node["paths"]["run"] = None
+    node["trainer"]["precision"] = "${precision}"
+    return {key: value for key, value in node.items() if key not in ("command", "split")}
+
+
+def _relative(node: Any, run: str) -> Any:
+    """Puts `${paths.run}` back in front of what lies in the folder `run`."""
+    if isinstance(node, dict):
+        return {key: _relative(value, run) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_relative(value, run) for value in node]
+    if isinstance(node, str) and node.startswith(run):
+        return "${paths.run}" + node.removeprefix(run)
+    return node
+
+
+def _set_channels(cfg: DictConfig, channels: int) -> None:
+    """Tells the backbone the channels of the images, if it can be told and is not."""
+    accepted = arguments(str(cfg.backbone["_target_"]), "backbone", list(cfg.trust))
+    if accepted is not None and "in_channels" in accepted and "in_channels" not in cfg.backbone:
+        with open_dict(cfg):
+            cfg.backbone.in_channels = channels
+
+
+def _plain(cfg: DictConfig, key: str = "") -> dict[str, Any]:
+    try:
+        node = OmegaConf.select(cfg, key) if key else cfg
+        plain = OmegaConf.to_container(node, resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise UsageError(_first_line(error)) from error
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def _first_line(error: OmegaConfBaseException) -> str:
+    message = str(error).splitlines()[0]
+    return f"{error.full_key}: {message}" if error.full_key else message

@@ -1,0 +1,89 @@
+"""Figures for people and for programs: the table on the terminal and `metrics.json`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+STAGES = ("val", "test")
+
+
+@contextmanager
+def spoken_log() -> Iterator[None]:
+    """Lets densekit's log reach the terminal while a command runs; the library itself is silent."""
+    log, handler = logging.getLogger("densekit"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+def write_metrics(metrics: Mapping[str, float], file: Path) -> None:
+    """Writes flat figures as JSON; what could not be measured is null, as JSON has no NaN."""
+    values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_metrics(file: Path) -> dict[str, float]:
+    """Reads what `write_metrics` has written."""
+    values = json.loads(file.read_text(encoding="utf-8"))
+    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def print_table(metrics: Mapping[str, float], title: str) -> None:
+    """Prints one row a figure and one column a stage (`val/`, `test/`).
+
+    Args:
+        metrics: Flat figures, `STAGE/HEAD/FIGURE`; without a stage they fill one column.
+        title: Stands above the table.
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    rows: dict[str, dict[str, float]] = {}
+    for name, value in metrics.items():
+        stage, slash, figure = name.partition("/")
+        if slash and stage in STAGES:
+            rows.setdefault(figure, {})[stage] = value
+        else:
+            rows.setdefault(name, {})[""] = value
+    stages = [stage for stage in ("", *STAGES) if any(stage in row for row in rows.values())]
+    table = Table(title=title, title_justify="left")
+    table.add_column("metric")
+    for stage in stages:
+        table.add_column(stage, justify="right")
+    for figure, row in rows.items():
+        table.add_row(figure, *(_text(row.get(stage)) for stage in stages))
+    Console().print(table)
+
+
+def print_lines(*lines: str) -> None:
+    """Prints lines as they are: a path is never broken to fit the terminal."""
+    for line in lines:
+        print(line)
+
+
+def quoted(path: Any) -> str:
+    """A path as a word for the shell."""
+    import shlex
+
+    return shlex.quote(str(path))
+
+
+def _text(value: float | None) -> str:
+    if value is None:
+        return ""
+    return "nan" if math.isnan(value) else f"{value:.4f}"

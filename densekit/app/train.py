@@ -1,0 +1,198 @@
+"""`densekit train`: composes, checks, resolves, and starts a run or a sweep of runs."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+
+from densekit.app import launch
+from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
+from densekit.app.errors import UsageError, explain
+from densekit.app.info import check_trained
+from densekit.app.overrides import existing, expand, split_options
+from densekit.app.prepare import describe_data, dump, new_folder, place, reopen, resolve, run_name
+from densekit.app.report import print_lines, quoted
+from densekit.build import check_targets
+
+FLAGS = ("--multirun", "-m", "--resolve")
+PENDING = Path("run")
+"""Stands for the run folder while everything is checked; no folder appears before."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Words:
+    """A command line, its flags apart.
+
+    Attributes:
+        overrides: key=value words.
+        multirun: Run one job for every combination.
+        show: Print the configuration instead of running.
+        resolved: Print it with data sets built and interpolations resolved.
+    """
+
+    overrides: list[str]
+    multirun: bool = False
+    show: bool = False
+    resolved: bool = False
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    words = read(arguments)
+    if words.show:
+        print(_shown(words), end="")
+        return 0
+    if words.multirun:
+        return _sweep(words.overrides)
+    train(words.overrides)
+    return 0
+
+
+def read(arguments: Sequence[str]) -> Words:
+    """Takes the flags out of a command line.
+
+    Raises:
+        UsageError: An unknown flag, or `--cfg` with anything but `job`.
+    """
+    overrides, flags, show = [], set(), False
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name in ("--cfg", "-c"):
+            if (value if equals else next(words, "")) != "job":
+                raise UsageError("--cfg: accepted is job, as in `densekit train --cfg job`")
+            show = True
+        elif word in FLAGS:
+            flags.add(word)
+        elif word.startswith("-"):
+            raise UsageError(f"{word}: no such flag. Accepted: --cfg job, {', '.join(FLAGS)}")
+        else:
+            overrides.append(word)
+    resolved = "--resolve" in flags
+    return Words(overrides, bool(flags & {"--multirun", "-m"}), show or resolved, resolved)
+
+
+def train(overrides: Sequence[str], parent: Path | None = None) -> Path:
+    """Runs one job and returns its run folder.
+
+    Args:
+        overrides: Words of the command line.
+        parent: Where the run folder goes; default `paths.runs/NAME`.
+
+    Raises:
+        UsageError: Something is wrong with the words; nothing has been written then.
+    """
+    cfg, name = _checked(overrides)
+    run = launch.agree_on_folder(parent or Path(cfg.paths.runs) / name)
+    place(cfg, run)
+    launch.start({"command": "train", **resolve(cfg)})
+    if launch.is_main():
+        _say_what_next(run)
+    return run
+
+
+def _sweep(arguments: Sequence[str]) -> int:
+    """Runs every combination, one after the other; a failure does not stop the rest."""
+    if launch.started_outside():
+        raise UsageError("-m: start a sweep from one process, not under torchrun or srun")
+    jobs = expand(arguments)
+    cfg, name = [_checked(job) for job in jobs][0]  # all are checked before any runs
+    folder = new_folder(Path(cfg.paths.runs) / name)
+    failed = []
+    for number, job in enumerate(jobs):
+        print_lines(f"job {number} of {len(jobs)}: {' '.join(job)}")
+        try:
+            train(job, folder / str(number))
+        except Exception as error:
+            logger.error("job %d failed", number, exc_info=explain(error) is None)
+            failed.append(f"job {number} ({' '.join(job)}): {explain(error) or repr(error)}")
+    print_lines(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done, in {folder}", *failed)
+    return 1 if failed else 0
+
+
+def _checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
+    """A configuration that resolves, and the name of its runs; nothing has been written yet."""
+    composed = _configuration(overrides)
+    cfg = composed.cfg
+    name = run_name(cfg, composed.name)
+    place(cfg, PENDING)
+    check_trained(describe_data(cfg), cfg.heads)
+    resolve(cfg)
+    return cfg, name
+
+
+def _configuration(overrides: Sequence[str]) -> Composed:
+    """Composes; `resume=PATH` without a choice of groups takes the configuration from the file."""
+    options, rest = split_options(overrides, {"resume": None, "checkpoint": None})
+    found = {key: value for key, value in options.items() if value is not None}
+    for key, value in found.items():
+        found[key] = str(existing("train", key, value).absolute())
+    if "resume" in found:
+        found["resume"] = str(_resumable(Path(found["resume"])))
+    words = [*rest, *(f"{key}={value}" for key, value in found.items())]
+    if "resume" in found and not any(is_choice(word) for word in rest):
+        return _stored(Path(found["resume"]), words)
+    return compose(words)
+
+
+def _stored(checkpoint: Path, words: Sequence[str]) -> Composed:
+    """The configuration that a checkpoint was trained with, `words` applied to it."""
+    from densekit.artifact import load_artifact
+
+    plain = yaml.safe_load(load_artifact(checkpoint)["config"])
+    trust = trusted(words)
+    check_targets(plain, trust)
+    cfg = OmegaConf.create(reopen(plain))
+    OmegaConf.set_struct(cfg, True)
+    cfg.checkpoint = None
+    apply_values(cfg, words, trust)
+    return Composed(cfg, str(cfg.run_name))
+
+
+def _resumable(path: Path) -> Path:
+    """The checkpoint to go on from: the one named, or the previous whole one if it is damaged."""
+    from densekit.artifact import BrokenCheckpointError, load_artifact
+    from densekit.training import newest_checkpoint
+
+    if path.is_dir() and (path / "checkpoints").is_dir():
+        path = path / "checkpoints"
+    if path.is_file():
+        # A file that is refused for what it holds is an alarm, not a reason to try its neighbour.
+        with contextlib.suppress(BrokenCheckpointError):
+            load_artifact(path)
+    found: Path = newest_checkpoint(path)
+    return found
+
+
+def _shown(words: Words) -> str:
+    """The configuration as YAML text."""
+    if not words.resolved:
+        return OmegaConf.to_yaml(_configuration(words.overrides).cfg)
+    cfg, name = _checked(words.overrides)
+    place(cfg, Path(cfg.paths.runs) / name / "TIMESTAMP")
+    return dump(resolve(cfg))
+
+
+def _say_what_next(run: Path) -> None:
+    checkpoints = run / "checkpoints"
+    best = max(
+        checkpoints.glob("epoch_*.ckpt"), key=lambda file: file.stat().st_mtime, default=None
+    )
+    last = checkpoints / "last.ckpt"
+    print_lines(f"run folder: {run}")
+    if not last.exists():
+        return
+    word = quoted(f"checkpoint={best or last}")
+    print_lines(
+        f"evaluate:   densekit eval {word}",
+        f"predict:    densekit predict {word} source=FOLDER output=DIR",
+        f"continue:   densekit train {quoted(f'resume={last}')} trainer.max_epochs=MORE",
+    )

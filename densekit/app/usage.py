@@ -1,0 +1,124 @@
+"""What `--help` prints. Nothing here may import torch or Hydra: help has to be there at once."""
+
+from __future__ import annotations
+
+COMMANDS = {
+    "train": "train a model and evaluate it",
+    "eval": "measure a checkpoint on a data set, or a file of results against annotations",
+    "predict": "find objects in pictures",
+    "benchmark": "time training and prediction against a reference",
+}
+
+OVERVIEW = """usage: densekit COMMAND [key=value ...]
+
+One backbone, any head: dense prediction composed by Hydra, trained by Lightning.
+
+commands:
+{commands}
+
+  densekit COMMAND --help    what it takes, with examples
+  densekit --version
+
+first steps:
+  densekit train experiment=quickstart
+  densekit eval checkpoint=runs/quickstart/TIMESTAMP/checkpoints/last.ckpt
+  densekit predict checkpoint=PATH source=FOLDER output=DIR
+"""
+
+TRAIN = """usage: densekit train [group=option ...] [key=value ...] [-m] [--cfg job] [--resolve]
+
+Trains, validates after every epoch and tests the best checkpoint at the end. Everything goes into
+one new folder, runs/NAME/TIMESTAMP: checkpoints, resolved config, metrics.json, curves, pictures.
+
+examples:
+  densekit train experiment=quickstart
+  densekit train experiment=bccd_faster_rcnn paths.data=FOLDER
+  densekit train experiment=quickstart backbone=resnet50 optimizer=adamw optimizer.lr=1e-4
+  densekit train experiment=quickstart trainer.devices=2 trainer.accelerator=cpu
+  densekit train experiment=coco_faster_rcnn_r50_1x trainer.devices=4 paths.data=FOLDER
+  densekit train -m experiment=quickstart seed=0,1,2
+  densekit train resume=runs/NAME/TIMESTAMP
+  densekit train +heads.mine._target_=my_head.MyHead 'trust=[my_head]' \\
+                 'data.scenes.heads=[detection,mine]'
+
+options:
+  group=option        choose a file of a group, listed below; your own go into ./conf/GROUP/
+  key=value           set one value, or any argument of a class that the config builds
+  +head@heads.NAME=X  a second head
+  resume=PATH         go on exactly where a checkpoint or run folder stopped; without further groups
+                      the configuration is the checkpoint's
+  checkpoint=PATH     start from the weights of a checkpoint
+  trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+  -m, --multirun      one job for each combination of a=1,2 b=x,y, one after the other
+  --cfg job           print the configuration; with --resolve as the run would get it
+
+groups:
+{groups}
+"""
+
+EVAL = """usage: densekit eval checkpoint=PATH [data=NAME] [split=test|val] [output=DIR] [k=v]
+       densekit eval results=DET.json annotations=GT.json [iou_type=bbox|segm] [output=DIR]
+
+The first form prints the figures of a checkpoint and writes metrics.json into DIR (default
+runs/eval/TIMESTAMP). The data are those it was trained with, or those of a group file. The second
+form needs no model: it measures COCO results against COCO annotations.
+
+examples:
+  densekit eval checkpoint=runs/quickstart/TIMESTAMP/checkpoints/last.ckpt
+  densekit eval checkpoint=PATH data=bccd paths.data=FOLDER split=val
+  densekit eval checkpoint=PATH data.bccd.test.root=FOLDER
+  densekit eval checkpoint=PATH trainer.devices=2 trainer.accelerator=cpu
+  densekit eval results=detections.json annotations=instances_val2017.json
+
+options:
+  checkpoint=PATH     checkpoint of a run, or an artifact
+  data=NAME           a file of the group data: {data}
+  split=NAME          default test, or val where there is no test
+  output=DIR          where metrics.json goes
+  trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+"""
+
+PREDICT = """usage: densekit predict checkpoint=PATH source=FOLDER|FILE|GLOB output=DIR [k=v]
+
+Writes into DIR: results.json (COCO results: original category ids, boxes as x, y, w, h; everything
+the model returns), images.json (which id is which file) and overlays/. An image that cannot be read
+is named at the end, the exit code is 1 then; the others are not lost.
+
+examples:
+  densekit predict checkpoint=runs/NAME/TIMESTAMP/checkpoints/last.ckpt source=photos output=out
+  densekit predict checkpoint=PATH source='photos/**/*.jpg' output=out threshold=0.7
+  densekit predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json
+
+options:
+  threshold=0.5       lowest score that is drawn; results.json holds them all
+  annotations=PATH    COCO JSON to take the image ids from, for densekit eval results=
+  overlays=true       false writes no pictures
+  device=auto         auto, cpu, cuda, cuda:1, mps
+  precision=null      bf16 or fp16 for autocast
+  trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+"""
+
+BENCHMARK = """usage: densekit benchmark [key=value ...]
+
+Times a model of densekit and a reference in turn, in one run, and checks that both give the same.
+
+  densekit benchmark --help    is this text; the keys are refused by name where they are unknown
+"""
+
+
+def overview() -> str:
+    """The text of `densekit --help`."""
+    rows = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
+    return OVERVIEW.format(commands="\n".join(rows))
+
+
+def help_of(command: str) -> str:
+    """The text of `densekit COMMAND --help`, with the options that are really there."""
+    from densekit.app import groups
+
+    if command == "train":
+        rows = [f"  {name:<12}{', '.join(groups.options(name))}" for name in groups.groups()]
+        return TRAIN.replace("{groups}", "\n".join(rows))
+    if command == "eval":
+        return EVAL.replace("{data}", ", ".join(groups.options("data")))
+    return {"predict": PREDICT, "benchmark": BENCHMARK}[command]

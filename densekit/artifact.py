@@ -1,0 +1,151 @@
+"""The artifact: one file that holds a trained model and nothing that could run code.
+
+Three keys: `state_dict` (tensors), `config` (the resolved configuration as YAML text) and `info`
+(names, original ids, mean, std, resize rule: plain JSON values). Lightning checkpoints of ours
+carry the same three beside the optimiser's state, so one reader serves both.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from densekit.build import build_model, check_targets
+
+if TYPE_CHECKING:
+    from densekit.model import DenseModel
+
+KEYS = ("state_dict", "config", "info")
+LIGHTNING_PREFIX = "model."
+"""What the LightningModule puts before the names of its DenseModel's tensors."""
+
+
+class BrokenCheckpointError(ValueError):
+    """The file ends early or is damaged: it was being written when something stopped."""
+
+
+def save_artifact(path: str | Path, model: DenseModel, config: str) -> None:
+    """Writes a model so that `model_from_artifact` gives it back, without optimiser state.
+
+    Args:
+        path: File to write; it appears whole or not at all.
+        model: The model.
+        config: Resolved configuration as YAML text, with `backbone`, `neck` and `heads`.
+    """
+    content = {"state_dict": model.state_dict(), "config": config, "info": dict(model.info)}
+    target = Path(path)
+    partial = target.with_name(target.name + ".part")
+    torch.save(content, partial)
+    os.replace(partial, target)  # noqa: PTH105
+
+
+def load_artifact(path: str | Path) -> dict[str, Any]:
+    """Reads `state_dict`, `config` and `info` of an artifact or of a training checkpoint.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        BrokenCheckpointError: The file is truncated or damaged.
+        ValueError: It holds objects other than tensors and plain values, or is not densekit's.
+    """
+    content = read_checkpoint(path)
+    missing = [key for key in KEYS if key not in content]
+    if missing:
+        raise ValueError(
+            f"{path}: no densekit checkpoint, {', '.join(missing)} missing (found: "
+            f"{', '.join(sorted(map(str, content)))})"
+        )
+    return {
+        "state_dict": _own_names(content["state_dict"]),
+        "config": content["config"],
+        "info": content["info"],
+    }
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Reads a checkpoint file whole, tensors and plain values only, onto the CPU.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        BrokenCheckpointError: The file is truncated or damaged.
+        ValueError: The file holds other objects, which could run code, or is no checkpoint.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"checkpoint {file}: no such file")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Weights only load failed" in str(error) and _is_archive(file):
+            raise ValueError(
+                f"checkpoint {file} is refused: it holds objects other than tensors, numbers and "
+                f"text, and loading those can run code"
+            ) from error
+        raise BrokenCheckpointError(f"checkpoint {file} is no checkpoint or damaged") from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise BrokenCheckpointError(f"checkpoint {file} is truncated or damaged") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"checkpoint {file}: expected a dict, found {type(content).__name__}")
+    return content
+
+
+def model_from_artifact(path: str | Path, trust: Sequence[str] = ()) -> DenseModel:
+    """Builds the model a checkpoint describes and loads its weights.
+
+    Args:
+        path: Artifact or training checkpoint.
+        trust: Packages besides densekit and installed plug-ins whose classes may be built.
+
+    Raises:
+        ValueError: The file is refused, or names a class that is not trusted.
+    """
+    return build_from_artifact(load_artifact(path), path, trust)
+
+
+def build_from_artifact(
+    artifact: Mapping[str, Any], path: str | Path, trust: Sequence[str] = ()
+) -> DenseModel:
+    """Builds the model of an artifact that `load_artifact` has already read; see there."""
+    cfg = model_config(artifact["config"])
+    try:
+        check_targets(cfg, trust)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from error
+    model = build_model(cfg, artifact["info"])
+    try:
+        model.load_state_dict(artifact["state_dict"])
+    except RuntimeError as error:
+        raise ValueError(f"checkpoint {path}: weights do not fit its config: {error}") from error
+    return model
+
+
+def model_config(text: str) -> dict[str, Any]:
+    """The parts of a stored configuration that describe the model, without pretrained weights."""
+    cfg = yaml.safe_load(text)
+    if not isinstance(cfg, dict) or not {"backbone", "heads"} <= cfg.keys():
+        raise ValueError("config of the checkpoint: the keys backbone and heads are missing")
+    # The state dict holds the weights: nothing is downloaded, no path of the config is opened.
+    backbone = {name: value for name, value in cfg["backbone"].items() if name != "weights"}
+    return {"backbone": backbone, "neck": cfg.get("neck"), "heads": cfg["heads"]}
+
+
+def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The DenseModel's tensors; the LightningModule's prefix is taken off."""
+    own = {
+        name.removeprefix(LIGHTNING_PREFIX): value
+        for name, value in state_dict.items()
+        if name.startswith(LIGHTNING_PREFIX)
+    }
+    return own or dict(state_dict)
+
+
+def _is_archive(file: Path) -> bool:
+    """Whether the file opens as torch's zip container, as an undamaged checkpoint does."""
+    with file.open("rb") as stream:
+        return stream.read(2) == b"PK"

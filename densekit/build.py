@@ -1,0 +1,194 @@
+"""From configuration to objects, and what a configuration may build.
+
+A configuration that comes out of a file (a checkpoint, a run folder) is data of unknown origin. It
+may name classes of densekit, of installed plug-ins and of `TORCH_CLASSES`, and nothing else;
+functions are never called, because `torch.hub.load` and `os.system` are functions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from densekit.model import DenseModel
+
+PLUGIN_GROUP = "densekit.plugins"
+INTERNAL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
+"""Keys of a node that speak to Hydra and not to the class."""
+
+
+def _names(package: str, classes: str) -> set[str]:
+    return {f"{package}.{name}" for name in classes.split()}
+
+
+TORCH_CLASSES = frozenset(
+    _names("torch.optim", "SGD Adam AdamW NAdam RAdam RMSprop Adagrad")
+    | _names("torch.nn", "BatchNorm1d BatchNorm2d BatchNorm3d SyncBatchNorm GroupNorm Identity")
+    | _names("torch.nn", "InstanceNorm1d InstanceNorm2d InstanceNorm3d LayerNorm")
+    | _names("torch.nn", "ReLU LeakyReLU GELU SiLU Hardswish Mish PReLU")
+    | _names("lightning.pytorch", "Trainer")
+    | _names("lightning.pytorch.callbacks", "ModelCheckpoint EarlyStopping LearningRateMonitor")
+    | _names("lightning.pytorch.callbacks", "RichProgressBar TQDMProgressBar ModelSummary Timer")
+    | _names("lightning.pytorch.callbacks", "RichModelSummary DeviceStatsMonitor WeightAveraging")
+    | _names("lightning.pytorch.callbacks", "EMAWeightAveraging StochasticWeightAveraging")
+    | _names("lightning.pytorch.loggers", "CSVLogger TensorBoardLogger WandbLogger MLFlowLogger")
+    | _names("lightning.pytorch.profilers", "SimpleProfiler AdvancedProfiler PyTorchProfiler")
+    | _names("lightning.pytorch.strategies", "DDPStrategy FSDPStrategy SingleDeviceStrategy")
+)
+"""The classes outside densekit and its plug-ins that a configuration may name."""
+
+
+@cache
+def plugin_packages() -> tuple[str, ...]:
+    """Top-level packages of the installed plug-ins, sorted, read without importing them."""
+    points = entry_points(group=PLUGIN_GROUP)
+    return tuple(sorted({point.value.partition(":")[0].partition(".")[0] for point in points}))
+
+
+def nearest(name: str, accepted: Iterable[str]) -> str:
+    """A sentence about what was probably meant: the nearest match, else all that is accepted."""
+    choices = sorted(accepted)
+    matches = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
+    if matches:
+        return f"Did you mean {matches[0]!r}?"
+    return f"Accepted: {', '.join(choices)}." if choices else "Nothing is accepted here."
+
+
+def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
+    """Imports the class a `_target_` names, if it may be built.
+
+    Args:
+        path: Dotted path, e.g. `densekit.heads.FasterRCNN`.
+        key: The configuration key it stands under, for messages.
+        trust: Further packages whose classes may be built.
+
+    Raises:
+        ValueError: The path is not trusted, does not exist, or is no class.
+    """
+    where = f"{key}._target_" if key else "_target_"
+    packages = {"densekit", *plugin_packages(), *trust}
+    if path not in TORCH_CLASSES and path.partition(".")[0] not in packages:
+        raise ValueError(_refusal(where, path, path.partition(".")[0]))
+    found = _locate(path, where)
+    if not inspect.isclass(found):
+        raise ValueError(f"{where}: {path} is no class, and only classes are built from a config")
+    # `densekit.build.importlib` style detours reach any module: the class's own home decides.
+    home = found.__module__.partition(".")[0]
+    if path not in TORCH_CLASSES and home not in packages:
+        raise ValueError(_refusal(where, path, home))
+    return found
+
+
+def check_targets(cfg: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
+    """Refuses a configuration that would build anything but trusted classes.
+
+    Args:
+        cfg: Resolved configuration, plain dicts and lists.
+        trust: Further packages whose classes may be built.
+
+    Raises:
+        ValueError: See `find_class`; also for interpolations, which would be evaluated on use.
+    """
+    for key, value in walk(cfg):
+        if isinstance(value, str) and "${" in value:
+            raise ValueError(f"{key}: {value!r} is not resolved; a stored config holds values only")
+        if isinstance(value, Mapping) and "_target_" in value:
+            find_class(str(value["_target_"]), key, trust)
+
+
+def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields (dotted key, value) of a node and of everything under it, parents first."""
+    yield key, node
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from walk(value, f"{key}.{name}" if key else str(name))
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from walk(value, f"{key}[{index}]")
+
+
+def instantiate(node: Mapping[str, Any], key: str) -> Any:
+    """Builds the object a node describes, nested nodes first.
+
+    Args:
+        node: Plain dict with `_target_`; `_partial_: true` gives a `functools.partial`.
+        key: The node's configuration key, for messages.
+
+    Raises:
+        ValueError: The class refused its arguments; the message names key and class.
+    """
+    import hydra.errors
+    import hydra.utils
+
+    try:
+        return hydra.utils.instantiate(node, _convert_="all")
+    except hydra.errors.InstantiationException as error:
+        cause = error.__cause__ or error
+        raise ValueError(f"{key} ({node.get('_target_')}): {cause}") from cause
+
+
+def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
+    """Builds backbone, neck and heads and wires them.
+
+    Args:
+        cfg: Resolved configuration with the keys `backbone`, `neck` (may be None) and `heads`.
+        info: What the model has to know of its data: names, ids, mean, std, resize rule.
+    """
+    from densekit.model import DenseModel
+
+    neck: Callable[..., Any] | None = None
+    if cfg.get("neck"):
+        neck = instantiate(cfg["neck"], "neck")
+    return DenseModel(
+        backbone=instantiate(cfg["backbone"], "backbone"),
+        neck=neck,
+        heads={name: instantiate(node, f"heads.{name}") for name, node in cfg["heads"].items()},
+        info=dict(info),
+    )
+
+
+def _refusal(where: str, path: str, package: str) -> str:
+    return (
+        f"{where}: {path} is refused: a config may build classes of densekit, of installed "
+        f"plug-ins and of a short list of torch and lightning names. If you trust the package, "
+        f"say trust=[{package}] (Python: trust=[{package!r}])."
+    )
+
+
+def _locate(path: str, where: str) -> Any:
+    """The object behind a dotted path: the longest importable module, then attributes."""
+    parts = path.split(".")
+    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
+        raise ValueError(f"{where}: {path!r} is no dotted path of a class, such as package.Class")
+    found: Any = importlib.import_module(parts[0]) if parts[0] == "densekit" else _top(parts, where)
+    for index, part in enumerate(parts[1:], start=1):
+        module = ".".join(parts[: index + 1])
+        if not hasattr(found, part) and inspect.ismodule(found) and _is_module(module):
+            importlib.import_module(module)
+        if not hasattr(found, part):
+            names = [name for name in dir(found) if not name.startswith("_")]
+            owner = ".".join(parts[:index])
+            raise ValueError(f"{where}: {owner} has no {part!r}. {nearest(part, names)}")
+        found = getattr(found, part)
+    return found
+
+
+def _top(parts: Sequence[str], where: str) -> Any:
+    try:
+        return importlib.import_module(parts[0])
+    except ModuleNotFoundError as error:
+        raise ValueError(f"{where}: {'.'.join(parts)}: {error}") from error
+
+
+def _is_module(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
