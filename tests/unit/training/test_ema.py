@@ -1,0 +1,77 @@
+"""The moving average: its numbers, and that it is what leaves the training loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from densekit.training import Checkpoint, Ema
+from tests.unit.training.fakes import FakeData, fake_lit, trainer
+
+WEIGHT = "model.heads.spot.box.weight"
+
+
+class Watch(Callback):
+    """Notes a weight after each step and while validating."""
+
+    def __init__(self) -> None:
+        self.trained: list[Tensor] = []
+        self.validated: list[Tensor] = []
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        self.trained.append(pl_module.state_dict()[WEIGHT].clone())
+
+    def on_validation_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        self.validated.append(pl_module.state_dict()[WEIGHT].clone())
+
+
+def test_average_is_validated_saved_and_left_behind(tmp_path: Path) -> None:
+    watch, lit = Watch(), fake_lit()
+    callbacks = [Ema(0.5), watch, Checkpoint(tmp_path)]
+    trainer(tmp_path, callbacks=callbacks, max_epochs=1).fit(lit, datamodule=FakeData())
+    average = watch.trained[0]
+    for count, weight in enumerate(watch.trained[1:], start=1):
+        average = torch.lerp(average, weight, 1 - min(0.5, (1 + count) / (10 + count)))
+    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    torch.testing.assert_close(watch.validated[0], average)
+    torch.testing.assert_close(checkpoint["state_dict"][WEIGHT], average)
+    torch.testing.assert_close(lit.state_dict()[WEIGHT], average)
+    assert torch.equal(checkpoint["current_model_state"][WEIGHT], watch.trained[-1])
+
+
+def test_training_itself_is_not_changed(tmp_path: Path) -> None:
+    plain, averaged = Watch(), Watch()
+    trainer(tmp_path, callbacks=[plain], max_epochs=2).fit(fake_lit(), datamodule=FakeData())
+    callbacks = [Ema(0.9), averaged]
+    trainer(tmp_path, callbacks=callbacks, max_epochs=2).fit(fake_lit(), datamodule=FakeData())
+    assert all(map(torch.equal, plain.trained, averaged.trained))
+
+
+def test_counters_are_copied_not_averaged(tmp_path: Path) -> None:
+    lit = fake_lit()
+    trainer(tmp_path, callbacks=[Ema(0.9)], max_epochs=2).fit(lit, datamodule=FakeData())
+    assert lit.state_dict()["model.backbone.1.num_batches_tracked"] == 8
+
+
+def test_an_error_in_validation_gives_the_weights_back(tmp_path: Path) -> None:
+    class Fail(Callback):
+        def on_validation_batch_start(self, *_: Any) -> None:
+            raise RuntimeError("broken image")
+
+    watch, lit = Watch(), fake_lit()
+    with pytest.raises(RuntimeError, match="broken image"):
+        trainer(tmp_path, callbacks=[Ema(0.9), watch, Fail()], max_epochs=1).fit(
+            lit, datamodule=FakeData()
+        )
+    assert torch.equal(lit.state_dict()[WEIGHT], watch.trained[-1])
+
+
+def test_decay_out_of_range_is_refused() -> None:
+    with pytest.raises(ValueError, match="decay: found 1.5"):
+        Ema(1.5)

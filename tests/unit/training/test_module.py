@@ -1,0 +1,148 @@
+"""The LightningModule: what it logs, what reaches a metric, and that it holds no state of its own."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from densekit.training.module import LitModel
+from tests.unit.training.fakes import (
+    FakeData,
+    FakeMetric,
+    FakeModel,
+    FakeSource,
+    fake_lit,
+    trainer,
+)
+
+
+def test_logs_every_term_and_figure_under_the_head(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(fake_lit(), datamodule=FakeData())
+    assert {name for name in run.callback_metrics if name.startswith("train/")} == {
+        "train/spot/box",
+        "train/spot/weight",
+        "train/loss",
+    }
+    figures = {"distance", "count", "distance/cat"}
+    assert {name for name in run.callback_metrics if name.startswith("val/")} == {
+        "val/spot/box",
+        "val/spot/weight",
+        "val/loss",
+        *(f"val/spot/{figure}" for figure in figures),
+    }
+    assert torch.isnan(run.callback_metrics["val/spot/distance/cat"])
+
+
+def test_total_loss_is_the_sum_of_the_terms(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(fake_lit(), datamodule=FakeData())
+    logged = run.callback_metrics
+    for stage in ("train", "val"):
+        terms = logged[f"{stage}/spot/box"] + logged[f"{stage}/spot/weight"]
+        torch.testing.assert_close(logged[f"{stage}/loss"], terms)
+
+
+def test_samples_that_are_not_valid_reach_no_metric(tmp_path: Path) -> None:
+    # 5 images in batches of 2: the loader repeats one to fill the last batch.
+    run = trainer(tmp_path)
+    run.test(fake_lit(), datamodule=FakeData(), verbose=False)
+    assert run.callback_metrics["test/spot/count"] == 5
+
+
+def test_each_data_set_is_named_where_there_are_several(tmp_path: Path) -> None:
+    sources = {"a": FakeSource(("spot",)), "b": FakeSource(("blob",), eval_count=3)}
+    lit = fake_lit(FakeModel(heads=("spot", "blob")))
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(lit, datamodule=FakeData(sources))
+    assert run.callback_metrics["val/a/spot/count"] == 5
+    assert run.callback_metrics["val/b/blob/count"] == 3
+    assert "val/a/blob/count" not in run.callback_metrics
+    assert {"train/a/spot/box", "train/b/blob/box", "val/b/loss"} <= run.callback_metrics.keys()
+
+
+def test_every_head_of_a_step_gets_a_gradient(tmp_path: Path) -> None:
+    sources = {"a": FakeSource(("spot",)), "b": FakeSource(("blob",))}
+    model = FakeModel(heads=("spot", "blob"))
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    trainer(tmp_path, max_steps=1, limit_val_batches=0).fit(
+        fake_lit(model), datamodule=FakeData(sources)
+    )
+    moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == before.keys()
+
+
+@pytest.mark.parametrize("recipe", [partial(FakeMetric), FakeMetric, FakeMetric(["x"])])
+def test_metrics_from_the_configuration_replace_the_heads_own(
+    tmp_path: Path, recipe: object
+) -> None:
+    lit = fake_lit(metrics={"spot": {"first": recipe, "second": recipe}})
+    run = trainer(tmp_path)
+    run.validate(lit, datamodule=FakeData(), verbose=False)
+    figures = {name for name in run.callback_metrics if "count" in name}
+    assert figures == {"val/spot/count", "val/spot/second/count"}
+    assert run.callback_metrics["val/spot/second/count"] == 5
+
+
+def test_metrics_of_an_unknown_head_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match="'spto' is not known.*did you mean 'spot'"):
+        fake_lit(metrics={"spto": {}})
+
+
+def test_metrics_are_outside_the_state_dict(tmp_path: Path) -> None:
+    lit = fake_lit()
+    trainer(tmp_path).validate(lit, datamodule=FakeData(), verbose=False)
+    assert {name.split(".")[0] for name in lit.state_dict()} == {"model"}
+
+
+def test_the_same_step_draws_the_same_randomness_whatever_came_before(tmp_path: Path) -> None:
+    losses = []
+    for burnt in (0, 7):
+        torch.manual_seed(5)
+        model = FakeModel(dropout=0.5)
+        torch.rand(burnt)
+        run = trainer(tmp_path, max_steps=2, limit_val_batches=0)
+        run.fit(fake_lit(model, seed=11), datamodule=FakeData())
+        losses.append(run.callback_metrics["train/loss"])
+    assert losses[0] == losses[1]
+
+
+def test_another_seed_is_another_training(tmp_path: Path) -> None:
+    losses = []
+    for seed in (0, 1):
+        run = trainer(tmp_path, max_steps=1, limit_val_batches=0)
+        run.fit(fake_lit(seed=seed), datamodule=FakeData())
+        losses.append(run.callback_metrics["train/loss"])
+    assert losses[0] != losses[1]
+
+
+def test_compiled_loss_is_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = partial(torch.compile, backend="eager")
+    monkeypatch.setattr("densekit.training.module.torch.compile", compiled)
+    losses = []
+    for compile in (False, True):
+        run = trainer(tmp_path, max_steps=3, limit_val_batches=0)
+        run.fit(fake_lit(compile=compile), datamodule=FakeData())
+        losses.append(run.callback_metrics["train/loss"])
+    torch.testing.assert_close(losses[0], losses[1])
+
+
+def test_weights_are_channels_last_unless_told_otherwise() -> None:
+    def strides(channels_last: bool) -> tuple[int, ...]:
+        model = FakeModel()
+        fake_lit(model, channels_last=channels_last)
+        return model.backbone[0].weight.stride()
+
+    assert strides(True) == (27, 1, 9, 3)
+    assert strides(False) == (27, 9, 3, 1)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    blind = LitModel(FakeModel())  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="inferer: none is given"):
+        trainer(tmp_path).validate(blind, datamodule=FakeData(), verbose=False)
+    with pytest.raises(ValueError, match="optimizer: none is given"):
+        trainer(tmp_path, max_steps=1).fit(blind, datamodule=FakeData())
