@@ -11,6 +11,8 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from densekit._names import choose
@@ -20,8 +22,10 @@ log = logging.getLogger(__name__)
 State = dict[str, Tensor]
 SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
 FIRST_CONV = "conv1.weight"
+FIRST_BLOCK = "layer1.0.conv1.weight"
 CLASSIFIER = "fc."
 COUNTER = "num_batches_tracked"
+_HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
 
@@ -61,10 +65,10 @@ def fetch(url: str) -> Path:
     """
     address, _, fragment = url.partition("#")
     name = Path(urlparse(address).path).name
-    if fragment.startswith("sha256="):
-        digest = fragment.removeprefix("sha256=").lower()
+    if given := _HASH_IN_FRAGMENT.fullmatch(fragment):
+        digest = given[1].lower()
         # Many sites call every file model.safetensors: the cache must tell them apart.
-        name = f"{Path(name).stem}-{digest[:16]}{Path(name).suffix}"
+        name = f"{Path(name).stem}-{digest}{Path(name).suffix}"
     elif found := _HASH_IN_NAME.search(name):
         digest = found[1]
     else:
@@ -91,13 +95,11 @@ def read_file(path: Path) -> State:
     """
     if not path.is_file():
         raise ValueError(f"weights: there is no file {path}")
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
     try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+    except (RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(f"weights: {path} is not a readable file of tensors: {error}") from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
@@ -169,7 +171,7 @@ def _without_prefix(state: State) -> tuple[State, list[str]]:
     prefixes = {
         key.removesuffix(FIRST_CONV)
         for key in state
-        if key.endswith(FIRST_CONV) and not re.search(r"(^|\.)layer\d\.", key)
+        if key.endswith(FIRST_CONV) and key.removesuffix(FIRST_CONV) + FIRST_BLOCK in state
     }
     if prefixes == {""} or not prefixes:
         return state, []

@@ -1,0 +1,259 @@
+"""Weights come from a name, a file or a URL; they fit, are adapted, or are refused."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor
+
+from densekit.backbones import ResNet, weights
+from densekit.backbones.weights import adapt_channels, inflate
+
+State = dict[str, Tensor]
+
+
+@pytest.fixture(scope="module")
+def state() -> State:
+    """A classifier's state dict, as torchvision saves it."""
+    torch.manual_seed(3)
+    network = ResNet(18)
+    return {
+        **network.state_dict(),
+        "fc.weight": torch.randn(10, 512),
+        "fc.bias": torch.randn(10),
+    }
+
+
+def assert_loaded(network: ResNet, state: State) -> None:
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, state[key]), key
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, Path]]:
+    """Address of a folder served over HTTP, and the folder; downloads have their own cache."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    folder = tmp_path / "served"
+    folder.mkdir()
+    handler = functools.partial(Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}", folder
+        http.shutdown()
+        thread.join()
+
+
+def test_torch_file(state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    assert_loaded(ResNet(18, weights=path), state)
+    assert "left out: fc.weight, fc.bias" in caplog.text
+
+
+def test_safetensors_file(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.safetensors"
+    save_file(state, path)
+    assert_loaded(ResNet(18, weights=str(path)), state)
+
+
+@pytest.mark.parametrize("prefix", ["backbone.body.", "module.", "backbone."])
+def test_checkpoint_of_a_larger_model(
+    state: State, tmp_path: Path, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    path = tmp_path / "last.ckpt"
+    content = {prefix + key: value for key, value in state.items() if "fc." not in key}
+    content["head.conv1.weight"] = torch.ones(2)
+    torch.save({"epoch": 3, "state_dict": content}, path)
+    assert_loaded(ResNet(18, weights=path), state)
+    assert "left out: head.conv1.weight" in caplog.text
+
+
+def test_several_networks_in_one_file_are_refused(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "moco.pth"
+    torch.save({f"{side}.{k}": v for side in ("query", "key") for k, v in state.items()}, path)
+    with pytest.raises(ValueError, match=r"several networks, below 'key.', 'query.'"):
+        ResNet(18, weights=path)
+
+
+def test_batch_norm_weights_in_a_frozen_norm(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    x = torch.randn(1, 3, 40, 40)
+    frozen = ResNet(18, norm="frozen", weights=path)
+    plain = ResNet(18, weights=path).eval()
+    torch.testing.assert_close(frozen(x)["c5"], plain(x)["c5"], rtol=1e-4, atol=1e-4)
+
+
+def test_old_files_have_no_counters(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save({k: v for k, v in state.items() if "num_batches_tracked" not in k}, path)
+    ResNet(18, weights=path)
+
+
+def test_what_does_not_fit_is_named(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    with pytest.raises(ValueError, match=r"missing in the file: layer1.2.conv1.weight, .* more"):
+        ResNet(34, weights=path)
+    with pytest.raises(ValueError, match=r"not in this network: bn1.running_mean"):
+        ResNet(18, norm="group", weights=path)
+    with pytest.raises(
+        ValueError, match=r"conv1.weight is \(64, 3, 7, 7\) and should be \(64, 3, 3"
+    ):
+        ResNet(18, stem="full", weights=path)
+
+
+def test_a_deeper_network_s_weights_are_not_cut_down(tmp_path: Path) -> None:
+    path = tmp_path / "resnet34.pth"
+    torch.save(ResNet(34).state_dict(), path)
+    with pytest.raises(ValueError, match="not in this network: layer1.2.conv1.weight"):
+        ResNet(18, weights=path)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no file .*gone.pth"):
+        ResNet(18, weights=tmp_path / "gone.pth")
+    truncated = tmp_path / "truncated.pth"
+    torch.save({"a": torch.ones(100)}, truncated)
+    truncated.write_bytes(truncated.read_bytes()[:-200])
+    with pytest.raises(ValueError, match="truncated.pth is not a readable file of tensors"):
+        ResNet(18, weights=truncated)
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(b"not tensors")
+    with pytest.raises(ValueError, match="broken.safetensors is not a readable file of tensors"):
+        ResNet(18, weights=broken)
+    hostile = tmp_path / "hostile.pth"
+    torch.save({"conv1.weight": functools.partial(print, "run")}, hostile)
+    with pytest.raises(ValueError, match="hostile.pth is not a readable file of tensors"):
+        ResNet(18, weights=hostile)
+    empty = tmp_path / "empty.pth"
+    torch.save({"epoch": 1}, empty)
+    with pytest.raises(ValueError, match="empty.pth holds no state dict"):
+        ResNet(18, weights=empty)
+
+
+def test_url_with_its_hash(state: State, server: tuple[str, Path]) -> None:
+    address, folder = server
+    torch.save(state, folder / "weights.pth")
+    digest = hashlib.sha256((folder / "weights.pth").read_bytes()).hexdigest()
+    assert_loaded(ResNet(18, weights=f"{address}/weights.pth#sha256={digest}"), state)
+    (folder / "weights.pth").rename(folder / f"resnet18-{digest[:8]}.pth")
+    assert_loaded(ResNet(18, weights=f"{address}/resnet18-{digest[:8]}.pth"), state)
+    (folder / f"resnet18-{digest[:8]}.pth").unlink()  # from here on out of the cache
+    assert_loaded(ResNet(18, weights=f"{address}/resnet18-{digest[:8]}.pth"), state)
+
+
+def test_url_of_another_file_is_refused(state: State, server: tuple[str, Path]) -> None:
+    address, folder = server
+    torch.save(state, folder / "resnet18-0123abcd.pth")
+    with pytest.raises(ConnectionError, match="0123abcd"):
+        ResNet(18, weights=f"{address}/resnet18-0123abcd.pth")
+    with pytest.raises(ConnectionError, match="gone-0123abcd.pth"):
+        ResNet(18, weights=f"{address}/gone-0123abcd.pth")
+    with pytest.raises(ValueError, match="has no hash"):
+        ResNet(18, weights=f"{address}/resnet18.pth")
+    with pytest.raises(ValueError, match="has no hash"):
+        ResNet(18, weights=f"{address}/resnet18.pth#sha256=12")
+
+
+@pytest.mark.parametrize(
+    ("settings", "url"),
+    [
+        ({"depth": 18}, "https://download.pytorch.org/models/resnet18-f37072fd.pth"),
+        (
+            {"depth": 50, "groups": 32, "width_per_group": 4},
+            "https://download.pytorch.org/models/resnext50_32x4d-7cdf4587.pth",
+        ),
+    ],
+)
+def test_name_of_torchvision(
+    settings: dict[str, int], url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+    path = tmp_path / "weights.pth"
+    torch.save(ResNet(**settings).state_dict(), path)
+    monkeypatch.setattr(weights, "fetch", lambda address: asked.append(address) or path)
+    ResNet(**settings, weights="IMAGENET1K_V1")
+    assert asked == [url]
+
+
+def test_unknown_names_are_refused() -> None:
+    with pytest.raises(ValueError, match="weights of resnet50: .*did you mean 'IMAGENET1K_V2'"):
+        ResNet(50, weights="IMAGENET_V2")
+    with pytest.raises(ValueError, match="torchvision has none"):
+        ResNet(50, groups=8, weights="IMAGENET1K_V2")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4, 6])
+def test_first_convolution_is_adapted(
+    channels: int, state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    network = ResNet(18, in_channels=channels, weights=path).eval()
+    assert f"first convolution adapted from 3 to {channels} channels" in caplog.text
+    grey = torch.randn(1, 1, 40, 40)
+    if channels in (1, 6):  # a grey image is answered as its RGB copy is
+        given = ResNet(18, weights=path).eval()
+        got, expected = network(grey.expand(1, channels, -1, -1)), given(grey.expand(1, 3, -1, -1))
+        torch.testing.assert_close(got["c1"], expected["c1"], rtol=1e-4, atol=1e-5)
+    repeated = adapt_channels(state["conv1.weight"], channels)
+    assert torch.equal(network.conv1.weight, repeated)
+
+
+def test_inflated_weights_answer_a_constant_volume_as_the_picture() -> None:
+    weight, picture = torch.randn(5, 3, 3, 3).double(), torch.randn(2, 3, 9, 9).double()
+    expected = F.conv2d(picture, weight)
+    volume = picture.unsqueeze(2).expand(-1, -1, 7, -1, -1)
+    got = F.conv3d(volume, inflate(weight, 3))
+    torch.testing.assert_close(got, expected.unsqueeze(2).expand_as(got))
+    series = picture[:, :, 4]
+    rows = series.unsqueeze(2).expand(-1, -1, 3, -1)
+    torch.testing.assert_close(
+        F.conv1d(series, inflate(weight, 1)), F.conv2d(rows, weight)[:, :, 0]
+    )
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 3])
+def test_2d_weights_load_in_other_dimensions(
+    spatial_dims: int, state: State, tmp_path: Path
+) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    network = ResNet(18, spatial_dims=spatial_dims, in_channels=1, weights=path)
+    depth_sum = network.layer4[1].conv2.weight
+    expected = state["layer4.1.conv2.weight"]
+    if spatial_dims == 3:
+        torch.testing.assert_close(depth_sum.sum(2), expected)
+    else:
+        torch.testing.assert_close(depth_sum, expected.sum(2))
+    own = tmp_path / "own.pth"
+    torch.save(network.state_dict(), own)
+    again = ResNet(18, spatial_dims=spatial_dims, in_channels=1, weights=own)
+    assert_loaded(again, network.state_dict())
+
+
+def test_frozen_stages_keep_the_loaded_weights(state: State, tmp_path: Path) -> None:
+    path = tmp_path / "resnet18.pth"
+    torch.save(state, path)
+    network = ResNet(18, freeze_stages=2, weights=path).train()
+    network(torch.randn(2, 3, 40, 40))
+    assert torch.equal(network.bn1.running_mean, state["bn1.running_mean"])
+    assert not torch.equal(network.layer2[0].bn1.running_mean, state["layer2.0.bn1.running_mean"])
