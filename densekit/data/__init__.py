@@ -21,7 +21,6 @@ __getattr__, __dir__, __all__ = lazy(
         "TrainSampler": "samplers",
         "Transform": "protocols",
         "VocDetection": "voc",
-        "collate": "collate",
         "read_image": "images",
     },
 )

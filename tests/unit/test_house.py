@@ -63,6 +63,15 @@ def test_every_public_name_resolves(package: str) -> None:
 
 
 @pytest.mark.parametrize("package", PACKAGES)
+def test_no_public_name_is_also_a_module(package: str) -> None:
+    # Importing a sub-module binds it in its package and would hide the lazy name from then on.
+    folder = PROJECT.joinpath(*package.split("."))
+    modules = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    public = set(getattr(importlib.import_module(package), "__all__", ()))
+    assert public & modules == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
 def test_unknown_name_is_an_attribute_error(package: str) -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         importlib.import_module(package).no_such_name  # noqa: B018
