@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,10 @@ class Checkpoint(ModelCheckpoint):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes every checkpoint of the run atomic."""
-        super().setup(trainer, pl_module, stage)
+        with warnings.catch_warnings():
+            # A resumed run goes on in its own folder.
+            warnings.filterwarnings("ignore", message="Checkpoint directory")
+            super().setup(trainer, pl_module, stage)
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 

@@ -133,7 +133,14 @@ class FakeImages(Dataset[dict[str, Any]]):
 
 def collate(samples: list[dict[str, Any]]) -> Batch:
     boxes = torch.stack([s["box"] for s in samples])[:, None]
-    truth = [{"image_id": s["index"], "boxes": s["box"][None].double().numpy()} for s in samples]
+    truth = [
+        {
+            "image_id": s["index"],
+            "boxes": s["box"][None].double().numpy(),
+            "labels": np.zeros(1, dtype=np.int64),
+        }
+        for s in samples
+    ]
     return {
         "image": torch.stack([s["image"] for s in samples]),
         "size": torch.full((len(samples), 2), SIDE),
@@ -234,9 +241,7 @@ class FakeData(L.LightningDataModule):
     test_dataloader = val_dataloader
 
 
-def fake_lit(
-    model: FakeModel | None = None, optimizer: Any = None, **settings: Any
-) -> LitModel:
+def fake_lit(model: FakeModel | None = None, optimizer: Any = None, **settings: Any) -> LitModel:
     """A LitModel on the fake model, the same one for the same seed."""
     if model is None:
         torch.manual_seed(3)

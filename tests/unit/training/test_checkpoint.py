@@ -1,4 +1,4 @@
-"""Checkpoints: what they hold, that a resumed run is the run, and that none is ever half written."""
+"""Checkpoints: what they hold, that a resumed run is the run, that none is ever half written."""
 
 from __future__ import annotations
 
@@ -83,7 +83,8 @@ def test_terminated_run_resumes_bit_equal(tmp_path: Path, extra: Make, step: int
         fit(tmp_path, [*extra(), Checkpoint(tmp_path), Terminate(step)], max_epochs=4)
     saved = tmp_path / "last.ckpt"
     assert torch.load(saved, weights_only=True)["global_step"] == step
-    assert_equal(fit(tmp_path, extra(), max_epochs=4, ckpt_path=saved), straight)
+    callbacks = [*extra(), Checkpoint(tmp_path)]
+    assert_equal(fit(tmp_path, callbacks, max_epochs=4, ckpt_path=saved), straight)
 
 
 def test_saved_within_an_epoch_resumes_bit_equal(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_saved_within_an_epoch_resumes_bit_equal(tmp_path: Path) -> None:
         fit(tmp_path, [Checkpoint(tmp_path, last_every_n_steps=3), PowerCut(8)], **settings)
     saved = tmp_path / "last.ckpt"
     assert torch.load(saved, weights_only=True)["global_step"] == 3
-    assert_equal(fit(tmp_path, [], ckpt_path=saved, **settings), straight)
+    assert_equal(fit(tmp_path, [Checkpoint(tmp_path)], ckpt_path=saved, **settings), straight)
 
 
 class PowerCut(Callback):

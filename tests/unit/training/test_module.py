@@ -1,4 +1,4 @@
-"""The LightningModule: what it logs, what reaches a metric, and that it holds no state of its own."""
+"""The LightningModule: what it logs, what reaches a metric, what it draws its randomness from."""
 
 from __future__ import annotations
 

@@ -1,0 +1,168 @@
+"""Pictures of a run: what the loader feeds, and predictions beside the truth.
+
+Shape letters: B images, C channels, T target slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import ArrayLike, NDArray
+
+from densekit import pictures
+from densekit.training.sources import source_heads, source_names
+from densekit.types import Batch, Result
+
+LOADER_COLUMNS = 4
+
+
+class RunPictures(Callback):
+    """Saves `loader.png` from the first training batch and `predictions.png` after validation.
+
+    It draws what the targets and the results of any head hold: boxes.
+
+    Args:
+        folder: Where the pictures go.
+        images: Number of images in each, the first ones of the loader.
+        min_score: Predictions below it are not drawn.
+    """
+
+    def __init__(self, folder: str | Path, images: int = 8, min_score: float = 0.5) -> None:
+        self.folder = Path(folder)
+        self.images = images
+        self.min_score = min_score
+        self._fed = False
+        self._rows: list[pictures.Picture] = []
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Draws the first batch of the run as the network gets it."""
+        if self._fed or not trainer.is_global_zero:
+            return
+        self._fed = True
+        cells = []
+        for source, of_source in batch.items():
+            names = class_names(trainer, pl_module, source)
+            cells += draw_batch(of_source, names, self.images)
+        save_grid(cells, LOADER_COLUMNS, self.folder / "loader.png")
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Draws the first images, which are the same after every epoch."""
+        if not trainer.is_global_zero or trainer.sanity_checking:
+            return
+        source = source_names(trainer)[dataloader_idx]
+        names, heads = class_names(trainer, pl_module, source), source_heads(trainer, source)
+        for row, result in enumerate(outputs["results"]):
+            if len(self._rows) >= self.images * (dataloader_idx + 1):
+                return
+            if batch["sample_valid"][row]:
+                expected = {name: result[name] for name in heads or result}
+                self._rows += draw_result(batch, row, expected, names, self.min_score)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what was drawn."""
+        save_grid(self._rows, 1, self.folder / "predictions.png")
+        self._rows = []
+
+
+def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> list[str]:
+    """Class names of the first head of a data set that has some."""
+    lit: Any = pl_module
+    known: dict[str, Any] = lit.model.info.get("heads", {})
+    heads = source_heads(trainer, source) or tuple(known)
+    found = (known[head]["names"] for head in heads if known.get(head, {}).get("names"))
+    return list(next(found, []))
+
+
+def draw_batch(batch: Batch, names: Sequence[str], limit: int) -> list[pictures.Picture]:
+    """Draws the boxes of the first images of a batch, without their padding.
+
+    Args:
+        batch: `image` (B, C, H, W); images of other dimensions are left out.
+        names: Class names.
+        limit: Number of images at most.
+    """
+    if batch["image"].ndim != 4:
+        return []
+    cells = []
+    for row in range(min(limit, len(batch["image"]))):
+        boxes, labels = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
+        if "boxes" in batch:
+            valid = batch["boxes_valid"][row]  # (T,)
+            boxes = batch["boxes"][row][valid].cpu().numpy()
+            labels = batch["labels"][row][valid].cpu().numpy()
+        cells.append(draw(unpadded(batch, row), boxes, labels, names))
+    return cells
+
+
+def draw_result(
+    batch: Batch, row: int, result: dict[str, Result], names: Sequence[str], min_score: float
+) -> list[pictures.Picture]:
+    """Draws predictions of each head that has boxes, beside the truth.
+
+    Args:
+        batch: Evaluation batch, with `truth` and `meta`.
+        row: Image in it.
+        result: Head name to result, in the image's original frame.
+        names: Class names.
+        min_score: Predictions below it are left out.
+
+    Returns:
+        One picture a head that has boxes.
+    """
+    truth, drawn = batch["truth"][row], []
+    if batch["image"].ndim != 4 or "boxes" not in truth:
+        return []
+    image = unpadded(batch, row)
+    original = batch["meta"][row].get("original_size", image.shape[:2])
+    # Results and truth are in the original frame; the image has left it if it was resized.
+    scale = np.divide(image.shape[:2], original)[[1, 0, 1, 0]]
+    expected = draw(image, truth["boxes"] * scale, truth["labels"], names)
+    for head, of_head in result.items():
+        if "boxes" not in of_head:
+            continue
+        seen = of_head["scores"] >= min_score
+        kept = (of_head[key][seen] for key in ("boxes", "labels", "scores"))
+        boxes, labels, scores = kept
+        found = draw(image, boxes * scale, labels, names, scores)
+        drawn.append(pictures.side_by_side([found, expected], [head, "ground truth"]))
+    return drawn
+
+
+def draw(
+    image: ArrayLike,
+    boxes: ArrayLike,
+    labels: NDArray[Any],
+    names: Sequence[str],
+    scores: ArrayLike | None = None,
+) -> pictures.Picture:
+    """`pictures.draw_boxes`, with numbers for classes without a name."""
+    needed = int(labels.max()) + 1 if labels.size else 0
+    complete = [*names, *(str(label) for label in range(len(names), needed))]
+    return pictures.draw_boxes(image, boxes, labels, complete, scores)
+
+
+def unpadded(batch: Batch, row: int) -> NDArray[Any]:
+    """One image of a batch as (H, W, C) without its padding."""
+    height, width = batch["size"][row].tolist()
+    return batch["image"][row, :, :height, :width].permute(1, 2, 0).cpu().numpy()
+
+
+def save_grid(cells: Sequence[pictures.Picture], columns: int, path: Path) -> None:
+    """Saves pictures in a grid as wide as the widest, so that none is made smaller."""
+    if cells:
+        width = max(cell.shape[1] for cell in cells)
+        pictures.save(pictures.grid(cells, columns, cell_width=width), path)

@@ -1,0 +1,153 @@
+"""Table, metrics file, curves and pictures of a run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from densekit import pictures
+from densekit.training import Checkpoint, Curves, MetricsFile, MetricsTable, RunPictures
+from densekit.training.curves import Series, draw_curves
+from densekit.training.metrics_file import json_figures
+from densekit.training.run_pictures import draw_batch, draw_result
+from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
+
+
+def test_metrics_file_is_flat_and_has_null_for_nan(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "metrics.json"
+    run, lit = trainer(tmp_path, callbacks=[MetricsFile(path)], max_epochs=2), fake_lit()
+    run.fit(lit, datamodule=FakeData())
+    run.test(lit, datamodule=FakeData(), verbose=False)
+    figures = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert figures["val/spot/count"] == figures["test/spot/count"] == 5.0
+    assert figures["val/spot/distance/cat"] is None
+    assert figures["step"] == 8
+    assert [name for name, value in figures.items() if isinstance(value, dict | list)] == []
+    assert not any(name.startswith("train/") for name in figures)
+
+
+def test_infinite_figures_are_null_too() -> None:
+    logged = {"val/a": torch.tensor(float("inf")), "train/b": torch.tensor(1.0)}
+    assert json_figures(logged) == {"val/a": None}
+
+
+def test_sanity_check_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    callbacks = [MetricsFile(path), MetricsTable(), Curves(tmp_path / "c.png")]
+    settings = {"num_sanity_val_steps": 2, "max_epochs": 1, "limit_train_batches": 1}
+    run = trainer(tmp_path, callbacks=callbacks, **settings, check_val_every_n_epoch=2)
+    run.fit(fake_lit(), datamodule=FakeData())
+    assert not path.exists()
+
+
+def test_table_shows_main_figures_then_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = trainer(tmp_path, callbacks=[MetricsTable()], max_epochs=2)
+    run.fit(fake_lit(), datamodule=FakeData())
+    first, second, last = capsys.readouterr().out.split("alidation")[1:]
+    assert "after epoch 0" in first
+    assert "spot/count" in first
+    assert "spot/distance/cat" not in first
+    assert "change" not in first
+    assert "change" in second
+    assert "spot/distance/cat │ " in last
+
+
+def test_curves_are_drawn_and_go_on_when_resumed(tmp_path: Path) -> None:
+    def fit(epochs: int, ckpt_path: Path | None = None) -> Series:
+        curves = Curves(tmp_path / "curves.png")
+        callbacks = [curves, Checkpoint(tmp_path)]
+        run = trainer(tmp_path, callbacks=callbacks, max_epochs=epochs, log_every_n_steps=2)
+        run.fit(fake_lit(), datamodule=FakeData(), ckpt_path=ckpt_path, weights_only=True)
+        return curves.series
+
+    fit(1)
+    series = fit(2, tmp_path / "last.ckpt")
+    assert [step for step, _ in series["train/loss"]] == [2, 4, 6, 8]
+    assert [step for step, _ in series["val/spot/distance"]] == [4, 8]
+    assert series["lr"][-1] == (8, pytest.approx(0.1))
+    assert "val/spot/distance/cat" not in series
+    assert Image.open(tmp_path / "curves.png").size[0] > 800
+
+
+def test_curves_average_the_steps_between_two_points(tmp_path: Path) -> None:
+    fine, coarse = Curves(tmp_path / "a.png"), Curves(tmp_path / "b.png")
+    for curves, every in ((fine, 1), (coarse, 4)):
+        run = trainer(tmp_path, callbacks=[curves], max_epochs=1, log_every_n_steps=every)
+        run.fit(fake_lit(), datamodule=FakeData())
+    mean = np.mean([value for _, value in fine.series["train/loss"]])
+    assert coarse.series["train/loss"] == [(4, pytest.approx(mean))]
+
+
+def test_curves_without_validation(tmp_path: Path) -> None:
+    draw_curves({"train/loss": [(1, 2.0)], "lr": [(1, 0.1)]}, tmp_path / "new" / "curves.png")
+    assert (tmp_path / "new" / "curves.png").stat().st_size > 1000
+
+
+def test_pictures_of_a_run(tmp_path: Path) -> None:
+    sources = {"a": FakeSource(("spot",)), "b": FakeSource(("blob",))}
+    lit = fake_lit(FakeModel(heads=("spot", "blob")))
+    run = trainer(tmp_path, callbacks=[RunPictures(tmp_path, images=2)], max_epochs=1)
+    run.fit(lit, datamodule=FakeData(sources))
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["loader.png", "predictions.png"]
+
+
+def make_batch(**changes: Any) -> dict[str, Any]:
+    image = torch.zeros(1, 3, 40, 60, dtype=torch.uint8)
+    batch = {
+        "image": image,
+        "size": torch.tensor([[20, 30]]),
+        "boxes": torch.tensor([[[2.0, 2.0, 12.0, 12.0], [0.0, 0.0, 0.0, 0.0]]]),
+        "boxes_valid": torch.tensor([[True, False]]),
+        "labels": torch.tensor([[1, 0]]),
+        "meta": [{"original_size": (40, 60)}],
+        "truth": [{"boxes": np.array([[4.0, 4, 24, 24]]), "labels": np.array([1])}],
+    }
+    return batch | changes
+
+
+def test_loader_picture_leaves_padding_out_and_draws_valid_boxes_only() -> None:
+    (picture,) = draw_batch(make_batch(), ["cat", "dog"], limit=8)
+    assert picture.shape[1] / picture.shape[0] == 1.5
+    assert picture.any()
+    (empty,) = draw_batch(make_batch(boxes_valid=torch.tensor([[False, False]])), [], limit=8)
+    assert not empty.any()
+
+
+def test_volumes_and_images_without_boxes_are_no_error() -> None:
+    volume = make_batch(image=torch.zeros(1, 1, 4, 4, 4))
+    assert draw_batch(volume, [], limit=8) == []
+    plain = {key: value for key, value in make_batch().items() if "boxes" not in key}
+    assert len(draw_batch(plain, [], limit=8)) == 1
+    assert draw_result(make_batch(truth=[{}]), 0, {"x": {"mask": np.zeros(1)}}, [], 0.5) == []
+
+
+def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn: list[Any] = []
+    original = pictures.draw_boxes
+
+    def record(image: Any, boxes: Any, *rest: Any) -> Any:
+        drawn.append(boxes)
+        return original(image, boxes, *rest)
+
+    monkeypatch.setattr(pictures, "draw_boxes", record)
+    # The image was halved; results and truth are in the original frame.
+    result = {
+        "boxes": np.array([[6.0, 6, 26, 26], [0.0, 0, 9, 9]]),
+        "labels": np.array([2, 0]),  # a class without a name
+        "scores": np.array([0.9, 0.4]),
+    }
+    rows = draw_result(make_batch(), 0, {"any": result, "other": {}}, ["cat", "dog"], 0.5)
+    assert len(rows) == 1
+    truth, found = drawn
+    np.testing.assert_array_equal(truth, [[2, 2, 12, 12]])
+    np.testing.assert_array_equal(found, [[3, 3, 13, 13]])
