@@ -11,6 +11,7 @@ import difflib
 import importlib
 import importlib.util
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
@@ -122,7 +123,7 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
         key: The node's configuration key, for messages.
 
     Raises:
-        ValueError: The class refused its arguments; the message names key and class.
+        ValueError: A class refused its arguments; the message begins with the key of its node.
     """
     import hydra.errors
     import hydra.utils
@@ -130,8 +131,12 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
     try:
         return hydra.utils.instantiate(node, _convert_="all")
     except hydra.errors.InstantiationException as error:
-        cause = error.__cause__ or error
-        raise ValueError(f"{key} ({node.get('_target_')}): {cause}") from cause
+        cause = error.__cause__
+        if not isinstance(cause, ValueError | TypeError | OSError):
+            raise  # a defect, not a wrong value: its traceback is what helps
+        inner = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
+        path = f"{key}.{inner[1]}" if inner else key
+        raise ValueError(f"{path}: {cause}") from cause
 
 
 def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
