@@ -6,6 +6,7 @@ H, W the size of the image, N its boxes.
 from __future__ import annotations
 
 import inspect
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -60,7 +61,9 @@ class Augment:
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The augmented sample; every draw is a function of the generator's state."""
-        self._pipeline.set_random_seed(int(rng.integers(2**32)))
+        # Not `set_random_seed`: it starts every step from the same number, so that steps of equal
+        # probability would always happen together.
+        self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**32))))
         size = sample["image"].shape[:2]
         boxes = clip_boxes(sample.get("boxes", np.zeros((0, 4))).astype(np.float64), size)
         given: dict[str, Any] = {"image": sample["image"], "bboxes": boxes}

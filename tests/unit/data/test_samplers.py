@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from densekit.data import EvalSampler, TrainSampler
+from densekit.data.samplers import aspect_groups
+from densekit.ops import dist
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    """Runs a function as each rank of a world."""
+
+    def run(world, function):
+        monkeypatch.setattr(dist, "world_size", lambda: world)
+        results = []
+        for rank in range(world):
+            monkeypatch.setattr(dist, "rank", lambda rank=rank: rank)
+            results.append(function())
+        return results
+
+    return run
+
+
+def indices(batches):
+    return [[index for _, index, _ in batch] for batch in batches]
+
+
+def test_every_epoch_is_a_new_order_of_all_images():
+    sampler = TrainSampler(12, 4, seed=0)
+    sampler.go_to(0, 0, 6)
+    batches = list(sampler)
+    assert [{epoch for epoch, _, _ in batch} for batch in batches] == [{0}] * 3 + [{1}] * 3
+    first, second = np.ravel(indices(batches[:3])), np.ravel(indices(batches[3:]))
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first.tolist() != second.tolist()
+    assert indices(TrainSampler(12, 4, seed=1)) != indices(batches[:3])
+
+
+def test_a_pass_starts_anywhere():
+    sampler = TrainSampler(13, 4, seed=0)
+    assert len(sampler) == 3
+    sampler.go_to(0, 0, 9)
+    everything = list(sampler)
+    sampler.go_to(1, 2, 4)
+    assert list(sampler) == everything[5:]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_the_global_batches_of_one(ranks, grouped, world):
+    groups = np.arange(37) % 2 if grouped else None
+    parts = ranks(world, lambda: indices(TrainSampler(37, 8 // world, 5, groups)))
+    whole = ranks(1, lambda: indices(TrainSampler(37, 8, 5, groups)))[0]
+    assert len(whole) == 4
+    for number, batch in enumerate(whole):
+        assert [part[number] for part in parts] == [batch[r::world] for r in range(world)]
+
+
+def test_aspect_groups_do_not_mix_but_in_the_rest():
+    sizes = np.asarray([[10, 20], [20, 10], [10, 10]] * 11)
+    groups = aspect_groups(sizes)
+    assert groups[:3].tolist() == [1, 0, 1]
+    batches = indices(TrainSampler(33, 4, 0, groups))
+    assert len(batches) == 8
+    mixed = sum(len({groups[i] for i in batch}) > 1 for batch in batches)
+    assert mixed <= 1
+    assert len({i for batch in batches for i in batch}) == 32
+
+
+def test_a_data_set_smaller_than_a_batch_is_repeated():
+    batches = indices(TrainSampler(3, 8, 0))
+    assert len(batches) == 1
+    assert len(batches[0]) == 8
+    assert set(batches[0]) == {0, 1, 2}
+    with pytest.raises(ValueError, match="no batch of 8 from 0"):
+        TrainSampler(0, 8, 0)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 8])
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_evaluation_sees_every_image_once_in_equal_steps(ranks, length, world):
+    parts = ranks(world, lambda: (len(EvalSampler(length, 2)), list(EvalSampler(length, 2))))
+    assert len({count for count, _ in parts}) == 1
+    assert all(count == len(batches) for count, batches in parts)
+    draws = [draw for _, batches in parts for batch in batches for draw in batch]
+    assert sorted(index for _, index, valid in draws if valid) == list(range(length))
+    assert len({tuple(len(batch) for batch in batches) for _, batches in parts}) == 1
+    assert all(0 <= index < length for _, index, _ in draws)
