@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import yaml
+from PIL import Image
 
+from densekit.app.cli import main
 from densekit.types import Batch
 
 PROJECT = Path(__file__).resolve().parents[2]
 
 
-def _blocks(page: str) -> list[str]:
-    return re.findall(r"^```python\n(.*?)^```", (PROJECT / page).read_text(), re.M | re.S)
+def _blocks(page: str, language: str = "python") -> list[str]:
+    text = (PROJECT / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.M | re.S)
 
 
 @pytest.fixture
@@ -58,3 +64,33 @@ def test_detection_presets() -> None:
 
 def test_names_of_the_reference() -> None:
     exec(_blocks("docs/api/index.md")[0], {})
+
+
+def test_own_data_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        folder = tmp_path / "mine" / split
+        folder.mkdir(parents=True)
+        Image.fromarray(np.zeros((40, 60, 3), dtype=np.uint8)).save(folder / "a.png")
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 60}],
+            "categories": [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [1, 2, 30, 20]}],
+        }
+        (tmp_path / "mine" / f"{split}.json").write_text(json.dumps(content))
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "mine.yaml").write_text(_blocks("docs/data.md", "yaml")[0])
+    monkeypatch.chdir(tmp_path)
+
+    assert main(["train", "--cfg", "job", "--resolve", "data=mine", f"paths.data={tmp_path}"]) == 0
+
+    resolved = yaml.safe_load(capsys.readouterr().out)
+    assert list(resolved["data"]) == ["mine"]
+    assert resolved["heads"]["detection"]["num_classes"] == 2
+
+
+def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "experiment=quickstart", "heads.detection.num_clases=3"]) != 0
+    shown = next(b for b in _blocks("docs/configuration.md", "text") if "num_clases" in b)
+    assert shown.strip() in capsys.readouterr().err
