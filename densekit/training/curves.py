@@ -52,7 +52,7 @@ class Curves(Callback):
             return
         self._note_training(trainer)
         for name, value in trainer.callback_metrics.items():
-            if name.startswith("val/") and is_main(name.removeprefix("val/")):
+            if name.startswith("val/") and is_main(trainer, name.removeprefix("val/")):
                 self._note(name, trainer.global_step, float(value))
         self._draw(trainer)
 
@@ -95,7 +95,11 @@ def draw_curves(series: Series, path: Path) -> None:
         path: PNG file; its folder is made.
     """
     trained = {name.removeprefix("train/") for name in series if name.startswith("train/")}
-    losses = {name: line for name, line in series.items() if name.split("/", 1)[-1] in trained}
+    losses = {
+        name: line
+        for name, line in series.items()
+        if name.split("/", 1)[-1] in trained or name.endswith("/loss")
+    }
     figures = _first_of_each_head({k: v for k, v in series.items() if k not in losses})
     panels = [
         ("loss", losses),
@@ -105,10 +109,10 @@ def draw_curves(series: Series, path: Path) -> None:
     panels = [(title, lines) for title, lines in panels if any(lines.values())]
     figure = Figure(figsize=(10, 3.2 * len(panels)), layout="constrained")
     FigureCanvasAgg(figure)
-    for row, (title, lines) in enumerate(panels):
-        axes = figure.add_subplot(len(panels), 1, row + 1)
+    all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
+    for axes, (title, lines) in zip(all_axes, panels, strict=True):
         _draw_panel(axes, title, lines)
-    axes.set_xlabel("optimiser step")
+    all_axes[-1].set_xlabel("optimiser step")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110, format="png")
 
@@ -127,11 +131,15 @@ def _first_of_each_head(series: Series) -> Series:
 
 
 def _draw_panel(axes: Axes, title: str, lines: Series) -> None:
+    """Training is solid, validation dashed in the same colour."""
+    colours: dict[str, str] = {}
     for name, line in lines.items():
         steps, values = zip(*line, strict=True)
-        thick = 2.0 if name.endswith("/loss") else 1.2
-        style = "o-" if name.startswith("val/") else "-"
-        axes.plot(steps, values, style, label=name, linewidth=thick, markersize=4)
+        term = name.split("/", 1)[-1]
+        colour = colours.setdefault(term, f"C{len(colours)}")
+        style = "o--" if name.startswith("val/") else "-"
+        width = 2.2 if term == "loss" else 1.2
+        axes.plot(steps, values, style, color=colour, label=name, linewidth=width, markersize=4)
     axes.set_ylabel(title)
     axes.grid(alpha=0.3)
     if title == "loss":

@@ -11,12 +11,14 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
+from densekit.training.sources import source_names
+
 
 class MetricsTable(Callback):
     """Prints the main figures after each validation, all of them at the end of a run or test.
 
-    The main figures are those without a further slash in their name: `AP`, not `AP/cat`. The
-    change since the validation before stands beside them.
+    The main figures are those of a whole data set: `AP`, not `AP/cat`. The change since the
+    validation before stands beside them.
     """
 
     def __init__(self) -> None:
@@ -29,7 +31,8 @@ class MetricsTable(Callback):
         figures = stage_figures(trainer, "val/")
         fitting = trainer.state.fn == "fit"
         title = f"Validation after epoch {trainer.current_epoch}" if fitting else "Validation"
-        shown = {k: v for k, v in figures.items() if is_main(k)} if fitting else figures
+        main = {k: v for k, v in figures.items() if is_main(trainer, k)}
+        shown = main if fitting else figures
         _print(trainer, figures_table(title, shown, self._before))
         self._before = figures
 
@@ -50,9 +53,10 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     return {k.removeprefix(stage): float(v) for k, v in logged.items() if k.startswith(stage)}
 
 
-def is_main(name: str) -> bool:
-    """Whether a figure is one of the whole data set: `loss`, `HEAD/AP`, not `HEAD/AP/cat`."""
-    return name.count("/") <= 1
+def is_main(trainer: Trainer, name: str) -> bool:
+    """Whether a figure, named without its stage, is one of a whole data set: not `AP/cat`."""
+    several = len(source_names(trainer)) > 1
+    return name.count("/") <= 1 + several
 
 
 def figures_table(title: str, figures: Mapping[str, float], before: Mapping[str, float]) -> Table:

@@ -86,6 +86,20 @@ def test_curves_average_the_steps_between_two_points(tmp_path: Path) -> None:
     assert coarse.series["train/loss"] == [(4, pytest.approx(mean))]
 
 
+def test_main_figures_of_several_data_sets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = FakeData({"a": FakeSource(), "b": FakeSource()})
+    curves = Curves(tmp_path / "curves.png")
+    run = trainer(tmp_path, callbacks=[MetricsTable(), curves], max_epochs=1)
+    run.fit(fake_lit(), datamodule=data)
+    first = capsys.readouterr().out.split("Last")[0]
+    for name in ("a/spot/distance", "b/spot/distance", "b/loss"):
+        assert f"{name} " in first
+        assert f"val/{name}" in curves.series
+    assert "distance/cat" not in first
+
+
 def test_curves_without_validation(tmp_path: Path) -> None:
     draw_curves({"train/loss": [(1, 2.0)], "lr": [(1, 0.1)]}, tmp_path / "new" / "curves.png")
     assert (tmp_path / "new" / "curves.png").stat().st_size > 1000

@@ -1,0 +1,111 @@
+"""Two processes train and evaluate as one does."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor, nn
+
+from densekit.training import Checkpoint, MetricsFile
+from tests.helpers import run_distributed
+from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
+
+pytestmark = pytest.mark.ddp
+SGD = partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-2)
+IMAGES = 8
+"""Images of a global batch."""
+
+
+def make_lit() -> Any:
+    """Float64, without batch norm, which sees half a batch in each process."""
+    torch.manual_seed(3)
+    model = FakeModel()
+    model.backbone[1] = nn.GroupNorm(2, 4)
+    model.double()
+    return fake_lit(model, SGD, base_batch_size=IMAGES)
+
+
+def make_data(processes: int) -> FakeData:
+    sources = {
+        "a": FakeSource(batch_size=IMAGES // processes, count=24, eval_count=7, dtype=torch.float64)
+    }
+    return FakeData(sources)
+
+
+def train(folder: Path, processes: int) -> dict[str, Tensor]:
+    """Five optimiser steps, over the border of an epoch."""
+    settings = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    run = trainer(folder, max_steps=5, limit_val_batches=0, **settings)
+    lit = make_lit()
+    run.fit(lit, datamodule=make_data(processes))
+    return lit.state_dict()
+
+
+def train_rank(rank: int, folder: str) -> dict[str, Tensor]:
+    return train(Path(folder), 2)
+
+
+def test_five_steps_are_those_of_one_process(tmp_path: Path) -> None:
+    one = train(tmp_path, 1)
+    start = make_lit().state_dict()
+    for state in run_distributed(train_rank, 2, str(tmp_path)):
+        for name, value in one.items():
+            torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6)
+    assert all(value.isfinite().all() for value in one.values())
+    assert max((one[name] - start[name]).abs().max() for name in one) > 1e-2
+
+
+def evaluate(folder: Path, processes: int) -> dict[str, Tensor]:
+    settings = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    run = trainer(folder, callbacks=[MetricsFile(folder / "metrics.json")], **settings)
+    run.validate(make_lit(), datamodule=make_data(processes), verbose=False)
+    return dict(run.callback_metrics)
+
+
+def evaluate_rank(rank: int, folder: str) -> dict[str, Tensor]:
+    return evaluate(Path(folder), 2)
+
+
+def test_figures_are_exactly_those_of_one_process(tmp_path: Path) -> None:
+    one = evaluate(tmp_path / "one", 1)
+    assert one["val/spot/count"] == 7
+    for figures in run_distributed(evaluate_rank, 2, str(tmp_path / "two")):
+        assert figures.keys() == one.keys()
+        for name in ("distance", "count", "distance/cat"):
+            found, expected = figures[f"val/spot/{name}"], one[f"val/spot/{name}"]
+            torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
+    files = [(tmp_path / folder / "metrics.json").read_text() for folder in ("one", "two")]
+    figures_of_one, figures_of_two = map(json.loads, files)
+    assert figures_of_one["val/spot/distance"] == figures_of_two["val/spot/distance"]
+
+
+class Terminate(Callback):
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_step == 4:
+            trainer._signal_connector.received_sigterm = True
+
+
+def resume_rank(rank: int, folder: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    settings: dict[str, Any] = {"devices": 2, "strategy": "ddp", "max_epochs": 3}
+    straight, resumed = make_lit(), make_lit()
+    trainer(Path(folder), **settings).fit(straight, datamodule=make_data(2))
+    callbacks = [Checkpoint(folder), Terminate()]
+    with pytest.raises(SystemExit):
+        trainer(Path(folder), callbacks=callbacks, **settings).fit(
+            make_lit(), datamodule=make_data(2)
+        )
+    trainer(Path(folder), callbacks=[Checkpoint(folder)], **settings).fit(
+        resumed, datamodule=make_data(2), ckpt_path=Path(folder) / "last.ckpt", weights_only=True
+    )
+    return straight.state_dict(), resumed.state_dict()
+
+
+def test_terminated_processes_resume_bit_equal(tmp_path: Path) -> None:
+    for straight, resumed in run_distributed(resume_rank, 2, str(tmp_path)):
+        assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
