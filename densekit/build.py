@@ -74,6 +74,8 @@ def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
         ValueError: The path is not trusted, does not exist, or is no class.
     """
     where = f"{key}._target_" if key else "_target_"
+    if "." not in path or not all(part.isidentifier() for part in path.split(".")):
+        raise ValueError(f"{where}: {path!r} is no dotted path of a class, such as package.Class")
     packages = {"densekit", *plugin_packages(), *trust}
     if path not in TORCH_CLASSES and path.partition(".")[0] not in packages:
         raise ValueError(_refusal(where, path, path.partition(".")[0]))
@@ -170,9 +172,7 @@ def _refusal(where: str, path: str, package: str) -> str:
 def _locate(path: str, where: str) -> Any:
     """The object behind a dotted path: the longest importable module, then attributes."""
     parts = path.split(".")
-    if len(parts) < 2 or not all(part.isidentifier() for part in parts):
-        raise ValueError(f"{where}: {path!r} is no dotted path of a class, such as package.Class")
-    found: Any = importlib.import_module(parts[0]) if parts[0] == "densekit" else _top(parts, where)
+    found: Any = _top(parts, where)
     for index, part in enumerate(parts[1:], start=1):
         module = ".".join(parts[: index + 1])
         if not hasattr(found, part) and inspect.ismodule(found) and _is_module(module):

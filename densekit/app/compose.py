@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from densekit.app.errors import UsageError
 from densekit.app.overrides import parse
 from densekit.app.targets import check_arguments, check_nodes
 from densekit.build import nearest
+
+logger = logging.getLogger(__name__)
 
 OPEN = ("callbacks", "data", "heads", "logger", "metrics", "vars")
 """Mappings whose entries are named by the user; `+` adds one."""
@@ -60,6 +63,8 @@ def compose(arguments: Sequence[str]) -> Composed:
         line = str(override.input_line)
         lines.append(line if _is_choice(override) else _check_value(base, override, trust))
     cfg = _compose(lines)
+    for file in groups.hidden_files(groups.extra_folders()):
+        logger.warning("%s is not used: densekit has a file of that name; rename yours", file)
     name = _pop_name(cfg)
     known = _compose([])
     _check_top_level(cfg, known)

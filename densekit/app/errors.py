@@ -20,8 +20,15 @@ def explain(error: Exception) -> str | None:
         return None
     if isinstance(error, UsageError):
         return str(error)
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = bool(frames) and "densekit" in frames[-1].filename.replace("\\", "/").split("/")
-    if ours and isinstance(error, ValueError | TypeError | FileNotFoundError):
-        return str(error)
+    if type(error).__module__.partition(".")[0] == "densekit" or _raised_here(error):
+        return f"{error}\n(DENSEKIT_TRACEBACK=1 shows where this was raised)"
     return None
+
+
+def _raised_here(error: Exception) -> bool:
+    """Whether a line of densekit raised it, as a message for the user."""
+    if not isinstance(error, ValueError | TypeError | FileNotFoundError):
+        return False
+    frames = list(traceback.walk_tb(error.__traceback__))
+    module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
+    return module.partition(".")[0] == "densekit"

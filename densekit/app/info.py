@@ -35,6 +35,23 @@ def check_trained(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
             raise UsageError(f"heads.{head}: no data set trains it; name it in {names}")
 
 
+def check_monitors(
+    callbacks: Mapping[str, Any], sources: Mapping[str, Any], heads: Mapping[str, Any]
+) -> None:
+    """Refuses a callback that watches figures of a head, or data set, that is not there.
+
+    Lightning would find out after the first epoch.
+    """
+    evaluated = [name for name, source in sources.items() if source.val is not None]
+    accepted = evaluated if len(evaluated) > 1 else list(heads)
+    for name, node in callbacks.items():
+        monitor = node.get("monitor") if isinstance(node, Mapping) else None
+        parts = str(monitor).split("/")
+        if len(parts) > 2 and parts[0] == "val" and parts[1] not in accepted:
+            hint = nearest(parts[1], accepted)
+            raise UsageError(f"callbacks.{name}.monitor: {monitor}: no {parts[1]!r} there. {hint}")
+
+
 def register_data_info(sources: Mapping[str, Any]) -> None:
     """Makes `${data_info:num_classes}` and `${data_info:SOURCE.num_classes}` resolve.
 

@@ -23,12 +23,17 @@ METRICS = "metrics.json"
 def describe_data(cfg: DictConfig) -> dict[str, Any]:
     """Builds the data sets, so that `${data_info:...}` resolves and the channels are known.
 
+    A data set that does not say which heads it is for is for all of them.
+
     Returns:
         The data sets by name.
 
     Raises:
         UsageError: A data set is for a head that is not there, or a value of `data` is missing.
     """
+    with open_dict(cfg):
+        for name in cfg.data:
+            cfg.data[name].setdefault("heads", list(cfg.heads))
     data = _plain(cfg, "data")
     for name, node in data.items():
         check_targets({"data": {name: node}}, list(cfg.trust))

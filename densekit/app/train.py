@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
 from densekit.app.errors import UsageError, explain
-from densekit.app.info import check_trained
+from densekit.app.info import check_monitors, check_trained
 from densekit.app.overrides import existing, expand, split_options
 from densekit.app.prepare import describe_data, dump, new_folder, place, reopen, resolve, run_name
 from densekit.app.report import print_lines, quoted
@@ -80,18 +80,18 @@ def read(arguments: Sequence[str]) -> Words:
     return Words(overrides, bool(flags & {"--multirun", "-m"}), show or resolved, resolved)
 
 
-def train(overrides: Sequence[str], parent: Path | None = None) -> Path:
+def train(overrides: Sequence[str], run: Path | None = None) -> Path:
     """Runs one job and returns its run folder.
 
     Args:
         overrides: Words of the command line.
-        parent: Where the run folder goes; default `paths.runs/NAME`.
+        run: The run folder; default a new one in `paths.runs/NAME`.
 
     Raises:
         UsageError: Something is wrong with the words; nothing has been written then.
     """
     cfg, name = _checked(overrides)
-    run = launch.agree_on_folder(parent or Path(cfg.paths.runs) / name)
+    run = run or launch.agree_on_folder(Path(cfg.paths.runs) / name)
     place(cfg, run)
     launch.start({"command": "train", **resolve(cfg)})
     if launch.is_main():
@@ -104,8 +104,10 @@ def _sweep(arguments: Sequence[str]) -> int:
     if launch.started_outside():
         raise UsageError("-m: start a sweep from one process, not under torchrun or srun")
     jobs = expand(arguments)
-    cfg, name = [_checked(job) for job in jobs][0]  # all are checked before any runs
-    folder = new_folder(Path(cfg.paths.runs) / name)
+    first = [_configuration(job) for job in jobs][0]  # all are checked before any runs
+    name = run_name(first.cfg, first.name)
+    place(first.cfg, PENDING)
+    folder = new_folder(Path(first.cfg.paths.runs) / name)
     failed = []
     for number, job in enumerate(jobs):
         print_lines(f"job {number} of {len(jobs)}: {' '.join(job)}")
@@ -124,8 +126,9 @@ def _checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     cfg = composed.cfg
     name = run_name(cfg, composed.name)
     place(cfg, PENDING)
-    check_trained(describe_data(cfg), cfg.heads)
-    resolve(cfg)
+    sources = describe_data(cfg)
+    check_trained(sources, cfg.heads)
+    check_monitors(resolve(cfg)["callbacks"], sources, cfg.heads)
     return cfg, name
 
 

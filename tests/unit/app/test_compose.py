@@ -1,0 +1,147 @@
+"""Composing: what is accepted, and what is refused with which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from densekit.app.compose import apply_values, compose
+from densekit.app.errors import UsageError
+from densekit.app.groups import hidden_files
+
+
+def test_default_composes() -> None:
+    composed = compose([])
+    assert composed.name == ""
+    assert list(composed.cfg.heads) == ["detection"]
+    assert "hydra" not in composed.cfg
+
+
+def test_experiment_gives_the_name() -> None:
+    assert compose(["experiment=quickstart"]).name == "quickstart"
+
+
+def test_real_argument_that_no_file_mentions_is_set() -> None:
+    cfg = compose(["optimizer.nesterov=true", "backbone.norm=group"]).cfg
+    assert cfg.optimizer.nesterov is True
+    assert cfg.backbone.norm == "group"
+
+
+def test_second_head_of_a_kind() -> None:
+    cfg = compose(["+head@heads.cells=faster_rcnn", "heads.cells.num_classes=3"]).cfg
+    assert list(cfg.heads) == ["detection", "cells"]
+    assert cfg.heads.cells.num_classes == 3
+    assert cfg.heads.cells._target_ == cfg.heads.detection._target_
+
+
+def test_several_data_sets_and_callbacks() -> None:
+    cfg = compose(["data=[bccd,coco_small]", "callbacks=[default,ema]"]).cfg
+    assert list(cfg.data) == ["bccd", "coco_small"]
+    assert "ema" in cfg.callbacks
+    assert "checkpoint" in cfg.callbacks
+
+
+def test_entries_can_be_removed() -> None:
+    cfg = compose(["~callbacks.curves", "neck=none", "logger=none"]).cfg
+    assert "curves" not in cfg.callbacks
+    assert cfg.neck is None
+    assert cfg.logger == {}
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("optimzer.lr=3", "'optimzer'.*'optimizer'"),
+        ("sed=3", "'sed'.*'seed'"),
+        ("backbon=resnet50", "'backbon'.*'backbone'"),
+        ("backbone=resnet51", "'resnet51' in backbone.*'resnet50'"),
+        ("experiment=quickstrat", "'quickstrat' in experiment.*'quickstart'"),
+        ("+head@heads.b=faster_rccn", "'faster_rccn' in head.*'faster_rcnn'"),
+        ("optimizer.lrr=3", r"optimizer\.lrr: SGD .*'lr'"),
+        ("+optimizer.momentun=1", r"optimizer\.momentun: SGD .*'momentum'"),
+        ("trainer.max_epoch=3", r"trainer\.max_epoch: Trainer .*'max_epochs'"),
+        ("heads.detection.num_clases=3", r"FasterRCNN .*'num_classes'"),
+        ("data.scenes.train.lenght=3", r"data\.scenes\.train\.lenght: Scenes .*'length'"),
+        ("data.scens.batch_size=3", r"'data\.scens'.*'scenes'.*\+data\.scens"),
+        ("callbacks.curvess.path=x", r"'callbacks\.curvess'.*'curves'"),
+        ("~callbacks.curvess", r"'callbacks\.curvess'.*'curves'"),
+        ("paths.dta=x", r"'paths\.dta'.*'data'"),
+        ("+foo=1", "'foo'"),
+        ("seed=1,2", "Add -m"),
+        ("neck=null", "neck=none"),
+        ("backbone.depth.x=1", r"backbone\.depth holds 18"),
+        ("backbone._target_=densekit.backbones.Resnet", "Did you mean 'ResNet'"),
+        ("+heads.mine._target_=my_head.MyHead", r"trust=\[my_head\]"),
+        ("optimizer._target_=torch.hub.load", "refused"),
+    ],
+)
+def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compose([word])
+
+
+@pytest.mark.parametrize("path", ["/a b", "/a=b(c)[d]~#&'", "/größe/写真"])
+def test_odd_paths(path: str) -> None:
+    cfg = compose(["data=bccd", f"paths.data={path}", f"data.bccd.test.root={path}"]).cfg
+    assert cfg.paths.data == path
+    assert cfg.data.bccd.test.root == path
+    assert cfg.data.bccd.train.root == f"{path}/bccd"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with an odd name and a conf folder of its own."""
+    folder = tmp_path / "my (größte) project"
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
+def test_conf_of_the_working_folder_is_found(project: Path) -> None:
+    file = project / "conf" / "experiment" / "mine.yaml"
+    file.write_text("# @package _global_\ndefaults:\n  - override /backbone: resnet34\nseed: 7\n")
+    composed = compose(["experiment=mine"])
+    assert composed.name == "mine"
+    assert (composed.cfg.seed, composed.cfg.backbone.depth) == (7, 34)
+
+
+def test_own_files_are_not_hidden_silently(project: Path) -> None:
+    file = project / "conf" / "experiment" / "quickstart.yaml"
+    file.write_text("# @package _global_\nseed: 7\n")
+    assert hidden_files([project / "conf"]) == [file]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optimiser: {lr: 1}", "'optimiser'.*'optimizer'"),
+        ("optimizer: {lrr: 1}", r"optimizer\.lrr: SGD"),
+        ("heads: {detection: {num_clases: 1}}", r"heads\.detection\.num_clases"),
+    ],
+)
+def test_mistakes_in_files_are_refused(project: Path, text: str, message: str) -> None:
+    file = project / "conf" / "experiment" / "mine.yaml"
+    file.write_text(f"# @package _global_\n{text}\n")
+    with pytest.raises(UsageError, match=message):
+        compose(["experiment=mine"])
+
+
+def test_local_head_by_trust(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (project / "head_of_test.py").write_text(
+        "class Mine:\n    def __init__(self, specs, width=3):\n        pass\n"
+    )
+    monkeypatch.syspath_prepend(str(project))
+    words = ["+heads.mine._target_=head_of_test.Mine", "trust=[head_of_test]"]
+    assert compose([*words, "heads.mine.width=4"]).cfg.heads.mine.width == 4
+    with pytest.raises(UsageError, match=r"heads\.mine\.widht: Mine .*'width'"):
+        compose([*words, "heads.mine.widht=4"])
+
+
+def test_values_are_applied_to_a_stored_config() -> None:
+    cfg = OmegaConf.create({"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}})
+    apply_values(cfg, ["optimizer.lr=2", "optimizer.nesterov=true"])
+    assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 2, "nesterov": True}
+    with pytest.raises(UsageError, match="'lr'"):
+        apply_values(cfg, ["optimizer.lrr=2"])

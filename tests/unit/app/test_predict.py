@@ -1,0 +1,101 @@
+"""Predict: which images, which ids, which files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densekit.app.errors import UsageError
+from densekit.app.predict import Writer, coco_entries, find_images, image_ids, overlay_names
+
+RESULT = {
+    "boxes": np.array([[1.0, 2.0, 11.0, 22.0], [0.0, 0.0, 5.0, 5.0]], dtype=np.float32),
+    "scores": np.array([0.9, 0.2], dtype=np.float32),
+    "labels": np.array([1, 0]),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    root = tmp_path / "Fotos (größe) =["
+    (root / "sub").mkdir(parents=True)
+    for name in ("b.png", "a.JPG", "sub/a.png", "sub/c.jpg"):
+        Image.new("RGB", (8, 8)).save(root / name)
+    (root / "notes.txt").write_text("no image")
+    return root
+
+
+def test_folder_file_and_pattern(folder: Path) -> None:
+    files, root = find_images(str(folder))
+    assert [str(file.relative_to(root)) for file in files] == [
+        "a.JPG",
+        "b.png",
+        "sub/a.png",
+        "sub/c.jpg",
+    ]
+    assert find_images(str(folder / "b.png")) == ([folder / "b.png"], folder)
+
+
+def test_pattern(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    files, root = find_images("**/*.png")
+    assert files == [Path("b.png"), Path("sub/a.png")]
+    assert root == Path()
+    files, root = find_images(f"{folder.parent}/*/sub/*.jpg")
+    assert root == folder.parent
+    assert overlay_names(files, root) == [Path(folder.name, "sub", "c.jpg")]
+
+
+@pytest.mark.parametrize("source", [None, "nothing", "*.gif"])
+def test_no_image_is_refused(
+    source: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="source="):
+        find_images(source)
+
+
+def test_ids_are_numbers_of_the_names_or_positions() -> None:
+    assert image_ids([Path("000000000139.jpg"), Path("7.png")], None) == [139, 7]
+    assert image_ids([Path("a.jpg"), Path("7.png")], None) == [1, 2]
+    assert image_ids([Path("x/7.jpg"), Path("y/7.png")], None) == [1, 2]
+
+
+def test_ids_of_an_annotation_file(tmp_path: Path) -> None:
+    file = tmp_path / "gt.json"
+    file.write_text(json.dumps({"images": [{"id": 42, "file_name": "train/a.jpg"}]}))
+    assert image_ids([Path("x/a.jpg")], str(file)) == [42]
+    with pytest.raises(UsageError, match="1 of 1 images.*b.jpg"):
+        image_ids([Path("x/b.jpg")], str(file))
+
+
+def test_coco_entries_carry_original_ids_and_xywh() -> None:
+    first, second = coco_entries(RESULT, 139, [3, 17])
+    assert first["category_id"] == 17
+    assert first["bbox"] == [1.0, 2.0, 10.0, 20.0]
+    assert first["image_id"] == second["image_id"] == 139
+    assert second["category_id"] == 3
+    assert first["score"] == pytest.approx(0.9)
+
+
+def test_overlays_of_equal_names_do_not_collide() -> None:
+    files = [Path("r/a.jpg"), Path("r/a.png"), Path("r/b.tif")]
+    names = overlay_names(files, Path("r"))
+    assert names == [Path("a.jpg.jpg"), Path("a.png.jpg"), Path("b.jpg")]
+
+
+def test_writer_writes_every_file(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "out", {"detection": [3, 17]}, {"detection": ["x", "y"]})
+    image = np.zeros((30, 40, 3), dtype=np.uint8)
+    writer.add(image, 5, Path("a.png"), Path("sub/a.jpg"), {"detection": RESULT})
+    writer.close()
+    entries = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert len(entries) == 2  # the threshold is for pictures
+    assert json.loads((tmp_path / "out" / "images.json").read_text()) == [
+        {"id": 5, "file_name": "a.png", "height": 30, "width": 40}
+    ]
+    assert (tmp_path / "out" / "overlays" / "sub" / "a.jpg").is_file()

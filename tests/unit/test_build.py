@@ -1,0 +1,92 @@
+"""What a configuration may build, and what it is told where it may not."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from densekit import build
+
+
+@pytest.mark.parametrize(
+    "path", ["densekit.backbones.ResNet", "densekit.necks.FPN", "torch.optim.SGD"]
+)
+def test_classes_of_densekit_and_listed_ones_are_found(path: str) -> None:
+    assert build.find_class(path).__name__ == path.rpartition(".")[2]
+
+
+@pytest.mark.parametrize("path", sorted(build.TORCH_CLASSES))
+def test_every_listed_name_is_a_class(path: str) -> None:
+    assert isinstance(build.find_class(path), type)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("os.system", "refused"),
+        ("torch.hub.load", "refused"),
+        ("torch.nn.Sequential", r"trust=\[torch\]"),
+        ("subprocess.Popen", r"trust=\[subprocess\]"),
+        # Names that densekit imports reach any module; the class's own home decides.
+        ("densekit.build.importlib.util.module_from_spec", "no class"),
+        ("densekit.artifact.Path", r"trust=\[pathlib\]"),
+        ("densekit.backbones.resnet18", "no class"),
+        ("densekit.backbones.Resnet", "Did you mean 'ResNet'"),
+        ("ResNet", "no dotted path"),
+        ("densekit.backbones.ResNet()", "no dotted path"),
+    ],
+)
+def test_everything_else_is_refused(path: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.find_class(path, "backbone")
+
+
+def test_functions_are_refused_even_of_trusted_packages() -> None:
+    with pytest.raises(ValueError, match=r"heads.x._target_: .*no class"):
+        build.find_class("torch.hub.load", "heads.x", trust=["torch"])
+
+
+def test_refusal_names_the_key_and_how_to_trust(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "my_head_of_test.py").write_text("class MyHead:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg = {"heads": {"mine": {"_target_": "my_head_of_test.MyHead"}}}
+    with pytest.raises(ValueError, match=r"heads\.mine\._target_.*trust=\[my_head_of_test\]"):
+        build.check_targets(cfg)
+    assert "my_head_of_test" not in sys.modules  # refused before it ran
+    build.check_targets(cfg, trust=["my_head_of_test"])
+
+
+def test_unknown_package_is_named() -> None:
+    with pytest.raises(ValueError, match="no_such_package_here"):
+        build.find_class("no_such_package_here.Head", trust=["no_such_package_here"])
+
+
+def test_targets_are_found_at_any_depth() -> None:
+    cfg = {"a": [{"b": {"_target_": "os.system"}}]}
+    with pytest.raises(ValueError, match=r"a\[0\]\.b\._target_"):
+        build.check_targets(cfg)
+
+
+def test_interpolations_of_a_stored_config_are_refused() -> None:
+    with pytest.raises(ValueError, match="not resolved"):
+        build.check_targets({"paths": {"data": "${oc.env:HOME}"}})
+
+
+def test_instantiate_nests_and_keeps_partials() -> None:
+    node = {"_target_": "torch.optim.SGD", "_partial_": True, "lr": 0.5}
+    made = build.instantiate(node, "optimizer")
+    assert made.keywords == {"lr": 0.5}
+
+
+def test_instantiate_error_begins_with_the_key() -> None:
+    with pytest.raises(ValueError, match=r"^schedule: .*bogus"):
+        build.instantiate({"_target_": "densekit.training.Constant", "bogus": 1}, "schedule")
+
+
+def test_nearest_lists_what_is_accepted_if_nothing_is_near() -> None:
+    assert build.nearest("reznet", ["resnet", "vgg"]) == "Did you mean 'resnet'?"
+    assert build.nearest("zzz", ["resnet", "vgg"]) == "Accepted: resnet, vgg."
