@@ -35,7 +35,7 @@ Features = dict[str, Tensor]
 """Level name to tensor (B, channels, *S / stride): c0..c5 of the backbone, p2..p7 of the neck."""
 
 Predictions = dict[str, Tensor]
-"""Static shapes in the network's frame; for boxes: boxes (B, N, 4), scores, labels, valid (B, N)."""
+"""Static shapes in the network's frame; boxes (B, N, 4), scores, labels and valid (B, N)."""
 
 Result = dict[str, Any]
 """What users see of one image and one head, in the image's own frame: numpy arrays."""
