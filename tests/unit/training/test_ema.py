@@ -30,6 +30,8 @@ class Watch(Callback):
     def on_validation_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         self.validated.append(pl_module.state_dict()[WEIGHT].clone())
 
+    on_test_batch_start = on_validation_batch_start
+
 
 def test_average_is_validated_saved_and_left_behind(tmp_path: Path) -> None:
     watch, lit = Watch(), fake_lit()
@@ -57,6 +59,21 @@ def test_counters_are_copied_not_averaged(tmp_path: Path) -> None:
     lit = fake_lit()
     trainer(tmp_path, callbacks=[Ema(0.9)], max_epochs=2).fit(lit, datamodule=FakeData())
     assert lit.state_dict()["model.backbone.1.num_batches_tracked"] == 8
+
+
+@pytest.mark.parametrize("measure", ["validate", "test"])
+def test_a_checkpoint_measured_after_training_is_that_checkpoint(
+    tmp_path: Path, measure: str
+) -> None:
+    watch, lit = Watch(), fake_lit()
+    callbacks = [Ema(0.9), watch, Checkpoint(tmp_path, keep=-1)]
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=2)
+    run.fit(lit, datamodule=FakeData())
+    first = tmp_path / "epoch_000.ckpt"
+    call = getattr(run, measure)
+    call(lit, datamodule=FakeData(), ckpt_path=first, verbose=False, weights_only=True)
+    expected = torch.load(first, weights_only=True)["state_dict"][WEIGHT]
+    assert torch.equal(watch.validated[-1], expected)
 
 
 def test_an_error_in_validation_gives_the_weights_back(tmp_path: Path) -> None:

@@ -130,6 +130,15 @@ def test_compiled_loss_is_the_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     torch.testing.assert_close(losses[0], losses[1])
 
 
+def test_mixed_precision_trains_and_evaluates(tmp_path: Path) -> None:
+    run = trainer(tmp_path, max_epochs=1, precision="bf16-mixed")
+    lit = fake_lit()
+    run.fit(lit, datamodule=FakeData())
+    assert run.callback_metrics["val/spot/count"] == 5
+    assert run.callback_metrics["train/loss"].isfinite()
+    assert lit.model.backbone[0].weight.dtype == torch.float32
+
+
 def test_weights_are_channels_last_unless_told_otherwise() -> None:
     def strides(channels_last: bool) -> tuple[int, ...]:
         model = FakeModel()
