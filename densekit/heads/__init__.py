@@ -1,0 +1,10 @@
+"""Heads: what turns features into losses and predictions."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {"FasterRCNN": "faster_rcnn.faster_rcnn", "Head": "base"},
+)

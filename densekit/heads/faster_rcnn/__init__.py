@@ -1,0 +1,22 @@
+"""Faster R-CNN: rules (numbers), rpn, proposals, box_head, detections, and the head itself."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "RPN": "rpn",
+        "BoxHead": "box_head",
+        "BoxLossRule": "rules",
+        "DetectionRule": "rules",
+        "FasterRCNN": "faster_rcnn",
+        "MatchRule": "rules",
+        "PoolRule": "rules",
+        "ProposalRule": "rules",
+        "SamplingRule": "rules",
+        "detectron2_preset": "presets",
+        "torchvision_preset": "presets",
+    },
+)

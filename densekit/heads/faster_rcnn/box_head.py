@@ -1,0 +1,193 @@
+"""The second stage: pooled regions to class scores and box deltas, and its loss.
+
+Girshick, "Fast R-CNN", 2015, with the levels of Lin et al., "Feature Pyramid Networks", 2017.
+
+Shape letters: B images, P proposals, N sampled, R = B N regions, K classes, C channels, o bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densekit.heads.faster_rcnn.proposals import Proposals
+from densekit.heads.faster_rcnn.rules import BoxLossRule, PoolRule, SamplingRule
+from densekit.losses.box import smooth_l1
+from densekit.ops.boxes import encode_boxes
+from densekit.ops.dist import global_count
+from densekit.ops.hash import mix
+from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
+from densekit.ops.roi import (
+    PyramidTable,
+    assign_levels,
+    roi_align_adaptive,
+    roi_align_pyramid,
+)
+from densekit.ops.sampling import sample_balanced
+from densekit.types import Batch, FeatureSpec
+
+SECOND_STAGE = 2
+"""Mixed into the batch's keys, so that the stages draw different numbers."""
+
+
+class BoxHead(nn.Module):
+    """RoIAlign, convolutions, fully connected layers and the two predictors.
+
+    Args:
+        specs: Of the pooled levels, finest first, named p<number>.
+        num_classes: K, without background.
+        convs: Channels of 3x3 convolutions on the pooled bins.
+        hidden: Widths of the fully connected layers.
+        norm: Makes a norm layer from a number of channels, for the convolutions.
+        pool: See the rule.
+        matching: See the rule.
+        sampling: See the rule.
+        box_loss: See the rule.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        convs: Sequence[int] = (),
+        hidden: Sequence[int] = (1024, 1024),
+        norm: type[nn.Module] | None = None,
+        pool: PoolRule = PoolRule(),  # noqa: B008 - frozen
+        matching: MatchRule = MatchRule(0.5, 0.5),  # noqa: B008
+        sampling: SamplingRule = SamplingRule(512, 0.25),  # noqa: B008
+        box_loss: BoxLossRule = BoxLossRule(delta_weights=(10.0, 10.0, 5.0, 5.0)),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        if not hidden:
+            raise ValueError("box_head.hidden: found no layer, accepted is one width or more")
+        self.num_classes = num_classes
+        self.pool, self.matching, self.sampling, self.box_loss = pool, matching, sampling, box_loss
+        self.strides = tuple((s.stride[0], s.stride[1]) for s in specs.values())
+        numbers = [int(name[1:]) for name in specs]
+        self.lowest, self.highest = numbers[0], numbers[-1]
+        channels = [next(iter(specs.values())).channels, *convs]
+        self.convs = nn.Sequential(*(_conv_block(a, b, norm) for a, b in pairwise(channels)))
+        widths = [channels[-1] * pool.output**2, *hidden]
+        # the first layer's columns are ordered (row, column, channel), as the pooled bins lie
+        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
+        self.logits = nn.Linear(widths[-1], num_classes + 1)
+        self.deltas = nn.Linear(widths[-1], num_classes * 4)
+
+    def forward(
+        self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Outputs of every region.
+
+        Args:
+            table: Of all levels the detector reads; the pooled ones come first.
+            levels: The pooled levels.
+            boxes: (B, P, 4).
+
+        Returns:
+            Logits (B, P, K + 1), background last, and deltas (B, P, K, 4).
+        """
+        x = self._pooled(table, levels, boxes)  # (R, o, o, C)
+        if len(self.convs):
+            x = self.convs(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        first, *others = self.hidden
+        assert isinstance(first, nn.Linear)
+        x = first_linear(x, first.weight, first.bias).relu()
+        for layer in others:
+            x = layer(x).relu()
+        shape = boxes.shape[:2]
+        return self.logits(x).view(*shape, -1), self.deltas(x).view(*shape, -1, 4)
+
+    def _pooled(self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        rule = self.pool
+        level = assign_levels(boxes, self.lowest, self.highest, rule.canonical_size)
+        if rule.samples == 0:
+            return roi_align_adaptive(levels, boxes, level, self.strides, rule.output, rule.aligned)
+        return roi_align_pyramid(
+            table, boxes, level, self.strides, rule.output, rule.samples, rule.aligned
+        )
+
+    def sample(self, proposals: Proposals, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Draws the regions of the loss among proposals and ground truth.
+
+        Returns:
+            Boxes (B, N, 4), their object (B, N) int64, label 0..K with K for background (B, N)
+            int64, and which slots are valid (B, N).
+        """
+        gt, gt_valid = batch["boxes"].to(proposals.boxes.dtype), batch["boxes_valid"]
+        crowd = batch.get("crowd")
+        objects = gt_valid if crowd is None else gt_valid & ~crowd
+        boxes = torch.cat([proposals.boxes, gt], 1)
+        index, label = match(gt, objects, boxes, self.matching)
+        if crowd is not None:
+            in_crowd = covered(boxes, gt, gt_valid & crowd)
+            label = label.masked_fill(in_crowd & (label == NEGATIVE), IGNORED)
+        usable = torch.cat([proposals.valid, objects], 1) & batch["sample_valid"][:, None]
+        label = label.masked_fill(~usable, IGNORED)
+        key = mix(batch["key"], SECOND_STAGE)
+        rule = self.sampling
+        rows, valid = sample_balanced(label, key, rule.count, rule.positive_fraction)
+        index = index.gather(1, rows)
+        positive = label.gather(1, rows) == POSITIVE
+        target = torch.where(positive, batch["labels"].gather(1, index), self.num_classes)
+        return boxes.gather(1, rows[..., None].expand(-1, -1, 4)), index, target, valid
+
+    def loss(
+        self, table: PyramidTable, levels: Sequence[Tensor], proposals: Proposals, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Class and box terms at the sampled regions."""
+        with torch.no_grad():
+            boxes, index, target, valid = self.sample(proposals, batch)
+            gt = batch["boxes"].gather(1, index[..., None].expand(-1, -1, 4))
+            positive = (target < self.num_classes) & valid
+            dtype = torch.promote_types(table.rows.dtype, torch.float32)
+            delta_target = encode_boxes(
+                gt.to(dtype), boxes.to(dtype), self.box_loss.delta_weights
+            ).masked_fill(~positive[..., None], 0)
+            drawn = valid.sum()
+            count = global_count(
+                drawn if self.sampling.divide_by_drawn else torch.full_like(drawn, valid.numel())
+            )
+            # empty slots pool nothing, so that their features get no gradient
+            boxes = boxes * valid[..., None]
+        logits, deltas = self(table, levels, boxes)
+        entropy = F.cross_entropy(
+            logits.to(dtype).flatten(0, 1), target.flatten(), reduction="none"
+        ).view_as(target)
+        own = target.clamp(max=self.num_classes - 1)[..., None, None].expand(-1, -1, 1, 4)
+        error = smooth_l1(deltas.gather(2, own)[:, :, 0], delta_target, self.box_loss.beta)
+        return {
+            "cls": (entropy * valid).sum() / count,
+            "box": (error * positive[..., None]).sum() / count,
+        }
+
+
+def _conv_block(inputs: int, outputs: int, norm: type[nn.Module] | None) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+    layers = [conv] if norm is None else [conv, norm(outputs)]
+    return nn.Sequential(*layers, nn.ReLU())
+
+
+def first_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """The widest layer: (R, o, o, C) to (R, hidden).
+
+    In float32 on CPUs it runs as a convolution over the bins, whose kernel is up to 1.8 times
+    faster than the matrix product's; the numbers are the same.
+
+    Args:
+        x: Pooled bins, channels last.
+        weight: (hidden, o * o * C), columns in the order row, column, channel.
+        bias: (hidden,).
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.compiler.is_exporting():
+        _, rows, columns, channels = x.shape
+        kernel = weight.view(-1, rows, columns, channels).permute(0, 3, 1, 2)
+        return F.conv2d(x.permute(0, 3, 1, 2), kernel, bias).flatten(1)
+    return F.linear(x.flatten(1), weight, bias)

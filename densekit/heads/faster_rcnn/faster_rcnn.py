@@ -1,0 +1,136 @@
+"""Faster R-CNN on a feature pyramid, batched over images with static shapes.
+
+Shape letters: B images, P proposals, K classes, D detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from densekit.heads.base import Head
+from densekit.heads.faster_rcnn.box_head import BoxHead
+from densekit.heads.faster_rcnn.detections import select_detections
+from densekit.heads.faster_rcnn.proposals import Proposals
+from densekit.heads.faster_rcnn.rpn import RPN
+from densekit.heads.faster_rcnn.rules import DetectionRule
+from densekit.ops.nms import Backend
+from densekit.ops.roi import pyramid_table
+from densekit.types import Batch, Features, FeatureSpec, Predictions
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+
+class FasterRCNN(Head):
+    """Proposals from every level, classified and moved by a second stage.
+
+    The defaults are torchvision's v1; `presets` has what torchvision's v2 and detectron2 do
+    differently.
+
+    Args:
+        specs: Of all levels there could be.
+        num_classes: K, without background.
+        levels: Levels with anchors, finest first.
+        pooled: Levels regions are pooled from, the first of `levels`.
+        rpn: Makes the first stage from the specs of `levels`.
+        box_head: Makes the second stage from the specs of `pooled` and K.
+        detection: See the rule.
+        backend: `static` or `ragged` post-processing; by default chosen by the device.
+    """
+
+    target_keys = ("boxes", "boxes_valid", "labels")
+
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        levels: Sequence[str] = ("p2", "p3", "p4", "p5", "p6"),
+        pooled: Sequence[str] = ("p2", "p3", "p4", "p5"),
+        rpn: Callable[..., RPN] = RPN,
+        box_head: Callable[..., BoxHead] = BoxHead,
+        detection: DetectionRule = DetectionRule(),  # noqa: B008 - frozen
+        backend: Backend | None = None,
+    ) -> None:
+        super().__init__()
+        if list(levels[: len(pooled)]) != list(pooled):
+            raise ValueError(
+                f"pooled: found {list(pooled)}, accepted are the first levels of {list(levels)}"
+            )
+        self.reads = tuple(levels)
+        self.pooled = tuple(pooled)
+        self.num_classes = num_classes
+        self.rpn = rpn({name: specs[name] for name in levels})
+        self.box_head = box_head({name: specs[name] for name in pooled}, num_classes)
+        self.detection, self.backend = detection, backend
+
+    def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
+        """Proposals and what the second stage says of them.
+
+        Returns:
+            proposals (B, P, 4), proposals_valid (B, P), logits (B, P, K + 1) with background last,
+            deltas (B, P, K, 4).
+        """
+        levels = [features[name] for name in self.reads]
+        rule = self.rpn.proposals
+        anchors = self.rpn.anchors(levels, self._padded(features))
+        dense = self.rpn(levels)
+        with torch.no_grad():
+            proposals = self.rpn.propose(
+                dense, anchors, size, rule.test_pre_nms, rule.test_post_nms, self.backend
+            )
+        pooled = [features[name] for name in self.pooled]
+        logits, deltas = self.box_head(pyramid_table(pooled), pooled, proposals.boxes)
+        return {
+            "proposals": proposals.boxes,
+            "proposals_valid": proposals.valid,
+            "logits": logits,
+            "deltas": deltas,
+        }
+
+    def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
+        """Detections (B, D) of every class above the threshold, by falling score.
+
+        Returns:
+            boxes (B, D, 4), scores, labels 0..K-1 and valid (B, D); overflow (B,) bool, true where
+            the static back end had more candidates than it looks at.
+        """
+        return select_detections(
+            outputs["logits"],
+            outputs["deltas"],
+            Proposals(outputs["proposals"], outputs["proposals_valid"]),
+            size,
+            self.detection,
+            self.box_head.box_loss.delta_weights,
+            self.backend,
+        )
+
+    def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        """The four terms `rpn_cls`, `rpn_box`, `cls`, `box`."""
+        levels = [features[name] for name in self.reads]
+        rule = self.rpn.proposals
+        anchors = self.rpn.anchors(levels, self._padded(features))
+        with torch.no_grad():
+            dense = self.rpn(levels)
+            proposals = self.rpn.propose(
+                dense, anchors, batch["size"], rule.train_pre_nms, rule.train_post_nms, self.backend
+            )
+        table = pyramid_table(levels)
+        losses = self.rpn.loss(table, anchors, batch)
+        pooled = levels[: len(self.pooled)]
+        return losses | self.box_head.loss(table, pooled, proposals, batch)
+
+    def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
+        """COCO's twelve numbers and the AP of each class."""
+        from densekit.metrics import CocoMap
+
+        return {"coco": CocoMap(names=list(info["names"]))}
+
+    def _padded(self, features: Features) -> tuple[int, int]:
+        """Height and width of the padded images."""
+        shape = features["c0"].shape
+        return int(shape[2]), int(shape[3])

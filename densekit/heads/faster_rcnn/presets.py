@@ -1,0 +1,65 @@
+"""What torchvision and detectron2 do differently, as keyword arguments of `FasterRCNN`.
+
+    head = partial(FasterRCNN, num_classes=80, **detectron2_preset())
+
+The backbone's part (stride in the 1x1 convolution, BGR images, frozen norm) stands in
+`docs/detection.md`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from densekit.heads.faster_rcnn.box_head import BoxHead
+from densekit.heads.faster_rcnn.rpn import RPN
+from densekit.heads.faster_rcnn.rules import (
+    BoxLossRule,
+    DetectionRule,
+    PoolRule,
+    ProposalRule,
+    SamplingRule,
+)
+
+_RCNN_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
+
+
+def torchvision_preset(version: int = 1) -> dict[str, Any]:
+    """As in torchvision's `fasterrcnn_resnet50_fpn` (version 1) or `..._v2` (2).
+
+    Version 2 (Li et al., "Benchmarking Detection Transfer Learning with Vision Transformers",
+    2021) has two convolutions in the RPN and a second stage of four convolutions with batch norm
+    and one fully connected layer.
+    """
+    if version == 1:
+        return {"rpn": RPN, "box_head": BoxHead}
+    if version != 2:
+        raise ValueError(f"version: found {version}, accepted are 1 and 2")
+    return {
+        "rpn": partial(RPN, depth=2),
+        "box_head": partial(
+            BoxHead, convs=(256, 256, 256, 256), hidden=(1024,), norm=nn.BatchNorm2d
+        ),
+    }
+
+
+def detectron2_preset() -> dict[str, Any]:
+    """As in detectron2's `faster_rcnn_R_50_FPN`: aligned adaptive RoIAlign, L1, exact anchors."""
+    return {
+        "rpn": partial(
+            RPN,
+            round_anchors=False,
+            grid_strides=False,
+            proposals=ProposalRule(train_post_nms=1000, min_size=0.0),
+            sampling=SamplingRule(256, 0.5, divide_by_drawn=False),
+            box_loss=BoxLossRule(beta=0.0),
+        ),
+        "box_head": partial(
+            BoxHead,
+            pool=PoolRule(samples=0, aligned=True),
+            box_loss=BoxLossRule(beta=0.0, delta_weights=_RCNN_WEIGHTS),
+        ),
+        "detection": DetectionRule(min_size=0.0),
+    }

@@ -1,0 +1,88 @@
+"""Dense RPN outputs to a fixed number of proposals.
+
+Shape letters: B images, L levels, A_l anchors of a level, k anchors kept a level, P proposals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from densekit.ops.boxes import DeltaWeights, at_least, clip_boxes, decode_boxes
+from densekit.ops.nms import Backend, nms_keep
+
+
+class Proposals(NamedTuple):
+    """Boxes (B, P, 4) float32 by falling score, and which rows hold one, (B, P) bool."""
+
+    boxes: Tensor
+    valid: Tensor
+
+
+def best_of_levels(
+    logits: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Tensor,
+    pre_nms: int,
+    delta_weights: DeltaWeights,
+) -> tuple[Tensor, Tensor]:
+    """Takes the best anchors of each level and decodes only those.
+
+    Args:
+        logits: (B, A_l) a level.
+        deltas: (B, A_l, 4) a level.
+        anchors: (A, 4) of all levels.
+        pre_nms: Anchors a level.
+        delta_weights: See `decode_boxes`.
+
+    Returns:
+        Logits (B, L, k), -inf where a level has fewer anchors, and boxes (B, L, k, 4).
+    """
+    per_level = anchors.split([level.shape[1] for level in logits])
+    width = min(pre_nms, max(level.shape[1] for level in logits))
+    top_logits, top_boxes = [], []
+    for level, delta, anchor in zip(logits, deltas, per_level, strict=True):
+        exact = level.to(torch.promote_types(level.dtype, torch.float32))
+        score, row = exact.topk(min(pre_nms, level.shape[1]), 1)
+        picked = delta.gather(1, row[..., None].expand(-1, -1, 4))
+        box = decode_boxes(picked, anchor[row], delta_weights)
+        pad = width - score.shape[1]
+        top_logits.append(torch.nn.functional.pad(score, (0, pad), value=-torch.inf))
+        top_boxes.append(torch.nn.functional.pad(box, (0, 0, 0, pad)))
+    return torch.stack(top_logits, 1), torch.stack(top_boxes, 1)
+
+
+def select_proposals(
+    logits: Tensor,
+    boxes: Tensor,
+    size: Tensor,
+    post_nms: int,
+    nms_iou: float,
+    min_size: float,
+    backend: Backend | None = None,
+) -> Proposals:
+    """Clips, suppresses within each level and keeps the best of all levels.
+
+    Args:
+        logits: (B, L, k) by falling value.
+        boxes: (B, L, k, 4).
+        size: (B, 2) height and width of the images.
+        post_nms: P.
+        nms_iou: See `nms_keep`.
+        min_size: Smallest side in pixels.
+        backend: See `nms_keep`.
+    """
+    boxes = clip_boxes(boxes, size)
+    valid = at_least(boxes, min_size) & (logits > -torch.inf)
+    keep = nms_keep(boxes.flatten(0, 1), valid.flatten(0, 1), nms_iou, backend=backend)
+    # ranked by the sigmoid, as the references do: distinct logits can tie in it
+    score = torch.where(keep.view_as(valid), logits.sigmoid(), -1.0).flatten(1)
+    score, order = score.sort(dim=1, descending=True, stable=True)
+    score, order = score[:, :post_nms], order[:, :post_nms]
+    return Proposals(
+        boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4)),
+        score >= 0,
+    )

@@ -1,0 +1,265 @@
+"""torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) as a `DenseModel` of equal outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
+
+from densekit.backbones import ResNet
+from densekit.heads import FasterRCNN
+from densekit.heads.faster_rcnn import (
+    RPN,
+    BoxHead,
+    BoxLossRule,
+    DetectionRule,
+    MatchRule,
+    PoolRule,
+    ProposalRule,
+    SamplingRule,
+)
+from densekit.model import DenseModel
+from densekit.necks import FPN
+
+LEVELS = ("p2", "p3", "p4", "p5", "p6")
+DEPTHS: dict[tuple[int, ...], int] = {
+    (2, 2, 2, 2): 18,
+    (3, 4, 6, 3): 50,
+    (3, 4, 23, 3): 101,
+    (3, 8, 36, 3): 152,
+}
+
+State = dict[str, Tensor]
+
+
+def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
+    """Converts a Faster R-CNN of torchvision, weights and settings.
+
+    The result gives the same detections, labels counted from 0 without background. It takes
+    what the original takes, float images in 0..1, or uint8, which it brings there.
+
+    Args:
+        model: `fasterrcnn_resnet50_fpn`, its v2, or a `FasterRCNN` on `resnet_fpn_backbone`.
+        names: Class names without the background, e.g. `weights.meta["categories"][1:]`.
+
+    Raises:
+        TypeError: Another kind of model.
+        ValueError: A setting that has no counterpart here.
+    """
+    if type(model) is not TorchvisionFasterRCNN:
+        raise TypeError(
+            f"from_torchvision: found {type(model).__name__}, accepted is torchvision's FasterRCNN"
+        )
+    theirs: Any = model  # its parts are known to it by name only, not by type
+    num_classes = theirs.roi_heads.box_predictor.bbox_pred.out_features // 4 - 1
+    if names is None:
+        names = [f"class_{number}" for number in range(1, num_classes + 1)]
+    if len(names) != num_classes:
+        raise ValueError(f"names: found {len(names)}, the model has {num_classes} classes")
+    converted = DenseModel(
+        backbone=_backbone(theirs.backbone.body),
+        neck=_neck(theirs.backbone.fpn),
+        heads={
+            "detection": partial(
+                FasterRCNN,
+                num_classes=num_classes,
+                rpn=_rpn(theirs.rpn),
+                box_head=_box_head(theirs.roi_heads),
+                detection=DetectionRule(
+                    score_threshold=theirs.roi_heads.score_thresh,
+                    nms_iou=theirs.roi_heads.nms_thresh,
+                    max_detections=theirs.roi_heads.detections_per_img,
+                ),
+            )
+        },
+        info=_info(model, list(names)),
+    )
+    converted.load_state_dict(_state(model))
+    weight = next(model.parameters())
+    return converted.to(weight.device, weight.dtype).train(model.training)
+
+
+def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:
+    transform = model.transform
+    if transform.fixed_size is not None:
+        raise ValueError("from_torchvision: transform.fixed_size has no counterpart; use min_size")
+    return {
+        "heads": {
+            "detection": {
+                "names": names,
+                "ids": list(range(1, len(names) + 1)),
+                "num_classes": len(names),
+            }
+        },
+        "mean": list(transform.image_mean),
+        "std": list(transform.image_std),
+        "full_scale": 1.0,
+        "channels": len(transform.image_mean),
+        "resize": {"min_size": int(transform.min_size[-1]), "max_size": int(transform.max_size)},
+    }
+
+
+def _backbone(body: Any) -> ResNet:
+    stages: list[Any] = [getattr(body, f"layer{number}", None) for number in range(1, 5)]
+    if any(stage is None for stage in stages):
+        raise ValueError("from_torchvision: the backbone must return layers 1 to 4")
+    block = stages[0][0]
+    counts = tuple(len(stage) for stage in stages)
+    depth = DEPTHS.get(counts)
+    if isinstance(block, BasicBlock) and counts == (3, 4, 6, 3):
+        depth = 34
+    if depth is None or not isinstance(block, BasicBlock | Bottleneck):
+        raise ValueError(f"from_torchvision: found a backbone of {counts} blocks, not a ResNet")
+    norm = block.bn1
+    groups = block.conv2.groups if isinstance(block, Bottleneck) else 1
+    width = block.conv2.out_channels // groups if isinstance(block, Bottleneck) else 64
+    return ResNet(
+        depth,
+        groups=groups,
+        width_per_group=width,
+        in_channels=body.conv1.in_channels,
+        norm="frozen" if isinstance(norm, FrozenBatchNorm2d) else "batch",
+        norm_eps=float(norm.eps),
+        freeze_stages=_frozen_stages(body, stages),
+    )
+
+
+def _frozen_stages(body: Any, stages: list[nn.Module]) -> int:
+    """Number of leading levels without a trainable weight, the stem being the first."""
+    frozen = [not body.conv1.weight.requires_grad]
+    frozen += [not any(p.requires_grad for p in stage.parameters()) for stage in stages]
+    return frozen.index(False) if False in frozen else len(frozen)
+
+
+def _neck(fpn: Any) -> partial[FPN]:
+    if not isinstance(fpn.extra_blocks, LastLevelMaxPool):
+        raise ValueError(
+            f"from_torchvision: found extra_blocks {type(fpn.extra_blocks).__name__}, accepted is "
+            "LastLevelMaxPool"
+        )
+    output = fpn.layer_blocks[0]
+    norm = "batch" if len(output) > 1 else None
+    return partial(FPN, out_channels=output[0].out_channels, norm=norm)
+
+
+def _match_rule(matcher: Any) -> MatchRule:
+    return MatchRule(
+        matcher.high_threshold, matcher.low_threshold, matcher.allow_low_quality_matches
+    )
+
+
+def _sampling_rule(sampler: Any) -> SamplingRule:
+    return SamplingRule(sampler.batch_size_per_image, sampler.positive_fraction)
+
+
+def _rpn(rpn: RegionProposalNetwork) -> partial[RPN]:
+    if rpn.score_thresh > 0:
+        raise ValueError(f"from_torchvision: rpn_score_thresh {rpn.score_thresh}, accepted is 0")
+    anchors = rpn.anchor_generator
+    if len(set(anchors.aspect_ratios)) != 1:
+        raise ValueError("from_torchvision: aspect_ratios differ between levels")
+    pre, post = rpn._pre_nms_top_n, rpn._post_nms_top_n
+    return partial(
+        RPN,
+        sizes=anchors.sizes,
+        aspect_ratios=anchors.aspect_ratios[0],
+        depth=len(rpn.head.conv),
+        proposals=ProposalRule(
+            pre["training"], post["training"], pre["testing"], post["testing"], rpn.nms_thresh
+        ),
+        matching=_match_rule(rpn.proposal_matcher),
+        sampling=_sampling_rule(rpn.fg_bg_sampler),
+    )
+
+
+def _box_head(roi_heads: RoIHeads) -> partial[BoxHead]:
+    pool = roi_heads.box_roi_pool
+    layers = list(roi_heads.box_head.modules())
+    convs = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
+    normed = any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
+    return partial(
+        BoxHead,
+        convs=[conv.out_channels for conv in convs],
+        hidden=[layer.out_features for layer in layers if isinstance(layer, nn.Linear)],
+        norm=nn.BatchNorm2d if normed else None,
+        pool=PoolRule(
+            output=pool.output_size[0],
+            samples=pool.sampling_ratio,
+            canonical_size=pool.canonical_scale,
+        ),
+        matching=_match_rule(roi_heads.proposal_matcher),
+        sampling=_sampling_rule(roi_heads.fg_bg_sampler),
+        box_loss=BoxLossRule(delta_weights=tuple(roi_heads.box_coder.weights)),
+    )
+
+
+_HEAD = "heads.detection"
+RENAMED = (
+    (r"^backbone\.body\.", "backbone."),
+    (r"^rpn\.head\.conv\.(\d+)\.0\.", rf"{_HEAD}.rpn.convs.\1."),
+    (r"^rpn\.head\.cls_logits\.", f"{_HEAD}.rpn.logits."),
+    (r"^rpn\.head\.bbox_pred\.", f"{_HEAD}.rpn.deltas."),
+    (r"^roi_heads\.box_head\.fc6\.", f"{_HEAD}.box_head.hidden.0."),
+    (r"^roi_heads\.box_head\.fc7\.", f"{_HEAD}.box_head.hidden.1."),
+    (r"^roi_heads\.box_predictor\.cls_score\.", f"{_HEAD}.box_head.logits."),
+    (r"^roi_heads\.box_predictor\.bbox_pred\.", f"{_HEAD}.box_head.deltas."),
+)
+
+
+def rename(key: str, first_linear: int | None = None) -> str:
+    """Our name of a tensor of torchvision's detector.
+
+    Args:
+        key: Its name there.
+        first_linear: Index of the first fully connected layer in v2's sequential box head.
+    """
+    for pattern, replacement in RENAMED:
+        key = re.sub(pattern, replacement, key)
+    fpn = re.match(r"^backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(.+)$", key)
+    if fpn:
+        kind, number, rest = fpn.groups()
+        level = int(number) + 2
+        inner = kind == "inner"
+        return f"neck.lateral.c{level}.{rest}" if inner else f"neck.output.p{level}.{rest}"
+    box = re.match(r"^roi_heads\.box_head\.(\d+)\.(.+)$", key)
+    if box and first_linear is not None:
+        index, rest = int(box[1]), box[2]
+        if index < first_linear:
+            return f"{_HEAD}.box_head.convs.{index}.{rest}"
+        return f"{_HEAD}.box_head.hidden.{(index - first_linear) // 2}.{rest}"
+    return key
+
+
+def _state(model: TorchvisionFasterRCNN) -> State:
+    layers = list(model.roi_heads.box_head.children())
+    linear = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
+    channels = model.backbone.out_channels
+    state = {rename(key, linear[0]): value for key, value in model.state_dict().items()}
+    box = f"{_HEAD}.box_head"
+    bins = model.roi_heads.box_roi_pool.output_size[0]
+    if any(key.startswith(f"{box}.convs.") for key in state):
+        modules = model.roi_heads.box_head.modules()
+        convs = [layer for layer in modules if isinstance(layer, nn.Conv2d)]
+        channels = convs[-1].out_channels
+    state[f"{box}.hidden.0.weight"] = channels_last_columns(
+        state[f"{box}.hidden.0.weight"], channels, bins
+    )
+    for part in ("weight", "bias"):  # the background comes first there and last here
+        logits = state[f"{box}.logits.{part}"]
+        state[f"{box}.logits.{part}"] = logits.roll(-1, 0)
+        state[f"{box}.deltas.{part}"] = state[f"{box}.deltas.{part}"][4:]
+    return state
+
+
+def channels_last_columns(weight: Tensor, channels: int, bins: int) -> Tensor:
+    """Columns (channel, row, column) of a first fully connected layer as (row, column, channel)."""
+    return weight.view(-1, channels, bins * bins).transpose(1, 2).flatten(1)

@@ -1,0 +1,206 @@
+"""DenseModel: the one place where shapes are wired.
+
+Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from math import lcm
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densekit.heads.base import Head
+from densekit.ops.resize import resize_batch
+from densekit.types import Batch, Features, FeatureSpec, Predictions
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+UINT8_MAX = 255.0
+
+
+class DenseModel(nn.Module):
+    """A backbone, perhaps a pyramid, and heads.
+
+    Heads are built on the specs of every level that could exist and say which they read; the neck
+    is then built for these levels only, and the backbone drops what nobody needs. So every
+    parameter gets a gradient, which DistributedDataParallel asks for.
+
+    Args:
+        backbone: Has `features` (specs), `trim(levels)` and `forward(image) -> Features`.
+        heads: Head name to what makes it from the specs, `partial(FasterRCNN, num_classes=80)`.
+        neck: Class or partial of a neck, e.g. `partial(FPN, out_channels=256)`; not built if no
+            head reads its levels.
+        info: What the artifact knows of itself, plain JSON values: `heads` (names, ids and
+            num_classes of each), `mean` and `std` a channel, `full_scale` (the value of a
+            saturated pixel in the unit of mean and std, 255 or 1: uint8 images are brought to it,
+            float images are taken to be in it), `channel_order` ("rgb" or "bgr", the order the
+            weights were trained with; images are always RGB), `resize` (None or
+            `{"min_size", "max_size"}`).
+
+    Raises:
+        ValueError: A head reads a level that is not there, or its name cannot be used.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        heads: Mapping[str, Callable[..., Head]],
+        neck: Callable[..., nn.Module] | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.info = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), **(info or {})}
+        self.full_scale = float(self.info.setdefault("full_scale", UINT8_MAX))
+        self.flip_channels = self.info.setdefault("channel_order", "rgb") == "bgr"
+        self.backbone = backbone
+        bottom_up: dict[str, FeatureSpec] = dict(backbone.features)  # type: ignore[arg-type]
+        specs = bottom_up | (_neck_specs(neck, bottom_up) if neck else {})
+        for name in heads:
+            _check_head_name(name)
+        self.heads = nn.ModuleDict({name: make(specs) for name, make in heads.items()})
+        reads = self._reads(specs)
+        from_neck = [level for level in reads if level not in bottom_up]
+        self.neck = neck(bottom_up, from_neck) if neck and from_neck else None
+        needed = {level for level in reads if level in bottom_up}
+        divisors = [head.size_divisor for head in self._heads()]
+        if self.neck is not None:
+            needed |= set(self.neck.reads)  # type: ignore[arg-type]
+            divisors.append(self.neck.size_divisor)  # type: ignore[arg-type]
+        backbone.trim(needed)  # type: ignore[operator]
+        self.size_divisor = lcm(1, *divisors)
+        self.spatial_dims = bottom_up["c0"].spatial_dims
+        self.register_buffer("mean", self._per_channel("mean"), persistent=False)
+        self.register_buffer("std", self._per_channel("std"), persistent=False)
+
+    def _per_channel(self, key: str, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.tensor(self.info[key], dtype=dtype).view(1, -1, *[1] * self.spatial_dims)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DenseModel:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name in ("mean", "std"):  # in float64 they must not be what float32 left of them
+            buffer: Tensor = getattr(self, name)
+            buffer.copy_(self._per_channel(name, torch.float64))
+        return self
+
+    def _heads(self, names: Iterable[str] | None = None) -> list[Head]:
+        return [self.heads[name] for name in (self.heads if names is None else names)]  # type: ignore[misc]
+
+    def _reads(self, specs: Mapping[str, FeatureSpec]) -> list[str]:
+        """Levels that some head reads, in the order of the specs."""
+        for name, head in self.heads.items():
+            missing = [level for level in head.reads if level not in specs]  # type: ignore[union-attr]
+            if missing:
+                raise ValueError(f"heads.{name} reads {missing}, there is {list(specs)}")
+        wanted = {level for head in self._heads() for level in head.reads}
+        return [level for level in specs if level in wanted]
+
+    def normalise(self, image: Tensor, size: Tensor) -> Tensor:
+        """Images as the network takes them.
+
+        Args:
+            image: (B, C, *S) uint8 or float, see `info`.
+            size: (B, D) int64; what lies beyond becomes zero *after* mean and std, as in the
+                references.
+
+        Returns:
+            (B, C, *S) float, padded to `size_divisor`.
+        """
+        if image.shape[1] != self.mean.shape[1]:
+            raise ValueError(
+                f"image: found {image.shape[1]} channels, accepted are {self.mean.shape[1]}, the "
+                "length of info.mean"
+            )
+        x = image.to(self.mean.dtype)
+        if image.dtype == torch.uint8 and self.full_scale != UINT8_MAX:
+            x = x * (self.full_scale / UINT8_MAX)
+        if self.flip_channels:
+            x = x.flip(1)
+        x = (x - self.mean) / self.std
+        for axis in range(self.spatial_dims):
+            length = image.shape[2 + axis]
+            beyond = torch.arange(length, device=size.device) >= size[:, axis, None]  # (B, length)
+            shape = [len(size), 1, *[1] * self.spatial_dims]
+            shape[2 + axis] = length
+            x = x.masked_fill(beyond.view(shape), 0)
+        padding = [-length % self.size_divisor for length in image.shape[:1:-1]]
+        return F.pad(x, [side for right in padding for side in (0, right)])
+
+    def features(self, batch: Batch) -> Features:
+        """Every level that some head reads, c0 (the normalised image) among them."""
+        features: Features = self.backbone(self.normalise(batch["image"], batch["size"]))
+        return features if self.neck is None else self.neck(features)
+
+    def loss(
+        self, batch: Batch, features: Features | None = None, heads: Iterable[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Terms named `HEAD/TERM`, whose sum is minimised.
+
+        Args:
+            batch: With the targets of the heads.
+            features: Of the same batch, to share the pass with `predict`.
+            heads: The heads the batch trains; all by default.
+        """
+        features = self.features(batch) if features is None else features
+        names = list(self.heads if heads is None else heads)
+        losses: dict[str, Tensor] = {}
+        for name, head in zip(names, self._heads(names), strict=True):
+            missing = [key for key in head.target_keys if key not in batch]
+            if missing:
+                raise ValueError(
+                    f"heads.{name} learns from {list(head.target_keys)}, the batch lacks {missing}"
+                )
+            terms = head.loss(features, batch)
+            losses |= {f"{name}/{term}": value for term, value in terms.items()}
+        return losses
+
+    def predict(
+        self, batch: Batch, features: Features | None = None, heads: Iterable[str] | None = None
+    ) -> dict[str, Predictions]:
+        """Predictions of each head in the network's frame; see `Head.decode`."""
+        features = self.features(batch) if features is None else features
+        names = list(self.heads if heads is None else heads)
+        return {
+            name: head.predict(features, batch["size"])
+            for name, head in zip(names, self._heads(names), strict=True)
+        }
+
+    def forward(self, image: Tensor, size: Tensor) -> dict[str, dict[str, Tensor]]:
+        """Raw outputs of each head, the path that is exported.
+
+        Args:
+            image: (B, C, *S) in the network's frame, not normalised.
+            size: (B, D) int64.
+        """
+        features = self.features({"image": image, "size": size})
+        return {name: head(features, size) for name, head in self.heads.items()}
+
+    def resized(self, batch: Batch) -> Batch:
+        """The batch in the network's frame, by the rule in `info["resize"]`."""
+        rule = self.info.get("resize")
+        return batch if rule is None else resize_batch(batch, rule)
+
+
+def _neck_specs(
+    neck: Callable[..., nn.Module], features: Mapping[str, FeatureSpec]
+) -> dict[str, FeatureSpec]:
+    """Asks the class of the neck for its levels, with the arguments it will be built with."""
+    if isinstance(neck, partial):
+        return neck.func.specs(features, **neck.keywords)  # type: ignore[attr-defined, no-any-return]
+    return neck.specs(features)  # type: ignore[attr-defined, no-any-return]
+
+
+def _check_head_name(name: str) -> None:
+    """`nn.ModuleDict` keeps heads as attributes, so a head must not be called like a method."""
+    if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
+        raise ValueError(
+            f"heads.{name}: this name cannot be used; accepted are Python identifiers that are no "
+            "attribute of a module, e.g. 'detection'"
+        )

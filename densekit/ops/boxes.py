@@ -1,0 +1,98 @@
+"""Box arithmetic on xyxy boxes in absolute pixels.
+
+Shape letters: ... any leading dimensions, N boxes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+MAX_LOG_SCALE = math.log(1000.0 / 16)
+"""Cap of predicted log sizes, so that exp() cannot overflow (Detectron's value)."""
+
+DeltaWeights = tuple[float, float, float, float]
+
+
+def box_area(boxes: Tensor) -> Tensor:
+    """Areas (..., N) of boxes (..., N, 4)."""
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Areas of overlap (..., N, M) of boxes (..., N, 4) and (..., M, 4)."""
+    ax1, ay1, ax2, ay2 = a[..., :, None, :].unbind(-1)
+    bx1, by1, bx2, by2 = b[..., None, :, :].unbind(-1)
+    width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
+    height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp_(min=0)
+    return width.mul_(height)
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union (..., N, M); 0 / 0 of two empty boxes is nan, as in torchvision."""
+    inter = intersection(a, b)
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - inter
+    return inter / union
+
+
+def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:
+    """Clips boxes (B, ..., 4) to images of `size` (B, 2), height and width."""
+    height, width = size.to(boxes.dtype).unbind(-1)
+    limit = torch.stack([width, height, width, height], -1)
+    limit = limit.view(-1, *[1] * (boxes.ndim - 2), 4)
+    return torch.minimum(boxes.clamp(min=0), limit)
+
+
+def at_least(boxes: Tensor, side: float) -> Tensor:
+    """Whether both sides of boxes (..., 4) are `side` pixels or more: (...) bool."""
+    wide = boxes[..., 2] - boxes[..., 0] >= side
+    return wide & (boxes[..., 3] - boxes[..., 1] >= side)
+
+
+def encode_boxes(gt: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 1)) -> Tensor:
+    """Regression targets of R-CNN (Girshick et al. 2014, appendix C) times `weights`.
+
+    Args:
+        gt: (..., 4) boxes to reach.
+        anchors: (..., 4) boxes to start from, sides above 0.
+        weights: Factors of dx, dy, dw, dh.
+
+    Returns:
+        (..., 4) dx, dy, dw, dh.
+    """
+    anchor_size = anchors[..., 2:] - anchors[..., :2]
+    anchor_centre = anchors[..., :2] + 0.5 * anchor_size
+    gt_size = gt[..., 2:] - gt[..., :2]
+    gt_centre = gt[..., :2] + 0.5 * gt_size
+    shift = (gt_centre - anchor_centre) / anchor_size
+    scale = torch.log(gt_size / anchor_size)
+    return torch.cat([shift, scale], -1) * shift.new_tensor(weights)
+
+
+def decode_boxes(deltas: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 1)) -> Tensor:
+    """Inverse of `encode_boxes` in float32 whatever the dtype of the network.
+
+    Args:
+        deltas: (..., 4) predictions, already multiplied by `weights`.
+        anchors: (..., 4) boxes to start from.
+        weights: Factors of dx, dy, dw, dh.
+    """
+    dtype = torch.promote_types(deltas.dtype, torch.float32)
+    dx, dy, dw, dh = (d / w for d, w in zip(deltas.to(dtype).unbind(-1), weights, strict=True))
+    x1, y1, x2, y2 = anchors.to(dtype).unbind(-1)
+    width, height = x2 - x1, y2 - y1
+    centre_x = dx * width + (x1 + 0.5 * width)
+    centre_y = dy * height + (y1 + 0.5 * height)
+    half_width = 0.5 * (torch.exp(dw.clamp(max=MAX_LOG_SCALE)) * width)
+    half_height = 0.5 * (torch.exp(dh.clamp(max=MAX_LOG_SCALE)) * height)
+    return torch.stack(
+        [
+            centre_x - half_width,
+            centre_y - half_height,
+            centre_x + half_width,
+            centre_y + half_height,
+        ],
+        -1,
+    )

@@ -1,0 +1,103 @@
+"""Assigns ground truth to boxes by IoU, batched and in bounded memory.
+
+Shape letters: B images, T target slots, A boxes (anchors or proposals).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from densekit.ops.boxes import box_area, intersection
+
+POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
+CHUNK_ELEMENTS = 1 << 25
+"""Most values of one (B, t, A) table: 128 MiB in float32, whatever the number of objects."""
+
+
+@dataclass(frozen=True)
+class MatchRule:
+    """When a box counts as an object, as background, or as neither.
+
+    Attributes:
+        positive_iou: Positive from this IoU on.
+        negative_iou: Negative below this IoU; in between a box is ignored.
+        low_quality: Also take the best boxes of each object, however low their IoU (Ren et al.,
+            "Faster R-CNN", 2015, section 3.1.2).
+    """
+
+    positive_iou: float = 0.5
+    negative_iou: float = 0.5
+    low_quality: bool = False
+
+
+def _chunks(targets: int, boxes: int, images: int) -> list[slice]:
+    step = max(1, CHUNK_ELEMENTS // max(1, boxes * images))
+    return [slice(start, start + step) for start in range(0, targets, step)]
+
+
+def _iou(gt: Tensor, valid: Tensor, boxes: Tensor) -> Tensor:
+    """(B, t, A); -1 for empty target slots, which so lose every maximum."""
+    inter = intersection(gt, boxes)
+    union = (box_area(gt)[..., :, None] + box_area(boxes)[..., None, :]).sub_(inter)
+    return inter.div_(union).masked_fill_(~valid[..., None], -1.0)
+
+
+def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Tensor, Tensor]:
+    """Finds the best object of each box and what the box is to learn.
+
+    Args:
+        gt: (B, T, 4) boxes of the objects.
+        valid: (B, T) bool, which slots hold an object.
+        boxes: (A, 4), the same for all images, or (B, A, 4).
+        rule: The thresholds.
+
+    Returns:
+        The index of the best object, (B, A) int64 (the first of equals), and the label of each
+        box, (B, A) int8: `POSITIVE`, `NEGATIVE` or `IGNORED`.
+    """
+    boxes = boxes.expand(gt.shape[0], -1, 4)
+    chunks = _chunks(gt.shape[1], boxes.shape[1], boxes.shape[0])
+    best = boxes.new_full(boxes.shape[:2], -1.0)  # (B, A)
+    index = torch.zeros_like(best, dtype=torch.int64)
+    best_of_gt = []
+    iou = best
+    for chunk in chunks:
+        iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
+        value, position = iou.max(1)
+        better = value > best
+        best = torch.where(better, value, best)
+        index = torch.where(better, position + chunk.start, index)
+        best_of_gt.append(iou.amax(2))  # (B, t)
+    label = torch.where(best < rule.negative_iou, NEGATIVE, IGNORED)
+    label = torch.where(best >= rule.positive_iou, POSITIVE, label)
+    if rule.low_quality:
+        for chunk, top in zip(chunks, best_of_gt, strict=True):
+            if len(chunks) > 1:  # a single table is still at hand; several were too large to keep
+                iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
+            # an object that no box touches must not claim every box of IoU 0
+            top = torch.where(top > 0, top, 2.0)
+            label = torch.where((iou == top[..., None]).any(1), POSITIVE, label)
+    return index, label.to(torch.int8)
+
+
+def covered(boxes: Tensor, regions: Tensor, valid: Tensor, share: float = 0.5) -> Tensor:
+    """Which boxes lie mostly inside a region where nothing is labelled (COCO crowds).
+
+    Args:
+        boxes: (A, 4) or (B, A, 4).
+        regions: (B, T, 4).
+        valid: (B, T) bool.
+        share: The part of a box's area that must lie inside one region.
+
+    Returns:
+        (B, A) bool.
+    """
+    boxes = boxes.expand(regions.shape[0], -1, 4)
+    result = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
+    for chunk in _chunks(regions.shape[1], boxes.shape[1], boxes.shape[0]):
+        inside = intersection(regions[:, chunk], boxes) > share * box_area(boxes)[:, None]
+        result |= (inside & valid[:, chunk, None]).any(1)
+    return result

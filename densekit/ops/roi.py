@@ -1,0 +1,220 @@
+"""RoIAlign over a whole pyramid as one weighted gather.
+
+He et al., "Mask R-CNN", 2017, section 3, with the level rule of Lin et al., "Feature Pyramid
+Networks", 2017, equation 1. A bin is the mean of its samples, a sample the bilinear mix of four
+cells: with s x s samples a bin is a weighted sum of 4 s^2 rows of a table that holds every cell of
+every level, which is what `embedding_bag` computes, forward and backward, in parallel and without
+the (R, C, ...) intermediates. torchvision's CPU kernel runs its backward on one thread.
+
+Shape letters: B images, C channels, M cells of all levels and images, R RoIs, L levels, o output
+size, s samples a bin and axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import roi_align as torchvision_roi_align
+
+
+@dataclass(frozen=True)
+class PyramidTable:
+    """Every cell of some levels as rows of one table, in the order level, image, row, column.
+
+    Attributes:
+        rows: (M, C).
+        grids: Height and width of each level in cells.
+        batch: Number of images.
+    """
+
+    rows: Tensor
+    grids: tuple[tuple[int, int], ...]
+    batch: int
+
+    def starts(self) -> list[int]:
+        """First row of each level."""
+        starts = [0]
+        for height, width in self.grids[:-1]:
+            starts.append(starts[-1] + self.batch * height * width)
+        return starts
+
+
+def pyramid_table(levels: Sequence[Tensor]) -> PyramidTable:
+    """Lays levels (B, C, h, w) out as one table; one copy if they are channels_last."""
+    rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])
+    grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
+    return PyramidTable(rows, grids, int(levels[0].shape[0]))
+
+
+def assign_levels(
+    boxes: Tensor, lowest: int, highest: int, canonical_size: float = 224, canonical_level: int = 4
+) -> Tensor:
+    """The level of each box by its size (FPN, equation 1): (...) int64 counted from `lowest`.
+
+    Args:
+        boxes: (..., 4).
+        lowest: Number of the first pooled level, 2 for p2.
+        highest: Number of the last pooled level.
+        canonical_size: A box of this side goes to `canonical_level`.
+        canonical_level: See above.
+    """
+    side = torch.sqrt((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
+    level = torch.floor(canonical_level + torch.log2(side / canonical_size) + 1e-6)
+    return torch.clamp(torch.nan_to_num(level, nan=lowest), lowest, highest).long() - lowest
+
+
+def _axis_samples(
+    start: Tensor, length: Tensor, cells: Tensor, output: int, samples: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Lower cell, upper cell and their weights of each sample of one axis: 4 x (R, o, s).
+
+    Follows torchvision's kernel: samples beyond one cell outside count zero, those in the last
+    cell read it alone.
+    """
+    step = (torch.arange(output * samples, device=start.device, dtype=start.dtype) + 0.5) / samples
+    bin_size = length / output
+    position = start[:, None] + step * bin_size[:, None]  # (R, o * s)
+    cells = cells[:, None]
+    inside = (position >= -1) & (position <= cells)
+    position = position.clamp(min=0)
+    last = cells - 1
+    low = position.floor().minimum(last)
+    high = (low + 1).minimum(last)
+    fraction = torch.where(low >= last, torch.zeros_like(position), position - low)
+    weight = inside.to(position.dtype) / samples
+    shape = (-1, output, samples)
+    return (
+        low.long().view(shape),
+        high.long().view(shape),
+        ((1 - fraction) * weight).view(shape),
+        (fraction * weight).view(shape),
+    )
+
+
+def roi_bags(
+    table: PyramidTable,
+    boxes: Tensor,
+    image: Tensor,
+    level: Tensor,
+    strides: Sequence[tuple[int, int]],
+    output: int,
+    samples: int,
+    aligned: bool,
+) -> tuple[Tensor, Tensor]:
+    """The rows of the table that each bin reads, and their weights.
+
+    Args:
+        table: The pyramid; only its shapes are used.
+        boxes: (R, 4) in pixels, float32.
+        image: (R,) int64.
+        level: (R,) int64, index into the table's levels.
+        strides: Vertical and horizontal stride of each level.
+        output: Bins an axis.
+        samples: Samples a bin and axis.
+        aligned: Shift by half a cell (detectron2) or not, with sides of at least 1 (torchvision).
+
+    Returns:
+        Rows (R * o * o, 4 s^2) int64 and weights of the same shape.
+    """
+    grids = boxes.new_tensor(table.grids)[level]  # (R, 2)
+    stride = boxes.new_tensor([tuple(s) for s in strides])[level]
+    base = torch.tensor(table.starts(), device=boxes.device)[level]
+    offset = 0.5 if aligned else 0.0
+    scale = 1.0 / stride
+    start = boxes[:, :2] * scale.flip(1) - offset  # x, y
+    length = boxes[:, 2:] * scale.flip(1) - offset - start
+    if not aligned:
+        length = length.clamp(min=1.0)
+    x_low, x_high, wx_low, wx_high = _axis_samples(
+        start[:, 0], length[:, 0], grids[:, 1], output, samples
+    )
+    y_low, y_high, wy_low, wy_high = _axis_samples(
+        start[:, 1], length[:, 1], grids[:, 0], output, samples
+    )
+    x = torch.cat([x_low, x_high], 2)  # (R, o, 2s)
+    y = torch.cat([y_low, y_high], 2)
+    wx = torch.cat([wx_low, wx_high], 2)
+    wy = torch.cat([wy_low, wy_high], 2)
+    height, width = grids.long().unbind(1)
+    first = base + image * height * width  # (R,)
+    y = first[:, None, None] + y * width[:, None, None]
+    rows = y[:, :, None, :, None] + x[:, None, :, None, :]  # (R, o, o, 2s, 2s)
+    weights = wy[:, :, None, :, None] * wx[:, None, :, None, :]
+    return rows.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2)
+
+
+def roi_align_pyramid(
+    table: PyramidTable,
+    boxes: Tensor,
+    level: Tensor,
+    strides: Sequence[tuple[int, int]],
+    output: int = 7,
+    samples: int = 2,
+    aligned: bool = False,
+) -> Tensor:
+    """Pools boxes from their level.
+
+    Args:
+        table: Of the levels.
+        boxes: (B, R, 4) in pixels.
+        level: (B, R) int64, see `assign_levels`.
+        strides: Vertical and horizontal stride of each level.
+        output: Bins an axis, o.
+        samples: Samples a bin and axis, at least 1.
+        aligned: See `roi_bags`.
+
+    Returns:
+        (B * R, o, o, C) in the dtype of the table. In bfloat16 the sums, and the gradient's sums,
+        are rounded to bfloat16.
+    """
+    image = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
+    with torch.no_grad():
+        precise = boxes.flatten(0, 1).to(torch.promote_types(boxes.dtype, torch.float32))
+        rows, weights = roi_bags(
+            table, precise, image.flatten(), level.flatten(), strides, output, samples, aligned
+        )
+        weights = weights.to(table.rows.dtype)
+        if rows.device.type == "cpu" and not torch.compiler.is_exporting():
+            rows = rows.int()  # half the index traffic; export needs int64
+    pooled = F.embedding_bag(rows, table.rows, per_sample_weights=weights, mode="sum")
+    return pooled.view(-1, output, output, table.rows.shape[1])
+
+
+def roi_align_adaptive(
+    levels: Sequence[Tensor],
+    boxes: Tensor,
+    level: Tensor,
+    strides: Sequence[tuple[int, int]],
+    output: int = 7,
+    aligned: bool = True,
+) -> Tensor:
+    """RoIAlign with ceil(side / output) samples a bin (detectron2's `sampling_ratio=0`).
+
+    The number of samples depends on the data, so this is torchvision's kernel, level by level.
+
+    Args:
+        levels: (B, C, h, w) each.
+        boxes: (B, R, 4).
+        level: (B, R) int64.
+        strides: Of each level.
+        output: Bins an axis, o.
+        aligned: See `roi_bags`.
+
+    Returns:
+        (B * R, o, o, C).
+    """
+    image = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
+    rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
+    level = level.flatten()
+    pooled = rois.new_zeros((len(rois), levels[0].shape[1], output, output), dtype=torch.float32)
+    for number, (features, stride) in enumerate(zip(levels, strides, strict=True)):
+        rows = (level == number).nonzero()[:, 0]
+        part = torchvision_roi_align(
+            features.float(), rois[rows].float(), output, 1.0 / stride[0], -1, aligned
+        )
+        pooled = pooled.index_copy(0, rows, part)
+    return pooled.permute(0, 2, 3, 1).to(levels[0].dtype)

@@ -1,0 +1,93 @@
+"""torchvision detectors with random weights that really detect something."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+
+def build(name: str, num_classes: int = 7, frozen: bool = True, **settings: int) -> FasterRCNN:
+    """`resnet18`, `resnet34`, `resnet50` (v1) or `resnet50_v2`, seeded, in eval mode."""
+    torch.manual_seed(0)
+    if name == "resnet50_v2":
+        model = fasterrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, num_classes=num_classes + 1, **settings
+        )
+    else:
+        norm = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
+        backbone = resnet_fpn_backbone(
+            backbone_name=name, weights=None, norm_layer=norm, trainable_layers=5
+        )
+        model = FasterRCNN(backbone, num_classes + 1, **settings)
+    return model.eval()
+
+
+@torch.no_grad()
+def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 3.0) -> None:
+    """Scales and centres the predictors' outputs, so that scores spread and boxes move a little."""
+    _standardise(model, images)
+    _scale(model, images, model.rpn.head.cls_logits, 2.0)
+    _scale(model, images, model.rpn.head.bbox_pred, 0.2)
+    for layer in model.roi_heads.box_head.modules():
+        if isinstance(layer, nn.Linear):
+            _scale(model, images, layer, 1.0)
+    _scale(model, images, model.roi_heads.box_predictor.cls_score, logit_scale)
+    _scale(model, images, model.roi_heads.box_predictor.bbox_pred, 0.5)
+
+
+def _standardise(model: FasterRCNN, images: list[Tensor]) -> None:
+    """Sets every norm's statistics to those of its input, as training would.
+
+    In a deep net of fresh weights all places look nearly alike, and what the predictors then make
+    of the difference is mostly rounding error, in either implementation.
+    """
+
+    blocks = [m for m in model.modules() if isinstance(m, BasicBlock | Bottleneck)]
+    last_of_block = {getattr(block, "bn3", block.bn2) for block in blocks}
+
+    def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        x = inputs[0].transpose(0, 1).flatten(1)
+        norm.running_mean.copy_(x.mean(1))
+        norm.running_var.copy_(x.var(1) + 1e-3)
+        norm.weight.data.copy_(0.5 + torch.rand_like(norm.weight))
+        if norm in last_of_block:  # a chaotic net would amplify rounding errors of either side
+            norm.weight.data.mul_(0.2)
+
+    handles = [
+        module.register_forward_pre_hook(measure)
+        for module in model.modules()
+        if isinstance(module, FrozenBatchNorm2d | nn.BatchNorm2d)
+    ]
+    model(images[:2])
+    for handle in handles:
+        handle.remove()
+
+
+def _scale(model: FasterRCNN, images: list[Tensor], layer: nn.Module, std: float) -> None:
+    seen = []
+    handle = layer.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
+    model(images)
+    handle.remove()
+    dim = (0, 2, 3) if isinstance(layer, nn.Conv2d) else (0,)
+    flat = torch.cat([s.transpose(0, 1).flatten(1) if len(dim) == 3 else s.T for s in seen], 1)
+    factor = std / flat.std(1).clamp(min=1e-6)
+    layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
+    layer.bias.copy_((layer.bias - flat.mean(1)) * factor)
+
+
+def pictures(count: int, seed: int = 0, longest: int = 320) -> list[Tensor]:
+    """Smooth random pictures of mixed sizes, floats in 0..1."""
+    generator = torch.Generator().manual_seed(seed)
+    images = []
+    for number in range(count):
+        height = longest - 16 * (number % 7) - number % 3
+        width = longest - 24 * (number % 5) - number % 2
+        coarse = torch.rand(1, 3, 9, 11, generator=generator)
+        smooth = nn.functional.interpolate(coarse, (height, width), mode="bicubic")[0]
+        noise = 0.1 * torch.randn(3, height, width, generator=generator)
+        images.append((smooth + noise).clamp(0, 1))
+    return images
