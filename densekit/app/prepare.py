@@ -142,5 +142,6 @@ def _plain(cfg: DictConfig, key: str = "") -> dict[str, Any]:
 
 
 def _first_line(error: OmegaConfBaseException) -> str:
-    message = str(error).splitlines()[0]
+    cause = error.__cause__
+    message = str(cause if isinstance(cause, UsageError) else error).splitlines()[0]
     return f"{error.full_key}: {message}" if error.full_key else message

@@ -13,21 +13,36 @@ from typing import Any
 STAGES = ("val", "test")
 
 
+NOISE = ("GPU available", "TPU available", "💡 Tip")
+"""How lines of Lightning's log begin that tell the user of a command nothing."""
+
+
 @contextmanager
-def spoken_log() -> Iterator[None]:
-    """Lets densekit's log reach the terminal while a command runs; the library itself is silent."""
+def spoken_log(level: int = logging.INFO) -> Iterator[None]:
+    """Lets densekit's log reach the terminal while a command runs; the library itself is silent.
+
+    Args:
+        level: What is shown from.
+    """
     log, handler = logging.getLogger("densekit"), logging.StreamHandler()
+    lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     handler.setFormatter(logging.Formatter("%(message)s"))
-    level, propagate = log.level, log.propagate
+    before, propagate = log.level, log.propagate
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(level)
     log.propagate = False
+    lightning.addFilter(_is_telling)
     try:
         yield
     finally:
+        lightning.removeFilter(_is_telling)
         log.removeHandler(handler)
-        log.setLevel(level)
+        log.setLevel(before)
         log.propagate = propagate
+
+
+def _is_telling(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(NOISE)
 
 
 def write_metrics(metrics: Mapping[str, float], file: Path) -> None:

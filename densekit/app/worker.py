@@ -5,6 +5,7 @@ The file is resolved and was checked by the process that wrote it; Hydra compose
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ import yaml
 
 from densekit.app.errors import explain
 from densekit.app.fit import run_job
+from densekit.app.launch import is_main
+from densekit.app.report import spoken_log
 from densekit.build import check_targets
 
 
@@ -25,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cfg = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
         check_targets(cfg, cfg["trust"])
-        run_job(cfg)
+        # Every process would say the same: the first one speaks, the others only warn.
+        with spoken_log(logging.INFO if is_main() else logging.WARNING):
+            run_job(cfg)
     except Exception as error:
         message = explain(error)
         if message is None:

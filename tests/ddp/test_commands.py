@@ -1,0 +1,75 @@
+"""Two processes: densekit's own launcher, torchrun, and the figures of one process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from densekit.app.cli import main
+
+pytestmark = [pytest.mark.ddp, pytest.mark.slow]
+
+TINY = [
+    *("experiment=quickstart", "seed=3", "precision=32-true", "trainer.accelerator=cpu"),
+    *("data.scenes.train.length=8", "data.scenes.val.length=2", "data.scenes.test.length=5"),
+    *(f"data.scenes.{split}.size=[64,64]" for split in ("train", "val", "test")),
+    *("data.scenes.batch_size=2", "data.scenes.eval_batch_size=2", "neck.out_channels=32"),
+    *("callbacks.pictures=null", "trainer.enable_model_summary=false", "trainer.max_steps=2"),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a training in two processes that densekit started itself."""
+    folder = tmp_path_factory.mktemp("two processes (1)")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["train", *TINY, "trainer.devices=2"]) == 0
+    (run,) = (folder / "runs" / "quickstart").iterdir()  # one folder for both
+    return run
+
+
+def test_two_processes_train_into_one_folder(run: Path) -> None:
+    trainer = yaml.safe_load((run / "config.yaml").read_text())["trainer"]
+    assert (trainer["devices"], trainer["strategy"]) == (2, "ddp")
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert "test/detection/AP50" in json.loads((run / "metrics.json").read_text())
+
+
+def test_eval_in_two_processes_equals_one(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["eval", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", "trainer.accelerator=cpu"]
+    assert main([*words, "output=one"]) == 0
+    assert main([*words, "output=two", "trainer.devices=2", "trainer.strategy=ddp"]) == 0
+    one, two = (
+        json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("one", "two")
+    )
+    metrics = [name for name in one if "/AP" in name or "/AR" in name]
+    assert len(metrics) > 12
+    assert {name: one[name] for name in metrics} == {name: two[name] for name in metrics}
+
+
+def test_torchrun_agrees_on_one_folder(tmp_path: Path) -> None:
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    words = [*program, "-m", "densekit", "train", *TINY, "test=false", "run_name=torchrun"]
+    subprocess.run(words, cwd=tmp_path, check=True, timeout=280)
+    (run,) = (tmp_path / "runs" / "torchrun").iterdir()
+    assert yaml.safe_load((run / "config.yaml").read_text())["trainer"]["devices"] == 2
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_failing_worker_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    # Only the workers see it: synchronised batch norm does not run on CPU.
+    words = [*TINY, "trainer.devices=2", "trainer.sync_batchnorm=true"]
+    assert main(["train", *words]) == 2
+    assert "of 2 ended with exit code" in capsys.readouterr().err

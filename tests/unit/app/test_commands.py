@@ -1,0 +1,152 @@
+"""Train, resume, evaluate and predict, in process, on a handful of tiny scenes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from densekit.app.cli import main
+
+TINY = [
+    *("experiment=quickstart", "seed=3", "precision=32-true", "trainer.accelerator=cpu"),
+    *("data.scenes.train.length=4", "data.scenes.val.length=2", "data.scenes.test.length=3"),
+    *(f"data.scenes.{split}.size=[64,64]" for split in ("train", "val", "test")),
+    *("data.scenes.batch_size=2", "data.scenes.eval_batch_size=2", "neck.out_channels=32"),
+    *("callbacks.pictures=null", "callbacks.progress=null", "trainer.enable_progress_bar=false"),
+    "trainer.enable_model_summary=false",
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with an odd name, in which one run has been trained."""
+    path = tmp_path_factory.mktemp("wörk (1)=[")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        assert main(["train", *TINY]) == 0
+        yield path
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path) -> Path:
+    (run,) = (folder / "runs" / "quickstart").iterdir()
+    return run
+
+
+def test_run_folder_holds_everything(run: Path) -> None:
+    figures = json.loads((run / "metrics.json").read_text())
+    assert "val/detection/AP50" in figures
+    assert "test/detection/AP50" in figures
+    cfg = yaml.safe_load((run / "config.yaml").read_text())
+    assert cfg["heads"]["detection"]["num_classes"] == 5
+    assert cfg["backbone"]["in_channels"] == 3
+    assert cfg["paths"]["run"] == str(run)
+    assert "${" not in (run / "config.yaml").read_text()
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert (run / "curves.png").is_file()
+
+
+def test_checkpoint_carries_config_and_info(run: Path) -> None:
+    content = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert yaml.safe_load(content["config"])["backbone"]["depth"] == 18
+    assert content["info"]["heads"]["detection"]["num_classes"] == 5
+
+
+def test_resume_passes_over_a_truncated_checkpoint(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    try:
+        words = [f"resume={last}", "trainer.max_epochs=2", "test=false", "run_name=resumed"]
+        assert main(["train", *words]) == 0
+        assert main(["eval", f"checkpoint={last}"]) == 2
+    finally:
+        last.write_bytes(whole)
+    captured = capsys.readouterr()
+    assert "previous checkpoint" in captured.err
+    assert "last.ckpt is truncated or damaged" in captured.err
+    (resumed,) = (folder / "runs" / "resumed").iterdir()
+    content = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
+    assert content["global_step"] == 4  # two epochs of two steps
+
+
+def test_eval_repeats_the_figures_of_the_run(folder: Path, run: Path) -> None:
+    best = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    assert main(["eval", best, "output=out/eval"]) == 0
+    trained = json.loads((run / "metrics.json").read_text())
+    measured = json.loads((folder / "out" / "eval" / "metrics.json").read_text())
+    figures = {name for name in measured if name.startswith("test/")}
+    assert figures
+    assert {name: measured[name] for name in figures} == {name: trained[name] for name in figures}
+
+
+def test_eval_of_other_data(folder: Path, run: Path) -> None:
+    words = [f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", "data=scenes", "split=val"]
+    words += ["data.scenes.val.length=1", "data.scenes.val.size=[64,96]", "output=out/other"]
+    assert main(["eval", *words]) == 0
+    figures = json.loads((folder / "out" / "other" / "metrics.json").read_text())
+    assert any(name.startswith("val/detection/") for name in figures)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["split=tets"], "Did you mean 'test'"),
+        (["backbone=resnet50"], "the checkpoint holds it"),
+        (["paths.data=/x"], "name the data too"),
+        (["trainer.max_epoch=1"], "Did you mean 'max_epochs'"),
+        (["data=scene"], "Did you mean 'scenes'"),
+    ],
+)
+def test_eval_refuses(
+    run: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["eval", f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_predict_names_broken_images_and_keeps_the_others(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = folder / "pictures"
+    source.mkdir()
+    Image.new("RGB", (70, 50), "red").save(source / "good.png")
+    (source / "broken.jpg").write_bytes((source / "good.png").read_bytes()[:60])
+    words = [f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", f"source={source}", "output=out/p"]
+    assert main(["predict", *words]) == 1
+    assert "broken.jpg" in capsys.readouterr().out
+    assert isinstance(json.loads((folder / "out" / "p" / "results.json").read_text()), list)
+    (entry,) = json.loads((folder / "out" / "p" / "images.json").read_text())
+    assert (entry["width"], entry["height"]) == (70, 50)
+    assert (folder / "out" / "p" / "overlays" / "good.jpg").is_file()
+
+
+def test_sweep_gives_each_job_its_folder_and_names_the_failed_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lengths = "data.scenes.train.length=2,0"
+    words = [word for word in TINY if "train.length" not in word]
+    assert main(["train", "-m", *words, "test=false", "run_name=sweep", lengths]) == 1
+    (sweep,) = (folder / "runs" / "sweep").iterdir()
+    assert (sweep / "0" / "metrics.json").is_file()
+    out = capsys.readouterr().out
+    assert "1 of 2 jobs done" in out
+    assert "job 1" in out.split("jobs done")[1]
+    assert "train.length=0" in out.split("jobs done")[1]
+
+
+def test_weights_of_another_run_are_taken_over(
+    folder: Path, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    words = [*TINY, "test=false", "run_name=start", "trainer.max_steps=1"]
+    start = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    assert main(["train", *words, start]) == 0
+    assert main(["train", *words, f"checkpoint={folder / 'nothing.ckpt'}"]) == 2
