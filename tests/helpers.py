@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,14 +26,19 @@ def run_distributed(fn: Callable[..., Any], world_size: int, *args: Any) -> list
         What each rank returned, in the order of the ranks; tensors come back through `torch.save`.
 
     Raises:
-        ProcessRaisedException: With the traceback of the first rank that failed.
+        RuntimeError: With the traceback of the rank that failed first; the others then fail in
+            their collectives, and which of them is noticed first is a matter of luck.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_rank_main, (world_size, Path(folder), fn, args), nprocs=world_size, join=True)
-        return [
-            torch.load(Path(folder) / f"{rank}.pt", weights_only=False)
-            for rank in range(world_size)
-        ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        try:
+            mp.spawn(_rank_main, (world_size, folder, fn, args), nprocs=world_size, join=True)
+        except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
+            failures = sorted(folder.glob("*.error"), key=lambda file: file.stat().st_mtime_ns)
+            if not failures:
+                raise
+            raise RuntimeError(f"{failures[0].stem}: {failures[0].read_text()}") from error
+        return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(world_size)]
 
 
 def _rank_main(
@@ -47,5 +53,8 @@ def _rank_main(
         torch.save(fn(rank, *args), folder / f"{rank}.pt")
         # A rank that leaves early would take the file and the sockets of the others with it.
         dist.barrier()
+    except Exception:
+        (folder / f"rank {rank}.error").write_text(traceback.format_exc())
+        raise
     finally:
         dist.destroy_process_group()

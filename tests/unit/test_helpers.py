@@ -28,5 +28,5 @@ def test_returns_each_ranks_result() -> None:
 
 @pytest.mark.ddp
 def test_failure_of_one_rank_raises_with_its_message() -> None:
-    with pytest.raises(Exception, match="rank one has a reason"):
+    with pytest.raises(RuntimeError, match="rank one has a reason"):
         run_distributed(_fails_on_rank_one, 2)
