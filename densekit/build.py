@@ -150,13 +150,15 @@ def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
     """
     from densekit.model import DenseModel
 
-    neck: Callable[..., Any] | None = None
-    if cfg.get("neck"):
-        neck = instantiate(cfg["neck"], "neck")
+    def maker(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
+        # Necks and heads are built by the model, on its specs, whether or not the node says so.
+        make: Callable[..., Any] = instantiate({**node, "_partial_": True}, key)
+        return make
+
     return DenseModel(
         backbone=instantiate(cfg["backbone"], "backbone"),
-        neck=neck,
-        heads={name: instantiate(node, f"heads.{name}") for name, node in cfg["heads"].items()},
+        neck=maker(cfg["neck"], "neck") if cfg.get("neck") else None,
+        heads={name: maker(node, f"heads.{name}") for name, node in cfg["heads"].items()},
         info=dict(info),
     )
 

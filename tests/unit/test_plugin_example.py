@@ -12,6 +12,7 @@ import torch
 
 from densekit import DenseModel
 from densekit.backbones import ResNet
+from densekit.build import build_model
 from densekit.inference.restore import restore
 from densekit.types import Batch
 
@@ -38,6 +39,15 @@ def model(count_head: Any) -> DenseModel:
     return DenseModel(
         ResNet(depth=18), heads={"count": partial(count_head, num_classes=2)}, info=info
     )
+
+
+def test_node_needs_no_word_about_partial(count_head: Any) -> None:
+    head = {"_target_": f"{count_head.__module__}.Count", "num_classes": 2}
+    cfg = {
+        "backbone": {"_target_": "densekit.backbones.ResNet", "depth": 18},
+        "heads": {"mine": head},
+    }
+    assert isinstance(build_model(cfg, {}).heads["mine"], count_head)
 
 
 def _batch(num_objects: int) -> Batch:
