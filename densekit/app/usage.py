@@ -100,9 +100,23 @@ options:
 
 BENCHMARK = """usage: densekit benchmark [key=value ...]
 
-Times a model of densekit and a reference in turn, in one run, and checks that both give the same.
+Times Faster R-CNN of torchvision and ours in turn, with the same weights and pictures, after
+checking that losses and detections are equal.
 
-  densekit benchmark --help    is this text; the keys are refused by name where they are unknown
+examples:
+  densekit benchmark
+  densekit benchmark step=predict depth=50 size=[800,1088] batch=1 precision=32
+
+options:
+  step=train          train (forward, losses, backward) or predict
+  depth=18            of the ResNet: 18, 34 or 50
+  size=[320,448]      height and width
+  batch=4             pictures a step
+  classes=3
+  precision=[32,bf16] 32, bf16, fp16, or several
+  rounds=5            timed rounds, after one of warm-up
+  device=cpu          cpu or cuda
+  output=PATH         JSON with the figures
 """
 
 

@@ -9,6 +9,7 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
+from densekit.data.loader import Loader
 from densekit.data.source import Source
 
 _NOTHING: Any = ()
@@ -29,6 +30,8 @@ class DataModule(LightningDataModule):
         if not sources:
             raise ValueError("data: at least one data set is needed")
         self.sources = dict(sources)
+        self._loaders: dict[str, Loader] = {}
+        self._places: dict[str, dict[str, int]] = {}
 
     @property
     def source_names(self) -> list[str]:
@@ -49,6 +52,9 @@ class DataModule(LightningDataModule):
         }
         if not loaders:
             raise ValueError(f"none of the data sets {list(self.sources)} has a training split")
+        for name in self._places.keys() & loaders.keys():
+            loaders[name].load_state_dict(self._places[name])
+        self._loaders, self._places = loaders, {}
         return CombinedLoader(loaders, mode="max_size_cycle")
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
@@ -58,6 +64,16 @@ class DataModule(LightningDataModule):
     def test_dataloader(self) -> list[DataLoader[Any]]:
         """One loader a data set of `source_names`, empty for one without the split."""
         return self._eval_loaders("test")
+
+    # Lightning itself restores the places of loaders in the middle of an epoch only: a run that
+    # goes on between two epochs would see the images of the first epoch again.
+    def state_dict(self) -> dict[str, dict[str, int]]:
+        """The place of each training loader."""
+        return {name: loader.state_dict() for name, loader in self._loaders.items()}
+
+    def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
+        """Lets the next training loaders begin at these places."""
+        self._places = dict(state_dict)
 
     def _eval_loaders(self, split: str) -> list[DataLoader[Any]]:
         present = {

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 import torch
 from torch import Tensor
 from torch import distributed as torch_dist
+
+_alone: ContextVar[bool] = ContextVar("counted_alone", default=False)
 
 SMALLEST_COUNT = 1e-6
 """What a count of nothing becomes: dividing an empty sum by it gives zero, not NaN."""
@@ -36,6 +42,20 @@ def barrier() -> None:
         torch_dist.barrier()
 
 
+@contextmanager
+def counted_alone() -> Iterator[None]:
+    """Within it `global_count` is of this process alone.
+
+    For evaluation, where a loss is a figure of a batch and not a part of a common gradient, so
+    that it does not depend on what other processes look at.
+    """
+    token = _alone.set(True)
+    try:
+        yield
+    finally:
+        _alone.reset(token)
+
+
 def global_count(count: Tensor) -> Tensor:
     """The divisor of a loss: the count over all processes, divided by the number of processes.
 
@@ -52,7 +72,7 @@ def global_count(count: Tensor) -> Tensor:
     dtype = torch.float64 if count.dtype == torch.float64 else torch.float32
     total = count.detach().to(dtype)
     processes = world_size()
-    if processes > 1:
+    if processes > 1 and not _alone.get():
         total = total.clone()  # all_reduce writes in place
         torch_dist.all_reduce(total)
         total = total / processes

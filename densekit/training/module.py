@@ -168,7 +168,8 @@ class LitModel(LightningModule):
         key = mix(self.seed, 0, batch["key"])  # the same samples in every epoch
         resized = cast(Batch, {**self.model.resized(batch), "key": key})
         features = self.model.features(resized)
-        terms = self.model.loss(resized, features, heads)
+        with dist.counted_alone():
+            terms = self.model.loss(resized, features, heads)
         shown = {name("loss"): torch.stack(list(terms.values())).sum()}
         shown |= {name(term): value for term, value in terms.items()}
         valid = batch["sample_valid"].tolist()

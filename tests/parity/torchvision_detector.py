@@ -31,12 +31,12 @@ def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 3.0)
     """Scales and centres the predictors' outputs, so that scores spread and boxes move a little."""
     _standardise(model, images)
     _scale(model, images, model.rpn.head.cls_logits, 2.0)
-    _scale(model, images, model.rpn.head.bbox_pred, 0.2)
+    _scale(model, images, model.rpn.head.bbox_pred, 0.05)
     for layer in model.roi_heads.box_head.modules():
         if isinstance(layer, nn.Linear):
             _scale(model, images, layer, 1.0)
     _scale(model, images, model.roi_heads.box_predictor.cls_score, logit_scale)
-    _scale(model, images, model.roi_heads.box_predictor.bbox_pred, 0.5)
+    _scale(model, images, model.roi_heads.box_predictor.bbox_pred, 0.2)
 
 
 def _standardise(model: FasterRCNN, images: list[Tensor]) -> None:
