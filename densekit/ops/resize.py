@@ -20,12 +20,12 @@ class ResizeRule(TypedDict):
 
 
 def resized_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int]:
-    """Height and width after the rule, rounded down as torchvision does."""
+    """Height and width after the rule, at least 1, rounded down as torchvision does."""
     scale = min(
         rule["min_size"] / min(height, width),
         rule["max_size"] / max(height, width),
     )
-    return math.floor(height * scale), math.floor(width * scale)
+    return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
 
 def resize_image(image: Tensor, rule: ResizeRule) -> Tensor:
@@ -71,9 +71,9 @@ def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
         scale = out["size"].float() / batch["size"].float()  # (B, 2) y, x
         out["boxes"] = batch["boxes"] * scale.flip(1).repeat(1, 2)[:, None]
     if "mask" in batch:
-        out["mask"] = _resize_masks(batch["mask"], old, new, padded, fill=IGNORE_INDEX)
+        out["mask"] = _resize_masks(batch["mask"], old, new, padded)
     if "instance_masks" in batch:
-        out["instance_masks"] = _resize_masks(batch["instance_masks"], old, new, padded, fill=0)
+        out["instance_masks"] = _resize_masks(batch["instance_masks"], old, new, padded)
     return out
 
 
@@ -82,10 +82,9 @@ def _resize_masks(
     old: list[tuple[int, int]],
     new: list[tuple[int, int]],
     padded: tuple[int, int],
-    fill: int,
 ) -> Tensor:
-    """Nearest neighbour, (B, ..., H, W) uint8."""
-    out = masks.new_full((*masks.shape[:-2], *padded), fill)
+    """Nearest neighbour, (B, ..., H, W) uint8; the padding is collate's."""
+    out = masks.new_full((*masks.shape[:-2], *padded), IGNORE_INDEX)
     for i, ((h, w), (rows, columns)) in enumerate(zip(old, new, strict=True)):
         part = masks[i, ..., :h, :w].reshape(1, -1, h, w)
         small = F.interpolate(part, (rows, columns), mode="nearest-exact")
