@@ -1,0 +1,140 @@
+"""Trains torchvision's Faster R-CNN with an experiment's data, recipe and minutes.
+
+The peer of our tables: the same batches from the same loader, the same widths, anchors, sampling,
+optimiser and shape of the schedule; the loop is torchvision's own forward, in float32. The
+schedule runs by the clock, so that it ends when the minutes do.
+
+    python tools/train_torchvision.py experiment=bccd_faster_rcnn paths.data=DATA minutes=15
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import resnet18
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.ops import MultiScaleRoIAlign
+
+from densekit.app.compose import compose
+from densekit.app.info import model_info
+from densekit.app.overrides import split_options
+from densekit.app.prepare import describe_data, resolve
+from densekit.build import build_model, instantiate
+from densekit.inference import WholeImage
+from densekit.interop import from_torchvision
+from densekit.metrics import CocoMap
+from densekit.model import UINT8_MAX, DenseModel
+from densekit.training.optim import parameter_groups
+
+
+def peer_of(model: DenseModel) -> FasterRCNN:
+    """torchvision's detector with the settings of ours, freshly initialised; R18 alone."""
+    head: Any = model.heads["detection"]
+    rpn, box = head.rpn, head.box_head
+    body = resnet18(weights=None)
+    layers = {f"layer{number}": str(number - 1) for number in range(1, 5)}
+    width = box.hidden[0].in_features // box.pool.output**2
+    backbone = BackboneWithFPN(body, layers, [64, 128, 256, 512], width)
+    pool = MultiScaleRoIAlign(
+        ["0", "1", "2", "3"],
+        box.pool.output,
+        box.pool.samples,
+        canonical_scale=int(box.pool.canonical_size),
+    )
+    hidden = box.hidden[0].out_features
+    rule, resize = rpn.proposals, model.info["resize"]
+    return FasterRCNN(
+        backbone,
+        min_size=resize["min_size"],
+        max_size=resize["max_size"],
+        image_mean=[value / UINT8_MAX for value in model.info["mean"]],
+        image_std=[value / UINT8_MAX for value in model.info["std"]],
+        rpn_anchor_generator=AnchorGenerator(rpn.sizes, (rpn.aspect_ratios,) * len(rpn.sizes)),
+        rpn_pre_nms_top_n_train=rule.train_pre_nms,
+        rpn_pre_nms_top_n_test=rule.test_pre_nms,
+        rpn_post_nms_top_n_train=rule.train_post_nms,
+        rpn_post_nms_top_n_test=rule.test_post_nms,
+        box_roi_pool=pool,
+        box_head=TwoMLPHead(width * box.pool.output**2, hidden),
+        box_predictor=FastRCNNPredictor(hidden, head.num_classes + 1),
+        box_batch_size_per_image=box.sampling.count,
+        box_positive_fraction=box.sampling.positive_fraction,
+    )
+
+
+def targets_of(batch: Any) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """A batch of ours as torchvision takes it."""
+    images, targets = [], []
+    for row in range(len(batch["image"])):
+        height, width = batch["size"][row].tolist()
+        valid = batch["boxes_valid"][row]
+        images.append(batch["image"][row, :, :height, :width].float() / UINT8_MAX)
+        targets.append(
+            {"boxes": batch["boxes"][row][valid], "labels": batch["labels"][row][valid] + 1}
+        )
+    return images, targets
+
+
+def train(model: nn.Module, loader: Any, make: Any, schedule: Any, minutes: float) -> int:
+    """Steps until the minutes are over; returns how many."""
+    groups = parameter_groups(model, make.keywords.get("weight_decay", 0.0), make.keywords["lr"])
+    optimizer = make(groups)
+    peaks = [group["lr"] for group in groups]
+    start, steps, total = time.monotonic(), 0, 60 * minutes
+    model.train()
+    while True:
+        for batch in loader:
+            elapsed = time.monotonic() - start
+            if elapsed >= total:
+                return steps
+            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
+                group["lr"] = peak * schedule(elapsed, total)
+            losses = model(*targets_of(batch))
+            loss = sum(losses.values())
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            steps += 1
+            if steps % 20 == 0:
+                print(f"{elapsed:6.0f} s  step {steps}  loss {float(loss):.3f}", flush=True)
+
+
+@torch.inference_mode()
+def evaluate(model: DenseModel, loader: Any, names: list[str]) -> dict[str, float]:
+    """COCO's figures, through our evaluation."""
+    metric, infer = CocoMap(names), WholeImage()
+    for batch in loader:
+        results = infer(model, model.resized(batch))
+        metric.update([result["detection"] for result in results], batch["truth"])
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
+def main(arguments: list[str]) -> None:
+    """Trains and prints the figures of the test split."""
+    options, rest = split_options(arguments, {"minutes": 20})
+    cfg = compose(rest).cfg
+    sources = describe_data(cfg)
+    job = resolve(cfg)
+    source = next(iter(sources.values()))
+    torch.manual_seed(int(cfg.seed))
+    info = model_info(sources, job["heads"], job["resize"])
+    peer = peer_of(build_model(job, info))
+    make = instantiate(job["optimizer"], "optimizer")
+    schedule = instantiate(job["schedule"], "schedule")
+    steps = train(peer, source.train_loader(), make, schedule, float(options["minutes"]))
+    names = source.describe()["names"]
+    figures = evaluate(from_torchvision(peer.eval(), names), source.eval_loader("test"), names)
+    print(f"{steps} steps in {options['minutes']} minutes")
+    for name, value in figures.items():
+        print(f"{name:<16}{value:.4f}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
