@@ -6,7 +6,7 @@ slots of a batch, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -148,3 +148,86 @@ class Batch(TypedDict, total=False):
     meta: list[Meta]
     truth: list[Truth]
     extra: dict[str, Tensor]
+
+
+_LAYOUTS = {
+    "image": {"BCS": "uint8 float32"},
+    "size": {"BD": "int64"},
+    "sample_valid": {"B": "bool"},
+    "key": {"B": "int64"},
+    "boxes_valid": {"BT": "bool"},
+    "boxes": {"BT4": "float32"},
+    "labels": {"BT": "int64"},
+    "crowd": {"BT": "bool"},
+    "instance_masks": {"BTS": "uint8"},
+    "mask": {"BS": "uint8", "BKS": "uint8"},
+    "category": {"B": "int64", "BK": "float32"},
+    "identity": {"B": "int64"},
+}
+"""Key to shape letters (see the top of the file) to accepted dtypes."""
+
+
+def check_batch(batch: Batch) -> None:
+    """Refuses a batch that breaks a rule of `Batch`; for tests and debug runs.
+
+    Raises:
+        ValueError: Naming the first such key, what was found and what is accepted.
+    """
+    targets = any(key in batch for key in ("boxes", "labels", "crowd", "instance_masks"))
+    needed = ["image", "size", *(["boxes_valid"] if targets else [])]
+    if missing := [key for key in needed if key not in batch]:
+        raise ValueError(f"batch: found {sorted(batch)}, accepted is one that has {missing} too")
+    sides = tuple(batch["image"].shape[2:])
+    known = {"B": (len(batch["image"]),), "D": (len(sides),), "S": sides, "4": (4,)}
+    if targets:
+        known["T"] = tuple(batch["boxes_valid"].shape[1:2])
+    parts: dict[str, Any] = {**batch.get("extra", {}), **batch}
+    for key, layouts in _LAYOUTS.items():
+        if key in parts:
+            _check_layout(key, parts[key], layouts, known)
+    for key in ("meta", "truth", *batch.get("extra", {})):
+        if key in parts and len(parts[key]) != len(batch["image"]):
+            raise ValueError(f"{key}: found {len(parts[key])}, accepted are {known['B'][0]} rows")
+    for key, rows, good, accepted in _value_rules(batch):
+        if not good.all():
+            raise ValueError(f"{key}: found {rows[~good][0].tolist()}, accepted is {accepted}")
+
+
+def _check_layout(
+    key: str, value: Tensor, layouts: Mapping[str, str], known: Mapping[str, tuple[int, ...]]
+) -> None:
+    found = f"{tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+    accepted = []
+    for letters, dtypes in layouts.items():
+        shape: list[int] = []
+        for letter in letters:  # a letter that is not known takes what is there
+            shape += known.get(letter, value.shape[len(shape) : len(shape) + 1] or (0,))
+        accepted += [f"{tuple(shape)} {dtype}" for dtype in dtypes.split()]
+    if found not in accepted:
+        raise ValueError(f"{key}: found {found}, accepted is {' or '.join(accepted)}")
+
+
+def _value_rules(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor, str]]:
+    """Key, rows (N, ...), which of them are good (N,), and what is accepted."""
+    size, sides = batch["size"], batch["image"].shape[2:]
+    within = (size >= 1) & (size <= size.new_tensor(sides))
+    yield "size", size, within.all(1), f"1 to {tuple(sides)}, the sides of the image"
+    fills = {"image": 0, "mask": IGNORE_INDEX}
+    for key, pixels in ((key, value) for key, value in batch.items() if key in fills):
+        for image, lengths in zip(pixels, size.tolist(), strict=True):  # type: ignore[call-overload]
+            for axis, length in enumerate(lengths, -len(lengths)):
+                beyond = image.narrow(axis, length, image.shape[axis] - length).flatten()
+                yield key, beyond, beyond == fills[key], f"{fills[key]} beyond the size"
+    for key in ("category", "identity"):
+        if key in batch:
+            value: Tensor = batch[key]  # type: ignore[literal-required]
+            yield key, value, (value >= 0).view(len(value), -1).all(1), "0 or more"
+    if "labels" in batch:
+        labels = batch["labels"][batch["boxes_valid"]]
+        yield "labels", labels, labels >= 0, "0 or more"
+    if "boxes" in batch:
+        boxes = batch["boxes"][batch["boxes_valid"]]  # (N, 4)
+        limit = size.flip(1).repeat(1, 2)[batch["boxes_valid"].nonzero()[:, 0]]
+        inside = (boxes >= 0) & (boxes <= limit + 1e-3)  # resizing rounds
+        yield "boxes", boxes, inside.all(1), "a box inside the image"
+        yield "boxes", boxes, (boxes[:, :2] < boxes[:, 2:]).all(1), "x1 < x2 and y1 < y2"
