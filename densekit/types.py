@@ -1,7 +1,7 @@
 """The words that every part of densekit shares: levels, samples, batches, predictions.
 
 Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image, T target
-slots of a batch, K classes.
+slots of a batch (at least 1), K classes.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ def check_batch(batch: Batch) -> None:
     sides = tuple(batch["image"].shape[2:])
     known = {"B": (len(batch["image"]),), "D": (len(sides),), "S": sides, "4": (4,)}
     if targets:
-        known["T"] = tuple(batch["boxes_valid"].shape[1:2])
+        known["T"] = tuple(max(1, slots) for slots in batch["boxes_valid"].shape[1:2])
     parts: dict[str, Any] = {**batch.get("extra", {}), **batch}
     for key, layouts in _LAYOUTS.items():
         if key in parts:
