@@ -75,6 +75,13 @@ def test_invalid_rows_neither_survive_nor_suppress(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_boxes_without_area_overlap_nothing(backend: Backend) -> None:
+    boxes = torch.tensor([[[1.0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 2, 2], [0, 1, 2, 1]]])
+    keep = nms_keep(boxes, torch.ones(1, 4, dtype=torch.bool), THRESHOLD, backend=backend)
+    assert keep.all()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_no_boxes(backend: Backend) -> None:
     keep = nms_keep(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool), 0.5, None, backend)
     assert keep.shape == (2, 0)

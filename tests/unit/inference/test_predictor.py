@@ -1,0 +1,180 @@
+"""Predictor: pictures of any kind and size in, results in each one's own frame out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from densekit import DenseModel, Predictor
+from densekit.inference.restore import restore
+from tests.unit.tiny import spread, tiny_detector
+
+SIZES = [(60, 90), (75, 75), (41, 120), (60, 90)]
+
+
+@pytest.fixture(scope="module")
+def model() -> DenseModel:
+    torch.manual_seed(1)
+    made = tiny_detector({"resize": {"min_size": 64, "max_size": 128}})
+    spread(made)
+    return made
+
+
+def arrays() -> list[NDArray[np.uint8]]:
+    generator = np.random.default_rng(0)
+    return [generator.integers(0, 256, (*size, 3), np.uint8) for size in SIZES]
+
+
+def assert_equal(a: list[dict[str, Any]], b: list[dict[str, Any]], atol: float = 0) -> None:
+    assert len(a) == len(b)
+    for one, other in zip(a, b, strict=True):
+        one, other = one["detection"], other["detection"]
+        assert one["names"] == other["names"]
+        for key in ("boxes", "scores", "labels"):
+            np.testing.assert_allclose(one[key], other[key], rtol=0, atol=atol)
+
+
+def test_results_are_in_each_image_s_frame(model: DenseModel) -> None:
+    results = Predictor(model)(arrays())
+    assert len(results) == len(SIZES)
+    for (height, width), result in zip(SIZES, results, strict=True):
+        found = result["detection"]
+        count = len(found["scores"])
+        assert count > 0
+        assert found["boxes"].shape == (count, 4)
+        assert (found["boxes"].dtype, found["labels"].dtype) == (np.float32, np.int64)
+        assert (found["boxes"] >= 0).all()
+        assert (found["boxes"] <= np.array([width, height, width, height]) + 1e-3).all()
+        assert (np.diff(found["scores"]) <= 0).all()
+        assert found["names"] == ["abc"[label] for label in found["labels"]]
+    largest = max(result["detection"]["boxes"].max() for result in results)
+    assert largest > 100  # wider than the image of 90: really scaled back
+
+
+def test_paths_arrays_and_tensors_are_the_same_pictures(model: DenseModel, tmp_path: Path) -> None:
+    images = arrays()
+    paths = [tmp_path / f"{number}.png" for number in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    tensors = [torch.from_numpy(image.copy()).permute(2, 0, 1) for image in images]
+    predictor = Predictor(model)
+    expected = predictor(images)
+    assert_equal(predictor(paths), expected)
+    assert_equal(predictor([str(path) for path in paths]), expected)
+    assert_equal(predictor(tensors), expected)
+    assert_equal(predictor([images[0], paths[1], tensors[2], images[3]]), expected)
+
+
+def test_bytes_and_floats_of_the_same_scale_agree(model: DenseModel) -> None:
+    images = arrays()
+    floats = [image.astype(np.float32) for image in images]
+    mixed = [images[0], *floats[1:]]
+    expected = Predictor(model)(images)
+    assert_equal(Predictor(model)(floats), expected)
+    assert_equal(Predictor(model, batch_size=4)(mixed), expected, atol=1e-3)
+
+
+def test_batches_of_one_size_change_nothing(model: DenseModel) -> None:
+    images = [arrays()[0]] * 5
+    one = Predictor(model, batch_size=1)(images)
+    assert_equal(Predictor(model, batch_size=3)(images), one, atol=1e-4)
+
+
+def test_streams_one_batch_at_a_time(model: DenseModel) -> None:
+    taken = []
+
+    def source() -> Any:
+        for number, image in enumerate(arrays()):
+            taken.append(number)
+            yield image
+
+    results = Predictor(model, batch_size=2).stream(source())
+    next(results)
+    assert taken == [0, 1]
+    assert len(list(results)) == 3
+
+
+def test_no_images(model: DenseModel) -> None:
+    assert Predictor(model)([]) == []
+
+
+def test_head_is_flat(model: DenseModel) -> None:
+    predictor = Predictor(model)
+    head = predictor.head("detection")
+    assert head.names == ["a", "b", "c"]
+    flat = [{"detection": result} for result in head(arrays())]
+    assert_equal(flat, predictor(arrays()))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_predicts_in_eval_mode(model: DenseModel, training: bool) -> None:
+    assert not Predictor(model.train(training)).model.training
+
+
+def test_bf16_results_are_float32(model: DenseModel) -> None:
+    result = Predictor(model, precision="bf16")(arrays()[:1])[0]["detection"]
+    assert result["boxes"].dtype == result["scores"].dtype == np.float32
+
+
+def test_another_inferer_takes_the_place(model: DenseModel) -> None:
+    seen: list[Tensor] = []
+
+    def inferer(given: DenseModel, batch: Any) -> list[dict[str, Any]]:
+        seen.append(batch["size"])
+        return [{"detection": {"labels": np.array([2])}} for _ in batch["size"]]
+
+    results = Predictor(model, inferer=inferer, batch_size=2)(arrays()[:2])
+    assert [result["detection"]["names"] for result in results] == [["c"], ["c"]]
+    assert seen[0].tolist() == [[64, 96], [64, 64]]
+
+
+@pytest.mark.parametrize(
+    ("image", "error", "message"),
+    [
+        (np.zeros((8, 9), np.uint8), ValueError, r"found shape \(1, 8, 9\), accepted are \(3, H"),
+        (np.zeros((3, 8, 9), np.uint8), ValueError, r"found shape \(9, 3, 8\)"),
+        (torch.zeros(8, 9, 3), ValueError, r"found shape \(8, 9, 3\)"),
+        (np.zeros((8, 9, 3), np.int32), TypeError, "found torch.int32, accepted are uint8"),
+    ],
+)
+def test_refuses_images(
+    model: DenseModel, image: Any, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Predictor(model)([image])
+
+
+def test_refuses_settings(model: DenseModel) -> None:
+    with pytest.raises(ValueError, match="precision: found 'fp8', accepted are None and"):
+        Predictor(model, precision="fp8")
+    with pytest.raises(ValueError, match=r"head: found 'boxes', the model has \['detection'\]"):
+        Predictor(model).head("boxes")
+
+
+def test_names_an_image_that_is_missing(model: DenseModel) -> None:
+    with pytest.raises(ValueError, match="nowhere.png"):
+        Predictor(model)(["nowhere.png"])
+
+
+def test_restores_each_axis_by_its_own_ratio() -> None:
+    predictions = {
+        "detection": {
+            "boxes": torch.tensor([[[10.0, 10, 20, 20], [0, 0, 1, 1]]]),
+            "scores": torch.tensor([[0.9, 0.0]]),
+            "labels": torch.tensor([[1, 0]]),
+            "valid": torch.tensor([[True, False]]),
+        },
+        "grade": {"scores": torch.tensor([[0.5, 0.25]], dtype=torch.bfloat16)},
+    }
+    batch: Any = {"size": torch.tensor([[50, 60]]), "meta": [{"original_size": (100, 30)}]}
+    (result,) = restore(predictions, batch)
+    assert result["detection"]["boxes"].tolist() == [[5, 20, 10, 40]]
+    assert result["detection"]["labels"].tolist() == [1]
+    assert result["grade"]["scores"].tolist() == [0.5, 0.25]
