@@ -139,6 +139,15 @@ def test_crowd_regions_are_no_regions_of_the_second_stage() -> None:
     assert found == {(60, 11, 90, 40): own, (60, 10, 90, 40): own, (50, 45, 90, 60): 3}
 
 
+def test_a_crowd_that_looks_like_an_object_is_no_sample() -> None:
+    batch = targets([2])
+    batch["boxes"][0] = torch.tensor([[58.0, 8, 92, 42], [60, 10, 90, 40]])  # IoU 0.78
+    batch["crowd"][0, 0] = True
+    none = Proposals(torch.zeros(1, 1, 4), torch.zeros(1, 1, dtype=torch.bool))
+    rows, _, _, valid = head().box_head.sample(none, batch)
+    assert rows[valid].tolist() == [[60, 10, 90, 40]]
+
+
 def test_the_key_decides_the_samples() -> None:
     batch, features = targets([3, 5]), random_features()
     made = head()
