@@ -11,7 +11,7 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import yaml
@@ -118,6 +118,8 @@ def build_from_artifact(
     except ValueError as error:
         raise ValueError(f"checkpoint {path}: {error}") from error
     model = build_model(cfg, artifact["info"])
+    if model.spatial_dims == 2:  # the faster layout, and the one it was trained in
+        cast(Any, model).to(memory_format=torch.channels_last)
     try:
         model.load_state_dict(artifact["state_dict"])
     except RuntimeError as error:

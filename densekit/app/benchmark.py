@@ -124,12 +124,12 @@ def _pair(options: dict[str, Any], size: Sequence[int], batch: int, **settings: 
         body, int(options["classes"]) + 1, min_size=shorter, max_size=longer, **settings
     )
     scenes = Scenes("train", batch, size=(height, width))
-    samples = [{**scenes[i], "index": i} for i in range(batch)]
+    samples: list[Any] = [{**scenes[i], "index": i} for i in range(batch)]
     for sample in samples:
         sample["labels"] = sample["labels"] % int(options["classes"])
     made = collate(samples, training=True)
     device = torch.device(options["device"])
-    moved = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in made.items()}
+    moved: Any = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in made.items()}
     images = [image.float() / 255 for image in moved["image"]]
     targets = [
         {"boxes": boxes[valid], "labels": labels[valid] + 1}
@@ -266,5 +266,7 @@ def _print(figures: dict[str, float], options: dict[str, Any]) -> None:
     for column in ("", "seconds", "times torchvision's first row"):
         table.add_column(column, justify="left" if not column else "right")
     for name in (key.removesuffix("/seconds") for key in figures if key.endswith("/seconds")):
-        table.add_row(name, f"{figures[f'{name}/seconds']:.3f}", f"{figures[f'{name}/speedup']:.2f}")
+        table.add_row(
+            name, f"{figures[f'{name}/seconds']:.3f}", f"{figures[f'{name}/speedup']:.2f}"
+        )
     Console().print(table)

@@ -29,7 +29,9 @@ def rows_as_tensors(result: dict[str, Any]) -> dict[str, Tensor]:
     return {key: torch.as_tensor(result[key]) for key in ("boxes", "scores", "labels")}
 
 
-def unmatched(theirs: dict[str, Tensor], ours: dict[str, Tensor], pixels: float, score: float) -> Tensor:
+def unmatched(
+    theirs: dict[str, Tensor], ours: dict[str, Tensor], pixels: float, score: float
+) -> Tensor:
     """Rows of torchvision without a row of ours of the same label, box and score."""
     close = (theirs["boxes"][:, None] - ours["boxes"]).abs().amax(2) <= pixels
     close &= (theirs["scores"][:, None] - ours["scores"]).abs() <= score
@@ -96,7 +98,9 @@ def targets(images: list[Tensor], counts: list[int], num_classes: int) -> list[d
         start = torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.6
         side = 16 + torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.3
         labels = torch.randint(1, num_classes + 1, (count,), generator=generator)
-        made.append({"boxes": torch.cat([start, start + side], 1).to(image.dtype), "labels": labels})
+        made.append(
+            {"boxes": torch.cat([start, start + side], 1).to(image.dtype), "labels": labels}
+        )
     return made
 
 
@@ -158,7 +162,7 @@ class Recorder:
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, recorder: Recorder, ours: DenseModel) -> None:
-    """Makes ours draw what torchvision drew; rows after the proposals are ground truth there too."""
+    """Makes ours draw what torchvision drew; behind the proposals lies ground truth there too."""
     draws = iter(recorder.draws)
     for module in (rpn_module, box_head_module):
         monkeypatch.setattr(module, "sample_balanced", lambda *_: next(draws))

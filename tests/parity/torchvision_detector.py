@@ -27,7 +27,7 @@ def build(name: str, num_classes: int = 7, frozen: bool = True, **settings: int)
 
 
 @torch.no_grad()
-def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 3.0) -> None:
+def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 4.0) -> None:
     """Scales and centres the predictors' outputs, so that scores spread and boxes move a little."""
     _standardise(model, images)
     _scale(model, images, model.rpn.head.cls_logits, 2.0)
