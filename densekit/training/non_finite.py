@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from densekit.ops import dist
 from densekit.types import Batch
 
 
@@ -80,8 +81,10 @@ def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dic
         The loss terms and the first module with a non-finite output.
     """
     lit: Any = pl_module
-    # Hooks do not fire within compiled code.
-    with torch.no_grad(), torch.compiler.set_stance("force_eager"), _watch(lit.model) as found:
+    # Hooks do not fire within compiled code. Processes whose loss is finite are not here: to count
+    # together with them would wait for ever.
+    eager = torch.compiler.set_stance("force_eager")
+    with torch.no_grad(), dist.counted_alone(), eager, _watch(lit.model) as found:
         terms = lit.losses(batches)
     values = {name: float(term) for name, term in terms.items()}
     return values, found[0] if found else "none within a module, so the loss itself"
