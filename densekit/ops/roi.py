@@ -82,7 +82,8 @@ def _axis_samples(
     inside = (position >= -1) & (position <= cells)
     position = position.clamp(min=0)
     last = cells - 1
-    low = position.floor().minimum(last)
+    # a box that is NaN gives NaN, through its weights; its cell must still be one of the table
+    low = position.nan_to_num().floor().minimum(last)
     high = (low + 1).minimum(last)
     fraction = torch.where(low >= last, torch.zeros_like(position), position - low)
     weight = inside.to(position.dtype) / samples
