@@ -108,7 +108,8 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     node = _relative(dict(plain), str(plain["paths"]["run"]))
     assert isinstance(node, dict)
     node["paths"]["run"] = None
-    node["trainer"]["precision"] = "${precision}"
+    if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
+        node["trainer"]["precision"] = "${precision}"
     return {key: value for key, value in node.items() if key not in ("command", "split")}
 
 
@@ -118,7 +119,7 @@ def _relative(node: Any, run: str) -> Any:
         return {key: _relative(value, run) for key, value in node.items()}
     if isinstance(node, list):
         return [_relative(value, run) for value in node]
-    if isinstance(node, str) and node.startswith(run):
+    if isinstance(node, str) and (node == run or node.startswith(f"{run}/")):
         return "${paths.run}" + node.removeprefix(run)
     return node
 

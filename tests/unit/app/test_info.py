@@ -114,6 +114,7 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
         "command": "eval",
         "split": "val",
         "paths": {"run": "/old/run", "data": "/data"},
+        "precision": "32-true",
         "trainer": {"precision": "32-true"},
         "callbacks": [{"folder": "/old/run/checkpoints"}, {"path": "/data/old/run"}],
     }
@@ -126,3 +127,5 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
     assert opened["trainer"]["precision"] == "${precision}"
     assert not {"command", "split"} & opened.keys()
     assert plain["paths"]["run"] == "/old/run"
+    own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
+    assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")
