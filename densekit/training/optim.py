@@ -119,7 +119,8 @@ def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
     sources = getattr(getattr(trainer, "datamodule", None), "sources", None)
     if not sources:
         raise TypeError("base_batch_size needs a data module with `sources`, found none")
-    images = sum(source.batch_size for source in sources.values())
+    trained = [source for source in sources.values() if source.train is not None]
+    images = sum(source.batch_size for source in trained)
     real = images * trainer.world_size * trainer.accumulate_grad_batches
     scale = float(real / base_batch_size)
     rank_zero_info(
