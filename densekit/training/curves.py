@@ -39,7 +39,9 @@ class Curves(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Sums the losses on their device; reading each one would stop a GPU every step."""
-        terms = {"train/loss": outputs["loss"].detach(), **outputs["terms"]}
+        # Lightning has divided the loss by the batches that make a step, and the terms it has not.
+        loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
+        terms = {"train/loss": loss, **outputs["terms"]}
         for name, term in terms.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(term)) + term
         self._count += 1
