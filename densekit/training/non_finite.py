@@ -84,7 +84,8 @@ def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dic
     # Hooks do not fire within compiled code. Processes whose loss is finite are not here: to count
     # together with them would wait for ever.
     eager = torch.compiler.set_stance("force_eager")
-    with torch.no_grad(), dist.counted_alone(), eager, _watch(lit.model) as found:
+    autocast = lit.trainer.precision_plugin.train_step_context()  # overflow is one of fp16 alone
+    with torch.no_grad(), dist.counted_alone(), eager, autocast, _watch(lit.model) as found:
         terms = lit.losses(batches)
     values = {name: float(term) for name, term in terms.items()}
     return values, found[0] if found else "none within a module, so the loss itself"
