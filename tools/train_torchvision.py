@@ -35,7 +35,7 @@ from densekit.training.optim import parameter_groups
 
 
 def peer_of(model: DenseModel) -> FasterRCNN:
-    """torchvision's detector with the settings of ours, freshly initialised; R18 alone."""
+    """The peer with the settings of ours, freshly initialised; R18 alone."""
     head: Any = model.heads["detection"]
     rpn, box = head.rpn, head.box_head
     body = resnet18(weights=None)
@@ -103,7 +103,8 @@ def train(model: nn.Module, loader: Any, make: Any, schedule: Any, minutes: floa
             optimizer.step()
             steps += 1
             if steps % 20 == 0:
-                print(f"{elapsed:6.0f} s  step {steps}  loss {float(loss):.3f}", flush=True)
+                value = float(loss.detach())
+                print(f"{elapsed:6.0f} s  step {steps}  loss {value:.3f}", flush=True)
 
 
 @torch.inference_mode()

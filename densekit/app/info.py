@@ -11,7 +11,7 @@ from densekit.app.errors import UsageError
 from densekit.build import nearest
 
 HEAD_KEYS = ("names", "ids", "num_classes")
-MODEL_KEYS = ("mean", "std", "channels", "full_scale", "channel_order")
+MODEL_KEYS = ("mean", "std", "channels", "dtype", "full_scale", "channel_order")
 
 
 def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:

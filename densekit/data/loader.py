@@ -94,7 +94,8 @@ class Loader(EvalLoader):
 
     A pass gives as many batches as an epoch has and goes on where the last one stopped, also if
     that was in the middle of an epoch: a run that is limited to fewer batches a pass sees all
-    images in time. The first pass after `load_state_dict` is the rest of the interrupted one.
+    images in time. After `load_state_dict` a pass begins at the place given; the trainer, which
+    knows how many batches the interrupted pass has had, ends it.
 
     Args:
         drawn: The images.
@@ -110,16 +111,13 @@ class Loader(EvalLoader):
         self._draws = sampler
         self._epoch = 0
         self._batches = 0
-        self._resumed = False
 
     def __len__(self) -> int:
         return len(self._draws)
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         """The batches of one pass."""
-        count = len(self) - self._batches if self._resumed else len(self)
-        self._resumed = False
-        self._draws.go_to(self._epoch, self._batches, count)
+        self._draws.go_to(self._epoch, self._batches, len(self))
         for batch in super().__iter__():
             # Counted when it is handed out: what workers have read ahead is not done.
             self._advance()
@@ -134,7 +132,6 @@ class Loader(EvalLoader):
         self._epoch, self._batches = state["epoch"], state["batches"]
         if self._batches >= len(self):
             self._epoch, self._batches = self._epoch + 1, 0
-        self._resumed = self._batches > 0
 
     def _advance(self) -> None:
         self._batches += 1

@@ -59,12 +59,14 @@ class Predictor:
         self.precision = precision
         self.batch_size = batch_size
         self.inferer = inferer or WholeImage()
-        self.read = ImageReader(channels=self.model.mean.shape[1])
+        info = self.model.info
+        self.read = ImageReader(self.model.mean.shape[1], info.get("dtype", "uint8"))
 
     @property
     def names(self) -> dict[str, list[str]]:
-        """Class names of each head."""
-        return {name: list(head["names"]) for name, head in self.model.info["heads"].items()}
+        """Class names of each head, as far as the model knows them."""
+        heads = self.model.info.get("heads", {})
+        return {name: list(head["names"]) for name, head in heads.items()}
 
     def __call__(self, images: Iterable[Image]) -> list[dict[str, Result]]:
         """Predicts all images.
@@ -75,7 +77,8 @@ class Predictor:
 
         Returns:
             One dict an image, head name to its result; detection has `boxes` (N, 4) float32 xyxy
-            in pixels of that image, `scores` (N,), `labels` (N,) and `names`, a list of N.
+            in pixels of that image, `scores` (N,), `labels` (N,) and, if the model knows its
+            classes, `names`, a list of N.
         """
         return list(self.stream(images))
 
@@ -119,8 +122,8 @@ class Predictor:
             results = self.inferer(self.model, batch)
         for result in results:
             for name, part in result.items():
-                if "labels" in part:
-                    names = self.names[name]
+                names = self.names.get(name)
+                if names and "labels" in part:
                     part["names"] = [names[label] for label in part["labels"]]
         return results
 

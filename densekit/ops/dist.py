@@ -31,17 +31,6 @@ def world_size() -> int:
     return torch_dist.get_world_size() if is_distributed() else 1
 
 
-def is_main() -> bool:
-    """Whether this process writes files and prints."""
-    return rank() == 0
-
-
-def barrier() -> None:
-    """Waits until every process is here; nothing to wait for in one process."""
-    if world_size() > 1:
-        torch_dist.barrier()
-
-
 @contextmanager
 def counted_alone() -> Iterator[None]:
     """Within it `global_count` is of this process alone.
@@ -77,29 +66,3 @@ def global_count(count: Tensor) -> Tensor:
         torch_dist.all_reduce(total)
         total = total / processes
     return total.clamp(min=SMALLEST_COUNT)
-
-
-def all_gather_ragged(rows: Tensor) -> Tensor:
-    """Concatenates the rows of all processes, in the order of their ranks.
-
-    Args:
-        rows: (N, ...) with any N, also 0, different on every process; the same trailing shape and
-            dtype on all.
-
-    Returns:
-        (sum of N, ...), the same tensor on every process; `rows` itself in one process.
-    """
-    processes = world_size()
-    if processes == 1:
-        return rows
-    length = torch.tensor([rows.shape[0]], device=rows.device)
-    lengths = [torch.zeros_like(length) for _ in range(processes)]
-    torch_dist.all_gather(lengths, length)
-    counts = [int(n) for n in lengths]
-    if max(counts) == 0:
-        return rows
-    padded = rows.new_zeros((max(counts), *rows.shape[1:]))
-    padded[: rows.shape[0]] = rows
-    parts = [torch.empty_like(padded) for _ in range(processes)]
-    torch_dist.all_gather(parts, padded)
-    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])

@@ -81,6 +81,8 @@ def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dic
         The loss terms and the first module with a non-finite output.
     """
     lit: Any = pl_module
+    if dist.world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in lit.modules()):
+        return {}, "unknown: synchronised batch norm cannot repeat a step in one process alone"
     # Hooks do not fire within compiled code. Processes whose loss is finite are not here: to count
     # together with them would wait for ever.
     eager = torch.compiler.set_stance("force_eager")

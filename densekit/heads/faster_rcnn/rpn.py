@@ -143,7 +143,7 @@ class RPN(nn.Module):
         logits, deltas = [], []
         for x in levels:
             for conv in self._convs():
-                x = F.conv2d(x, _without_graph(conv.weight), conv.bias, padding=1).relu_()
+                x = F.conv2d(x, *_parameters(conv), padding=1).relu_()
             out = F.conv2d(x, weight, bias).permute(0, 2, 3, 1)  # (B, h, w, 5a)
             logit, delta = out.split([self.per_cell, 4 * self.per_cell], -1)
             logits.append(logit.flatten(1))
@@ -266,6 +266,9 @@ class RPN(nn.Module):
         return rows, inside.to(table.rows.dtype), cell_anchor
 
 
-def _without_graph(weight: Tensor) -> Tensor:
-    """Detached under no_grad: some releases cache autocast's copy there, without its graph."""
-    return weight if torch.is_grad_enabled() else weight.detach()
+def _parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias; detached under no_grad, lest autocast caches a copy without graph."""
+    assert conv.bias is not None
+    if torch.is_grad_enabled():
+        return conv.weight, conv.bias
+    return conv.weight.detach(), conv.bias.detach()
