@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+
+from densekit.ops.cpu import MADE_BY_AMD
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -44,12 +45,7 @@ def cpu_gains_from_bf16() -> bool:
     # Both questions are private names of torch, there since 2.4 and 2.6.
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     avx = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
-    return bool(amx or (avx and _made_by_amd()))
-
-
-def _made_by_amd() -> bool:
-    cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
+    return bool(amx or (avx and MADE_BY_AMD))
 
 
 def check_sync_batch_norm(model: nn.Module, trainer: Trainer) -> None:

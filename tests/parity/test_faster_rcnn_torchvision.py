@@ -235,3 +235,14 @@ def check_gradients(theirs: FasterRCNN, ours: DenseModel, tolerance: float) -> N
         assert parameter.grad is not None, name
         scale = float(reference.abs().max()) + 1e-9
         assert float((parameter.grad - reference).abs().max()) <= tolerance * scale + 1e-12, name
+
+
+def test_uint8_pictures_are_brought_to_torchvisions_unit_before_resizing() -> None:
+    torchvision_model = build("resnet18", min_size=160, max_size=200)
+    images = [(image * 255).round().to(torch.uint8) for image in pictures(1)]
+    calibrate(torchvision_model, [image / 255 for image in images])
+    predict = Predictor(from_torchvision(torchvision_model)).head("detection")
+    with torch.inference_mode():
+        theirs = torchvision_model([images[0] / 255])[0]
+    ours = rows_as_tensors(predict([images[0].permute(1, 2, 0).numpy()])[0])
+    assert len(unmatched(theirs, ours, pixels=1e-3, score=1e-5)) == 0

@@ -317,3 +317,13 @@ def test_refuses_sizes_that_do_not_fit_the_levels() -> None:
 
 def test_metrics_are_coco_s() -> None:
     assert list(head().make_metrics({"names": ["a", "b", "c"]})) == ["coco"]
+
+
+def test_first_linear_is_the_same_as_a_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    from densekit.heads.faster_rcnn import box_head
+
+    x, weight, bias = torch.randn(5, 3, 3, 4), torch.randn(6, 36), torch.randn(6)
+    expected = torch.nn.functional.linear(x.flatten(1), weight, bias)
+    for amd in (False, True):
+        monkeypatch.setattr(box_head, "MADE_BY_AMD", amd)
+        torch.testing.assert_close(box_head.first_linear(x, weight, bias), expected)
