@@ -188,8 +188,8 @@ def inject(monkeypatch: pytest.MonkeyPatch, recorder: Recorder, ours: DenseModel
 @pytest.mark.parametrize(
     ("name", "dtype", "counts", "gradient_tolerance"),
     [
-        # None: one unit at the kink of a ReLU, which rounding turns on or off, moves its own row and
-        # all before it, so that these two compare the losses alone
+        # None: rounding may turn one unit at the kink of a ReLU on or off, which moves its row and
+        # all before it; these two compare the losses alone
         ("resnet18", torch.float32, [9, 5], None),
         ("resnet18", torch.float64, [9, 0], 1e-6),
         ("resnet50", torch.float64, [4, 7], 1e-6),
