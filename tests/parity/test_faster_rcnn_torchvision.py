@@ -188,8 +188,8 @@ def inject(monkeypatch: pytest.MonkeyPatch, recorder: Recorder, ours: DenseModel
 @pytest.mark.parametrize(
     ("name", "dtype", "counts", "gradient_tolerance"),
     [
-        # None: rounding may turn one unit at the kink of a ReLU on or off, which moves its row and
-        # all before it; these two compare the losses alone
+        # None: losses alone. Gradients differ here by up to 2e-3 of a parameter's maximum, and why
+        # is not known yet
         ("resnet18", torch.float32, [9, 5], None),
         ("resnet18", torch.float64, [9, 0], 1e-6),
         ("resnet50", torch.float64, [4, 7], 1e-6),
