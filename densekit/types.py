@@ -56,7 +56,15 @@ class TargetSpec:
 
 
 class Truth(TypedDict, total=False):
-    """The untouched annotation of one image in its original frame; metrics read nothing else."""
+    """The untouched annotation of one image in its original frame; metrics read nothing else.
+
+    Attributes:
+        image_id: The data set's own id.
+        size: The D sides of the original frame.
+        boxes: (N, 4) xyxy; labels, area, crowd and difficult have N rows too.
+        mask: (*S) or multi-label (K, *S) uint8 classes, 255 where nothing is counted.
+        spacing: Distance of neighbouring samples along each axis, in millimetres where known.
+    """
 
     image_id: int
     size: tuple[int, ...]
@@ -65,6 +73,8 @@ class Truth(TypedDict, total=False):
     area: np.ndarray
     crowd: np.ndarray
     difficult: np.ndarray
+    mask: np.ndarray
+    spacing: tuple[float, ...]
 
 
 class Meta(TypedDict, total=False):

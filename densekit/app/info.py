@@ -11,7 +11,20 @@ from densekit.app.errors import UsageError
 from densekit.build import nearest
 
 HEAD_KEYS = ("names", "ids", "num_classes")
-MODEL_KEYS = ("mean", "std", "channels", "dtype", "full_scale", "channel_order")
+MASK_KEYS = ("background", "multilabel")
+"""What a data set with semantic masks says of them too."""
+MODEL_KEYS = (
+    "mean",
+    "std",
+    "channels",
+    "dtype",
+    "full_scale",
+    "channel_order",
+    "spatial_dims",
+    "intensity",
+    "spacing",
+    "slices",
+)
 
 
 def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
@@ -90,6 +103,7 @@ def model_info(
     info: dict[str, Any] = {
         "heads": {
             head: {key: agreed(sources, _trainers(sources, head), key) for key in HEAD_KEYS}
+            | _of_masks(sources, head)
             for head in heads
         },
         "resize": dict(resize) if resize else None,
@@ -99,6 +113,13 @@ def model_info(
         if any(key in one for one in described):
             info[key] = agreed(sources, list(sources), key)
     return info
+
+
+def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
+    trainers = _trainers(sources, head)
+    described = [sources[name].describe() for name in trainers]
+    keys = [key for key in MASK_KEYS if any(key in one for one in described)]
+    return {key: agreed(sources, trainers, key) for key in keys}
 
 
 def agreed(sources: Mapping[str, Any], names: list[str], key: str) -> Any:

@@ -40,7 +40,9 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
     sources = {name: instantiate(node, f"data.{name}") for name, node in data.items()}
     check_heads(sources, cfg.heads)
     register_data_info(sources)
-    _set_channels(cfg, agreed(sources, list(sources), "channels"))
+    _tell_backbone(cfg, "in_channels", agreed(sources, list(sources), "channels"))
+    if any("spatial_dims" in source.describe() for source in sources.values()):
+        _tell_backbone(cfg, "spatial_dims", agreed(sources, list(sources), "spatial_dims"))
     return sources
 
 
@@ -124,12 +126,12 @@ def _relative(node: Any, run: str) -> Any:
     return node
 
 
-def _set_channels(cfg: DictConfig, channels: int) -> None:
-    """Tells the backbone the channels of the images, if it can be told and is not."""
+def _tell_backbone(cfg: DictConfig, argument: str, value: int) -> None:
+    """Tells the backbone what the images are like, if it can be told and is not."""
     accepted = arguments(str(cfg.backbone["_target_"]), "backbone", list(cfg.trust))
-    if accepted is not None and "in_channels" in accepted and "in_channels" not in cfg.backbone:
+    if accepted is not None and argument in accepted and argument not in cfg.backbone:
         with open_dict(cfg):
-            cfg.backbone.in_channels = channels
+            cfg.backbone[argument] = value
 
 
 def _plain(cfg: DictConfig, key: str = "") -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Samples of any size to one padded batch of static shape.
 
-B images, C channels, H and W the largest sides, N boxes of one image, T target slots, K classes.
+B images, C channels, S the D largest sides, N boxes of one image, T target slots, K classes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def collate(
             no spec.
     """
     _check_same_keys(samples)
-    sizes = [sample["image"].shape[:2] for sample in samples]
+    sizes = [sample["image"].shape[:-1] for sample in samples]
     size = tuple(max(sides) for sides in zip(*sizes, strict=True))
     batch = Batch(
         image=_stack_images([sample["image"] for sample in samples], size),
@@ -66,7 +66,8 @@ def collate(
         batch["instance_masks"] = _pad(masks, (slots, *size), IGNORE_INDEX)
     if "mask" in first:
         masks = [sample["mask"] for sample in samples]
-        batch["mask"] = _pad(masks, (*first["mask"].shape[:-2], *size), IGNORE_INDEX)
+        classes = first["mask"].shape[: first["mask"].ndim - len(size)]  # (K,) if multi-label
+        batch["mask"] = _pad(masks, (*classes, *size), IGNORE_INDEX)
     if "category" in first:
         batch["category"] = _stack([sample["category"] for sample in samples])
     if "identity" in first:
@@ -85,15 +86,15 @@ def _add_boxes(batch: Batch, samples: Sequence[Sample], slots: int) -> None:
 
 
 def _stack_images(images: Sequence[NDArray[Any]], size: tuple[int, ...]) -> Tensor:
-    """(B, C, H, W), zero beyond each image, laid out channels last as the images are."""
-    channels = {image.shape[2] for image in images}
+    """(B, C, *S), zero beyond each image, laid out channels last as the images are."""
+    channels = {image.shape[-1] for image in images}
     dtypes = {image.dtype for image in images}
     if len(channels) > 1 or len(dtypes) > 1:
         raise ValueError(
             f"images of one batch differ: channels {sorted(channels)}, types"
             f" {sorted(map(str, dtypes))}"
         )
-    return _pad(images, (*size, channels.pop()), 0).permute(0, 3, 1, 2)
+    return _pad(images, (*size, channels.pop()), 0).movedim(-1, 1)
 
 
 def _pad(arrays: Sequence[NDArray[Any]], shape: tuple[int, ...], fill: float) -> Tensor:
@@ -122,7 +123,8 @@ def _extras(
                 f" it, found {sorted(specs) or 'none'}"
             )
         spec = specs[name]
-        shape = (slots, *target.shape[1:]) if spec.ragged else (*target.shape[:-2], *size)
+        leading = target.shape[: target.ndim - len(size)]
+        shape = (slots, *target.shape[1:]) if spec.ragged else (*leading, *size)
         out[name] = _pad([sample["extra"][name] for sample in samples], shape, spec.fill)
     return out
 

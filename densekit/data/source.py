@@ -33,7 +33,8 @@ class Source:
         eval_batch_size: Evaluation images a step of one process.
         num_workers: Processes that read images.
         mean: One value a channel, in the unit of the stored image; the default is ImageNet's for
-            8-bit RGB, its average for 8-bit grey.
+            8-bit RGB, its average for 8-bit grey, 0 (and `std` 1) where the data set brings
+            intensities to a scale of its own (`intensity`).
         std: Likewise.
         group_by_aspect: Whether batches are of wide or of tall images only.
         seed: Of order and augmentation.
@@ -69,8 +70,8 @@ class Source:
         self.group_by_aspect = group_by_aspect
         self.seed = seed
         self._description = _agreed({split: getattr(self, split) for split in SPLITS})
-        self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, self._description)
-        self._description["std"] = _statistic("std", std, IMAGENET_STD, self._description)
+        self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
+        self._description["std"] = _statistic("std", std, IMAGENET_STD, 1.0, self._description)
 
     def describe(self) -> dict[str, Any]:
         """What the data set says of itself, with `mean` and `std`: plain values."""
@@ -152,6 +153,7 @@ def _statistic(
     key: str,
     given: Sequence[float] | None,
     imagenet: Sequence[float],
+    scaled: float,
     description: Mapping[str, Any],
 ) -> list[float]:
     """Mean or std of every channel."""
@@ -160,6 +162,8 @@ def _statistic(
         if len(given) != channels:
             raise ValueError(f"{key}: one value for each of {channels} channels, found {given!r}")
         return [float(value) for value in given]
+    if description.get("intensity") is not None:
+        return [scaled] * channels
     eight_bit = description.get("dtype", "uint8") == "uint8"
     if eight_bit and channels == 3:
         return list(imagenet)

@@ -1,4 +1,7 @@
-"""From the network's frame back to each image's own."""
+"""From the network's frame back to each image's own.
+
+Shape letters: B images, K classes, D spatial dimensions, S the D sizes of an image.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.types import Batch, Predictions, Result
+
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[str, Result]]:
@@ -20,18 +27,54 @@ def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[s
         batch: The batch they were made from; its `meta` says the original sizes.
 
     Returns:
-        One dict an image, head name to `boxes` (N, 4) float32 xyxy in pixels of the original
-        image, `scores` (N,) float32 and `labels` (N,) int64, by falling score. A head without boxes
-        gives the image's row of each of its tensors.
+        One dict an image, head name to its result in the image's original frame. A head with boxes
+        gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by falling
+        score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see `restore_mask`.
+        Any other gives the image's row of each of its tensors.
     """
-    size = batch["size"].cpu().numpy().astype(np.float64)  # (B, 2) y, x
-    original = np.array([meta["original_size"] for meta in batch["meta"]], np.float64)
-    scale = original / size
-    per_head = {
-        name: _restore_boxes(p, scale) if "boxes" in p else _rows(p, len(scale))
-        for name, p in predictions.items()
-    }
-    return [{name: rows[i] for name, rows in per_head.items()} for i in range(len(size))]
+    per_head = {name: _restore_head(p, batch) for name, p in predictions.items()}
+    return [{name: rows[i] for name, rows in per_head.items()} for i in range(len(batch["size"]))]
+
+
+def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False) -> NDArray[Any]:
+    """The classes of one image at its original size.
+
+    The logits are interpolated, not the classes: borders stay smooth.
+
+    Args:
+        logits: (K, *S) without padding; K = 1 is binary.
+        size: The D original sides.
+        multilabel: Whether every class is a question of its own.
+
+    Returns:
+        uint8: (*size) classes 0..K-1, or 0 and 1 if K = 1; (K, *size) of 0 and 1 if multi-label.
+    """
+    if tuple(logits.shape[1:]) != tuple(size):
+        mode = LINEAR[len(size)]
+        logits = F.interpolate(logits[None].float(), size, mode=mode, align_corners=False)[0]
+    if multilabel:
+        return _host((logits > 0).to(torch.uint8))
+    if len(logits) == 1:
+        return _host((logits[0] > 0).to(torch.uint8))
+    return _host(logits.argmax(0).to(torch.uint8))
+
+
+def _restore_head(predictions: Predictions, batch: Batch) -> list[Result]:
+    if "boxes" in predictions:
+        return _restore_boxes(predictions, batch)
+    for key in ("logits", "multilabel_logits"):
+        if key in predictions:
+            return _restore_masks(predictions[key], batch, multilabel=key != "logits")
+    host = {key: _host(value) for key, value in predictions.items()}
+    return [{key: value[i] for key, value in host.items()} for i in range(len(batch["size"]))]
+
+
+def _restore_masks(logits: Tensor, batch: Batch, *, multilabel: bool) -> list[Result]:
+    masks = []
+    for row, size, meta in zip(logits, batch["size"].tolist(), batch["meta"], strict=True):
+        inside = row[(slice(None), *(slice(side) for side in size))]
+        masks.append(restore_mask(inside, meta["original_size"], multilabel))
+    return [{"mask": mask} for mask in masks]
 
 
 def _host(value: Tensor) -> NDArray[Any]:
@@ -40,17 +83,14 @@ def _host(value: Tensor) -> NDArray[Any]:
     return array
 
 
-def _rows(predictions: Predictions, count: int) -> list[Result]:
-    host = {key: _host(value) for key, value in predictions.items()}
-    return [{key: value[i] for key, value in host.items()} for i in range(count)]
-
-
-def _restore_boxes(predictions: Predictions, scale: NDArray[Any]) -> list[Result]:
+def _restore_boxes(predictions: Predictions, batch: Batch) -> list[Result]:
+    size = batch["size"].cpu().numpy().astype(np.float64)  # (B, 2) y, x
+    original = np.array([meta["original_size"] for meta in batch["meta"]], np.float64)
     boxes, scores, labels, valid = (
         _host(predictions[key]) for key in ("boxes", "scores", "labels", "valid")
     )
     results = []
-    for i, (scale_y, scale_x) in enumerate(scale):
+    for i, (scale_y, scale_x) in enumerate(original / size):
         rows = valid[i]
         factor = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
         results.append(
