@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from densekit._names import choose
 
+Stride = int | tuple[int, ...]
+"""One for all axes, or one an axis."""
+
 CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
     2: nn.Conv2d,
@@ -147,7 +150,7 @@ class Layers:
         out_channels: int,
         kernel_size: int,
         *,
-        stride: int = 1,
+        stride: Stride = 1,
         dilation: int = 1,
         groups: int = 1,
     ) -> nn.Module:
@@ -156,7 +159,7 @@ class Layers:
             in_channels,
             out_channels,
             kernel_size,
-            stride=stride,
+            stride=stride,  # type: ignore[arg-type]  # as many as the convolution has axes
             padding=dilation * (kernel_size // 2),
             dilation=dilation,
             groups=groups,
@@ -169,7 +172,7 @@ class Layers:
         return NORMS[self.norm](self, num_channels)
 
     def conv_norm(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: Stride = 1
     ) -> ConvNorm:
         """A convolution and, if there is one, its norm."""
         norm = None if self.norm is None else self.normalisation(out_channels)
@@ -185,6 +188,6 @@ NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
 }
 
 
-def max_pool(x: Tensor, kernel_size: int, stride: int) -> Tensor:
+def max_pool(x: Tensor, kernel_size: int, stride: Stride) -> Tensor:
     """Max-pools (B, C, *S) with padding `kernel_size // 2` on each side."""
     return _MAX_POOL[x.ndim - 2](x, kernel_size, stride, kernel_size // 2)
