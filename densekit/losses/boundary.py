@@ -34,7 +34,8 @@ class Boundary(nn.Module):
     beside a region loss (`Dice`, `GeneralisedDice`) with a smaller weight. The mean is over counted
     pixels and classes, of all processes.
 
-    The distances are made on the CPU in every step: some 30 ms a class for 512x512 pixels.
+    The distances are made on the CPU in every step: some 30 ms a class for 512x512 pixels,
+    0.3 s for 64x128x128 voxels.
 
     Args:
         include_background: Whether class 0 of a multi-class mask has a term.

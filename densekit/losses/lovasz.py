@@ -28,7 +28,8 @@ class Lovasz(nn.Module):
     over the classes that are present for a softmax, the Lovász hinge (section 2.2) for K = 1 and
     for each label of a multi-label mask. It depends on the order of all pixels of a region and so
     has no parts that processes could add up: regions are those of one process, and the loss is the
-    mean over the regions of all processes that have a counted pixel.
+    mean over the regions of all processes that have a counted pixel. Until the backward it keeps
+    one float32 a logit, the slopes: sorting twice would cost more than they do.
 
     Args:
         per_image: Whether every image is a region of its own; otherwise the batch is one, which
@@ -100,8 +101,9 @@ def jaccard_slopes(errors: Tensor, belongs: Tensor, counted: Tensor) -> Tensor:
     order = errors.masked_fill(~counted, -torch.inf).argsort(1, descending=True)
     inside = belongs.gather(1, order)
     size = inside.sum(1, keepdim=True)  # (R, 1)
-    both = size - inside.cumsum(1)  # intersection after each pixel
-    either = size + (~inside).cumsum(1)  # union
+    gone = inside.cumsum(1)
+    both = size - gone  # intersection after each pixel
+    either = size + torch.arange(1, inside.shape[1] + 1, device=size.device) - gone  # union
     dtype = errors.dtype
     on = 1 / either.to(dtype)  # the intersection lost a pixel
     off = both.to(dtype) / (either * (either - 1)).clamp(min=1).to(dtype)  # the union won one

@@ -81,7 +81,8 @@ def recomputed(
     and any number of losses keeps the one tensor they share.
 
     Args:
-        function: Without collectives (the backward calls it again) and without randomness.
+        function: Without collectives (the backward calls it again) and without randomness; what it
+            closes over is kept too.
         logits: (B, K, P).
         mask: (B, M, P).
     """
