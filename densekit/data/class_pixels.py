@@ -22,7 +22,7 @@ def draw_class_pixel(
 ) -> tuple[int, ...] | None:
     """A pixel drawn uniformly among those of a class that is drawn uniformly from those present.
 
-    Counted exactly, so that the smallest class is found too: 50 million voxels take less than 0.1 s.
+    Counted exactly, so that the smallest class is found too: 50 million voxels take 0.1 s.
 
     Args:
         mask: (*S) uint8 classes, or (K, *S) labels of 0 and 1; 255 is no class.
