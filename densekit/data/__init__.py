@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy(
         "EvalSampler": "samplers",
         "LargeScaleJitter": "resize",
         "Loader": "loader",
+        "Patch": "patch",
         "Resize": "resize",
         "Scenes": "scenes",
         "Source": "source",
