@@ -28,7 +28,9 @@ def source(names: list[str], heads: list[str], **more: Any) -> Any:
         "mean": [1.0, 2.0, 3.0],
         "std": [1.0, 1.0, 1.0],
     } | more
-    return SimpleNamespace(heads=tuple(heads), describe=lambda: dict(described), val=object())
+    return SimpleNamespace(
+        heads=tuple(heads), describe=lambda: dict(described), train=object(), val=object()
+    )
 
 
 CELLS = source(["red", "white", "platelet"], ["cells"])
@@ -97,6 +99,14 @@ def test_heads_and_data_have_to_meet() -> None:
     with pytest.raises(UsageError, match="none chosen"):
         check_heads({}, {"cells": {}})
     check_trained({"a": CELLS}, {"cells": {}})
+
+
+def test_a_data_set_without_training_images_trains_no_head() -> None:
+    only_evaluated = source(["red"], ["cells"])
+    only_evaluated.train = None
+    with pytest.raises(UsageError, match=r"heads\.cells: no data set.* data\.b\.train"):
+        check_trained({"b": only_evaluated}, {"cells": {}})
+    check_trained({"a": CELLS, "b": only_evaluated}, {"cells": {}})
 
 
 def test_monitors_name_what_is_there() -> None:
