@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.overrides import existing, refuse_rest, split_options
+from densekit.app.overrides import (
+    device_name,
+    existing,
+    number,
+    output_folder,
+    refuse_rest,
+    split_options,
+)
 from densekit.app.report import print_lines
 
 if TYPE_CHECKING:
@@ -111,17 +118,17 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = split_options(arguments, OPTIONS)
     refuse_rest("predict", rest, OPTIONS)
     checkpoint = existing("predict", "checkpoint", options["checkpoint"])
-    if not options["output"]:
-        raise UsageError("densekit predict: output=DIR is missing")
+    threshold = number("predict", "threshold", options["threshold"], at_least=0)
+    device = device_name("predict", options["device"])
     files, root = find_images(options["source"])
     ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
-    predictor = _predictor(checkpoint, options)
-    heads = predictor.model.info["heads"]
+    output = output_folder("predict", options["output"])
+    predictor = _predictor(checkpoint, device, options)
     writer = Writer(
-        Path(options["output"]).expanduser(),
-        {name: head["ids"] for name, head in heads.items()},
+        output,
+        class_ids(predictor.model.info, checkpoint),
         predictor.names,
-        float(options["threshold"]),
+        threshold,
         bool(options["overlays"]),
     )
     try:
@@ -234,14 +241,21 @@ def coco_entries(
     return entries
 
 
-def _predictor(checkpoint: Path, options: Mapping[str, Any]) -> Predictor:
-    import torch
+def class_ids(info: Mapping[str, Any], checkpoint: Path) -> dict[str, list[int]]:
+    """Original category ids of each head."""
+    heads = info.get("heads", {})
+    silent = [name for name, head in heads.items() if not {"ids", "names"} <= head.keys()]
+    if not heads or silent:
+        raise UsageError(
+            f"checkpoint={checkpoint}: its info does not name the classes: heads."
+            f"{silent[0] if silent else 'NAME'} with ids and names is needed for results"
+        )
+    return {name: list(head["ids"]) for name, head in heads.items()}
 
+
+def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Predictor:
     from densekit.inference import Predictor
 
-    device = options["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     trust = options["trust"]
     trust = trust if isinstance(trust, list) else [trust]
     return Predictor(checkpoint, device=device, precision=options["precision"], trust=trust)

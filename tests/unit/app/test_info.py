@@ -16,7 +16,7 @@ from densekit.app.info import (
     model_info,
     register_data_info,
 )
-from densekit.app.prepare import reopen
+from densekit.app.prepare import OF_A_RUN, reopen
 
 
 def source(names: list[str], heads: list[str], **more: Any) -> Any:
@@ -120,7 +120,7 @@ def test_monitors_name_what_is_there() -> None:
 
 
 def test_a_stored_config_moves_to_its_new_run() -> None:
-    plain = {
+    plain = dict.fromkeys(OF_A_RUN) | {
         "command": "eval",
         "split": "val",
         "paths": {"run": "/old/run", "data": "/data"},
@@ -137,5 +137,7 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
     assert opened["trainer"]["precision"] == "${precision}"
     assert not {"command", "split"} & opened.keys()
     assert plain["paths"]["run"] == "/old/run"
+    with pytest.raises(UsageError, match=r"not of a run, trainer, inferer missing"):
+        reopen({key: value for key, value in plain.items() if key not in ("trainer", "inferer")})
     own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
     assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")

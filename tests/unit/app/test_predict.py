@@ -10,7 +10,14 @@ import pytest
 from PIL import Image
 
 from densekit.app.errors import UsageError
-from densekit.app.predict import Writer, coco_entries, find_images, image_ids, overlay_names
+from densekit.app.predict import (
+    Writer,
+    class_ids,
+    coco_entries,
+    find_images,
+    image_ids,
+    overlay_names,
+)
 
 RESULT = {
     "boxes": np.array([[1.0, 2.0, 11.0, 22.0], [0.0, 0.0, 5.0, 5.0]], dtype=np.float32),
@@ -104,6 +111,14 @@ def test_annotations_that_are_no_coco_file_are_named(tmp_path: Path, text: str) 
     file.write_text(text)
     with pytest.raises(UsageError, match=r"gt\.json: no COCO JSON"):
         image_ids([Path("a.jpg")], str(file))
+
+
+def test_a_model_without_class_names_is_refused() -> None:
+    known = {"names": ["x"], "ids": [3]}
+    assert class_ids({"heads": {"cells": known}}, Path("m.pt")) == {"cells": [3]}
+    for info in ({}, {"heads": {}}, {"heads": {"cells": known, "other": {"names": ["x"]}}}):
+        with pytest.raises(UsageError, match=r"checkpoint=m\.pt: .*heads\.(NAME|other) with ids"):
+            class_ids(info, Path("m.pt"))
 
 
 def test_coco_entries_carry_original_ids_and_xywh() -> None:
