@@ -57,24 +57,26 @@ def cached(
     files = {name: folder / f"{key}.{name}.npy" for name in names}
     try:
         return _mapped(files)
-    except (FileNotFoundError, ValueError, EOFError):  # not there, or damaged by the disk
-        _write(files, make())
-        return _mapped(files)
+    except (OSError, ValueError, EOFError):  # not there, or damaged by the disk
+        arrays = make()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, file in files.items():
+            _write(file, arrays[name])
+    except OSError as error:
+        raise OSError(f"cache: {folder} cannot be written: {error}") from error
+    return _mapped(files)
 
 
 def _mapped(files: dict[str, Path]) -> Arrays:
     return {name: np.load(file, mmap_mode="r") for name, file in files.items()}
 
 
-def _write(files: dict[str, Path], arrays: Arrays) -> None:
-    for name, file in files.items():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_name(f".{uuid.uuid4().hex}.part")
-        try:
-            with part.open("xb") as stream:
-                np.save(stream, arrays[name])
-            part.replace(file)
-        except OSError as error:
-            raise OSError(f"cache: {file} cannot be written: {error}") from error
-        finally:
-            part.unlink(missing_ok=True)
+def _write(file: Path, array: NDArray[Any]) -> None:
+    part = file.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        with part.open("xb") as stream:
+            np.save(stream, array)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)

@@ -17,10 +17,11 @@ def need(package: str, purpose: str, extra: str = "medical") -> Any:
     Raises:
         ImportError: It is not installed; the message says how to get it.
     """
+    top = package.partition(".")[0]
     try:
-        return importlib.import_module(package)
+        importlib.import_module(top)
     except ModuleNotFoundError as error:
-        if error.name != package.partition(".")[0]:
+        if error.name != top:  # it is there, something that it needs is not
             raise
-        top = package.partition(".")[0]
         raise ImportError(f"{purpose} needs {top}: pip install 'densekit[{extra}]'") from error
+    return importlib.import_module(package)

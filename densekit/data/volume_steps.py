@@ -185,7 +185,7 @@ def _ends(given: Range) -> tuple[float, float]:
 def _rotation(angles: NDArray[Any], dims: int) -> NDArray[Any]:
     """(D, D) product of the rotations about each axis; in 2-D of the one there is."""
     total = np.eye(dims)
-    planes = [(1, 2), (0, 2), (0, 1)] if dims == 3 else [(0, 1)]
+    planes = [(1, 2), (2, 0), (0, 1)] if dims == 3 else [(0, 1)]
     for angle, (first, second) in zip(angles, planes, strict=True):
         turn = np.eye(dims)
         turn[first, first] = turn[second, second] = np.cos(angle)
