@@ -67,7 +67,7 @@ def resample(image: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
     old, new = image.shape[:-1], tuple(size)
     if new == old:
         return image
-    x = torch.from_numpy(np.ascontiguousarray(image)).movedim(-1, 1)  # (z, C, y, x)
+    x = torch.from_numpy(np.require(image, np.float32, ["C", "W"])).movedim(-1, 1)  # (z, C, y, x)
     x = _linear(x, new[1:])  # (z, C, y', x')
     x = x.movedim(0, 1).flatten(2)[None]  # (1, C, z, y' * x')
     x = _linear(x, (new[0], x.shape[-1]))[0]  # (C, z', y' * x')

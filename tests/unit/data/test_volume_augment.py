@@ -159,6 +159,7 @@ def test_draws_are_a_function_of_the_generator(sample):
     assert len({one(sample, rng(seed))["image"].tobytes() for seed in range(6)}) > 4
 
 
+@pytest.mark.filterwarnings("error:The given NumPy array is not writable")
 def test_given_sample_stays_even_if_it_cannot_be_written(sample):
     image, mask = sample["image"].copy(), sample["mask"].copy()
     for array in (sample["image"], sample["mask"]):
