@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -112,10 +113,29 @@ def _build(name: str, arguments: Mapping[str, Any] | None, key: str) -> Any:
         values["transforms"] = [_build(n, a, inner) for n, a in values["transforms"].items()]
     if "fill_mask" in accepted:
         values.setdefault("fill_mask", IGNORE_INDEX)
+    _keep_labels(cls, values, f"{key}.{name}")
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{key}.{name}: {error}") from error
+
+
+def _keep_labels(cls: type, values: dict[str, Any], key: str) -> None:
+    """Lets masks be resized by the nearest pixel's centre; refuses what would mix classes."""
+    argument = inspect.signature(cls.__init__).parameters.get("mask_interpolation")
+    if argument is None:
+        return
+    # Plain INTER_NEAREST shifts a mask against its image by up to half a pixel.
+    exact = "NEAREST_EXACT" in str(argument.annotation)
+    chosen = values.setdefault(
+        "mask_interpolation", cv2.INTER_NEAREST_EXACT if exact else cv2.INTER_NEAREST
+    )
+    mixed = chosen not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
+    if mixed or values.get("area_for_downscale") == "image_mask":
+        raise ValueError(
+            f"{key}: masks are labels, which must not be mixed; leave mask_interpolation out, and"
+            " area_for_downscale at null or image"
+        )
 
 
 def _transform_names() -> list[str]:
