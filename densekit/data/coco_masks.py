@@ -52,7 +52,8 @@ class CocoSemantic(MaskDataset):
         strict: bool = False,
     ) -> None:
         objects = CocoDetection(root, images, annotations, instance_masks=True, strict=strict)
-        chosen = objects.names
+        # Some tools list the background among the categories.
+        chosen = [name for name in objects.names if name.casefold() != "background"]
         if names is not None:
             chosen = check_names(names, "CocoSemantic.names")
             for name in chosen:

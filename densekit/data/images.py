@@ -47,7 +47,7 @@ class ImageReader:
             raise ValueError(f"dtype: accepted are 'uint8' and 'float32', found {dtype!r}")
         self.channels = channels
         self.dtype = "float32" if intensity else dtype
-        self.intensity = dict(intensity) if intensity else None
+        self.intensity = _checked_rule(intensity) if intensity else None
         # Shared between loader workers, so that each of them does not warn again.
         self._warned = torch.zeros(2, dtype=torch.uint8).share_memory_()
 
@@ -157,6 +157,12 @@ class ImageReader:
         if not self._warned[slot]:
             self._warned[slot] = 1
             _log.warning("%s (said once for this data set)", message)
+
+
+def _checked_rule(intensity: Mapping[str, Any]) -> dict[str, Any] | None:
+    from densekit.data.intensity import check_rule
+
+    return check_rule(intensity)
 
 
 def _other_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> str:

@@ -33,7 +33,7 @@ def read_stack(path: Path) -> NDArray[Any]:
             array.transpose(_order(path, array.shape)).reshape(_sizes(path))
         )
     with _open_tiff(path) as tiff:
-        series = tiff.series[0]
+        series = _series(path, tiff)
         order = _order(path, series.shape, series.axes)
         try:
             array = series.asarray()
@@ -55,8 +55,8 @@ def _sizes(path: Path) -> tuple[int, int, int]:
         order = _order(path, shape)
     else:
         with _open_tiff(path) as tiff:
-            shape = tiff.series[0].shape
-            order = _order(path, shape, tiff.series[0].axes)
+            series = _series(path, tiff)
+            shape, order = series.shape, _order(path, series.shape, series.axes)
     height, width, *channels = (int(shape[axis]) for axis in order)
     return height, width, int(np.prod(channels))
 
@@ -83,11 +83,17 @@ def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
     return array
 
 
+def _series(path: Path, tiff: Any) -> Any:
+    if not tiff.series:
+        raise ValueError(f"{path}: not a readable TIFF: no picture in it")
+    return tiff.series[0]
+
+
 def _open_tiff(path: Path) -> Any:
     try:
         import tifffile
     except ImportError as error:
-        raise ValueError(
+        raise ImportError(
             f"{path}: a TIFF of many channels or bits needs tifffile: pip install 'densekit[tiles]'"
         ) from error
     try:
