@@ -12,9 +12,9 @@ import sys
 from typing import Any
 
 import torch
-from monai.inferers import SlidingWindowInferer
-from monai.losses import DiceCELoss
-from monai.networks.nets import UNet
+from monai.inferers.inferer import SlidingWindowInferer
+from monai.losses.dice import DiceCELoss
+from monai.networks.nets.unet import UNet
 from peer_training import Job, prepare, print_figures, train
 from torch import Tensor, nn
 

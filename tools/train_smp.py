@@ -30,7 +30,8 @@ def peer_of(job: Job) -> nn.Module:
     make = PEERS[type(head).__name__]
     classes = job.info["heads"][name]["num_classes"]
     channels = len(job.info["mean"])
-    return make("resnet18", encoder_weights=None, in_channels=channels, classes=classes)
+    peer: nn.Module = make("resnet18", encoder_weights=None, in_channels=channels, classes=classes)
+    return peer
 
 
 def logits_of(peer: nn.Module, model: DenseModel, batch: Any) -> Tensor:
