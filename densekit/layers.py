@@ -24,8 +24,9 @@ CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
-_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _CONV_FUNCTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
@@ -129,8 +130,8 @@ class Layers:
 
     Attributes:
         spatial_dims: 1, 2 or 3.
-        norm: "batch", "frozen" (constant batch norm), "group" (of 32) or "sync" (batch statistics
-            over all processes; GPU only); None for none.
+        norm: "batch", "frozen" (constant batch norm), "group" (of 32), "instance" (with weight and
+            bias) or "sync" (batch statistics over all processes; GPU only); None for none.
         norm_eps: Added to the variance.
     """
 
@@ -180,10 +181,13 @@ class Layers:
 
 
 NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
-    "batch": lambda to, channels: _BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
+    "batch": lambda to, channels: BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
     "frozen": lambda to, channels: FrozenBatchNorm(channels, eps=to.norm_eps),
     # 32 groups where they divide the channels, else the most that divide both.
     "group": lambda to, channels: nn.GroupNorm(math.gcd(32, channels), channels, eps=to.norm_eps),
+    "instance": lambda to, channels: _INSTANCE_NORM[to.spatial_dims](
+        channels, eps=to.norm_eps, affine=True
+    ),
     "sync": lambda to, channels: nn.SyncBatchNorm(channels, eps=to.norm_eps),
 }
 
