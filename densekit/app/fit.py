@@ -64,7 +64,7 @@ def evaluate(cfg: Mapping[str, Any]) -> None:
     from lightning.pytorch.callbacks import RichProgressBar
 
     from densekit.artifact import build_from_artifact, load_artifact
-    from densekit.training import MetricsFile, MetricsTable
+    from densekit.training import CasesFile, MetricsFile, MetricsTable
 
     torch.set_float32_matmul_precision("high")
     data = _data(cfg)
@@ -74,7 +74,7 @@ def evaluate(cfg: Mapping[str, Any]) -> None:
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
     trainer = _trainer(
         {**kept, "_target_": "lightning.pytorch.Trainer", "use_distributed_sampler": False},
-        callbacks=[RichProgressBar(), MetricsTable(), MetricsFile(run / METRICS)],
+        callbacks=[RichProgressBar(), MetricsTable(), MetricsFile(run / METRICS), CasesFile(run)],
         logger=False,
         enable_checkpointing=False,
         default_root_dir=str(run),

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from torch import distributed as torch_dist
+
+Value = TypeVar("Value")
 
 _alone: ContextVar[bool] = ContextVar("counted_alone", default=False)
 
@@ -29,6 +32,19 @@ def rank() -> int:
 def world_size() -> int:
     """Number of processes, 1 without a process group."""
     return torch_dist.get_world_size() if is_distributed() else 1
+
+
+def gathered(value: Value) -> list[Value]:
+    """What every process holds, in the order of the ranks; every process must call it.
+
+    Args:
+        value: Anything that pickles, of this process.
+    """
+    if world_size() == 1:
+        return [value]
+    found: list[Value] = [value] * world_size()
+    torch_dist.all_gather_object(found, value)
+    return found
 
 
 @contextmanager

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "AtomicCheckpointIO": "checkpoint",
+        "CasesFile": "cases_file",
         "Checkpoint": "checkpoint",
         "Constant": "schedules",
         "Cosine": "schedules",

@@ -70,6 +70,17 @@ class MetricSet:
                     figures[key] = torch.as_tensor(value)
         return figures
 
+    def cases(self) -> list[dict[str, Any]]:
+        """A row an image and head, of the metrics that keep some; call `compute` before."""
+        rows: dict[tuple[str, int], dict[str, Any]] = {}
+        for head, named in self.metrics.items():
+            for metric in named.values():
+                of_metric = metric.cases() if hasattr(metric, "cases") else []  # type: ignore[operator]
+                for case in of_metric:
+                    row = rows.setdefault((head, case["image_id"]), {"head": head})
+                    row |= case
+        return list(rows.values())
+
 
 def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recipes) -> MetricSet:
     """Builds fresh metrics for the heads that a data set evaluates.

@@ -165,6 +165,15 @@ class LitModel(LightningModule):
         checkpoint["config"] = self.config
         checkpoint["info"] = self.model.info
 
+    def cases(self, stage: str) -> list[dict[str, Any]]:
+        """The figures of every image of the last evaluation, with its data set's name.
+
+        Args:
+            stage: "val" or "test".
+        """
+        sets = zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False)
+        return [{"data": source, **row} for source, metrics in sets for row in metrics.cases()]
+
     def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
         if self.inferer is None:
             raise ValueError(f"inferer: none is given, but {stage} needs results")

@@ -1,0 +1,89 @@
+"""A table with a row an image or patient: what stands behind the mean."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from densekit.ops import dist
+from densekit.training.metrics_file import write_text
+from densekit.training.sources import source_names
+
+KEYS = ("data", "head", "image_id", "path")
+"""Columns before the figures."""
+
+
+class CasesFile(Callback):
+    """Writes `cases_val.csv` and `cases_test.csv`, an image or volume a row.
+
+    Metrics that measure every image by itself (a method `cases`, as those of masks have) give the
+    rows; without one there is no file. A figure without a value is empty.
+
+    Args:
+        folder: Where the files go; they are overwritten.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self._paths: dict[tuple[str, int], str] = {}
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Notes the files of the images."""
+        self._note(source_names(trainer)[dataloader_idx], batch)
+
+    on_test_batch_end = on_validation_batch_end
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the rows of validation."""
+        if not trainer.sanity_checking:
+            self._write("val", pl_module)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the rows of the test."""
+        self._write("test", pl_module)
+
+    def _note(self, source: str, batch: Any) -> None:
+        for meta, truth in zip(batch["meta"], batch["truth"], strict=True):
+            self._paths[source, truth["image_id"]] = meta.get("path", "")
+
+    def _write(self, stage: str, lit: Any) -> None:
+        rows = lit.cases(stage)
+        if not rows:  # on every rank alike
+            return
+        known: dict[tuple[str, int], str] = {}
+        for part in dist.gathered(self._paths):
+            known |= part
+        self._paths = {}
+        if dist.rank() == 0:
+            found = [{**row, "path": known.get((row["data"], row["image_id"]), "")} for row in rows]
+            write_text(self.folder / f"cases_{stage}.csv", as_csv(found))
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as CSV text, columns in the order in which they first occur behind `KEYS`."""
+    columns = dict.fromkeys((*KEYS, *(key for row in rows for key in row)))
+    text = io.StringIO()
+    table = csv.DictWriter(text, list(columns), lineterminator="\n")
+    table.writeheader()
+    table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return f"{value:.6g}" if math.isfinite(value) else ""
