@@ -77,14 +77,16 @@ class ImageReader:
     def _is_stack(self, path: Path) -> bool:
         """Whether Pillow cannot read the file without loss."""
         suffix = path.suffix.lower()
-        deep = self.dtype == "float32" and self.channels > 1
-        tiff = suffix in TIFF_SUFFIXES
-        if self.channels not in _MODES and not tiff and suffix not in ARRAY_SUFFIXES:
+        if suffix in ARRAY_SUFFIXES:
+            return True
+        if self.channels in _MODES:
+            return suffix in TIFF_SUFFIXES and not _pillow_keeps(path, self.channels)
+        if suffix not in TIFF_SUFFIXES:
             raise ValueError(
                 f"{path}: {self.channels} channels are declared; such images are read from"
                 f" {', '.join((*TIFF_SUFFIXES, *ARRAY_SUFFIXES))}, other files have 1, 3 or 4"
             )
-        return suffix in ARRAY_SUFFIXES or (tiff and (deep or self.channels not in _MODES))
+        return True
 
     def _stack(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
         array = read_stack(path)
@@ -109,9 +111,7 @@ class ImageReader:
         return self._as_array(image, path)
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
-        # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
-        tiles = getattr(image, "tile", ())
-        if any(";16" in str(tile[3]) for tile in tiles) and image.mode not in _DEEP_MODES:
+        if _is_deep_colour(image):
             raise ValueError(
                 f"{path}: colour with 16 bits a channel would lose its low byte; store it with 8"
                 " bits, or one channel a file"
@@ -157,6 +157,22 @@ class ImageReader:
         if not self._warned[slot]:
             self._warned[slot] = 1
             _log.warning("%s (said once for this data set)", message)
+
+
+def _is_deep_colour(image: Image.Image) -> bool:
+    # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
+    tiles = getattr(image, "tile", ())
+    return any(";16" in str(tile[3]) for tile in tiles) and image.mode not in _DEEP_MODES
+
+
+def _pillow_keeps(path: Path, channels: int) -> bool:
+    """Whether Pillow reads all of this TIFF; where it does, it knows more compressions."""
+    try:
+        with Image.open(path) as image:
+            pages = getattr(image, "n_frames", 1)
+            return not _is_deep_colour(image) and (pages == 1 or pages != channels)
+    except OSError:
+        return False
 
 
 def _checked_rule(intensity: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -49,6 +49,15 @@ def test_grey_tiff_of_any_depth(tmp_path, dtype):
     np.testing.assert_array_equal(kept[:, :, 0], grey)
 
 
+@pytest.mark.parametrize("mode", ["RGB", "I;16"])
+def test_what_pillow_reads_in_full_it_reads(tmp_path, monkeypatch, mode):
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    Image.new(mode, (9, 6), 7).save(tmp_path / "x.tif", compression="tiff_lzw")
+    image = read_image(tmp_path / "x.tif", dtype="float32")
+    assert image.shape == (6, 9, 3)
+    assert image[0, 0, 0] == 7
+
+
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 def test_numpy_files(tmp_path, order):
     np.save(tmp_path / "x.npy", (VALUES % 256).astype(np.uint8).transpose(order))
@@ -64,6 +73,11 @@ def test_pages_are_never_dropped_without_a_word(tmp_path):
     tifffile.imwrite(tmp_path / "x.tif", np.zeros((5, 6, 9), dtype=np.uint8))
     with pytest.raises(ValueError, match=r"x\.tif: 5 pages .* channels: 5"):
         read_image(tmp_path / "x.tif", channels=1)
+    tifffile.imwrite(
+        tmp_path / "x.tif", VALUES[:, :, :3].transpose(2, 0, 1), photometric="minisblack"
+    )
+    kept = read_image(tmp_path / "x.tif", dtype="float32")
+    np.testing.assert_array_equal(kept, VALUES[:, :, :3])
 
 
 def test_broken_and_odd_stacks_are_named(tmp_path):
