@@ -7,8 +7,14 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "BoundaryF": "boundary_f",
+        "BoundaryIoU": "boundary_iou",
         "BoxMetric": "box_metric",
         "CocoMap": "coco_map",
+        "DiceScore": "dice_score",
+        "MaskMetric": "mask_metric",
+        "MeanIoU": "mean_iou",
+        "SurfaceDistances": "surface_distances",
         "VocMap": "voc_map",
         "evaluate_files": "coco_files",
     },

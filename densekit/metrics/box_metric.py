@@ -1,8 +1,7 @@
 """What box metrics share: the rows they keep of every image, and their way through processes.
 
-Rows are flat float64 tensors: torchmetrics gathers those of any length, also of a process that saw
-nothing, and ids and coordinates stay exact. Rows are sorted by image before anything is computed,
-so the number of processes cannot change a figure.
+Rows (`densekit.metrics.rows`) are sorted by image before anything is computed, so the number of
+processes cannot change a figure.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
-from torchmetrics.utilities import dim_zero_cat
 
-from densekit.metrics.coco_protocol import check_names
+from densekit.metrics.rows import as_tensors, check_names, flat, gathered, row_device, unique_ids
 from densekit.types import Result, Truth
 
 DETECTION_COLUMNS = 7  # image, label, score, x1, y1, x2, y2
@@ -104,37 +102,23 @@ class BoxMetric(Metric, ABC):
         """
         if len(results) != len(truth):
             raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
-        # Apple's GPU has no float64.
-        device = torch.device("cpu") if self.device.type == "mps" else self.device
+        device = row_device(self.device)
         ids = torch.tensor([t["image_id"] for t in truth], dtype=torch.float64, device=device)
         self.images.append(ids)
         self.detections.append(
-            _flat([self._detection_rows(r, t) for r, t in zip(results, truth, strict=True)], device)
+            flat([self._detection_rows(r, t) for r, t in zip(results, truth, strict=True)], device)
         )
-        self.truth.append(_flat([self._truth_rows(t) for t in truth], device))
+        self.truth.append(flat([self._truth_rows(t) for t in truth], device))
 
     def compute(self) -> dict[str, Tensor]:
         """All figures, () float64 each; NaN, with the reason in the log, without ground truth."""
-        images = _rows(self.images, 1)[:, 0]
-        ids, order = np.unique(images, return_index=True)
-        if len(ids) < len(images):
-            repeated = np.delete(images, order)
-            raise ValueError(
-                f"{type(self).__name__} was given image {int(repeated[0])} more than once "
-                f"({len(repeated)} repeats): image ids must differ, and what a distributed sampler "
-                "repeats must be left out (sample_valid)"
-            )
-        annotated = _annotated(_sorted(_rows(self.truth, TRUTH_COLUMNS)), ids)
+        ids = unique_ids(gathered(self.images, 1)[:, 0], type(self).__name__)
+        annotated = _annotated(_sorted(gathered(self.truth, TRUTH_COLUMNS)), ids)
         if annotated.labels.size == 0:
             reason = f"none of {len(ids)} images has an annotated box" if ids.size else "no images"
             logger.warning("%s is nan: %s", type(self).__name__, reason)
-        detections = _detections(_sorted(_rows(self.detections, DETECTION_COLUMNS)), ids)
-        figures = self.figures(len(ids), detections, annotated)
-        dtype = torch.float32 if self.device.type == "mps" else torch.float64
-        return {
-            name: torch.tensor(value, dtype=dtype, device=self.device)
-            for name, value in figures.items()
-        }
+        detections = _detections(_sorted(gathered(self.detections, DETECTION_COLUMNS)), ids)
+        return as_tensors(self.figures(len(ids), detections, annotated), self.device)
 
     @abstractmethod
     def figures(
@@ -183,18 +167,6 @@ class BoxMetric(Metric, ABC):
 
 def _column(values: Any) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float64, device="cpu")
-
-
-def _flat(rows: list[Tensor], device: torch.device) -> Tensor:
-    """(N, C) tensors to one of () N*C values, empty without any."""
-    return torch.cat([r.reshape(-1) for r in rows] or [_column([])]).to(device)
-
-
-def _rows(state: list[Tensor] | Tensor, columns: int) -> NDArray[np.float64]:
-    """A state, gathered or not, updated or not, as (N, columns)."""
-    flat = dim_zero_cat(state) if len(state) else _column([])
-    array: NDArray[np.float64] = flat.reshape(-1, columns).cpu().numpy()
-    return array
 
 
 def _sorted(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from densekit.metrics.coco_entries import read_detections, read_ground_truth
-from densekit.metrics.coco_protocol import (
-    Annotation,
-    check_names,
-    measure,
-    nothing_measured,
-    summarize,
-)
+from densekit.metrics.coco_protocol import Annotation, measure, nothing_measured, summarize
+from densekit.metrics.rows import check_names
 
 IOU_TYPES = ("bbox", "segm")
 

@@ -118,14 +118,6 @@ def nothing_measured(names: Sequence[str], max_detections: int) -> dict[str, flo
     return summarize(empty, names)
 
 
-def check_names(names: Sequence[str]) -> list[str]:
-    """Refuses class names that could not be keys: per-class figures are named by them."""
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
-    if repeated:
-        raise ValueError(f"class names must differ, found more than once: {', '.join(repeated)}")
-    return list(names)
-
-
 def _mean(cells: NDArray[np.float64]) -> float:
     measured = cells[cells > -1]
     return float(measured.mean()) if measured.size else float("nan")

@@ -1,0 +1,80 @@
+"""IoU of classes, in both of the conventions that are called mIoU.
+
+Shape letters: N images, K classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.metrics.mask_metric import MaskMetric, Values, column_means, mean, ratio
+from densekit.metrics.mask_pair import MaskPair, overlaps
+
+
+class MeanIoU(MaskMetric):
+    """Intersection over union of every class, the background among them.
+
+    `mIoU`, `IoU_NAME`: pixels are pooled over the data set, as Pascal VOC and Cityscapes do.
+    `mIoU_per_image`: the mean over images of the mean over the classes of the image.
+    `accuracy`: share of the pixels that are right (multi-label: of the answers).
+    `mean_accuracy`: mean over classes of the share found of their pixels.
+    `frequency_weighted_IoU`: IoU weighted by the pixels that classes have in truth.
+    `mIoU_foreground`, where class 0 is the background: `mIoU` without it.
+
+    A class that is neither in truth nor in prediction is NaN and left out of a mean, one that is
+    only predicted counts with 0: over the data set for `mIoU`, in the image for `mIoU_per_image`,
+    which leaves out an image without any class. Pixels of value 255 are not counted.
+
+    Args:
+        names: Class names, one a label 0..K-1.
+        background: Whether class 0 is the background.
+        multilabel: Whether every class is a question of its own.
+        **kwargs: Of `torchmetrics.Metric`.
+    """
+
+    columns = 4
+
+    def measure(self, pair: MaskPair) -> Values:
+        """(K, 4), see `overlaps`."""
+        return overlaps(pair)
+
+    def figures(self, values: Values) -> dict[str, float]:
+        """The numbers named above; see `MaskMetric.figures`."""
+        both, predicted, true, counted = np.moveaxis(values.sum(0), -1, 0)  # (K,) each
+        iou = ratio(both, predicted + true - both)
+        figures = {
+            "mIoU": mean(iou),
+            "mIoU_per_image": mean(column_means(_iou(values).T)),
+            "accuracy": self._accuracy(both, predicted, true, counted),
+            "mean_accuracy": mean(ratio(both, true)),
+            "frequency_weighted_IoU": float(ratio(np.nansum(true * iou), true.sum())),
+        }
+        if self.background:
+            figures["mIoU_foreground"] = mean(iou[1:])
+        return figures | self.per_class("IoU", iou)
+
+    def case_figures(self, values: Values) -> dict[str, float]:
+        """`mIoU`, `accuracy` and `IoU_NAME` of one image."""
+        iou = _iou(values)
+        accuracy = self._accuracy(*values.T)
+        return {"mIoU": mean(iou), "accuracy": accuracy} | self.per_class("IoU", iou)
+
+    def _accuracy(
+        self,
+        both: NDArray[np.float64],
+        predicted: NDArray[np.float64],
+        true: NDArray[np.float64],
+        counted: NDArray[np.float64],
+    ) -> float:
+        """Of (K,) numbers of pixels."""
+        if self.multilabel or len(self.names) == 1:
+            right = counted - predicted - true + 2 * both
+            return float(ratio(right.sum(), counted.sum()))
+        return float(ratio(both.sum(), true.sum()))
+
+
+def _iou(values: Values) -> Values:
+    """(..., 4) numbers of pixels to (...) IoU, NaN where the class is not there."""
+    both, predicted, true = np.moveaxis(values, -1, 0)[:3]
+    return ratio(both, predicted + true - both)
