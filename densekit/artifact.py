@@ -11,13 +11,14 @@ import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
 from torch import Tensor
 
 from densekit.build import build_model, check_targets
+from densekit.layers import channels_last_weights
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
@@ -134,8 +135,7 @@ def build_from_artifact(
         model = build_model(cfg, artifact["info"])
     except (ValueError, TypeError) as error:  # TypeError: an argument that a class does not have
         raise ValueError(f"checkpoint {path}: {error}") from error
-    if model.spatial_dims == 2:  # the faster layout, and the one it was trained in
-        cast(Any, model).to(memory_format=torch.channels_last)
+    channels_last_weights(model)  # the faster layout, and the one it was trained in
     try:
         model.load_state_dict(artifact["state_dict"])
     except RuntimeError as error:

@@ -192,6 +192,14 @@ NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
 }
 
 
+def channels_last_weights(model: nn.Module) -> None:
+    """Lays the weights of 2-D and 3-D convolutions out channels last, in place."""
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    for parameter in model.parameters():
+        if parameter.ndim in formats:
+            parameter.data = parameter.data.to(memory_format=formats[parameter.ndim])
+
+
 def max_pool(x: Tensor, kernel_size: int, stride: Stride) -> Tensor:
     """Max-pools (B, C, *S) with padding `kernel_size // 2` on each side."""
     return _MAX_POOL[x.ndim - 2](x, kernel_size, stride, kernel_size // 2)

@@ -59,6 +59,8 @@ class ResNet(Backbone):
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
         groups: Groups of the bottlenecks' 3x3 convolutions (ResNeXt: 32 or 64).
         width_per_group: Channels a group has in c2; 64 is the plain ResNet, 128 the wide one.
+        width: Channels of the stem; all others scale with it. 64 is the ResNet of the paper, 16 to
+            32 are for volumes, whose maps have an axis more.
         in_channels: Channels of the image.
         spatial_dims: 1 for series, 2 for pictures, 3 for volumes.
         stem: "imagenet" (7x7 of stride 2 and max-pool: stages at strides 4, 8, 16, 32), "half" (3x3
@@ -88,6 +90,7 @@ class ResNet(Backbone):
         *,
         groups: int = 1,
         width_per_group: int = 64,
+        width: int = 64,
         in_channels: int = 3,
         spatial_dims: int = 2,
         stem: str = "imagenet",
@@ -106,6 +109,11 @@ class ResNet(Backbone):
         block, expansion = _block(depth, groups, width_per_group, stride_in_1x1)
         make = Layers(spatial_dims, norm, norm_eps)
         _check_output_stride(output_stride, self.stem.reduction)
+        if width < 1 or width_per_group * groups * width % 64:
+            raise ValueError(
+                f"width: got {width}, accepted is a positive number that leaves every group"
+                " whole channels, such as 32"
+            )
         if freeze_stages not in range(len(MODULES) + 1):
             raise ValueError(
                 f"freeze_stages: got {freeze_stages}, accepted are 0 to {len(MODULES)}"
@@ -118,7 +126,7 @@ class ResNet(Backbone):
         def spec(channels: int, stride: int) -> FeatureSpec:
             return FeatureSpec(channels, _held(stride, held))
 
-        channels, stride, dilation = 64, self.stem.reduction, 1
+        channels, stride, dilation = width, self.stem.reduction, 1
         first_stride = _held(self.stem.stride, held)
         self.conv1 = make.conv(in_channels, channels, self.stem.kernel_size, stride=first_stride)
         self.bn1 = make.normalisation(channels)
@@ -129,10 +137,9 @@ class ResNet(Backbone):
             if stride * step > output_stride:
                 step, dilation = 1, dilation * step
             stride *= step
-            count, out_channels = BLOCKS_BY_DEPTH[depth][number], 2**number * 64 * expansion
-            make_block = partial(
-                block, make, width=2**number * width_per_group * groups, out_channels=out_channels
-            )
+            count, out_channels = BLOCKS_BY_DEPTH[depth][number], 2**number * width * expansion
+            inner = 2**number * width_per_group * groups * width // 64
+            make_block = partial(block, make, width=inner, out_channels=out_channels)
             steps = _step(stride // step, stride, held)
             first = make_block(channels, stride=steps, dilations=(previous_dilation, dilation))
             others = [
@@ -144,7 +151,8 @@ class ResNet(Backbone):
 
         _initialise(self, zero_init_residual)
         if weights is not None:
-            architecture = TORCHVISION_NAMES.get((depth, groups, width_per_group))
+            named = (depth, groups, width_per_group) if width == 64 else None
+            architecture = TORCHVISION_NAMES.get(named) if named else None
             state = read_weights(weights, architecture)
             load_weights(self, state, in_channels=in_channels, spatial_dims=spatial_dims)
         for module in self._frozen():

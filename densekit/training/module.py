@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
+from densekit.layers import channels_last_weights
 from densekit.ops import dist
 from densekit.ops.hash import mix
 from densekit.training.devices import check_sync_batch_norm
@@ -48,7 +49,7 @@ class LitModel(LightningModule):
             it is scaled to the real number. None uses it as it stands.
         lr_multipliers: Prefix of the model's parameter names to a factor of the learning rate.
         compile: Compile the loss with torch.compile.
-        channels_last: Hold 4-D weights channels last.
+        channels_last: Hold the weights of pictures and volumes channels last.
         config: YAML text of the whole configuration, for checkpoints.
 
     Attributes:
@@ -77,7 +78,7 @@ class LitModel(LightningModule):
         check_heads(metrics or {}, model.heads)
         self.model = model
         if channels_last:
-            cast(Any, model).to(memory_format=torch.channels_last)
+            channels_last_weights(model)
         self.optimizer = optimizer
         self.schedule = schedule or Constant()
         self.inferer = inferer

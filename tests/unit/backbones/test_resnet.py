@@ -84,6 +84,19 @@ def test_held_axes_sit_out_the_first_halvings() -> None:
     assert strides == [(1, 1, 1), (1, 2, 1), (1, 4, 2), (2, 8, 4), (4, 16, 8), (8, 32, 16)]
 
 
+@pytest.mark.parametrize("depth", [18, 50])
+def test_width_scales_every_level(depth: int) -> None:
+    narrow, plain = ResNet(depth, width=16), ResNet(depth)
+    for level, spec in list(plain.features.items())[1:]:
+        assert narrow.features[level].channels * 4 == spec.channels
+    check_backbone(narrow, 32)
+
+
+def test_width_must_leave_whole_channels() -> None:
+    with pytest.raises(ValueError, match="width: got 0"):
+        ResNet(18, width=0)
+
+
 @pytest.mark.parametrize("hold", [[1], [0, 0, 0], [-1, 0]])
 def test_hold_needs_a_number_for_each_axis(hold: list[int]) -> None:
     with pytest.raises(ValueError, match="hold: got .* 2 axes"):
