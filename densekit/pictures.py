@@ -10,6 +10,7 @@ import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -78,6 +79,27 @@ def to_rgb(image: ArrayLike) -> Picture:
         low, high = np.percentile(array, (1, 99)) if array.size else (0.0, 1.0)
         array = ((array - low) / max(float(high - low), 1e-12)).clip(0, 1) * 255
     return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def to_grey(volume: NDArray[Any]) -> Picture:
+    """A volume (z, y, x) as uint8, its 0.5th to its 99.5th percentile stretched over the range."""
+    low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)
+    scaled = (volume - low) / max(float(high - low), 1e-12)
+    return (scaled.clip(0, 1) * 255).astype(np.uint8)
+
+
+def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[np.int64]:
+    """(z,) pixels of some class in each slice.
+
+    Args:
+        mask: (z, y, x) classes or multi-label (K, z, y, x).
+        classes: Values, or channels, that count.
+    """
+    if mask.ndim == 4:
+        chosen = (mask[list(classes)] == 1).any(axis=0)
+    else:
+        chosen = np.isin(mask, list(classes))
+    return chosen.sum(axis=(1, 2))
 
 
 def draw_boxes(

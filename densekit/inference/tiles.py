@@ -71,16 +71,20 @@ def predict_tiles(
     first = next(masks)
     shape = (*picture.shape[:2], *first.shape[2:])
     partial = Path(f"{target}.part")
-    with tifffile.TiffWriter(partial, bigtiff=int(np.prod(shape)) > CLASSIC_LIMIT) as writer:
-        writer.write(
-            _chain(first, masks),
-            shape=shape,
-            dtype=np.uint8,
-            tile=(tile, tile),
-            compression="zlib",
-            maxworkers=1,  # others would run ahead and hold many tiles
-            **(_palette() if first.ndim == 2 else CHANNELS),
-        )
+    try:
+        with tifffile.TiffWriter(partial, bigtiff=int(np.prod(shape)) > CLASSIC_LIMIT) as writer:
+            writer.write(
+                _chain(first, masks),
+                shape=shape,
+                dtype=np.uint8,
+                tile=(tile, tile),
+                compression="zlib",
+                maxworkers=1,  # others would run ahead and hold many tiles
+                **(_palette(model, head) if first.ndim == 2 else CHANNELS),
+            )
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     os.replace(partial, target)  # noqa: PTH105
     return tile, margin
 
@@ -185,11 +189,12 @@ def _tensor(model: DenseModel, window: NDArray[Any]) -> Tensor:
     return torch.from_numpy(window.transpose(2, 0, 1)[None].copy()).to(model.mean.device)
 
 
-def _palette() -> dict[str, Any]:
-    return {
-        "photometric": "palette",
-        "colormap": (pictures.palette().T.astype(np.uint16) * 257),  # (3, 256)
-    }
+def _palette(model: DenseModel, head: str | None) -> dict[str, Any]:
+    name = next(iter(model.heads)) if head is None else head
+    classes = model.info.get("heads", {}).get(name, {})
+    background = bool(classes.get("background", True))
+    colours = pictures.palette(background).T.astype(np.uint16) * 257  # (3, 256)
+    return {"photometric": "palette", "colormap": colours}
 
 
 def _chain(first: NDArray[Any], others: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from densekit.app.errors import UsageError
-from densekit.app.predict import Writer, coco_entries, find_images, image_ids, overlay_names
+from densekit.app.predict import find_images, image_ids, overlay_names
+from densekit.app.write_boxes import coco_entries
+from densekit.app.write_results import Writer
 
 RESULT = {
     "boxes": np.array([[1.0, 2.0, 11.0, 22.0], [0.0, 0.0, 5.0, 5.0]], dtype=np.float32),
@@ -89,7 +91,7 @@ def test_overlays_of_equal_names_do_not_collide() -> None:
 
 
 def test_writer_writes_every_file(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "out", {"detection": [3, 17]}, {"detection": ["x", "y"]})
+    writer = Writer(tmp_path / "out", {"detection": {"ids": [3, 17], "names": ["x", "y"]}})
     image = np.zeros((30, 40, 3), dtype=np.uint8)
     writer.add(image, 5, Path("a.png"), Path("sub/a.jpg"), {"detection": RESULT})
     writer.close()
