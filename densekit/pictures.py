@@ -99,7 +99,8 @@ def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[
         chosen = (mask[list(classes)] == 1).any(axis=0)
     else:
         chosen = np.isin(mask, list(classes))
-    return chosen.sum(axis=(1, 2))
+    counts: NDArray[np.int64] = chosen.sum(axis=(1, 2))
+    return counts
 
 
 def draw_boxes(
@@ -175,7 +176,7 @@ def draw_mask(
         (value, labels == value if labels.ndim == 2 else labels[value] == 1) for value in classes
     ]
     for value, region in regions:
-        canvas[region] += opacity * (np.float32(class_colour(value)) - canvas[region])
+        canvas[region] += opacity * (np.array(class_colour(value), np.float32) - canvas[region])
     for value, region in regions:  # over the colours of every class
         canvas[region & ~_inner(region, line)] = class_colour(value)
     return canvas.round().astype(np.uint8)

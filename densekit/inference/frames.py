@@ -71,10 +71,9 @@ class Frames:
         """
         if isinstance(image, str | Path):
             image = self.read(Path(image))
-        spacing = None
-        if not isinstance(image, np.ndarray | Tensor):
-            image, spacing = image.image, image.spacing
-        tensor = self._channels_first(image)
+        given: Any = image
+        spacing = getattr(given, "spacing", None)
+        tensor = self._channels_first(getattr(given, "image", given))
         size = tuple(tensor.shape[1:])
         if self.intensity is None and (spacing is None or self.spacing is None):
             return tensor, size

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import yaml
 from torch import Tensor
 
 from densekit.inference.frames import Frames
-from densekit.inference.slices import sliced
+from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
 from densekit.types import Batch, Result
@@ -63,11 +63,11 @@ class Predictor:
         self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size
-        self.inferer: Any = inferer or stored
         self.frames = Frames(self.model)
+        self.inferer: Any = stored if inferer is None else inferer
         self.read = self.frames.read
-        if self.frames.slices:
-            self.inferer = sliced(self.inferer, self.model.info)
+        if self.frames.slices and not isinstance(self.inferer, Slices):
+            self.inferer = sliced(cast(Any, self.inferer), self.model.info)
 
     @property
     def names(self) -> dict[str, list[str]]:

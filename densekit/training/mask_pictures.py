@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
 from densekit import pictures
 from densekit.types import Batch
@@ -24,9 +25,8 @@ def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> p
         row: Image in it.
         classes: Mask value, or channel, to name.
     """
-    inside = tuple(slice(side) for side in batch["size"][row].tolist())
-    image = batch["image"][row][(slice(None), *inside)].movedim(0, -1).cpu().numpy()  # (*S, C)
-    mask = batch["mask"][row][(..., *inside)].cpu().numpy()
+    image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()  # (*S, C)
+    mask = _unpadded(batch["mask"], batch, row).cpu().numpy()
     plane, (labels,) = plane_of(image, [mask], classes)
     return pictures.with_legend(pictures.draw_mask(plane, labels, classes), classes)
 
@@ -43,8 +43,7 @@ def draw_mask_result(
         mask: The result's.
         classes: Mask value, or channel, to name.
     """
-    inside = tuple(slice(side) for side in batch["size"][row].tolist())
-    image = batch["image"][row][(slice(None), *inside)].movedim(0, -1).cpu().numpy()
+    image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
     plane, (expected, found) = plane_of(image, [batch["truth"][row]["mask"], mask], classes)
     panels = [pictures.draw_mask(plane, labels, classes) for labels in (found, expected)]
     return pictures.with_legend(pictures.side_by_side(panels, [head, "ground truth"]), classes)
@@ -74,7 +73,17 @@ def plane_of(
     return _at_size(plane, masks[0].shape[-2:]), [mask[..., place, :, :] for mask in masks]
 
 
+def _unpadded(values: Tensor, batch: Batch, row: int) -> Tensor:
+    """(..., *S) of one image."""
+    size = batch["size"][row].tolist()
+    part = values[row]
+    for axis, length in enumerate(size, -len(size)):
+        part = part.narrow(axis, 0, length)
+    return part
+
+
 def _at_size(plane: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     if plane.shape[:2] == tuple(size):
         return plane
-    return np.array(Image.fromarray(plane).resize(size[::-1], Image.Resampling.BILINEAR))
+    height, width = size
+    return np.array(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
