@@ -189,7 +189,7 @@ def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
         picture: (H, W, 3).
         classes: Mask value to name, see `draw_mask`.
     """
-    font = _font(max(13, min(22, picture.shape[1] // 40)))
+    font = _font(max(13, min(22, picture.shape[1] // 55)))
     box, step = round(font.size), round(1.7 * font.size)
     places, x, y = [], box, step // 2
     for value, name in classes.items():
