@@ -23,6 +23,16 @@ if TYPE_CHECKING:
     from densekit.model import DenseModel
 
 KEYS = ("state_dict", "config", "info")
+INFO_TYPES: dict[str, tuple[type, ...]] = {
+    "heads": (dict,),
+    "resize": (dict, type(None)),
+    "mean": (list, tuple),
+    "std": (list, tuple),
+    "full_scale": (int, float),
+    "channel_order": (str,),
+}
+"""What the entries of `info` are that a model is built from."""
+_EXTRA_STATE = "_extra_state"
 LIGHTNING_PREFIX = "model."
 """What the LightningModule puts before the names of its DenseModel's tensors."""
 
@@ -52,7 +62,8 @@ def load_artifact(path: str | Path) -> dict[str, Any]:
     Raises:
         FileNotFoundError: There is no such file.
         BrokenCheckpointError: The file is truncated or damaged.
-        ValueError: It holds objects other than tensors and plain values, or is not densekit's.
+        ValueError: It holds objects other than tensors and plain values, or is not densekit's: a
+            key is missing or of another type, or the configuration describes no model.
     """
     content = read_checkpoint(path)
     missing = [key for key in KEYS if key not in content]
@@ -61,6 +72,11 @@ def load_artifact(path: str | Path) -> dict[str, Any]:
             f"{path}: no densekit checkpoint, {', '.join(missing)} missing (found: "
             f"{', '.join(sorted(map(str, content)))})"
         )
+    _check_types(content, path)
+    try:
+        model_config(content["config"])
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from error
     return {
         "state_dict": _own_names(content["state_dict"]),
         "config": content["config"],
@@ -112,12 +128,12 @@ def build_from_artifact(
     artifact: Mapping[str, Any], path: str | Path, trust: Sequence[str] = ()
 ) -> DenseModel:
     """Builds the model of an artifact that `load_artifact` has already read; see there."""
-    cfg = model_config(artifact["config"])
     try:
+        cfg = model_config(artifact["config"])
         check_targets(cfg, trust)
-    except ValueError as error:
+        model = build_model(cfg, artifact["info"])
+    except (ValueError, TypeError) as error:  # TypeError: an argument that a class does not have
         raise ValueError(f"checkpoint {path}: {error}") from error
-    model = build_model(cfg, artifact["info"])
     if model.spatial_dims == 2:  # the faster layout, and the one it was trained in
         cast(Any, model).to(memory_format=torch.channels_last)
     try:
@@ -128,13 +144,59 @@ def build_from_artifact(
 
 
 def model_config(text: str) -> dict[str, Any]:
-    """The parts of a stored configuration that describe the model, without pretrained weights."""
-    cfg = yaml.safe_load(text)
+    """The parts of a stored configuration that describe the model, without pretrained weights.
+
+    Raises:
+        ValueError: It is no YAML, or a part that describes the model is missing or of another kind.
+    """
+    try:
+        cfg = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ValueError(f"config of the checkpoint: no YAML: {error}") from error
     if not isinstance(cfg, dict) or not {"backbone", "heads"} <= cfg.keys():
         raise ValueError("config of the checkpoint: the keys backbone and heads are missing")
+    if not isinstance(cfg["heads"], dict):
+        raise ValueError(f"heads: found {str(cfg['heads'])[:100]!r}, accepted is a head a name")
+    nodes = {f"heads.{name}": node for name, node in cfg["heads"].items()}
+    nodes["backbone"] = cfg["backbone"]
+    if cfg.get("neck") is not None:
+        nodes["neck"] = cfg["neck"]
+    for key, node in nodes.items():
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise ValueError(
+                f"{key}: found {str(node)[:100]!r}, accepted is a class and its settings"
+            )
     # The state dict holds the weights: nothing is downloaded, no path of the config is opened.
     backbone = {name: value for name, value in cfg["backbone"].items() if name != "weights"}
     return {"backbone": backbone, "neck": cfg.get("neck"), "heads": cfg["heads"]}
+
+
+def _check_types(content: Mapping[str, Any], path: str | Path) -> None:
+    """Refuses a file whose entries are not of the types that everything after relies on."""
+    kinds: dict[str, tuple[type, ...]] = {"state_dict": (dict,), "config": (str,), "info": (dict,)}
+    for key, kind in kinds.items():
+        _check_type(content[key], key, kind, path)
+    for name, value in content["state_dict"].items():
+        _check_type(name, f"state_dict, the name {name!r}", (str,), path)
+        if not name.endswith(_EXTRA_STATE):  # plain values that a module keeps beside its tensors
+            _check_type(value, f"state_dict[{name!r}]", (Tensor,), path)
+    info = content["info"]
+    for key, kind in INFO_TYPES.items():
+        if key in info:
+            _check_type(info[key], f"info.{key}", kind, path)
+    for key in ("mean", "std"):
+        for value in info.get(key, ()):
+            _check_type(value, f"info.{key}, an entry", (int, float), path)
+    for head, known in info.get("heads", {}).items():
+        _check_type(known, f"info.heads.{head}", (dict,), path)
+
+
+def _check_type(value: Any, key: str, kinds: tuple[type, ...], path: str | Path) -> None:
+    if not isinstance(value, kinds):
+        accepted = " or ".join(kind.__name__ for kind in kinds)
+        raise ValueError(
+            f"checkpoint {path}: {key}: found {type(value).__name__}, accepted is {accepted}"
+        )
 
 
 def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

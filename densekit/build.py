@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 PLUGIN_GROUP = "densekit.plugins"
 INTERNAL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 """Keys of a node that speak to Hydra and not to the class."""
+_FLAGS = ("_partial_", "_recursive_")
 
 
 def _names(package: str, classes: str) -> set[str]:
@@ -97,13 +98,28 @@ def check_targets(cfg: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
         trust: Further packages whose classes may be built.
 
     Raises:
-        ValueError: See `find_class`; also for interpolations, which would be evaluated on use.
+        ValueError: See `find_class`; also for interpolations, which would be evaluated on use, for
+            arguments without a name (`_args_`), which no check by name would see, and for a
+            `_convert_` other than "all", which would hand OmegaConf objects to a class.
     """
     for key, value in walk(cfg):
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{key}: {value!r} is not resolved; a stored config holds values only")
-        if isinstance(value, Mapping) and "_target_" in value:
-            find_class(str(value["_target_"]), key, trust)
+        if isinstance(value, Mapping):
+            _check_hydra_keys(value, key)
+            if "_target_" in value:
+                find_class(str(value["_target_"]), key, trust)
+
+
+def _check_hydra_keys(node: Mapping[str, Any], key: str) -> None:
+    where = f"{key}." if key else ""
+    if "_args_" in node:
+        raise ValueError(f"{where}_args_: found {node['_args_']!r}; arguments are given by name")
+    for flag in _FLAGS:
+        if not isinstance(node.get(flag, False), bool):
+            raise ValueError(f"{where}{flag}: found {node[flag]!r}, accepted are true and false")
+    if node.get("_convert_", "all") != "all":
+        raise ValueError(f"{where}_convert_: found {node['_convert_']!r}, accepted is 'all'")
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:

@@ -16,13 +16,17 @@ from torch import Tensor, nn
 
 from densekit._names import choose
 
+Stride = int | tuple[int, ...]
+"""One for all axes, or one an axis."""
+
 CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
-_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _CONV_FUNCTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+_INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
@@ -126,8 +130,8 @@ class Layers:
 
     Attributes:
         spatial_dims: 1, 2 or 3.
-        norm: "batch", "frozen" (constant batch norm), "group" (of 32) or "sync" (batch statistics
-            over all processes; GPU only); None for none.
+        norm: "batch", "frozen" (constant batch norm), "group" (of 32), "instance" (with weight and
+            bias) or "sync" (batch statistics over all processes; GPU only); None for none.
         norm_eps: Added to the variance.
     """
 
@@ -147,7 +151,7 @@ class Layers:
         out_channels: int,
         kernel_size: int,
         *,
-        stride: int = 1,
+        stride: Stride = 1,
         dilation: int = 1,
         groups: int = 1,
     ) -> nn.Module:
@@ -156,7 +160,7 @@ class Layers:
             in_channels,
             out_channels,
             kernel_size,
-            stride=stride,
+            stride=stride,  # type: ignore[arg-type]  # as many as the convolution has axes
             padding=dilation * (kernel_size // 2),
             dilation=dilation,
             groups=groups,
@@ -169,7 +173,7 @@ class Layers:
         return NORMS[self.norm](self, num_channels)
 
     def conv_norm(
-        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1
+        self, in_channels: int, out_channels: int, kernel_size: int, *, stride: Stride = 1
     ) -> ConvNorm:
         """A convolution and, if there is one, its norm."""
         norm = None if self.norm is None else self.normalisation(out_channels)
@@ -177,14 +181,17 @@ class Layers:
 
 
 NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
-    "batch": lambda to, channels: _BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
+    "batch": lambda to, channels: BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
     "frozen": lambda to, channels: FrozenBatchNorm(channels, eps=to.norm_eps),
     # 32 groups where they divide the channels, else the most that divide both.
     "group": lambda to, channels: nn.GroupNorm(math.gcd(32, channels), channels, eps=to.norm_eps),
+    "instance": lambda to, channels: _INSTANCE_NORM[to.spatial_dims](
+        channels, eps=to.norm_eps, affine=True
+    ),
     "sync": lambda to, channels: nn.SyncBatchNorm(channels, eps=to.norm_eps),
 }
 
 
-def max_pool(x: Tensor, kernel_size: int, stride: int) -> Tensor:
+def max_pool(x: Tensor, kernel_size: int, stride: Stride) -> Tensor:
     """Max-pools (B, C, *S) with padding `kernel_size // 2` on each side."""
     return _MAX_POOL[x.ndim - 2](x, kernel_size, stride, kernel_size // 2)

@@ -14,12 +14,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densekit._names import choose
 from densekit.heads.base import Head
 from densekit.ops.resize import resize_batch
-from densekit.types import Batch, Features, FeatureSpec, Predictions
+from densekit.types import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Batch,
+    Features,
+    FeatureSpec,
+    Predictions,
+)
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
 UINT8_MAX = 255.0
 
 
@@ -43,7 +49,8 @@ class DenseModel(nn.Module):
             `{"min_size", "max_size"}`).
 
     Raises:
-        ValueError: A head reads a level that is not there, or its name cannot be used.
+        ValueError: A head reads a level that is not there, its name cannot be used, or the channel
+            order is unknown.
     """
 
     mean: Tensor
@@ -59,7 +66,8 @@ class DenseModel(nn.Module):
         super().__init__()
         self.info = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), **(info or {})}
         self.full_scale = float(self.info.setdefault("full_scale", UINT8_MAX))
-        self.flip_channels = self.info.setdefault("channel_order", "rgb") == "bgr"
+        order = self.info.setdefault("channel_order", "rgb")
+        self.flip_channels = choose("info.channel_order", order, {"rgb": False, "bgr": True})
         self.backbone = backbone
         bottom_up: dict[str, FeatureSpec] = dict(backbone.features)  # type: ignore[arg-type]
         specs = bottom_up | (_neck_specs(neck, bottom_up) if neck else {})

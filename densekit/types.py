@@ -16,6 +16,10 @@ from torch import Tensor
 IGNORE_INDEX = 255
 """Mask value of pixels that no loss and no metric looks at (void, padding)."""
 
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+"""A value a channel, RGB, in the unit of 8-bit images."""
+
 
 @dataclass(frozen=True)
 class FeatureSpec:

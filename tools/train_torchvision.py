@@ -1,20 +1,19 @@
 """Trains torchvision's Faster R-CNN with an experiment's data, recipe and minutes.
 
 The peer of our tables: the same batches from the same loader, the same widths, anchors, sampling,
-optimiser and shape of the schedule; the loop is torchvision's own forward, in float32. The
-schedule runs by the clock, so that it ends when the minutes do.
+optimiser, precision and shape of the schedule; the loop is torchvision's own forward.
 
-    python tools/train_torchvision.py experiment=bccd_faster_rcnn paths.data=DATA minutes=15
+    python tools/train_torchvision.py experiment=bccd_faster_rcnn paths.data=DATA minutes=9
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from peer_training import prepare, print_figures, train
+from torch import Tensor
 from torchvision.models import resnet18
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -22,16 +21,10 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import MultiScaleRoIAlign
 
-from densekit.app.compose import compose
-from densekit.app.info import model_info
-from densekit.app.overrides import split_options
-from densekit.app.prepare import describe_data, resolve
-from densekit.build import build_model, instantiate
 from densekit.inference import WholeImage
 from densekit.interop import from_torchvision
 from densekit.metrics import CocoMap
 from densekit.model import UINT8_MAX, DenseModel
-from densekit.training.optim import parameter_groups
 
 
 def peer_of(model: DenseModel) -> FasterRCNN:
@@ -82,31 +75,6 @@ def targets_of(batch: Any) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     return images, targets
 
 
-def train(model: nn.Module, loader: Any, make: Any, schedule: Any, minutes: float) -> int:
-    """Steps until the minutes are over; returns how many."""
-    groups = parameter_groups(model, make.keywords.get("weight_decay", 0.0), make.keywords["lr"])
-    optimizer = make(groups)
-    peaks = [group["lr"] for group in groups]
-    start, steps, total = time.monotonic(), 0, 60 * minutes
-    model.train()
-    while True:
-        for batch in loader:
-            elapsed = time.monotonic() - start
-            if elapsed >= total:
-                return steps
-            for group, peak in zip(optimizer.param_groups, peaks, strict=True):
-                group["lr"] = peak * schedule(elapsed, total)
-            losses = model(*targets_of(batch))
-            loss = sum(losses.values())
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            steps += 1
-            if steps % 20 == 0:
-                value = float(loss.detach())
-                print(f"{elapsed:6.0f} s  step {steps}  loss {value:.3f}", flush=True)
-
-
 @torch.inference_mode()
 def evaluate(model: DenseModel, loader: Any, names: list[str]) -> dict[str, float]:
     """COCO's figures, through our evaluation."""
@@ -119,22 +87,12 @@ def evaluate(model: DenseModel, loader: Any, names: list[str]) -> dict[str, floa
 
 def main(arguments: list[str]) -> None:
     """Trains and prints the figures of the test split."""
-    options, rest = split_options(arguments, {"minutes": 20})
-    cfg = compose(rest).cfg
-    sources = describe_data(cfg)
-    job = resolve(cfg)
-    source = next(iter(sources.values()))
-    torch.manual_seed(int(cfg.seed))
-    info = model_info(sources, job["heads"], job["resize"])
-    peer = peer_of(build_model(job, info))
-    make = instantiate(job["optimizer"], "optimizer")
-    schedule = instantiate(job["schedule"], "schedule")
-    steps = train(peer, source.train_loader(), make, schedule, float(options["minutes"]))
-    names = source.describe()["names"]
-    figures = evaluate(from_torchvision(peer.eval(), names), source.eval_loader("test"), names)
-    print(f"{steps} steps in {options['minutes']} minutes")
-    for name, value in figures.items():
-        print(f"{name:<16}{value:.4f}")
+    job = prepare(arguments)
+    peer = peer_of(job.model)
+    train(job, peer, lambda batch: torch.stack(list(peer(*targets_of(batch)).values())).sum())
+    names = job.source.describe()["names"]
+    loader = job.source.eval_loader("test")
+    print_figures(evaluate(from_torchvision(peer.eval(), names), loader, names))
 
 
 if __name__ == "__main__":

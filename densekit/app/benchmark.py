@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from densekit.app.errors import UsageError
-from densekit.app.overrides import refuse_rest, split_options
+from densekit.app.overrides import device_name, number, refuse_rest, split_options
 from densekit.app.report import print_lines, write_metrics
 
 OPTIONS: dict[str, Any] = {
@@ -29,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "output": None,
 }
 STEPS = ("train", "predict")
+DEPTHS = (18, 34, 50)
 PRECISIONS = ("32", "bf16", "fp16")
 ALL_ROWS = 1 << 30
 """A sampler that may take so many rows takes all of them."""
@@ -73,7 +74,15 @@ def main(arguments: Sequence[str]) -> int:
 def _checked(options: dict[str, Any]) -> list[str]:
     precisions = options["precision"]
     precisions = [str(p) for p in (precisions if isinstance(precisions, list) else [precisions])]
-    options["size"] = list(options["size"])
+    if not isinstance(options["size"], list) or len(options["size"]) != 2:
+        raise UsageError(f"size={options['size']}: accepted are height and width, size=[320,448]")
+    for key in ("batch", "classes", "rounds"):
+        number("benchmark", key, options[key], at_least=1)
+    for side in options["size"]:
+        number("benchmark", "size", side, at_least=32)
+    if options["depth"] not in DEPTHS:
+        raise UsageError(f"depth={options['depth']}: accepted are {', '.join(map(str, DEPTHS))}")
+    options["device"] = device_name("benchmark", options["device"])
     if options["step"] not in STEPS:
         raise UsageError(f"step={options['step']}: accepted are {', '.join(STEPS)}")
     wrong = [p for p in precisions if p not in PRECISIONS]
@@ -90,13 +99,13 @@ def interleaved(
     from rich.progress import track
 
     seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for number in track(range(rounds + 1), description="rounds"):
+    for turn in track(range(rounds + 1), description="rounds"):
         for name, run in rows.items():
             start = time.perf_counter()
             run()
             if device.startswith("cuda"):
                 torch.cuda.synchronize()
-            if number > 0:
+            if turn > 0:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 

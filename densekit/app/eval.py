@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from densekit.app import launch
 from densekit.app.compose import apply_values, compose, is_choice, trusted
 from densekit.app.errors import UsageError
-from densekit.app.overrides import existing, refuse_rest, split_options
+from densekit.app.overrides import existing, output_folder, refuse_rest, split_options
 from densekit.app.prepare import METRICS, describe_data, place, reopen, resolve
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.build import check_targets, nearest
@@ -52,7 +52,7 @@ def evaluate(arguments: Sequence[str]) -> Path:
     cfg = _configuration(yaml.safe_load(artifact["config"]), rest, trust)
     split = _choose_split(cfg, options["split"])
     sources = describe_data(cfg)
-    _check_names(sources, artifact["info"]["heads"])
+    _check_names(sources, artifact["info"].get("heads", {}))
     run = _folder(options["output"])
     cfg.paths.run = str(run)
     job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
@@ -128,7 +128,7 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     """Refuses data whose classes are not the model's: their labels would mean other things."""
     for name, source in sources.items():
         for head in source.heads:
-            own, found = list(heads[head]["names"]), list(source.describe()["names"])
+            own, found = heads.get(head, {}).get("names"), list(source.describe()["names"])
             if own != found:
                 raise UsageError(
                     f"data.{name}: its classes {found} are not those of heads.{head} in the "
@@ -139,9 +139,7 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
 def _folder(output: str | None) -> Path:
     if output is None:
         return launch.agree_on_folder(Path("runs", "eval"))
-    folder = Path(output).expanduser().absolute()
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return output_folder("eval", output)
 
 
 def _of_files(arguments: Sequence[str]) -> None:
@@ -155,6 +153,6 @@ def _of_files(arguments: Sequence[str]) -> None:
     figures = evaluate_files(results, annotations, iou_type=options["iou_type"])
     print_table(figures, f"{options['iou_type']} of {results}")
     if options["output"]:
-        file = Path(options["output"]).expanduser() / METRICS
+        file = output_folder("eval", options["output"]) / METRICS
         write_metrics(figures, file)
         print_lines(f"figures: {file}")

@@ -12,7 +12,7 @@ from densekit.app.prepare import METRICS, dump
 from densekit.build import build_model, instantiate
 
 if TYPE_CHECKING:
-    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch import Trainer
 
     from densekit.data import DataModule
     from densekit.model import DenseModel
@@ -147,17 +147,26 @@ def _trainer(node: Mapping[str, Any], **parts: Any) -> Trainer:
     return trainer
 
 
-def _evaluate_best(trainer: Trainer, lit: LightningModule, data: DataModule, *, test: bool) -> None:
+def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: bool) -> None:
     """Takes the figures of the best checkpoint, which is often not the last one."""
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "") or None
-    monitor = getattr(keeper, "monitor", None)
-    if best and monitor and _has(data, "val"):
-        last = trainer.callback_metrics.get(monitor)
-        if last is None or float(last) != float(getattr(keeper, "best_model_score", last)):
-            trainer.validate(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+    chosen = best and getattr(keeper, "monitor", None)
+    # Equal scores do not make it the same weights: the other figures differ.
+    if best and chosen and _has(data, "val") and lit.validated_step != _step_of(best):
+        trainer.validate(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
     if test and _has(data, "test"):
         trainer.test(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+
+
+def _step_of(checkpoint: str) -> int | None:
+    """The optimiser step whose weights a file holds, None where that cannot be looked up here."""
+    import torch
+
+    if "://" in checkpoint:
+        return None
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return int(content["global_step"])
 
 
 def _has(data: DataModule, split: str) -> bool:

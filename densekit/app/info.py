@@ -43,9 +43,13 @@ def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
 def check_trained(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     """Refuses a head that no data set trains."""
     for head in heads:
-        if not _trainers(sources, head):
+        named = _trainers(sources, head)
+        if not named:
             names = ", ".join(f"data.{source}.heads" for source in sources)
             raise UsageError(f"heads.{head}: no data set trains it; name it in {names}")
+        if all(sources[name].train is None for name in named):
+            names = ", ".join(f"data.{name}.train" for name in named)
+            raise UsageError(f"heads.{head}: no data set trains it; {names}: no training images")
 
 
 def check_monitors(

@@ -113,6 +113,46 @@ def existing(command: str, key: str, value: Any) -> Path:
     return path
 
 
+def output_folder(command: str, value: Any) -> Path:
+    """The folder of the option `output`; it is made."""
+    if not value:
+        raise UsageError(f"densekit {command}: output=DIR is missing")
+    folder = Path(str(value)).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"densekit {command}: output={value}: {error.strerror}") from error
+    return folder
+
+
+def number(command: str, key: str, value: Any, *, at_least: float) -> float:
+    """The value of an option that is a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= at_least:
+        raise UsageError(
+            f"densekit {command}: {key}={value}: accepted is a number of at least {at_least:g}"
+        )
+    return value
+
+
+def device_name(command: str, value: Any) -> str:
+    """The value of the option `device`; `auto` is the first GPU, or the CPU without one."""
+    import torch
+
+    found = torch.cuda.is_available()
+    if value == "auto":
+        return "cuda" if found else "cpu"
+    try:
+        device = torch.device(str(value))
+    except RuntimeError as error:
+        raise UsageError(
+            f"densekit {command}: device={value}: accepted are auto, cpu, cuda, cuda:1, mps"
+        ) from error
+    count = torch.cuda.device_count() if found else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(f"densekit {command}: device={value}: this machine has {count} CUDA GPUs")
+    return str(value)
+
+
 def _value(key: str, text: str) -> Any:
     if is_path_key(key):
         quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""

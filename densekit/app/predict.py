@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
 from densekit.app.huge import Tiler
-from densekit.app.overrides import existing, refuse_rest, split_options
+from densekit.app.overrides import (
+    device_name,
+    existing,
+    number,
+    output_folder,
+    refuse_rest,
+    split_options,
+)
 from densekit.app.report import print_lines
 from densekit.app.sources import by_case, find_volumes, fixed_part, volume_names
 from densekit.app.write_results import Writer
@@ -38,18 +45,19 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = split_options(arguments, OPTIONS)
     refuse_rest("predict", rest, OPTIONS)
     checkpoint = existing("predict", "checkpoint", options["checkpoint"])
-    if not options["output"]:
-        raise UsageError("densekit predict: output=DIR is missing")
-    predictor = _predictor(checkpoint, options)
+    threshold = number("predict", "threshold", options["threshold"], at_least=0)
+    device = device_name("predict", options["device"])
+    predictor = _predictor(checkpoint, device, options)
+    heads = described_heads(predictor.model.info, checkpoint)
     cases, root = _find(options["source"], predictor)
     files = [case[0] for case in cases]
     ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
     writer = Writer(
-        Path(options["output"]).expanduser(),
-        predictor.model.info["heads"],
-        float(options["threshold"]),
+        output_folder("predict", options["output"]),
+        heads,
+        threshold,
         bool(options["overlays"]),
     )
     try:
@@ -89,33 +97,73 @@ def image_ids(files: Sequence[Path], annotations: str | None) -> list[int]:
     """COCO image ids: those of an annotation file, else numbers in the names, else 1, 2, 3.
 
     Args:
-        files: Images.
-        annotations: COCO JSON whose `file_name`s are those of the images.
+        files: Images, relative to the folder they were looked for in.
+        annotations: COCO JSON whose `file_name`s are those of the images: the same path, else the
+            same name in another folder.
+
+    Raises:
+        UsageError: The file is no COCO JSON, an image is not in it, or it is unclear which one is.
     """
     if annotations is None:
         stems = [file.stem for file in files]
         numbered = all(stem.isdecimal() for stem in stems)
         ids = [int(stem) for stem in stems] if numbered else []
         return ids if ids and len(set(ids)) == len(ids) else list(range(1, len(files) + 1))
-    content = json.loads(existing("predict", "annotations", annotations).read_text("utf-8"))
-    known = {Path(image["file_name"]).name: int(image["id"]) for image in content["images"]}
-    unknown = [file for file in files if file.name not in known]
+    by_path = _listed_images(existing("predict", "annotations", annotations), annotations)
+    return [by_path[path] for path in _matched(files, list(by_path), annotations)]
+
+
+def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) -> list[Path]:
+    """The entry of each image: that of the same path, else the only one of the same name."""
+    by_name: dict[str, list[Path]] = {}
+    for path in listed:
+        by_name.setdefault(path.name, []).append(path)
+    known = set(listed)
+    found = {file: [file] if file in known else by_name.get(file.name, []) for file in files}
+    unknown = [file for file, paths in found.items() if not paths]
     if unknown:
         raise UsageError(
             f"annotations={annotations}: {len(unknown)} of {len(files)} images are not among its "
             f"file names, the first is {unknown[0]}"
         )
-    return [known[file.name] for file in files]
+    taken: dict[Path, Path] = {}
+    for file, paths in found.items():
+        other = taken.setdefault(paths[0], file)
+        if len(paths) > 1 or other != file:
+            rivals = paths if len(paths) > 1 else [other, file]
+            raise UsageError(
+                f"annotations={annotations}: which image is {file}? {rivals[0]} and {rivals[1]} "
+                "have the same name; choose source= so that paths are equal to its file names"
+            )
+    return [found[file][0] for file in files]
 
 
-def _predictor(checkpoint: Path, options: Mapping[str, Any]) -> Predictor:
-    import torch
+def _listed_images(file: Path, annotations: str) -> dict[Path, int]:
+    """File name to id of the images of a COCO file."""
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        return {Path(image["file_name"]): int(image["id"]) for image in content["images"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"annotations={annotations}: no COCO JSON with images of file_name and id: {error!r}"
+        ) from error
 
+
+def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """What the model knows of each head, class names and original ids among it."""
+    heads = info.get("heads", {})
+    silent = [name for name, head in heads.items() if not {"ids", "names"} <= head.keys()]
+    if not heads or silent:
+        raise UsageError(
+            f"checkpoint={checkpoint}: its info does not name the classes: heads."
+            f"{silent[0] if silent else 'NAME'} with ids and names is needed for results"
+        )
+    return dict(heads)
+
+
+def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Predictor:
     from densekit.inference import Predictor
 
-    device = options["device"]
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     trust = options["trust"]
     trust = trust if isinstance(trust, list) else [trust]
     return Predictor(checkpoint, device=device, precision=options["precision"], trust=trust)

@@ -18,6 +18,8 @@ from densekit.build import check_targets, instantiate
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics", "trust")
+"""What the configuration of a run has and that of a model alone may lack."""
 
 
 def describe_data(cfg: DictConfig) -> dict[str, Any]:
@@ -106,7 +108,16 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
 
     What pointed into the old run folder points into the new one, `precision=` reaches the trainer,
     and what the app has noted down about the old command is gone.
+
+    Raises:
+        UsageError: It describes a model alone, not a run.
     """
+    missing = [key for key in OF_A_RUN if key not in plain]
+    if missing:
+        raise UsageError(
+            f"the checkpoint's configuration is not of a run, {', '.join(missing)} missing; such "
+            "a model can be used by densekit predict and in Python"
+        )
     node = _relative(dict(plain), str(plain["paths"]["run"]))
     assert isinstance(node, dict)
     node["paths"]["run"] = None

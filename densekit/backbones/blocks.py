@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit.layers import ConvNorm, Layers, conv_norm
+from densekit.layers import ConvNorm, Layers, Stride, conv_norm
 
 
 class Block(nn.Module):
@@ -40,7 +40,7 @@ class BasicBlock(Block):
         in_channels: Channels of the input.
         width: Channels between the convolutions.
         out_channels: Channels of the output.
-        stride: Stride of the block.
+        stride: Stride of the block, one for all axes or one an axis.
         dilations: Of the first 3x3 convolution and of those behind it. They differ in the first
             block of a stage whose stride became dilation, for its input still has the grid of
             the stage before.
@@ -56,7 +56,7 @@ class BasicBlock(Block):
         width: int,
         out_channels: int,
         *,
-        stride: int = 1,
+        stride: Stride = 1,
         dilations: tuple[int, int] = (1, 1),
     ) -> None:
         super().__init__()
@@ -97,13 +97,13 @@ class Bottleneck(Block):
         width: int,
         out_channels: int,
         *,
-        stride: int = 1,
+        stride: Stride = 1,
         dilations: tuple[int, int] = (1, 1),
         groups: int = 1,
         stride_in_1x1: bool = False,
     ) -> None:
         super().__init__()
-        strides = (stride, 1) if stride_in_1x1 else (1, stride)
+        strides: tuple[Stride, Stride] = (stride, 1) if stride_in_1x1 else (1, stride)
         self.conv1 = make.conv(in_channels, width, 1, stride=strides[0])
         self.bn1 = make.normalisation(width)
         self.conv2 = make.conv(
@@ -121,7 +121,10 @@ class Bottleneck(Block):
         return self.add_shortcut(conv_norm(self.conv3, self.bn3, y), x)
 
 
-def _projection(make: Layers, in_channels: int, out_channels: int, stride: int) -> ConvNorm | None:
-    if stride == 1 and in_channels == out_channels:
+def _projection(
+    make: Layers, in_channels: int, out_channels: int, stride: Stride
+) -> ConvNorm | None:
+    steps = {stride} if isinstance(stride, int) else set(stride)
+    if steps == {1} and in_channels == out_channels:
         return None
     return make.conv_norm(in_channels, out_channels, 1, stride=stride)

@@ -9,7 +9,7 @@ Neural Networks (ResNeXt); Wide Residual Networks; Rethinking Atrous Convolution
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
 
@@ -65,6 +65,8 @@ class ResNet(Backbone):
             of stride 2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small pictures and
             volumes).
         output_stride: A stage that would go beyond this stride is dilated instead.
+        hold: Number of the first halvings that each axis sits out, for volumes whose slices lie far
+            apart: with (2, 0, 0) and the imagenet stem, z is halved three times and y and x five.
         stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as weights
             made by MSRA need, or in the 3x3.
         norm: "batch", "frozen" (constant batch norm), "group" or "sync".
@@ -90,6 +92,7 @@ class ResNet(Backbone):
         spatial_dims: int = 2,
         stem: str = "imagenet",
         output_stride: int = 32,
+        hold: Sequence[int] | None = None,
         stride_in_1x1: bool = False,
         norm: str = "batch",
         norm_eps: float = 1e-5,
@@ -110,14 +113,16 @@ class ResNet(Backbone):
         if zero_init_residual and norm == "frozen":
             raise ValueError("zero_init_residual: a frozen norm would stay zero; use another norm")
 
+        held = _checked_hold(hold, spatial_dims)
+
         def spec(channels: int, stride: int) -> FeatureSpec:
-            return FeatureSpec(channels, (stride,) * spatial_dims)
+            return FeatureSpec(channels, _held(stride, held))
 
         channels, stride, dilation = 64, self.stem.reduction, 1
-        self.conv1 = make.conv(
-            in_channels, channels, self.stem.kernel_size, stride=self.stem.stride
-        )
+        first_stride = _held(self.stem.stride, held)
+        self.conv1 = make.conv(in_channels, channels, self.stem.kernel_size, stride=first_stride)
         self.bn1 = make.normalisation(channels)
+        self.pool_stride = _step(self.stem.stride, stride, held)
         self.features = {"c0": spec(in_channels, 1), "c1": spec(channels, self.stem.stride)}
         for number, (level, name) in enumerate(STAGES.items()):
             step, previous_dilation = 1 if number == 0 else 2, dilation
@@ -128,7 +133,8 @@ class ResNet(Backbone):
             make_block = partial(
                 block, make, width=2**number * width_per_group * groups, out_channels=out_channels
             )
-            first = make_block(channels, stride=step, dilations=(previous_dilation, dilation))
+            steps = _step(stride // step, stride, held)
+            first = make_block(channels, stride=steps, dilations=(previous_dilation, dilation))
             others = [
                 make_block(out_channels, dilations=(dilation, dilation)) for _ in range(count - 1)
             ]
@@ -151,7 +157,7 @@ class ResNet(Backbone):
         x = F.relu_(conv_norm(self.conv1, self.bn1, x))  # (B, 64, *S / stem.stride)
         features["c1"] = x
         if self.stem.pool and "c2" in self.features:
-            x = max_pool(x, 3, 2)
+            x = max_pool(x, 3, self.pool_stride)
         for level, name in STAGES.items():
             if level in self.features:
                 x = self.get_submodule(name)(x)
@@ -208,6 +214,27 @@ def _check_output_stride(output_stride: int, stem_reduction: int) -> None:
     if output_stride not in accepted:
         names = ", ".join(map(str, accepted))
         raise ValueError(f"output_stride: got {output_stride}, accepted with this stem are {names}")
+
+
+def _checked_hold(hold: Sequence[int] | None, spatial_dims: int) -> tuple[int, ...]:
+    held = (0,) * spatial_dims if hold is None else tuple(int(count) for count in hold)
+    if len(held) != spatial_dims or min(held) < 0:
+        raise ValueError(
+            f"hold: got {hold!r}, accepted is a number of halvings, 0 or more, for each of"
+            f" {spatial_dims} axes"
+        )
+    return held
+
+
+def _held(stride: int, hold: Sequence[int]) -> tuple[int, ...]:
+    """The stride of each axis where a network without held axes has `stride`, a power of 2."""
+    return tuple(max(1, stride >> count) for count in hold)
+
+
+def _step(before: int, after: int, hold: Sequence[int]) -> tuple[int, ...]:
+    """What each axis is divided by between two strides."""
+    pairs = zip(_held(before, hold), _held(after, hold), strict=True)
+    return tuple(fine // coarse for coarse, fine in pairs)
 
 
 def _initialise(network: nn.Module, zero_init_residual: bool) -> None:

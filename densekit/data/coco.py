@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from densekit.data.images import ImageReader, stored_size
 from densekit.data.naming import check_names, nearest
 from densekit.data.sanitise import sanitise
 from densekit.data.segments import NOTHING, encode
+
+NUMBER = (int, float)  # ids too: 3.0 is what some exporters make of 3
 
 
 class CocoDetection(BoxDataset):
@@ -59,10 +62,10 @@ class CocoDetection(BoxDataset):
         classes = _classes(ids_by_name, names, path)
         ids = [ids_by_name[name] for name in classes]
         records = content["images"]
-        files = [_field(record, "file_name", path, "images") for record in records]
+        files = [_typed(record, "file_name", (str,), path, "images") for record in records]
         check_images(folder, files, str(path))
         image_ids = _unique_ids(records, path)
-        sizes = _sizes(records, folder)
+        sizes = _sizes(records, folder, path)
         parser = _Parser(path, image_ids, sizes, ids_by_name, classes, instance_masks, findings)
         rows = parser.parse(content["annotations"])
         keep = sanitise(
@@ -108,7 +111,7 @@ class _Parser:
         rows = Rows.empty()
         for record in annotations:
             name = f"annotation {record.get('id', '(without id)')}"
-            image = self.position.get(_field(record, "image_id", self.path, name))
+            image = self.position.get(_typed(record, "image_id", NUMBER, self.path, name))
             if image is None:
                 where = f"{name}: image_id {record['image_id']}"
                 self.findings.add("annotation of an image not in the file, dropped", where)
@@ -118,8 +121,8 @@ class _Parser:
             rows.name.append(name)
             rows.box.append((x, y, x + width, y + height))
             rows.label.append(self._label(record, name))
-            rows.area.append(float(record.get("area", width * height)))
-            rows.crowd.append(bool(record.get("iscrowd", 0)))
+            rows.area.append(self._area(record, width * height, name))
+            rows.crowd.append(self._crowd(record, name))
             rows.difficult.append(False)
             rows.segment.append(self._segment(record, image, name))
         return rows
@@ -134,8 +137,26 @@ class _Parser:
             ) from None
         return [x, y, width, height]
 
+    def _area(self, record: dict[str, Any], of_box: float, name: str) -> float:
+        """The annotated area; that of the box where it is left out or null."""
+        if record.get("area") is None:
+            return of_box
+        area = _typed(record, "area", NUMBER, self.path, name)
+        if math.isfinite(area) and area >= 0:
+            return float(area)
+        self.findings.add("area negative or not finite, taken from the box", f"{name}: {area}")
+        return of_box
+
+    def _crowd(self, record: dict[str, Any], name: str) -> bool:
+        crowd = record.get("iscrowd")
+        if crowd is None:
+            return False
+        if isinstance(crowd, str) or crowd not in (0, 1):
+            raise ValueError(f"{self.path}: {name}: iscrowd is 0 or 1, found {crowd!r}")
+        return bool(crowd)
+
     def _label(self, record: dict[str, Any], name: str) -> int:
-        category = _field(record, "category_id", self.path, name)
+        category = _typed(record, "category_id", NUMBER, self.path, name)
         if category not in self.name_of:
             known = ", ".join(f"{i} ({n})" for i, n in list(self.name_of.items())[:20])
             raise ValueError(
@@ -175,6 +196,9 @@ def _read(path: Path) -> dict[str, Any]:
                 f"{path}: a COCO file holds the lists images, annotations and categories;"
                 f" {key!r} is missing, found {found}"
             )
+        for place, record in enumerate(content[key]):
+            if not isinstance(record, dict):
+                raise ValueError(f"{path}: {key}[{place}]: not an object, found {record!r:.100}")
     return dict(content)
 
 
@@ -184,10 +208,20 @@ def _field(record: dict[str, Any], key: str, path: Path, name: str) -> Any:
     return record[key]
 
 
+def _typed(record: dict[str, Any], key: str, kinds: tuple[type, ...], path: Path, name: str) -> Any:
+    """A field that has to be there and of a type."""
+    value = record.get(key)
+    if type(value) not in kinds:  # a bool is no number here
+        value = _field(record, key, path, name)
+        accepted = {int: "a whole number", float: "a number", str: "a text"}[kinds[-1]]
+        raise ValueError(f"{path}: {name}: {key} is {accepted}, found {value!r:.100}")
+    return value
+
+
 def _categories(categories: list[dict[str, Any]], path: Path) -> dict[str, int]:
     """Class name to category id, in the order of the ids."""
     pairs = sorted(
-        (_field(c, "id", path, "categories"), _field(c, "name", path, "categories"))
+        (_typed(c, "id", (int,), path, "categories"), _field(c, "name", path, "categories"))
         for c in categories
     )
     if len({i for i, _ in pairs}) < len(pairs):
@@ -209,10 +243,7 @@ def _classes(ids_by_name: dict[str, int], names: Sequence[str] | None, path: Pat
 
 
 def _unique_ids(records: list[dict[str, Any]], path: Path) -> list[int]:
-    ids = [_field(record, "id", path, "images") for record in records]
-    if not all(isinstance(i, int) for i in ids):
-        wrong = next(i for i in ids if not isinstance(i, int))
-        raise ValueError(f"{path}: images: ids are whole numbers, found {wrong!r}")
+    ids: list[int] = [_typed(record, "id", (int,), path, "images") for record in records]
     if len(set(ids)) < len(ids):
         seen: set[int] = set()
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
@@ -220,15 +251,23 @@ def _unique_ids(records: list[dict[str, Any]], path: Path) -> list[int]:
     return ids
 
 
-def _sizes(records: list[dict[str, Any]], folder: Path) -> NDArray[Any]:
+def _sizes(records: list[dict[str, Any]], folder: Path, path: Path) -> NDArray[Any]:
     """(N, 2) annotated sizes; files that leave them out cost one look at each image's header."""
     sizes = [
-        (record["height"], record["width"])
+        tuple(_side(record, key, path) for key in ("height", "width"))
         if record.get("height") and record.get("width")
         else stored_size(folder / record["file_name"])
         for record in records
     ]
     return np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+
+
+def _side(record: dict[str, Any], key: str, path: Path) -> int:
+    name = f"image {record['id']}"
+    side = _typed(record, key, NUMBER, path, name)
+    if not math.isfinite(side) or side != int(side) or side < 1:
+        raise ValueError(f"{path}: {name}: {key} is a whole number of pixels, found {side!r}")
+    return int(side)
 
 
 def _corner_hint(findings: Findings, total: int) -> str:

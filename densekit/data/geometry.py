@@ -1,11 +1,11 @@
 """What every geometric transform does to a sample's targets, once.
 
-H, W the size of the image, N its boxes.
+S the D sizes of the image, N its boxes, C its channels; H, W its size where D is 2.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from densekit.data.protocols import Transform
 from densekit.data.sanitise import clip_boxes
-from densekit.types import Sample
+from densekit.types import IGNORE_INDEX, Sample
 
 BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")
 """Keys with one row a box."""
@@ -39,7 +39,7 @@ class Chain:
 
 def is_spatial(array: NDArray[Any], size: tuple[int, ...]) -> bool:
     """Whether a plug-in's target is a map of the image; otherwise it has one row a box."""
-    return array.ndim >= 2 and array.shape[-2:] == tuple(size)
+    return array.ndim >= len(size) and array.shape[-len(size) :] == tuple(size)
 
 
 def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
@@ -50,7 +50,7 @@ def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
         rows: (N,) bool, or the numbers of the boxes to keep.
     """
     out = sample.copy()
-    size = sample["image"].shape[:2]
+    size = sample["image"].shape[:-1]
     for key in BOX_ROWS:
         if key in sample:
             out[key] = sample[key][rows]  # type: ignore[literal-required]
@@ -67,10 +67,10 @@ def map_pixels(sample: Sample, image: NDArray[Any], change: Any) -> Sample:
 
     Args:
         sample: The sample before.
-        image: (H', W', C) its new image.
-        change: Maps (..., H, W) to (..., H', W') without mixing values.
+        image: (*S', C) its new image.
+        change: Maps (..., *S) to (..., *S') without mixing values.
     """
-    size = sample["image"].shape[:2]
+    size = sample["image"].shape[:-1]
     out = sample.copy()
     out["image"] = image
     if "instance_masks" in sample:
@@ -89,7 +89,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     """Bilinear in the image's own dtype, nearest neighbour in masks; boxes by the exact ratio.
 
     Args:
-        sample: Any sample.
+        sample: Any sample of a picture (D = 2).
         size: New height and width.
     """
     old = sample["image"].shape[:2]
@@ -108,27 +108,68 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
 
 
 def crop(
-    sample: Sample, top: int, left: int, size: tuple[int, int], *, min_visible: float
+    sample: Sample, start: Sequence[int], size: Sequence[int], *, min_visible: float
 ) -> Sample:
     """A window of the image; boxes are cut at its border.
 
     Args:
         sample: Any sample.
-        top: First row.
-        left: First column.
-        size: Height and width of the window, inside the image.
+        start: First index along each of the D axes.
+        size: The D sides of the window, inside the image.
         min_visible: Boxes of which a smaller share stays are dropped, and those of which nothing
             stays.
     """
-    rows, columns = slice(top, top + size[0]), slice(left, left + size[1])
-    image = np.ascontiguousarray(sample["image"][rows, columns])
-    out = map_pixels(sample, image, lambda map_: map_[..., rows, columns])
+    window = tuple(slice(s, s + side) for s, side in zip(start, size, strict=True))
+    image = np.ascontiguousarray(sample["image"][window])
+    out = map_pixels(sample, image, lambda map_: map_[(..., *window)])
     if "boxes" not in sample:
         return out
-    shifted = sample["boxes"] - np.asarray([left, top, left, top], dtype=np.float32)
-    out["boxes"] = clip_boxes(shifted, size)
+    shifted = sample["boxes"] - np.asarray([*start[::-1]] * 2, dtype=np.float32)
+    out["boxes"] = clip_boxes(shifted, tuple(size))
     kept = areas(out["boxes"])
     return select_boxes(out, (kept > 0) & (kept >= min_visible * areas(shifted)))
+
+
+def pad(
+    sample: Sample,
+    start: Sequence[int],
+    size: Sequence[int],
+    *,
+    image_fill: NDArray[Any],
+    extra_fills: Mapping[str, float],
+) -> Sample:
+    """The image inside a larger one; masks are ignored around it.
+
+    Args:
+        sample: Any sample.
+        start: Where the image begins along each of the D axes.
+        size: The D sides of the larger image.
+        image_fill: () or (C,) value around the image.
+        extra_fills: Value around each map in `extra`, by name.
+
+    Raises:
+        ValueError: If a map has no fill.
+    """
+    old = sample["image"].shape[:-1]
+    place = tuple(slice(s, s + side) for s, side in zip(start, old, strict=True))
+
+    def padded(map_: NDArray[Any], fill: float = IGNORE_INDEX) -> NDArray[Any]:
+        around = np.full((*map_.shape[: -len(old)], *size), fill, dtype=map_.dtype)
+        around[(slice(None),) * (map_.ndim - len(old)) + place] = map_
+        return around
+
+    image = np.empty((*size, sample["image"].shape[-1]), dtype=sample["image"].dtype)
+    image[...] = image_fill
+    image[place] = sample["image"]
+    out = map_pixels(sample, image, padded)
+    for name, target in sample.get("extra", {}).items():
+        if is_spatial(target, old):
+            if name not in extra_fills:
+                raise ValueError(f"extra target {name!r}: the value around it is not declared")
+            out["extra"][name] = padded(target, extra_fills[name])
+    if "boxes" in sample:
+        out["boxes"] = sample["boxes"] + np.asarray([*start[::-1]] * 2, dtype=np.float32)
+    return out
 
 
 def areas(boxes: NDArray[Any]) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from densekit.data.stacks import ARRAY_SUFFIXES, TIFF_SUFFIXES, read_stack, stack_size
 
 _log = logging.getLogger("densekit.data")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -25,18 +28,26 @@ class ImageReader:
     """Opens the images of one data set in one declared form.
 
     Args:
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA). Images of another kind are converted, with one
-            warning a data set.
-        dtype: "uint8", or "float32" for the stored values of any depth, unscaled.
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA): images of another kind are converted, with one
+            warning a data set. Any other number is read from TIFF and `.npy` files.
+        dtype: "uint8", or "float32" for the stored values of any depth, unscaled. With `intensity`
+            it is always "float32".
+        intensity: How stored values are brought to a scale; see `densekit.data.intensity`.
     """
 
-    def __init__(self, channels: int = 3, dtype: str = "uint8") -> None:
-        if channels not in _MODES:
-            raise ValueError(f"channels: accepted are 1 (grey), 3 (RGB), 4 (RGBA); not {channels}")
+    def __init__(
+        self,
+        channels: int = 3,
+        dtype: str = "uint8",
+        intensity: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(channels, int) or channels < 1:
+            raise ValueError(f"channels: a number of 1 or more is needed, found {channels!r}")
         if dtype not in ("uint8", "float32"):
             raise ValueError(f"dtype: accepted are 'uint8' and 'float32', found {dtype!r}")
         self.channels = channels
-        self.dtype = dtype
+        self.dtype = "float32" if intensity else dtype
+        self.intensity = _checked_rule(intensity) if intensity else None
         # Shared between loader workers, so that each of them does not warn again.
         self._warned = torch.zeros(2, dtype=torch.uint8).share_memory_()
 
@@ -52,9 +63,42 @@ class ImageReader:
             (H, W, C) uint8 or float32.
 
         Raises:
-            ValueError: Naming the file, if it cannot be decoded, has another size than annotated or
-                more than 8 bits where uint8 is declared.
+            ValueError: Naming the file, if it cannot be decoded, has another size than annotated,
+                other channels than declared or more than 8 bits where uint8 is declared.
         """
+        stacked = self._is_stack(path)
+        array = self._stack(path, size) if stacked else self._picture(path, size)
+        if self.intensity is None:
+            return array
+        from densekit.data.intensity import scale
+
+        return scale(array, self.intensity)
+
+    def _is_stack(self, path: Path) -> bool:
+        """Whether Pillow cannot read the file without loss."""
+        suffix = path.suffix.lower()
+        deep = self.dtype == "float32" and self.channels > 1
+        tiff = suffix in TIFF_SUFFIXES
+        if self.channels not in _MODES and not tiff and suffix not in ARRAY_SUFFIXES:
+            raise ValueError(
+                f"{path}: {self.channels} channels are declared; such images are read from"
+                f" {', '.join((*TIFF_SUFFIXES, *ARRAY_SUFFIXES))}, other files have 1, 3 or 4"
+            )
+        return suffix in ARRAY_SUFFIXES or (tiff and (deep or self.channels not in _MODES))
+
+    def _stack(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
+        array = read_stack(path)
+        if size is not None and array.shape[:2] != size:
+            raise ValueError(_other_size(path, array.shape[:2], size))
+        if array.shape[2] != self.channels:
+            raise ValueError(
+                f"{path}: {self.channels} channels are declared, found {array.shape[2]}"
+            )
+        if self.dtype == "uint8" and array.dtype not in (np.uint8, np.bool_):
+            raise ValueError(_deep(path, str(array.dtype)))
+        return array.astype(self.dtype)
+
+    def _picture(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
         try:
             with Image.open(path) as file:
                 self._check_depth(file, path)
@@ -73,9 +117,12 @@ class ImageReader:
                 " bits, or one channel a file"
             )
         if image.mode in _DEEP_MODES and self.dtype == "uint8":
+            raise ValueError(_deep(path, f"mode {image.mode}"))
+        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        if pages > 1:  # Pillow would read the first one without a word
             raise ValueError(
-                f"{path}: more than 8 bits a pixel (mode {image.mode}) where 8 are declared;"
-                " set dtype: float32 to keep the values as they are"
+                f"{path}: {pages} pages where an image of {self.channels} channels is declared; set"
+                f" channels: {pages} if the pages are channels"
             )
 
     def _upright(self, image: Image.Image, path: Path, size: tuple[int, int] | None) -> Image.Image:
@@ -89,10 +136,7 @@ class ImageReader:
             self._warn(0, f"{path}: EXIF orientation {orientation} {state}")
         found = turned if apply else (height, width)
         if size is not None and found != size:
-            raise ValueError(
-                f"{path}: the image has height x width {height} x {width}, its annotation says"
-                f" {size[0]} x {size[1]}"
-            )
+            raise ValueError(_other_size(path, found, size))
         return ImageOps.exif_transpose(image) if apply else image
 
     def _as_array(self, image: Image.Image, path: Path) -> NDArray[Any]:
@@ -115,6 +159,26 @@ class ImageReader:
             _log.warning("%s (said once for this data set)", message)
 
 
+def _checked_rule(intensity: Mapping[str, Any]) -> dict[str, Any] | None:
+    from densekit.data.intensity import check_rule
+
+    return check_rule(intensity)
+
+
+def _other_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> str:
+    return (
+        f"{path}: the image has height x width {found[0]} x {found[1]}, its annotation says"
+        f" {size[0]} x {size[1]}"
+    )
+
+
+def _deep(path: Path, found: str) -> str:
+    return (
+        f"{path}: more than 8 bits a pixel ({found}) where 8 are declared; set dtype: float32 to"
+        " keep the values as they are"
+    )
+
+
 def read_image(path: str | Path, channels: int = 3, dtype: str = "uint8") -> NDArray[Any]:
     """One image file as (H, W, C), upright; see `ImageReader`."""
     return ImageReader(channels, dtype)(Path(path))
@@ -126,9 +190,23 @@ def stored_size(path: Path) -> tuple[int, int]:
     Raises:
         ValueError: Naming the file, if it is no image.
     """
+    return possible_sizes(path)[0]
+
+
+def possible_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Height and width after the EXIF orientation, and without it.
+
+    Raises:
+        ValueError: Naming the file, if it is no image.
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return (stack_size(path),) * 2
     try:
         with Image.open(path) as image:
+            size = image.height, image.width
             turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            return (image.width, image.height) if turned else (image.height, image.width)
-    except OSError as error:
+            return (size[::-1] if turned else size), size
+    except (OSError, Image.DecompressionBombError) as error:
+        if path.suffix.lower() in TIFF_SUFFIXES and path.is_file():
+            return (stack_size(path),) * 2  # more channels than Pillow knows
         raise ValueError(f"{path}: not a readable image: {error}") from error

@@ -72,5 +72,5 @@ class LargeScaleJitter:
         factor = fit * rng.uniform(*self.scale)
         scaled = max(1, round(height * factor)), max(1, round(width * factor))
         window = min(scaled[0], self.size[0]), min(scaled[1], self.size[1])
-        top, left = (int(rng.integers(big - w + 1)) for big, w in zip(scaled, window, strict=True))
-        return crop(resize(sample, scaled), top, left, window, min_visible=self.min_visible)
+        start = [int(rng.integers(big - w + 1)) for big, w in zip(scaled, window, strict=True)]
+        return crop(resize(sample, scaled), start, window, min_visible=self.min_visible)

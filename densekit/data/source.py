@@ -9,11 +9,7 @@ from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
 from densekit.data.naming import nearest
 from densekit.data.protocols import Dataset, Transform
 from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
-from densekit.types import TargetSpec
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)
-IMAGENET_STD = (58.395, 57.12, 57.375)
-"""RGB, in the unit of 8-bit images."""
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
 
 SPLITS = ("train", "val", "test")
 

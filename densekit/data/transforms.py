@@ -10,6 +10,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -102,7 +103,8 @@ def _build(name: str, arguments: Mapping[str, Any] | None, key: str) -> Any:
         raise ValueError(f"{key}: albumentations has no transform {name!r}; {nearest(name, known)}")
     cls = getattr(albumentations, name)
     values = dict(arguments or {})
-    accepted = [p for p in inspect.signature(cls.__init__).parameters if p != "self"]
+    parameters = inspect.signature(cls.__init__).parameters
+    accepted = [p for p in parameters if p != "self"]
     for argument in values:
         if argument not in accepted:
             hint = nearest(argument, accepted)
@@ -112,10 +114,27 @@ def _build(name: str, arguments: Mapping[str, Any] | None, key: str) -> Any:
         values["transforms"] = [_build(n, a, inner) for n, a in values["transforms"].items()]
     if "fill_mask" in accepted:
         values.setdefault("fill_mask", IGNORE_INDEX)
+    if (interpolation := parameters.get("mask_interpolation")) is not None:
+        _keep_labels(interpolation, values, f"{key}.{name}")
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{key}.{name}: {error}") from error
+
+
+def _keep_labels(argument: inspect.Parameter, values: dict[str, Any], key: str) -> None:
+    """Lets masks be resized by the nearest pixel's centre; refuses what would mix classes."""
+    # Plain INTER_NEAREST shifts a mask against its image by up to half a pixel.
+    exact = "NEAREST_EXACT" in str(argument.annotation)
+    chosen = values.setdefault(
+        "mask_interpolation", cv2.INTER_NEAREST_EXACT if exact else cv2.INTER_NEAREST
+    )
+    mixed = chosen not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
+    if mixed or values.get("area_for_downscale") == "image_mask":
+        raise ValueError(
+            f"{key}: masks are labels, which must not be mixed; leave mask_interpolation out, and"
+            " area_for_downscale at null or image"
+        )
 
 
 def _transform_names() -> list[str]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from densekit.data.annotations import Rows, pack
 from densekit.data.boxes import BoxDataset
-from densekit.data.files import existing_folder, images_by_stem
+from densekit.data.files import existing_folder, images_by_stem, listed_stems
 from densekit.data.findings import Findings
 from densekit.data.images import ImageReader, stored_size
 from densekit.data.naming import check_names, nearest
@@ -50,7 +50,7 @@ class VocDetection(BoxDataset):
         folder = existing_folder(Path(root), "VocDetection.root")
         images = existing_folder(folder / "JPEGImages", "VocDetection.root")
         xml = existing_folder(folder / "Annotations", "VocDetection.root")
-        stems = _stems(folder / "ImageSets" / "Main", split)
+        stems = listed_stems(folder / "ImageSets" / "Main", split, "VocDetection.split")
         by_stem = images_by_stem(images)
         missing = [stem for stem in stems if stem not in by_stem]
         if missing:
@@ -81,19 +81,6 @@ class VocDetection(BoxDataset):
             ids=list(range(1, len(classes) + 1)),
             findings=findings,
         )
-
-
-def _stems(folder: Path, split: str) -> list[str]:
-    """The image names of a split; a second column, as in VOC's files of one class, is dropped."""
-    path = folder / f"{split}.txt"
-    if not path.is_file():
-        splits = sorted(entry.stem for entry in folder.glob("*.txt"))
-        raise ValueError(f"VocDetection.split: no file {path}; {nearest(split, splits)}")
-    stems = [line.split()[0] for line in path.read_text().splitlines() if line.strip()]
-    repeated = len(stems) - len(set(stems))
-    if repeated:
-        raise ValueError(f"{path}: {repeated} images stand there more than once")
-    return stems
 
 
 def _parse(path: Path) -> ElementTree.Element:

@@ -6,5 +6,13 @@ from densekit._lazy import lazy
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
-    {"FasterRCNN": "faster_rcnn.faster_rcnn", "Head": "base"},
+    {
+        "DeepLabV3": "segmentation.deeplab",
+        "DeepLabV3Plus": "segmentation.deeplab",
+        "FCN": "segmentation.fcn",
+        "FasterRCNN": "faster_rcnn.faster_rcnn",
+        "Head": "base",
+        "SmpHead": "segmentation.smp_head",
+        "UNet": "segmentation.unet",
+    },
 )

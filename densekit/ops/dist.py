@@ -66,3 +66,20 @@ def global_count(count: Tensor) -> Tensor:
         torch_dist.all_reduce(total)
         total = total / processes
     return total.clamp(min=SMALLEST_COUNT)
+
+
+def global_sum(value: Tensor) -> Tensor:
+    """The sum over all processes, for a loss that divides sums of the whole batch.
+
+    Its gradient is made for DDP's average: every process computes the same loss of the same sums,
+    and passes on its own part of the gradient times the number of processes.
+
+    Args:
+        value: Any shape; every process must call it the same number of times.
+    """
+    processes = world_size()
+    if processes == 1 or _alone.get():
+        return value
+    total = value.detach().clone()  # all_reduce writes in place
+    torch_dist.all_reduce(total)
+    return total + processes * (value - value.detach())

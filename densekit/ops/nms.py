@@ -21,6 +21,8 @@ from torchvision.ops import nms as torchvision_nms
 from densekit.ops.boxes import box_area, intersection
 
 Backend = Literal["ragged", "static"]
+MAX_PAIRS = 1 << 26
+"""Pairs of boxes that `static` looks at together, 16 bytes each at the peak: about 1.1 GB."""
 
 
 def default_backend(device: torch.device) -> Backend:
@@ -48,7 +50,7 @@ def nms_keep(
         (P, N) bool.
     """
     if (backend or default_backend(boxes.device)) == "static":
-        return _static(boxes, valid, iou_threshold, group)
+        return _in_chunks(boxes, valid, iou_threshold, group)
     group = torch.zeros_like(valid, dtype=torch.int64) if group is None else group
     keep: Tensor = _ragged(boxes, valid, group, iou_threshold)
     return keep
@@ -99,6 +101,24 @@ def suppression_matrix(boxes: Tensor, iou_threshold: float) -> Tensor:
     area = box_area(boxes)
     iou = inter / (area[..., :, None] + area[..., None, :] - inter)
     return (iou > iou_threshold).triu(diagonal=1)
+
+
+def _in_chunks(boxes: Tensor, valid: Tensor, iou_threshold: float, group: Tensor | None) -> Tensor:
+    """`_static` on as many problems at once as memory allows; shapes alone decide how many.
+
+    An exported program keeps its number of problems free, so it takes them all: it runs on the
+    boxes of inference, which are half as many an image.
+    """
+    rows = max(1, MAX_PAIRS // max(1, boxes.shape[1] ** 2))
+    if torch.compiler.is_exporting() or boxes.shape[0] <= rows:
+        return _static(boxes, valid, iou_threshold, group)
+    parts = zip(
+        boxes.split(rows),
+        valid.split(rows),
+        [None] * len(boxes) if group is None else group.split(rows),
+        strict=False,
+    )
+    return torch.cat([_static(b, v, iou_threshold, g) for b, v, g in parts])
 
 
 def _static(boxes: Tensor, valid: Tensor, iou_threshold: float, group: Tensor | None) -> Tensor:

@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 
 class Ema(WeightAveraging):
@@ -29,7 +30,7 @@ class Ema(WeightAveraging):
             raise ValueError(f"callbacks.ema.decay: found {decay}, expected a number in [0, 1)")
         self.decay = decay
         self._swapped = False
-        super().__init__(multi_avg_fn=self._update)
+        super().__init__()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copies the module onto the device of the run.
@@ -37,8 +38,8 @@ class Ema(WeightAveraging):
         At this point the module itself is still on the CPU; a copy left there would make every
         update a transfer of the whole model.
         """
-        self._device = trainer.strategy.root_device
-        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            self._average_model = Average(pl_module, trainer.strategy.root_device, self.decay)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the average, which the module holds by now.
@@ -65,11 +66,40 @@ class Ema(WeightAveraging):
         super()._swap_models(pl_module)
         self._swapped = not self._swapped
 
+
+class Average(AveragedModel):
+    """A copy of a module and the number of its updates, which stays on the host.
+
+    torch's own class counts on the device and asks for the count at every update: the host would
+    wait for the whole training step before it could begin the next.
+
+    Args:
+        model: Copied, parameters and buffers.
+        device: Where the copy is.
+        decay: See `Ema`.
+    """
+
+    def __init__(self, model: nn.Module, device: torch.device, decay: float) -> None:
+        super().__init__(model, device, use_buffers=True)
+        self.n_averaged = torch.tensor(0)
+        self.decay = decay
+
     @torch.no_grad()
-    def _update(self, averages: Any, currents: Any, num_averaged: Tensor | int) -> None:
-        count = int(num_averaged)
-        decay = min(self.decay, (1 + count) / (10 + count))
-        if averages[0].is_floating_point():
+    def update_parameters(self, model: nn.Module) -> None:
+        """Moves the average towards a model of the same architecture on the same device."""
+        count = int(self.n_averaged)
+        decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
+        pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        # The others are counters, such as the batches that a batch norm has seen.
+        copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+        if floats:
+            averages, currents = zip(*floats, strict=True)
             torch._foreach_lerp_(averages, currents, 1.0 - decay)
-        else:  # counters, such as the batches that a batch norm has seen
-            torch._foreach_copy_(averages, currents)
+        for average, current in copied:
+            average.copy_(current, non_blocking=True)
+        self.n_averaged += 1
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]

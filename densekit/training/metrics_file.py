@@ -6,8 +6,10 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 STAGES = ("val/", "test/")
@@ -17,7 +19,7 @@ class MetricsFile(Callback):
     """Writes `{"val/detection/AP": 0.41, ...}` after every validation and test.
 
     A figure that could not be measured, NaN or infinite, is null: JSON knows no NaN. `epoch` and
-    `step` tell when the figures were taken.
+    `step` tell which weights were measured last.
 
     Args:
         path: The file; it is overwritten.
@@ -26,6 +28,13 @@ class MetricsFile(Callback):
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.figures: dict[str, float | int | None] = {}
+        self._loaded: dict[str, int] = {}
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Notes whose weights these are: measuring a checkpoint leaves the trainer's step alone."""
+        self._loaded = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the figures of validation."""
@@ -41,6 +50,8 @@ class MetricsFile(Callback):
             return
         self.figures |= json_figures(trainer.callback_metrics)
         self.figures |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
+        if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path:
+            self.figures |= self._loaded
         write_text(self.path, json.dumps(self.figures, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -52,6 +52,9 @@ class LitModel(LightningModule):
         channels_last: Hold 4-D weights channels last.
         config: YAML text of the whole configuration, for checkpoints.
 
+    Attributes:
+        validated_step: Number of optimiser steps before the last validation, None without one.
+
     Raises:
         ValueError: `metrics` names a head that the model does not have.
     """
@@ -86,6 +89,7 @@ class LitModel(LightningModule):
         # Unbound: a compiled bound method would keep the weights it was made with after a deepcopy.
         loss = type(model).loss
         self._loss = torch.compile(loss) if compile else loss
+        self.validated_step: int | None = None
         self._recipes = metrics or {}
         self._metrics: dict[str, list[MetricSet]] = {}
 
@@ -132,6 +136,8 @@ class LitModel(LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Logs the metrics of all processes together."""
         self._log_metrics("val")
+        if not self.trainer.sanity_checking:
+            self.validated_step = self.global_step
 
     def on_test_epoch_end(self) -> None:
         """Logs the metrics of all processes together."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,15 @@ class NonFiniteLossError(RuntimeError):
 
 
 class NonFinite(Callback):
-    """Checks the loss before every backward pass.
+    """Checks the loss of every step before the weights are touched.
 
     At the first loss that is NaN or infinite it runs the step again, looks for the first module
     whose output is not finite, saves batch, file names, loss terms and that name, which
-    `torch.load(..., weights_only=True)` reads, and stops the run before the weights are touched.
+    `torch.load(..., weights_only=True)` reads, and stops the run.
+
+    The host asks after it has queued the backward pass: until the answer is there the device has
+    work. Where several processes train together it asks before, as their sum of gradients would
+    bring the loss of one into the weights of all.
 
     Args:
         folder: Where `rank_0.pt` is saved.
@@ -33,6 +37,7 @@ class NonFinite(Callback):
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         self._batches: Mapping[str, Batch] = {}
+        self._finite: Callable[[], bool] | None = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -43,12 +48,26 @@ class NonFinite(Callback):
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Raises if the loss is not finite.
+        """Asks whether the loss is finite.
+
+        Raises:
+            NonFiniteLossError: It is not, and this is one of several processes.
+        """
+        self._finite = ask(torch.isfinite(loss))
+        if dist.world_size() > 1:
+            self._check(trainer, pl_module)
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hears the answer; the optimiser has not stepped yet.
 
         Raises:
             NonFiniteLossError: With the likely cause and where the evidence lies.
         """
-        if bool(torch.isfinite(loss)):
+        self._check(trainer, pl_module)
+
+    def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        finite, self._finite = self._finite, None
+        if finite is None or finite():
             return
         terms, module = rerun(pl_module, self._batches)
         cause = likely_cause(trainer, pl_module, self._batches)
@@ -72,6 +91,20 @@ class NonFinite(Callback):
             f"Images: {names}.\n"
             f"Batch and loss terms are saved in {path}."
         )
+
+
+def ask(flag: Tensor) -> Callable[[], bool]:
+    """Sends a () flag to the host without waiting; what comes back waits for it and returns it."""
+    if not flag.is_cuda:
+        return lambda: bool(flag)
+    copy = flag.to("cpu", non_blocking=True)
+    arrived = torch.cuda.current_stream(flag.device).record_event()
+
+    def answer() -> bool:
+        arrived.synchronize()
+        return bool(copy)
+
+    return answer
 
 
 def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dict[str, float], str]:

@@ -109,6 +109,64 @@ def test_foreign_checkpoint_says_what_is_missing(tmp_path: Path) -> None:
         load_artifact(path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"info": ["names"]}, r"info: found list, accepted is dict"),
+        ({"config": {"backbone": {}}}, r"config: found dict, accepted is str"),
+        ({"state_dict": [1]}, r"state_dict: found list"),
+        ({"state_dict": {"a.weight": "text"}}, r"state_dict\['a.weight'\]: found str"),
+        ({"state_dict": {3: torch.zeros(1)}}, r"state_dict, the name 3: found int"),
+        ({"info": {"mean": 3.0}}, r"info.mean: found float, accepted is list or tuple"),
+        ({"info": {"std": ["a", "b", "c"]}}, r"info.std, an entry: found str"),
+        ({"info": {"full_scale": "big"}}, r"info.full_scale: found str"),
+        ({"info": {"resize": 800}}, r"info.resize: found int, accepted is dict or NoneType"),
+        ({"info": {"heads": {"detection": 3}}}, r"info.heads.detection: found int"),
+    ],
+)
+def test_entries_of_another_type_are_refused_with_the_file(
+    model: DenseModel, tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "odd.ckpt"
+    content = {"state_dict": model.state_dict(), "config": yaml.safe_dump(CONFIG), "info": INFO}
+    torch.save(content | change, path)
+    with pytest.raises(ValueError, match=rf"odd\.ckpt: {message}"):
+        load_artifact(path)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("{", "no YAML"),
+        ("[1, 2]", "backbone and heads are missing"),
+        (
+            yaml.safe_dump(CONFIG | {"backbone": None}),
+            "backbone: found 'None', accepted is a class",
+        ),
+        (yaml.safe_dump(CONFIG | {"backbone": {"depth": 18}}), "backbone: found"),
+        (yaml.safe_dump(CONFIG | {"heads": [1]}), r"heads: found '\[1\]'"),
+        (yaml.safe_dump(CONFIG | {"heads": {"a": "b"}}), r"heads\.a: found 'b'"),
+        (yaml.safe_dump(CONFIG | {"neck": "fpn"}), "neck: found 'fpn'"),
+        (yaml.safe_dump(CONFIG | {"neck": CONFIG["neck"] | {"bogus": 1}}), "bogus"),
+        (yaml.safe_dump(CONFIG | {"backbone": CONFIG["backbone"] | {"depth": 19}}), "backbone"),
+    ],
+)
+def test_a_config_that_describes_no_model_is_refused_with_the_file(
+    model: DenseModel, tmp_path: Path, config: str, message: str
+) -> None:
+    path = tmp_path / "odd.ckpt"
+    save_artifact(path, model, config)
+    with pytest.raises(ValueError, match=rf"odd\.ckpt: .*{message}"):
+        model_from_artifact(path)
+
+
+def test_a_file_is_refused_before_a_model_is_built(model: DenseModel, tmp_path: Path) -> None:
+    path = tmp_path / "odd.ckpt"
+    save_artifact(path, model, "- a list")
+    with pytest.raises(ValueError, match=r"odd\.ckpt: .*backbone and heads"):
+        load_artifact(path)
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nothing.ckpt"):
         load_artifact(tmp_path / "nothing.ckpt")

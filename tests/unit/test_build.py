@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,27 @@ def test_targets_are_found_at_any_depth() -> None:
     cfg = {"a": [{"b": {"_target_": "os.system"}}]}
     with pytest.raises(ValueError, match=r"a\[0\]\.b\._target_"):
         build.check_targets(cfg)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        # By position, `weights` would reach a backbone past the check that takes it out.
+        ({"_args_": [18, "/some/file"]}, r"a\[0\]\._args_: .*by name"),
+        ({"_args_": None}, r"a\[0\]\._args_"),
+        ({"_recursive_": "no"}, r"a\[0\]\._recursive_: found 'no', accepted are true and false"),
+        ({"_partial_": 1}, r"a\[0\]\._partial_: found 1"),
+        ({"_convert_": "none"}, r"a\[0\]\._convert_: found 'none', accepted is 'all'"),
+    ],
+)
+def test_what_speaks_to_hydra_is_checked(more: dict[str, Any], message: str) -> None:
+    node = {"_target_": "densekit.backbones.ResNet", "depth": 18}
+    good = {"_partial_": True, "_recursive_": False, "_convert_": "all"}
+    build.check_targets({"a": [node | good]})
+    with pytest.raises(ValueError, match=message):
+        build.check_targets({"a": [node | more]})
+    with pytest.raises(ValueError, match="accepted|by name"):
+        build.check_targets({"a": more})  # a node without a class hands its keys down
 
 
 def test_interpolations_of_a_stored_config_are_refused() -> None:

@@ -55,6 +55,17 @@ def test_files_stay_small() -> None:
     assert too_long == {}, f"more than {MAX_LINES} lines: split by idea"
 
 
+def test_a_tuple_of_numbers_has_one_home() -> None:
+    homes: dict[tuple[str, str], list[str]] = {}
+    for path in sorted((PROJECT / "densekit").rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.Assign) and re.fullmatch(
+                r"\([-\d., ]+\)", text := ast.unparse(node.value)
+            ):
+                homes.setdefault((ast.unparse(node.targets[0]), text), []).append(path.name)
+    assert {key: files for key, files in homes.items() if len(files) > 1} == {}
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_public_name_resolves(package: str) -> None:
     module = importlib.import_module(package)

@@ -91,6 +91,11 @@ def test_refuses_a_level_that_is_not_there() -> None:
         mean_model("p3")
 
 
+def test_refuses_an_unknown_channel_order() -> None:
+    with pytest.raises(ValueError, match="info.channel_order: 'BGR' .*did you mean 'bgr'|rgb, bgr"):
+        plain(channel_order="BGR")
+
+
 def test_names_the_target_that_is_missing() -> None:
     batch = targets([1])
     del batch["labels"]

@@ -35,7 +35,14 @@ def test_nothing_is_timed_when_the_losses_differ(monkeypatch: pytest.MonkeyPatch
         benchmark.main(["size=[64,96]", "batch=1"])
 
 
-@pytest.mark.parametrize("argument", ["step=fly", "precision=int3", "rouns=2"])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        *("step=fly", "precision=int3", "rouns=2", "size=320", "size=[320]", "size=[320,a]"),
+        *("rounds=0", "rounds=many", "batch=true", "classes=0", "depth=99", "device=gpu"),
+        "device=cuda:99",
+    ],
+)
 def test_wrong_options_are_refused(argument: str) -> None:
     with pytest.raises(UsageError, match=argument.partition("=")[0]):
         benchmark.main([argument])

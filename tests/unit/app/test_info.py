@@ -16,7 +16,7 @@ from densekit.app.info import (
     model_info,
     register_data_info,
 )
-from densekit.app.prepare import reopen
+from densekit.app.prepare import OF_A_RUN, reopen
 
 
 def source(names: list[str], heads: list[str], **more: Any) -> Any:
@@ -28,7 +28,9 @@ def source(names: list[str], heads: list[str], **more: Any) -> Any:
         "mean": [1.0, 2.0, 3.0],
         "std": [1.0, 1.0, 1.0],
     } | more
-    return SimpleNamespace(heads=tuple(heads), describe=lambda: dict(described), val=object())
+    return SimpleNamespace(
+        heads=tuple(heads), describe=lambda: dict(described), train=object(), val=object()
+    )
 
 
 CELLS = source(["red", "white", "platelet"], ["cells"])
@@ -99,6 +101,14 @@ def test_heads_and_data_have_to_meet() -> None:
     check_trained({"a": CELLS}, {"cells": {}})
 
 
+def test_a_data_set_without_training_images_trains_no_head() -> None:
+    only_evaluated = source(["red"], ["cells"])
+    only_evaluated.train = None
+    with pytest.raises(UsageError, match=r"heads\.cells: no data set.* data\.b\.train"):
+        check_trained({"b": only_evaluated}, {"cells": {}})
+    check_trained({"a": CELLS, "b": only_evaluated}, {"cells": {}})
+
+
 def test_monitors_name_what_is_there() -> None:
     heads = {"cells": {}, "cars": {}, "signs": {}}
     both = {"a": CELLS, "b": ROADS}
@@ -110,7 +120,7 @@ def test_monitors_name_what_is_there() -> None:
 
 
 def test_a_stored_config_moves_to_its_new_run() -> None:
-    plain = {
+    plain = dict.fromkeys(OF_A_RUN) | {
         "command": "eval",
         "split": "val",
         "paths": {"run": "/old/run", "data": "/data"},
@@ -127,5 +137,7 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
     assert opened["trainer"]["precision"] == "${precision}"
     assert not {"command", "split"} & opened.keys()
     assert plain["paths"]["run"] == "/old/run"
+    with pytest.raises(UsageError, match=r"not of a run, trainer, inferer missing"):
+        reopen({key: value for key, value in plain.items() if key not in ("trainer", "inferer")})
     own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
     assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")

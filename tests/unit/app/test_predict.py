@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from densekit.app.errors import UsageError
-from densekit.app.predict import find_images, image_ids, overlay_names
+from densekit.app.predict import described_heads, find_images, image_ids, overlay_names
 from densekit.app.write_boxes import coco_entries
 from densekit.app.write_results import Writer
 
@@ -73,6 +73,47 @@ def test_ids_of_an_annotation_file(tmp_path: Path) -> None:
     assert image_ids([Path("x/a.jpg")], str(file)) == [42]
     with pytest.raises(UsageError, match="1 of 1 images.*b.jpg"):
         image_ids([Path("x/b.jpg")], str(file))
+
+
+def test_ids_are_found_by_path_before_name(tmp_path: Path) -> None:
+    file = tmp_path / "gt.json"
+    images = [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "./b/x.jpg"}]
+    file.write_text(json.dumps({"images": [*images, {"id": 3, "file_name": "c/y.jpg"}]}))
+    assert image_ids([Path("b/x.jpg"), Path("y.jpg"), Path("a/x.jpg")], str(file)) == [2, 3, 1]
+
+
+@pytest.mark.parametrize(
+    ("listed", "files"),
+    [
+        (["a/x.jpg", "b/x.jpg"], ["x.jpg"]),  # which of the two is it?
+        (["x.jpg"], ["a/x.jpg", "b/x.jpg"]),  # which of the two is meant?
+        (["x.jpg"], ["x.jpg", "b/x.jpg"]),
+    ],
+)
+def test_an_id_that_is_unclear_is_refused(
+    tmp_path: Path, listed: list[str], files: list[str]
+) -> None:
+    file = tmp_path / "gt.json"
+    images = [{"id": i, "file_name": name} for i, name in enumerate(listed)]
+    file.write_text(json.dumps({"images": images}))
+    with pytest.raises(UsageError, match=r"gt\.json: which image is .*x\.jpg have the same name"):
+        image_ids([Path(name) for name in files], str(file))
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"images": 3}', '{"images": [{"id": 1}]}', "\x00"])
+def test_annotations_that_are_no_coco_file_are_named(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "gt.json"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=r"gt\.json: no COCO JSON"):
+        image_ids([Path("a.jpg")], str(file))
+
+
+def test_a_model_without_class_names_is_refused() -> None:
+    known = {"names": ["x"], "ids": [3]}
+    assert described_heads({"heads": {"cells": known}}, Path("m.pt")) == {"cells": known}
+    for info in ({}, {"heads": {}}, {"heads": {"cells": known, "other": {"names": ["x"]}}}):
+        with pytest.raises(UsageError, match=r"checkpoint=m\.pt: .*heads\.(NAME|other) with ids"):
+            described_heads(info, Path("m.pt"))
 
 
 def test_coco_entries_carry_original_ids_and_xywh() -> None:

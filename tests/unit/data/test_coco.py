@@ -140,6 +140,75 @@ def test_annotation_without_bbox_is_refused(coco):
         CocoDetection(**arguments)
 
 
+def test_area_that_is_null_or_left_out_is_the_box_s(coco):
+    data = CocoDetection(**coco([{"area": None}, {"area": 7}, {}, {"area": 0}]))
+    assert data[0]["truth"]["area"].tolist() == [200.0, 7.0, 200.0, 0.0]
+    assert not data.findings.rows
+
+
+@pytest.mark.parametrize("area", [-5, float("nan"), float("inf")])
+def test_area_that_cannot_be_is_counted_and_the_box_s_taken(coco, area):
+    data = CocoDetection(**coco([{"area": area}]))
+    assert data[0]["truth"]["area"].tolist() == [200.0]
+    assert data.findings.counts == {"area negative or not finite, taken from the box": 1}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"area": "big"}, "area is a number, found 'big'"),
+        ({"area": [3]}, r"area is a number, found \[3\]"),
+        ({"iscrowd": "0"}, "iscrowd is 0 or 1, found '0'"),
+        ({"iscrowd": [1]}, r"iscrowd is 0 or 1, found \[1\]"),
+        ({"iscrowd": 2}, "iscrowd is 0 or 1, found 2"),
+        ({"category_id": [3]}, r"category_id is a number, found \[3\]"),
+        ({"category_id": "3"}, "category_id is a number, found '3'"),
+        ({"image_id": {}}, "image_id is a number, found {}"),
+        ({"image_id": None}, "image_id is a number, found None"),
+        ({"bbox": None}, "bbox must be"),
+    ],
+)
+def test_annotation_fields_of_another_type_are_refused(coco, wrong, message):
+    with pytest.raises(ValueError, match=rf"a\.json: annotation 1: {message}"):
+        CocoDetection(**coco([wrong]))
+
+
+def test_whole_ids_may_be_written_as_floats(coco):
+    assert len(CocoDetection(**coco([{"image_id": 10.0, "category_id": 3.0}]))[0]["boxes"]) == 1
+
+
+def test_crowd_that_is_null_is_none(coco):
+    data = CocoDetection(**coco([{"iscrowd": None}, {"iscrowd": True}]))
+    assert data[0]["crowd"].tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("key", "record", "message"),
+    [
+        ("images", {"height": "40", "width": 60}, "image 10: height is a number, found '40'"),
+        ("images", {"height": 40.5, "width": 60}, "image 10: height is a whole number .* 40.5"),
+        ("images", {"height": float("inf"), "width": 60}, "image 10: height is a whole number"),
+        ("images", {"height": -40, "width": 60}, "image 10: height is a whole number .* -40"),
+        ("images", {"height": [4], "width": 60}, r"image 10: height is a number, found \[4\]"),
+        ("images", {"file_name": 7}, "images: file_name is a text, found 7"),
+        ("images", {"id": None}, "images: id is a whole number, found None"),
+        ("categories", {"id": None}, "categories: id is a whole number, found None"),
+        ("images", 3, r"images\[0\]: not an object, found 3"),
+        ("annotations", None, r"annotations\[0\]: not an object, found None"),
+        ("categories", "dog", r"categories\[0\]: not an object, found 'dog'"),
+    ],
+)
+def test_records_of_another_type_are_refused(coco, key, record, message):
+    arguments = coco([{}])
+    path = arguments["root"] / "a.json"
+    content = json.loads(path.read_text())
+    first = content[key][0]
+    content[key][0] = first | record if isinstance(record, dict) else record
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=rf"a\.json: {message}"):
+        CocoDetection(**arguments)
+
+
 def test_bad_polygon_is_dropped_and_the_box_kept(coco):
     data = CocoDetection(
         **coco([{"segmentation": [[1, 1, 5, 5]]}, {"segmentation": [[1, 1, 9, 1, 9, 9]]}]),

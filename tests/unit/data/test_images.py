@@ -29,8 +29,10 @@ def test_declared_channels_are_given(tmp_path):
     Image.new("RGBA", (8, 6), (10, 20, 30, 40)).save(tmp_path / "x.png")
     assert read_image(tmp_path / "x.png", channels=4)[0, 0].tolist() == [10, 20, 30, 40]
     assert read_image(tmp_path / "x.png", channels=1).shape == (6, 8, 1)
-    with pytest.raises(ValueError, match=r"accepted are 1 .* not 2"):
-        ImageReader(channels=2)
+    with pytest.raises(ValueError, match=r"channels: .* 1 or more .* found 0"):
+        ImageReader(channels=0)
+    with pytest.raises(ValueError, match=r"x\.png: 2 channels are declared; .* \.tif"):
+        read_image(tmp_path / "x.png", channels=2)
 
 
 def test_sixteen_bits_are_refused_unless_declared(tmp_path):

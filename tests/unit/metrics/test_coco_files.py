@@ -125,5 +125,7 @@ def test_bad_annotations_are_named(evaluate):
 
 
 def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"cannot be read: Is a directory"):
+        evaluate_files(tmp_path, tmp_path)
     with pytest.raises(ValueError, match=r"nowhere\.json: no such file"):
         evaluate_files(tmp_path / "nowhere.json", tmp_path / "nowhere.json")

@@ -97,6 +97,59 @@ def test_compiles_without_a_break(backend: Backend, grouped: bool) -> None:
     assert torch.equal(found, nms_keep(boxes, valid, THRESHOLD, groups, "ragged"))
 
 
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Room for two problems of 50 boxes; collects the number of pairs of each chunk."""
+    sizes: list[int] = []
+
+    def watched(boxes: Tensor, iou_threshold: float) -> Tensor:
+        sizes.append(len(boxes) * boxes.shape[1] ** 2)
+        return suppression_matrix(boxes, iou_threshold)
+
+    monkeypatch.setattr("densekit.ops.nms.MAX_PAIRS", 2 * 50**2 + 100)
+    monkeypatch.setattr("densekit.ops.nms.suppression_matrix", watched)
+    return sizes
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_chunks_bound_memory_and_change_nothing(small_chunks: list[int], grouped: bool) -> None:
+    boxes, valid, group = problem(problems=5)
+    groups = group if grouped else None
+    found = nms_keep(boxes, valid, THRESHOLD, groups, "static")
+    assert torch.equal(found, nms_keep(boxes, valid, THRESHOLD, groups, "ragged"))
+    assert small_chunks == [2 * 50**2, 2 * 50**2, 50**2]
+
+
+def test_a_problem_larger_than_the_bound_is_solved_alone(small_chunks: list[int]) -> None:
+    boxes, valid, group = problem(problems=2, count=90)
+    found = nms_keep(boxes, valid, THRESHOLD, group, "static")
+    assert torch.equal(found, nms_keep(boxes, valid, THRESHOLD, group, "ragged"))
+    assert small_chunks == [90**2, 90**2]
+
+
+def test_chunks_compile_without_a_break(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("densekit.ops.nms.MAX_PAIRS", 2 * 50**2)
+    boxes, valid, group = problem(problems=5)
+    compiled = torch.compile(nms_keep, backend="eager", fullgraph=True)
+    found = compiled(boxes, valid, THRESHOLD, group, "static")
+    assert torch.equal(found, nms_keep(boxes, valid, THRESHOLD, group, "ragged"))
+
+
+def test_an_exported_program_takes_any_number_of_problems(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Keep(torch.nn.Module):
+        def forward(self, boxes: Tensor, valid: Tensor) -> Tensor:
+            return nms_keep(boxes, valid, THRESHOLD)
+
+    monkeypatch.setattr("densekit.ops.nms.MAX_PAIRS", 2 * 50**2)
+    boxes, valid, _ = problem(problems=5)
+    problems = torch.export.Dim("problems", min=1, max=64)
+    shapes = {"boxes": {0: problems}, "valid": {0: problems}}
+    exported = torch.export.export(Keep(), (boxes, valid), dynamic_shapes=shapes).module()
+    for rows in (5, 1):
+        expected = nms_keep(boxes[:rows], valid[:rows], THRESHOLD, None, "ragged")
+        assert torch.equal(exported(boxes[:rows], valid[:rows]), expected)
+
+
 def test_several_threads_give_the_same() -> None:
     boxes, valid, group = problem(problems=8)
     one = nms_keep(boxes, valid, THRESHOLD, group, "ragged")

@@ -32,6 +32,15 @@ def test_metrics_file_is_flat_and_has_null_for_nan(tmp_path: Path) -> None:
     assert not any(name.startswith("train/") for name in figures)
 
 
+def test_a_resumed_run_counts_its_own_steps(tmp_path: Path) -> None:
+    for epochs, start in ((1, None), (2, tmp_path / "last.ckpt")):
+        callbacks = [MetricsFile(tmp_path / "metrics.json"), Checkpoint(tmp_path)]
+        run = trainer(tmp_path, callbacks=callbacks, max_epochs=epochs)
+        run.fit(fake_lit(), datamodule=FakeData(), ckpt_path=start, weights_only=True)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert (figures["epoch"], figures["step"]) == (1, 8)
+
+
 def test_infinite_figures_are_null_too() -> None:
     logged = {"val/a": torch.tensor(float("inf")), "train/b": torch.tensor(1.0)}
     assert json_figures(logged) == {"val/a": None}

@@ -12,7 +12,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from densekit.training import Checkpoint, Ema
-from tests.unit.training.fakes import FakeData, fake_lit, trainer
+from densekit.training.ema import Average
+from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
 WEIGHT = "model.heads.spot.box.weight"
 
@@ -87,6 +88,30 @@ def test_an_error_in_validation_gives_the_weights_back(tmp_path: Path) -> None:
             lit, datamodule=FakeData()
         )
     assert torch.equal(lit.state_dict()[WEIGHT], watch.trained[-1])
+
+
+def test_an_update_never_asks_the_device_for_a_number() -> None:
+    # A tensor on `meta` has no values: to read one on the host is an error there.
+    model = FakeModel().to("meta")
+    average = Average(model, torch.device("meta"), 0.9)
+    for _ in range(3):
+        average.update_parameters(model)
+    assert average.n_averaged == 3
+    assert average.n_averaged.device.type == "cpu"
+
+
+def test_a_resumed_average_goes_on(tmp_path: Path) -> None:
+    whole, parts = fake_lit(), fake_lit()
+    callbacks = [Ema(0.9), Checkpoint(tmp_path / "whole")]
+    trainer(tmp_path, callbacks=callbacks, max_epochs=2).fit(whole, datamodule=FakeData())
+    for epochs, start in ((1, None), (2, tmp_path / "last.ckpt")):
+        callbacks = [Ema(0.9), Checkpoint(tmp_path)]
+        trainer(tmp_path, callbacks=callbacks, max_epochs=epochs).fit(
+            parts, datamodule=FakeData(), ckpt_path=start, weights_only=True
+        )
+    assert torch.equal(parts.state_dict()[WEIGHT], whole.state_dict()[WEIGHT])
+    saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    assert saved["averaging_state"] == {"n_averaged": torch.tensor(8)}
 
 
 def test_decay_out_of_range_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -10,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
+from densekit.ops import dist
 from densekit.training import Checkpoint, NonFinite, NonFiniteLossError
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
@@ -82,6 +84,59 @@ def test_evidence_is_saved_and_weights_are_not(tmp_path: Path) -> None:
     last = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert last["global_step"] == 4
     assert all(torch.isfinite(v).all() for v in last["state_dict"].values())
+
+
+class Trace(Callback):
+    """Notes what happened, and the weights at each backward pass."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.bias: Any = None
+
+    def on_before_backward(self, trainer: L.Trainer, pl_module: Any, loss: Any) -> None:
+        self.calls.append("before backward")
+        self.bias = pl_module.model.heads.spot.box.bias.detach().clone()
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, _: Any) -> None:
+        self.calls.append("step")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, error: BaseException) -> None:
+        self.calls.append(type(error).__name__)
+        graded = pl_module.model.heads.spot.box.bias.grad is not None
+        self.calls.append("after backward" if graded else "without backward")
+        assert torch.equal(pl_module.model.heads.spot.box.bias, self.bias)
+
+
+@pytest.mark.parametrize(("processes", "when"), [(1, "after backward"), (2, "without backward")])
+def test_asks_before_the_weights_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, when: str
+) -> None:
+    group = SimpleNamespace(world_size=lambda: processes, counted_alone=dist.counted_alone)
+    monkeypatch.setattr("densekit.training.non_finite.dist", group)
+    trace = Trace()
+    callbacks = [trace, Spoil(boxes, step=0), NonFinite(tmp_path)]
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=1)
+    with pytest.raises(NonFiniteLossError):
+        run.fit(fake_lit(), datamodule=FakeData())
+    assert trace.calls[-2:] == ["NonFiniteLossError", when]
+    assert "step" not in trace.calls
+
+
+def test_every_part_of_an_accumulated_step_is_checked(tmp_path: Path) -> None:
+    class SpoilThird(Callback):
+        def on_train_batch_start(
+            self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
+        ) -> None:
+            if batch_idx == 2:
+                boxes(pl_module, batch["toy"])
+
+    callbacks = [SpoilThird(), NonFinite(tmp_path)]
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=1, accumulate_grad_batches=4)
+    with pytest.raises(NonFiniteLossError):
+        run.fit(fake_lit(), datamodule=FakeData())
+    saved = torch.load(tmp_path / "rank_0.pt", weights_only=True)
+    assert torch.isinf(saved["batches"]["toy"]["boxes"]).any()
+    assert run.fit_loop.batch_idx == 2
 
 
 def test_modules_within_compiled_code_are_found(

@@ -1,0 +1,154 @@
+"""Files that say which classes a folder of masks has: `classes.txt` and its relatives."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densekit.data.naming import check_names
+
+_log = logging.getLogger("densekit.data")
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Classes in the order of their labels.
+
+    Attributes:
+        names: One a class.
+        values: The stored value of each; None if nobody said, then 0, 1, 2, ...
+        colours: The colour of each, where known.
+        ignore: Stored values that are void.
+    """
+
+    names: list[str]
+    values: list[int] | None = None
+    colours: list[Colour] | None = None
+    ignore: tuple[int, ...] = ()
+
+
+def find_table(folders: Iterable[Path]) -> ClassTable | None:
+    """The classes by the first file of a known name in the folders, or None.
+
+    Raises:
+        ValueError: Naming the file, if it is not what its name promises.
+    """
+    for folder in folders:
+        for name, read in _READERS.items():
+            path = folder / name
+            if path.is_file():
+                table = read(path)
+                check_names(table.names, str(path))
+                _log.info("%s: classes %s", path, ", ".join(table.names))
+                return table
+    return None
+
+
+def between(images: Path, masks: Path) -> list[Path]:
+    """The folder of the masks and those above it up to the one that holds the images too."""
+    images, masks = images.absolute(), masks.absolute()
+    found = [masks]
+    for folder in masks.parents:
+        if found[-1] in (images, *images.parents):
+            break
+        found.append(folder)
+    return found
+
+
+def parse_colour(value: Any, key: str) -> Colour:
+    """Three whole numbers of 0..255.
+
+    Raises:
+        ValueError: Naming the key, if it is anything else.
+    """
+    parts = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
+    if len(parts) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in parts):
+        raise ValueError(f"{key}: a colour is [red, green, blue] of 0 to 255, found {value!r}")
+    return parts[0], parts[1], parts[2]
+
+
+def _lines(path: Path) -> list[str]:
+    text = path.read_text(encoding="utf-8-sig")
+    stripped = (line.strip() for line in text.splitlines())
+    return [line for line in stripped if line and not line.startswith("#")]
+
+
+def _read_names(path: Path) -> ClassTable:
+    """One name a line."""
+    return ClassTable(_lines(path))
+
+
+def _read_json(path: Path) -> ClassTable:
+    """A list of names, names to stored values, or `{"classes": [...], "ignore_index": 255}`."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not valid JSON: {error}") from error
+    ignore: tuple[int, ...] = ()
+    if isinstance(content, dict) and "classes" in content:
+        ignore = (int(content["ignore_index"]),) if "ignore_index" in content else ()
+        content = content["classes"]
+    if isinstance(content, list):
+        return ClassTable(content, ignore=ignore)
+    if isinstance(content, dict) and all(isinstance(v, int) for v in content.values()):
+        return ClassTable(list(content), list(content.values()), ignore=ignore)
+    raise ValueError(f"{path}: a list of names, or names to values, is needed")
+
+
+def _read_labelmap(path: Path) -> ClassTable:
+    """CVAT's `name:r,g,b:parts:actions`."""
+    rows = [line.split(":") for line in _lines(path)]
+    if any(len(row) < 2 for row in rows):
+        raise ValueError(f"{path}: lines are name:r,g,b:parts:actions, found {rows[0]}")
+    colours = [_colour_of(row[1].split(","), path) for row in rows]
+    return ClassTable([row[0] for row in rows], colours=colours)
+
+
+def _read_csv(path: Path) -> ClassTable:
+    """Columns `name` and `r`, `g`, `b` or `value`."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        rows = [
+            {str(key).strip().lower(): str(value).strip() for key, value in row.items()}
+            for row in csv.DictReader(file)
+        ]
+    if not rows or "name" not in rows[0]:
+        raise ValueError(
+            f"{path}: the columns name and r, g, b or value are needed, found"
+            f" {sorted(rows[0]) if rows else 'no row'}"
+        )
+    names = [row["name"] for row in rows]
+    if {"r", "g", "b"} <= rows[0].keys():
+        return ClassTable(
+            names, colours=[_colour_of([row["r"], row["g"], row["b"]], path) for row in rows]
+        )
+    if "value" in rows[0]:
+        return ClassTable(names, [_whole(row["value"], path) for row in rows])
+    return ClassTable(names)
+
+
+def _colour_of(texts: Sequence[str], path: Path) -> Colour:
+    return parse_colour([_whole(text, path) for text in texts], str(path))
+
+
+def _whole(text: str, path: Path) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{path}: a whole number is needed, found {text!r}") from None
+
+
+_READERS: Mapping[str, Callable[[Path], ClassTable]] = {
+    "classes.json": _read_json,
+    "classes.txt": _read_names,
+    "labels.txt": _read_names,
+    "labelmap.txt": _read_labelmap,
+    "class_dict.csv": _read_csv,
+    "classes.csv": _read_csv,
+}

@@ -1,0 +1,120 @@
+"""From the values a mask is stored with to classes 0..K-1, or to one plane a region.
+
+K classes, S the D sizes of a mask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.naming import check_names
+from densekit.types import IGNORE_INDEX
+
+IGNORE_NAME = "ignore"
+"""A label of this name is left out of losses and metrics."""
+
+_MOST_VALUES = 1 << 16
+
+
+class LabelTable:
+    """The classes of a medical data set.
+
+    Args:
+        labels: Class name to its stored value; a list of values is a region that may overlap
+            others (nnU-Net's region-based labels), which makes the set multi-label. The name
+            `ignore` marks voxels that do not count.
+        said_by: The file or key that names the classes, for messages.
+
+    Attributes:
+        names: Class names, by rising stored value; regions in the given order without background.
+        ids: Stored value of each class; for regions 1..K.
+        multilabel: Whether masks are (K, *S).
+        background: Whether class 0 is stored as 0, the rest of the body.
+        key: Plain values that tell two tables apart.
+
+    Raises:
+        ValueError: If a value is no whole number of 0..65535 or stands twice.
+    """
+
+    def __init__(self, labels: Mapping[str, int | Sequence[int]], said_by: str) -> None:
+        values = {name: _whole(name, value, said_by) for name, value in labels.items()}
+        self._ignored = values.pop(IGNORE_NAME, [])
+        self.multilabel = any(len(v) > 1 for v in values.values())
+        if self.multilabel:
+            values = {name: v for name, v in values.items() if v != [0]}
+        else:
+            values = dict(sorted(values.items(), key=lambda item: item[1]))
+        self.names = check_names(list(values), said_by)
+        self._values = list(values.values())
+        flat = [v for group in [*self._values, self._ignored] for v in group]
+        if not self.multilabel and len(set(flat)) < len(flat) or len(values) > IGNORE_INDEX:
+            raise ValueError(f"{said_by}: up to 255 classes of one value each, found {labels}")
+        self._known = {0, *flat} if self.multilabel else set(flat)
+        self.ids = [v[0] for v in self._values]
+        if self.multilabel:
+            self.ids = list(range(1, len(values) + 1))
+        self.background = not self.multilabel and self._values[0] == [0]
+        self.key = [self._values, self._ignored]
+        self._tables = self._lookup()
+
+    def encode(self, stored: NDArray[Any], path: str) -> NDArray[Any]:
+        """Classes of a stored mask.
+
+        Args:
+            stored: (*S) numbers.
+            path: Its file, for the message.
+
+        Returns:
+            (*S) or (K, *S) uint8.
+
+        Raises:
+            ValueError: Listing the values that no class has.
+        """
+        planes = len(self._values) if self.multilabel else 1
+        out = np.empty((planes, *stored.shape), dtype=np.uint8)
+        wrong: set[float] = set()
+        for place, part in enumerate(stored):  # a slice at a time: integers cost twice the mask
+            whole = np.clip(part, 0, _MOST_VALUES - 1).astype(np.uint16)
+            odd = whole != part
+            wrong |= set(part[odd].ravel()[:1000].tolist())
+            counts = np.bincount(whole[~odd])
+            wrong |= set(np.flatnonzero(counts).tolist()) - self._known
+            for plane, table in enumerate(self._tables):
+                out[plane, place] = table[whole]
+        if wrong:
+            classes = dict(zip(self.names, self._values, strict=True))
+            raise ValueError(
+                f"{path}: holds the values {sorted(wrong)[:20]}, which no class has; accepted are"
+                f" {classes}" + (f" and ignore: {self._ignored}" if self._ignored else "")
+            )
+        return out if self.multilabel else out[0]
+
+    def _lookup(self) -> list[NDArray[Any]]:
+        """Stored value to class, or to 0 and 1 for each region."""
+        groups = self._values if self.multilabel else [[v] for [v] in self._values]
+        if not self.multilabel:
+            table = np.full(_MOST_VALUES, IGNORE_INDEX, dtype=np.uint8)
+            for number, group in enumerate(groups):
+                table[group] = number
+            return [table]
+        tables = []
+        for group in groups:
+            table = np.zeros(_MOST_VALUES, dtype=np.uint8)
+            table[group] = 1
+            table[self._ignored] = IGNORE_INDEX
+            tables.append(table)
+        return tables
+
+
+def _whole(name: str, value: int | Sequence[int], said_by: str) -> list[int]:
+    found = [value] if isinstance(value, int) else list(value)
+    good = [v for v in found if type(v) is int and 0 <= v < _MOST_VALUES]
+    if not found or good != found:
+        raise ValueError(
+            f"{said_by}.{name}: whole numbers of 0 to {_MOST_VALUES - 1}, found {value!r}"
+        )
+    return found

@@ -1,0 +1,113 @@
+"""A folder of images and a folder of masks of the same names."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from densekit.data.class_table import between
+from densekit.data.files import IMAGE_SUFFIXES, existing_folder, natural
+from densekit.data.images import ImageReader
+from densekit.data.mask_classes import declared_table, find_code
+from densekit.data.masks import PairedMasks
+from densekit.data.naming import nearest
+from densekit.data.stacks import ARRAY_SUFFIXES
+
+_log = logging.getLogger("densekit.data")
+_KEY = "MaskFolder"
+
+
+class MaskFolder(PairedMasks):
+    """Images and masks paired by name, sub-folders included: `a/12.jpg` with `a/12.png`.
+
+    Numbers in names are sorted as numbers. Class names come from `names` or `colours`, else from a
+    file beside the masks (`classes.txt`, `classes.json`, `labels.txt`, `labelmap.txt`,
+    `class_dict.csv`), else from the stored values, with a warning. With one name, masks are binary:
+    0 and 1, or 0 and 255. Stored 255 is ignored unless it is a class.
+
+    Args:
+        images: Folder of the images.
+        masks: Folder of the masks; or class names to folders, for multi-label masks with a file a
+            class.
+        image_suffix: What an image's name has after the common part, e.g. `_leftImg8bit`.
+        mask_suffix: Likewise, e.g. `_mask`.
+        names: Class names in the order of their labels, or class names to stored values. One
+            class, say `{membrane: 0}`, makes a binary data set of that value against the other.
+        colours: Class names to `[red, green, blue]`, for masks of colours.
+        ignore: Stored values (or colours) that are void.
+        channels: Channels of the images; see `ImageReader`.
+        dtype: "uint8" or "float32"; see `ImageReader`.
+        intensity: How float images are scaled; see `ImageReader`.
+
+    Raises:
+        ValueError: For an image without a mask, differing sizes, classes that do not fit the
+            values; always with the file.
+    """
+
+    def __init__(
+        self,
+        images: str | Path,
+        masks: str | Path | Mapping[str, str | Path],
+        *,
+        image_suffix: str = "",
+        mask_suffix: str = "",
+        names: Sequence[str] | Mapping[str, int] | None = None,
+        colours: Mapping[str, Sequence[int]] | None = None,
+        ignore: Sequence[Any] | None = None,
+        channels: int = 3,
+        dtype: str = "uint8",
+        intensity: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder = existing_folder(Path(images), f"{_KEY}.images")
+        if isinstance(masks, Mapping):
+            if names is not None:
+                raise ValueError(f"{_KEY}: masks name the classes, names must not be given too")
+            names, folders = list(masks), [Path(path) for path in masks.values()]
+        else:
+            folders = [Path(masks)]
+        for mask_folder in folders:
+            existing_folder(mask_folder, f"{_KEY}.masks")
+        pictures = _by_name(folder, image_suffix)
+        if mask_suffix and any(mask_folder.samefile(folder) for mask_folder in folders):
+            pictures = {n: p for n, p in pictures.items() if not p.stem.endswith(mask_suffix)}
+        if not pictures:
+            raise ValueError(f"{_KEY}.images: no image named *{image_suffix}.* in {folder}")
+        columns = [_matched(pictures, path, mask_suffix) for path in folders]
+        rows = [list(row) for row in zip(*columns, strict=True)]
+        declared = declared_table(names, colours, _KEY)
+        code = find_code(rows, declared, ignore, between(folder, folders[0]), _KEY)
+        super().__init__(
+            list(pictures.values()), rows, code, ImageReader(channels, dtype, intensity)
+        )
+
+
+def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
+    """Path below the folder, without what follows the common part of the name, to the file."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*"), key=lambda path: natural(path.as_posix())):
+        if path.suffix.lower() not in (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES):
+            continue
+        if not path.stem.endswith(suffix) or path.name.startswith("."):
+            continue
+        stem = path.stem.removesuffix(suffix)
+        name = (path.relative_to(folder).parent / stem).as_posix()
+        if name in found:
+            raise ValueError(f"{found[name]} and {path}: two files of one name")
+        found[name] = path
+    return found
+
+
+def _matched(pictures: Mapping[str, Path], folder: Path, suffix: str) -> list[Path]:
+    """The mask of each image."""
+    masks = _by_name(folder, suffix)
+    missing = [name for name in pictures if name not in masks]
+    if missing:
+        raise ValueError(
+            f"{folder}: {len(missing)} of {len(pictures)} images have no mask, the first is"
+            f" {pictures[missing[0]]}: no {missing[0]}{suffix}.*; {nearest(missing[0], masks)}"
+        )
+    if spare := [path for name, path in masks.items() if name not in pictures]:
+        _log.warning("%s: %d masks without an image, left out: %s", folder, len(spare), spare[0])
+    return [masks[name] for name in pictures]

@@ -1,0 +1,149 @@
+"""The data sets behind every format of semantic masks.
+
+H, W the size of an image, K classes.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.images import ImageReader, possible_sizes
+from densekit.data.mask_codes import MaskCode
+from densekit.data.mask_values import mask_size
+from densekit.data.patience import tracked
+from densekit.types import Meta, Sample, Truth
+
+
+class MaskDataset(ABC):
+    """Images with a semantic mask each.
+
+    Args:
+        paths: The image files.
+        sizes: (N, 2) annotated height and width of each.
+        reader: How images are read.
+        classes: What `describe` says of the masks.
+        image_ids: The data set's own id of each image; positions by default.
+    """
+
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        sizes: NDArray[Any],
+        reader: ImageReader,
+        classes: Mapping[str, Any],
+        image_ids: Sequence[int] | None = None,
+    ) -> None:
+        self.names: list[str] = list(classes["names"])
+        self._paths = _as_bytes(paths)
+        self._sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
+        self._reader = reader
+        self._classes = dict(classes)
+        self._image_ids = np.asarray(range(len(paths)) if image_ids is None else image_ids)
+
+    @abstractmethod
+    def mask(self, index: int) -> NDArray[Any]:
+        """(H, W) uint8 classes of an image, or multi-label (K, H, W); 255 where ignored."""
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 2) height and width of every image."""
+        return self._sizes
+
+    def describe(self) -> dict[str, Any]:
+        """Names, ids and number of classes; channels, dtype and intensity of the images."""
+        images = {"channels": self._reader.channels, "dtype": self._reader.dtype}
+        intensity = self._reader.intensity
+        return {**self._classes, **images, **({"intensity": intensity} if intensity else {})}
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return Path(self._paths[index].decode())
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image and its mask, which is the truth too.
+
+        Raises:
+            ValueError: If one cannot be read, or the mask holds a value that is no class; with the
+                path.
+        """
+        height, width = (int(side) for side in self._sizes[index])
+        path, mask, image_id = self.path(index), self.mask(index), int(self._image_ids[index])
+        return Sample(
+            image=self._reader(path, (height, width)),
+            mask=mask,
+            index=index,
+            meta=Meta(path=str(path), image_id=image_id, original_size=(height, width)),
+            truth=Truth(image_id=image_id, size=(height, width), mask=mask),
+        )
+
+
+class PairedMasks(MaskDataset):
+    """Images whose masks are files.
+
+    Args:
+        images: The image files.
+        masks: The mask file of each, or one a class, None where there is nothing of it.
+        code: Which stored value is which class.
+        reader: How images are read.
+
+    Raises:
+        ValueError: If an image and its mask differ in size; names both.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[Path],
+        masks: Sequence[Sequence[Path | None]],
+        code: MaskCode,
+        reader: ImageReader,
+    ) -> None:
+        pairs = list(zip(images, masks, strict=True))
+        sizes = [_common_size(image, files) for image, files in tracked(pairs, "comparing sizes")]
+        super().__init__(images, np.asarray(sizes), reader, code.describe())
+        self.code = code
+        self._masks = _as_bytes([file or Path() for files in masks for file in files])
+        self._masks = self._masks.reshape(len(images), -1)
+
+    def mask(self, index: int) -> NDArray[Any]:
+        """(H, W) uint8 classes of an image, or multi-label (K, H, W); 255 where ignored.
+
+        Raises:
+            ValueError: Naming the file, for values outside the classes.
+        """
+        height, width = (int(side) for side in self._sizes[index])
+        files = [Path(file.decode()) if file != _NO_FILE else None for file in self._masks[index]]
+        return self.code.read(files, (height, width))
+
+
+_NO_FILE = str(Path()).encode()
+
+
+def _as_bytes(paths: Sequence[Path]) -> NDArray[Any]:
+    """One flat array, which loader workers share instead of copying Python objects."""
+    return np.asarray([str(path).encode() for path in paths])
+
+
+def _common_size(image: Path, masks: Sequence[Path | None]) -> tuple[int, int]:
+    """Height and width that an image, in one of its orientations, shares with its masks."""
+    accepted = possible_sizes(image)
+    size = accepted[0]
+    for mask in masks:
+        if mask is None:
+            continue
+        size = mask_size(mask)
+        if size not in accepted:
+            found = " x ".join(map(str, accepted[0]))
+            raise ValueError(
+                f"{image} has height x width {found}, its mask {mask} has {size[0]} x {size[1]}"
+            )
+        accepted = (size, size)
+    return size

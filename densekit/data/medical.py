@@ -1,0 +1,208 @@
+"""Medical volumes with masks, in the network's frame for the loss and in their own as truth.
+
+z, y, x the stored axes of a volume, C its channels, K classes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.cache import Arrays, cached, entry_key
+from densekit.data.grids import Grid, check_same_grid, orientation
+from densekit.data.intensity import check_rule
+from densekit.data.label_table import LabelTable
+from densekit.data.medical_layouts import Case, find_layout
+from densekit.data.patient_split import PatientSplit
+from densekit.data.resample import network_frame, resample_mask
+from densekit.data.volumes import read_channels, read_channels_grid, read_grid, read_volume
+from densekit.types import Meta, Sample, Truth
+
+_log = logging.getLogger("densekit.data")
+
+
+class MedicalVolumes:
+    """NIfTI or DICOM volumes with masks.
+
+    All files are looked at when it is built (headers only): a missing one, another number of
+    channels or a mask on another grid than its volume is refused then.
+
+    Args:
+        root: A folder with `dataset.json` (MSD, or nnU-Net's raw layout), a folder with `images`
+            and `masks` (NIfTI files, or folders with a DICOM series each, of the same name), or a
+            table `.csv` with the columns `image` (or `image_0`, `image_1`, ... a channel), `mask`
+            and perhaps `patient`, paths relative to the table.
+        split: "train", "val" or "test" by `splits`, or "all".
+        splits: How patients are divided.
+        labels: Class name to stored value, e.g. `{background: 0, tumour: 1}`; needed where no
+            `dataset.json` says it. See `LabelTable`.
+        intensity: How stored values are scaled, see `scale`; None leaves them.
+        spacing: Millimetres along z, y, x that volumes are resampled to; None, or None for an axis,
+            leaves it as stored.
+        cache: Folder for prepared volumes, which are then mapped into memory; None reads every
+            time. Entries of changed files or settings are new ones; old ones are yours to delete.
+
+    Attributes:
+        names: Class names in the order of their labels.
+        ids: The value that each class is stored with.
+        cases: The studies of the split.
+        grids: Their frames, for writing masks back.
+
+    Raises:
+        ValueError: Naming the file or the argument.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "all",
+        *,
+        splits: PatientSplit | None = None,
+        labels: Mapping[str, Any] | None = None,
+        intensity: Mapping[str, Any] | None = None,
+        spacing: Sequence[float | None] | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        layout = find_layout(Path(root))
+        self._labels = _labels(layout.labels, labels, layout.said_by)
+        self._intensity = check_rule(intensity)
+        self._spacing = _checked_spacing(spacing)
+        self._cache = None if cache is None else Path(cache)
+        self.names, self.ids = self._labels.names, self._labels.ids
+        chosen = _members(layout.cases, split, splits)
+        self.cases = [layout.cases[i] for i in chosen]
+        self._image_ids = chosen
+        self.grids = [_checked_grid(case) for case in self.cases]
+        rule = [self._intensity, self._spacing, self._labels.key]
+        self._keys = [entry_key((*case.images, case.mask), rule) for case in self.cases]
+        self.channels = self.grids[0].channels
+        _check_alike(self.grids)
+
+    def __len__(self) -> int:
+        return len(self.cases)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 3) z, y, x of every volume as stored."""
+        return np.asarray([grid.shape for grid in self.grids], dtype=np.int64)
+
+    @property
+    def spacing(self) -> tuple[float | None, ...] | None:
+        """The common spacing along z, y, x, None where volumes stay as stored."""
+        return self._spacing
+
+    def describe(self) -> dict[str, Any]:
+        """What the configuration and the model must know; see `Source`."""
+        described: dict[str, Any] = {
+            "names": list(self.names),
+            "ids": list(self.ids),
+            "num_classes": len(self.names),
+            "channels": self.channels,
+            "dtype": "float32",
+            "background": self._labels.background,
+            "multilabel": self._labels.multilabel,
+            "spatial_dims": 3,
+        }
+        if self._intensity is not None:
+            described["intensity"] = dict(self._intensity)
+        if self._spacing is not None:
+            described["spacing"] = list(self._spacing)
+        return described
+
+    def arrays(self, index: int) -> Arrays:
+        """`image` (z', y', x', C) and `mask` in the network's frame, `truth` in the stored one."""
+        case = self.cases[index]
+        names = ("image", "mask") if self._spacing is None else ("image", "mask", "truth")
+        made = cached(self._cache, self._keys[index], names, lambda: self._prepare(case))
+        return {"truth": made["mask"], **made}
+
+    def __getitem__(self, index: int) -> Sample:
+        """The volume and its mask in the network's frame, with the stored mask as `truth`.
+
+        Raises:
+            ValueError: If a file cannot be read or its mask has values of no class.
+        """
+        grid, image_id = self.grids[index], self._image_ids[index]
+        arrays = self.arrays(index)
+        return Sample(
+            image=arrays["image"],
+            mask=arrays["mask"],
+            index=index,
+            meta=Meta(path=grid.path, image_id=image_id, original_size=grid.shape),
+            truth=Truth(
+                image_id=image_id, size=grid.shape, mask=arrays["truth"], spacing=grid.spacing
+            ),
+        )
+
+    def _prepare(self, case: Case) -> Arrays:
+        volume = read_channels(case.images)
+        stored = read_volume(case.mask).image[..., 0]
+        truth = self._labels.encode(stored, str(case.mask))
+        image = network_frame(volume.image, volume.spacing, self._intensity, self._spacing)
+        mask = resample_mask(truth, image.shape[:-1])
+        return {"image": image, "mask": mask, "truth": truth}
+
+
+def _members(cases: Sequence[Case], split: str, splits: PatientSplit | None) -> list[int]:
+    if splits is None:
+        if split != "all":
+            raise ValueError(
+                f"MedicalVolumes.split: {split!r} needs `splits`, which says how patients are"
+                " divided; without it, accepted is 'all'"
+            )
+        return list(range(len(cases)))
+    patients = [case.patient or splits.patient_of(case.name) for case in cases]
+    return splits.members(split, patients)
+
+
+def _checked_grid(case: Case) -> Grid:
+    grid = read_channels_grid(case.images)
+    mask = read_grid(case.mask)
+    check_same_grid(grid, mask)
+    if mask.channels != 1:
+        raise ValueError(f"{mask.path}: {mask.channels} channels, a mask has one")
+    return grid
+
+
+def _check_alike(grids: Sequence[Grid]) -> None:
+    """One number of channels; says once if the body lies in the volumes in several ways."""
+    first = grids[0]
+    for grid in grids:
+        if grid.channels != first.channels:
+            raise ValueError(
+                f"{grid.path}: {grid.channels} channels, but {first.path} has {first.channels}"
+            )
+    turned = [grid for grid in grids if orientation(grid) != orientation(first)]
+    if turned:
+        _log.warning(
+            "%d of %d volumes are stored in another orientation than %s (%s), the first is %s (%s):"
+            " axes are taken as stored",
+            *(len(turned), len(grids), first.path, orientation(first)),
+            *(turned[0].path, orientation(turned[0])),
+        )
+
+
+def _labels(found: Mapping[str, Any], given: Mapping[str, Any] | None, said_by: str) -> LabelTable:
+    if given is not None:
+        return LabelTable(given, "MedicalVolumes.labels")
+    if not found:
+        raise ValueError(
+            f"{said_by} does not name the classes: give MedicalVolumes.labels, name to stored value"
+        )
+    return LabelTable(found, f"{said_by}: labels")
+
+
+def _checked_spacing(spacing: Sequence[float | None] | None) -> tuple[float | None, ...] | None:
+    if spacing is None or all(step is None for step in spacing):
+        return None
+    if len(spacing) != 3 or any(step is not None and not step > 0 for step in spacing):
+        raise ValueError(
+            f"MedicalVolumes.spacing: three millimetres (z, y, x), null for an axis that stays;"
+            f" found {list(spacing)}"
+        )
+    return tuple(None if step is None else float(step) for step in spacing)

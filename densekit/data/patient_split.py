@@ -1,0 +1,92 @@
+"""Which patients train, choose and judge: a function of their names alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from densekit._names import unknown
+
+SPLITS = ("train", "val", "test", "all")
+
+
+class PatientSplit:
+    """Holds patients out, all volumes of one patient together.
+
+    The held-out patients are the split `test`. Of the others every `val_every`-th is in `val`, to
+    choose a checkpoint by; without `val_every`, `val` is the held-out part too, which then must not
+    be used to choose.
+
+    Args:
+        every: Hold out patients 1, 1 + every, 1 + 2 * every, ... in the order of their names.
+        folds: Instead, divide them into so many folds of equal size (by a hash of the name, so
+            that neighbours in time do not stay together).
+        fold: The fold that is held out, from 0.
+        val_every: See above.
+        patient: Regular expression; its first group in the case's name is the patient. By default
+            each case is a patient.
+
+    Raises:
+        ValueError: Unless exactly one of `every` and `folds` is given, or a number is too small.
+    """
+
+    def __init__(
+        self,
+        every: int | None = None,
+        folds: int | None = None,
+        fold: int = 0,
+        val_every: int | None = None,
+        patient: str = "(.+)",
+    ) -> None:
+        if (every is None) == (folds is None):
+            raise ValueError("PatientSplit: one of `every` and `folds` must be given, not both")
+        for key, number in (("every", every), ("folds", folds), ("val_every", val_every)):
+            if number is not None and number < 2:
+                raise ValueError(f"PatientSplit.{key}: at least 2, found {number}")
+        if folds is not None and not 0 <= fold < folds:
+            raise ValueError(f"PatientSplit.fold: 0 to {folds - 1}, found {fold}")
+        try:
+            self._pattern = re.compile(patient)
+        except re.error as error:
+            raise ValueError(f"PatientSplit.patient: {patient!r}: {error}") from error
+        if self._pattern.groups < 1:
+            raise ValueError(f"PatientSplit.patient: {patient!r} has no group ( )")
+        self._every, self._folds, self._fold, self._val_every = every, folds, fold, val_every
+
+    def patient_of(self, case: str) -> str:
+        """The patient of a case.
+
+        Raises:
+            ValueError: If the pattern is not in the case's name.
+        """
+        found = self._pattern.search(case)
+        if found is None or not found[1]:
+            raise ValueError(f"PatientSplit.patient: {self._pattern.pattern!r} is not in {case!r}")
+        return found[1]
+
+    def members(self, split: str, patients: Sequence[str]) -> list[int]:
+        """Places in `patients` (one a case) of those in a split, in order.
+
+        Raises:
+            ValueError: If there is no such split, or it has no patient.
+        """
+        if split not in SPLITS:
+            raise ValueError(unknown("split", split, SPLITS))
+        part = self._part(split, sorted(set(patients)))
+        chosen = [i for i, patient in enumerate(patients) if patient in part]
+        if not chosen:
+            raise ValueError(f"split {split!r}: no patient is left of {len(set(patients))}")
+        return chosen
+
+    def _part(self, split: str, names: Sequence[str]) -> set[str]:
+        if split == "all":
+            return set(names)
+        held = set(names[:: self._every] if self._folds is None else self._in_fold(names))
+        rest = [name for name in names if name not in held]
+        choosing = held if self._val_every is None else set(rest[:: self._val_every])
+        return {"train": set(rest) - choosing, "val": choosing, "test": held}[split]
+
+    def _in_fold(self, names: Sequence[str]) -> Sequence[str]:
+        mixed = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        return mixed[self._fold :: self._folds]

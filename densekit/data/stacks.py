@@ -1,0 +1,102 @@
+"""Pictures of any depth and number of channels: TIFF files and NumPy arrays.
+
+H, W the size of the image, C its channels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ARRAY_SUFFIXES = (".npy",)
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def read_stack(path: Path) -> NDArray[Any]:
+    """The stored values of a TIFF or `.npy` file.
+
+    The pages or planes of a TIFF are channels. In a NumPy file (H, W), (H, W, C) and (C, H, W) are
+    accepted; the shorter one of the first and last axis is that of the channels.
+
+    Returns:
+        (H, W, C) in the stored dtype.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read or has another number of axes.
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        array = _load(path, mmap_mode=None)
+        return np.ascontiguousarray(
+            array.transpose(_order(path, array.shape)).reshape(_sizes(path))
+        )
+    with _open_tiff(path) as tiff:
+        series = _series(path, tiff)
+        order = _order(path, series.shape, series.axes)
+        try:
+            array = series.asarray()
+        except (ValueError, OSError) as error:
+            raise ValueError(f"{path}: not a readable TIFF: {error}") from error
+    height, width = (array.shape[axis] for axis in order[:2])
+    return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
+
+
+def stack_size(path: Path) -> tuple[int, int]:
+    """Height and width of a TIFF or `.npy` file, from its header alone."""
+    return _sizes(path)[:2]
+
+
+def _sizes(path: Path) -> tuple[int, int, int]:
+    """(H, W, C) from the header."""
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        shape = _load(path, mmap_mode="r").shape
+        order = _order(path, shape)
+    else:
+        with _open_tiff(path) as tiff:
+            series = _series(path, tiff)
+            shape, order = series.shape, _order(path, series.shape, series.axes)
+    height, width, *channels = (int(shape[axis]) for axis in order)
+    return height, width, int(np.prod(channels))
+
+
+def _order(path: Path, shape: tuple[int, ...], axes: str = "") -> list[int]:
+    """The axes in the order H, W, C; `axes` are tifffile's letters."""
+    if not axes:
+        first = len(shape) == 3 and shape[0] < shape[-1]
+        axes = {2: "YX", 3: "CYX" if first else "YXC"}.get(len(shape), "")
+    others = [i for i, letter in enumerate(axes) if letter not in "YX"]
+    if axes.count("Y") != 1 or axes.count("X") != 1 or sum(shape[i] > 1 for i in others) > 1:
+        raise ValueError(
+            f"{path}: a picture has height, width and channels; found an array of shape"
+            f" {tuple(shape)}"
+        )
+    return [axes.index("Y"), axes.index("X"), *others]
+
+
+def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
+    try:
+        array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ValueError(f"{path}: not a readable NumPy array: {error}") from error
+    return array
+
+
+def _series(path: Path, tiff: Any) -> Any:
+    if not tiff.series:
+        raise ValueError(f"{path}: not a readable TIFF: no picture in it")
+    return tiff.series[0]
+
+
+def _open_tiff(path: Path) -> Any:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: a TIFF of many channels or bits needs tifffile: pip install 'densekit[tiles]'"
+        ) from error
+    try:
+        return tifffile.TiffFile(path)
+    except (tifffile.TiffFileError, OSError) as error:
+        raise ValueError(f"{path}: not a readable TIFF: {error}") from error

@@ -1,0 +1,72 @@
+"""Pascal VOC's segmentation: palette PNG of 20 classes and a void border."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from densekit.data.class_table import ClassTable, find_table
+from densekit.data.files import check_images, existing_folder, images_by_stem, listed_stems
+from densekit.data.images import ImageReader
+from densekit.data.mask_classes import declared_table, find_code
+from densekit.data.masks import PairedMasks
+
+_KEY = "VocSegmentation"
+
+VOC_NAMES = ["background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat"]
+VOC_NAMES += ["chair", "cow", "diningtable", "dog", "horse", "motorbike", "person", "pottedplant"]
+VOC_NAMES += ["sheep", "sofa", "train", "tvmonitor"]
+
+
+class VocSegmentation(PairedMasks):
+    """A data set in VOC's layout: `JPEGImages`, `SegmentationClass`, `ImageSets/Segmentation`.
+
+    Classes come from `names` or `colours`, else from a class file in `root` (CVAT exports
+    `labelmap.txt`), else they are VOC's own: 21 with the background, 255 (void) ignored.
+
+    Args:
+        root: Folder of the data set (`VOCdevkit/VOC2012`).
+        split: Name of a file in `ImageSets/Segmentation`.
+        masks: Folder of the masks, e.g. `SegmentationClassAug`.
+        names: Class names in the order of their labels, or class names to stored values.
+        colours: Class names to `[red, green, blue]`, for masks of colours.
+        ignore: Stored values (or colours) that are void, besides 255.
+        channels: Channels of the images; see `ImageReader`.
+        dtype: "uint8" or "float32"; see `ImageReader`.
+
+    Raises:
+        ValueError: For a missing file, differing sizes, classes that do not fit the values; always
+            with the file.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        *,
+        masks: str = "SegmentationClass",
+        names: Sequence[str] | Mapping[str, int] | None = None,
+        colours: Mapping[str, Sequence[int]] | None = None,
+        ignore: Sequence[Any] | None = None,
+        channels: int = 3,
+        dtype: str = "uint8",
+    ) -> None:
+        folder = existing_folder(Path(root), f"{_KEY}.root")
+        images = existing_folder(folder / "JPEGImages", f"{_KEY}.root")
+        mask_folder = existing_folder(folder / masks, f"{_KEY}.masks")
+        stems = listed_stems(folder / "ImageSets" / "Segmentation", split, f"{_KEY}.split")
+        by_stem = images_by_stem(images)
+        pictures = [by_stem.get(stem, f"{stem}.jpg") for stem in stems]
+        check_images(images, pictures, f"split {split!r}")
+        check_images(mask_folder, [f"{stem}.png" for stem in stems], f"split {split!r}", "masks")
+        files = [[mask_folder / f"{stem}.png"] for stem in stems]
+        declared = declared_table(names, colours, _KEY)
+        if declared is None and find_table([folder]) is None:
+            declared = ClassTable(VOC_NAMES)
+        super().__init__(
+            [images / picture for picture in pictures],
+            files,
+            find_code(files, declared, ignore, [folder], _KEY),
+            ImageReader(channels, dtype),
+        )

@@ -1,0 +1,203 @@
+"""Random changes of volumes that are cheap enough to run beside the network on two cores.
+
+Names are MONAI's, whose import alone takes seconds; these take about half of its time a sample.
+All draws come from the generator that is given. C channels, P planes of the mask, S the D sizes (2
+or 3 axes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from densekit.types import IGNORE_INDEX
+
+Pair = tuple[NDArray[Any], NDArray[Any]]
+Range = float | Sequence[float]
+
+
+class Step(Protocol):
+    """One change of an image and its mask."""
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """(C, *S) float32 and (P, *S) uint8 changed alike; the given arrays stay as they are."""
+
+
+@dataclass(frozen=True)
+class RandFlip:
+    """Mirrors the given axes together.
+
+    Args:
+        prob: How often.
+        spatial_axis: One axis, several, or None for all; 0 is z of a volume.
+    """
+
+    prob: float = 0.1
+    spatial_axis: int | Sequence[int] | None = None
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        if rng.random() >= self.prob:
+            return image, mask
+        given = range(image.ndim - 1) if self.spatial_axis is None else self.spatial_axis
+        axes = tuple(axis + 1 for axis in ([given] if isinstance(given, int) else given))
+        return np.flip(image, axes), np.flip(mask, axes)
+
+
+@dataclass(frozen=True)
+class RandAffine:
+    """Rotates, scales and shifts about the centre; linear in the image, nearest in the mask.
+
+    Beyond the border the image repeats its edge and the mask is ignored. Angles and lengths are
+    those of the voxel grid: for very uneven spacings rotate about the coarse axis alone.
+
+    Args:
+        prob: How often.
+        rotate_range: Largest angle in radians, one for all axes or one an axis (about z, y, x).
+        scale_range: Largest relative change of size, likewise.
+        translate_range: Largest shift in voxels, likewise.
+    """
+
+    prob: float = 0.1
+    rotate_range: Range = 0.0
+    scale_range: Range = 0.0
+    translate_range: Range = 0.0
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        if rng.random() >= self.prob:
+            return image, mask
+        dims = image.ndim - 1
+        rotation = _rotation(_drawn(self.rotate_range, 3 if dims == 3 else 1, rng), dims)
+        zoom = 1 + _drawn(self.scale_range, dims, rng)
+        shift = _drawn(self.translate_range, dims, rng)
+        half = np.asarray(image.shape[1:]) / 2
+        linear = (rotation / zoom) * (half / half[:, None])  # of coordinates from -1 to 1
+        theta = np.concatenate([linear, (shift / half)[:, None]], axis=1)
+        theta[:, :dims] = theta[:, :dims][::-1, ::-1]  # torch counts axes from the last
+        theta[:, dims] = theta[::-1, dims]
+        grid = F.affine_grid(
+            torch.from_numpy(theta.astype(np.float32))[None],
+            [1, 1, *image.shape[1:]],
+            align_corners=False,
+        )
+        moved = _sampled(image, grid, "bilinear", "border")
+        # Zeros from beyond the border become 255 when the inverted mask is inverted back.
+        inverted = _sampled(IGNORE_INDEX - mask, grid, "nearest", "zeros")
+        return moved, IGNORE_INDEX - inverted.astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class RandGaussianNoise:
+    """Adds noise whose deviation is drawn from 0 to `std`, in the unit of the scaled image."""
+
+    prob: float = 0.1
+    std: float = 0.1
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        if rng.random() >= self.prob:
+            return image, mask
+        deviation = np.float32(rng.uniform(0, self.std))
+        noise = rng.standard_normal(image.shape, dtype=np.float32)
+        return image + deviation * noise, mask
+
+
+@dataclass(frozen=True)
+class RandScaleIntensity:
+    """Multiplies by 1 plus a number drawn from -`factors` to `factors`, or from a pair."""
+
+    prob: float = 0.1
+    factors: Range = 0.1
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        if rng.random() >= self.prob:
+            return image, mask
+        return image * np.float32(1 + rng.uniform(*_ends(self.factors))), mask
+
+
+@dataclass(frozen=True)
+class RandShiftIntensity:
+    """Adds a number drawn from -`offsets` to `offsets`, or from a pair."""
+
+    prob: float = 0.1
+    offsets: Range = 0.1
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        if rng.random() >= self.prob:
+            return image, mask
+        return image + np.float32(rng.uniform(*_ends(self.offsets))), mask
+
+
+@dataclass(frozen=True)
+class RandAdjustContrast:
+    """A gamma curve between each channel's own smallest and largest value."""
+
+    prob: float = 0.1
+    gamma: Sequence[float] = (0.7, 1.5)
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        if rng.random() >= self.prob:
+            return image, mask
+        axes = tuple(range(1, image.ndim))
+        low = image.min(axis=axes, keepdims=True)
+        span = np.maximum(image.max(axis=axes, keepdims=True) - low, np.float32(1e-7))
+        smallest, largest = self.gamma
+        exponent = np.float32(rng.uniform(smallest, largest))
+        return ((image - low) / span) ** exponent * span + low, mask
+
+
+STEPS = {
+    step.__name__: step
+    for step in (
+        RandFlip,
+        RandAffine,
+        RandGaussianNoise,
+        RandScaleIntensity,
+        RandShiftIntensity,
+        RandAdjustContrast,
+    )
+}
+"""By name."""
+
+
+def _drawn(largest: Range, count: int, rng: np.random.Generator) -> NDArray[Any]:
+    """(count,) numbers from -largest to largest, one an axis."""
+    ends = np.broadcast_to(np.asarray(largest, dtype=np.float64), count)
+    return rng.uniform(-1, 1, count) * ends
+
+
+def _ends(given: Range) -> tuple[float, float]:
+    if isinstance(given, int | float):
+        return -given, given
+    low, high = given
+    return low, high
+
+
+def _rotation(angles: NDArray[Any], dims: int) -> NDArray[Any]:
+    """(D, D) product of the rotations about each axis; in 2-D of the one there is."""
+    total = np.eye(dims)
+    planes = [(1, 2), (2, 0), (0, 1)] if dims == 3 else [(0, 1)]
+    for angle, (first, second) in zip(angles, planes, strict=True):
+        turn = np.eye(dims)
+        turn[first, first] = turn[second, second] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        total = total @ turn
+    return total
+
+
+def _sampled(planes: NDArray[Any], grid: torch.Tensor, mode: str, padding: str) -> NDArray[Any]:
+    """(C, *S) at the places of a grid."""
+    x = torch.from_numpy(np.require(planes, np.float32, ["C", "W"]))[None]
+    out = F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=False)
+    moved: NDArray[Any] = out[0].numpy()
+    return moved

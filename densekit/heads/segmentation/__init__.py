@@ -1,0 +1,18 @@
+"""Segmentation heads: logits of every pixel from levels of the pyramid."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "DeepLabV3": "deeplab",
+        "DeepLabV3Plus": "deeplab",
+        "FCN": "fcn",
+        "Segmentation": "base",
+        "SmpHead": "smp_head",
+        "Supervised": "base",
+        "UNet": "unet",
+    },
+)

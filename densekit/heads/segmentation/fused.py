@@ -1,0 +1,70 @@
+"""A convolution of an upsampled map and its skip connection, without making either big tensor.
+
+Shape letters: B images, C channels (x: of the coarse map, s: of the skip, o: out), S the D sizes of
+the fine level, n those of the coarse one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
+    1: F.conv_transpose1d,
+    2: F.conv_transpose2d,
+    3: F.conv_transpose3d,
+}
+
+
+def upsampled_conv(x: Tensor, skip: Tensor | None, weight: Tensor, sides: Sequence[int]) -> Tensor:
+    """Convolution of 3 taps an axis over `cat([nearest(x), skip])`, padded to keep the size.
+
+    Nearest neighbour by two makes equal neighbours, so two of three taps an axis see the same
+    value. Their weights are summed once, and the convolution becomes a transposed one of the coarse
+    map: 2 products an axis and pixel for 3 (4 for 9 in pictures, 8 for 27 in volumes), and no
+    upsampled or concatenated map is written, read and kept for backward.
+
+    Args:
+        x: (B, x, *n).
+        skip: (B, s, *S) or None.
+        weight: (o, x + s, 3, ...).
+        sides: S.
+
+    Returns:
+        (B, o, *S).
+    """
+    factors = [side / length for side, length in zip(sides, x.shape[2:], strict=True)]
+    if not all(factor in (1, 2) for factor in factors):  # odd sides
+        x = F.interpolate(x, tuple(sides), mode="nearest")
+        x = x if skip is None else torch.cat([x, skip], 1)
+        return CONV[len(sides)](x, weight, padding=1)
+    channels = x.shape[1]
+    steps = [int(factor) for factor in factors]
+    kernel = doubled_taps(weight[:, :channels], steps)
+    y = CONV_TRANSPOSE[len(sides)](x, kernel, stride=steps, padding=1)  # (B, o, *S)
+    if skip is not None:
+        y = y + CONV[len(sides)](skip, weight[:, channels:], padding=1)
+    return y
+
+
+def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:
+    """The kernel of the transposed convolution that equals upsampling by `steps` and convolving.
+
+    Args:
+        weight: (o, x, 3, ...).
+        steps: 1 or 2 an axis.
+
+    Returns:
+        (x, o, 3 or 4, ...).
+    """
+    axes = range(2, weight.ndim)
+    kernel = weight.transpose(0, 1).flip(tuple(axes))
+    for axis, step in zip(axes, steps, strict=True):
+        if step == 2:
+            nothing = torch.zeros_like(kernel.narrow(axis, 0, 1))
+            kernel = torch.cat([kernel, nothing], axis) + torch.cat([nothing, kernel], axis)
+    return kernel

@@ -1,0 +1,162 @@
+"""U-Net: from the coarsest level up, each step joined by the level of its size.
+
+Shape letters: B images, C channels, K classes, S the D sizes of the image or of a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densekit.heads.segmentation.base import Segmentation, Supervised
+from densekit.heads.segmentation.fused import upsampled_conv
+from densekit.layers import CONV, Layers
+from densekit.types import Features, FeatureSpec
+
+CHANNELS = (256, 128, 64, 32, 16)
+
+
+class Block(nn.Module):
+    """Nearest-neighbour upsampling, the skip connection beside it, two 3x3 convolutions.
+
+    Args:
+        make: Makes the layers.
+        in_channels: Channels of the coarser map.
+        skip_channels: Channels of the level joined, 0 for none.
+        out_channels: Channels of the result.
+    """
+
+    def __init__(
+        self, make: Layers, in_channels: int, skip_channels: int, out_channels: int
+    ) -> None:
+        super().__init__()
+        self.conv1 = make.conv_norm(in_channels + skip_channels, out_channels, 3)
+        self.conv2 = make.conv_norm(out_channels, out_channels, 3)
+
+    def forward(self, x: Tensor, skip: Tensor | None, sides: Sequence[int]) -> Tensor:
+        """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
+        conv, norm = self.conv1
+        y = F.relu_(norm(upsampled_conv(x, skip, conv.weight, sides)))
+        return F.relu_(self.conv2(y))
+
+
+class UNet(Segmentation):
+    """U-Net on any backbone, in one, two or three dimensions, for images of any size.
+
+    In 2-D it is smp's `Unet` with its default settings, tensor for tensor (`decoder.blocks.*`,
+    `segmentation_head.0.*`). Paper: U-Net, section 2; deep supervision as in nnU-Net.
+
+    A block ends at the size of the level it joins, whatever the strides along each axis. The last
+    one has nothing to join and ends at the image; it is left out where c1 has the image's size
+    already (stem "full").
+
+    Args:
+        specs: Of all levels there could be.
+        num_classes: K.
+        depth: Number of the deepest level read: 5 reads c1 to c5.
+        decoder_channels: Channels of each block, coarsest first; by default the last of 256, 128,
+            64, 32, 16.
+        deep_supervision: Whether every block but the first has an output of its own while training,
+            compared with the mask at its size; their weights halve from the finest to the coarsest
+            and sum to 1.
+        norm: "batch", "instance" (small batches of volumes), "group", "frozen" or "sync".
+        settings: See `Segmentation`.
+
+    Raises:
+        ValueError: There is no such level, or the channels are not as many as the blocks.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        depth: int = 5,
+        decoder_channels: Sequence[int] | None = None,
+        deep_supervision: bool = False,
+        norm: str = "batch",
+        **settings: Any,
+    ) -> None:
+        super().__init__(num_classes, **settings)
+        self.reads = _levels(specs, depth)
+        *joined, deepest = self.reads
+        if len(joined) > 1 and specs["c1"].stride == specs["c0"].stride:
+            joined = joined[1:]  # c1 has the size of the image
+        self.joined = joined[::-1]  # coarsest first
+        channels = _channels(decoder_channels, len(self.joined))
+        make = Layers(specs["c0"].spatial_dims, norm)
+        blocks = nn.ModuleList()
+        before = specs[deepest].channels
+        for level, width in zip(self.joined, channels, strict=True):
+            skip = 0 if level == "c0" else specs[level].channels
+            blocks.append(Block(make, before, skip, width))
+            before = width
+        self.decoder = nn.ModuleDict({"blocks": blocks})
+        convolution = CONV[make.spatial_dims]
+        self.segmentation_head = nn.Sequential(convolution(before, num_classes, 3, padding=1))
+        self.deep_heads = nn.ModuleDict()
+        if deep_supervision:
+            for level, width in list(zip(self.joined, channels, strict=True))[1:-1]:
+                self.deep_heads[level] = convolution(width, num_classes, 1)
+        initialise(self.decoder, self.segmentation_head, self.deep_heads)
+
+    def low_resolution(self, features: Features) -> Tensor:
+        """Logits (B, K, *S) at the size of the image."""
+        maps = self._maps(features)
+        logits: Tensor = self.segmentation_head(maps[self.joined[-1]])
+        return logits
+
+    def supervised(self, features: Features) -> list[Supervised]:
+        """The output and, with deep supervision, those of the coarser blocks, finest first."""
+        maps = self._maps(features)
+        outputs = [Supervised(self.segmentation_head(maps[self.joined[-1]]))]
+        total = sum(0.5**number for number in range(len(self.deep_heads) + 1))
+        for number, level in enumerate(reversed(list(self.deep_heads)), 1):
+            logits = self.deep_heads[level](maps[level])
+            outputs.append(Supervised(logits, level, 0.5**number / total, full_size=False))
+        return [outputs[0]._replace(weight=1 / total), *outputs[1:]]
+
+    def _maps(self, features: Features) -> dict[str, Tensor]:
+        """What each block makes, by the level it joins."""
+        x = features[self.reads[-1]]
+        maps = {}
+        for level, block in zip(self.joined, self.decoder["blocks"], strict=True):  # type: ignore[arg-type]
+            skip = None if level == "c0" else features[level]
+            x = block(x, skip, features[level].shape[2:])
+            maps[level] = x
+        return maps
+
+
+def initialise(decoder: nn.Module, *outputs: nn.Module) -> None:
+    """Weights as smp draws them: He's by the number of inputs, Glorot's for what makes logits."""
+    kinds = tuple(CONV.values())
+    for module in decoder.modules():
+        if isinstance(module, kinds):
+            nn.init.kaiming_uniform_(module.weight, mode="fan_in", nonlinearity="relu")
+    for module in (module for output in outputs for module in output.modules()):
+        if isinstance(module, kinds):
+            nn.init.xavier_uniform_(module.weight)
+            assert module.bias is not None
+            nn.init.zeros_(module.bias)
+
+
+def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
+    deepest = sum(level.startswith("c") for level in specs) - 1
+    if not 1 <= depth <= deepest:
+        raise ValueError(
+            f"depth: found {depth}, accepted are 1 to {deepest}, the backbone's levels"
+        )
+    return tuple(f"c{number}" for number in range(depth + 1))
+
+
+def _channels(given: Sequence[int] | None, count: int) -> Sequence[int]:
+    """The widths of the blocks; a shallower net keeps those of the finest levels."""
+    channels = CHANNELS[-count:] if given is None else given
+    if len(channels) != count:
+        raise ValueError(
+            f"decoder_channels: found {list(channels)}, accepted are {count} numbers, one a block"
+        )
+    return channels

@@ -1,0 +1,116 @@
+"""Boundary loss: how far wrong pixels are from the contour.
+
+B images, K classes (without the background if it is left out), S the D sizes, P pixels of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor, nn
+
+from densekit.losses.targets import (
+    counted,
+    exclusive,
+    flatten,
+    full_precision,
+    members,
+    probabilities,
+    recomputed,
+)
+from densekit.ops.dist import global_count
+
+
+class Boundary(nn.Module):
+    """Mean of probability times signed distance to the contour of the class.
+
+    Kervadec et al. 2019, "Boundary loss for highly unbalanced segmentation", equation 5. Negative
+    inside, so it may fall below 0; it has no pull of its own towards finding a class, and is meant
+    beside a region loss (`Dice`, `GeneralisedDice`) with a smaller weight. The mean is over counted
+    pixels and classes, of all processes.
+
+    The distances are made on the CPU in every step: some 30 ms a class for 512x512 pixels,
+    0.3 s for 64x128x128 voxels.
+
+    Args:
+        include_background: Whether class 0 of a multi-class mask has a term.
+        spacing: Distance of neighbouring samples along each axis; the default is 1.
+    """
+
+    def __init__(
+        self, include_background: bool = False, spacing: Sequence[float] | None = None
+    ) -> None:
+        super().__init__()
+        self.include_background = include_background
+        self.spacing = None if spacing is None else tuple(float(side) for side in spacing)
+
+    def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
+        """The loss, (), in the unit of the spacing.
+
+        Args:
+            logits: (B, K, *S).
+            mask: (B, *S), or multi-label (B, K, *S); 255 is ignored.
+
+        Raises:
+            ValueError: If `spacing` has not one value an axis.
+        """
+        sides = tuple(logits.shape[2:])
+        if self.spacing is not None and len(self.spacing) != len(sides):
+            raise ValueError(
+                f"Boundary.spacing: found {len(self.spacing)} values, the images have"
+                f" {len(sides)} axes"
+            )
+        logits, mask = flatten(logits, mask)
+        first = 1 if exclusive(logits, mask) and not self.include_background else 0
+        inside = members(logits, mask)[:, first:]  # (B, K, P)
+        valid = counted(mask).expand_as(inside)
+        # It reads the mask on the host, which no compiler can look into.
+        distance: Tensor = torch.compiler.disable(_distances)(
+            inside.unflatten(2, sides), valid.unflatten(2, sides), self.spacing
+        )
+        distance = distance.flatten(2).to(full_precision(logits).dtype)
+
+        def weighted(logits: Tensor, mask: Tensor) -> Tensor:
+            return (probabilities(logits, mask)[:, first:] * distance).sum()
+
+        total = recomputed(weighted, logits, mask)
+        return total / global_count(valid.sum())
+
+
+def _distances(inside: Tensor, counted: Tensor, spacing: tuple[float, ...] | None) -> Tensor:
+    """(B, K, *S) float32 on the device of the masks, both (B, K, *S) bool."""
+    pairs = zip(inside.flatten(0, 1).cpu(), counted.flatten(0, 1).cpu(), strict=True)
+    spacing = spacing or (1.0,) * (inside.ndim - 2)
+    maps = [signed_distance(one.numpy(), valid.numpy(), spacing) for one, valid in pairs]
+    return torch.from_numpy(np.stack(maps)).view(inside.shape).to(inside.device)
+
+
+def signed_distance(
+    inside: NDArray[Any], counted: NDArray[Any], spacing: tuple[float, ...]
+) -> NDArray[Any]:
+    """Distance to the other side of the contour, negative inside, as the authors compute it.
+
+    Outside it is the distance to the nearest pixel inside, so 1 next to the contour; inside it is
+    one less than the distance to the nearest pixel outside, so 0 there. Ignored pixels are on
+    neither side and make no contour. Without a contour (all inside or none) it is 0 everywhere.
+
+    Args:
+        inside: (*S) bool.
+        counted: (*S) bool, false where ignored.
+        spacing: Distance of neighbouring samples along each axis.
+
+    Returns:
+        (*S) float32.
+    """
+    outside = counted & ~inside
+    result: NDArray[Any] = np.zeros(inside.shape, dtype=np.float32)
+    if inside.any() and outside.any():
+        result[outside] = distance_transform_edt(~inside, sampling=spacing)[outside]
+        depth = distance_transform_edt(~outside, sampling=spacing)[inside]
+        result[inside] = min(spacing) - depth
+    return result

@@ -1,0 +1,57 @@
+"""The end of a training: whose figures a run leaves behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import pytest
+from lightning.pytorch.callbacks import Callback
+
+from densekit.app.fit import _evaluate_best
+from densekit.training import Checkpoint, MetricsFile
+from tests.unit.training.fakes import FakeData, fake_lit, trainer
+
+
+class Seen(Callback):
+    """Figures after each validation, and how many there were."""
+
+    def __init__(self) -> None:
+        self.figures: list[dict[str, float]] = []
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self.figures.append({k: float(v) for k, v in trainer.callback_metrics.items()})
+
+
+def trained(folder: Path, monitor: str, mode: str) -> tuple[L.Trainer, Any, Any, Seen]:
+    seen, lit, data = Seen(), fake_lit(), FakeData()
+    for source in data.sources.values():
+        source.val = source.test = source.eval  # type: ignore[attr-defined]
+    callbacks = [Checkpoint(folder, monitor, mode), MetricsFile(folder / "metrics.json"), seen]
+    run = trainer(folder, callbacks=callbacks, max_epochs=3)
+    run.fit(lit, datamodule=data)
+    return run, lit, data, seen
+
+
+def test_equal_scores_leave_the_figures_of_the_best_checkpoint(tmp_path: Path) -> None:
+    run, lit, data, seen = trained(tmp_path, "val/spot/count", "max")  # the same in every epoch
+    _evaluate_best(run, lit, data, test=False)
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    first, last = seen.figures[0]["val/spot/distance"], seen.figures[2]["val/spot/distance"]
+    assert first != last
+    assert [file.name for file in tmp_path.glob("epoch_*.ckpt")] == ["epoch_000.ckpt"]
+    assert figures["val/spot/distance"] == pytest.approx(first)
+    assert (figures["epoch"], figures["step"]) == (0, 4)
+
+
+def test_the_last_checkpoint_is_not_measured_twice(tmp_path: Path) -> None:
+    run, lit, data, seen = trained(tmp_path, "val/spot/distance", "min")
+    assert (tmp_path / "epoch_002.ckpt").is_file()
+    _evaluate_best(run, lit, data, test=True)
+    assert len(seen.figures) == 3
+    figures = json.loads((tmp_path / "metrics.json").read_text())
+    assert figures["val/spot/distance"] == seen.figures[2]["val/spot/distance"]
+    assert figures["test/spot/distance"] == pytest.approx(figures["val/spot/distance"])
+    assert (figures["epoch"], figures["step"]) == (2, 12)

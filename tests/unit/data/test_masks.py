@@ -1,0 +1,340 @@
+"""Data sets of semantic masks: who belongs to whom, which classes, what is refused."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densekit.data import (
+    CocoSemantic,
+    Fold,
+    MaskFolder,
+    MaskList,
+    Scenes,
+    Source,
+    VocSegmentation,
+    class_frequencies,
+)
+
+SIZE = (6, 8)
+
+
+@pytest.fixture
+def pair(tmp_path, write_image):
+    """Writes an image and a mask whose first row is of a class; returns the root."""
+
+    def write(image, mask, value=1, size=SIZE):
+        write_image(tmp_path / image, SIZE)
+        array = np.zeros(size, dtype=np.uint8)
+        array[0] = value
+        (tmp_path / mask).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(tmp_path / mask)
+        return tmp_path
+
+    return write
+
+
+def test_sample_of_a_folder(pair):
+    root = pair("i/a.jpg", "m/a.png", 2)
+    data = MaskFolder(root / "i", root / "m", names=["x", "y", "z"])
+    sample = data[0]
+    assert sample["image"].shape == (*SIZE, 3)
+    assert sample["mask"].dtype == np.uint8
+    assert sample["truth"]["size"] == sample["meta"]["original_size"] == SIZE
+    np.testing.assert_array_equal(sample["truth"]["mask"], sample["mask"])
+    assert sample["mask"][0].tolist() == [2] * 8
+    assert data.sizes.tolist() == [[6, 8]]
+    assert data.describe() == {
+        "names": ["x", "y", "z"],
+        "ids": [0, 1, 2],
+        "num_classes": 3,
+        "background": False,
+        "multilabel": False,
+        "channels": 3,
+        "dtype": "uint8",
+    }
+    assert pickle.loads(pickle.dumps(data))[0]["mask"].tolist() == sample["mask"].tolist()
+
+
+def test_folders_are_paired_by_name_with_suffixes_and_below(pair):
+    for number in (10, 9, 2):
+        root = pair(f"i/a/{number}_left.jpg", f"m/a/{number}_gt.png", number)
+    data = MaskFolder(root / "i", root / "m", image_suffix="_left", mask_suffix="_gt")
+    assert [data.path(i).name for i in range(3)] == ["2_left.jpg", "9_left.jpg", "10_left.jpg"]
+    assert [data[i]["mask"][0, 0] for i in range(3)] == [1, 2, 3]  # values 0, 2, 9, 10
+
+
+def test_images_and_masks_in_one_folder(pair):
+    root = pair("both/a.png", "both/a_mask.png")
+    data = MaskFolder(root / "both", root / "both", mask_suffix="_mask", names=["cell"])
+    assert len(data) == 1
+    assert data.path(0).name == "a.png"
+
+
+def test_image_without_mask_is_refused_and_the_reverse_said(pair, caplog):
+    root = pair("i/frame_1.png", "m/frame_1.png")
+    pair("i/frame_2.png", "m/frame_02.png")
+    with pytest.raises(ValueError, match=r"1 of 2 images .*i/frame_2\.png: .*'frame_02'"):
+        MaskFolder(root / "i", root / "m", names=["cell"])
+    (root / "i" / "frame_2.png").unlink()
+    with caplog.at_level(logging.WARNING, "densekit.data"):
+        assert len(MaskFolder(root / "i", root / "m", names=["cell"])) == 1
+    assert "frame_02.png" in caplog.text
+
+
+def test_two_images_of_one_name_are_refused(pair, write_image):
+    root = pair("i/a.png", "m/a.png")
+    write_image(root / "i" / "a.jpg", SIZE)
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png: two files of one name"):
+        MaskFolder(root / "i", root / "m", names=["cell"])
+
+
+def test_sizes_must_agree_and_both_files_are_named(pair):
+    root = pair("i/a.png", "m/a.png", size=(6, 9))
+    with pytest.raises(ValueError, match=r"i/a\.png has .* 6 x 8, its mask .*m/a\.png has 6 x 9"):
+        MaskFolder(root / "i", root / "m", names=["cell"])
+
+
+@pytest.mark.parametrize("size", [(6, 8), (8, 6)])
+def test_the_mask_decides_the_orientation(pair, size):
+    root = pair("i/a.jpg", "m/a.png", size=size)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", SIZE[::-1]).save(root / "i" / "a.jpg", exif=exif)
+    sample = MaskFolder(root / "i", root / "m", names=["cell"])[0]
+    assert sample["image"].shape[:2] == sample["mask"].shape == size
+
+
+def test_missing_folders_and_empty_ones(pair):
+    root = pair("i/a.png", "m/a.png")
+    with pytest.raises(ValueError, match=r"MaskFolder\.masks: no folder .*mm; .* holds i, m"):
+        MaskFolder(root / "i", root / "mm")
+    with pytest.raises(ValueError, match=r"no image named \*_x\.\* in"):
+        MaskFolder(root / "i", root / "m", image_suffix="_x")
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("classes.txt", "sky\nroad\n# no class\n\ncar\n"),
+        ("labels.txt", "sky\nroad\ncar\n"),
+        ("classes.json", '["sky", "road", "car"]'),
+        ("classes.json", '{"sky": 0, "road": 1, "car": 2}'),
+        ("classes.json", '{"classes": ["sky", "road", "car", "void"], "ignore_index": 3}'),
+        ("classes.csv", "name,value\nsky,0\nroad,1\ncar,2\n"),
+        ("class_dict.csv", "name, r, g, b\nsky,0,0,1\nroad,1,0,1\ncar,2,0,1\n"),
+        ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:0,0,1::\nroad:1,0,1::\ncar:2,0,1::"),
+    ],
+)
+@pytest.mark.parametrize("place", [".", "masks"])
+def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
+    root = pair("images/train/a.png", "masks/train/a.png", 2)
+    (root / place / file).write_text(text)
+    data = MaskFolder(root / "images" / "train", root / "masks" / "train")
+    assert data.names == ["sky", "road", "car"]
+    assert data.mask(0)[0, 0] == 2
+    if file == "labelmap.txt":  # colours where masks are colours
+        coloured = np.zeros((*SIZE, 3), dtype=np.uint8) + np.asarray([1, 0, 1], dtype=np.uint8)
+        Image.fromarray(coloured).save(root / "masks" / "train" / "a.png")
+        data = MaskFolder(root / "images" / "train", root / "masks" / "train")
+        assert (data.mask(0) == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("classes.json", "[1", "not valid JSON"),
+        ("classes.json", "3", "a list of names"),
+        ("classes.txt", "a\na", "'a' stands twice"),
+        ("class_dict.csv", "label,r\nx,1", r"columns name .* found \['label', 'r'\]"),
+        ("class_dict.csv", "name,r,g,b\nx,1,2,300", r"a colour is .* found \[1, 2, 300\]"),
+        ("classes.csv", "name,value\nx,one", "a whole number is needed, found 'one'"),
+    ],
+)
+def test_broken_class_files_are_named(pair, file, text, message):
+    root = pair("i/a.png", "m/a.png")
+    (root / "m" / file).write_text(text)
+    with pytest.raises(ValueError, match=f"{file}.*{message}"):
+        MaskFolder(root / "i", root / "m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"names": "cell"}, "the string 'cell'"),
+        ({"names": ["a", "a"]}, "'a' stands twice"),
+        ({"names": {"a": 1, "b": 1}}, "the value 1 stands for two classes"),
+        ({"names": ["a", "b", "c"], "ignore": [1]}, "'b' is named as a class and ignored"),
+        ({"names": ["a"], "colours": {"a": [0, 0, 0]}}, "must not be given too"),
+        ({"colours": {"a": [0, 0], "b": [1, 1, 1]}}, r"colours\.a: a colour .* found \[0, 0\]"),
+        ({"names": [str(i) for i in range(254)]}, "at most 253 classes"),
+    ],
+)
+def test_contradictions_in_the_classes(pair, arguments, message):
+    root = pair("i/a.png", "m/a.png")
+    with pytest.raises((ValueError, TypeError), match=message):
+        MaskFolder(root / "i", root / "m", **arguments)
+
+
+def test_a_folder_a_class_is_multi_label(pair):
+    root = pair("i/a.png", "liver/a.png", 255)
+    pair("i/a.png", "tumour/a.png", 0)
+    masks = {"liver": root / "liver", "tumour": root / "tumour"}
+    data = MaskFolder(root / "i", masks)
+    assert data.mask(0).shape == (2, *SIZE)
+    assert data.mask(0).sum(axis=(1, 2)).tolist() == [8, 0]
+    assert data.describe() | {"multilabel": True, "num_classes": 2} == data.describe()
+    assert class_frequencies(data) == {"liver": 8, "tumour": 0}
+    batch = next(iter(Source(val=data).eval_loader("val")))
+    assert batch["mask"].shape == (1, 2, *SIZE)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("a.txt", "i/a.png m/a.png\n\n"),
+        ("a.txt", "i/a.png, m/a.png"),
+        ("a.txt", "i/a.png\tm/a.png"),
+        ("a.csv", "patient,mask,image\n7,m/a.png,i/a.png\n"),
+        ("a.tsv", "image\tmask\ni/a.png\tm/a.png\n"),
+    ],
+)
+def test_lists_and_tables(pair, file, text):
+    root = pair("i/a.png", "m/a.png")
+    (root / file).write_text(text)
+    data = MaskList(root, file, names=["cell"])
+    assert class_frequencies(data) == {"background": 40, "cell": 8}
+
+
+def test_table_with_a_column_a_class(pair):
+    root = pair("i/a.png", "m/liver.png")
+    (root / "a.csv").write_text("image,liver,tumour\ni/a.png,m/liver.png,\n")
+    data = MaskList(root, "a.csv", names=["liver", "tumour"])
+    assert data.mask(0).sum(axis=(1, 2)).tolist() == [8, 0]
+    with pytest.raises(ValueError, match=r"a\.csv: no column 'mask'; .*accepted: image, liver"):
+        MaskList(root, "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("a.txt", "i/a.png", r"a\.txt, line 1: an image and a mask .* 'i/a\.png'"),
+        ("a.txt", "", "no pair"),
+        ("a.txt", "i/a.png m/b.png", r"a\.txt: 1 of 1 masks are missing, .*m/b\.png"),
+        ("a.txt", "i/b.png m/a.png", r"a\.txt: 1 of 1 images are missing, .*i/b\.png"),
+        ("a.csv", "image,mask\ni/a.png,\n", r"a\.csv, line 2: an image and a mask"),
+        ("b.txt", "", r"MaskList\.list_file: no file .*a\.txt; did you mean 'b\.txt'"),
+    ],
+)
+def test_bad_lists(pair, file, text, message):
+    root = pair("i/a.png", "m/a.png")
+    (root / file).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        MaskList(root, file.replace("b.txt", "a.txt"), names=["cell"])
+
+
+def test_voc_layout(pair):
+    root = pair("JPEGImages/x.jpg", "SegmentationClass/x.png", 15)
+    (root / "ImageSets/Segmentation").mkdir(parents=True)
+    (root / "ImageSets/Segmentation/train.txt").write_text("x\n")
+    data = VocSegmentation(root, "train")
+    assert data.describe() | {"num_classes": 21, "background": True} == data.describe()
+    assert class_frequencies(data)["person"] == 8
+    with pytest.raises(ValueError, match=r"VocSegmentation\.split: .*trian\.txt.*'train'"):
+        VocSegmentation(root, "trian")
+    (root / "ImageSets/Segmentation/train.txt").write_text("x\ny\n")
+    with pytest.raises(ValueError, match=r"1 of 2 images are missing, .*y\.jpg"):
+        VocSegmentation(root, "train")
+
+
+def box(x, y, width, height):
+    return [[x, y, x + width, y, x + width, y + height, x, y + height]]
+
+
+def test_coco_small_over_large_crowd_ignored(coco):
+    counts = [40 * 50, 40 * 5, 40 * 5]  # columns 50 to 54
+    large = {"area": 900, "segmentation": box(0, 0, 30, 30), "category_id": 7}
+    small = {"area": 100, "segmentation": box(10, 10, 10, 10), "category_id": 3}
+    crowd = {"iscrowd": 1, "segmentation": {"size": [40, 60], "counts": counts}}
+    broken = {"bbox": [40, 30, 5, 5], "segmentation": []}
+    where = coco([small, large, crowd, broken])
+    data = CocoSemantic(**where)
+    assert data.describe()["names"] == ["background", "cat", "dog"]
+    assert data.describe()["ids"] == [0, 3, 7]
+    mask = data.mask(0)
+    assert [mask[y, x] for y, x in ((0, 0), (15, 15), (35, 5), (5, 52), (32, 42))] == [
+        2,
+        1,
+        0,
+        255,
+        255,
+    ]
+    assert (mask == 255).sum() == 225
+    assert (data.mask(1) == 0).all()
+    assert data[0]["truth"]["image_id"] == 10
+    only = CocoSemantic(**where, names=["dog"])
+    assert np.unique(only.mask(0)).tolist() == [0, 1]
+    assert (only.mask(0) == 1).sum() == 900
+    with pytest.raises(
+        ValueError, match=r"CocoSemantic\.names: no class 'catt'; did you mean 'cat'"
+    ):
+        CocoSemantic(**where, names=["catt"])
+
+
+def test_coco_category_called_background_is_the_background(coco):
+    where = coco([{"segmentation": box(0, 0, 9, 9), "category_id": 7}])
+    path = where["root"] / where["annotations"]
+    path.write_text(path.read_text().replace("dog", "Background"))
+    data = CocoSemantic(**where)
+    assert data.names == ["background", "cat"]
+    assert (data.mask(0) == 0).all()
+
+
+def test_folds_divide_the_whole_by_position_and_by_patient(pair):
+    for patient, image in [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2), (3, 3)]:
+        root = pair(f"i/p{patient}_{image}.png", f"m/p{patient}_{image}.png")
+    data = MaskFolder(root / "i", root / "m", names=["cell"])
+    parts = [Fold(data, 1, 3, held_out=held) for held in (True, False)]
+    assert [part.positions.tolist() for part in parts] == [[1, 4], [0, 2, 3, 5]]
+    sample = parts[0][1]
+    assert (sample["index"], sample["meta"]["image_id"]) == (1, 4)
+    assert parts[0].sizes.tolist() == [[6, 8]] * 2
+    assert class_frequencies(parts[0]) == {"background": 80, "cell": 16}
+    assert Source(train=parts[1], val=parts[0]).describe()["names"] == ["cell"]
+    by_patient = [Fold(data, n, 3, held_out=True, group=r"p(\d+)_") for n in range(3)]
+    assert [part.positions.tolist() for part in by_patient] == [[0, 1], [2], [3, 4, 5]]
+    nested = Fold(Fold(data, 0, 3, group=r"p(\d+)_"), 0, 2, group=r"p(\d+)_")
+    assert [nested.path(i).name for i in range(len(nested))] == ["p3_1.png", "p3_2.png", "p3_3.png"]
+
+
+def test_bad_folds(pair):
+    root = pair("i/a.png", "m/a.png")
+    data = MaskFolder(root / "i", root / "m", names=["cell"])
+    with pytest.raises(ValueError, match=r"Fold\.number: 0 to 4 .* found 5"):
+        Fold(data, 5, 5)
+    with pytest.raises(ValueError, match="nothing left of 1 images"):
+        Fold(data, 0, 2)
+    with pytest.raises(ValueError, match=r"Fold\.group: 'p_\(x\)' is not found in .*a\.png"):
+        Fold(data, 0, 2, group="p_(x)")
+    with pytest.raises(ValueError, match=r"Fold\.group: images of Scenes have no path"):
+        Fold(Scenes(length=2), 0, 2, group="x")
+
+
+def test_frequencies_of_other_data_sets(pair):
+    root = pair("i/a.png", "m/a.png", 255)
+    data = MaskFolder(root / "i", root / "m", names=["a", "b", "c"])
+    assert class_frequencies(data) == {"a": 40, "b": 0, "c": 0}
+    with pytest.raises(ValueError, match=r"Scenes: samples have no mask, found \["):
+        class_frequencies(Scenes(length=1))
+
+
+def test_splits_must_agree_on_the_classes(pair):
+    root = pair("train/a.png", "trainmask/a.png", 2)
+    pair("val/a.png", "valmask/a.png", 3)
+    train, val = (MaskFolder(root / s, root / f"{s}mask", names=None) for s in ("train", "val"))
+    with pytest.raises(ValueError, match="disagree on ids"):
+        Source(train=train, val=val)
