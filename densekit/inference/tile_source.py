@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.extras import need
+
 CACHE_BYTES = 64 << 20
 """Decoded tiles that are kept, because the next window needs some of them again."""
 LARGEST_SEGMENT = 256 << 20
@@ -74,19 +76,6 @@ class _Header:
 Reader = tuple[_Header, Callable[[Box], NDArray[Any]]]
 
 
-def need_tifffile(path: Path) -> Any:
-    """The module.
-
-    Raises:
-        ImportError: It is not installed; names the file it is needed for.
-    """
-    try:
-        import tifffile
-    except ImportError as error:
-        raise ImportError(f"{path}: tiles need tifffile: pip install 'densekit[tiles]'") from error
-    return tifffile
-
-
 def _open_npy(path: Path) -> Reader:
     def mapped() -> NDArray[Any]:
         try:
@@ -101,7 +90,7 @@ def _open_npy(path: Path) -> Reader:
 
 
 def _open_tiff(path: Path) -> Reader:
-    tifffile = need_tifffile(path)
+    tifffile = need("tifffile", f"{path}: reading tiles", "tiles")
     try:
         file = tifffile.TiffFile(path)
     except (OSError, struct.error, tifffile.TiffFileError) as error:

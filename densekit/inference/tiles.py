@@ -17,10 +17,11 @@ from torch import Tensor
 
 from densekit import pictures
 from densekit._names import choose
+from densekit.data.extras import need
 from densekit.inference.inferer import LOGITS, logits_of
 from densekit.inference.receptive import receptive_margin, stride_of
 from densekit.inference.restore import restore_mask
-from densekit.inference.tile_source import Box, TileSource, need_tifffile
+from densekit.inference.tile_source import Box, TileSource
 from densekit.model import DenseModel
 
 TIFF_STEP = 16
@@ -44,7 +45,8 @@ def predict_tiles(
 
     Each tile is predicted with a margin of the picture around it, which is then cut off; tiles are
     not blended. With a margin as wide as the network looks, the mask is the one that the network
-    would give for the whole picture at once.
+    would give for the whole picture at once. (One that enlarges its logits to the size of the image
+    by a ratio, as FCN and DeepLab do, gives it where its stride divides the sides of the picture.)
 
     Args:
         model: For pictures, in eval mode.
@@ -62,7 +64,7 @@ def predict_tiles(
         ValueError: The file or the model cannot be predicted tile by tile, or the margin is less
             than 0.
     """
-    tifffile = need_tifffile(Path(target))
+    tifffile = need("tifffile", f"{target}: writing tiles", "tiles")
     picture = TileSource(Path(source))
     check_tileable(model, picture)
     step = int(np.lcm(stride_of(model), TIFF_STEP))
@@ -163,8 +165,8 @@ def _margin(model: DenseModel, margin: int | None) -> int:
     if margin is None:
         raise ValueError(
             "margin: this network looks at the whole picture (global pooling, or the statistics of "
-            "an instance norm), so that tiles cannot give what the picture would; state a margin "
-            "to accept that"
+            "an instance norm), so that tiles cannot give what the picture would; a margin= of "
+            "densekit.inference.predict_tiles accepts that"
         )
     if margin < 0:
         raise ValueError(f"margin: 0 or more, found {margin}")
