@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 
@@ -31,3 +31,18 @@ def unknown(setting: str, name: object, accepted: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"{setting}: {name!r} is not known, accepted are {', '.join(accepted)}{hint}"
+
+
+def foreground(head: Mapping[str, Any]) -> dict[int, str]:
+    """Mask value (multi-label: channel) of every class but the background, and its name.
+
+    Args:
+        head: `info["heads"][HEAD]` of a model, or what a data set with masks describes.
+    """
+    names = list(head["names"])
+    if head.get("multilabel"):
+        return dict(enumerate(names))
+    if head.get("num_classes") == 1:  # binary: one logit, values 0 and 1
+        return {1: names[-1]}
+    first = 1 if head.get("background") else 0
+    return dict(enumerate(names[first:], first))

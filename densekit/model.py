@@ -126,7 +126,7 @@ class DenseModel(nn.Module):
                 f"image: found {image.shape[1]} channels, accepted are {self.mean.shape[1]}, the "
                 "length of info.mean"
             )
-        x = self._in_unit(image).to(self.mean.dtype)
+        x = self.in_unit(image).to(self.mean.dtype)
         if self.flip_channels:
             x = x.flip(1)
         x = (x - self.mean) / self.std
@@ -194,9 +194,9 @@ class DenseModel(nn.Module):
         if rule is None:
             return batch
         # resizing makes floats of uint8, which then must be in the unit of floats already
-        return resize_batch({**batch, "image": self._in_unit(batch["image"])}, rule)
+        return resize_batch({**batch, "image": self.in_unit(batch["image"])}, rule)
 
-    def _in_unit(self, image: Tensor) -> Tensor:
+    def in_unit(self, image: Tensor) -> Tensor:
         """The image with uint8 brought to the unit of mean and std; floats are in it."""
         if image.dtype != torch.uint8 or self.full_scale == UINT8_MAX:
             return image

@@ -1,4 +1,4 @@
-"""Pictures for people: boxes with their names over an image, panels beside each other, grids.
+"""Pictures for people: boxes and masks over an image, legends, panels beside each other, grids.
 
 Everything takes and returns (H, W, 3) uint8 arrays; PIL draws.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import colorsys
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +22,7 @@ Rectangle = tuple[float, float, float, float]
 
 BACKGROUND: Colour = (24, 26, 31)
 INK: Colour = (238, 240, 244)
+VOID: Colour = (255, 255, 255)
 READABLE_SIDE = 480
 """Pixels of an image's longer side below which names would not be legible over it."""
 
@@ -49,6 +51,19 @@ def class_colour(label: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
+def palette(background: bool = True) -> Picture:
+    """(256, 3) colours of mask values, for files that hold indices.
+
+    Args:
+        background: Whether 0 is background, which is black.
+    """
+    colours = np.array([class_colour(value) for value in range(256)], dtype=np.uint8)
+    colours[255] = VOID
+    if background:
+        colours[0] = 0
+    return colours
+
+
 def to_rgb(image: ArrayLike) -> Picture:
     """Any image as RGB.
 
@@ -64,6 +79,28 @@ def to_rgb(image: ArrayLike) -> Picture:
         low, high = np.percentile(array, (1, 99)) if array.size else (0.0, 1.0)
         array = ((array - low) / max(float(high - low), 1e-12)).clip(0, 1) * 255
     return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def to_grey(volume: NDArray[Any]) -> Picture:
+    """A volume (z, y, x) as uint8, its 0.5th to its 99.5th percentile stretched over the range."""
+    low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)
+    scaled = (volume - low) / max(float(high - low), 1e-12)
+    return (scaled.clip(0, 1) * 255).astype(np.uint8)
+
+
+def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[np.int64]:
+    """(z,) pixels of some class in each slice.
+
+    Args:
+        mask: (z, y, x) classes or multi-label (K, z, y, x).
+        classes: Values, or channels, that count.
+    """
+    if mask.ndim == 4:
+        chosen = (mask[list(classes)] == 1).any(axis=0)
+    else:
+        chosen = np.isin(mask, list(classes))
+    counts: NDArray[np.int64] = chosen.sum(axis=(1, 2))
+    return counts
 
 
 def draw_boxes(
@@ -108,6 +145,67 @@ def draw_boxes(
     places = _places([corners[n] for n in order], [texts[n] for n in order], font, canvas.size)
     for n, place in reversed(list(zip(order, places, strict=True))):
         _tag(draw, place, texts[n], class_colour(kinds[n]), font)
+    return np.array(canvas)
+
+
+def draw_mask(
+    image: ArrayLike, mask: ArrayLike, classes: Iterable[int], opacity: float = 0.4
+) -> Picture:
+    """Lays the colours of classes over an image, with their contours; void pixels are darkened.
+
+    A small image comes back enlarged by a whole number.
+
+    Args:
+        image: (H, W, C) uint8; see `to_rgb` for others.
+        mask: (H, W) classes, 255 void, or multi-label (K, H, W) of 0 and 1.
+        classes: Values, or channels of a multi-label mask, that are drawn.
+        opacity: Share of the colour within the contours, 0..1.
+
+    Returns:
+        (f H, f W, 3), f = 1 for images of `READABLE_SIDE` and more.
+    """
+    picture, labels = to_rgb(image), np.asarray(mask)
+    if labels.shape[-2:] != picture.shape[:2]:
+        raise ValueError(f"a mask of {labels.shape[-2:]} for an image of {picture.shape[:2]}")
+    factor = math.ceil(READABLE_SIDE / max(picture.shape[:2]))
+    enlarged = _resized(picture, picture.shape[1] * factor, picture.shape[0] * factor)
+    labels = labels.repeat(factor, axis=-2).repeat(factor, axis=-1)
+    canvas, line = np.array(enlarged, dtype=np.float32), max(1, round(max(enlarged.size) / 500))
+    canvas[(labels == 255) if labels.ndim == 2 else (labels == 255).all(axis=0)] *= 0.4
+    regions = [
+        (value, labels == value if labels.ndim == 2 else labels[value] == 1) for value in classes
+    ]
+    for value, region in regions:
+        canvas[region] += opacity * (np.array(class_colour(value), np.float32) - canvas[region])
+    for value, region in regions:  # over the colours of every class
+        canvas[region & ~_inner(region, line)] = class_colour(value)
+    return canvas.round().astype(np.uint8)
+
+
+def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
+    """A picture with the colours and names of classes beneath it.
+
+    Args:
+        picture: (H, W, 3).
+        classes: Mask value to name, see `draw_mask`.
+    """
+    font = _font(max(13, min(22, picture.shape[1] // 55)))
+    box, step = round(font.size), round(1.7 * font.size)
+    places, x, y = [], box, step // 2
+    for value, name in classes.items():
+        width = round(1.5 * box + font.getlength(name))
+        if x > box and x + width > picture.shape[1]:
+            x, y = box, y + step
+        places.append((x, y, value, name))
+        x += width + box
+    height = y + step if places else 0
+    canvas = Image.new("RGB", (picture.shape[1], len(picture) + height), BACKGROUND)
+    canvas.paste(Image.fromarray(picture))
+    draw = ImageDraw.Draw(canvas)
+    for x, y, value, name in places:
+        top = len(picture) + y
+        draw.rectangle((x, top, x + box, top + box), fill=class_colour(value))
+        draw.text((x + round(1.5 * box), top + box / 2), name, INK, font, anchor="lm")
     return np.array(canvas)
 
 
@@ -174,6 +272,16 @@ def _font(size: int) -> ImageFont.FreeTypeFont:
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError("this Pillow was built without FreeType, which draws the names")
     return font
+
+
+def _inner(region: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:
+    """The region without a rim of some pixels; the border of the picture is no rim."""
+    padded = np.pad(region, line, mode="edge")
+    height, width = region.shape
+    inner = region.copy()
+    for y, x in ((0, line), (2 * line, line), (line, 0), (line, 2 * line)):
+        inner &= padded[y : y + height, x : x + width]
+    return inner
 
 
 def _inside(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:

@@ -1,15 +1,15 @@
-"""`densekit predict`: pictures in, COCO results and overlays out."""
+"""`densekit predict`: pictures or volumes in, boxes or masks and overlays out."""
 
 from __future__ import annotations
 
 import glob
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
+from densekit.app.huge import Tiler
 from densekit.app.overrides import (
     device_name,
     existing,
@@ -19,10 +19,11 @@ from densekit.app.overrides import (
     split_options,
 )
 from densekit.app.report import print_lines
+from densekit.app.sources import by_case, find_volumes, fixed_part, volume_names
+from densekit.app.write_results import Writer
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+    from densekit.data.grids import Volume
     from densekit.inference import Predictor
 
 OPTIONS: dict[str, Any] = {
@@ -39,80 +40,6 @@ OPTIONS: dict[str, Any] = {
 SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 
 
-class Writer:
-    """Collects results and draws overlays; `close` writes the files.
-
-    Args:
-        output: Folder; it is made.
-        ids: Original category ids by head.
-        names: Class names by head.
-        threshold: Lowest score that is drawn.
-        overlays: Whether to draw.
-    """
-
-    def __init__(
-        self,
-        output: Path,
-        ids: Mapping[str, Sequence[int]],
-        names: Mapping[str, Sequence[str]],
-        threshold: float = 0.5,
-        overlays: bool = True,
-    ) -> None:
-        output.mkdir(parents=True, exist_ok=True)
-        self.output = output
-        self.ids = ids
-        self.names = names
-        self.threshold = threshold
-        self.overlays = overlays
-        self.results: dict[str, list[dict[str, Any]]] = {head: [] for head in ids}
-        self.images: list[dict[str, Any]] = []
-
-    def add(
-        self,
-        image: NDArray[Any],
-        image_id: int,
-        file: Path,
-        name: Path,
-        by_head: Mapping[str, Mapping[str, Any]],
-    ) -> None:
-        """Takes in one image.
-
-        Args:
-            image: (H, W, C).
-            image_id: Its COCO id.
-            file: Where it was read.
-            name: Its overlay, relative to the folder of overlays.
-            by_head: Head name to result, as `Predictor` returns them.
-        """
-        height, width = image.shape[:2]
-        entry = {"id": image_id, "file_name": str(file), "height": height, "width": width}
-        self.images.append(entry)
-        for head, result in by_head.items():
-            if "boxes" not in result:
-                continue
-            self.results[head] += coco_entries(result, image_id, self.ids[head])
-            if self.overlays:
-                folder = self.output / "overlays" / (head if len(self.ids) > 1 else "")
-                self._draw(image, result, self.names[head], folder / name)
-
-    def close(self) -> None:
-        """Writes the results of each head, and which id is which file."""
-        for head, entries in self.results.items():
-            name = "results.json" if len(self.results) == 1 else f"results_{head}.json"
-            (self.output / name).write_text(json.dumps(entries), encoding="utf-8")
-        text = json.dumps(self.images, indent=1, ensure_ascii=False)
-        (self.output / "images.json").write_text(text + "\n", encoding="utf-8")
-
-    def _draw(
-        self, image: NDArray[Any], result: Mapping[str, Any], names: Sequence[str], file: Path
-    ) -> None:
-        from densekit import pictures
-
-        keep = result["scores"] >= self.threshold
-        boxes, labels, scores = (result[key][keep] for key in ("boxes", "labels", "scores"))
-        pictures.save(pictures.draw_boxes(image, boxes, labels, names, scores=scores), file)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; 1 if an image was broken, 0 if none was."""
     options, rest = split_options(arguments, OPTIONS)
@@ -120,23 +47,24 @@ def main(arguments: Sequence[str]) -> int:
     checkpoint = existing("predict", "checkpoint", options["checkpoint"])
     threshold = number("predict", "threshold", options["threshold"], at_least=0)
     device = device_name("predict", options["device"])
-    files, root = find_images(options["source"])
-    ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
-    output = output_folder("predict", options["output"])
     predictor = _predictor(checkpoint, device, options)
+    heads = described_heads(predictor.model.info, checkpoint)
+    cases, root = _find(options["source"], predictor)
+    files = [case[0] for case in cases]
+    ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
+    volumes = predictor.frames.dims == 3
+    names = volume_names(cases, root) if volumes else overlay_names(files, root)
     writer = Writer(
-        output,
-        class_ids(predictor.model.info, checkpoint),
-        predictor.names,
+        output_folder("predict", options["output"]),
+        heads,
         threshold,
         bool(options["overlays"]),
     )
     try:
-        broken = _run(predictor, files, ids, overlay_names(files, root), writer)
+        broken = _run(predictor, cases, ids, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
-    count = sum(len(entries) for entries in writer.results.values())
-    print_lines(f"{len(writer.images)} images, {count} objects: {writer.output}")
+    print_lines(f"{len(writer.images)} images{_count(writer)}: {writer.output}")
     if broken:
         print_lines(f"{len(broken)} images could not be read:", *broken)
     return 1 if broken else 0
@@ -159,7 +87,7 @@ def find_images(source: str | None) -> tuple[list[Path], Path]:
     else:
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
         found = [file for file in found if file.is_file()]
-        root = _fixed_part(path)
+        root = fixed_part(path)
     if not found:
         raise UsageError(f"densekit predict: source={source}: no image there")
     return found, root
@@ -221,28 +149,8 @@ def _listed_images(file: Path, annotations: str) -> dict[Path, int]:
         ) from error
 
 
-def coco_entries(
-    result: Mapping[str, Any], image_id: int, category_ids: Sequence[int]
-) -> list[dict[str, Any]]:
-    """Detections of one image as COCO results: original category ids, boxes as x, y, w, h."""
-    entries = []
-    for box, score, label in zip(
-        result["boxes"].tolist(), result["scores"].tolist(), result["labels"].tolist(), strict=True
-    ):
-        left, top, right, bottom = box
-        entries.append(
-            {
-                "image_id": image_id,
-                "category_id": category_ids[label],
-                "bbox": [round(value, 3) for value in (left, top, right - left, bottom - top)],
-                "score": round(score, 6),
-            }
-        )
-    return entries
-
-
-def class_ids(info: Mapping[str, Any], checkpoint: Path) -> dict[str, list[int]]:
-    """Original category ids of each head."""
+def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
+    """What the model knows of each head, class names and original ids among it."""
     heads = info.get("heads", {})
     silent = [name for name, head in heads.items() if not {"ids", "names"} <= head.keys()]
     if not heads or silent:
@@ -250,7 +158,7 @@ def class_ids(info: Mapping[str, Any], checkpoint: Path) -> dict[str, list[int]]
             f"checkpoint={checkpoint}: its info does not name the classes: heads."
             f"{silent[0] if silent else 'NAME'} with ids and names is needed for results"
         )
-    return {name: list(head["ids"]) for name, head in heads.items()}
+    return dict(heads)
 
 
 def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Predictor:
@@ -261,9 +169,18 @@ def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Pre
     return Predictor(checkpoint, device=device, precision=options["precision"], trust=trust)
 
 
+def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], Path]:
+    """The files of each image, and the folder that their names are relative to."""
+    if predictor.frames.dims != 3:
+        files, root = find_images(source)
+        return [[file] for file in files], root
+    files, root = find_volumes(source)
+    return by_case(files, predictor.frames.channels), root
+
+
 def _run(
     predictor: Predictor,
-    files: Sequence[Path],
+    cases: Sequence[Sequence[Path]],
     ids: Sequence[int],
     names: Sequence[Path],
     writer: Writer,
@@ -271,15 +188,30 @@ def _run(
     """Predicts image by image; returns a message for each one that cannot be read."""
     from rich.progress import track
 
-    broken = []
-    for file, image_id, name in track(list(zip(files, ids, names, strict=True)), "predicting"):
+    broken, tiler = [], Tiler(predictor)
+    for case, image_id, name in track(list(zip(cases, ids, names, strict=True)), "predicting"):
         try:
-            image = predictor.read(file)
+            if tiler.takes(case[0]):
+                tiler.run(case[0], image_id, name, writer)
+                continue
+            image = predictor.read(case[0]) if len(case) == 1 else _channels(case)
         except ValueError as error:  # names the file
             broken.append(str(error))
             continue
-        writer.add(image, image_id, file, name, predictor([image])[0])
+        writer.add(image, image_id, case[0], name, predictor([image])[0])
     return broken
+
+
+def _channels(case: Sequence[Path]) -> Volume:
+    from densekit.data.volumes import read_channels
+
+    return read_channels(case)
+
+
+def _count(writer: Writer) -> str:
+    if not writer.boxes.results:
+        return ""
+    return f", {sum(len(entries) for entries in writer.boxes.results.values())} objects"
 
 
 def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
@@ -290,9 +222,3 @@ def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
         name if short.count(name) == 1 else path.with_name(path.name + ".jpg")
         for name, path in zip(short, relative, strict=True)
     ]
-
-
-def _fixed_part(pattern: Path) -> Path:
-    """The folder of a pattern before its first wildcard."""
-    parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
-    return Path(*parts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 COMMANDS = {
     "train": "train a model and evaluate it",
     "eval": "measure a checkpoint on a data set, or a file of results against annotations",
-    "predict": "find objects in pictures",
+    "predict": "find objects in pictures, structures in pictures and volumes",
     "benchmark": "time training and prediction against a reference",
 }
 
@@ -80,17 +80,27 @@ options:
 
 PREDICT = """usage: densekit predict checkpoint=PATH source=FOLDER|FILE|GLOB output=DIR [k=v]
 
-Writes into DIR: results.json (COCO results: original category ids, boxes as x, y, w, h; everything
-the model returns), images.json (which id is which file) and overlays/. An image that cannot be read
-is named at the end, the exit code is 1 then; the others are not lost.
+Writes into DIR, by what the model finds:
+  boxes              results.json (COCO results: original category ids, boxes as x, y, w, h)
+  masks of pictures  masks/NAME.png, the data set's own values with a palette of the class colours
+  masks of volumes   masks/NAME.nii.gz with the source's affine and header
+and images.json (which id is which file), classes.json (which value of a mask is which class) and
+overlays/ to look at. It predicts as the checkpoint was validated: sliding window, test-time
+augmentation and clean-up included. An image that cannot be read is named at the end, the exit code
+is 1 then; the others are not lost.
+
+A model of volumes takes NIfTI files and DICOM folders; channels of a case are CASE_0000.nii.gz,
+CASE_0001.nii.gz. A TIFF or .npy picture of more than 67 million pixels goes through tile by tile,
+its mask is masks/NAME.tif: memory is bounded by the tile.
 
 examples:
   densekit predict checkpoint=runs/NAME/TIMESTAMP/checkpoints/last.ckpt source=photos output=out
   densekit predict checkpoint=PATH source='photos/**/*.jpg' output=out threshold=0.7
   densekit predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json
+  densekit predict checkpoint=PATH source=patient_17/T1 output=out
 
 options:
-  threshold=0.5       lowest score that is drawn; results.json holds them all
+  threshold=0.5       lowest score of a box that is drawn; results.json holds them all
   annotations=PATH    COCO JSON to take the image ids from, for densekit eval results=
   overlays=true       false writes no pictures
   device=auto         auto, cpu, cuda, cuda:1, mps

@@ -1,4 +1,4 @@
-"""Inference: predictor, restoring, whole-image inferer."""
+"""Inference: predictor, inferers, restoring, tiles."""
 
 from __future__ import annotations
 
@@ -6,5 +6,14 @@ from densekit._lazy import lazy
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
-    {"Predictor": "predictor", "WholeImage": "whole_image"},
+    {
+        "CleanUp": "components",
+        "Inferer": "inferer",
+        "Predictor": "predictor",
+        "Slices": "slices",
+        "SlidingWindow": "sliding_window",
+        "TestTimeAugmentation": "augment",
+        "WholeImage": "whole_image",
+        "predict_tiles": "tiles",
+    },
 )

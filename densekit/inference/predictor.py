@@ -1,4 +1,4 @@
-"""Predictor: pictures in, results in each picture's own frame out."""
+"""Predictor: pictures or volumes in, results in each one's own frame out."""
 
 from __future__ import annotations
 
@@ -6,26 +6,28 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
+import yaml
 from torch import Tensor
 
-from densekit.data.images import ImageReader
+from densekit.inference.frames import Frames
+from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
 from densekit.types import Batch, Result
 
-Image = str | Path | NDArray[Any] | Tensor
+if TYPE_CHECKING:
+    from densekit.inference.frames import Image
+
 Inferer = Callable[[DenseModel, Batch], list[dict[str, Result]]]
 
 PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """Predicts pictures of any sizes; everything else the model knows of itself.
+    """Predicts pictures or volumes of any sizes; everything else the model knows of itself.
 
     Args:
         model_or_checkpoint: A model, or the path of a checkpoint.
@@ -33,8 +35,12 @@ class Predictor:
         precision: None for float32, "bf16" or "fp16" for autocast.
         trust: Packages whose classes a checkpoint's configuration may build, besides densekit's
             and installed plug-ins'.
-        batch_size: Pictures a forward pass.
-        inferer: How a batch is predicted; the whole picture at once by default.
+        batch_size: Images a forward pass.
+        inferer: How a batch is predicted; by default as the checkpoint was validated, and a model
+            without one the whole image at once.
+
+    Raises:
+        ValueError: The checkpoint is refused, or the precision is none.
     """
 
     def __init__(
@@ -46,21 +52,22 @@ class Predictor:
         batch_size: int = 1,
         inferer: Inferer | None = None,
     ) -> None:
-        if isinstance(model_or_checkpoint, str | Path):
-            from densekit.artifact import model_from_artifact
-
-            model_or_checkpoint = model_from_artifact(model_or_checkpoint, trust=trust)
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(
                 f"precision: found {precision!r}, accepted are None and {sorted(PRECISIONS)}"
             )
+        stored: Inferer = WholeImage()
+        if isinstance(model_or_checkpoint, str | Path):
+            model_or_checkpoint, stored = load(model_or_checkpoint, trust)
         self.model = model_or_checkpoint.to(device).eval()
         self.device = torch.device(device)
         self.precision = precision
         self.batch_size = batch_size
-        self.inferer = inferer or WholeImage()
-        info = self.model.info
-        self.read = ImageReader(self.model.mean.shape[1], info.get("dtype", "uint8"))
+        self.frames = Frames(self.model)
+        self.inferer: Any = stored if inferer is None else inferer
+        self.read = self.frames.read
+        if self.frames.slices and not isinstance(self.inferer, Slices):
+            self.inferer = sliced(cast(Any, self.inferer), self.model.info)
 
     @property
     def names(self) -> dict[str, list[str]]:
@@ -73,12 +80,15 @@ class Predictor:
 
         Args:
             images: Paths, (H, W, C) arrays or (C, H, W) tensors, uint8 or float in the unit of
-                `model.info["full_scale"]`.
+                `model.info["full_scale"]`. For a model of volumes: NIfTI files, DICOM folders, what
+                `densekit.data.volumes.read_volume` returns, (D, H, W, C) arrays or (C, D, H, W)
+                tensors; the last two at the model's own spacing.
 
         Returns:
-            One dict an image, head name to its result; detection has `boxes` (N, 4) float32 xyxy
+            One dict an image, head name to its result. Detection has `boxes` (N, 4) float32 xyxy
             in pixels of that image, `scores` (N,), `labels` (N,) and, if the model knows its
-            classes, `names`, a list of N.
+            classes, `names`, a list of N. Segmentation has `mask`, uint8 of the image's size with
+            classes, or multi-label (K, ...) with 0 and 1, and `names`, the K class names.
         """
         return list(self.stream(images))
 
@@ -86,7 +96,7 @@ class Predictor:
         """The same, one image after the other, holding one batch in memory."""
         todo = iter(images)
         while part := list(islice(todo, self.batch_size)):
-            yield from self._predict([self._tensor(image) for image in part])
+            yield from self._predict([self.frames.prepared(image) for image in part])
 
     def head(self, name: str) -> HeadPredictor:
         """A predictor of one head, whose results are flat."""
@@ -94,43 +104,29 @@ class Predictor:
             raise ValueError(f"head: found {name!r}, the model has {list(self.model.heads)}")
         return HeadPredictor(self, name)
 
-    def _tensor(self, image: Image) -> Tensor:
-        """(C, H, W), uint8 or float32."""
-        if isinstance(image, str | Path):
-            image = self.read(Path(image))
-        if isinstance(image, np.ndarray):
-            image = image[:, :, None] if image.ndim == 2 else image
-            image = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
-        channels = self.model.mean.shape[1]
-        if image.ndim != 3 or image.shape[0] != channels:
-            raise ValueError(
-                f"image: found shape {tuple(image.shape)}, accepted are ({channels}, H, W) tensors"
-                f" and (H, W, {channels}) arrays"
-            )
-        if image.dtype == torch.uint8:
-            return image
-        if not image.is_floating_point():
-            raise TypeError(f"image: found {image.dtype}, accepted are uint8 and floats")
-        return image
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The precision that the network runs in."""
+        if self.precision is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
     @torch.inference_mode()
-    def _predict(self, images: list[Tensor]) -> list[dict[str, Result]]:
-        if len({image.dtype for image in images}) > 1:
+    def _predict(self, images: list[tuple[Tensor, tuple[int, ...]]]) -> list[dict[str, Result]]:
+        if len({image.dtype for image, _ in images}) > 1:
             return [result for image in images for result in self._predict([image])]
-        batch = self.model.resized(_stack(images, self.device))
-        with self._autocast():
-            results = self.inferer(self.model, batch)
+        batch = _stack(images, self.device)
+        if not self.frames.slices:
+            batch = self.model.resized(batch)
+        with self.autocast():
+            results: list[dict[str, Result]] = self.inferer(self.model, batch)
         for result in results:
             for name, part in result.items():
                 names = self.names.get(name)
                 if names and "labels" in part:
                     part["names"] = [names[label] for label in part["labels"]]
+                elif names and "mask" in part:
+                    part["names"] = names
         return results
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
 
 class HeadPredictor:
@@ -155,15 +151,37 @@ class HeadPredictor:
         return [result[self.name] for result in self.predictor(images)]
 
 
-def _stack(images: list[Tensor], device: torch.device) -> Batch:
-    """A batch of images padded with zeros at the bottom and right."""
-    sizes = [(int(image.shape[1]), int(image.shape[2])) for image in images]
-    padded = max(h for h, _ in sizes), max(w for _, w in sizes)
-    stacked = images[0].new_zeros((len(images), images[0].shape[0], *padded))
-    for row, image, (height, width) in zip(stacked, images, sizes, strict=True):
-        row[:, :height, :width] = image
+def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Inferer]:
+    """The model of a checkpoint, and how it was validated.
+
+    Raises:
+        ValueError: The file is refused, or names a class that is not trusted.
+    """
+    from densekit.artifact import build_from_artifact, load_artifact
+    from densekit.build import check_targets, instantiate
+
+    artifact = load_artifact(path)
+    model = build_from_artifact(artifact, path, trust)
+    node = yaml.safe_load(artifact["config"]).get("inferer")
+    if node is None:
+        return model, WholeImage()
+    try:
+        check_targets({"inferer": node}, trust)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {path}: {error}") from error
+    return model, instantiate(node, "inferer")
+
+
+def _stack(images: list[tuple[Tensor, tuple[int, ...]]], device: torch.device) -> Batch:
+    """A batch of images (C, *S), padded with zeros at the end of each axis."""
+    sizes = [tuple(image.shape[1:]) for image, _ in images]
+    padded = [max(sides) for sides in zip(*sizes, strict=True)]
+    first = images[0][0]
+    stacked = first.new_zeros((len(images), len(first), *padded))
+    for row, (image, _) in zip(stacked, images, strict=True):
+        row[(slice(None), *map(slice, image.shape[1:]))] = image
     return {
         "image": stacked.to(device),
         "size": torch.tensor(sizes, device=device),
-        "meta": [{"original_size": size} for size in sizes],
+        "meta": [{"original_size": original} for _, original in images],
     }

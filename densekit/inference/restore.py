@@ -5,6 +5,7 @@ Shape letters: B images, K classes, D spatial dimensions, S the D sizes of an im
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from densekit.types import Batch, Predictions, Result
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+CHUNK = 1 << 24
+"""Values that are interpolated at once: 64 MB. A volume at its original size has many more."""
 
 
 def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[str, Result]]:
@@ -49,14 +52,45 @@ def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False
     Returns:
         uint8: (*size) classes 0..K-1, or 0 and 1 if K = 1; (K, *size) of 0 and 1 if multi-label.
     """
-    if tuple(logits.shape[1:]) != tuple(size):
+    classes = _positive if multilabel or len(logits) == 1 else _largest
+    rows = max(1, CHUNK // max(1, len(logits) * math.prod(size[1:])))
+    parts = [
+        _host(classes(_interpolated(logits, size, start, min(start + rows, size[0]))))
+        for start in range(0, size[0], rows)
+    ]
+    mask: NDArray[Any] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-len(size))
+    return mask if multilabel or len(logits) > 1 else mask[0]
+
+
+def _interpolated(logits: Tensor, size: tuple[int, ...], start: int, stop: int) -> Tensor:
+    """(K, stop - start, *size[1:]): those rows of the first axis of the logits at a new size."""
+    if tuple(logits.shape[1:]) == tuple(size):
+        return logits[:, start:stop]
+    if stop - start == size[0]:
         mode = LINEAR[len(size)]
-        logits = F.interpolate(logits[None].float(), size, mode=mode, align_corners=False)[0]
-    if multilabel:
-        return _host((logits > 0).to(torch.uint8))
-    if len(logits) == 1:
-        return _host((logits[0] > 0).to(torch.uint8))
-    return _host(logits.argmax(0).to(torch.uint8))
+        return F.interpolate(logits[None].float(), size, mode=mode, align_corners=False)[0]
+    # Interpolation acts on one axis after the other: first on the rows that are asked for.
+    length = logits.shape[1]
+    at = (torch.arange(start, stop, dtype=torch.float64) + 0.5) * (length / size[0]) - 0.5
+    at = at.clamp(0, length - 1)
+    low = at.floor().long()
+    high = (low + 1).clamp(max=length - 1)
+    weight = (at - low).to(logits.device, torch.float32).view(1, -1, *[1] * (len(size) - 1))
+    low, high = low.to(logits.device), high.to(logits.device)
+    first, second = logits.index_select(1, low).float(), logits.index_select(1, high).float()
+    rows = torch.lerp(first, second, weight)  # (K, n, *S[1:])
+    if len(size) == 1:
+        return rows
+    mode = LINEAR[len(size) - 1]
+    return F.interpolate(rows.movedim(1, 0), size[1:], mode=mode, align_corners=False).movedim(0, 1)
+
+
+def _positive(logits: Tensor) -> Tensor:
+    return (logits > 0).to(torch.uint8)
+
+
+def _largest(logits: Tensor) -> Tensor:
+    return logits.argmax(0).to(torch.uint8)
 
 
 def _restore_head(predictions: Predictions, batch: Batch) -> list[Result]:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from densekit.inference.restore import restore
+from densekit.inference.inferer import Inferer
 from densekit.model import DenseModel
-from densekit.types import Batch, Features, Result
+from densekit.types import Batch, Features, Predictions
 
 
-class WholeImage:
-    """Predicts a batch that is already in the network's frame and restores the results.
+class WholeImage(Inferer):
+    """Predicts images whole, in one pass of the network.
 
     The inferer of validation, test and `Predictor`; another one, a sliding window for instance,
     takes its place in the configuration (`inferer`).
     """
 
-    def __call__(
-        self, model: DenseModel, batch: Batch, features: Features | None = None
-    ) -> list[dict[str, Result]]:
-        """Returns what `densekit.inference.restore` returns.
+    whole_image = True
 
-        Args:
-            model: In eval mode.
-            batch: Through `model.resized`.
-            features: Of this batch, if they were already computed for the loss.
-        """
-        return restore(model.predict(batch, features), batch)
+    def predict(
+        self, model: DenseModel, batch: Batch, features: Features | None = None
+    ) -> dict[str, Predictions]:
+        """What the model predicts; see `Inferer.predict`."""
+        return model.predict(batch, features)

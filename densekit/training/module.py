@@ -35,7 +35,8 @@ class LitModel(LightningModule):
     """Trains a `DenseModel` on `{data set: Batch}` and evaluates it data set by data set.
 
     Logs `train/HEAD/TERM`, `train/loss`, `val/HEAD/TERM`, `val/loss` and `val/HEAD/FIGURE`, the
-    same for test; with several data sets their name stands after the stage.
+    same for test; with several data sets their name stands after the stage. An inferer by which
+    the network never sees a whole image leaves the losses of val and test out.
 
     Args:
         model: The model; `info` of it goes into every checkpoint.
@@ -183,13 +184,16 @@ class LitModel(LightningModule):
         name = partial(log_name, self.trainer, stage, source)
         key = mix(self.seed, 0, batch["key"])  # the same samples in every epoch
         resized = cast(Batch, {**self.model.resized(batch), "key": key})
-        features = self.model.features(resized)
-        with dist.counted_alone():
-            terms = self.model.loss(resized, features, heads)
-        shown = {name("loss"): torch.stack(list(terms.values())).sum()}
-        shown |= {name(term): value for term, value in terms.items()}
         valid = batch["sample_valid"].tolist()
-        self.log_dict(shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False)
+        features = None
+        # A network that sees images in windows only may be too large for a whole one.
+        if getattr(self.inferer, "whole_image", True):
+            features = self.model.features(resized)
+            with dist.counted_alone():
+                terms = self.model.loss(resized, features, heads)
+            shown = {name("loss"): torch.stack(list(terms.values())).sum()}
+            shown |= {name(term): value for term, value in terms.items()}
+            self.log_dict(shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False)
         results = self.inferer(self.model, resized, features)
         keep = [i for i, real in enumerate(valid) if real]
         truth = [batch["truth"][i] for i in keep]

@@ -5,7 +5,7 @@ Shape letters: B images, C channels, T target slots.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import ArrayLike, NDArray
 
 from densekit import pictures
+from densekit._names import foreground
+from densekit.training.mask_pictures import draw_mask_result, draw_truth_of_batch
 from densekit.training.sources import source_heads, source_names
 from densekit.types import Batch, Result
 
@@ -23,7 +25,8 @@ LOADER_COLUMNS = 4
 class RunPictures(Callback):
     """Saves `loader.png` from the first training batch and `predictions.png` after validation.
 
-    It draws what the targets and the results of any head hold: boxes.
+    It draws what the targets and the results of any head hold: boxes, and masks with a legend; of a
+    volume the slice with most foreground.
 
     Args:
         folder: Where the pictures go.
@@ -48,7 +51,8 @@ class RunPictures(Callback):
         cells = []
         for source, of_source in batch.items():
             names = class_names(trainer, pl_module, source)
-            cells += draw_batch(of_source, names, self.images)
+            classes = mask_classes(trainer, pl_module, source)
+            cells += draw_batch(of_source, names, self.images, classes)
         save_grid(cells, LOADER_COLUMNS, self.folder / "loader.png")
 
     def on_validation_batch_end(
@@ -65,12 +69,13 @@ class RunPictures(Callback):
             return
         source = source_names(trainer)[dataloader_idx]
         names, heads = class_names(trainer, pl_module, source), source_heads(trainer, source)
+        classes = mask_classes(trainer, pl_module, source)
         for row, result in enumerate(outputs["results"]):
             if len(self._rows) >= self.images * (dataloader_idx + 1):
                 return
             if batch["sample_valid"][row]:
                 expected = {name: result[name] for name in heads or result}
-                self._rows += draw_result(batch, row, expected, names, self.min_score)
+                self._rows += draw_result(batch, row, expected, names, self.min_score, classes)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves what was drawn."""
@@ -87,18 +92,36 @@ def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> li
     return list(next(found, []))
 
 
-def draw_batch(batch: Batch, names: Sequence[str], limit: int) -> list[pictures.Picture]:
-    """Draws the boxes of the first images of a batch, without their padding.
+def mask_classes(trainer: Trainer, pl_module: LightningModule, source: str) -> dict[int, str]:
+    """Mask value and name of the classes of the first head of a data set that has some."""
+    lit: Any = pl_module
+    known: dict[str, Any] = lit.model.info.get("heads", {})
+    heads = source_heads(trainer, source) or tuple(known)
+    found = (foreground(known[head]) for head in heads if known.get(head, {}).get("names"))
+    return next(found, {})
+
+
+def draw_batch(
+    batch: Batch,
+    names: Sequence[str],
+    limit: int,
+    classes: Mapping[int, str],
+) -> list[pictures.Picture]:
+    """Draws the masks or the boxes of the first images of a batch, without their padding.
 
     Args:
-        batch: `image` (B, C, H, W); images of other dimensions are left out.
+        batch: `image` (B, C, H, W), with `mask` volumes too; other images are left out.
         names: Class names.
         limit: Number of images at most.
+        classes: Mask value to name.
     """
+    rows = range(min(limit, len(batch["image"])))
+    if "mask" in batch and batch["image"].ndim in (4, 5):
+        return [draw_truth_of_batch(batch, row, classes) for row in rows]
     if batch["image"].ndim != 4:
         return []
     cells = []
-    for row in range(min(limit, len(batch["image"]))):
+    for row in rows:
         boxes, labels = np.zeros((0, 4)), np.zeros(0, dtype=np.int64)
         if "boxes" in batch:
             valid = batch["boxes_valid"][row]  # (T,)
@@ -109,9 +132,14 @@ def draw_batch(batch: Batch, names: Sequence[str], limit: int) -> list[pictures.
 
 
 def draw_result(
-    batch: Batch, row: int, result: dict[str, Result], names: Sequence[str], min_score: float
+    batch: Batch,
+    row: int,
+    result: dict[str, Result],
+    names: Sequence[str],
+    min_score: float,
+    classes: Mapping[int, str],
 ) -> list[pictures.Picture]:
-    """Draws predictions of each head that has boxes, beside the truth.
+    """Draws predictions of each head that has boxes or masks, beside the truth.
 
     Args:
         batch: Evaluation batch, with `truth` and `meta`.
@@ -119,13 +147,19 @@ def draw_result(
         result: Head name to result, in the image's original frame.
         names: Class names.
         min_score: Predictions below it are left out.
+        classes: Mask value to name.
 
     Returns:
-        One picture a head that has boxes.
+        One picture a head that has boxes or a mask, as far as the truth has them.
     """
-    truth, drawn = batch["truth"][row], []
+    truth = batch["truth"][row]
+    drawn = [
+        draw_mask_result(batch, row, head, of_head["mask"], classes)
+        for head, of_head in result.items()
+        if "mask" in of_head and "mask" in truth
+    ]
     if batch["image"].ndim != 4 or "boxes" not in truth:
-        return []
+        return drawn
     image = unpadded(batch, row)
     original = batch["meta"][row].get("original_size", image.shape[:2])
     # Results and truth are in the original frame; the image has left it if it was resized.

@@ -10,14 +10,9 @@ import pytest
 from PIL import Image
 
 from densekit.app.errors import UsageError
-from densekit.app.predict import (
-    Writer,
-    class_ids,
-    coco_entries,
-    find_images,
-    image_ids,
-    overlay_names,
-)
+from densekit.app.predict import described_heads, find_images, image_ids, overlay_names
+from densekit.app.write_boxes import coco_entries
+from densekit.app.write_results import Writer
 
 RESULT = {
     "boxes": np.array([[1.0, 2.0, 11.0, 22.0], [0.0, 0.0, 5.0, 5.0]], dtype=np.float32),
@@ -115,10 +110,10 @@ def test_annotations_that_are_no_coco_file_are_named(tmp_path: Path, text: str) 
 
 def test_a_model_without_class_names_is_refused() -> None:
     known = {"names": ["x"], "ids": [3]}
-    assert class_ids({"heads": {"cells": known}}, Path("m.pt")) == {"cells": [3]}
+    assert described_heads({"heads": {"cells": known}}, Path("m.pt")) == {"cells": known}
     for info in ({}, {"heads": {}}, {"heads": {"cells": known, "other": {"names": ["x"]}}}):
         with pytest.raises(UsageError, match=r"checkpoint=m\.pt: .*heads\.(NAME|other) with ids"):
-            class_ids(info, Path("m.pt"))
+            described_heads(info, Path("m.pt"))
 
 
 def test_coco_entries_carry_original_ids_and_xywh() -> None:
@@ -137,7 +132,7 @@ def test_overlays_of_equal_names_do_not_collide() -> None:
 
 
 def test_writer_writes_every_file(tmp_path: Path) -> None:
-    writer = Writer(tmp_path / "out", {"detection": [3, 17]}, {"detection": ["x", "y"]})
+    writer = Writer(tmp_path / "out", {"detection": {"ids": [3, 17], "names": ["x", "y"]}})
     image = np.zeros((30, 40, 3), dtype=np.uint8)
     writer.add(image, 5, Path("a.png"), Path("sub/a.jpg"), {"detection": RESULT})
     writer.close()

@@ -137,19 +137,56 @@ def make_batch(**changes: Any) -> dict[str, Any]:
 
 
 def test_loader_picture_leaves_padding_out_and_draws_valid_boxes_only() -> None:
-    (picture,) = draw_batch(make_batch(), ["cat", "dog"], limit=8)
+    (picture,) = draw_batch(make_batch(), ["cat", "dog"], 8, {})
     assert picture.shape[1] / picture.shape[0] == 1.5
     assert picture.any()
-    (empty,) = draw_batch(make_batch(boxes_valid=torch.tensor([[False, False]])), [], limit=8)
+    (empty,) = draw_batch(make_batch(boxes_valid=torch.tensor([[False, False]])), [], 8, {})
     assert not empty.any()
 
 
 def test_volumes_and_images_without_boxes_are_no_error() -> None:
     volume = make_batch(image=torch.zeros(1, 1, 4, 4, 4))
-    assert draw_batch(volume, [], limit=8) == []
+    assert draw_batch(volume, [], 8, {}) == []
     plain = {key: value for key, value in make_batch().items() if "boxes" not in key}
-    assert len(draw_batch(plain, [], limit=8)) == 1
-    assert draw_result(make_batch(truth=[{}]), 0, {"x": {"mask": np.zeros(1)}}, [], 0.5) == []
+    assert len(draw_batch(plain, [], 8, {})) == 1
+    assert draw_result(make_batch(truth=[{}]), 0, {"x": {"mask": np.zeros(1)}}, [], 0.5, {}) == []
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_masks_are_drawn_beside_the_truth_with_their_names(multilabel: bool) -> None:
+    truth = np.zeros((40, 60), np.uint8)
+    truth[:20] = 1
+    found = np.ones((40, 60), np.uint8)
+    expected, mask = (np.stack([m, m]) if multilabel else m for m in (truth, found))
+    batch: Any = make_batch(truth=[{"mask": expected}])
+    (row,) = draw_result(batch, 0, {"seg": {"mask": mask}}, [], 0.5, {1: "cell"})
+    colour = np.array(pictures.class_colour(1)) * 0.4  # over a black image
+    tinted = (np.abs(row.astype(float) - colour).max(2) < 2).mean(0)
+    left, right = tinted[: len(tinted) // 2].max(), tinted[len(tinted) // 2 :].max()
+    assert left > 1.5 * right > 0  # prediction, truth
+    below = (row == pictures.class_colour(1)).all(2)[-30:]
+    assert below.any()  # the legend
+    batch["mask"] = torch.zeros(1, 40, 60, dtype=torch.uint8)
+    (cell,) = draw_batch(batch, [], 8, {1: "cell"})
+    assert cell.shape[1] / 60 * 40 < cell.shape[0]
+
+
+def test_of_a_volume_the_fullest_slice_is_drawn() -> None:
+    image = torch.zeros(1, 2, 3, 8, 8)
+    image[0, 0, 1] = 9  # the slice in the middle is bright
+    truth = np.zeros((6, 16, 16), np.uint8)
+    truth[2, :8] = truth[3, :8] = 1
+    truth[0, :4] = 1
+    batch: Any = make_batch(
+        image=image,
+        size=torch.tensor([[3, 8, 8]]),
+        mask=torch.from_numpy(truth[::2, ::2, ::2].copy())[None],
+        truth=[{"mask": truth}],
+    )
+    (row,) = draw_result(batch, 0, {"seg": {"mask": truth}}, [], 0.5, {1: "organ"})
+    assert (row == 255).all(2).mean() > 0.2  # the bright slice beneath, where no class is
+    (cell,) = draw_batch(batch, [], 8, {1: "organ"})
+    assert (cell == 255).all(2).mean() > 0.2
 
 
 def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
@@ -169,7 +206,7 @@ def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
         "labels": np.array([2, 0]),  # a class without a name
         "scores": np.array([0.9, 0.4]),
     }
-    rows = draw_result(make_batch(), 0, {"any": result, "other": {}}, ["cat", "dog"], 0.5)
+    rows = draw_result(make_batch(), 0, {"any": result, "other": {}}, ["cat", "dog"], 0.5, {})
     assert len(rows) == 1
     truth, found = drawn
     np.testing.assert_array_equal(truth, [[2, 2, 12, 12]])

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from densekit.training.module import LitModel
+from densekit.types import Batch, Features
 from tests.unit.training.fakes import (
     FakeData,
     FakeMetric,
     FakeModel,
     FakeSource,
     fake_lit,
+    infer,
     trainer,
 )
 
@@ -35,6 +38,21 @@ def test_logs_every_term_and_figure_under_the_head(tmp_path: Path) -> None:
         *(f"val/spot/{figure}" for figure in figures),
     }
     assert torch.isnan(run.callback_metrics["val/spot/distance/cat"])
+
+
+def test_without_whole_images_validation_has_figures_and_no_loss(tmp_path: Path) -> None:
+    class Windows:
+        whole_image = False
+
+        def __call__(self, model: FakeModel, batch: Batch, features: Features | None) -> Any:
+            assert features is None
+            return infer(model, batch, model.features(batch))
+
+    run, lit = trainer(tmp_path, max_epochs=1), fake_lit()
+    lit.inferer = Windows()
+    run.fit(lit, datamodule=FakeData())
+    logged = {name for name in run.callback_metrics if name.startswith("val/")}
+    assert logged == {"val/spot/distance", "val/spot/count", "val/spot/distance/cat"}
 
 
 def test_total_loss_is_the_sum_of_the_terms(tmp_path: Path) -> None:

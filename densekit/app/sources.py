@@ -1,0 +1,127 @@
+"""What `densekit predict` reads: volumes of a folder, and how results are called after them."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from densekit.app.errors import UsageError
+
+NIFTI = (".nii", ".nii.gz")
+DICOM = (".dcm", ".dicom", ".ima")
+MAGIC = (128, b"DICM")
+"""Where a DICOM file of any name tells what it is."""
+CHANNEL = re.compile(r"^(.+)_(\d{4})$")
+"""nnU-Net's way to name the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
+
+
+def find_volumes(source: str | None) -> tuple[list[Path], Path]:
+    """NIfTI files and folders with DICOM files, and the folder that their names are relative to.
+
+    Args:
+        source: A file, a DICOM folder, a folder that holds several (with its sub-folders) or a
+            pattern.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if not source:
+        raise UsageError("densekit predict: source=FOLDER, FILE or GLOB is missing")
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path], path.parent
+    if path.is_dir():
+        found = list(_volumes(path))
+        root = path.parent if found == [path] else path
+    else:
+        matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
+        found = [volume for match in matches for volume in _volumes(match)]
+        root = fixed_part(path)
+    if not found:
+        raise UsageError(
+            f"densekit predict: source={source}: no volume there; accepted are {', '.join(NIFTI)} "
+            "files and folders with DICOM files"
+        )
+    return found, root
+
+
+def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
+    """The files of each case, in the order of their channels.
+
+    Args:
+        files: Volumes.
+        channels: Of the model; with one, or where the names are not nnU-Net's, each file is a case.
+
+    Raises:
+        UsageError: A case has not that many files.
+    """
+    matches = [CHANNEL.match(stem(file).name) for file in files]
+    if channels == 1 or not all(matches):
+        return [[file] for file in files]
+    cases: dict[Path, list[Path]] = {}
+    for file, match in sorted(zip(files, matches, strict=True), key=lambda pair: str(pair[0])):
+        assert match is not None
+        cases.setdefault(file.with_name(match[1]), []).append(file)
+    for case, of_case in cases.items():
+        if len(of_case) != channels:
+            raise UsageError(
+                f"densekit predict: {case}_0000 and so on: found {len(of_case)} files, the model "
+                f"takes {channels} channels"
+            )
+    return list(cases.values())
+
+
+def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
+    """Where each case's overlay goes: as in the source, `.jpg`; names that collide keep theirs."""
+    relative = [case[0].relative_to(root) for case in cases]
+    short = [stem(path) for path in relative]
+    short = [
+        path.with_name(path.name[: -len("_0000")]) if len(case) > 1 else path
+        for path, case in zip(short, cases, strict=True)
+    ]
+    chosen = [
+        name if short.count(name) == 1 else path for name, path in zip(short, relative, strict=True)
+    ]
+    return [path.with_name(path.name + ".jpg") for path in chosen]
+
+
+def fixed_part(pattern: Path) -> Path:
+    """The folder of a pattern before its first wildcard."""
+    parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    return Path(*parts)
+
+
+def stem(path: Path) -> Path:
+    """A volume's path without the suffix of its format."""
+    for suffix in (".nii.gz", ".nii", *DICOM):
+        if path.name.lower().endswith(suffix):
+            return path.with_name(path.name[: -len(suffix)])
+    return path
+
+
+def _volumes(path: Path) -> Iterator[Path]:
+    """The volumes at and under a path, in the order of their names."""
+    if path.is_file():
+        if path.name.lower().endswith(NIFTI):
+            yield path
+        return
+    entries = sorted(path.iterdir())
+    if any(_is_dicom(entry) for entry in entries):
+        yield path
+    for entry in entries:
+        if entry.is_dir() or entry.name.lower().endswith(NIFTI):
+            yield from _volumes(entry)
+
+
+def _is_dicom(file: Path) -> bool:
+    if not file.is_file() or file.suffix.lower() in DICOM:
+        return file.is_file()
+    if file.suffix and not file.suffix[1:].isdecimal():
+        return False
+    place, magic = MAGIC
+    with file.open("rb") as stream:
+        stream.seek(place)
+        return stream.read(len(magic)) == magic

@@ -1,0 +1,68 @@
+"""Boxes as COCO results, and drawn over their pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class BoxWriter:
+    """Collects boxes; `close` writes them.
+
+    Args:
+        output: Folder.
+        threshold: Lowest score that is drawn.
+    """
+
+    def __init__(self, output: Path, threshold: float) -> None:
+        self.output = output
+        self.threshold = threshold
+        self.results: dict[str, list[dict[str, Any]]] = {}
+
+    def add(
+        self, head: str, result: Mapping[str, Any], image_id: int, category_ids: Sequence[int]
+    ) -> None:
+        """Takes in the boxes of one head and image."""
+        self.results.setdefault(head, []).extend(coco_entries(result, image_id, category_ids))
+
+    def draw(
+        self, image: NDArray[Any], result: Mapping[str, Any], names: Sequence[str], file: Path
+    ) -> None:
+        """Writes the picture (H, W, C) with the boxes over it."""
+        from densekit import pictures
+
+        keep = result["scores"] >= self.threshold
+        boxes, labels, scores = (result[key][keep] for key in ("boxes", "labels", "scores"))
+        pictures.save(pictures.draw_boxes(image, boxes, labels, names, scores=scores), file)
+
+    def close(self, heads: Sequence[str]) -> None:
+        """Writes the results of heads, empty ones too."""
+        for head in heads:
+            name = "results.json" if len(heads) == 1 else f"results_{head}.json"
+            text = json.dumps(self.results.get(head, []))
+            (self.output / name).write_text(text, encoding="utf-8")
+
+
+def coco_entries(
+    result: Mapping[str, Any], image_id: int, category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Detections of one image as COCO results: original category ids, boxes as x, y, w, h."""
+    entries = []
+    for box, score, label in zip(
+        result["boxes"].tolist(), result["scores"].tolist(), result["labels"].tolist(), strict=True
+    ):
+        left, top, right, bottom = box
+        entries.append(
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label],
+                "bbox": [round(value, 3) for value in (left, top, right - left, bottom - top)],
+                "score": round(score, 6),
+            }
+        )
+    return entries

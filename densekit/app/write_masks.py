@@ -1,0 +1,121 @@
+"""Masks of pictures as PNG files of stored values, and laid over their pictures.
+
+Shape letters: H and W the sides of a picture, C its channels, K classes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit._names import foreground
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+PREVIEW = 2000
+"""Longer side of a huge picture's overlay in pixels."""
+
+
+class MaskClasses:
+    """The classes of a head as its masks are stored.
+
+    Args:
+        head: `info["heads"][HEAD]`.
+
+    Attributes:
+        drawn: Mask value (multi-label: channel) of every class but the background, and its name.
+        values: Mask value to the value that is stored: the data set's own where there is one.
+    """
+
+    def __init__(self, head: Mapping[str, Any]) -> None:
+        self.drawn = foreground(head)
+        self.multilabel = bool(head.get("multilabel"))
+        count = max(2, len(head["names"]))
+        own = list(head.get("ids") or [])
+        if head.get("num_classes") == 1:  # whatever is not the one class is 0
+            own = [0, *own[-1:]]
+        whole = [value for value in own if isinstance(value, int) and 0 <= value < 1 << 16]
+        usable = not self.multilabel and len(set(whole)) == len(own) == count
+        self.values: list[int] = whole if usable else list(range(count))
+
+    def table(self, largest: int) -> list[int]:
+        """Stored value of each mask value; plain class numbers where one is above `largest`."""
+        fits = max(self.values) <= largest
+        return self.values if fits else list(range(len(self.values)))
+
+    def legend(self, largest: int) -> list[dict[str, Any]]:
+        """Stored value, name and colour of each drawn class, for `classes.json`."""
+        from densekit.pictures import class_colour
+
+        table = self.table(largest)
+        return [
+            {
+                "value": 1 if self.multilabel else table[value],
+                "name": name,
+                "colour": list(class_colour(value)),
+            }
+            for value, name in self.drawn.items()
+        ]
+
+
+class MaskWriter:
+    """Writes `masks/NAME.png`, one file a class where classes overlap, and overlays."""
+
+    largest = 255
+
+    def write(self, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
+        """Writes a mask.
+
+        Args:
+            mask: (H, W) classes or multi-label (K, H, W).
+            classes: Of its head.
+            file: Without suffix.
+        """
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if mask.ndim == 2:
+            _save(mask, classes.table(self.largest), dict.fromkeys(classes.drawn), file)
+            return
+        for channel, name in classes.drawn.items():
+            _save(mask[channel], [0, 1], {1: channel}, file.with_name(f"{file.name}_{name}"))
+
+    def draw(
+        self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path
+    ) -> None:
+        """Writes the picture (H, W, C) with the classes over it and their names beneath."""
+        from densekit import pictures
+
+        drawn = pictures.draw_mask(image, mask, classes.drawn)
+        pictures.save(pictures.with_legend(drawn, classes.drawn), file)
+
+
+def write_classes(heads: Mapping[str, list[dict[str, Any]]], output: Path) -> None:
+    """Writes `classes.json`: what the values of the masks of each head are."""
+    text = json.dumps(heads, indent=1, ensure_ascii=False)
+    (output / "classes.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _save(
+    mask: NDArray[Any], table: list[int], colours: Mapping[int, int | None], file: Path
+) -> None:
+    """A palette PNG.
+
+    Args:
+        mask: (H, W) rows of `table`.
+        table: The value that is stored for each.
+        colours: Mask value to the class whose colour it gets; None is its own.
+        file: Without suffix.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from densekit.pictures import class_colour
+
+    palette = np.zeros((256, 3), np.uint8)
+    for value, colour in colours.items():
+        palette[table[value]] = class_colour(value if colour is None else colour)
+    image = Image.fromarray(np.array(table, np.uint8)[mask])
+    image.putpalette(palette.tobytes())
+    image.save(file.with_name(file.name + ".png"))

@@ -1,0 +1,126 @@
+"""Results of any kind into one folder: each kind has a writer of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.write_boxes import BoxWriter
+from densekit.app.write_masks import PREVIEW, MaskClasses, MaskWriter, write_classes
+from densekit.app.write_volumes import VolumeWriter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from densekit.data.grids import Volume
+
+
+class Writer:
+    """Takes in results image by image; `close` writes what is collected over all of them.
+
+    Args:
+        output: Folder; it is made.
+        heads: What the model knows of its heads, `info["heads"]`.
+        threshold: Lowest score of a box that is drawn.
+        overlays: Whether to draw.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        heads: Mapping[str, Mapping[str, Any]],
+        threshold: float = 0.5,
+        overlays: bool = True,
+    ) -> None:
+        output.mkdir(parents=True, exist_ok=True)
+        self.output = output
+        self.heads = heads
+        self.overlays = overlays
+        self.images: list[dict[str, Any]] = []
+        self.boxes = BoxWriter(output, threshold)
+        self.pictures, self.volumes = MaskWriter(), VolumeWriter()
+        self.legends: dict[str, list[dict[str, Any]]] = {}
+
+    def add(
+        self,
+        image: NDArray[Any] | Volume,
+        image_id: int,
+        file: Path,
+        name: Path,
+        by_head: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Takes in one image.
+
+        Args:
+            image: A picture (H, W, C), or a volume.
+            image_id: Its COCO id.
+            file: Where it was read.
+            name: Its overlay, relative to the folder of overlays.
+            by_head: Head name to result, as `Predictor` returns them.
+        """
+        self._note(image_id, file, image.shape if hasattr(image, "affine") else image.shape[:2])
+        for head, result in by_head.items():
+            if "boxes" in result:
+                self._add_boxes(head, image, image_id, name, result)
+            elif "mask" in result:
+                self._add_mask(head, image, name, result["mask"])
+
+    def add_tiled(self, head: str, image_id: int, file: Path, name: Path, mask: Path) -> None:
+        """Takes in a huge picture whose mask has been written; draws every n-th pixel of it."""
+        from densekit.inference.tile_source import TileSource
+
+        source, classes = TileSource(file), MaskClasses(self.heads[head])
+        self._note(image_id, file, source.shape[:2])
+        self.legends[head] = [
+            {**entry, "value": 1 if classes.multilabel else value}
+            for value, entry in zip(classes.drawn, classes.legend(255), strict=True)
+        ]
+        if self.overlays:
+            small, found = source.thumbnail(PREVIEW)[0], TileSource(mask).thumbnail(PREVIEW)[0]
+            values = found.transpose(2, 0, 1) if classes.multilabel else found[..., 0]
+            self.pictures.draw(small, values, classes, self._folder("overlays", head) / name)
+
+    def mask_file(self, head: str, name: Path) -> Path:
+        """The mask of an image, without suffix."""
+        return self._folder("masks", head) / name.with_suffix("")
+
+    def close(self) -> None:
+        """Writes the boxes of each head, what the values of masks are, and which id is which file.
+
+        Heads of which nothing was seen are taken to have boxes.
+        """
+        self.boxes.close([head for head in self.heads if head not in self.legends])
+        if self.legends:
+            write_classes(self.legends, self.output)
+        text = json.dumps(self.images, indent=1, ensure_ascii=False)
+        (self.output / "images.json").write_text(text + "\n", encoding="utf-8")
+
+    def _note(self, image_id: int, file: Path, size: tuple[int, ...]) -> None:
+        names = ("height", "width") if len(size) == 2 else ("depth", "height", "width")
+        sides = dict(zip(names, map(int, size), strict=True))
+        self.images.append({"id": image_id, "file_name": str(file), **sides})
+
+    def _add_boxes(
+        self, head: str, image: Any, image_id: int, name: Path, result: Mapping[str, Any]
+    ) -> None:
+        self.boxes.add(head, result, image_id, self.heads[head]["ids"])
+        if self.overlays:
+            file = self._folder("overlays", head) / name
+            self.boxes.draw(image, result, self.heads[head]["names"], file)
+
+    def _add_mask(self, head: str, image: Any, name: Path, mask: NDArray[Any]) -> None:
+        classes = MaskClasses(self.heads[head])
+        writer: Any = self.pictures
+        if hasattr(image, "affine"):
+            writer = self.volumes
+            writer.write(mask, classes, self.mask_file(head, name), image)
+        else:
+            writer.write(mask, classes, self.mask_file(head, name))
+        self.legends[head] = classes.legend(writer.largest)
+        if self.overlays:
+            writer.draw(image, mask, classes, self._folder("overlays", head) / name)
+
+    def _folder(self, kind: str, head: str) -> Path:
+        return self.output / kind / (head if len(self.heads) > 1 else "")

@@ -1,0 +1,148 @@
+"""Test-time augmentation: the mean of what a network says of mirrored and scaled copies.
+
+Shape letters: B images, C channels, K classes, D spatial dimensions, S the D sizes of an image.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densekit.inference.inferer import Inferer, logits_of
+from densekit.inference.restore import LINEAR
+from densekit.inference.whole_image import WholeImage
+from densekit.model import DenseModel
+from densekit.types import Batch, Features, Predictions, Result
+
+
+class TestTimeAugmentation(Inferer):
+    """Averages the *probabilities* of mirrored and scaled copies of each image.
+
+    Softmax over the classes, a sigmoid where classes are questions of their own or there is but
+    one. The logarithm of the mean is handed on, so that it is logits again to whatever follows.
+
+    Args:
+        inferer: How each copy is predicted, e.g. a `SlidingWindow`; the whole image by default.
+        flips: Axes that are mirrored, of the image without its channels (-1: left and right). Every
+            combination is predicted: 2 passes for one axis, 4 for two, 8 for three.
+        scales: Factors of the sides, 1 among them if the image as it stands is to count.
+
+    Raises:
+        ValueError: An axis is named twice, or there is no positive scale.
+    """
+
+    __test__ = False  # pytest takes the name for a test's
+
+    def __init__(
+        self,
+        inferer: Inferer | None = None,
+        flips: Sequence[int] = (-1,),
+        scales: Sequence[float] = (1.0,),
+    ) -> None:
+        if len(set(flips)) != len(flips):
+            raise ValueError(f"TestTimeAugmentation.flips: an axis twice, found {list(flips)}")
+        if not scales or min(scales) <= 0:
+            raise ValueError(f"TestTimeAugmentation.scales: factors above 0, found {list(scales)}")
+        self.inferer = inferer or WholeImage()
+        self.whole_image = self.inferer.whole_image
+        self.axes = list(flips)
+        self.flips = [
+            axes for n in range(len(flips) + 1) for axes in itertools.combinations(flips, n)
+        ]
+        self.scales = list(scales)
+
+    def predict(
+        self, model: DenseModel, batch: Batch, features: Features | None = None
+    ) -> dict[str, Predictions]:
+        """Logarithms of mean probabilities, as logits; zero beyond `size`."""
+        _check_axes(self.axes, model.spatial_dims)
+        sums: dict[str, Predictions] = {}
+        for scale, flip in itertools.product(self.scales, self.flips):
+            plain = scale == 1 and not flip
+            changed = batch if plain else _changed(model, batch, scale, flip)
+            predicted = self.inferer.predict(model, changed, features if plain else None)
+            for head, (key, logits) in logits_of(predicted, "TestTimeAugmentation").items():
+                found = _unchanged(probabilities(key, logits), changed["size"], batch, flip)
+                if head in sums:
+                    sums[head][key] += found
+                else:
+                    sums[head] = {key: found}
+        count = len(self.scales) * len(self.flips)
+        return {
+            head: {key: to_logits(key, value.div_(count)) for key, value in of_head.items()}
+            for head, of_head in sums.items()
+        }
+
+    def finish(
+        self, model: DenseModel, results: list[dict[str, Result]]
+    ) -> list[dict[str, Result]]:
+        """What the wrapped inferer does with finished results."""
+        return self.inferer.finish(model, results)
+
+
+def probabilities(key: str, logits: Tensor) -> Tensor:
+    """(B, K, *S) in float32: softmax of `logits`, a sigmoid each of one or of multi-label ones."""
+    if key == "logits" and logits.shape[1] > 1:
+        return logits.float().softmax(1)
+    return logits.float().sigmoid()
+
+
+def to_logits(key: str, mean: Tensor) -> Tensor:
+    """Logits whose `probabilities` are (B, K, *S) `mean`, in 0..1."""
+    mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)
+    if key == "logits" and mean.shape[1] > 1:
+        return mean.log()
+    return mean.logit(eps=torch.finfo(mean.dtype).eps)
+
+
+def _check_axes(axes: Sequence[int], dims: int) -> None:
+    within = all(-dims <= axis < dims for axis in axes)
+    if not within or len({axis % dims for axis in axes}) < len(axes):
+        raise ValueError(
+            f"TestTimeAugmentation.flips: found {list(axes)}, accepted are different axes of {dims}"
+            ", counted from 0 or from -1 backwards"
+        )
+
+
+def _changed(model: DenseModel, batch: Batch, scale: float, flip: Sequence[int]) -> Batch:
+    """The batch with every image, without its padding, scaled and mirrored."""
+    images = model.in_unit(batch["image"])
+    sizes, rows = [], []
+    for image, size in zip(images, batch["size"].tolist(), strict=True):
+        row = image[(slice(None), *map(slice, size))]
+        row = _resized(row, [max(1, round(side * scale)) for side in size])
+        rows.append(_mirrored(row, flip))
+        sizes.append(row.shape[1:])
+    largest = [max(sides) for sides in zip(*sizes, strict=True)]
+    stacked = rows[0].new_zeros((len(rows), len(rows[0]), *largest))
+    for place, row in zip(stacked, rows, strict=True):
+        place[(slice(None), *map(slice, row.shape[1:]))] = row
+    return {"image": stacked, "size": batch["size"].new_tensor(sizes)}
+
+
+def _unchanged(values: Tensor, sizes: Tensor, batch: Batch, flip: Sequence[int]) -> Tensor:
+    """(B, K, *S) in the frame of the batch; what lies beyond its sizes is zero."""
+    out = values.new_zeros((*values.shape[:2], *batch["image"].shape[2:]))
+    for place, row, size, original in zip(
+        out, values, sizes.tolist(), batch["size"].tolist(), strict=True
+    ):
+        inside = _mirrored(row[(slice(None), *map(slice, size))], flip)
+        place[(slice(None), *map(slice, original))] = _resized(inside, original)
+    return out
+
+
+def _mirrored(image: Tensor, flip: Sequence[int]) -> Tensor:
+    dims = image.ndim - 1
+    return image.flip([1 + axis % dims for axis in flip]) if flip else image
+
+
+def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
+    """(C, *S) interpolated linearly; as it is where it has the size."""
+    if tuple(image.shape[1:]) == tuple(size):
+        return image
+    mode = LINEAR[len(size)]
+    return F.interpolate(image[None].float(), list(size), mode=mode, align_corners=False)[0]

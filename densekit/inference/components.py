@@ -1,0 +1,137 @@
+"""Clean-up of masks by connected components.
+
+Shape letters: K classes, D spatial dimensions, S the D sizes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit._names import foreground, unknown
+from densekit.inference.inferer import Inferer
+from densekit.inference.whole_image import WholeImage
+from densekit.model import DenseModel
+from densekit.types import Batch, Features, Predictions, Result
+
+
+class CleanUp(Inferer):
+    """Removes components of finished masks, in the image's original frame.
+
+    Pixels touch if they share a corner. What is removed becomes background (in multi-label masks
+    the class is taken away, the others stay), so a multi-class model without a background class
+    has nothing to put there and is refused.
+
+    Args:
+        inferer: What makes the masks; the whole image by default.
+        largest: Names of the classes of which the largest component alone stays.
+        min_size: Components of any class with fewer pixels are removed.
+    """
+
+    def __init__(
+        self, inferer: Inferer | None = None, largest: Sequence[str] = (), min_size: int = 0
+    ) -> None:
+        if isinstance(largest, str):
+            raise TypeError(f"CleanUp.largest: a list of class names, found {largest!r}")
+        self.inferer = inferer or WholeImage()
+        self.whole_image = self.inferer.whole_image
+        self.largest = list(largest)
+        self.min_size = min_size
+
+    def predict(
+        self, model: DenseModel, batch: Batch, features: Features | None = None
+    ) -> dict[str, Predictions]:
+        """What the wrapped inferer predicts."""
+        return self.inferer.predict(model, batch, features)
+
+    def finish(
+        self, model: DenseModel, results: list[dict[str, Result]]
+    ) -> list[dict[str, Result]]:
+        """The results with their masks cleaned."""
+        results = self.inferer.finish(model, results)
+        info = model.info.get("heads", {})
+        masked = {head for result in results for head, part in result.items() if "mask" in part}
+        classes = {head: _classes(info.get(head), f"heads.{head}") for head in masked}
+        names = {name for of_head in classes.values() for name in of_head.values()}
+        for name in self.largest if masked else ():
+            if name not in names:
+                raise ValueError(unknown("CleanUp.largest", name, sorted(names)))
+        for result in results:
+            for head in masked & result.keys():
+                multilabel = bool(info[head].get("multilabel"))
+                mask = self._cleaned(result[head]["mask"], classes[head], multilabel)
+                result[head] = {**result[head], "mask": mask}
+        return results
+
+    def _cleaned(
+        self, mask: NDArray[Any], classes: Mapping[int, str], multilabel: bool
+    ) -> NDArray[Any]:
+        if multilabel:  # every channel is a binary mask
+            return np.stack(
+                [self._cleaned(mask[row], {1: name}, False) for row, name in classes.items()]
+            )
+        alone = [value for value, name in classes.items() if name in self.largest]
+        return drop_small(keep_largest(mask, alone), self.min_size, classes)
+
+
+def keep_largest(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[Any]:
+    """Of each class the largest component, the first of equal ones; the rest becomes 0.
+
+    Args:
+        mask: (*S) classes.
+        classes: Values that are looked at, each on its own.
+    """
+    out = mask.copy()
+    for value in classes:
+        labels, sizes = components(mask == value)
+        if len(sizes) > 1:
+            out[(labels > 0) & (labels != 1 + int(np.argmax(sizes)))] = 0
+    return out
+
+
+def drop_small(mask: NDArray[Any], min_size: int, classes: Iterable[int]) -> NDArray[Any]:
+    """Components of fewer pixels become 0.
+
+    Args:
+        mask: (*S) classes.
+        min_size: Pixels a component needs to stay.
+        classes: Values that are looked at, each on its own.
+    """
+    out = mask.copy()
+    for value in classes if min_size > 1 else ():
+        labels, sizes = components(mask == value)
+        small = np.concatenate(([False], sizes < min_size))  # by label, 0 is no component
+        out[small[labels]] = 0
+    return out
+
+
+def components(area: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Numbers the components of an area, which touch over corners too.
+
+    Args:
+        area: (*S).
+
+    Returns:
+        (*S) 0 outside and 1..N inside, and the N sizes in pixels.
+    """
+    from scipy import ndimage
+
+    labels, count = ndimage.label(area, ndimage.generate_binary_structure(area.ndim, area.ndim))
+    return labels, np.bincount(labels.ravel(), minlength=count + 1)[1:]
+
+
+def _classes(head: Mapping[str, Any] | None, where: str) -> dict[int, str]:
+    """Mask value and name of the classes that can be removed."""
+    if not head or not head.get("names"):
+        raise ValueError(f"inferer: CleanUp needs the class names, model.info has none for {where}")
+    of_head = foreground(head)
+    if 0 in of_head and not head.get("multilabel"):
+        raise ValueError(
+            f"inferer: CleanUp puts background where it removes something, but the first class of "
+            f"{where} is {of_head[0]!r}; accepted are models with a background class, binary and "
+            "multi-label ones"
+        )
+    return of_head

@@ -1,0 +1,183 @@
+"""Sliding window: a network that learned on patches predicts an image of any size.
+
+Shape letters: B images, C channels, K classes, D spatial dimensions, S the D sizes of an image,
+W the D sides of the window, N windows.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densekit.inference.inferer import Inferer, logits_of
+from densekit.model import DenseModel
+from densekit.types import Batch, Features, Predictions
+
+SMALLEST_WEIGHT = 1e-3
+"""Weights of a window's corners do not fall below this, so that their sum divides well."""
+
+
+class SlidingWindow(Inferer):
+    """Predicts overlapping windows and averages their logits.
+
+    The same windows and weights as MONAI's `sliding_window_inference`. Where the window is larger
+    than the image, the image is centred in it, with zeros around after normalising.
+
+    Args:
+        window: The D sides of a window, best those of the training patches.
+        overlap: Share of a window's side that the next window covers again, 0 to less than 1.
+        batch_size: Windows a pass of the network.
+        gaussian: Whether a window counts less towards its borders (Isensee et al. 2021, nnU-Net,
+            "Inference"); all pixels count alike otherwise.
+        sigma: Standard deviation of the Gaussian, in sides of the window.
+        stitch_device: Where the logits of the whole image are put together; None is where the image
+            lies, "cpu" spares the memory of an accelerator.
+
+    Raises:
+        ValueError: A setting is out of its range.
+    """
+
+    def __init__(
+        self,
+        window: Sequence[int],
+        overlap: float = 0.5,
+        batch_size: int = 1,
+        gaussian: bool = True,
+        sigma: float = 0.125,
+        stitch_device: str | None = None,
+    ) -> None:
+        if not window or min(window) < 1:
+            raise ValueError(f"SlidingWindow.window: sides of 1 or more, found {list(window)}")
+        if not 0 <= overlap < 1:
+            raise ValueError(f"SlidingWindow.overlap: 0 to less than 1, found {overlap}")
+        if batch_size < 1:
+            raise ValueError(f"SlidingWindow.batch_size: 1 or more, found {batch_size}")
+        if sigma <= 0:
+            raise ValueError(f"SlidingWindow.sigma: more than 0, found {sigma}")
+        self.window = tuple(int(side) for side in window)
+        self.overlap = overlap
+        self.batch_size = batch_size
+        self.weights = gaussian_weights(self.window, sigma) if gaussian else torch.ones(self.window)
+        self.stitch_device = stitch_device
+
+    def predict(
+        self, model: DenseModel, batch: Batch, features: Features | None = None
+    ) -> dict[str, Predictions]:
+        """Averaged logits of every head, zero beyond `size`; the features are not used."""
+        if len(self.window) != model.spatial_dims:
+            raise ValueError(
+                f"SlidingWindow.window: found {list(self.window)}, accepted are "
+                f"{model.spatial_dims} sides, one for each axis of the images"
+            )
+        rows = []
+        for image, size in zip(batch["image"], batch["size"].tolist(), strict=True):
+            rows.append(self._one(model, image[(slice(None), *map(slice, size))]))
+        sides = batch["image"].shape[2:]
+        return {
+            head: {key: _stack([row[head][key] for row in rows], sides) for key in of_head}
+            for head, of_head in rows[0].items()
+        }
+
+    def _one(self, model: DenseModel, image: Tensor) -> dict[str, Predictions]:
+        """(K, *S) logits of every head for one image (C, *S) without padding."""
+        sides = image.shape[1:]
+        margins = [max(w - side, 0) for w, side in zip(self.window, sides, strict=True)]
+        image = _centred(model, image, margins)
+        starts = window_starts(image.shape[1:], self.window, self.overlap)
+        device = self.stitch_device or image.device
+        sums: dict[str, Predictions] = {}
+        total = torch.zeros(image.shape[1:], device=device)
+        weights = self.weights.to(device)
+        for part in _batched(starts, self.batch_size):
+            places = [tuple(map(_from, start, self.window)) for start in part]
+            predicted = self._windows(model, image, places)
+            for head, (key, logits) in logits_of(predicted, "SlidingWindow").items():
+                if head not in sums:
+                    empty = torch.zeros((logits.shape[1], *image.shape[1:]), device=device)
+                    sums[head] = {key: empty}
+                for place, found in zip(places, logits, strict=True):
+                    inside = found[(slice(None), *map(slice, self.window))]  # divisor's padding off
+                    sums[head][key][(slice(None), *place)] += inside.to(device).float() * weights
+            for place in places:
+                total[place] += weights
+        within = tuple(_from(m // 2, side) for m, side in zip(margins, sides, strict=True))
+        return {
+            head: {key: value.div_(total)[(slice(None), *within)] for key, value in of_head.items()}
+            for head, of_head in sums.items()
+        }
+
+    def _windows(
+        self, model: DenseModel, image: Tensor, places: Sequence[tuple[slice, ...]]
+    ) -> dict[str, Predictions]:
+        tiles = torch.stack([image[(slice(None), *place)] for place in places])  # (N, C, *W)
+        tiles = tiles.to(model.mean.device)
+        size = torch.tensor([self.window] * len(places), device=tiles.device)
+        return model.predict({"image": tiles, "size": size})
+
+
+def gaussian_weights(window: Sequence[int], sigma: float) -> Tensor:
+    """(*W) weights in [1e-3, 1], a product of one Gaussian an axis around the window's centre.
+
+    Args:
+        window: Sides W.
+        sigma: Standard deviation in sides of the window.
+    """
+    weights = torch.ones(())
+    for side in window:
+        x = torch.arange(side) - (side - 1) / 2
+        weights = weights[..., None] * torch.exp(-(x**2) / (2 * (side * sigma) ** 2))
+    return weights.clamp(min=max(float(weights.min()), SMALLEST_WEIGHT))
+
+
+def window_starts(
+    sides: Sequence[int], window: Sequence[int], overlap: float
+) -> list[tuple[int, ...]]:
+    """Corners of the windows, in order of the last axis first; the last ones end with the image.
+
+    Args:
+        sides: Of an image, none smaller than the window's.
+        window: Sides of a window.
+        overlap: Share of a side, 0 to less than 1.
+    """
+    axes = []
+    for side, length in zip(sides, window, strict=True):
+        step = max(1, int(length * (1 - overlap)))
+        count = math.ceil((side - length) / step) + 1
+        axes.append([min(n * step, side - length) for n in range(count)])
+    return list(itertools.product(*axes))
+
+
+def _centred(model: DenseModel, image: Tensor, margins: Sequence[int]) -> Tensor:
+    """The image in the middle of a larger one of what normalises to zero."""
+    if not any(margins):
+        return image
+    image = model.in_unit(image).to(model.mean.dtype)
+    mean = model.mean[0].flip(0) if model.flip_channels else model.mean[0]  # (C, 1, ...)
+    mean = mean.to(image.device)
+    pads = [side for m in reversed(margins) for side in (m // 2, m - m // 2)]
+    inside = F.pad(torch.ones_like(image, dtype=torch.bool), pads)
+    return torch.where(inside, F.pad(image, pads), mean)
+
+
+def _stack(rows: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
+    """(B, K, *S) of rows (K, ...), each in the corner; no copy where there is nothing to pad."""
+    if len(rows) == 1 and rows[0].shape[1:] == tuple(sides):
+        return rows[0][None]
+    out = rows[0].new_zeros((len(rows), len(rows[0]), *sides))
+    for place, row in zip(out, rows, strict=True):
+        place[(slice(None), *map(slice, row.shape[1:]))] = row
+    return out
+
+
+def _from(start: int, length: int) -> slice:
+    return slice(start, start + length)
+
+
+def _batched(starts: Sequence[tuple[int, ...]], count: int) -> Iterator[Sequence[tuple[int, ...]]]:
+    for first in range(0, len(starts), count):
+        yield starts[first : first + count]

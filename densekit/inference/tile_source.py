@@ -1,0 +1,170 @@
+"""Windows of huge pictures, read without reading the picture.
+
+Shape letters: H and W the sides of a picture, C its channels.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.extras import need
+
+CACHE_BYTES = 64 << 20
+"""Decoded tiles that are kept, because the next window needs some of them again."""
+LARGEST_SEGMENT = 256 << 20
+"""Bytes of a strip or tile that has to be decoded whole; what is larger is no tiled picture."""
+TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".ndpi")
+SUFFIXES = (*TIFF_SUFFIXES, ".npy")
+
+Box = tuple[slice, slice]
+
+
+class TileSource:
+    """A picture of which any window can be read.
+
+    Args:
+        path: A TIFF, tiled or in strips, or a `.npy` file of (H, W) or (H, W, C).
+
+    Attributes:
+        shape: (H, W, C).
+        dtype: Of the stored values.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read window by window.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        suffix = path.suffix.lower()
+        if suffix not in SUFFIXES:
+            raise ValueError(f"{path}: tiles are read from {', '.join(SUFFIXES)}")
+        array, self._read = _open_npy(path) if suffix == ".npy" else _open_tiff(path)
+        if len(array.shape) not in (2, 3):
+            raise ValueError(
+                f"{path}: found shape {array.shape}, accepted are (H, W) and (H, W, C)"
+            )
+        self.shape = (*array.shape, 1)[:3]
+        self.dtype = array.dtype
+
+    def window(self, box: Box) -> NDArray[Any]:
+        """(h, w, C) values of a window inside the picture."""
+        part = self._read(box)
+        return part.reshape(*part.shape[:2], self.shape[2])
+
+    def thumbnail(self, side: int) -> tuple[NDArray[Any], int]:
+        """Every n-th pixel, so that neither side is longer than `side`, and n."""
+        step = max(1, -(-max(self.shape[:2]) // side))
+        rows = []
+        for top in range(0, self.shape[0], step):
+            line = self.window((slice(top, top + 1), slice(0, self.shape[1])))
+            rows.append(line[:, ::step].copy())
+        return np.concatenate(rows), step
+
+
+class _Header:
+    def __init__(self, shape: Sequence[int], dtype: Any) -> None:
+        self.shape, self.dtype = tuple(shape), np.dtype(dtype)
+
+
+Reader = tuple[_Header, Callable[[Box], NDArray[Any]]]
+
+
+def _open_npy(path: Path) -> Reader:
+    def mapped() -> NDArray[Any]:
+        try:
+            array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ValueError(f"{path}: not a readable NumPy array: {error}") from error
+        return array
+
+    header = mapped()
+    # Mapped anew for each window: pages of an old map would count as memory in use.
+    return _Header(header.shape, header.dtype), lambda box: np.array(mapped()[box])
+
+
+def _open_tiff(path: Path) -> Reader:
+    tifffile = need("tifffile", f"{path}: reading tiles", "tiles")
+    try:
+        file = tifffile.TiffFile(path)
+    except (OSError, struct.error, tifffile.TiffFileError) as error:
+        raise ValueError(f"{path}: not a readable TIFF: {error}") from error
+    page: Any = file.pages.first
+    if len(file.series[0].pages) > 1 or page.axes not in ("YX", "YXS"):
+        raise ValueError(
+            f"{path}: found {len(file.series[0].pages)} pages with the axes {page.axes}, accepted "
+            "is one page whose channels lie side by side (YX or YXS)"
+        )
+    header = _Header(page.shape, page.dtype)
+    if page.is_memmappable:
+        return header, lambda box: np.array(tifffile.memmap(path, page=0, mode="r")[box])
+    return header, _Segments(path, file, page).read
+
+
+class _Segments:
+    """Decodes the tiles or strips of one page as windows touch them."""
+
+    def __init__(self, path: Path, file: Any, page: Any) -> None:
+        self.path, self.file, self.page = path, file, page
+        height, width = page.shape[:2]
+        tile = (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, width)
+        self.sides = min(tile[0], height), min(tile[1], width)
+        self.columns = -(-width // tile[1])
+        size = int(np.prod(self.sides)) * page.samplesperpixel * page.dtype.itemsize
+        if size > LARGEST_SEGMENT:
+            raise ValueError(
+                f"{path}: stored in pieces of {self.sides[0]} x {self.sides[1]} pixels, each of "
+                f"{size >> 20} MB; store it in tiles, for example of 512 x 512"
+            )
+        self.kept = max(1, CACHE_BYTES // size)
+        self.cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The values of a window."""
+        (top, bottom), (left, right) = ((part.start, part.stop) for part in box)
+        shape = (bottom - top, right - left, *self.page.shape[2:])
+        out = np.zeros(shape, self.page.dtype)
+        for index, row, column in self._touched(box):
+            segment = self._segment(index)  # (h, w, C)
+            y0, x0 = max(top, row), max(left, column)
+            y1, x1 = min(bottom, row + len(segment)), min(right, column + segment.shape[1])
+            place = out[y0 - top : y1 - top, x0 - left : x1 - left]
+            place[...] = segment[y0 - row : y1 - row, x0 - column : x1 - column].reshape(
+                place.shape
+            )
+        return out
+
+    def _touched(self, box: Box) -> Iterator[tuple[int, int, int]]:
+        """Number, top row and left column of every segment that a window touches."""
+        (high, wide), (rows, columns) = self.sides, box
+        for y in range(rows.start // high, -(-rows.stop // high)):
+            for x in range(columns.start // wide, -(-columns.stop // wide)):
+                yield y * self.columns + x, y * high, x * wide
+
+    def _segment(self, index: int) -> NDArray[Any]:
+        if index in self.cache:
+            self.cache.move_to_end(index)
+            return self.cache[index]
+        handle = self.file.filehandle
+        handle.seek(self.page.dataoffsets[index])
+        data = handle.read(self.page.databytecounts[index])
+        try:
+            decoded, _, shape = self.page.decode(data, index, jpegtables=self.page.jpegtables)
+        except (ValueError, NotImplementedError, RuntimeError) as error:
+            raise ValueError(
+                f"{self.path}: tile {index} cannot be decoded: {error}; for LZW, JPEG and others "
+                "tifffile needs: pip install imagecodecs"
+            ) from error
+        if decoded is None:  # a tile that was never written
+            decoded = np.full(shape, self.page.nodata, self.page.dtype)
+        segment: NDArray[Any] = decoded.reshape(decoded.shape[-3:])[: shape[1], : shape[2]]
+        self.cache[index] = segment
+        while len(self.cache) > self.kept:
+            self.cache.popitem(last=False)
+        return segment

@@ -1,0 +1,205 @@
+"""Huge pictures, tile by tile: memory is bounded by the tile and not by the picture.
+
+Shape letters: H and W the sides of a picture, C its channels, K classes, h and w those of a tile.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from densekit import pictures
+from densekit._names import choose
+from densekit.data.extras import need
+from densekit.inference.inferer import LOGITS, logits_of
+from densekit.inference.receptive import receptive_margin, stride_of
+from densekit.inference.restore import restore_mask
+from densekit.inference.tile_source import Box, TileSource
+from densekit.model import DenseModel
+
+TIFF_STEP = 16
+"""Sides of a TIFF's tiles are multiples of it."""
+CLASSIC_LIMIT = 3 << 30
+"""Bytes from which the mask becomes a BigTIFF."""
+CHANNELS = {"photometric": "minisblack", "planarconfig": "contig"}
+WHOLE_PICTURE_RULES = ("zscore", "percentile")
+"""Intensity rules whose statistics no tile knows."""
+
+
+def predict_tiles(
+    model: DenseModel,
+    source: str | Path,
+    target: str | Path,
+    head: str | None = None,
+    tile: int = 1024,
+    margin: int | None = None,
+) -> tuple[int, int]:
+    """Predicts a huge picture and writes its mask as a tiled TIFF, tile by tile.
+
+    Each tile is predicted with a margin of the picture around it, which is then cut off; tiles are
+    not blended. With a margin as wide as the network looks, the mask is the one that the network
+    would give for the whole picture at once. (One that enlarges its logits to the size of the image
+    by a ratio, as FCN and DeepLab do, gives it where its stride divides the sides of the picture.)
+
+    Args:
+        model: For pictures, in eval mode.
+        source: TIFF or `.npy` file, see `TileSource`.
+        target: TIFF to write, with the class colours as its palette; multi-label classes are
+            channels of 0 and 1. It appears whole or not at all.
+        head: The head whose mask is written; the only one by default.
+        tile: Side of a tile in pixels, raised to a multiple of the network's stride.
+        margin: Pixels around a tile; None measures what the network looks at (`receptive_margin`).
+
+    Returns:
+        Side of the tiles and margin, as they were used.
+
+    Raises:
+        ValueError: The file or the model cannot be predicted tile by tile, or the margin is less
+            than 0.
+    """
+    tifffile = need("tifffile", f"{target}: writing tiles", "tiles")
+    picture = TileSource(Path(source))
+    check_tileable(model, picture)
+    step = int(np.lcm(stride_of(model), TIFF_STEP))
+    tile, margin = -(-tile // step) * step, _margin(model, margin)
+    masks = (mask for _, mask in tile_masks(model, picture, tile, margin, head))
+    first = next(masks)
+    shape = (*picture.shape[:2], *first.shape[2:])
+    partial = Path(f"{target}.part")
+    try:
+        with tifffile.TiffWriter(partial, bigtiff=int(np.prod(shape)) > CLASSIC_LIMIT) as writer:
+            writer.write(
+                _chain(first, masks),
+                shape=shape,
+                dtype=np.uint8,
+                tile=(tile, tile),
+                compression="zlib",
+                maxworkers=1,  # others would run ahead and hold many tiles
+                **(_palette(model, head) if first.ndim == 2 else CHANNELS),
+            )
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+    os.replace(partial, target)  # noqa: PTH105
+    return tile, margin
+
+
+def tile_masks(
+    model: DenseModel, picture: TileSource, tile: int, margin: int, head: str | None = None
+) -> Iterator[tuple[Box, NDArray[Any]]]:
+    """Places of the tiles, row by row, and their masks (h, w), or (h, w, K) if multi-label."""
+    for box, logits in tile_logits(model, picture, tile, margin):
+        name = next(iter(logits)) if head is None and len(logits) == 1 else str(head)
+        key, values = choose("head", name, logits)
+        mask = restore_mask(values, tuple(values.shape[1:]), multilabel=key != LOGITS[0])
+        yield box, np.moveaxis(mask, 0, -1) if mask.ndim == 3 else mask
+
+
+@torch.inference_mode()
+def tile_logits(
+    model: DenseModel, picture: TileSource, tile: int, margin: int
+) -> Iterator[tuple[Box, dict[str, tuple[str, Tensor]]]]:
+    """Places of the tiles, row by row, and each head's key and logits (K, h, w).
+
+    Args:
+        model: For pictures, in eval mode.
+        picture: The source.
+        tile: Side of a tile, a multiple of `stride_of(model)`, so that the grids of the network
+            lie in every window as they lie in the picture.
+        margin: Likewise; it is cut at the borders of the picture, where the network pads.
+    """
+    height, width, _ = picture.shape
+    for top in range(0, height, tile):
+        for left in range(0, width, tile):
+            (rows, inner_rows), (columns, inner_columns) = (
+                _around(start, tile, margin, side) for start, side in ((top, height), (left, width))
+            )
+            image = _tensor(model, picture.window((rows, columns)))  # (1, C, h + 2 m, w + 2 m)
+            size = torch.tensor([image.shape[2:]], device=image.device)
+            found = logits_of(model.predict({"image": image, "size": size}), "predict_tiles")
+            box = slice(top, min(top + tile, height)), slice(left, min(left + tile, width))
+            yield (
+                box,
+                {
+                    head: (key, value[0][:, inner_rows, inner_columns])
+                    for head, (key, value) in found.items()
+                },
+            )
+
+
+def check_tileable(model: DenseModel, picture: TileSource) -> None:
+    """Refuses what no tile can know.
+
+    Raises:
+        ValueError: Saying what.
+    """
+    info, where = model.info, picture.path
+    if model.spatial_dims != 2 or info.get("slices"):
+        raise ValueError(f"{where}: tiles are for models of pictures, this one takes volumes")
+    if info.get("resize"):
+        raise ValueError(f"{where}: the model resizes whole pictures (info.resize); tiles cannot")
+    kind = (info.get("intensity") or {}).get("kind")
+    if kind in WHOLE_PICTURE_RULES:
+        raise ValueError(
+            f"{where}: the intensity {kind!r} needs the statistics of the whole picture; tiles "
+            "take 'window' and 'range'"
+        )
+    channels = model.mean.shape[1]
+    if picture.shape[2] != channels:
+        raise ValueError(f"{where}: found {picture.shape[2]} channels, accepted are {channels}")
+    deep = "float32" in (info.get("dtype"), "float32" if kind else "")
+    if picture.dtype != np.uint8 and not deep:
+        raise ValueError(f"{where}: found {picture.dtype}, the model was trained with uint8")
+
+
+def _margin(model: DenseModel, margin: int | None) -> int:
+    if margin is None:
+        margin = receptive_margin(model)
+    if margin is None:
+        raise ValueError(
+            "margin: this network looks at the whole picture (global pooling, or the statistics of "
+            "an instance norm), so that tiles cannot give what the picture would; a margin= of "
+            "densekit.inference.predict_tiles accepts that"
+        )
+    if margin < 0:
+        raise ValueError(f"margin: 0 or more, found {margin}")
+    stride = stride_of(model)
+    return -(-margin // stride) * stride
+
+
+def _around(start: int, tile: int, margin: int, side: int) -> tuple[slice, slice]:
+    """Along one axis: the window in the picture, and the tile in the window."""
+    first, last = max(0, start - margin), min(side, start + tile + margin)
+    return slice(first, last), slice(start - first, min(start + tile, side) - first)
+
+
+def _tensor(model: DenseModel, window: NDArray[Any]) -> Tensor:
+    intensity = model.info.get("intensity")
+    if intensity:
+        from densekit.data.intensity import scale
+
+        window = scale(window, intensity)
+    elif window.dtype != np.uint8:
+        window = window.astype(np.float32)
+    return torch.from_numpy(window.transpose(2, 0, 1)[None].copy()).to(model.mean.device)
+
+
+def _palette(model: DenseModel, head: str | None) -> dict[str, Any]:
+    name = next(iter(model.heads)) if head is None else head
+    classes = model.info.get("heads", {}).get(name, {})
+    background = bool(classes.get("background", True))
+    colours = pictures.palette(background).T.astype(np.uint16) * 257  # (3, 256)
+    return {"photometric": "palette", "colormap": colours}
+
+
+def _chain(first: NDArray[Any], others: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    yield np.ascontiguousarray(first)
+    for mask in others:
+        yield np.ascontiguousarray(mask)

@@ -1,0 +1,89 @@
+"""Masks of a batch and of results, drawn: pictures whole, volumes by one slice.
+
+Shape letters: B images, C channels, K classes, S the sides of an image along its axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from densekit import pictures
+from densekit.types import Batch
+
+
+def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> pictures.Picture:
+    """The image as the network gets it, under its mask.
+
+    Args:
+        batch: With `mask`.
+        row: Image in it.
+        classes: Mask value, or channel, to name.
+    """
+    image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()  # (*S, C)
+    mask = _unpadded(batch["mask"], batch, row).cpu().numpy()
+    plane, (labels,) = plane_of(image, [mask], classes)
+    return pictures.with_legend(pictures.draw_mask(plane, labels, classes), classes)
+
+
+def draw_mask_result(
+    batch: Batch, row: int, head: str, mask: NDArray[Any], classes: Mapping[int, str]
+) -> pictures.Picture:
+    """A prediction beside the truth, in the original frame.
+
+    Args:
+        batch: Evaluation batch, with a `truth` that holds `mask`.
+        row: Image in it.
+        head: Title of the prediction.
+        mask: The result's.
+        classes: Mask value, or channel, to name.
+    """
+    image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
+    plane, (expected, found) = plane_of(image, [batch["truth"][row]["mask"], mask], classes)
+    panels = [pictures.draw_mask(plane, labels, classes) for labels in (found, expected)]
+    return pictures.with_legend(pictures.side_by_side(panels, [head, "ground truth"]), classes)
+
+
+def plane_of(
+    image: NDArray[Any], masks: Sequence[NDArray[Any]], classes: Mapping[int, str]
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """What is drawn of an image: itself, or the slice of a volume with most foreground.
+
+    Args:
+        image: (*S, C), perhaps in a frame of other size than the masks.
+        masks: (*S) or (K, *S) in one frame; the first one chooses the slice, the middle one where
+            several are equal.
+        classes: What counts as foreground.
+
+    Returns:
+        (H, W, 3) or (H, W) of the size of the masks, and the masks of that plane.
+    """
+    if image.ndim == 3:
+        return _at_size(pictures.to_rgb(image), masks[0].shape[-2:]), list(masks)
+    counts = pictures.foreground_of_slices(masks[0], classes)  # (z,)
+    best = np.flatnonzero(counts == counts.max())
+    place = int(best[len(best) // 2])
+    own = min(len(image) - 1, int((place + 0.5) * len(image) / len(counts)))
+    plane = pictures.to_grey(image[..., 0])[own]
+    return _at_size(plane, masks[0].shape[-2:]), [mask[..., place, :, :] for mask in masks]
+
+
+def _unpadded(values: Tensor, batch: Batch, row: int) -> Tensor:
+    """(..., *S) of one image."""
+    size = batch["size"][row].tolist()
+    part = values[row]
+    for axis, length in enumerate(size, -len(size)):
+        part = part.narrow(axis, 0, length)
+    return part
+
+
+def _at_size(plane: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    if plane.shape[:2] == tuple(size):
+        return plane
+    height, width = size
+    return np.array(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))

@@ -1,0 +1,247 @@
+"""`densekit predict` with masks: PNG, NIfTI and tiled TIFF, in the source's own frame."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import pytest
+import tifffile
+import yaml
+from numpy.typing import NDArray
+from PIL import Image
+
+from densekit import DenseModel, Predictor
+from densekit.app import huge
+from densekit.app.cli import main
+from densekit.app.errors import UsageError
+from densekit.app.sources import by_case, find_volumes, volume_names
+from densekit.app.write_masks import MaskClasses, MaskWriter
+from densekit.app.write_volumes import shown_slices
+from densekit.artifact import save_artifact
+from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation
+from densekit.pictures import class_colour
+from tests.unit.inference.segmenter import pixels, tiny_segmenter
+
+AFFINE = np.array([[-1.5, 0.1, 0, 20], [0, 2, 0.2, -7], [0, 0, 3, 11], [0, 0, 0, 1.0]])
+
+
+def checkpoint_of(model: DenseModel, path: Path, inferer: dict[str, Any] | None = None) -> Path:
+    """A checkpoint that rebuilds a `tiny_segmenter`."""
+    where = "tests.unit.inference.segmenter"
+    info = model.info["heads"]["segmentation"]
+    backbone: Any = model.backbone
+    cfg: dict[str, Any] = {
+        "backbone": {
+            "_target_": f"{where}.TinyEncoder",
+            "channels": backbone.features["c0"].channels,
+            "dims": model.spatial_dims,
+        },
+        "heads": {
+            "segmentation": {
+                "_target_": f"{where}.TinyUNet",
+                "num_classes": info["num_classes"],
+                "multilabel": info["multilabel"],
+            }
+        },
+    }
+    cfg |= {"inferer": inferer} if inferer else {}
+    save_artifact(path, model, yaml.safe_dump(cfg))
+    return path
+
+
+def predict(checkpoint: Path, source: Path | str, output: Path) -> int:
+    words = [f"checkpoint={checkpoint}", f"source={source}", f"output={output}"]
+    return main(["predict", *words, "trust=[tests]", "device=cpu"])
+
+
+def palette_of(file: Path) -> tuple[NDArray[Any], list[tuple[int, ...]]]:
+    """Indices and the colours they stand for."""
+    with Image.open(file) as image:
+        assert image.mode == "P"
+        colours = np.array(image.getpalette()).reshape(-1, 3)
+        return np.array(image), [tuple(row) for row in colours.tolist()]
+
+
+def test_masks_of_pictures_hold_the_data_set_s_values(tmp_path: Path) -> None:
+    model = tiny_segmenter()
+    model.info["heads"]["segmentation"]["ids"] = [0, 100, 200]
+    image = pixels(1, 40, 50)[0].numpy()
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    Image.fromarray(image).save(tmp_path / "in" / "sub" / "a.png")
+    assert predict(checkpoint_of(model, tmp_path / "m.ckpt"), tmp_path / "in", tmp_path / "o") == 0
+    values, colours = palette_of(tmp_path / "o" / "masks" / "sub" / "a.png")
+    expected = Predictor(model)([image])[0]["segmentation"]["mask"]
+    np.testing.assert_array_equal(values, expected * 100)
+    assert set(np.unique(expected)) >= {1, 2}
+    assert [colours[v] for v in (0, 100, 200)] == [(0, 0, 0), class_colour(1), class_colour(2)]
+    classes = json.loads((tmp_path / "o" / "classes.json").read_text())["segmentation"]
+    assert [(entry["value"], entry["name"]) for entry in classes] == [
+        (100, "organ"),
+        (200, "tumour"),
+    ]
+    (entry,) = json.loads((tmp_path / "o" / "images.json").read_text())
+    assert (entry["height"], entry["width"]) == (40, 50)
+    assert (tmp_path / "o" / "overlays" / "sub" / "a.jpg").is_file()
+    assert not list((tmp_path / "o").glob("results*.json"))
+
+
+def test_overlapping_classes_are_a_file_each(tmp_path: Path) -> None:
+    model, image = tiny_segmenter(multilabel=True), pixels(1, 30, 40)[0].numpy()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    assert predict(checkpoint_of(model, tmp_path / "m"), tmp_path / "a.png", tmp_path / "o") == 0
+    expected = Predictor(model)([image])[0]["segmentation"]["mask"]
+    for channel, name in enumerate(["background", "organ", "tumour"]):
+        values, colours = palette_of(tmp_path / "o" / "masks" / f"a_{name}.png")
+        np.testing.assert_array_equal(values, expected[channel])
+        assert colours[1] == class_colour(channel)
+
+
+@pytest.mark.parametrize(
+    ("head", "largest", "table"),
+    [
+        ({"ids": [0, 7], "num_classes": 2}, 255, [0, 7]),
+        ({"ids": [0, 700], "num_classes": 2}, 255, [0, 1]),  # no byte
+        ({"ids": [0, 700], "num_classes": 2}, 65535, [0, 700]),
+        ({"ids": [255], "names": ["cell"], "num_classes": 1}, 255, [0, 255]),
+        ({"ids": [0, [1, 2]], "num_classes": 2}, 255, [0, 1]),
+        ({"ids": [3, 3], "num_classes": 2}, 255, [0, 1]),  # would not come back
+        ({"num_classes": 2}, 255, [0, 1]),
+    ],
+)
+def test_stored_values(head: dict[str, Any], largest: int, table: list[int]) -> None:
+    assert MaskClasses({"names": ["a", "b"], **head}).table(largest) == table
+
+
+def test_binary_masks_in_the_stored_value(tmp_path: Path) -> None:
+    classes = MaskClasses({"names": ["cell"], "ids": [255], "num_classes": 1})
+    MaskWriter().write(np.array([[0, 1]], np.uint8), classes, tmp_path / "new" / "a.b")
+    values, colours = palette_of(tmp_path / "new" / "a.b.png")
+    assert values.tolist() == [[0, 255]]
+    assert colours[255] == class_colour(1)
+
+
+def nifti(path: Path, *shape: int, seed: int = 0) -> NDArray[Any]:
+    """Writes a volume (x, y, z) with an oblique affine and returns it as (z, y, x)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = pixels(1, *shape, seed=seed)[0].numpy()
+    image = nibabel.Nifti1Image(values.transpose(2, 1, 0).copy(), AFFINE)
+    image.header["descrip"] = b"scanner 7"
+    nibabel.save(image, path)
+    return values
+
+
+def test_volumes_come_back_in_their_own_frame(tmp_path: Path) -> None:
+    model = tiny_segmenter(
+        dims=3,
+        dtype="float32",
+        intensity={"kind": "range", "low": 0, "high": 80},
+        spacing=[3, 3, 3],
+    )
+    model.info |= {"mean": [0.0], "std": [1.0]}
+    model.float()
+    values = nifti(tmp_path / "in" / "case.1.nii.gz", 9, 14, 12)
+    nifti(tmp_path / "in" / "deep" / "b.nii", 5, 8, 8)
+    (tmp_path / "in" / "c.nii.gz").write_bytes(b"broken")
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 1  # one was broken
+    source = nibabel.load(tmp_path / "in" / "case.1.nii.gz")
+    mask = nibabel.load(tmp_path / "o" / "masks" / "case.1.nii.gz")
+    np.testing.assert_array_equal(mask.affine, source.affine)
+    assert mask.shape == source.shape == values.T.shape
+    assert mask.header["descrip"] == source.header["descrip"]
+    found = np.asarray(mask.dataobj)
+    assert len(np.unique(found)) > 1
+    (result,) = Predictor(model)([tmp_path / "in" / "case.1.nii.gz"])
+    np.testing.assert_array_equal(result["segmentation"]["mask"].transpose(2, 1, 0), found)
+    assert (tmp_path / "o" / "masks" / "deep" / "b.nii.gz").is_file()
+    assert (tmp_path / "o" / "overlays" / "case.1.jpg").is_file()
+    entries = json.loads((tmp_path / "o" / "images.json").read_text())
+    assert [(e["depth"], e["height"], e["width"]) for e in entries] == [(9, 14, 12), (5, 8, 8)]
+
+
+def test_channels_of_a_case_are_files(tmp_path: Path) -> None:
+    model = tiny_segmenter(dims=3, channels=2, dtype="float32")
+    for number in (0, 1):
+        nifti(tmp_path / "in" / f"p7_000{number}.nii.gz", 6, 8, 8, seed=number)
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 0
+    assert [file.name for file in (tmp_path / "o" / "masks").iterdir()] == ["p7.nii.gz"]
+    files, _ = find_volumes(str(tmp_path / "in"))
+    with pytest.raises(UsageError, match=r"p7_0000 and so on: found 2 files, the model takes 3"):
+        by_case(files, 3)
+    assert by_case(files, 1) == [[file] for file in files]
+
+
+def test_which_volumes(tmp_path: Path) -> None:
+    for name in ("a/1.dcm", "a/2.dcm", "b/IM0001", "c/d/x.nii.gz", "c/d/x.nii", "c/notes"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"\0" * 128 + (b"DICM" if "IM" in name else b"text"))
+    files, root = find_volumes(str(tmp_path))
+    assert [str(file.relative_to(root)) for file in files] == [
+        "a",
+        "b",
+        "c/d/x.nii",
+        "c/d/x.nii.gz",
+    ]
+    names = volume_names([[file] for file in files], root)
+    assert list(map(str, names)) == ["a.jpg", "b.jpg", "c/d/x.nii.jpg", "c/d/x.nii.gz.jpg"]
+    assert find_volumes(str(tmp_path / "a")) == ([tmp_path / "a"], tmp_path)
+    assert find_volumes(f"{tmp_path}/[ab]") == ([tmp_path / "a", tmp_path / "b"], tmp_path)
+    for source in (None, str(tmp_path / "c" / "nothing"), str(tmp_path / "*.nii")):
+        with pytest.raises(UsageError, match="source="):
+            find_volumes(source)
+
+
+def test_shown_slices() -> None:
+    mask = np.zeros((40, 2, 2), np.uint8)
+    assert len(shown_slices(mask, [1])) == 12
+    mask[[3, 9, 30]] = 1
+    mask[5] = 255
+    assert shown_slices(mask, [1]) == [3, 9, 30]
+    assert shown_slices(np.stack([mask * 0, mask]), [1]) == [3, 9, 30]
+
+
+def test_predicts_as_the_checkpoint_was_validated(tmp_path: Path) -> None:
+    model, image = tiny_segmenter(), pixels(1, 60, 70)[0].numpy()
+    window = {"_target_": "densekit.inference.SlidingWindow", "window": [16, 16]}
+    augmented = {"_target_": "densekit.inference.TestTimeAugmentation", "inferer": window}
+    node = {"_target_": "densekit.inference.CleanUp", "inferer": augmented, "min_size": 20}
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt", node)
+    predictor = Predictor(checkpoint, trust=["tests"])
+    assert isinstance(predictor.inferer, CleanUp)
+    assert isinstance(predictor.inferer.inferer, TestTimeAugmentation)
+    found = predictor([image])[0]["segmentation"]["mask"]
+    inferer = CleanUp(TestTimeAugmentation(SlidingWindow([16, 16])), min_size=20)
+    expected = Predictor(model, inferer=inferer)([image])[0]["segmentation"]["mask"]
+    np.testing.assert_array_equal(found, expected)
+    plain = Predictor(checkpoint, trust=["tests"], inferer=SlidingWindow([16, 16]))
+    assert isinstance(plain.inferer, SlidingWindow)  # a given one comes first
+
+
+def test_an_inferer_of_a_file_builds_trusted_classes_only(tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(tiny_segmenter(), tmp_path / "m", {"_target_": "os.system"})
+    with pytest.raises(ValueError, match="checkpoint .*inferer._target_: os.system is refused"):
+        Predictor(checkpoint, trust=["tests"])
+
+
+def test_huge_pictures_go_through_in_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(huge, "HUGE", 100 * 100)
+    model, image = tiny_segmenter(), pixels(1, 120, 130)[0].numpy()
+    (tmp_path / "in").mkdir()
+    tifffile.imwrite(tmp_path / "in" / "big.tif", image, tile=(64, 64))
+    tifffile.imwrite(tmp_path / "in" / "small.tif", image[:50], tile=(64, 64))
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 0
+    assert "big.tif: predicted in tiles of 1024 with a margin of 8" in capsys.readouterr().err
+    found = tifffile.imread(tmp_path / "o" / "masks" / "big.tif")
+    expected = Predictor(model)([image])[0]["segmentation"]["mask"]
+    np.testing.assert_array_equal(found, expected)
+    assert (tmp_path / "o" / "masks" / "small.png").is_file()
+    assert (tmp_path / "o" / "overlays" / "big.jpg").is_file()
+    assert len(json.loads((tmp_path / "o" / "images.json").read_text())) == 2
