@@ -69,6 +69,9 @@ class ResNet(Backbone):
         output_stride: A stage that would go beyond this stride is dilated instead.
         hold: Number of the first halvings that each axis sits out, for volumes whose slices lie far
             apart: with (2, 0, 0) and the imagenet stem, z is halved three times and y and x five.
+        dilate_first_block: Whether the first block of a stage whose stride became dilation has the
+            stage's dilation, as in smp's encoders, or, on the grid it is given, the one of the
+            stage before, as in torchvision's.
         stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as weights
             made by MSRA need, or in the 3x3.
         norm: "batch", "frozen" (constant batch norm), "group" or "sync".
@@ -96,6 +99,7 @@ class ResNet(Backbone):
         stem: str = "imagenet",
         output_stride: int = 32,
         hold: Sequence[int] | None = None,
+        dilate_first_block: bool = False,
         stride_in_1x1: bool = False,
         norm: str = "batch",
         norm_eps: float = 1e-5,
@@ -141,7 +145,8 @@ class ResNet(Backbone):
             inner = 2**number * width_per_group * groups * width // 64
             make_block = partial(block, make, width=inner, out_channels=out_channels)
             steps = _step(stride // step, stride, held)
-            first = make_block(channels, stride=steps, dilations=(previous_dilation, dilation))
+            entry = dilation if dilate_first_block else previous_dilation
+            first = make_block(channels, stride=steps, dilations=(entry, dilation))
             others = [
                 make_block(out_channels, dilations=(dilation, dilation)) for _ in range(count - 1)
             ]

@@ -1,4 +1,7 @@
-"""torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) as a `DenseModel` of equal outputs."""
+"""torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) as a `DenseModel` of equal outputs.
+
+Its segmentation models stand in `torchvision_segmentation`.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,9 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.models.resnet import BasicBlock, Bottleneck
-from torchvision.ops import FrozenBatchNorm2d
+from torchvision.models.segmentation import FCN, DeepLabV3
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from densekit.backbones import ResNet
 from densekit.heads import FasterRCNN
 from densekit.heads.faster_rcnn import (
     RPN,
@@ -27,37 +28,39 @@ from densekit.heads.faster_rcnn import (
     ProposalRule,
     SamplingRule,
 )
+from densekit.interop.resnet import like_torchvision
+from densekit.interop.torchvision_segmentation import from_segmentation
 from densekit.model import DenseModel
 from densekit.necks import FPN
 
 LEVELS = ("p2", "p3", "p4", "p5", "p6")
-DEPTHS: dict[tuple[int, ...], int] = {
-    (2, 2, 2, 2): 18,
-    (3, 4, 6, 3): 50,
-    (3, 4, 23, 3): 101,
-    (3, 8, 36, 3): 152,
-}
 
 State = dict[str, Tensor]
 
 
 def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
-    """Converts a Faster R-CNN of torchvision, weights and settings.
+    """Converts a Faster R-CNN, FCN or DeepLabV3 of torchvision, weights and settings.
 
-    The result gives the same detections, labels counted from 0 without background. It takes
-    what the original takes, float images in 0..1, or uint8, which it brings there.
+    A detector gives the same detections, labels counted from 0 without background. It takes
+    what the original takes, float images in 0..1, or uint8, which it brings there. For a
+    segmentation model see `densekit.interop.torchvision_segmentation.from_segmentation`.
 
     Args:
-        model: `fasterrcnn_resnet50_fpn`, its v2, or a `FasterRCNN` on `resnet_fpn_backbone`.
-        names: Class names without the background, e.g. `weights.meta["categories"][1:]`.
+        model: `fasterrcnn_resnet50_fpn`, its v2, or a `FasterRCNN` on `resnet_fpn_backbone`;
+            `fcn_resnet50`, `deeplabv3_resnet101` and the like.
+        names: Class names, of a detector without the background, e.g.
+            `weights.meta["categories"][1:]`, of a segmentation model with it.
 
     Raises:
         TypeError: Another kind of model.
         ValueError: A setting that has no counterpart here.
     """
+    if isinstance(model, FCN | DeepLabV3):
+        return from_segmentation(model, names)
     if type(model) is not TorchvisionFasterRCNN:
         raise TypeError(
-            f"from_torchvision: found {type(model).__name__}, accepted is torchvision's FasterRCNN"
+            f"from_torchvision: found {type(model).__name__}, accepted are torchvision's "
+            "FasterRCNN, FCN and DeepLabV3"
         )
     theirs: Any = model  # its parts are known to it by name only, not by type
     num_classes = theirs.roi_heads.box_predictor.bbox_pred.out_features // 4 - 1
@@ -66,7 +69,7 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
     if len(names) != num_classes:
         raise ValueError(f"names: found {len(names)}, the model has {num_classes} classes")
     converted = DenseModel(
-        backbone=_backbone(theirs.backbone.body),
+        backbone=like_torchvision(theirs.backbone.body, "from_torchvision"),
         neck=_neck(theirs.backbone.fpn),
         heads={
             "detection": partial(
@@ -106,38 +109,6 @@ def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:
         "channels": len(transform.image_mean),
         "resize": {"min_size": int(transform.min_size[-1]), "max_size": int(transform.max_size)},
     }
-
-
-def _backbone(body: Any) -> ResNet:
-    stages: list[Any] = [getattr(body, f"layer{number}", None) for number in range(1, 5)]
-    if any(stage is None for stage in stages):
-        raise ValueError("from_torchvision: the backbone must return layers 1 to 4")
-    block = stages[0][0]
-    counts = tuple(len(stage) for stage in stages)
-    depth = DEPTHS.get(counts)
-    if isinstance(block, BasicBlock) and counts == (3, 4, 6, 3):
-        depth = 34
-    if depth is None or not isinstance(block, BasicBlock | Bottleneck):
-        raise ValueError(f"from_torchvision: found a backbone of {counts} blocks, not a ResNet")
-    norm = block.bn1
-    groups = block.conv2.groups if isinstance(block, Bottleneck) else 1
-    width = block.conv2.out_channels // groups if isinstance(block, Bottleneck) else 64
-    return ResNet(
-        depth,
-        groups=groups,
-        width_per_group=width,
-        in_channels=body.conv1.in_channels,
-        norm="frozen" if isinstance(norm, FrozenBatchNorm2d) else "batch",
-        norm_eps=float(norm.eps),
-        freeze_stages=_frozen_stages(body, stages),
-    )
-
-
-def _frozen_stages(body: Any, stages: list[nn.Module]) -> int:
-    """Number of leading levels without a trainable weight, the stem being the first."""
-    frozen = [not body.conv1.weight.requires_grad]
-    frozen += [not any(p.requires_grad for p in stage.parameters()) for stage in stages]
-    return frozen.index(False) if False in frozen else len(frozen)
 
 
 def _neck(fpn: Any) -> partial[FPN]:

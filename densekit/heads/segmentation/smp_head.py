@@ -230,11 +230,11 @@ def _arguments(
 @torch.no_grad()
 def _out_channels(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
     """Channels that the decoder returns, found by a forward without values."""
-    probe = copy.deepcopy(decoder).to("meta").eval()
+    probe = copy.deepcopy(decoder).to("meta", torch.float32).eval()
     side = PROBE * levels[-1].stride[0]
     maps = [
-        torch.empty(1, level.channels, side // level.stride[0], side // level.stride[1])
+        torch.empty(1, level.channels, *(side // step for step in level.stride), device="meta")
         for level in levels
     ]
-    channels: int = probe([image.to("meta") for image in maps]).shape[1]
+    channels: int = probe(maps).shape[1]
     return channels

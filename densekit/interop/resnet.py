@@ -1,0 +1,101 @@
+"""A ResNet in torchvision's layout, which smp's encoders share, as a backbone of equal layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+from torchvision.models.resnet import BasicBlock, Bottleneck
+from torchvision.ops import FrozenBatchNorm2d
+
+from densekit.backbones import ResNet
+
+DEPTHS: dict[tuple[int, ...], int] = {
+    (2, 2, 2, 2): 18,
+    (3, 4, 6, 3): 50,
+    (3, 4, 23, 3): 101,
+    (3, 8, 36, 3): 152,
+}
+
+
+def like_torchvision(body: Any, where: str) -> ResNet:
+    """A backbone of the same layers, without the weights.
+
+    Args:
+        body: Has `conv1`, `bn1` and `layer1` to `layer4`.
+        where: What an error begins with, the function the user called.
+
+    Raises:
+        ValueError: It is no ResNet of these blocks, or one of its convolutions differs.
+    """
+    stages: list[Any] = [getattr(body, f"layer{number}", None) for number in range(1, 5)]
+    if any(stage is None for stage in stages):
+        raise ValueError(f"{where}: the backbone must return layers 1 to 4")
+    block = stages[0][0]
+    counts = tuple(len(stage) for stage in stages)
+    depth = DEPTHS.get(counts)
+    if isinstance(block, BasicBlock) and counts == (3, 4, 6, 3):
+        depth = 34
+    if depth is None or not isinstance(block, BasicBlock | Bottleneck):
+        raise ValueError(f"{where}: found a backbone of {counts} blocks, not a ResNet")
+    norm = block.bn1
+    groups = block.conv2.groups if isinstance(block, Bottleneck) else 1
+    width = block.conv2.out_channels // groups if isinstance(block, Bottleneck) else 64
+    backbone = ResNet(
+        depth,
+        groups=groups,
+        width_per_group=width,
+        in_channels=body.conv1.in_channels,
+        output_stride=_output_stride(stages),
+        dilate_first_block=_dilation(stages[3][0]) == _dilation(stages[3][-1]),
+        norm="frozen" if isinstance(norm, FrozenBatchNorm2d) else "batch",
+        norm_eps=float(norm.eps),
+        freeze_stages=_frozen_stages(body, stages),
+    )
+    _check_convolutions(body, backbone, where)
+    return backbone
+
+
+def _strided(block: Any) -> nn.Conv2d:
+    """The convolution that carries the stride of a block and its dilation."""
+    found = block.conv2 if isinstance(block, Bottleneck) else block.conv1
+    assert isinstance(found, nn.Conv2d)
+    return found
+
+
+def _dilation(block: Any) -> int:
+    return _strided(block).dilation[0]
+
+
+def _output_stride(stages: list[Any]) -> int:
+    stride = 4
+    for stage in stages:
+        stride *= _strided(stage[0]).stride[0]
+    return stride
+
+
+def _frozen_stages(body: Any, stages: list[nn.Module]) -> int:
+    """Number of leading levels without a trainable weight, the stem being the first."""
+    frozen = [not body.conv1.weight.requires_grad]
+    frozen += [not any(p.requires_grad for p in stage.parameters()) for stage in stages]
+    return frozen.index(False) if False in frozen else len(frozen)
+
+
+def _check_convolutions(body: nn.Module, backbone: ResNet, where: str) -> None:
+    ours = dict(backbone.named_modules())
+    for name, conv in body.named_modules():
+        if not isinstance(conv, nn.Conv2d):
+            continue
+        found, made = _shape(conv), _shape(ours.get(name))
+        if found != made:
+            raise ValueError(f"{where}: the backbone's {name} is {found}, accepted is {made}")
+
+
+def _shape(conv: nn.Module | None) -> str:
+    """Everything that counts, without the padding of 1x1 convolutions, which never have any."""
+    if not isinstance(conv, nn.Conv2d):
+        return "not there"
+    shape = f"{conv.in_channels}->{conv.out_channels} of {conv.kernel_size}, stride {conv.stride}"
+    if conv.kernel_size != (1, 1):
+        shape += f", dilation {conv.dilation}, padding {conv.padding}"
+    return f"{shape}, groups {conv.groups}"

@@ -1,0 +1,250 @@
+"""A model of smp with a ResNet encoder as a `DenseModel` of equal outputs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+
+from densekit._names import unknown
+from densekit.heads import DeepLabV3Plus, SmpHead, UNet
+from densekit.interop.resnet import like_torchvision
+from densekit.interop.torchvision_segmentation import HEAD, load, segmentation_info
+from densekit.model import DenseModel
+
+PROBE = 256
+"""Side of the image by which a model is asked for the size of its masks."""
+PREPROCESSING = ("input_space", "input_range", "mean", "std")
+
+
+def from_smp(
+    model: nn.Module,
+    names: Sequence[str] | None = None,
+    *,
+    multilabel: bool = False,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> DenseModel:
+    """Converts a model of smp, weights and settings; the logits are equal.
+
+    By default it takes what the original takes: float images that are normalised already (uint8
+    images are divided by 255 and nothing more). With `preprocessing` it takes images as they are
+    stored, uint8, or float in the input range.
+
+    Images whose sides the original refuses are padded with zeros; raw logits have the padded size.
+
+    Args:
+        model: Of any of smp's architectures, with an encoder resnet*, resnext* or the like.
+        names: Class names; `class_0` and so on by default.
+        multilabel: Whether its classes are independent questions (trained with a sigmoid).
+        preprocessing: What `smp.encoders.get_preprocessing_params(encoder_name)` returns.
+
+    Raises:
+        TypeError: No model of smp, or another encoder or decoder.
+        ValueError: A setting that has no counterpart here.
+    """
+    import segmentation_models_pytorch as smp
+    from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
+
+    if not isinstance(model, smp.base.SegmentationModel):
+        raise TypeError(
+            f"from_smp: found {type(model).__name__}, accepted are models of "
+            "segmentation_models_pytorch"
+        )
+    theirs: Any = model
+    if not isinstance(theirs.encoder, ResNetEncoder):
+        raise TypeError(
+            f"from_smp: found the encoder {type(theirs.encoder).__name__}, accepted are ResNets: "
+            "resnet18, resnet34, resnet50, resnet101, resnet152 and resnext*"
+        )
+    _check_outputs(theirs)
+    num_classes = theirs.segmentation_head[0].out_channels
+    channels = theirs.encoder.conv1.in_channels
+    info = segmentation_info(num_classes, channels, names, multilabel=multilabel)
+    backbone = like_torchvision(theirs.encoder, "from_smp")
+    head = partial(_head(theirs), num_classes=num_classes, multilabel=multilabel)
+    converted = DenseModel(backbone, {HEAD: head}, info=info | _normalisation(preprocessing))
+    load(converted, model, "from_smp", {"encoder.": "backbone."})
+    return converted
+
+
+def _check_outputs(model: Any) -> None:
+    if model.classification_head is not None:
+        raise ValueError("from_smp: aux_params has no counterpart here, accepted is None")
+    activation = model.segmentation_head[2].activation
+    if not isinstance(activation, nn.Identity):
+        raise ValueError(
+            f"from_smp: found activation {type(activation).__name__}, accepted is None: heads "
+            "return logits"
+        )
+    probe = copy.deepcopy(model).to("meta", torch.float32).eval()
+    image = torch.empty(1, model.encoder.conv1.in_channels, PROBE, PROBE, device="meta")
+    with torch.no_grad():
+        side = probe(image).shape[-1]
+    if side != PROBE:
+        raise ValueError(
+            f"from_smp: upsampling makes masks {side / PROBE:g} times the image's size, accepted "
+            "is smp's default, which gives the image's"
+        )
+
+
+def _normalisation(preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
+    if preprocessing is None:
+        return {}
+    for key in preprocessing:
+        if key not in PREPROCESSING:
+            raise ValueError(unknown("preprocessing", key, PREPROCESSING))
+    full_scale = float((preprocessing.get("input_range") or (0, 1))[1])
+    given = {key: list(preprocessing[key]) for key in ("mean", "std") if preprocessing.get(key)}
+    order = str(preprocessing.get("input_space", "RGB")).lower()
+    return given | {"full_scale": full_scale, "channel_order": order}
+
+
+def _head(model: Any) -> Callable[..., Any]:
+    """What makes the head of these settings: one of ours where it has all of them."""
+    kind = type(model.decoder).__name__
+    if kind not in _SETTINGS:
+        accepted = ", ".join(name.removesuffix("Decoder") for name in _SETTINGS)
+        raise TypeError(f"from_smp: found the decoder {kind}, accepted are {accepted}")
+    name, read = _SETTINGS[kind]
+    settings = read(model.decoder)
+    depth = model.encoder._depth
+    if name == "unet" and _is_plain(model.decoder):
+        return partial(UNet, depth=depth, decoder_channels=settings["decoder_channels"])
+    if name == "deeplabv3plus" and depth == 5 and settings["aspp_separable"]:
+        return partial(
+            DeepLabV3Plus,
+            channels=settings["out_channels"],
+            rates=settings["atrous_rates"],
+            dropout=settings["aspp_dropout"],
+        )
+    if name == "linknet":
+        settings["prefinal_channels"] = model.segmentation_head[0].in_channels
+    return partial(SmpHead, decoder=name, depth=depth, **settings)
+
+
+def _is_plain(decoder: Any) -> bool:
+    """Whether a U-Net's decoder has the settings that ours has too."""
+    return (
+        isinstance(decoder.center, nn.Identity)
+        and _attention(decoder.blocks) is None
+        and decoder.blocks[0].interpolation_mode == "nearest"
+        and _norm(decoder) == "batchnorm"
+    )
+
+
+def _attention(blocks: Sequence[Any]) -> str | None:
+    plain = isinstance(blocks[0].attention1.attention, nn.Identity)
+    return None if plain else "scse"
+
+
+def _norm(decoder: nn.Module) -> str:
+    """What smp calls `decoder_use_norm`, from the layers it made."""
+    from segmentation_models_pytorch.base.modules import Conv2dReLU
+
+    kinds = {
+        nn.Identity: "identity",
+        nn.BatchNorm2d: "batchnorm",
+        nn.InstanceNorm2d: "instancenorm",
+    }
+    found = {
+        type(layer[1]): layer[1] for layer in decoder.modules() if isinstance(layer, Conv2dReLU)
+    }
+    for kind, norm in found.items():
+        default = kind not in kinds or repr(norm) == repr(kind(getattr(norm, "num_features", 1)))
+        if kind not in kinds or not default:
+            raise ValueError(f"from_smp: decoder_use_norm made {norm}, accepted are the plain ones")
+    if nn.Identity in found and len(found) > 1:  # PSPNet leaves the norm out after pooling to 1x1
+        del found[nn.Identity]
+    return kinds[next(iter(found))] if found else "batchnorm"
+
+
+def _widths(decoder: Any) -> dict[str, Any]:
+    widths = [block.conv2[0].out_channels for block in decoder.blocks]
+    return {
+        "decoder_channels": widths,
+        "use_norm": _norm(decoder),
+        "interpolation_mode": decoder.blocks[0].interpolation_mode,
+    }
+
+
+def _unet(decoder: Any) -> dict[str, Any]:
+    center = not isinstance(decoder.center, nn.Identity)
+    attention = _attention(decoder.blocks)
+    return _widths(decoder) | {"attention_type": attention, "add_center_block": center}
+
+
+def _unetplusplus(decoder: Any) -> dict[str, Any]:
+    first = next(iter(decoder.blocks.values()))
+    return {
+        "decoder_channels": list(decoder.out_channels),
+        "use_norm": _norm(decoder),
+        "interpolation_mode": first.interpolation_mode,
+        "attention_type": _attention([first]),
+        "center": not isinstance(decoder.center, nn.Identity),
+    }
+
+
+def _manet(decoder: Any) -> dict[str, Any]:
+    return _widths(decoder) | {"pab_channels": decoder.center.pab_channels}
+
+
+def _fpn(decoder: Any) -> dict[str, Any]:
+    return {
+        "pyramid_channels": decoder.p5.out_channels,
+        "segmentation_channels": decoder.seg_blocks[0].block[0].block[0].out_channels,
+        "dropout": decoder.dropout.p,
+        "merge_policy": decoder.merge.policy,
+        "interpolation_mode": decoder.p4.interpolation_mode,
+    }
+
+
+def _pspnet(decoder: Any) -> dict[str, Any]:
+    channels = decoder.conv[0].out_channels
+    return {"out_channels": channels, "dropout": decoder.dropout.p, "use_norm": _norm(decoder)}
+
+
+def _pan(decoder: Any) -> dict[str, Any]:
+    channels = decoder.fpa.mid[0].conv.out_channels
+    return {
+        "decoder_channels": channels,
+        "interpolation_mode": decoder.gau1.interpolation_mode,
+    }
+
+
+def _deeplab(decoder: Any) -> dict[str, Any]:
+    pyramid = decoder.aspp if hasattr(decoder.aspp, "convs") else decoder.aspp[0]
+    dilated = [branch[0] for branch in list(pyramid.convs)[1:-1]]
+    separable = isinstance(dilated[0], nn.Sequential)
+    convs = [conv[0] for conv in dilated] if separable else dilated
+    return {
+        "out_channels": pyramid.project[0].out_channels,
+        "atrous_rates": [conv.dilation[0] for conv in convs],
+        "aspp_separable": separable,
+        "aspp_dropout": pyramid.project[3].p,
+    }
+
+
+_SETTINGS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    "UnetDecoder": ("unet", _unet),
+    "UnetPlusPlusDecoder": ("unetplusplus", _unetplusplus),
+    "MAnetDecoder": ("manet", _manet),
+    "LinknetDecoder": ("linknet", lambda decoder: {"use_norm": _norm(decoder)}),
+    "FPNDecoder": ("fpn", _fpn),
+    "PSPDecoder": ("pspnet", _pspnet),
+    "PANDecoder": ("pan", _pan),
+    "UPerNetDecoder": (
+        "upernet",
+        lambda decoder: {"decoder_channels": decoder.fusion_block[0].out_channels},
+    ),
+    "SegformerDecoder": (
+        "segformer",
+        lambda decoder: {"segmentation_channels": decoder.fuse_stage[0].out_channels},
+    ),
+    "DeepLabV3Decoder": ("deeplabv3", _deeplab),
+    "DeepLabV3PlusDecoder": ("deeplabv3plus", _deeplab),
+}
+"""Class of a decoder to its name in `SmpHead` and what reads its settings off it."""

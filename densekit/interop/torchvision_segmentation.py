@@ -1,0 +1,123 @@
+"""torchvision's FCN and DeepLabV3 on a ResNet as a `DenseModel` of equal outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models import segmentation
+
+from densekit.heads import FCN, DeepLabV3
+from densekit.interop.resnet import like_torchvision
+from densekit.model import DenseModel
+
+HEAD = "segmentation"
+
+
+def from_segmentation(
+    model: segmentation.FCN | segmentation.DeepLabV3, names: Sequence[str] | None = None
+) -> DenseModel:
+    """Converts a segmentation model of torchvision, weights and settings.
+
+    It takes what the original takes: float images that are normalised already (uint8 images are
+    divided by 255 and nothing more). For images as they are stored set `info["mean"]` and
+    `info["std"]` of a model built anew.
+
+    Args:
+        model: `fcn_resnet50`, `fcn_resnet101`, `deeplabv3_resnet50` or `deeplabv3_resnet101`, with
+            or without its auxiliary classifier.
+        names: Class names with the background, e.g. `weights.meta["categories"]`; `class_0` and so
+            on by default.
+
+    Raises:
+        TypeError: The backbone is no ResNet.
+        ValueError: Not as many names as classes, or a layer that has no counterpart.
+    """
+    theirs: Any = model
+    if not hasattr(theirs.backbone, "layer4"):
+        found = type(next(theirs.backbone.children())).__name__
+        raise TypeError(
+            f"from_torchvision: found a backbone that begins with {found}, accepted is a ResNet"
+        )
+    num_classes = theirs.classifier[-1].out_channels
+    aux = theirs.aux_classifier is not None
+    settings: dict[str, Any] = {"num_classes": num_classes, "aux_level": "c4" if aux else None}
+    head: partial[Any]
+    if isinstance(model, segmentation.DeepLabV3):
+        pyramid = theirs.classifier[0]
+        rates = [branch[0].dilation[0] for branch in list(pyramid.convs)[1:-1]]
+        channels = theirs.classifier[1].out_channels
+        head = partial(DeepLabV3, rates=rates, channels=channels, **settings)
+    else:
+        head = partial(FCN, **settings)
+    converted = DenseModel(
+        backbone=like_torchvision(theirs.backbone, "from_torchvision"),
+        heads={HEAD: head},
+        info=segmentation_info(num_classes, theirs.backbone.conv1.in_channels, names),
+    )
+    load(converted, model, "from_torchvision", {"backbone.": "backbone."})
+    return converted
+
+
+def segmentation_info(
+    num_classes: int,
+    channels: int,
+    names: Sequence[str] | None,
+    *,
+    multilabel: bool = False,
+) -> dict[str, Any]:
+    """The `info` of a converted model, whose images are normalised before they come to it."""
+    if names is None:
+        names = [f"class_{number}" for number in range(num_classes)]
+    if len(names) != num_classes:
+        raise ValueError(f"names: found {len(names)}, the model has {num_classes} classes")
+    return {
+        "heads": {
+            HEAD: {
+                "names": list(names),
+                "ids": list(range(num_classes)),
+                "num_classes": num_classes,
+                "background": num_classes > 1 and not multilabel,
+                "multilabel": multilabel,
+            }
+        },
+        "mean": [0.0] * channels,
+        "std": [1.0] * channels,
+        "full_scale": 1.0,
+        "channels": channels,
+        "resize": None,
+    }
+
+
+def load(model: DenseModel, theirs: nn.Module, where: str, prefixes: dict[str, str]) -> None:
+    """Copies the weights over, and device, precision and mode.
+
+    Args:
+        model: Just built.
+        theirs: The original.
+        where: What an error begins with.
+        prefixes: Beginnings of names there to ours; any other name is the head's.
+
+    Raises:
+        ValueError: A tensor of the head has no counterpart.
+    """
+    state: dict[str, Tensor] = {}
+    for key, value in theirs.state_dict().items():
+        prefix = next((old for old in prefixes if key.startswith(old)), None)
+        if prefix is None:
+            state[f"heads.{HEAD}.{key}"] = value
+        else:
+            state[prefixes[prefix] + key.removeprefix(prefix)] = value
+    own = model.state_dict()
+    trimmed = {key for key in state if key.startswith("backbone.")} - set(own)
+    state = {key: value for key, value in state.items() if key not in trimmed}
+    different = sorted(state.keys() ^ own.keys()) or sorted(
+        key for key, value in state.items() if value.shape != own[key].shape
+    )
+    if different:
+        raise ValueError(f"{where}: no counterpart for {', '.join(different[:3])}")
+    model.load_state_dict(state)
+    weight = next(theirs.parameters())
+    model.to(weight.device, weight.dtype).train(theirs.training)
