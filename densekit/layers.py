@@ -24,7 +24,7 @@ CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
-BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _CONV_FUNCTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -181,7 +181,7 @@ class Layers:
 
 
 NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
-    "batch": lambda to, channels: BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
+    "batch": lambda to, channels: _BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
     "frozen": lambda to, channels: FrozenBatchNorm(channels, eps=to.norm_eps),
     # 32 groups where they divide the channels, else the most that divide both.
     "group": lambda to, channels: nn.GroupNorm(math.gcd(32, channels), channels, eps=to.norm_eps),

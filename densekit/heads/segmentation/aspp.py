@@ -11,7 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit.layers import BATCH_NORM, Layers
+from densekit.layers import Layers
+
+_BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def conv_norm_relu(
@@ -67,7 +69,7 @@ class Pooling(nn.Sequential):
 
 def norm_of_pooled(norm: nn.Module, x: Tensor) -> Tensor:
     """The norm of (B, C, 1, ...); of one image alone by the stored statistics."""
-    if isinstance(norm, tuple(BATCH_NORM.values())) and norm.training and len(x) == 1:
+    if isinstance(norm, _BATCH_NORM) and norm.training and len(x) == 1:
         return F.batch_norm(
             x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
         )

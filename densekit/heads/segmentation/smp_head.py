@@ -35,8 +35,6 @@ class Decoder:
         place: Module and class below `segmentation_models_pytorch.decoders`.
         kernel_size: Of the convolution that makes the logits.
         depth: Number of the deepest level read, where the caller does not say.
-        doubling: The first of the levels of which each must have half the size of the one before;
-            None where the decoder interpolates to the sizes it is given.
         least: Side that the deepest level must have at least.
         defaults: Settings that smp's model has a default for and its decoder has not.
     """
@@ -44,7 +42,6 @@ class Decoder:
     place: str
     kernel_size: int = 3
     depth: int = 5
-    doubling: int | None = None
     least: int = 1
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
@@ -53,12 +50,10 @@ _ATROUS = {"out_channels": 256, "atrous_rates": (12, 24, 36), "aspp_dropout": 0.
 _BLOCKS = {"decoder_channels": WIDTHS}
 DECODERS = {
     "unet": Decoder("unet.decoder.UnetDecoder", defaults=_BLOCKS),
-    "unetplusplus": Decoder(
-        "unetplusplus.decoder.UnetPlusPlusDecoder", doubling=0, defaults=_BLOCKS
-    ),
-    "manet": Decoder("manet.decoder.MAnetDecoder", doubling=0, defaults=_BLOCKS),
-    "linknet": Decoder("linknet.decoder.LinknetDecoder", kernel_size=1, doubling=0),
-    "fpn": Decoder("fpn.decoder.FPNDecoder", kernel_size=1, doubling=2),
+    "unetplusplus": Decoder("unetplusplus.decoder.UnetPlusPlusDecoder", defaults=_BLOCKS),
+    "manet": Decoder("manet.decoder.MAnetDecoder", defaults=_BLOCKS),
+    "linknet": Decoder("linknet.decoder.LinknetDecoder", kernel_size=1),
+    "fpn": Decoder("fpn.decoder.FPNDecoder", kernel_size=1),
     "pspnet": Decoder("pspnet.decoder.PSPDecoder", depth=3),
     "pan": Decoder("pan.decoder.PANDecoder", least=8, defaults={"decoder_channels": 32}),
     "upernet": Decoder("upernet.decoder.UPerNetDecoder", kernel_size=1),
@@ -118,12 +113,11 @@ class SmpHead(Segmentation):
         self.decoder_name, self.least = decoder, kind.least
         self.reads = _levels(specs, kind.depth if depth is None else depth)
         levels = [specs[name] for name in self.reads]
-        _check_strides(decoder, kind, levels)
         self.size_divisor = 1 if decoder == "unet" else max(levels[-1].stride)
         make = _decoder_class(kind.place)
         self.decoder = make(**_arguments(make, kind, levels, settings))
         _accept_one_value(self.decoder)
-        channels = _out_channels(self.decoder, levels)
+        channels = _out_channels(decoder, self.decoder, levels)
         convolution = nn.Conv2d(
             channels, num_classes, kind.kernel_size, padding=kind.kernel_size // 2
         )
@@ -179,19 +173,6 @@ def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
     return tuple(f"c{number}" for number in range(depth + 1))
 
 
-def _check_strides(decoder: str, kind: Decoder, levels: Sequence[FeatureSpec]) -> None:
-    if kind.doubling is None:
-        return
-    strides = [level.stride for level in levels]
-    joined = strides[kind.doubling :]
-    if any(b != (2 * a[0], 2 * a[1]) for a, b in zip(joined, joined[1:], strict=False)):
-        raise ValueError(
-            f"decoder {decoder!r}: found levels of strides {strides}, accepted are levels of which "
-            f"each, from c{kind.doubling} on, has twice the stride of the one before: "
-            "backbone.stem=imagenet and no output_stride below 32"
-        )
-
-
 def _decoder_class(place: str) -> Callable[..., nn.Module]:
     module, _, name = place.rpartition(".")
     made: Callable[..., nn.Module] = getattr(
@@ -228,13 +209,20 @@ def _arguments(
 
 
 @torch.no_grad()
-def _out_channels(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
+def _out_channels(name: str, decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
     """Channels that the decoder returns, found by a forward without values."""
     probe = copy.deepcopy(decoder).to("meta", torch.float32).eval()
-    side = PROBE * levels[-1].stride[0]
+    side = PROBE * max(levels[-1].stride)
     maps = [
         torch.empty(1, level.channels, *(side // step for step in level.stride), device="meta")
         for level in levels
     ]
-    channels: int = probe(maps).shape[1]
+    try:
+        channels: int = probe(maps).shape[1]
+    except RuntimeError as error:
+        raise ValueError(
+            f"decoder {name!r}: found levels of strides {[level.stride for level in levels]}, "
+            "which it cannot join; most decoders accept backbone.stem=imagenet and "
+            "output_stride=32, deeplabv3plus output_stride=16 or 8"
+        ) from error
     return channels

@@ -6,7 +6,7 @@ Shape letters: B images, C channels, K classes, S the D sizes of the image or of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -39,7 +39,7 @@ class Block(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None, sides: Sequence[int]) -> Tensor:
         """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
         conv, norm = self.conv1
-        y = F.relu_(norm(upsampled_conv(x, skip, conv.weight, sides)))
+        y = F.relu_(norm(upsampled_conv(x, skip, cast(Tensor, conv.weight), sides)))
         return F.relu_(self.conv2(y))
 
 
@@ -122,8 +122,9 @@ class UNet(Segmentation):
     def _maps(self, features: Features) -> dict[str, Tensor]:
         """What each block makes, by the level it joins."""
         x = features[self.reads[-1]]
+        blocks = cast(nn.ModuleList, self.decoder["blocks"])
         maps = {}
-        for level, block in zip(self.joined, self.decoder["blocks"], strict=True):  # type: ignore[arg-type]
+        for level, block in zip(self.joined, blocks, strict=True):
             skip = None if level == "c0" else features[level]
             x = block(x, skip, features[level].shape[2:])
             maps[level] = x

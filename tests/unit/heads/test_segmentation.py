@@ -1,0 +1,228 @@
+"""Every segmentation head: any task, any size, any batch; what it keeps, compiles and exports."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from densekit import metrics
+from densekit.heads import FCN, SmpHead, UNet
+from densekit.heads.segmentation import Segmentation, Supervised
+from densekit.inference.restore import restore
+from densekit.losses import CrossEntropy, Dice
+from densekit.types import Features, FeatureSpec
+from tests.unit.heads.segmentation_cases import SMALL, batch, model, without_gradient
+
+TASKS = {
+    "binary": {"num_classes": 1, "multilabel": False},
+    "multiclass": {"num_classes": 3, "multilabel": False},
+    "multilabel": {"num_classes": 3, "multilabel": True},
+}
+
+
+def total(losses: dict[str, Tensor]) -> Tensor:
+    return torch.stack(list(losses.values())).sum()
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("name", SMALL)
+def test_trains_and_predicts_on_odd_sizes(name: str, task: str) -> None:
+    kind = TASKS[task]
+    network = model(name, **kind)
+    data = batch(**kind)  # type: ignore[arg-type]
+    losses = network.loss(data)
+    assert all(value.shape == () and value > 0 for value in losses.values())
+    total(losses).backward()
+    assert without_gradient(network) == []
+    with torch.no_grad():
+        predictions = network.eval().predict(data)
+        logits = predictions["segmentation"][
+            "multilabel_logits" if kind["multilabel"] else "logits"
+        ]
+    padded = [-(-side // network.size_divisor) * network.size_divisor for side in (65, 97)]
+    assert logits.shape == (2, kind["num_classes"], *padded)
+    data["meta"] = [{"original_size": (65, 97)}, {"original_size": (124, 194)}]
+    masks = [result["segmentation"]["mask"] for result in restore(predictions, data)]
+    planes = (3,) if kind["multilabel"] else ()
+    assert [mask.shape for mask in masks] == [(*planes, 65, 97), (*planes, 124, 194)]
+    assert masks[0].max() <= max(1, kind["num_classes"] - 1)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_one_image_and_nothing_to_learn(name: str) -> None:
+    network = model(name)
+    data = batch((64, 96), count=1)
+    data["mask"].fill_(255)
+    losses = network.loss(data)
+    assert float(total(losses).detach()) == 0
+    total(losses).backward()
+    assert without_gradient(network) == []
+    assert all(p.grad.isfinite().all() for p in network.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_padding_changes_no_loss(name: str) -> None:
+    # Collate's padding and the model's are ignored: the sum over counted pixels is all there is.
+    network = model(name).eval()
+    data = batch((64, 96))
+    with torch.no_grad():
+        features = network.features(data)
+        head: Any = network.heads["segmentation"]
+        outputs = head.supervised(features)
+        term = head.loss(features, data)["ce"]
+        logits = head._to_size(outputs[0].logits, (64, 96))
+        expected = nn.functional.cross_entropy(logits, data["mask"].long(), ignore_index=255)
+    torch.testing.assert_close(term, expected * outputs[0].weight)
+
+
+def test_mask_of_an_image_that_the_model_pads() -> None:
+    network = model("deeplabv3plus")
+    assert network.size_divisor == 32
+    data = batch((65, 97))
+    whole = nn.functional.pad(data["mask"], (0, 31, 0, 31), value=255)
+    features = network.eval().features(data)
+    head: Any = network.heads["segmentation"]
+    given = head.loss(features, data)["ce"]
+    assert features["c0"].shape[2:] == (96, 128)
+    torch.testing.assert_close(given, head.loss(features, {**data, "mask": whole})["ce"])
+
+
+def test_several_losses_with_weights() -> None:
+    losses = {"ce": CrossEntropy(), "dice": Dice()}
+    network = model("fcn", losses=losses, loss_weights={"dice": 0.5}).eval()
+    terms = network.loss(batch())
+    assert list(terms) == [
+        "segmentation/ce",
+        "segmentation/dice",
+        "segmentation/aux_ce",
+        "segmentation/aux_dice",
+    ]
+    plain = model("fcn", losses=losses)
+    plain.load_state_dict(network.state_dict())
+    for name, factor in {"ce": 1.0, "dice": 0.5, "aux_ce": 1.0, "aux_dice": 0.5}.items():
+        other = plain.eval().loss(batch())[f"segmentation/{name}"]
+        torch.testing.assert_close(terms[f"segmentation/{name}"], factor * other)
+
+
+def test_deep_supervision_compares_with_the_mask_at_its_size() -> None:
+    network = model("unet_deep").eval()
+    data = batch((64, 64))
+    data["mask"] = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    data["mask"][:, ::2] = 1  # every row of even number, which nearest neighbours at 2 do not see
+    head: Any = network.heads["segmentation"]
+    outputs = head.supervised(network.features(data))
+    assert [(o.name, tuple(o.logits.shape[2:])) for o in outputs] == [
+        ("", (64, 64)),
+        ("c1", (32, 32)),
+        ("c2", (16, 16)),
+        ("c3", (8, 8)),
+    ]
+    assert sum(o.weight for o in outputs) == pytest.approx(1)
+    assert [o.weight / outputs[0].weight for o in outputs] == [1, 0.5, 0.25, 0.125]
+    term = network.loss(data)["segmentation/c1_ce"]
+    small = data["mask"][:, 1::2, 1::2].long()
+    expected = nn.functional.cross_entropy(outputs[1].logits, small)
+    torch.testing.assert_close(term, expected * outputs[1].weight)
+
+
+class Coarse(Segmentation):
+    """Logits at a stride of 8, of a parameter alone."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(4, **settings)
+        self.reads = ("c0",)
+        self.weight = nn.Parameter(torch.randn(4))
+
+    def low_resolution(self, features: Features) -> Tensor:
+        image = features["c0"].mean(1, keepdim=True)
+        return nn.functional.avg_pool2d(image, 8) * self.weight.view(1, 4, 1, 1)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3], ids="{}_losses".format)
+def test_one_map_of_full_size_is_kept_for_backward(count: int) -> None:
+    losses = {f"loss{i}": kind for i, kind in enumerate([CrossEntropy(), Dice(), Dice(batch=True)])}
+    head = Coarse(losses=dict(list(losses.items())[:count]))
+    features = {"c0": torch.randn(2, 3, 64, 64)}
+    data: Any = {"mask": torch.randint(0, 4, (2, 64, 64), dtype=torch.uint8)}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        terms = head.loss(features, data)
+    full = 2 * 4 * 64 * 64 * 4
+    assert sum(kept.values()) <= full + full // 16  # and what is small: masks, sums, coarse logits
+    total(terms).backward()
+    assert head.weight.grad is not None
+    assert head.weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("name", ["unet_deep", "fcn", "deeplabv3plus", "smp_fpn"])
+def test_loss_is_one_graph(name: str) -> None:
+    network = model(name).eval()
+    data = batch((64, 64))
+    compiled = torch.compile(type(network).loss, fullgraph=True, backend="eager")
+    found, expected = compiled(network, data), network.loss(data)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("name", ["unet", "deeplabv3", "deeplabv3plus", "pspnet"])
+def test_forward_is_exported(name: str) -> None:
+    network = model(name).eval()
+    data = batch((65, 97))
+    image, size = data["image"], data["size"]
+    program = torch.export.export(network, (image, size))
+    found = program.module()(image, size)["segmentation"]["logits"]
+    torch.testing.assert_close(found, network(image, size)["segmentation"]["logits"])
+
+
+def test_metrics_are_of_what_the_data_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "MeanIoU", lambda **settings: settings, raising=False)
+    head: Any = model("unet", multilabel=True).heads["segmentation"]
+    made = head.make_metrics({"names": ("a", "b", "c"), "background": True})
+    assert made == {"iou": {"names": ["a", "b", "c"], "background": True, "multilabel": True}}
+
+
+SPECS = {"c0": FeatureSpec(3, (1, 1)), "c1": FeatureSpec(4, (2, 2)), "c2": FeatureSpec(8, (4, 4))}
+DEEP = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in range(6)}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: UNet(SPECS, 0), "num_classes: found 0, accepted are 1 to 255"),
+        (lambda: UNet(SPECS, 300), "num_classes: found 300"),
+        (lambda: UNet(SPECS, 2), "depth: found 5, accepted are 1 to 2"),
+        (lambda: UNet(DEEP, 2, decoder_channels=(8, 8)), "accepted are 5 numbers"),
+        (lambda: UNet(DEEP, 2, norm="batc"), "did you mean 'batch'"),
+        (lambda: UNet(DEEP, 2, loss_weights={"cee": 1}), "loss_weights: 'cee'.*did you mean 'ce'"),
+        (lambda: FCN(SPECS, 2), "'c5' is not known"),
+        (lambda: SmpHead(DEEP, 2, "unetplus"), "did you mean 'unetplusplus'"),
+        (lambda: SmpHead(DEEP, 2, "fpn", pyramid_chanels=8), "did you mean 'pyramid_channels'"),
+        (lambda: SmpHead(DEEP, 2, "fpn", encoder_depth=4), "'encoder_depth' is not known"),
+        (lambda: SmpHead(DEEP, 2, "fpn", depth=2), "depth: found 2, accepted are 3 to 5"),
+        (lambda: SmpHead(DEEP | {"c5": DEEP["c4"]}, 2, "manet"), "backbone.stem=imagenet"),
+        (lambda: SmpHead(DEEP, 2, "deeplabv3plus"), "output_stride=16 or 8"),
+        (lambda: SmpHead({"c0": FeatureSpec(1, (1,) * 3)}, 2, "fpn"), "3 spatial dimensions"),
+    ],
+)
+def test_errors_say_what_is_accepted(make: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_pan_says_that_an_image_is_too_small() -> None:
+    with pytest.raises(ValueError, match="accepted are 8 a side"):
+        model("pan").loss(batch((32, 32)))
+
+
+def test_supervised_is_the_output_alone_by_default() -> None:
+    logits = torch.zeros(1)
+    assert Supervised(logits) == (logits, "", 1.0, True)
