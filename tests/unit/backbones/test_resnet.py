@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from packaging.version import Version
 from torch import Tensor, nn
 
 from densekit import backbones
@@ -178,6 +179,10 @@ def test_bfloat16_autocast_keeps_maps_in_16_bits(norm: str) -> None:
     assert error < 0.03
 
 
+@pytest.mark.xfail(
+    Version(torch.__version__) < Version("2.13"),
+    reason="max_pool2d of older torch exports a guard on the parity of the sides",
+)
 @pytest.mark.parametrize("norm", ["batch", "frozen"])
 def test_one_graph_for_all_sizes(norm: str) -> None:
     network = ResNet(18, norm=norm, output_stride=16).eval()

@@ -51,10 +51,12 @@ def gradients(module: torch.nn.Module, losses: dict[str, Tensor]) -> dict[str, T
     return {name: p.grad for name, p in module.named_parameters() if p.grad is not None}
 
 
-def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
+def assert_equal(a: dict[str, Tensor], b: dict[str, Tensor], **tolerance: float) -> None:
     assert a.keys() == b.keys()
     for name in a:
-        torch.testing.assert_close(a[name], b[name], msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            a[name], b[name], **tolerance, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.parametrize("counts", [[0], [1], [500], [0, 0], [0, 3], [2, 5, 0]])
@@ -295,7 +297,8 @@ def test_predict_compiles_without_a_break() -> None:
     with torch.no_grad():
         found, expected = compiled(model, batch), model.predict(batch)
     assert expected["detection"]["valid"].any()
-    assert_equal(found["detection"], expected["detection"])
+    # A side of 1 px at 90 px carries the rounding of 90 px.
+    assert_equal(found["detection"], expected["detection"], rtol=1e-6, atol=5e-5)
 
 
 @pytest.mark.parametrize(
