@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from densekit import metrics
 from densekit.heads import FCN, SmpHead, UNet
 from densekit.heads.segmentation import Segmentation, Supervised
 from densekit.inference.restore import restore
@@ -183,11 +183,14 @@ def test_forward_is_exported(name: str) -> None:
     torch.testing.assert_close(found, network(image, size)["segmentation"]["logits"])
 
 
-def test_metrics_are_of_what_the_data_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "MeanIoU", lambda **settings: settings, raising=False)
-    head: Any = model("unet", multilabel=True).heads["segmentation"]
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_metrics_are_of_what_the_data_says(multilabel: bool) -> None:
+    head: Any = model("unet", multilabel=multilabel).heads["segmentation"]
     made = head.make_metrics({"names": ("a", "b", "c"), "background": True})
-    assert made == {"iou": {"names": ["a", "b", "c"], "background": True, "multilabel": True}}
+    mask = np.ones((3, 4, 4) if multilabel else (4, 4), np.uint8)
+    made["iou"].update([{"mask": mask}], [{"image_id": 1, "size": (4, 4), "mask": mask}])
+    assert set(made) == {"iou"}
+    assert made["iou"].compute()["mIoU"] == 1
 
 
 SPECS = {"c0": FeatureSpec(3, (1, 1)), "c1": FeatureSpec(4, (2, 2)), "c2": FeatureSpec(8, (4, 4))}
