@@ -8,25 +8,36 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from omegaconf import DictConfig, open_dict
 
 from densekit.app.compose import compose
 from densekit.app.errors import UsageError
 from densekit.app.overrides import split_options
-from densekit.app.planning import Memory, Network, Plan, propose
+from densekit.app.plan_report import report
+from densekit.app.planning import WIDTH, Memory, Network, Plan, propose
 from densekit.app.prepare import describe_data, resolve
 from densekit.app.report import print_lines
 from densekit.app.targets import arguments
+from densekit.build import instantiate
 from densekit.data.source import SPLITS
 
 if TYPE_CHECKING:
     from densekit.data.fingerprint import Fingerprint
+    from densekit.data.protocols import Dataset
 
 OPTIONS: dict[str, Any] = {"memory": 8.0, "cases": 40, "output": None}
 BASE = ("backbone=resnet18", "neck=none", "head=unet")
 """The network a plan is made for, unless the command line chooses another."""
-STORED = {"spacing": None, "intensity": None, "cache": None}
+PREPARING = ("spacing", "intensity", "cache")
 """Settings that change what is read: a plan looks at what is stored."""
+GROUPS = {
+    "backbone": "resnet18",
+    "neck": "none",
+    "head": "unet",
+    "metrics": "medical",
+    "optimizer": "adamw",
+    "schedule": "onecycle",
+}
+LOSSES = {"ce": "CrossEntropy", "dice": "Dice"}
 HEADER = """\
 # @package _global_
 # Proposed by `densekit plan data={data}` for {memory:g} GiB of memory; edit it, save it as
@@ -34,22 +45,30 @@ HEADER = """\
 """
 
 
-def main(arguments_: Sequence[str]) -> int:
+def main(words: Sequence[str]) -> int:
     """Runs the command."""
-    options, rest = split_options(arguments_, OPTIONS)
+    options, rest = split_options(words, OPTIONS)
+    file = None if options["output"] is None else Path(options["output"]).expanduser()
+    if file is not None and file.exists():
+        raise UsageError(f"densekit plan: output={file} is there already; it is not overwritten")
     cfg = compose([*_unless_chosen(rest), *rest]).cfg
-    _as_stored(cfg)
     sources = describe_data(cfg)
     name, source = next(iter(sources.items()))
     _check(name, source.describe())
-    found = _look(source.train, int(options["cases"]))
-    plan = propose(found, len(source.train), float(options["memory"]), _memory(cfg, sources))
-    _report(found, plan, len(source.train))
-    text = HEADER.format(data=name, memory=float(options["memory"])) + _yaml(name, plan, found, cfg)
-    if options["output"] is None:
+    job = resolve(cfg)
+    data, budget = job["data"][name], float(options["memory"])
+    stored = _as_stored(data.get("train"), name, job["trust"])
+    found = _look(stored, int(options["cases"]))
+    plan = propose(found, len(stored), budget, _memory(job, sources))
+    report(found, plan, len(stored))
+    header = HEADER.format(data=name, memory=budget)
+    text = header + _yaml(name, plan, data, background=found.background)
+    if file is None:
         print_lines("", text.rstrip())
     else:
-        _write(text, Path(options["output"]).expanduser())
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+        print_lines(f"proposed: {file}")
     return 0
 
 
@@ -60,16 +79,14 @@ def _unless_chosen(words: Sequence[str]) -> list[str]:
     return [word for word in BASE if word.partition("=")[0] not in chosen]
 
 
-def _as_stored(cfg: DictConfig) -> None:
-    """Sets what would scale, resample or cache the images to nothing, where it can be set."""
-    with open_dict(cfg):
-        for name in cfg.data:
-            for split in SPLITS:
-                node = cfg.data[name].get(split)
-                if node is None:
-                    continue
-                accepted = arguments(node["_target_"], f"data.{name}.{split}", list(cfg.trust))
-                node.update({k: v for k, v in STORED.items() if accepted and k in accepted})
+def _as_stored(node: Mapping[str, Any] | None, name: str, trust: Sequence[str]) -> Dataset:
+    """The training split without what would scale, resample or cache its images."""
+    if node is None:
+        raise UsageError(f"densekit plan: data.{name} has no training split to look at")
+    key = f"data.{name}.train"
+    accepted = arguments(str(node["_target_"]), key, trust) or set()
+    dataset: Dataset = instantiate({**node, **{k: None for k in PREPARING if k in accepted}}, key)
+    return dataset
 
 
 def _check(name: str, described: Mapping[str, Any]) -> None:
@@ -80,29 +97,26 @@ def _check(name: str, described: Mapping[str, Any]) -> None:
         )
 
 
-def _look(dataset: Any, limit: int) -> Fingerprint:
+def _look(dataset: Dataset, limit: int) -> Fingerprint:
     from rich.progress import track
 
     from densekit.data.fingerprint import fingerprint, spread
 
-    if dataset is None:
-        raise UsageError("densekit plan: the data has no training split to look at")
     return fingerprint(dataset, track(spread(len(dataset), limit), "looking at volumes"))
 
 
-def _memory(cfg: DictConfig, sources: Mapping[str, Any]) -> Memory:
+def _memory(job: Mapping[str, Any], sources: Mapping[str, Any]) -> Memory:
     """Estimates the memory of the configured model with the settings of a plan."""
     from densekit.app.footprint import training_memory
     from densekit.app.info import model_info
     from densekit.build import build_model
 
-    job = resolve(cfg)
     info = model_info(sources, job["heads"], None)
     channels = next(iter(sources.values())).describe()["channels"]
 
     @cache
     def parts(network: Network, patch: tuple[int, ...]) -> tuple[float, float]:
-        settings = {"stem": network.stem, "hold": list(network.hold), "weights": None}
+        settings = _backbone(network) | {"weights": None}
         planned = {**job, "backbone": {**job["backbone"], **settings}}
         return training_memory(lambda: build_model(planned, info), channels, patch)
 
@@ -113,75 +127,32 @@ def _memory(cfg: DictConfig, sources: Mapping[str, Any]) -> Memory:
     return memory
 
 
-def _report(found: Fingerprint, plan: Plan, cases: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"{cases} training volumes, {len(found.shapes)} looked at")
-    for column in ("along z, y, x", "smallest", "median", "largest", "planned"):
-        table.add_column(column, justify="left" if column.startswith("along") else "right")
-    for title, rows, planned in (
-        ("voxels", found.shapes, plan.shape),
-        ("spacing, mm", found.spacings, plan.spacing),
-    ):
-        figures = [_joined(part(rows)) for part in (_least, _middle, _most)]
-        table.add_row(title, *figures, _joined(planned))
-    table.add_row("patch, voxels", "", "", "", _joined(plan.patch))
-    classes = Table(title="classes")
-    for column in ("class", "share of voxels", "cases with it"):
-        classes.add_column(column, justify="left" if column == "class" else "right")
-    for name, share, present in zip(found.names, found.shares, found.present, strict=True):
-        classes.add_row(name, f"{share:.3%}", f"{present} of {len(found.shapes)}")
-    values = Table(title="stored values in the foreground")
-    for column in ("channel", "0.5 %", "median", "99.5 %"):
-        values.add_column(column, justify="right")
-    for channel, row in enumerate(found.percentiles):
-        values.add_row(str(channel), *(f"{value:.4g}" for value in row))
-    for shown in (table, classes, values):
-        Console().print(shown)
-    print_lines(f"a step of {plan.batch_size} patches takes about {plan.memory:.1f} GiB in float32")
+def _backbone(network: Network) -> dict[str, Any]:
+    settings: dict[str, Any] = {"stem": network.stem, "width": WIDTH}
+    return settings | ({"hold": list(network.hold)} if any(network.hold) else {})
 
 
-def _least(rows: Any) -> Any:
-    return rows.min(axis=0)
-
-
-def _middle(rows: Any) -> Any:
-    import numpy as np
-
-    return np.median(rows, axis=0)
-
-
-def _most(rows: Any) -> Any:
-    return rows.max(axis=0)
-
-
-def _joined(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.4g}" for value in values)
-
-
-def _yaml(name: str, plan: Plan, found: Fingerprint, cfg: DictConfig) -> str:
-    frame = {"spacing": list(plan.spacing), "intensity": plan.intensity}
-    splits = {split: dict(frame) for split in SPLITS if cfg.data[name].get(split) is not None}
+def _yaml(name: str, plan: Plan, data: Mapping[str, Any], *, background: bool) -> str:
+    splits = {split: _frame(plan) for split in SPLITS if data.get(split) is not None}
     patch = {"_target_": "densekit.data.Patch", "size": list(plan.patch), "balanced": 0.33}
+    patch |= {"skip_background": True} if background else {}
     chain = {"_target_": "densekit.data.Chain", "steps": {"patch": patch}}
-    backbone: dict[str, Any] = {"stem": plan.network.stem}
-    if any(plan.network.hold):
-        backbone["hold"] = list(plan.network.hold)
-    groups = {"data": name, "backbone": "resnet18", "neck": "none", "head": "unet"}
-    groups |= {"metrics": "medical", "optimizer": "adamw", "schedule": "onecycle"}
+    losses = {loss: {"_target_": f"densekit.losses.{target}"} for loss, target in LOSSES.items()}
     content = {
-        "defaults": [{f"override /{group}": option} for group, option in groups.items()],
-        "backbone": backbone,
-        "data": {name: {**splits, "batch_size": plan.batch_size, "train_transform": chain}},
+        "backbone": _backbone(plan.network),
+        "heads": {"segmentation": {"losses": losses}},
+        "data": {name: {**splits, "train_transform": chain, "batch_size": plan.batch_size}},
         "inferer": {"_target_": "densekit.inference.SlidingWindow", "window": list(plan.patch)},
+        "callbacks": {"checkpoint": {"monitor": "val/segmentation/dice", "mode": "max"}},
     }
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+    defaults = {"defaults": [{f"override /{k}": v} for k, v in {"data": name, **GROUPS}.items()]}
+    return f"{_dump(defaults, flow=False)}\n{_dump(content, flow=None)}"
 
 
-def _write(text: str, file: Path) -> None:
-    if file.exists():
-        raise UsageError(f"densekit plan: output={file} is there already; it is not overwritten")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    print_lines(f"proposed: {file}")
+def _frame(plan: Plan) -> dict[str, Any]:
+    return {"spacing": list(plan.spacing), "intensity": dict(plan.intensity)}
+
+
+def _dump(content: Mapping[str, Any], flow: bool | None) -> str:
+    text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=flow, width=100)
+    return text

@@ -21,6 +21,8 @@ SMALLEST_EDGE = 4
 """Voxels an axis keeps at the network's deepest level."""
 HALVINGS = {"full": 3, "half": 4, "imagenet": 5}
 """Stem to the halvings of a ResNet with it."""
+WIDTH = 32
+"""Channels of the stem: a volume has an axis more than a picture."""
 SHARE_OF_DATA = 0.05
 """Part of all voxels that a batch may have."""
 AIR = -500

@@ -6,6 +6,7 @@ COMMANDS = {
     "train": "train a model and evaluate it",
     "eval": "measure a checkpoint on a data set, or a file of results against annotations",
     "predict": "find objects in pictures, structures in pictures and volumes",
+    "plan": "look at volumes with masks and propose a configuration",
     "benchmark": "time training and prediction against a reference",
 }
 
@@ -130,6 +131,23 @@ options:
 """
 
 
+PLAN = """usage: densekit plan data=NAME [memory=GIB] [cases=N] [output=FILE] [key=value ...]
+
+Looks at the training volumes of a data set as they are stored, prints sizes, spacings, intensities
+and class frequencies, and proposes an experiment: spacing, patch, batch, network, sliding window.
+You edit it; nothing is applied.
+
+examples:
+  densekit plan data=hippocampus paths.data=FOLDER
+  densekit plan data=mine paths.data=FOLDER memory=24 output=conf/experiment/mine_planned.yaml
+
+options:
+  memory=8            GiB that a training step may take, in float32
+  cases=40            volumes that are looked at, evenly spread
+  output=FILE         writes the proposal; a file that is there is not overwritten
+"""
+
+
 def overview() -> str:
     """The text of `densekit --help`."""
     rows = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
@@ -145,4 +163,4 @@ def help_of(command: str) -> str:
         return TRAIN.replace("{groups}", "\n".join(rows))
     if command == "eval":
         return EVAL.replace("{data}", ", ".join(groups.options("data")))
-    return {"predict": PREDICT, "benchmark": BENCHMARK}[command]
+    return {"predict": PREDICT, "plan": PLAN, "benchmark": BENCHMARK}[command]

@@ -1,0 +1,58 @@
+"""What `densekit plan` has seen, as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from densekit.app.planning import Plan
+from densekit.app.report import print_lines
+from densekit.data.fingerprint import Fingerprint
+
+
+def report(found: Fingerprint, plan: Plan, cases: int) -> None:
+    """Prints sizes and spacings beside the plan, classes, intensities and the memory of a step.
+
+    Args:
+        found: Of the volumes looked at.
+        plan: Made for them.
+        cases: Number of training volumes.
+    """
+    rows = [
+        ["voxels", *_spread(found.shapes), _joined(plan.shape)],
+        ["spacing, mm", *_spread(found.spacings), _joined(plan.spacing)],
+        ["patch, voxels", "", "", "", _joined(plan.patch)],
+    ]
+    columns = ["along z, y, x", "smallest", "median", "largest", "planned"]
+    _print(f"{cases} training volumes, {len(found.shapes)} looked at", columns, rows)
+    rows = [
+        [name, f"{share:.3%}", f"{present} of {len(found.shapes)}"]
+        for name, share, present in zip(found.names, found.shares, found.present, strict=True)
+    ]
+    _print("classes", ["class", "share of voxels", "cases with it"], rows)
+    rows = [
+        [str(channel), *(f"{value:.4g}" for value in figures)]
+        for channel, figures in enumerate(found.percentiles)
+    ]
+    _print("stored values in the foreground", ["channel", "0.5 %", "median", "99.5 %"], rows)
+    print_lines(f"a step of {plan.batch_size} patches takes about {plan.memory:.1f} GiB in float32")
+
+
+def _print(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _spread(rows: np.ndarray) -> list[str]:
+    return [_joined(row) for row in (rows.min(0), np.median(rows, axis=0), rows.max(0))]
+
+
+def _joined(values: Iterable[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
