@@ -86,9 +86,10 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
         },
         info=_info(model, list(names)),
     )
-    converted.load_state_dict(_state(model))
     weight = next(model.parameters())
-    return converted.to(weight.device, weight.dtype).train(model.training)
+    converted.to(weight.device, weight.dtype)  # first, lest float64 weights pass through float32
+    converted.load_state_dict(_state(model))
+    return converted.train(model.training)
 
 
 def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:

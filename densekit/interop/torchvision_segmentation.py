@@ -118,6 +118,7 @@ def load(model: DenseModel, theirs: nn.Module, where: str, prefixes: dict[str, s
     )
     if different:
         raise ValueError(f"{where}: no counterpart for {', '.join(different[:3])}")
-    model.load_state_dict(state)
     weight = next(theirs.parameters())
-    model.to(weight.device, weight.dtype).train(theirs.training)
+    model.to(weight.device, weight.dtype)  # first, lest float64 weights pass through float32
+    model.load_state_dict(state)
+    model.train(theirs.training)

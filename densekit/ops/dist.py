@@ -99,3 +99,20 @@ def global_sum(value: Tensor) -> Tensor:
     total = value.detach().clone()  # all_reduce writes in place
     torch_dist.all_reduce(total)
     return total + processes * (value - value.detach())
+
+
+def sum_over_processes(x: Tensor) -> Tensor:
+    """The sum over all processes, for a statistic inside the network.
+
+    Every process makes something else of it, and its gradient is the sum of all their gradients;
+    for a loss, which is the same in all of them, see `global_sum`.
+
+    Args:
+        x: Any shape, the same in every process.
+    """
+    if world_size() == 1:
+        return x
+    from torch.distributed.nn.functional import all_reduce
+
+    total: Tensor = all_reduce(x)
+    return total

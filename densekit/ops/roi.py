@@ -211,11 +211,12 @@ def roi_align_adaptive(
     image = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
     rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
     level = level.flatten()
-    pooled = rois.new_zeros((len(rois), levels[0].shape[1], output, output), dtype=torch.float32)
+    exact = torch.promote_types(levels[0].dtype, torch.float32)
+    pooled = rois.new_zeros((len(rois), levels[0].shape[1], output, output), dtype=exact)
     for number, (features, stride) in enumerate(zip(levels, strides, strict=True)):
         rows = (level == number).nonzero()[:, 0]
         part = torchvision_roi_align(
-            features.float(), rois[rows].float(), output, 1.0 / stride[0], -1, aligned
+            features.to(exact), rois[rows].to(exact), output, 1.0 / stride[0], -1, aligned
         )
         pooled = pooled.index_copy(0, rows, part)
     return pooled.permute(0, 2, 3, 1).to(levels[0].dtype)

@@ -93,3 +93,12 @@ def test_what_is_not_accepted() -> None:
         from_torchvision(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="found 2, the model has 5 classes"):
         from_torchvision(build("fcn_resnet50"), names=["a", "b"])
+
+
+def test_float64_weights_do_not_pass_through_float32() -> None:
+    theirs = build("fcn_resnet50").double()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter /= 3  # no float32 number
+    parts = from_torchvision(theirs).state_dict()
+    assert torch.equal(parts["backbone.conv1.weight"], theirs.backbone.conv1.weight)

@@ -13,6 +13,7 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from densekit.heads.faster_rcnn.proposals import Proposals
 from densekit.heads.faster_rcnn.rules import BoxLossRule, PoolRule, SamplingRule
@@ -21,6 +22,7 @@ from densekit.ops.boxes import encode_boxes
 from densekit.ops.cpu import MADE_BY_AMD
 from densekit.ops.dist import global_count
 from densekit.ops.hash import mix
+from densekit.ops.masked_norm import masked_batch_norm
 from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
 from densekit.ops.roi import (
     PyramidTable,
@@ -80,7 +82,11 @@ class BoxHead(nn.Module):
         self.deltas = nn.Linear(widths[-1], num_classes * 4)
 
     def forward(
-        self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor
+        self,
+        table: PyramidTable,
+        levels: Sequence[Tensor],
+        boxes: Tensor,
+        valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Outputs of every region.
 
@@ -88,13 +94,13 @@ class BoxHead(nn.Module):
             table: Of all levels the detector reads; the pooled ones come first.
             levels: The pooled levels.
             boxes: (B, P, 4).
+            valid: (B, P) bool, the slots whose features a batch norm counts in training; all by
+                default.
 
         Returns:
             Logits (B, P, K + 1), background last, and deltas (B, P, K, 4).
         """
-        x = self._pooled(table, levels, boxes)  # (R, o, o, C)
-        if len(self.convs):
-            x = self.convs(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        x = self._convolved(self._pooled(table, levels, boxes), valid)  # (R, o, o, C)
         first, *others = self.hidden
         assert isinstance(first, nn.Linear)
         x = first_linear(x, first.weight, first.bias).relu()
@@ -111,6 +117,17 @@ class BoxHead(nn.Module):
         return roi_align_pyramid(
             table, boxes, level, self.strides, rule.output, rule.samples, rule.aligned
         )
+
+    def _convolved(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        """The 3x3 convolutions on (R, o, o, C)."""
+        x = x.permute(0, 3, 1, 2)
+        for block in self.convs:
+            for layer in block:  # type: ignore[attr-defined]
+                if valid is not None and isinstance(layer, _BatchNorm):
+                    x = masked_batch_norm(layer, x, valid.flatten())
+                else:
+                    x = layer(x)
+        return x.permute(0, 2, 3, 1)
 
     def sample(self, proposals: Proposals, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Draws the regions of the loss among proposals and ground truth.
@@ -153,9 +170,8 @@ class BoxHead(nn.Module):
             count = global_count(
                 drawn if self.sampling.divide_by_drawn else torch.full_like(drawn, valid.numel())
             )
-            # empty slots pool nothing, so that their features get no gradient
-            boxes = boxes * valid[..., None]
-        logits, deltas = self(table, levels, boxes)
+            boxes = boxes * valid[..., None]  # what an empty slot points at may be no box
+        logits, deltas = self(table, levels, boxes, valid)
         entropy = F.cross_entropy(
             logits.to(dtype).flatten(0, 1), target.flatten(), reduction="none"
         ).view_as(target)

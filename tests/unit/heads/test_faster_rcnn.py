@@ -81,6 +81,33 @@ def test_every_parameter_of_the_model_gets_a_gradient() -> None:
     assert found.keys() == dict(model.named_parameters()).keys()
 
 
+def test_empty_slots_do_not_enter_batch_statistics() -> None:
+    """Twelve slots more than there are regions change neither the losses nor the norms."""
+    features, batch = random_features(2), targets([2, 2])
+    start = torch.rand(2, 20, 2) * 40
+    proposals = Proposals(
+        torch.cat([start, start + 8 + torch.rand(2, 20, 2) * 20], 2),
+        torch.ones(2, 20, dtype=torch.bool),
+    )
+    found = []
+    for slots in (22, 34):
+        torch.manual_seed(0)
+        box_head = partial(
+            BoxHead,
+            convs=(8, 8),
+            hidden=(16,),
+            norm=torch.nn.BatchNorm2d,
+            sampling=SamplingRule(slots, 1.0),
+        )
+        made = head(box_head=box_head).box_head
+        pooled = [features[name] for name in ("p2", "p3", "p4", "p5")]
+        losses = made.loss(pyramid_table(pooled), pooled, proposals, batch)
+        buffers = {name: value.clone() for name, value in made.named_buffers()}
+        found.append((losses, gradients(made, losses), buffers))
+    for few, many in zip(*found, strict=True):
+        assert_equal(few, many)
+
+
 @pytest.mark.parametrize("depth", [1, 2])
 def test_outputs_of_single_anchors_are_the_dense_ones(depth: int) -> None:
     """All anchors of all cells, the borders among them, and their gradients."""
@@ -281,8 +308,9 @@ def test_bfloat16_loss_is_near_float32() -> None:
         torch.testing.assert_close(value, exact[name], rtol=0.1, atol=0.02)
 
 
-def test_loss_compiles_without_a_break() -> None:
-    model = tiny_detector()
+@pytest.mark.parametrize("norm", [None, torch.nn.BatchNorm2d])
+def test_loss_compiles_without_a_break(norm: type[torch.nn.Module] | None) -> None:
+    model = tiny_detector(box_head=partial(BoxHead, convs=(8,), hidden=(16,), norm=norm))
     batch = targets([4, 7])
     expected = gradients(model, model.loss(batch))
     compiled = torch.compile(DenseModel.loss, backend="eager", fullgraph=True)
