@@ -60,7 +60,9 @@ def test_detections_of_twenty_pictures_are_equal(name: str) -> None:
 
 
 def test_float64_leaves_no_difference_but_the_results_own_rounding() -> None:
-    torchvision_model = build("resnet50_v2", min_size=320, max_size=400).double()
+    torchvision_model = build(
+        "resnet50_v2", min_size=192, max_size=240, rpn_post_nms_top_n_test=200
+    ).double()
     images = [image.double() for image in pictures(2)]
     calibrate(torchvision_model, images)
     predict = Predictor(from_torchvision(torchvision_model)).head("detection")
