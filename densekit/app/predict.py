@@ -47,6 +47,7 @@ def main(arguments: Sequence[str]) -> int:
     checkpoint = existing("predict", "checkpoint", options["checkpoint"])
     threshold = number("predict", "threshold", options["threshold"], at_least=0)
     device = device_name("predict", options["device"])
+    output = output_folder("predict", options["output"])
     predictor = _predictor(checkpoint, device, options)
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = _find(options["source"], predictor)
@@ -54,12 +55,7 @@ def main(arguments: Sequence[str]) -> int:
     ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
-    writer = Writer(
-        output_folder("predict", options["output"]),
-        heads,
-        threshold,
-        bool(options["overlays"]),
-    )
+    writer = Writer(output, heads, threshold, bool(options["overlays"]))
     try:
         broken = _run(predictor, cases, ids, names, writer)
     finally:
