@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 from PIL import Image
 
 from densekit.app.cli import main
+from densekit.build import find_class, walk
 from densekit.types import Batch
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -52,6 +54,24 @@ def test_readme_and_concepts(batch: Batch) -> None:
     names["model"].eval()
     exec(usage, names)
     assert len(names["results"]) == 2
+
+
+def test_segmentation_models(batch: Batch) -> None:
+    names: dict[str, Any] = {}
+    for block in _blocks("docs/segmentation.md"):
+        exec(block, names)
+        masked = Batch(**batch, mask=torch.ones(2, 64, 96, dtype=torch.uint8))
+        assert set(names["model"].loss(masked)) == {"segmentation/ce"}
+
+
+@pytest.mark.parametrize("page", ["docs/segmentation.md", "docs/medical.md"])
+def test_configurations_name_what_is_there(page: str) -> None:
+    nodes = [node for block in _blocks(page, "yaml") for _, node in walk(yaml.safe_load(block))]
+    targets = [node for node in nodes if isinstance(node, dict) and "_target_" in node]
+    assert targets
+    for node in targets:
+        parameters = inspect.signature(find_class(node["_target_"])).parameters
+        assert {key for key in node if not key.startswith("_")} <= set(parameters), node
 
 
 def test_detection_presets() -> None:
