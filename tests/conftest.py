@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +35,16 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip(f"real data not found at {root}: set DENSEKIT_TEST_DATA to their folder")
     return root
+
+
+@pytest.fixture
+def folder(data_root: Path) -> Callable[[str], Path]:
+    """Finds one real data set by its name, or skips with the folder that is absent."""
+
+    def find(name: str) -> Path:
+        path = data_root / name
+        if not path.is_dir():
+            pytest.skip(f"{path} is absent")
+        return path
+
+    return find

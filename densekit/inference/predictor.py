@@ -94,8 +94,8 @@ class Predictor:
 
     def stream(self, images: Iterable[Image]) -> Iterator[dict[str, Result]]:
         """The same, one image after the other, holding one batch in memory."""
-        todo = iter(images)
-        while part := list(islice(todo, self.batch_size)):
+        remaining = iter(images)
+        while part := list(islice(remaining, self.batch_size)):
             yield from self._predict([self.frames.prepared(image) for image in part])
 
     def head(self, name: str) -> HeadPredictor:

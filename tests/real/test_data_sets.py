@@ -11,17 +11,6 @@ from densekit.data.files import images_by_stem
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def folder(data_root):
-    def find(name):
-        path = data_root / name
-        if not path.is_dir():
-            pytest.skip(f"{path} is absent")
-        return path
-
-    return find
-
-
 def check(sample):
     height, width = sample["image"].shape[:2]
     boxes = sample["boxes"]

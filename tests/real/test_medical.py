@@ -19,17 +19,6 @@ from densekit.data.volumes import read_channels, read_grid
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture
-def folder(data_root):
-    def find(name):
-        path = data_root / name
-        if not path.is_dir():
-            pytest.skip(f"{path} is absent")
-        return path
-
-    return find
-
-
 def world(affine, index):
     return nibabel.affines.apply_affine(affine, index)
 

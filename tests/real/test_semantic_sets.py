@@ -14,17 +14,6 @@ pytestmark = pytest.mark.real
 CAMVID = "Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist"
 
 
-@pytest.fixture
-def folder(data_root):
-    def find(name):
-        path = data_root / name
-        if not path.is_dir():
-            pytest.skip(f"{path} is absent")
-        return path
-
-    return find
-
-
 @pytest.mark.parametrize(("split", "images"), [("train", 367), ("val", 101), ("test", 233)])
 def test_camvid(folder, split, images):
     root = folder("camvid")
