@@ -38,7 +38,8 @@ def find_volumes(source: str | None) -> tuple[list[Path], Path]:
         root = path.parent if found == [path] else path
     else:
         matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-        found = [volume for match in matches for volume in _volumes(match)]
+        # A pattern with ** matches a folder and what lies in it: each volume counts once.
+        found = list(dict.fromkeys(volume for match in matches for volume in _volumes(match)))
         root = fixed_part(path)
     if not found:
         raise UsageError(
