@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from densekit.inference.restore import restore_mask
 from densekit.model import DenseModel
 
-PEERS = {"UNet": smp.Unet, "DeepLabV3Plus": smp.DeepLabV3Plus, "FCN": smp.FPN}
+PEERS = {"UNet": smp.Unet, "DeepLabV3Plus": smp.DeepLabV3Plus}
 DIVISOR = 32
 """smp refuses sides that do not divide by it."""
 
