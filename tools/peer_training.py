@@ -23,6 +23,7 @@ from densekit.build import build_model, instantiate
 from densekit.data import Source
 from densekit.model import DenseModel
 from densekit.training import resolve_precision
+from densekit.training.metric_set import MetricSet, build_metrics
 from densekit.training.optim import parameter_groups
 
 Step = Callable[[Any], Tensor]
@@ -37,6 +38,7 @@ class Job:
         source: Its data.
         model: Ours, freshly built, to take settings from.
         info: See `DenseModel`.
+        metrics: Those of the experiment.
         optimizer: Makes the optimiser of parameter groups.
         schedule: Factor of the learning rate by (done, total).
         bf16: Whether the experiment trains in bfloat16 on this CPU.
@@ -47,6 +49,7 @@ class Job:
     source: Source
     model: DenseModel
     info: Mapping[str, Any]
+    metrics: MetricSet
     optimizer: Any
     schedule: Any
     bf16: bool
@@ -64,10 +67,16 @@ def prepare(arguments: Sequence[str]) -> Job:
     job = resolve(cfg)
     torch.manual_seed(int(cfg.seed))
     info = model_info(sources, job["heads"], job["resize"])
+    source, model = next(iter(sources.values())), build_model(job, info)
+    recipes = {
+        head: {name: instantiate(node, f"metrics.{head}.{name}") for name, node in named.items()}
+        for head, named in job["metrics"].items()
+    }
     return Job(
-        source=next(iter(sources.values())),
-        model=build_model(job, info),
+        source=source,
+        model=model,
         info=info,
+        metrics=build_metrics(model, source.heads, recipes),
         optimizer=instantiate(job["optimizer"], "optimizer"),
         schedule=instantiate(job["schedule"], "schedule"),
         bf16="bf16" in resolve_precision(str(job["precision"]), "cpu"),

@@ -45,11 +45,9 @@ def normalised(job: Job, batch: Any) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(peer: nn.Module, job: Job) -> dict[str, Any]:
-    """Dice of the test split, through our metric."""
-    from densekit.metrics import DiceScore
-
+    """The experiment's metrics of the test split."""
     peer.eval()
-    metric = DiceScore(_of_head(job)["names"], background=True)
+    head = next(iter(job.model.heads))
     for batch in job.source.eval_loader("test"):
         logits = SlidingWindowInferer(tuple(_patch(job)), overlap=0.5, mode="gaussian")(
             normalised(job, batch), peer
@@ -57,17 +55,13 @@ def evaluate(peer: nn.Module, job: Job) -> dict[str, Any]:
         results = []
         for row, size, meta in zip(logits, batch["size"].tolist(), batch["meta"], strict=True):
             inside = row[(slice(None), *(slice(side) for side in size))]
-            results.append({"mask": restore_mask(inside, meta["original_size"])})
-        metric.update(results, batch["truth"])
-    return dict(metric.compute())
-
-
-def _of_head(job: Job) -> Any:
-    return next(iter(job.info["heads"].values()))
+            results.append({head: {"mask": restore_mask(inside, meta["original_size"])}})
+        job.metrics.update(results, batch["truth"])
+    return dict(job.metrics.compute())
 
 
 def _classes(job: Job) -> int:
-    return int(_of_head(job)["num_classes"])
+    return int(next(iter(job.info["heads"].values()))["num_classes"])
 
 
 def _patch(job: Job) -> Any:

@@ -25,7 +25,7 @@ DIVISOR = 32
 
 
 def peer_of(job: Job) -> nn.Module:
-    """Smp's network for the head of the experiment, on a fresh ResNet-18."""
+    """The network of smp's that the head of the experiment is named after, on a fresh ResNet-18."""
     name, head = next(iter(job.model.heads.items()))
     make = PEERS[type(head).__name__]
     classes = job.info["heads"][name]["num_classes"]
@@ -45,21 +45,17 @@ def logits_of(peer: nn.Module, model: DenseModel, batch: Any) -> Tensor:
 
 @torch.inference_mode()
 def evaluate(peer: nn.Module, job: Job) -> dict[str, Any]:
-    """The figures of the experiment's head, of the test split."""
+    """The experiment's metrics of the test split."""
     peer.eval()
-    name, head = next(iter(job.model.heads.items()))
-    metrics: dict[str, Any] = head.make_metrics(job.info["heads"][name])  # type: ignore[operator]
+    head = next(iter(job.model.heads))
     for batch in job.source.eval_loader("test"):
         logits = logits_of(peer, job.model, batch)
         results = []
         for row, (height, width) in zip(logits, batch["size"].tolist(), strict=True):
-            results.append({"mask": restore_mask(row[:, :height, :width], (height, width))})
-        for metric in metrics.values():
-            metric.update(results, batch["truth"])
-    figures: dict[str, Any] = {}
-    for metric in metrics.values():
-        figures |= metric.compute()
-    return figures
+            mask = restore_mask(row[:, :height, :width], (height, width))
+            results.append({head: {"mask": mask}})
+        job.metrics.update(results, batch["truth"])
+    return dict(job.metrics.compute())
 
 
 def main(arguments: list[str]) -> None:

@@ -51,14 +51,17 @@ class UNet(Segmentation):
 
     A block ends at the size of the level it joins, whatever the strides along each axis. The last
     one has nothing to join and ends at the image; it is left out where c1 has the image's size
-    already (stem "full").
+    already (stem "full"). `finest` leaves out more: the blocks of large maps and few channels are
+    slow for the little that they know (on a ResNet-18 the last one takes a quarter of the step).
 
     Args:
         specs: Of all levels there could be.
         num_classes: K.
         depth: Number of the deepest level read: 5 reads c1 to c5.
+        finest: Number of the finest level joined, where the output is made: 1 ends at stride 2. Its
+            logits are interpolated to the size of the image.
         decoder_channels: Channels of each block, coarsest first; by default the last of 256, 128,
-            64, 32, 16.
+            64, 32, 16 where all levels are joined.
         deep_supervision: Whether every block but the first has an output of its own while training,
             compared with the mask at its size; their weights halve from the finest to the coarsest
             and sum to 1.
@@ -75,6 +78,7 @@ class UNet(Segmentation):
         num_classes: int,
         *,
         depth: int = 5,
+        finest: int = 0,
         decoder_channels: Sequence[int] | None = None,
         deep_supervision: bool = False,
         norm: str = "batch",
@@ -83,10 +87,13 @@ class UNet(Segmentation):
         super().__init__(num_classes, **settings)
         self.reads = _levels(specs, depth)
         *joined, deepest = self.reads
+        if not 0 <= finest < depth:
+            raise ValueError(f"finest: found {finest}, accepted are 0 to {depth - 1}, below depth")
         if len(joined) > 1 and specs["c1"].stride == specs["c0"].stride:
             joined = joined[1:]  # c1 has the size of the image
-        self.joined = joined[::-1]  # coarsest first
-        channels = _channels(decoder_channels, len(self.joined))
+        usual = CHANNELS[-len(joined) :]
+        self.joined = [level for level in joined[::-1] if int(level[1:]) >= finest]  # coarsest first
+        channels = _channels(decoder_channels or usual[: len(self.joined)], len(self.joined))
         make = Layers(specs["c0"].spatial_dims, norm)
         blocks = nn.ModuleList()
         before = specs[deepest].channels
@@ -104,7 +111,7 @@ class UNet(Segmentation):
         initialise(self.decoder, self.segmentation_head, self.deep_heads)
 
     def low_resolution(self, features: Features) -> Tensor:
-        """Logits (B, K, *S) at the size of the image."""
+        """Logits (B, K, *s) at the size of the finest level joined."""
         maps = self._maps(features)
         logits: Tensor = self.segmentation_head(maps[self.joined[-1]])
         return logits
@@ -153,9 +160,7 @@ def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
     return tuple(f"c{number}" for number in range(depth + 1))
 
 
-def _channels(given: Sequence[int] | None, count: int) -> Sequence[int]:
-    """The widths of the blocks; a shallower net keeps those of the finest levels."""
-    channels = CHANNELS[-count:] if given is None else given
+def _channels(channels: Sequence[int], count: int) -> Sequence[int]:
     if len(channels) != count:
         raise ValueError(
             f"decoder_channels: found {list(channels)}, accepted are {count} numbers, one a block"

@@ -203,6 +203,7 @@ DEEP = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in range(6)}
         (lambda: UNet(SPECS, 0), "num_classes: found 0, accepted are 1 to 255"),
         (lambda: UNet(SPECS, 300), "num_classes: found 300"),
         (lambda: UNet(SPECS, 2), "depth: found 5, accepted are 1 to 2"),
+        (lambda: UNet(DEEP, 2, depth=3, finest=3), "finest: found 3, accepted are 0 to 2"),
         (lambda: UNet(DEEP, 2, decoder_channels=(8, 8)), "accepted are 5 numbers"),
         (lambda: UNet(DEEP, 2, norm="batc"), "did you mean 'batch'"),
         (lambda: UNet(DEEP, 2, loss_weights={"cee": 1}), "loss_weights: 'cee'.*did you mean 'ce'"),

@@ -111,3 +111,15 @@ def test_fused_convolution_equals_upsampling_and_joining(case: str, skip_channel
         strict=True,
     ):
         torch.testing.assert_close(own, other, rtol=1e-10, atol=1e-12)
+
+
+def test_a_decoder_that_ends_before_the_image() -> None:
+    network = resnet_unet(2, "imagenet", {}, depth=4, finest=1)
+    head: Any = network.heads["segmentation"]
+    assert head.joined == ["c3", "c2", "c1"]
+    assert [block.conv2[0].out_channels for block in head.decoder["blocks"]] == [128, 64, 32]
+    data = batch((35, 42), num_classes=2, channels=1)
+    torch.stack(list(network.loss(data).values())).sum().backward()
+    assert without_gradient(network) == []
+    logits = network(data["image"], data["size"])["segmentation"]["logits"]
+    assert logits.shape == (2, 2, 35, 42)
