@@ -111,14 +111,16 @@ options:
 
 BENCHMARK = """usage: densekit benchmark [key=value ...]
 
-Times Faster R-CNN of torchvision and ours in turn, with the same weights and pictures, after
-checking that losses and detections are equal.
+Times a model of torchvision or smp and ours in turn, with the same weights and pictures, after
+checking that losses and predictions are equal.
 
 examples:
   densekit benchmark
+  densekit benchmark model=unet size=[256,320] batch=8
   densekit benchmark step=predict depth=50 size=[800,1088] batch=1 precision=32
 
 options:
+  model=faster_rcnn   faster_rcnn (of torchvision), unet or deeplabv3plus (of smp)
   step=train          train (forward, losses, backward) or predict
   depth=18            of the ResNet: 18, 34 or 50
   size=[320,448]      height and width

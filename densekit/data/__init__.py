@@ -25,6 +25,7 @@ __getattr__, __dir__, __all__ = lazy(
         "PatientSplit": "patient_split",
         "Resize": "resize",
         "Scenes": "scenes",
+        "SemanticScenes": "semantic_scenes",
         "Source": "source",
         "TrainSampler": "samplers",
         "Transform": "protocols",

@@ -92,7 +92,9 @@ class UNet(Segmentation):
         if len(joined) > 1 and specs["c1"].stride == specs["c0"].stride:
             joined = joined[1:]  # c1 has the size of the image
         usual = CHANNELS[-len(joined) :]
-        self.joined = [level for level in joined[::-1] if int(level[1:]) >= finest]  # coarsest first
+        self.joined = [
+            level for level in joined[::-1] if int(level[1:]) >= finest
+        ]  # coarsest first
         channels = _channels(decoder_channels or usual[: len(self.joined)], len(self.joined))
         make = Layers(specs["c0"].spatial_dims, norm)
         blocks = nn.ModuleList()

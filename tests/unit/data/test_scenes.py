@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.data import Scenes
+from densekit.data import Scenes, SemanticScenes
 from densekit.data.canvas import MIN_VISIBLE
 
 
@@ -68,3 +68,13 @@ def test_wrong_arguments_are_named():
         Scenes(objects=(5, 2))
     with pytest.raises(IndexError):
         Scenes(length=3)[3]
+
+
+def test_semantic_scenes_tell_what_their_masks_say(scenes):
+    data = SemanticScenes("val", 9)
+    sample, described = data[7], data.describe()
+    np.testing.assert_array_equal(sample["mask"], scenes[1][7]["mask"])
+    np.testing.assert_array_equal(sample["truth"]["mask"], sample["mask"])
+    assert described["num_classes"] == len(described["names"]) == 6
+    assert described["names"][0] == "background"
+    assert described["background"]
