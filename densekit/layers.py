@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import choose
+from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
 
 Stride = int | tuple[int, ...]
 """One for all axes, or one an axis."""
@@ -25,7 +26,6 @@ CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     3: nn.Conv3d,
 }
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-_CONV_FUNCTION: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
@@ -106,7 +106,7 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
     assert conv.bias is None
     weight = conv.weight * norm.scale.view(-1, *[1] * (x.ndim - 1))
-    function = _CONV_FUNCTION[x.ndim - 2]
+    function = CONV_FUNCTION[x.ndim - 2]
     return function(x, weight, norm.shift, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 

@@ -115,7 +115,7 @@ def train(job: Job, model: nn.Module, step: Step) -> None:
 def print_figures(figures: Mapping[str, Any]) -> None:
     """One figure a line."""
     for name, value in figures.items():
-        print(f"{name:<28}{float(value):.4f}")
+        print(f"{name:<44}{float(value):.4f}")
 
 
 def _precision(job: Job) -> str:

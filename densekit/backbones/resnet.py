@@ -74,7 +74,7 @@ class ResNet(Backbone):
             stage before, as in torchvision's.
         stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as weights
             made by MSRA need, or in the 3x3.
-        norm: "batch", "frozen" (constant batch norm), "group" or "sync".
+        norm: "batch", "frozen" (constant batch norm), "group", "instance" or "sync".
         norm_eps: Added to the norm's variance.
         freeze_stages: Number of levels, from c1 on, whose weights and statistics stay as they are;
             2 is customary for detection.

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from densekit.data.cache import Arrays, cached, entry_key
 from densekit.data.grids import Grid, check_same_grid, orientation
+from densekit.data.hold_out import HoldOut
 from densekit.data.intensity import check_rule
 from densekit.data.label_table import LabelTable
 from densekit.data.medical_layouts import Case, find_layout
-from densekit.data.patient_split import PatientSplit
 from densekit.data.resample import network_frame, resample_mask
 from densekit.data.volumes import read_channels, read_channels_grid, read_grid, read_volume
 from densekit.types import Meta, Sample, Truth
@@ -38,7 +38,7 @@ class MedicalVolumes:
             table `.csv` with the columns `image` (or `image_0`, `image_1`, ... a channel), `mask`
             and perhaps `patient`, paths relative to the table.
         split: "train", "val" or "test" by `splits`, or "all".
-        splits: How patients are divided.
+        splits: How patients are divided; the group is the patient.
         labels: Class name to stored value, e.g. `{background: 0, tumour: 1}`; needed where no
             `dataset.json` says it. See `LabelTable`.
         intensity: How stored values are scaled, see `scale`; None leaves them.
@@ -62,7 +62,7 @@ class MedicalVolumes:
         root: str | Path,
         split: str = "all",
         *,
-        splits: PatientSplit | None = None,
+        splits: HoldOut | None = None,
         labels: Mapping[str, Any] | None = None,
         intensity: Mapping[str, Any] | None = None,
         spacing: Sequence[float | None] | None = None,
@@ -148,7 +148,7 @@ class MedicalVolumes:
         return {"image": image, "mask": mask, "truth": truth}
 
 
-def _members(cases: Sequence[Case], split: str, splits: PatientSplit | None) -> list[int]:
+def _members(cases: Sequence[Case], split: str, splits: HoldOut | None) -> list[int]:
     if splits is None:
         if split != "all":
             raise ValueError(
@@ -156,7 +156,7 @@ def _members(cases: Sequence[Case], split: str, splits: PatientSplit | None) -> 
                 " divided; without it, accepted is 'all'"
             )
         return list(range(len(cases)))
-    patients = [case.patient or splits.patient_of(case.name) for case in cases]
+    patients = [case.patient or splits.group_of(case.name) for case in cases]
     return splits.members(split, patients)
 
 

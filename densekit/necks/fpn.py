@@ -6,15 +6,17 @@ Detection, section 4 (convolved extra levels).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import choose, unknown
 from densekit.layers import Layers, max_pool
+from densekit.ops.upsampled_conv import CONV, upsampled_conv
 from densekit.types import Features, FeatureSpec, Specs
 
 SHALLOWEST = 2
@@ -113,6 +115,8 @@ class FPN(nn.Module):
         self.extra_source = f"c{top}" if rule.from_backbone else f"p{top}"
         self.finer_than_above = _finer_than_above(deep)
 
+        self.is_split = norm is None and _splits(deep, laterals, out_channels)
+
         make = Layers(deep[top].spatial_dims, norm, norm_eps)
         self.lateral = nn.ModuleDict(
             {f"c{n}": make.conv_norm(deep[n].channels, out_channels, 1) for n in laterals}
@@ -146,9 +150,13 @@ class FPN(nn.Module):
     def forward(self, features: Features) -> Features:
         """Returns the levels given and the p-levels, (B, out_channels, *S / stride)."""
         levels = dict(features)
-        for level, merged in self._top_down(features).items():
+        merged = self._top_down(features)
+        for level, x in merged.items():
             if (name := f"p{level[1:]}") in self.output:
-                levels[name] = self.output[name](merged)
+                levels[name] = self.output[name](x)
+        if self.is_split:
+            finest, above, *_ = self.lateral
+            levels[f"p{finest[1:]}"] = self._split_output(finest, features[finest], merged[above])
         source = self.extra_source
         for level, layer in self.extra.items():
             x = levels[source]
@@ -157,10 +165,13 @@ class FPN(nn.Module):
         return {**features, **{level: levels[level] for level in self.levels}}
 
     def _top_down(self, features: Features) -> Features:
-        """Each level's lateral projection plus, resized, the sum of those above it."""
+        """Each level's lateral projection plus, resized, the sum of those above it.
+
+        The deepest comes first; the finest is left out if it is split.
+        """
         merged: Features = {}
         above: Tensor | None = None
-        for level in reversed(list(self.lateral)):
+        for level in reversed(list(self.lateral)[self.is_split :]):
             x = self.lateral[level](features[level])  # (B, out_channels, *S / stride)
             if above is not None:
                 if level in self.finer_than_above:
@@ -168,6 +179,35 @@ class FPN(nn.Module):
                 x = x + above
             above = merged[level] = x
         return merged
+
+    def _split_output(self, level: str, x: Tensor, above: Tensor) -> Tensor:
+        """The output of the finest level from its two addends, of which no sum is made.
+
+        Between them and the output are linear maps alone. Lateral projection and 3x3 convolution
+        are one 3x3 convolution of the backbone's channels: of 64 for 256 on a basic ResNet's c2.
+        The other addend is convolved as in `upsampled_conv`. Together that is 0.7 of the products.
+
+        Args:
+            level: Its name.
+            x: (B, C, *S) map of the backbone.
+            above: (B, out_channels, *S / 2) sum of the level above.
+        """
+        lateral, output = self.lateral[level][0], self.output[f"p{level[1:]}"][0]
+        weight = output.weight
+        through = torch.einsum("om...,mc->oc...", weight, lateral.weight.flatten(1))
+        # A constant may be added before the upsampling as well as after it.
+        bias = lateral.bias.to(above.dtype).view(-1, *[1] * (x.ndim - 2))
+        y = CONV[x.ndim - 2](x, through, output.bias, padding=1)
+        return y + upsampled_conv(above + bias, weight, x.shape[2:])
+
+
+def _splits(deep: dict[int, FeatureSpec], laterals: Sequence[int], out_channels: int) -> bool:
+    """Whether the finest level's output costs less from its two addends than from their sum."""
+    if len(laterals) < 2:
+        return False
+    finest, above = (deep[n] for n in laterals[:2])
+    doubled = all(b == 2 * a for a, b in zip(finest.stride, above.stride, strict=True))
+    return doubled and finest.channels / out_channels + (2 / 3) ** finest.spatial_dims < 1
 
 
 def _deep_levels(features: Specs) -> dict[int, FeatureSpec]:

@@ -12,8 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit.heads.segmentation.base import Segmentation, Supervised
-from densekit.heads.segmentation.fused import upsampled_conv
 from densekit.layers import CONV, Layers
+from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
+from densekit.ops.upsampled_conv import upsampled_conv
 from densekit.types import Features, FeatureSpec
 
 CHANNELS = (256, 128, 64, 32, 16)
@@ -39,7 +40,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None, sides: Sequence[int]) -> Tensor:
         """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
         conv, norm = self.conv1
-        y = F.relu_(norm(upsampled_conv(x, skip, cast(Tensor, conv.weight), sides)))
+        weight = cast(Tensor, conv.weight)
+        # The convolution of both maps side by side is the sum of one of each.
+        y = upsampled_conv(x, weight[:, : x.shape[1]], sides)
+        if skip is not None:
+            y = y + CONV_FUNCTION[len(sides)](skip, weight[:, x.shape[1] :], padding=1)
+        y = F.relu_(norm(y))
         return F.relu_(self.conv2(y))
 
 

@@ -11,9 +11,10 @@ from PIL import Image
 
 from densekit.data import (
     CocoSemantic,
-    Fold,
+    HoldOut,
     MaskFolder,
     MaskList,
+    Part,
     Scenes,
     Source,
     VocSegmentation,
@@ -294,34 +295,39 @@ def test_coco_category_called_background_is_the_background(coco):
     assert (data.mask(0) == 0).all()
 
 
-def test_folds_divide_the_whole_by_position_and_by_patient(pair):
+def test_parts_divide_the_whole_by_position_and_by_patient(pair):
     for patient, image in [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2), (3, 3)]:
         root = pair(f"i/p{patient}_{image}.png", f"m/p{patient}_{image}.png")
     data = MaskFolder(root / "i", root / "m", names=["cell"])
-    parts = [Fold(data, 1, 3, held_out=held) for held in (True, False)]
-    assert [part.positions.tolist() for part in parts] == [[1, 4], [0, 2, 3, 5]]
-    sample = parts[0][1]
-    assert (sample["index"], sample["meta"]["image_id"]) == (1, 4)
-    assert parts[0].sizes.tolist() == [[6, 8]] * 2
-    assert class_frequencies(parts[0]) == {"background": 80, "cell": 16}
-    assert Source(train=parts[1], val=parts[0]).describe()["names"] == ["cell"]
-    by_patient = [Fold(data, n, 3, held_out=True, group=r"p(\d+)_") for n in range(3)]
-    assert [part.positions.tolist() for part in by_patient] == [[0, 1], [2], [3, 4, 5]]
-    nested = Fold(Fold(data, 0, 3, group=r"p(\d+)_"), 0, 2, group=r"p(\d+)_")
+    held, rest = (Part(data, split, HoldOut(every=3)) for split in ("test", "train"))
+    assert [part.positions.tolist() for part in (held, rest)] == [[0, 3], [1, 2, 4, 5]]
+    sample = held[1]
+    assert (sample["index"], sample["meta"]["image_id"]) == (1, 3)
+    assert held.sizes.tolist() == [[6, 8]] * 2
+    assert class_frequencies(held) == {"background": 80, "cell": 16}
+    assert Source(train=rest, val=held).describe()["names"] == ["cell"]
+    by_patient = [
+        Part(data, "test", HoldOut(folds=3, fold=n, group=r"/p(\d+)_")).positions.tolist()
+        for n in range(3)
+    ]
+    assert sorted(by_patient) == [[0, 1], [2], [3, 4, 5]]
+    others = Part(data, "train", HoldOut(every=3, group=r"/p(\d+)_"))  # without patient 1
+    nested = Part(others, "train", HoldOut(every=2, group=r"/p(\d+)_"))  # and without 2
     assert [nested.path(i).name for i in range(len(nested))] == ["p3_1.png", "p3_2.png", "p3_3.png"]
 
 
-def test_bad_folds(pair):
+def test_parts_of_images_without_a_file():
+    part = Part(Scenes(length=12), "test", HoldOut(every=5))
+    assert part.positions.tolist() == [0, 5, 10]
+
+
+def test_bad_parts(pair):
     root = pair("i/a.png", "m/a.png")
     data = MaskFolder(root / "i", root / "m", names=["cell"])
-    with pytest.raises(ValueError, match=r"Fold\.number: 0 to 4 .* found 5"):
-        Fold(data, 5, 5)
-    with pytest.raises(ValueError, match="nothing left of 1 images"):
-        Fold(data, 0, 2)
-    with pytest.raises(ValueError, match=r"Fold\.group: 'p_\(x\)' is not found in .*a\.png"):
-        Fold(data, 0, 2, group="p_(x)")
-    with pytest.raises(ValueError, match=r"Fold\.group: images of Scenes have no path"):
-        Fold(Scenes(length=2), 0, 2, group="x")
+    with pytest.raises(ValueError, match="'train': nothing is left of 1 groups"):
+        Part(data, "train", HoldOut(every=2))
+    with pytest.raises(ValueError, match=r"HoldOut\.group: 'p_\(x\)' is not in .*a\.png"):
+        Part(data, "test", HoldOut(every=2, group="p_(x)"))
 
 
 def test_frequencies_of_other_data_sets(pair):

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from densekit.heads import UNet
-from densekit.heads.segmentation.fused import CONV, upsampled_conv
 from densekit.types import FeatureSpec
 from tests.unit.heads.segmentation_cases import batch, resnet_unet, without_gradient
 
@@ -78,39 +77,16 @@ def test_names_and_shapes_are_smps() -> None:
     assert {key: value.shape for key, value in ours.items()} == expected
 
 
-CASES: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = {
-    "1d": ((5,), (10,)),
-    "2d": ((4, 5), (8, 10)),
-    "2d_one_axis": ((4, 5), (4, 10)),
-    "2d_same": ((4, 5), (4, 5)),
-    "2d_odd": ((4, 5), (7, 9)),
-    "3d": ((2, 3, 4), (4, 6, 8)),
-    "3d_anisotropic": ((3, 3, 4), (3, 6, 8)),
-    "one_pixel": ((1, 1), (2, 2)),
-}
-
-
-@pytest.mark.parametrize("skip_channels", [0, 3])
-@pytest.mark.parametrize("case", CASES)
-def test_fused_convolution_equals_upsampling_and_joining(case: str, skip_channels: int) -> None:
-    coarse, fine = CASES[case]
-    kind: dict[str, Any] = {"dtype": torch.float64, "requires_grad": True}
-    x = torch.randn(2, 4, *coarse, **kind)
-    skip = torch.randn(2, skip_channels, *fine, **kind) if skip_channels else None
-    weight = torch.randn(5, 4 + skip_channels, *[3] * len(fine), **kind)
-    up = F.interpolate(x, fine, mode="nearest")
-    joined = up if skip is None else torch.cat([up, skip], 1)
-    expected = CONV[len(fine)](joined, weight, padding=1)
-    found = upsampled_conv(x, skip, weight, fine)
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
-    inputs = [x, weight] if skip is None else [x, weight, skip]
-    direction = torch.randn_like(expected)
-    for own, other in zip(
-        torch.autograd.grad(found, inputs, direction),
-        torch.autograd.grad(expected, inputs, direction),
-        strict=True,
-    ):
-        torch.testing.assert_close(own, other, rtol=1e-10, atol=1e-12)
+@pytest.mark.parametrize("sides", [(64, 96), (35, 42)])
+def test_block_equals_upsampling_and_joining(sides: tuple[int, int]) -> None:
+    network = resnet_unet(2, "imagenet", {}, depth=2, decoder_channels=(8, 8)).double()
+    block: Any = network.heads["segmentation"].decoder["blocks"][0]  # type: ignore[index]
+    x = torch.randn(2, 64, *(-(-side // 4) for side in sides), dtype=torch.float64)
+    skip = torch.randn(2, 64, *(-(-side // 2) for side in sides), dtype=torch.float64)
+    joined = torch.cat([F.interpolate(x, skip.shape[2:], mode="nearest"), skip], 1)
+    expected = F.relu(block.conv2(F.relu(block.conv1(joined))))
+    found = block(x, skip, skip.shape[2:])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-11)
 
 
 def test_a_decoder_that_ends_before_the_image() -> None:

@@ -76,6 +76,46 @@ def test_every_selection_of_levels(extra: str) -> None:
         assert not idle, (reads, idle)
 
 
+@pytest.mark.parametrize("size", [64, 70])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_split_output_equals_the_convolved_sum(spatial_dims: int, size: int) -> None:
+    given = specs(spatial_dims)
+    neck = FPN(given, ["p2", "p3"], out_channels=8).double()
+    assert neck.is_split
+    for parameter in neck.parameters():
+        torch.nn.init.normal_(parameter)  # biases too
+    features = {level: x.double() for level, x in maps(given, size).items()}
+    found = neck(features)["p2"]
+    neck.is_split = False
+    expected = neck(features)["p2"]
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+    direction = torch.randn_like(expected)
+    parameters = list(neck.parameters())
+    for own, other in zip(
+        torch.autograd.grad(found, parameters, direction, allow_unused=True),
+        torch.autograd.grad(expected, parameters, direction, allow_unused=True),
+        strict=True,
+    ):
+        if other is not None:  # of the output of p3
+            torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("channels", "norm", "reads", "split"),
+    [
+        (64, None, ["p2", "p3"], True),  # a basic ResNet
+        (256, None, ["p2", "p3"], False),  # a bottleneck's c2 has as many channels as the pyramid
+        (64, "batch", ["p2", "p3"], False),  # a norm stands between
+        (64, None, ["p5"], False),  # nothing above
+    ],
+)
+def test_only_what_gets_cheaper_is_split(
+    channels: int, norm: str | None, reads: list[str], split: bool
+) -> None:
+    given = specs() | {"c2": FeatureSpec(channels, (4, 4))}
+    assert FPN(given, reads, norm=norm).is_split is split
+
+
 @pytest.mark.parametrize(
     ("reads", "extra", "needed", "divisor"),
     [

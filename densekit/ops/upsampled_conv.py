@@ -1,7 +1,7 @@
-"""A convolution of an upsampled map and its skip connection, without making either big tensor.
+"""A convolution of an upsampled map, without making the big tensor.
 
-Shape letters: B images, C channels (x: of the coarse map, s: of the skip, o: out), S the D sizes of
-the fine level, n those of the coarse one.
+Shape letters: B images, C channels (x: of the map, o: out), S the D sizes of the fine level, n
+those of the coarse one.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+"""By the number of dimensions."""
 CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
     1: F.conv_transpose1d,
     2: F.conv_transpose2d,
@@ -20,35 +21,28 @@ CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
 }
 
 
-def upsampled_conv(x: Tensor, skip: Tensor | None, weight: Tensor, sides: Sequence[int]) -> Tensor:
-    """Convolution of 3 taps an axis over `cat([nearest(x), skip])`, padded to keep the size.
+def upsampled_conv(x: Tensor, weight: Tensor, sides: Sequence[int]) -> Tensor:
+    """Convolution of 3 taps an axis over `nearest(x)`, padded to keep the size.
 
     Nearest neighbour by two makes equal neighbours, so two of three taps an axis see the same
     value. Their weights are summed once, and the convolution becomes a transposed one of the coarse
     map: 2 products an axis and pixel for 3 (4 for 9 in pictures, 8 for 27 in volumes), and no
-    upsampled or concatenated map is written, read and kept for backward.
+    upsampled map is written, read and kept for backward.
 
     Args:
         x: (B, x, *n).
-        skip: (B, s, *S) or None.
-        weight: (o, x + s, 3, ...).
+        weight: (o, x, 3, ...).
         sides: S.
 
     Returns:
         (B, o, *S).
     """
+    dims = len(sides)
     factors = [side / length for side, length in zip(sides, x.shape[2:], strict=True)]
     if not all(factor in (1, 2) for factor in factors):  # odd sides
-        x = F.interpolate(x, tuple(sides), mode="nearest")
-        x = x if skip is None else torch.cat([x, skip], 1)
-        return CONV[len(sides)](x, weight, padding=1)
-    channels = x.shape[1]
+        return CONV[dims](F.interpolate(x, tuple(sides), mode="nearest"), weight, padding=1)
     steps = [int(factor) for factor in factors]
-    kernel = doubled_taps(weight[:, :channels], steps)
-    y = CONV_TRANSPOSE[len(sides)](x, kernel, stride=steps, padding=1)  # (B, o, *S)
-    if skip is not None:
-        y = y + CONV[len(sides)](skip, weight[:, channels:], padding=1)
-    return y
+    return CONV_TRANSPOSE[dims](x, doubled_taps(weight, steps), stride=steps, padding=1)
 
 
 def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:

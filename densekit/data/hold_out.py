@@ -1,4 +1,4 @@
-"""Which patients train, choose and judge: a function of their names alone."""
+"""Which images train, choose and judge: a function of their names alone."""
 
 from __future__ import annotations
 
@@ -7,25 +7,27 @@ import re
 from collections.abc import Sequence
 
 from densekit._names import unknown
+from densekit.data.files import natural
 
 SPLITS = ("train", "val", "test", "all")
 
 
-class PatientSplit:
-    """Holds patients out, all volumes of one patient together.
+class HoldOut:
+    """Holds images out, all of one group (a patient, a video) together.
 
-    The held-out patients are the split `test`. Of the others every `val_every`-th is in `val`, to
+    The held-out groups are the split `test`. Of the others every `val_every`-th is in `val`, to
     choose a checkpoint by; without `val_every`, `val` is the held-out part too, which then must not
     be used to choose.
 
     Args:
-        every: Hold out patients 1, 1 + every, 1 + 2 * every, ... in the order of their names.
+        every: Hold out groups 1, 1 + every, 1 + 2 * every, ... in the order of their names, numbers
+            in them sorted as numbers.
         folds: Instead, divide them into so many folds of equal size (by a hash of the name, so
             that neighbours in time do not stay together).
         fold: The fold that is held out, from 0.
         val_every: See above.
-        patient: Regular expression; its first group in the case's name is the patient. By default
-            each case is a patient.
+        group: Regular expression; its first bracket in the name of a case or the path of an image
+            is the group, e.g. `patient([0-9]+)`. By default each is one of its own.
 
     Raises:
         ValueError: Unless exactly one of `every` and `folds` is given, or a number is too small.
@@ -37,46 +39,46 @@ class PatientSplit:
         folds: int | None = None,
         fold: int = 0,
         val_every: int | None = None,
-        patient: str = "(.+)",
+        group: str = "(.+)",
     ) -> None:
         if (every is None) == (folds is None):
-            raise ValueError("PatientSplit: one of `every` and `folds` must be given, not both")
+            raise ValueError("HoldOut: one of `every` and `folds` must be given, not both")
         for key, number in (("every", every), ("folds", folds), ("val_every", val_every)):
             if number is not None and number < 2:
-                raise ValueError(f"PatientSplit.{key}: at least 2, found {number}")
+                raise ValueError(f"HoldOut.{key}: at least 2, found {number}")
         if folds is not None and not 0 <= fold < folds:
-            raise ValueError(f"PatientSplit.fold: 0 to {folds - 1}, found {fold}")
+            raise ValueError(f"HoldOut.fold: 0 to {folds - 1}, found {fold}")
         try:
-            self._pattern = re.compile(patient)
+            self._pattern = re.compile(group)
         except re.error as error:
-            raise ValueError(f"PatientSplit.patient: {patient!r}: {error}") from error
+            raise ValueError(f"HoldOut.group: {group!r}: {error}") from error
         if self._pattern.groups < 1:
-            raise ValueError(f"PatientSplit.patient: {patient!r} has no group ( )")
+            raise ValueError(f"HoldOut.group: {group!r} has no bracket ( )")
         self._every, self._folds, self._fold, self._val_every = every, folds, fold, val_every
 
-    def patient_of(self, case: str) -> str:
-        """The patient of a case.
+    def group_of(self, name: str) -> str:
+        """The group of a case or an image.
 
         Raises:
-            ValueError: If the pattern is not in the case's name.
+            ValueError: If the pattern is not in its name.
         """
-        found = self._pattern.search(case)
+        found = self._pattern.search(name)
         if found is None or not found[1]:
-            raise ValueError(f"PatientSplit.patient: {self._pattern.pattern!r} is not in {case!r}")
+            raise ValueError(f"HoldOut.group: {self._pattern.pattern!r} is not in {name!r}")
         return found[1]
 
-    def members(self, split: str, patients: Sequence[str]) -> list[int]:
-        """Places in `patients` (one a case) of those in a split, in order.
+    def members(self, split: str, groups: Sequence[str]) -> list[int]:
+        """Places in `groups` (one an image) of those in a split, in order.
 
         Raises:
-            ValueError: If there is no such split, or it has no patient.
+            ValueError: If there is no such split, or it has no group.
         """
         if split not in SPLITS:
             raise ValueError(unknown("split", split, SPLITS))
-        part = self._part(split, sorted(set(patients)))
-        chosen = [i for i, patient in enumerate(patients) if patient in part]
+        part = self._part(split, sorted(set(groups), key=natural))
+        chosen = [i for i, group in enumerate(groups) if group in part]
         if not chosen:
-            raise ValueError(f"split {split!r}: no patient is left of {len(set(patients))}")
+            raise ValueError(f"split {split!r}: nothing is left of {len(set(groups))} groups")
         return chosen
 
     def _part(self, split: str, names: Sequence[str]) -> set[str]:
