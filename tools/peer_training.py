@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from densekit.app.compose import compose
-from densekit.app.info import model_info
+from densekit.app.data_info import model_info
 from densekit.app.overrides import split_options
 from densekit.app.prepare import describe_data, resolve
 from densekit.build import build_model, instantiate

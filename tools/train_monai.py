@@ -48,14 +48,15 @@ def evaluate(peer: nn.Module, job: Job) -> dict[str, Any]:
     """The experiment's metrics of the test split."""
     peer.eval()
     head = next(iter(job.model.heads))
+    infer = SlidingWindowInferer(tuple(_patch(job)), overlap=0.5, mode="gaussian")
     for batch in job.source.eval_loader("test"):
-        logits = SlidingWindowInferer(tuple(_patch(job)), overlap=0.5, mode="gaussian")(
-            normalised(job, batch), peer
-        )
+        images = job.model.normalise(batch["image"], batch["size"])
         results = []
-        for row, size, meta in zip(logits, batch["size"].tolist(), batch["meta"], strict=True):
-            inside = row[(slice(None), *(slice(side) for side in size))]
-            results.append({head: {"mask": restore_mask(inside, meta["original_size"])}})
+        for image, size, meta in zip(images, batch["size"].tolist(), batch["meta"], strict=True):
+            # Without padding: an instance norm must not see it.
+            inside = image[(slice(None), *(slice(side) for side in size))]
+            logits = infer(inside[None], peer)[0]
+            results.append({head: {"mask": restore_mask(logits, meta["original_size"])}})
         job.metrics.update(results, batch["truth"])
     return dict(job.metrics.compute())
 

@@ -74,8 +74,10 @@ def _checked(options: dict[str, Any]) -> list[str]:
         number("benchmark", key, options[key], at_least=1)
     for side in options["size"]:
         number("benchmark", "size", side, at_least=32)
-    if PEERS[options["model"]] == "smp" and any(side % DIVISOR for side in options["size"]):
-        raise UsageError(f"size={options['size']}: smp accepts multiples of {DIVISOR}")
+    if PEERS[options["model"]] == "smp":
+        if any(side % DIVISOR for side in options["size"]):
+            raise UsageError(f"size={options['size']}: smp accepts multiples of {DIVISOR}")
+        number("benchmark", "classes", options["classes"], at_least=2)
     if options["depth"] not in DEPTHS:
         raise UsageError(f"depth={options['depth']}: accepted are {', '.join(map(str, DEPTHS))}")
     options["device"] = device_name("benchmark", options["device"])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from densekit.app.errors import UsageError, explain
-from densekit.app.usage import COMMANDS, help_of, overview
+from densekit.app.usage import COMMANDS, LISTS, help_of, overview
 from densekit.build import nearest
 
 HELP = ("-h", "--help")
@@ -46,8 +47,8 @@ def _dispatch(words: list[str]) -> int:
         print(f"densekit {__version__}")
         return 0
     command, arguments = words[0], words[1:]
-    if command not in COMMANDS:
-        raise UsageError(f"no command {command!r}. {nearest(command, COMMANDS)}")
+    if command not in (known := [*COMMANDS, *LISTS]):
+        raise UsageError(f"no command {command!r}. {nearest(command, known)}")
     if any(word in HELP for word in arguments):
         print(help_of(command), end="")
         return 0
@@ -58,6 +59,9 @@ def _run(command: str, arguments: list[str]) -> int:
     from densekit.app.report import spoken_log
 
     run: Callable[[list[str]], int | None]
-    run = importlib.import_module(f"densekit.app.{command}").main
+    if command in LISTS:
+        run = partial(importlib.import_module("densekit.app.listing").main, command)
+    else:
+        run = importlib.import_module(f"densekit.app.{command}").main
     with spoken_log():
         return run(arguments) or 0

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densekit.app.info import check_heads, model_info
+from densekit.app.data_info import check_heads, model_info
 from densekit.app.prepare import METRICS, dump
 from densekit.build import build_model, instantiate
 
@@ -112,6 +112,14 @@ def _data(cfg: Mapping[str, Any]) -> DataModule:
     return DataModule(sources)
 
 
+def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
+    """That of the configuration; a network of slices predicts whole volumes with it too."""
+    from densekit.inference.slices import sliced
+
+    inferer = instantiate(cfg["inferer"], "inferer")
+    return sliced(inferer, model.info) if model.info.get("slices") else inferer
+
+
 def _module(
     cfg: Mapping[str, Any], model: DenseModel, optimizer: Any = None, schedule: Any = None
 ) -> LitModel:
@@ -124,7 +132,7 @@ def _module(
         model,
         optimizer=optimizer,
         schedule=schedule,
-        inferer=instantiate(cfg["inferer"], "inferer"),
+        inferer=_inferer(cfg, model),
         metrics=metrics,
         config=dump(cfg),
     )

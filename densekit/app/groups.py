@@ -69,6 +69,10 @@ def check_choice(group: str, value: Any, word: str) -> None:
     for name in value if isinstance(value, list) else [value]:
         if str(name) not in accepted:
             raise UsageError(f"{word}: no {name!r} in {group}. {nearest(str(name), accepted)}")
+        files = [folder / group / f"{name}.yaml" for folder in conf_folders()]
+        found = [str(file) for file in files if file.is_file()]
+        if len(found) > 1:
+            raise UsageError(f"{word}: plug-ins share the name {name!r}: {', '.join(found)}")
 
 
 def hidden_files(folders: Sequence[Path]) -> list[Path]:

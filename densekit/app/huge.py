@@ -49,6 +49,7 @@ class Tiler:
         Raises:
             ValueError: Naming the file, if tiles cannot serve it.
         """
+        from densekit.app.write_masks import MaskClasses
         from densekit.inference import WholeImage, predict_tiles
 
         predictor = self.predictor
@@ -58,7 +59,12 @@ class Tiler:
             target.parent.mkdir(parents=True, exist_ok=True)
             with predictor.autocast():
                 tile, margin = predict_tiles(
-                    predictor.model, file, target, head, margin=self._margin
+                    predictor.model,
+                    file,
+                    target,
+                    head,
+                    margin=self._margin,
+                    values=MaskClasses(writer.heads[head]).table(255),
                 )
             writer.add_tiled(head, image_id, file, name, target)
             logger.info("%s: predicted in tiles of %d with a margin of %d", file, tile, margin)

@@ -1,160 +1,123 @@
-"""What the data says of itself, for the configuration and for the model."""
+"""`densekit info`: what a checkpoint says of itself, without building it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from omegaconf import Container, OmegaConf
-
 from densekit.app.errors import UsageError
-from densekit.build import nearest
+from densekit.app.overrides import split_options
 
-HEAD_KEYS = ("names", "ids", "num_classes")
-MASK_KEYS = ("background", "multilabel")
-"""What a data set with semantic masks says of them too."""
-MODEL_KEYS = (
-    "mean",
-    "std",
-    "channels",
-    "dtype",
-    "full_scale",
-    "channel_order",
-    "spatial_dims",
-    "intensity",
-    "spacing",
-    "slices",
-)
+MAX_NAMES = 20
+"""Classes that are printed; of more, the first and the number."""
+OPTIONS: dict[str, Any] = {"json": False}
 
 
-def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
-    """Refuses a data set for a head that is not there."""
-    if not heads:
-        raise UsageError("heads: none chosen, for example head=faster_rcnn")
-    if not sources:
-        raise UsageError("data: none chosen, for example data=scenes")
-    for source, described in sources.items():
-        for head in described.heads:
-            if head not in heads:
-                hint = nearest(head, heads)
-                raise UsageError(f"data.{source}.heads: there is no head {head!r}. {hint}")
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    options, files = split_options(arguments, OPTIONS)
+    if len(files) != 1:
+        raise UsageError(f"densekit info: one checkpoint, found {len(files)}: densekit info PATH")
+    from densekit.artifact import load_artifact
+
+    facts = describe(load_artifact(files[0]))
+    if options["json"]:
+        import json
+
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
+    else:
+        _print(files[0], facts)
+    return 0
 
 
-def check_trained(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
-    """Refuses a head that no data set trains."""
-    for head in heads:
-        named = _trainers(sources, head)
-        if not named:
-            names = ", ".join(f"data.{source}.heads" for source in sources)
-            raise UsageError(f"heads.{head}: no data set trains it; name it in {names}")
-        if all(sources[name].train is None for name in named):
-            names = ", ".join(f"data.{name}.train" for name in named)
-            raise UsageError(f"heads.{head}: no data set trains it; {names}: no training images")
-
-
-def check_monitors(
-    callbacks: Mapping[str, Any], sources: Mapping[str, Any], heads: Mapping[str, Any]
-) -> None:
-    """Refuses a callback that watches figures of a head, or data set, that is not there.
-
-    Lightning would find out after the first epoch.
-    """
-    evaluated = [name for name, source in sources.items() if source.val is not None]
-    accepted = evaluated if len(evaluated) > 1 else list(heads)
-    for name, node in callbacks.items():
-        monitor = node.get("monitor") if isinstance(node, Mapping) else None
-        parts = str(monitor).split("/")
-        if len(parts) > 2 and parts[0] == "val" and parts[1] not in accepted:
-            hint = nearest(parts[1], accepted)
-            raise UsageError(f"callbacks.{name}.monitor: {monitor}: no {parts[1]!r} there. {hint}")
-
-
-def register_data_info(sources: Mapping[str, Any]) -> None:
-    """Makes `${data_info:num_classes}` and `${data_info:SOURCE.num_classes}` resolve.
-
-    Within `heads.NAME`, the short form asks the data sets that train this head; elsewhere it asks
-    all of them. They have to agree.
-    """
-
-    def data_info(path: str, *, _parent_: Container) -> Any:
-        source, dot, key = path.rpartition(".")
-        if dot:
-            if source not in sources:
-                raise UsageError(
-                    f"${{data_info:{path}}}: no such data set. {nearest(source, sources)}"
-                )
-            return _entry(sources[source].describe(), key, f"data.{source}")
-        head = _head_of(_parent_)
-        asked = _trainers(sources, head) if head else list(sources)
-        return agreed(sources, asked, key)
-
-    OmegaConf.register_new_resolver("data_info", data_info, replace=True)
-
-
-def model_info(
-    sources: Mapping[str, Any], heads: Mapping[str, Any], resize: Mapping[str, int] | None
-) -> dict[str, Any]:
-    """The model's `info`: what it must know of its data, plain JSON values.
+def describe(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    """What there is to know of an artifact: plain values.
 
     Args:
-        sources: Data sets by name.
-        heads: Head configurations by name.
-        resize: The rule by which images come into the network's frame, None leaves them.
+        artifact: What `load_artifact` returns.
     """
-    from densekit import __version__
+    import yaml
 
-    described = [source.describe() for source in sources.values()]
-    info: dict[str, Any] = {
-        "heads": {
-            head: {key: agreed(sources, _trainers(sources, head), key) for key in HEAD_KEYS}
-            | _of_masks(sources, head)
-            for head in heads
-        },
-        "resize": dict(resize) if resize else None,
-        "version": __version__,
+    from densekit.artifact import model_config
+
+    model, config = model_config(artifact["config"]), yaml.safe_load(artifact["config"])
+    info = artifact["info"]
+    known = info.get("heads", {})
+    tensors = artifact["state_dict"].values()
+    heads = {
+        name: {"class": node["_target_"], "settings": _settings(node)} | dict(known.get(name, {}))
+        for name, node in model["heads"].items()
     }
-    for key in MODEL_KEYS:
-        if any(key in one for one in described):
-            info[key] = agreed(sources, list(sources), key)
-    return info
+    return {
+        "version": info.get("version"),
+        "backbone": _named(model["backbone"]),
+        "neck": _named(model["neck"]) if model["neck"] else None,
+        "heads": heads,
+        "input": {key: value for key, value in info.items() if key not in ("heads", "version")},
+        "inferer": _named(config["inferer"]) if config.get("inferer") else None,
+        "data": sorted(config.get("data") or {}),
+        "seed": config.get("seed"),
+        "values": sum(tensor.numel() for tensor in tensors if hasattr(tensor, "numel")),
+    }
 
 
-def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
-    trainers = _trainers(sources, head)
-    described = [sources[name].describe() for name in trainers]
-    keys = [key for key in MASK_KEYS if any(key in one for one in described)]
-    return {key: agreed(sources, trainers, key) for key in keys}
+def _named(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {"class": node["_target_"], "settings": _settings(node)}
 
 
-def agreed(sources: Mapping[str, Any], names: list[str], key: str) -> Any:
-    """The entry that the named data sets share.
-
-    Raises:
-        UsageError: They differ, or one does not describe it.
-    """
-    found = {name: _entry(sources[name].describe(), key, f"data.{name}") for name in names}
-    values = list(found.values())
-    if any(value != values[0] for value in values):
-        said = "; ".join(f"data.{name}: {value}" for name, value in found.items())
-        raise UsageError(f"{key}: data sets of one head must agree, but {said}")
-    return values[0]
+def _settings(node: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in node.items() if not key.startswith("_")}
 
 
-def _entry(described: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in described:
-        raise UsageError(f"{where} does not describe {key!r}. {nearest(key, described)}")
-    return described[key]
+def _print(file: str, facts: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    size = Path(file).stat().st_size / 2**20
+    table = Table(
+        title=escape(f"{file}, {size:.1f} MiB, {facts['values']:,} values in its tensors"),
+        title_justify="left",
+        show_header=False,
+    )
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    table.add_row("written by", f"densekit {facts['version']}" if facts["version"] else "unknown")
+    for part in ("backbone", "neck", "inferer"):
+        if facts[part]:
+            table.add_row(part, escape(_spoken(facts[part])))
+    for key, value in facts["input"].items():
+        table.add_row(key, escape("as stored" if value is None else _plain(value)))
+    for name, head in facts["heads"].items():
+        table.add_row(f"head {name}", escape(_spoken(head)))
+        if "names" in head:
+            table.add_row("classes", escape(_classes(head["names"], head.get("ids"))))
+    table.add_row("trained on", escape(", ".join(facts["data"]) or "unknown"))
+    Console().print(table)
 
 
-def _trainers(sources: Mapping[str, Any], head: str) -> list[str]:
-    return [name for name, source in sources.items() if head in source.heads]
+def _spoken(node: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{key} {_plain(value)}" for key, value in node["settings"].items())
+    return f"{node['class']}\n{settings}" if settings else str(node["class"])
 
 
-def _head_of(node: Container | None) -> str:
-    """The name of the head a configuration node belongs to, empty outside `heads`."""
-    while node is not None:
-        parent = node._get_parent()
-        if parent is not None and parent._key() == "heads":
-            return str(node._key())
-        node = parent  # type: ignore[assignment]
-    return ""
+def _plain(value: Any) -> str:
+    """A value as a person writes it; nodes by the name of their class."""
+    if isinstance(value, Mapping):
+        if "_target_" in value:
+            name = str(value["_target_"]).rpartition(".")[2]
+            settings = _settings(value)
+            return f"{name}({_plain(settings)})" if settings else name
+        return ", ".join(f"{key}: {_plain(inner)}" for key, inner in value.items())
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_plain(inner) for inner in value) + "]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _classes(names: Sequence[str], ids: Sequence[int] | None) -> str:
+    """Names with the data set's own ids."""
+    pairs = zip(ids if ids and len(ids) == len(names) else range(len(names)), names, strict=True)
+    spoken = [f"{number} {name}" for number, name in pairs]
+    more = [f"... {len(spoken)} in all"] if len(spoken) > MAX_NAMES else []
+    return ", ".join(spoken[:MAX_NAMES] + more)

@@ -107,8 +107,8 @@ def _look(dataset: Dataset, limit: int) -> Fingerprint:
 
 def _memory(job: Mapping[str, Any], sources: Mapping[str, Any]) -> Memory:
     """Estimates the memory of the configured model with the settings of a plan."""
+    from densekit.app.data_info import model_info
     from densekit.app.footprint import training_memory
-    from densekit.app.info import model_info
     from densekit.build import build_model
 
     info = model_info(sources, job["heads"], None)

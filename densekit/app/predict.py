@@ -19,7 +19,13 @@ from densekit.app.overrides import (
     split_options,
 )
 from densekit.app.report import print_lines
-from densekit.app.sources import by_case, find_volumes, fixed_part, volume_names
+from densekit.app.sources import (
+    by_case,
+    find_volumes,
+    fixed_part,
+    listed_volumes,
+    volume_names,
+)
 from densekit.app.write_results import Writer
 
 if TYPE_CHECKING:
@@ -37,7 +43,9 @@ OPTIONS: dict[str, Any] = {
     "precision": None,
     "trust": [],
 }
-SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+SUFFIXES = frozenset(
+    [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".npy", ".svs"]
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -170,6 +178,8 @@ def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], P
     if predictor.frames.dims != 3:
         files, root = find_images(source)
         return [[file] for file in files], root
+    if str(source).lower().endswith(".csv"):
+        return listed_volumes(existing("predict", "source", source))
     files, root = find_volumes(source)
     return by_case(files, predictor.frames.channels), root
 
@@ -191,10 +201,12 @@ def _run(
                 tiler.run(case[0], image_id, name, writer)
                 continue
             image = predictor.read(case[0]) if len(case) == 1 else _channels(case)
-        except ValueError as error:  # names the file
-            broken.append(str(error))
+            result = predictor([image])[0]
+        except ValueError as error:  # the file is broken, or no image for this model
+            named = str(case[0]) in str(error)
+            broken.append(str(error) if named else f"{case[0]}: {error}")
             continue
-        writer.add(image, image_id, case[0], name, predictor([image])[0])
+        writer.add(image, image_id, case[0], name, result)
     return broken
 
 

@@ -11,8 +11,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from densekit.app.data_info import agreed, check_heads, register_data_info
 from densekit.app.errors import UsageError
-from densekit.app.info import agreed, check_heads, register_data_info
 from densekit.app.targets import arguments
 from densekit.build import check_targets, instantiate
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import itertools
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -75,12 +76,23 @@ def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
     return list(cases.values())
 
 
+def listed_volumes(table: Path) -> tuple[list[list[Path]], Path]:
+    """The files of each case of a table (`image`, or `image_0`, ... a channel), and their root."""
+    from densekit.data.medical_layouts import table_images
+
+    cases = [list(files) for files in table_images(table)]
+    missing = [file for case in cases for file in case if not file.exists()]
+    if missing:
+        raise UsageError(f"densekit predict: {table}: {missing[0]} is not there")
+    return cases, Path(os.path.commonpath([case[0].parent for case in cases]))
+
+
 def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
     """Where each case's overlay goes: as in the source, `.jpg`; names that collide keep theirs."""
     relative = [case[0].relative_to(root) for case in cases]
     short = [stem(path) for path in relative]
     short = [
-        path.with_name(path.name[: -len("_0000")]) if len(case) > 1 else path
+        path.with_name(match[1]) if len(case) > 1 and (match := CHANNEL.match(path.name)) else path
         for path, case in zip(short, cases, strict=True)
     ]
     chosen = [

@@ -9,20 +9,56 @@ from typing import Any
 from densekit.app.errors import UsageError
 from densekit.build import INTERNAL_KEYS, find_class, nearest, walk
 
+PASSED_ON = {
+    "builtins.object": set[str](),
+    "torch.nn.modules.module.Module": set[str](),
+    "torchmetrics.metric.Metric": {
+        *("compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step"),
+        *("distributed_available_fn", "process_group", "sync_on_compute"),
+    },
+}
+"""What the base classes at the end of a chain of `**kwargs` take."""
+
 
 def arguments(target: str, key: str, trust: Sequence[str]) -> set[str] | None:
-    """The names of a class's arguments, None where it takes any (`**kwargs`).
+    """The names of a class's arguments, None where it takes any.
+
+    A class of densekit with `**kwargs` passes them on to its base, whose arguments they are; what a
+    plug-in does with them is its own affair.
 
     Raises:
         UsageError: The class is not trusted or does not exist.
     """
     try:
-        parameters = inspect.signature(find_class(target, key, trust)).parameters.values()
+        found = find_class(target, key, trust)
+        names, is_open = _own(found)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-        return None
-    return {parameter.name for parameter in parameters}
+    if not is_open:
+        return names
+    return _inherited(found) if found.__module__.startswith("densekit.") else None
+
+
+def _own(function: Any) -> tuple[set[str], bool]:
+    """Names of the parameters, and whether there are `**kwargs` among them."""
+    parameters = inspect.signature(function).parameters.values()
+    variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
+    names = {parameter.name for parameter in parameters if parameter.kind not in variadic}
+    return names, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _inherited(found: type) -> set[str] | None:
+    """The arguments of a class and, as long as they pass `**kwargs` on, of its bases."""
+    names: set[str] = set()
+    for base in found.__mro__:
+        if (home := f"{base.__module__}.{base.__qualname__}") in PASSED_ON:
+            return names | PASSED_ON[home]
+        if "__init__" in vars(base):
+            own, is_open = _own(base.__init__)  # type: ignore[misc]
+            names |= own - {"self"}
+            if not is_open:
+                return names
+    return None
 
 
 def check_arguments(target: str, names: Iterable[str], key: str, trust: Sequence[str]) -> None:

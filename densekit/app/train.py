@@ -13,8 +13,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
+from densekit.app.data_info import check_monitors, check_trained
 from densekit.app.errors import UsageError, explain
-from densekit.app.info import check_monitors, check_trained
 from densekit.app.overrides import existing, expand, split_options
 from densekit.app.prepare import describe_data, dump, new_folder, place, reopen, resolve, run_name
 from densekit.app.report import print_lines, quoted

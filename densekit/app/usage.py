@@ -7,8 +7,18 @@ COMMANDS = {
     "eval": "measure a checkpoint on a data set, or a file of results against annotations",
     "predict": "find objects in pictures, structures in pictures and volumes",
     "plan": "look at volumes with masks and propose a configuration",
+    "info": "say what a checkpoint holds: classes, heads, input, settings",
     "benchmark": "time training and prediction against a reference",
 }
+
+LISTS = {
+    "heads": "head",
+    "backbones": "backbone",
+    "necks": "neck",
+    "data": "data",
+    "experiments": "experiment",
+}
+"""Commands that list a group of configurations."""
 
 OVERVIEW = """usage: densekit COMMAND [key=value ...]
 
@@ -16,6 +26,8 @@ One backbone, any head: dense prediction composed by Hydra, trained by Lightning
 
 commands:
 {commands}
+  {lists}
+              list what there is, plug-ins and ./conf included
 
   densekit COMMAND --help    what it takes, with examples
   densekit --version
@@ -99,6 +111,7 @@ examples:
   densekit predict checkpoint=PATH source='photos/**/*.jpg' output=out threshold=0.7
   densekit predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json
   densekit predict checkpoint=PATH source=patient_17/T1 output=out
+  densekit predict checkpoint=PATH source=patients.csv output=out       # image_0, image_1, ...
 
 options:
   threshold=0.5       lowest score of a box that is drawn; results.json holds them all
@@ -107,6 +120,21 @@ options:
   device=auto         auto, cpu, cuda, cuda:1, mps
   precision=null      bf16 or fp16 for autocast
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+"""
+
+LIST = """usage: densekit {command}
+
+Lists what {group}=NAME may name: densekit's own, those of ./conf and those of installed plug-ins,
+with what is known of each. What cannot be used is named with its error.
+"""
+
+INFO = """usage: densekit info PATH [json=true]
+
+Prints what a checkpoint says of itself: version, backbone, neck, heads with their settings, classes
+with the data set's ids, channels, mean, std, resize rule, inferer. Nothing of it is built.
+
+examples:
+  densekit info runs/quickstart/TIMESTAMP/checkpoints/last.ckpt
 """
 
 BENCHMARK = """usage: densekit benchmark [key=value ...]
@@ -153,16 +181,18 @@ options:
 def overview() -> str:
     """The text of `densekit --help`."""
     rows = [f"  {name:<12}{text}" for name, text in COMMANDS.items()]
-    return OVERVIEW.format(commands="\n".join(rows))
+    return OVERVIEW.format(commands="\n".join(rows), lists=", ".join(LISTS))
 
 
 def help_of(command: str) -> str:
     """The text of `densekit COMMAND --help`, with the options that are really there."""
     from densekit.app import groups
 
+    if command in LISTS:
+        return LIST.format(command=command, group=LISTS[command])
     if command == "train":
         rows = [f"  {name:<12}{', '.join(groups.options(name))}" for name in groups.groups()]
         return TRAIN.replace("{groups}", "\n".join(rows))
     if command == "eval":
         return EVAL.replace("{data}", ", ".join(groups.options("data")))
-    return {"predict": PREDICT, "plan": PLAN, "benchmark": BENCHMARK}[command]
+    return {"predict": PREDICT, "plan": PLAN, "info": INFO, "benchmark": BENCHMARK}[command]

@@ -46,6 +46,15 @@ class MaskClasses:
         fits = max(self.values) <= largest
         return self.values if fits else list(range(len(self.values)))
 
+    def labels(self, stored: NDArray[Any]) -> NDArray[Any]:
+        """Mask values (H, W) of what `table(255)` made of them."""
+        import numpy as np
+
+        table = np.zeros(256, np.uint8)
+        table[self.table(255)] = np.arange(len(self.values))
+        found: NDArray[Any] = table[stored]
+        return found
+
     def legend(self, largest: int) -> list[dict[str, Any]]:
         """Stored value, name and colour of each drawn class, for `classes.json`."""
         from densekit.pictures import class_colour

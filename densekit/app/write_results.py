@@ -73,14 +73,12 @@ class Writer:
 
         source, classes = TileSource(file), MaskClasses(self.heads[head])
         self._note(image_id, file, source.shape[:2])
-        self.legends[head] = [
-            {**entry, "value": 1 if classes.multilabel else value}
-            for value, entry in zip(classes.drawn, classes.legend(255), strict=True)
-        ]
+        self.legends[head] = classes.legend(255)
         if self.overlays:
             small, found = source.thumbnail(PREVIEW)[0], TileSource(mask).thumbnail(PREVIEW)[0]
-            values = found.transpose(2, 0, 1) if classes.multilabel else found[..., 0]
-            self.pictures.draw(small, values, classes, self._folder("overlays", head) / name)
+            labels = classes.labels(found[..., 0])
+            drawn = found.transpose(2, 0, 1) if classes.multilabel else labels
+            self.pictures.draw(small, drawn, classes, self._folder("overlays", head) / name)
 
     def mask_file(self, head: str, name: Path) -> Path:
         """The mask of an image, without suffix."""

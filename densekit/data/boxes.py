@@ -25,7 +25,7 @@ class BoxDataset:
         reader: How images are read.
         names: Class names in the order of their labels.
         ids: The format's own id of each class, for export.
-        findings: Defects met while reading, listed by `densekit doctor`.
+        findings: Defects met while reading, by kind.
     """
 
     def __init__(

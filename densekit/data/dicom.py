@@ -158,8 +158,8 @@ def _one_series(
             for uid, group in groups.items()
         ]
         raise ValueError(
-            f"{path}: {len(groups)} series in one folder, say which with series= (or give each a"
-            f" folder): {'; '.join(rows)}"
+            f"{path}: {len(groups)} series in one folder, give each a folder of its own (in Python,"
+            f" series= chooses one): {'; '.join(rows)}"
         )
     return next(iter(groups.values()))
 

@@ -114,6 +114,10 @@ class MedicalVolumes:
             described["spacing"] = list(self._spacing)
         return described
 
+    def path(self, index: int) -> Path:
+        """The file, or the DICOM folder, of a volume; the first of several channels."""
+        return Path(self.grids[index].path)
+
     def arrays(self, index: int) -> Arrays:
         """`image` (z', y', x', C) and `mask` in the network's frame, `truth` in the stored one."""
         case = self.cases[index]

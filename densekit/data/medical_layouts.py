@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from densekit.data.files import natural
 from densekit.data.naming import nearest
 from densekit.data.nifti import SUFFIXES, is_nifti, nifti_stem
 
@@ -128,24 +129,40 @@ def _pairs(root: Path) -> Layout:
 
 def _table(path: Path) -> Layout:
     """Columns `mask`, `image` (or `image_0`, `image_1`, ... a channel) and perhaps `patient`."""
+    cases = [
+        Case(_stem(files[0]), row.get("patient"), files, path.parent / row["mask"])
+        for row, files in _rows(path, ["mask"])
+    ]
+    return Layout(cases, {}, str(path))
+
+
+def table_images(path: Path) -> list[tuple[Path, ...]]:
+    """The volume of each line of a table, one file a channel; masks are not asked for.
+
+    Raises:
+        ValueError: The table cannot be read, or a line has no image.
+    """
+    return [files for _, files in _rows(path, [])]
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[tuple[dict[str, str], tuple[Path, ...]]]:
+    """The lines of a table, and the images that each names."""
     try:
         rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: not a readable table: {error}") from error
     columns = list(rows[0]) if rows else []
-    images = sorted(c for c in columns if c == "image" or c.startswith("image_"))
-    if not images or "mask" not in columns:
+    images = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
+    if not images or not set(needed) <= set(columns):
+        wanted = " and ".join(f"`{name}`" for name in (*needed, "image"))
         raise ValueError(
-            f"{path}: columns {columns}; needed are `mask` and `image` (or `image_0`, `image_1`,"
+            f"{path}: columns {columns}; needed are {wanted} (or `image_0`, `image_1`,"
             " ...), perhaps `patient`"
         )
-    cases = []
     for number, row in enumerate(rows, start=2):
-        if empty := [column for column in (*images, "mask") if not row[column]]:
+        if empty := [column for column in (*images, *needed) if not row[column]]:
             raise ValueError(f"{path}: line {number} has no {empty[0]}")
-        files = tuple(path.parent / row[column] for column in images)
-        cases.append(Case(_stem(files[0]), row.get("patient"), files, path.parent / row["mask"]))
-    return Layout(cases, {}, str(path))
+    return [(row, tuple(path.parent / row[column] for column in images)) for row in rows]
 
 
 def _check_files(layout: Layout) -> None:

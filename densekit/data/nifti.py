@@ -13,6 +13,8 @@ from densekit.data.extras import need
 from densekit.data.grids import Grid, Volume, voxel_sizes
 
 SUFFIXES = (".nii", ".nii.gz")
+SHEAR = 1e-4
+"""Cosine between two axes from which they are not at right angles."""
 
 _TO_MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 
@@ -76,7 +78,10 @@ def _mask_file(data: NDArray[Any], like: Grid) -> Any:
     if like.header is None:
         file = nibabel.Nifti1Image(data, like.affine, dtype=data.dtype)
         file.set_sform(like.affine, code="scanner")
-        file.set_qform(like.affine, code="scanner")
+        # A quaternion knows no shear (a tilted gantry): viewers must not prefer it then.
+        axes = like.affine[:3, :3] / np.linalg.norm(like.affine[:3, :3], axis=0)
+        is_sheared = np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR
+        file.set_qform(like.affine, code="unknown" if is_sheared else "scanner")
         file.header.set_xyzt_units("mm")
         return file
     header = like.header.copy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +20,16 @@ class Part:
     Args:
         data: The whole data set.
         split: "train", "val", "test" or "all".
-        splits: Who is in which. Groups are looked for in the paths of the images; a data set that
-            has none has numbers in their place.
+        splits: Who is in which. Groups are looked for in the paths of the images below the folder
+            that holds them all, so that it does not matter where the data lie; images without a
+            file have numbers in their place. Slices have the path of their volume.
 
     Raises:
         ValueError: If there is no such split, it is empty, or a path has no group.
     """
 
     def __init__(self, data: Dataset, split: str, splits: HoldOut) -> None:
-        groups = [splits.group_of(_name(data, index)) for index in range(len(data))]
+        groups = [splits.group_of(name) for name in _names(data)]
         self.data = data
         self.positions = np.asarray(splits.members(split, groups))
         self.target_specs = getattr(data, "target_specs", {})
@@ -57,5 +59,9 @@ class Part:
         return sizes
 
 
-def _name(data: Any, index: int) -> str:
-    return data.path(index).as_posix() if hasattr(data, "path") else str(index)
+def _names(data: Any) -> list[str]:
+    if not hasattr(data, "path"):
+        return [str(index) for index in range(len(data))]
+    paths = [Path(data.path(index)).absolute() for index in range(len(data))]
+    root = os.path.commonpath([path.parent for path in paths])
+    return [path.relative_to(root).as_posix() for path in paths]

@@ -5,6 +5,7 @@ N slices of a volume, H and W the two other axes, C channels of the volume.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,10 @@ class VolumeSlices:
             "spatial_dims": 2,
             "slices": {"axis": self.axis, "neighbours": self.neighbours},
         }
+
+    def path(self, index: int) -> Path:
+        """The file of the volume that a slice is of."""
+        return self.volumes.path(self._places[index][0])
 
     def __getitem__(self, index: int) -> Sample:
         """One slice; `truth` is that of the stored slice."""

@@ -12,13 +12,16 @@ from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
 
 SPLITS = ("train", "val", "test")
+OF_SLICES = ("channels", "slices", "spatial_dims")
+"""What the description of slices and that of their volumes differ in."""
 
 
 class Source:
     """The splits of one data set and the heads that they train.
 
     Args:
-        train: Training images, or None for a data set that is only evaluated on.
+        train: Training images, or None for a data set that is only evaluated on. Where they are
+            slices of volumes, val and test may be the volumes: then figures are of volumes.
         val: Images on which checkpoints are chosen.
         test: Images of the final figures.
         heads: Names of the heads that this data set has targets for.
@@ -126,6 +129,8 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
     (first, reference), *others = described.items()
     for split, found in others:
         for key in sorted(set(reference) | set(found)):
+            if key in OF_SLICES and _is_volume_of(reference, found):
+                continue
             if reference.get(key) != found.get(key):
                 difference = _difference(reference.get(key), found.get(key))
                 raise ValueError(
@@ -133,6 +138,15 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
                     " `names` where the annotations alone do not tell."
                 )
     return dict(reference)
+
+
+def _is_volume_of(slices: Mapping[str, Any], volumes: Mapping[str, Any]) -> bool:
+    """Whether one split has slices, neighbours as channels, of volumes as the other has them."""
+    rule = slices.get("slices")
+    if rule is None or volumes.get("slices") is not None or volumes.get("spatial_dims") != 3:
+        return False
+    seen = 2 * int(rule["neighbours"]) + 1
+    return bool(slices["channels"] == seen * volumes["channels"])
 
 
 def _difference(first: Any, second: Any) -> str:

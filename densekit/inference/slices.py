@@ -37,6 +37,7 @@ class Slices(Inferer):
         batch_size: int = 8,
     ) -> None:
         self.inferer = inferer or WholeImage()
+        self.whole_image = self.inferer.whole_image  # of pictures; volumes are never seen whole
         self.axis = axis
         self.neighbours = neighbours
         self.batch_size = batch_size
@@ -44,7 +45,9 @@ class Slices(Inferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """Logits (B, K, *S) of volumes (B, C, *S), zero beyond `size`."""
+        """Logits (B, K, *S) of volumes (B, C, *S), zero beyond `size`; slices go as they are."""
+        if batch["image"].ndim - 2 == model.spatial_dims:
+            return self.inferer.predict(model, batch, features)
         volumes = batch["image"].movedim(2 + self.axis, 2)  # (B, C, D, H, W)
         sizes = batch["size"].tolist()
         out: dict[str, Predictions] = {}

@@ -6,6 +6,7 @@ Shape letters: H and W the sides of a picture, C its channels.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -153,10 +154,13 @@ class _Segments:
             return self.cache[index]
         handle = self.file.filehandle
         handle.seek(self.page.dataoffsets[index])
-        data = handle.read(self.page.databytecounts[index])
+        count = self.page.databytecounts[index]
+        data = handle.read(count) if count else None
         try:
-            decoded, _, shape = self.page.decode(data, index, jpegtables=self.page.jpegtables)
-        except (ValueError, NotImplementedError, RuntimeError) as error:
+            decoded, _, shape = self.page.decode(
+                data, index, jpegtables=self.page.jpegtables, jpegheader=self.page.jpegheader
+            )
+        except (ValueError, NotImplementedError, RuntimeError, zlib.error) as error:
             raise ValueError(
                 f"{self.path}: tile {index} cannot be decoded: {error}; for LZW, JPEG and others "
                 "tifffile needs: pip install imagecodecs"

@@ -6,7 +6,7 @@ Shape letters: H and W the sides of a picture, C its channels, K classes, h and 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,13 +40,15 @@ def predict_tiles(
     head: str | None = None,
     tile: int = 1024,
     margin: int | None = None,
+    values: Sequence[int] | None = None,
 ) -> tuple[int, int]:
     """Predicts a huge picture and writes its mask as a tiled TIFF, tile by tile.
 
     Each tile is predicted with a margin of the picture around it, which is then cut off; tiles are
     not blended. With a margin as wide as the network looks, the mask is the one that the network
-    would give for the whole picture at once. (One that enlarges its logits to the size of the image
-    by a ratio, as FCN and DeepLab do, gives it where its stride divides the sides of the picture.)
+    would give for the whole picture at once. One that enlarges its logits to the size of the image
+    by a ratio, as FCN and a U-Net with `finest` do, gives it where its stride divides the sides of
+    the picture; heads that align corners then (smp's Segformer, DeepLabV3+) give it nearly.
 
     Args:
         model: For pictures, in eval mode.
@@ -56,6 +58,7 @@ def predict_tiles(
         head: The head whose mask is written; the only one by default.
         tile: Side of a tile in pixels, raised to a multiple of the network's stride.
         margin: Pixels around a tile; None measures what the network looks at (`receptive_margin`).
+        values: What is written for each class, 0 to 255; by default its number.
 
     Returns:
         Side of the tiles and margin, as they were used.
@@ -69,7 +72,9 @@ def predict_tiles(
     check_tileable(model, picture)
     step = int(np.lcm(stride_of(model), TIFF_STEP))
     tile, margin = -(-tile // step) * step, _margin(model, margin)
-    masks = (mask for _, mask in tile_masks(model, picture, tile, margin, head))
+    found = (mask for _, mask in tile_masks(model, picture, tile, margin, head))
+    stored = np.arange(256) if values is None else np.asarray(values)
+    masks = (stored.astype(np.uint8)[mask] if mask.ndim == 2 else mask for mask in found)
     first = next(masks)
     shape = (*picture.shape[:2], *first.shape[2:])
     partial = Path(f"{target}.part")
@@ -82,7 +87,7 @@ def predict_tiles(
                 tile=(tile, tile),
                 compression="zlib",
                 maxworkers=1,  # others would run ahead and hold many tiles
-                **(_palette(model, head) if first.ndim == 2 else CHANNELS),
+                **(_palette(model, head, stored) if first.ndim == 2 else CHANNELS),
             )
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -191,11 +196,13 @@ def _tensor(model: DenseModel, window: NDArray[Any]) -> Tensor:
     return torch.from_numpy(window.transpose(2, 0, 1)[None].copy()).to(model.mean.device)
 
 
-def _palette(model: DenseModel, head: str | None) -> dict[str, Any]:
+def _palette(model: DenseModel, head: str | None, stored: NDArray[Any]) -> dict[str, Any]:
     name = next(iter(model.heads)) if head is None else head
     classes = model.info.get("heads", {}).get(name, {})
     background = bool(classes.get("background", True))
-    colours = pictures.palette(background).T.astype(np.uint16) * 257  # (3, 256)
+    of_class = pictures.palette(background).astype(np.uint16) * 257  # (256, 3)
+    colours = np.zeros((3, 256), np.uint16)
+    colours[:, stored] = of_class[: len(stored)].T
     return {"photometric": "palette", "colormap": colours}
 
 

@@ -25,9 +25,10 @@ class BoundaryF(MaskMetric):
     Precision is the share of the predicted contour that lies within the tolerance of the true
     one, recall the converse. The contour is the class's pixels with a neighbour (4 in pictures, 6
     in volumes) of another class; the frame of the image is none. A class that is neither in truth
-    nor in prediction is NaN and left out, one that is in only one of them has 0, one without a
-    contour (it fills the image) has 1 if it does so in both. Pixels of value 255 belong to no
-    class: where they lie along every contour (VOC) only what goes beyond them is measured.
+    nor in prediction is NaN and left out (`boundary_F_left_out` counts them), one that is in only
+    one of them has 0, one without a contour (it fills the image) has 1 if it does so in both.
+    Pixels of value 255 belong to no class: where they lie along every contour (VOC) only what goes
+    beyond them is measured.
 
     Args:
         names: Class names, one a label 0..K-1.
@@ -64,6 +65,7 @@ class BoundaryF(MaskMetric):
         f = values[..., 0]  # (N, K)
         return {
             "boundary_F": mean(column_means(f.T)),
+            "boundary_F_left_out": float(np.isnan(f).sum()),
             **self.per_class("boundary_F", column_means(f)),
         }
 

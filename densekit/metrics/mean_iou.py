@@ -24,7 +24,8 @@ class MeanIoU(MaskMetric):
 
     A class that is neither in truth nor in prediction is NaN and left out of a mean, one that is
     only predicted counts with 0: over the data set for `mIoU`, in the image for `mIoU_per_image`,
-    which leaves out an image without any class. Pixels of value 255 are not counted.
+    which leaves out an image without any class. `mIoU_per_image_left_out` counts the classes of
+    images that are left out. Pixels of value 255 are not counted.
 
     Args:
         names: Class names, one a label 0..K-1.
@@ -42,10 +43,11 @@ class MeanIoU(MaskMetric):
     def figures(self, values: Values) -> dict[str, float]:
         """The numbers named above; see `MaskMetric.figures`."""
         both, predicted, true, counted = np.moveaxis(values.sum(0), -1, 0)  # (K,) each
-        iou = ratio(both, predicted + true - both)
+        iou, of_image = ratio(both, predicted + true - both), _iou(values)  # (K,), (N, K)
         figures = {
             "mIoU": mean(iou),
-            "mIoU_per_image": mean(column_means(_iou(values).T)),
+            "mIoU_per_image": mean(column_means(of_image.T)),
+            "mIoU_per_image_left_out": float(np.isnan(of_image).sum()),
             "accuracy": self._accuracy(both, predicted, true, counted),
             "mean_accuracy": mean(ratio(both, true)),
             "frequency_weighted_IoU": float(ratio(np.nansum(true * iou), true.sum())),

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from densekit._names import unknown
 from densekit.metrics.mask_metric import MaskMetric, Values, column_means, mean
 from densekit.metrics.mask_pair import Mask, MaskPair
 from densekit.metrics.surfaces import border, crop, nearest, points
@@ -45,7 +46,7 @@ class SurfaceDistances(MaskMetric):
         names: Class names, one a label 0..K-1.
         background: Whether class 0 is the background.
         multilabel: Whether every class is a question of its own.
-        tolerance: Of NSD, in millimetres.
+        tolerance: Of NSD, in millimetres: one, or one a structure, by name.
         percentile: Of the Hausdorff distance, in (0, 100]; it names the figure, 100 is `HD100`.
         **kwargs: Of `torchmetrics.Metric`.
     """
@@ -60,16 +61,14 @@ class SurfaceDistances(MaskMetric):
         *,
         background: bool = False,
         multilabel: bool = False,
-        tolerance: float = 1.0,
+        tolerance: float | Mapping[str, float] = 1.0,
         percentile: float = 95.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(names, background=background, multilabel=multilabel, **kwargs)
-        if not 0 <= tolerance < math.inf:
-            raise ValueError(f"tolerance must be 0 or more millimetres, found {tolerance}")
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile must be in (0, 100], found {percentile}")
-        self.tolerance = tolerance
+        self.tolerances = _tolerances(tolerance, [self.names[label] for label in self.labels])
         self.percentile = percentile
         self._warned = False
 
@@ -78,11 +77,11 @@ class SurfaceDistances(MaskMetric):
         spacing = pair.spacing or self._without_spacing(pair)
         diagonal = math.hypot(*np.multiply(pair.size, spacing))
         rows: list[tuple[float, ...]] = []
-        for label in self.labels:
+        for label, tolerance in zip(self.labels, self.tolerances, strict=True):
             truth, predicted = crop(*pair.of(label))
             there = (truth.any(), predicted.any())
             if all(there):
-                rows.append((*self._compare(truth, predicted, spacing), 1, 1))
+                rows.append((*self._compare(truth, predicted, spacing, tolerance), 1, 1))
             elif any(there):
                 rows.append((diagonal, diagonal, 0, *map(float, there)))
             else:
@@ -115,14 +114,14 @@ class SurfaceDistances(MaskMetric):
         return f"HD{self.percentile:g}", "ASSD", "NSD"
 
     def _compare(
-        self, truth: Mask, predicted: Mask, spacing: Sequence[float]
+        self, truth: Mask, predicted: Mask, spacing: Sequence[float], tolerance: float
     ) -> tuple[float, float, float]:
         """Hausdorff distance, ASSD and NSD of two masks that are not empty."""
         ours, theirs = (points(border(m, beyond=False), spacing) for m in (predicted, truth))
         there, back = nearest(ours, theirs), nearest(theirs, ours)
         both = np.concatenate((there, back))
         hausdorff = max(np.percentile(d, self.percentile) for d in (there, back))
-        within = both <= self.tolerance * (1 + ROUNDING)
+        within = both <= tolerance * (1 + ROUNDING)
         return float(hausdorff), float(both.mean()), float(within.mean())
 
     def _without_spacing(self, pair: MaskPair) -> tuple[float, ...]:
@@ -134,6 +133,23 @@ class SurfaceDistances(MaskMetric):
             )
             self._warned = True
         return (1.0,) * len(pair.size)
+
+
+def _tolerances(given: float | Mapping[str, float], names: Sequence[str]) -> list[float]:
+    """The tolerance of each structure.
+
+    Raises:
+        ValueError: One is negative, missing, or of no structure.
+    """
+    by_name = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
+    for name in by_name:
+        if name not in names:
+            raise ValueError(unknown("tolerance", name, names))
+    for name in names:
+        value = by_name.get(name)
+        if value is None or not 0 <= value < math.inf:
+            raise ValueError(f"tolerance must be 0 or more millimetres, found {value} for {name!r}")
+    return [float(by_name[name]) for name in names]
 
 
 def _cases(values: Values) -> dict[str, Values]:

@@ -186,8 +186,10 @@ class LitModel(LightningModule):
         resized = cast(Batch, {**self.model.resized(batch), "key": key})
         valid = batch["sample_valid"].tolist()
         features = None
-        # A network that sees images in windows only may be too large for a whole one.
-        if getattr(self.inferer, "whole_image", True):
+        # A network that sees images in windows only may be too large for a whole one; one that sees
+        # slices takes no volume.
+        is_seen = batch["image"].ndim - 2 == self.model.spatial_dims
+        if is_seen and getattr(self.inferer, "whole_image", True):
             features = self.model.features(resized)
             with dist.counted_alone():
                 terms = self.model.loss(resized, features, heads)

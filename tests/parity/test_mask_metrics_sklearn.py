@@ -39,6 +39,7 @@ def test_multi_class(dims):
         "accuracy": accuracy_score(truth, predicted),
         "mean_accuracy": balanced_accuracy_score(truth, predicted),
         "mIoU_per_image": np.mean([jaccard_score(*pair, average="macro") for pair in images]),
+        "mIoU_per_image_left_out": sum(len(NAMES) - len(np.union1d(*pair)) for pair in images),
         **{f"IoU_{name}": iou[k] for k, name in enumerate(NAMES[:4])},
         "IoU_never": np.nan,
     }

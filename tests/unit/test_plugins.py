@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 
 from densekit import build
+from densekit.app import listing
 from densekit.app.compose import compose
+from densekit.app.errors import UsageError
 from densekit.app.groups import options
+from densekit.app.usage import LISTS
 from densekit.plugins import conf_folders, find_plugins
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "plugin_head"
@@ -70,3 +73,62 @@ def test_classes_of_a_plugin_are_refused_unless_it_is_installed(
         build.find_class("acme_count.head.Count")
     install("acme_count")
     assert build.find_class("acme_count.head.Count").__name__ == "Count"
+
+
+@pytest.mark.parametrize("command", LISTS)
+def test_lists_what_there_is(
+    command: str,
+    install: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    install()
+    assert listing.main(command, []) == 0
+    printed = capsys.readouterr().out
+    for option in options(LISTS[command]):
+        assert option in printed, option
+
+
+def test_lists_a_plugin_beside_a_broken_one(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.syspath_prepend(str(EXAMPLE))
+    install("acme_count", "gone_of_test")
+    assert listing.main("heads", []) == 1
+    printed = capsys.readouterr().out
+    rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if "│" in line}
+    assert "acme_count" in rows["acme/count"]
+    assert "boxes" in rows["acme/count"]
+    assert "c2, c5" in rows["deeplabv3plus"]
+    assert "gone_of_test" in printed.splitlines()[-1]
+
+
+def test_head_that_cannot_be_built_is_named(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "bad_of_test"
+    (package / "conf" / "head").mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('no licence')\n")
+    (package / "conf" / "head" / "bad.yaml").write_text("_target_: bad_of_test.Head\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install("bad_of_test")
+    rows, broken = listing._rows("head")
+    assert {row["name"] for row in rows} >= {"bad", "unet"}
+    assert len(broken) == 1
+    assert "head=bad of bad_of_test" in broken[0]
+    assert "no licence" in broken[0]
+
+
+def test_two_plugins_of_one_name_are_refused(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for package in ("one_of_test", "two_of_test"):
+        (tmp_path / package / "conf" / "head").mkdir(parents=True)
+        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "conf" / "head" / "same.yaml").write_text("_target_: x.Y\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install("one_of_test", "two_of_test")
+    with pytest.raises(UsageError, match="share the name 'same': .*one_of_test.*two_of_test"):
+        compose(["head=same"])

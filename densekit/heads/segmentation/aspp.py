@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from densekit.layers import Layers
 
 _BATCH_NORM = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def conv_norm_relu(
@@ -68,7 +69,14 @@ class Pooling(nn.Sequential):
 
 
 def norm_of_pooled(norm: nn.Module, x: Tensor) -> Tensor:
-    """The norm of (B, C, 1, ...); of one image alone by the stored statistics."""
+    """The norm of (B, C, 1, ...): of one image alone by the stored statistics, if there are any.
+
+    An instance norm has one value to look at, of which nothing would be left: its affine is applied
+    alone.
+    """
+    if isinstance(norm, _INSTANCE_NORM):
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return x * norm.weight.view(shape) + norm.bias.view(shape)
     if isinstance(norm, _BATCH_NORM) and norm.training and len(x) == 1:
         return F.batch_norm(
             x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps

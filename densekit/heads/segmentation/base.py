@@ -49,9 +49,9 @@ class Segmentation(Head):
     interpolated to the size of c0, compared with the mask and decoded. One class (K = 1) is
     binary: its logit goes through a sigmoid, the mask is 0 or 1.
 
-    All losses share one map of full-size logits, and those of `densekit.losses` keep nothing else
-    of that size for backward. Where the last layer works at full size the map is its output, in
-    16 bits under autocast.
+    All losses share one map of full-size logits, and those of `densekit.losses` (but `Lovasz` and
+    `Boundary`, one map each) keep nothing else of that size for backward. Where the last layer
+    works at full size the map is its output, in 16 bits under autocast.
 
     Args:
         num_classes: K.

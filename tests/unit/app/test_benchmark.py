@@ -58,7 +58,7 @@ def test_nothing_is_timed_when_the_logits_differ(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize(
     "argument",
     [
-        *("model=unett", "model=unet size=[320,450]"),
+        *("model=unett", "model=unet size=[320,450]", "model=unet classes=1"),
         *("step=fly", "precision=int3", "rouns=2", "size=320", "size=[320]", "size=[320,a]"),
         *("rounds=0", "rounds=many", "batch=true", "classes=0", "depth=99", "device=gpu"),
         "device=cuda:99",

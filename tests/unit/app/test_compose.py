@@ -82,6 +82,29 @@ def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) ->
         compose([word])
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["head=unet", "heads.segmentation.dept=4"], "UNet has no such argument.*'depth'"),
+        (["head=fcn", "heads.segmentation.losess=null"], "FCN has no such argument.*'losses'"),
+        (
+            ["head=unet", "metrics=medical", "metrics.segmentation.surfaces.tolerence=2"],
+            "SurfaceDistances has no such argument.*'tolerance'",
+        ),
+    ],
+)
+def test_arguments_that_a_class_passes_on_are_checked(words: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        compose(words)
+
+
+def test_arguments_that_a_class_passes_on_are_accepted() -> None:
+    words = ["heads.segmentation.loss_weights={ce: 2}", "heads.segmentation.depth=4"]
+    words += ["metrics.segmentation.dice.sync_on_compute=false"]
+    cfg = compose(["head=unet", "metrics=medical", *words]).cfg
+    assert cfg.heads.segmentation.loss_weights.ce == 2
+
+
 @pytest.mark.parametrize("path", ["/a b", "/a=b(c)[d]~#&'", "/größe/写真"])
 def test_odd_paths(path: str) -> None:
     cfg = compose(["data=bccd", f"paths.data={path}", f"data.bccd.test.root={path}"]).cfg

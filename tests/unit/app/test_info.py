@@ -1,143 +1,82 @@
-"""What the data say of themselves: the resolver, the model's info, what must fit together."""
+"""`densekit info` on an artifact that was really written."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import Any
+import json
+from functools import partial
+from pathlib import Path
 
 import pytest
-from omegaconf import OmegaConf
+import yaml
 
+from densekit.app import info
 from densekit.app.errors import UsageError
-from densekit.app.info import (
-    check_heads,
-    check_monitors,
-    check_trained,
-    model_info,
-    register_data_info,
-)
-from densekit.app.prepare import OF_A_RUN, reopen
+from densekit.artifact import save_artifact
+from densekit.backbones import ResNet
+from densekit.heads import UNet
+from densekit.model import DenseModel
+
+NAMES = ["road", "car"]
 
 
-def source(names: list[str], heads: list[str], **more: Any) -> Any:
-    described = {
-        "names": names,
-        "ids": list(range(1, len(names) + 1)),
-        "num_classes": len(names),
-        "channels": 3,
-        "mean": [1.0, 2.0, 3.0],
-        "std": [1.0, 1.0, 1.0],
-    } | more
-    return SimpleNamespace(
-        heads=tuple(heads), describe=lambda: dict(described), train=object(), val=object()
-    )
-
-
-CELLS = source(["red", "white", "platelet"], ["cells"])
-ROADS = source(["car", "bike"], ["cars", "signs"])
-
-
-def resolved(sources: dict[str, Any], path: str, where: str = "heads.cells.num_classes") -> Any:
-    register_data_info(sources)
-    cfg = OmegaConf.create({})
-    OmegaConf.update(cfg, where, f"${{data_info:{path}}}", force_add=True)
-    return OmegaConf.select(cfg, where)
-
-
-def test_a_head_gets_the_data_that_trains_it() -> None:
-    sources = {"a": CELLS, "b": ROADS}
-    assert resolved(sources, "num_classes") == 3
-    assert resolved(sources, "num_classes", "heads.signs.inner.deep.num_classes") == 2
-    assert resolved(sources, "b.num_classes") == 2
-    assert list(resolved(sources, "names", "heads.cars.names")) == ["car", "bike"]
-
-
-def test_outside_heads_all_data_must_agree() -> None:
-    assert resolved({"a": CELLS, "b": ROADS}, "channels", "backbone.width") == 3
-    with pytest.raises(Exception, match=r"data\.a: 3; data\.b: 2"):
-        resolved({"a": CELLS, "b": ROADS}, "num_classes", "backbone.width")
-
-
-def test_two_sets_of_one_head_must_agree() -> None:
-    other = source(["red", "white"], ["cells"])
-    with pytest.raises(Exception, match="must agree"):
-        resolved({"a": CELLS, "b": other}, "num_classes")
-
-
-@pytest.mark.parametrize(
-    ("path", "message"), [("num_clases", "'num_classes'"), ("aa.num_classes", "Did you mean 'a'")]
-)
-def test_unknown_names_get_the_nearest(path: str, message: str) -> None:
-    with pytest.raises(Exception, match=message):
-        resolved({"a": CELLS}, path)
-
-
-def test_model_info_is_what_the_data_say() -> None:
-    heads = {"cells": {}, "cars": {}}
-    info = model_info({"a": CELLS, "b": ROADS}, heads, {"min_size": 3, "max_size": 4})
-    assert info["heads"]["cells"] == {
-        "names": ["red", "white", "platelet"],
-        "ids": [1, 2, 3],
-        "num_classes": 3,
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    head = partial(UNet, num_classes=2, depth=1, decoder_channels=(8,))
+    known = {
+        "heads": {"segmentation": {"names": NAMES, "ids": [7, 26], "num_classes": 2}},
+        "resize": None,
+        "mean": [1.0, 2.5, 3.0],
+        "version": "0.1.0",
     }
-    assert info["heads"]["cars"]["num_classes"] == 2
-    assert info["mean"] == [1.0, 2.0, 3.0]
-    assert info["resize"] == {"min_size": 3, "max_size": 4}
-
-
-def test_data_that_disagree_on_the_mean_are_refused() -> None:
-    other = source(["car"], ["cars"], mean=[9.0, 9.0, 9.0])
-    with pytest.raises(UsageError, match="mean"):
-        model_info({"a": CELLS, "b": other}, {"cells": {}, "cars": {}}, None)
-
-
-def test_heads_and_data_have_to_meet() -> None:
-    with pytest.raises(UsageError, match=r"data\.a\.heads.*'cells'.*Did you mean 'cell'"):
-        check_heads({"a": CELLS}, {"cell": {}})
-    with pytest.raises(UsageError, match=r"heads\.other: no data set trains it.*data\.a\.heads"):
-        check_trained({"a": CELLS}, {"cells": {}, "other": {}})
-    with pytest.raises(UsageError, match="none chosen"):
-        check_heads({}, {"cells": {}})
-    check_trained({"a": CELLS}, {"cells": {}})
-
-
-def test_a_data_set_without_training_images_trains_no_head() -> None:
-    only_evaluated = source(["red"], ["cells"])
-    only_evaluated.train = None
-    with pytest.raises(UsageError, match=r"heads\.cells: no data set.* data\.b\.train"):
-        check_trained({"b": only_evaluated}, {"cells": {}})
-    check_trained({"a": CELLS, "b": only_evaluated}, {"cells": {}})
-
-
-def test_monitors_name_what_is_there() -> None:
-    heads = {"cells": {}, "cars": {}, "signs": {}}
-    both = {"a": CELLS, "b": ROADS}
-    check_monitors({"c": {"monitor": "val/cells/AP"}}, {"a": CELLS}, heads)
-    check_monitors({"c": {"monitor": "val/loss"}, "d": None, "e": {}}, both, heads)
-    check_monitors({"c": {"monitor": "val/a/cells/AP"}}, both, heads)
-    with pytest.raises(UsageError, match=r"callbacks\.c\.monitor.*Did you mean 'cells'"):
-        check_monitors({"c": {"monitor": "val/cell/AP"}}, {"a": CELLS}, heads)
-
-
-def test_a_stored_config_moves_to_its_new_run() -> None:
-    plain = dict.fromkeys(OF_A_RUN) | {
-        "command": "eval",
-        "split": "val",
-        "paths": {"run": "/old/run", "data": "/data"},
-        "precision": "32-true",
-        "trainer": {"precision": "32-true"},
-        "callbacks": [{"folder": "/old/run/checkpoints"}, {"path": "/data/old/run"}],
+    model = DenseModel(ResNet(18), heads={"segmentation": head}, info=known)
+    config = {
+        "backbone": {"_target_": "densekit.backbones.ResNet", "depth": 18, "weights": "/gone.pth"},
+        "neck": None,
+        "heads": {
+            "segmentation": {
+                "_target_": "densekit.heads.UNet",
+                "num_classes": 2,
+                "depth": 1,
+                "decoder_channels": [8],
+                "losses": {"ce": {"_target_": "densekit.losses.CrossEntropy"}},
+            }
+        },
+        "data": {"streets": {}},
+        "seed": 3,
     }
-    opened = reopen(plain)
-    assert opened["callbacks"] == [
-        {"folder": "${paths.run}/checkpoints"},
-        {"path": "/data/old/run"},
-    ]
-    assert opened["paths"] == {"run": None, "data": "/data"}
-    assert opened["trainer"]["precision"] == "${precision}"
-    assert not {"command", "split"} & opened.keys()
-    assert plain["paths"]["run"] == "/old/run"
-    with pytest.raises(UsageError, match=r"not of a run, trainer, inferer missing"):
-        reopen({key: value for key, value in plain.items() if key not in ("trainer", "inferer")})
-    own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
-    assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")
+    file = tmp_path / "epoch=3.ckpt"
+    save_artifact(file, model, yaml.safe_dump(config))
+    return file
+
+
+def test_table_has_what_a_user_asks_for(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert info.main([str(artifact)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    for word in ("densekit 0.1.0", "7 road, 26 car", "2.5", "depth 18", "streets", "as stored"):
+        assert word in printed, word
+
+
+def test_json_is_complete(artifact: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert info.main([str(artifact), "json=true"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["heads"]["segmentation"]["names"] == NAMES
+    assert facts["heads"]["segmentation"]["settings"]["decoder_channels"] == [8]
+    assert facts["backbone"]["settings"] == {"depth": 18}  # weights are in the file
+    assert (facts["data"], facts["seed"], facts["version"]) == (["streets"], 3, "0.1.0")
+    assert facts["values"] > 9_000
+
+
+def test_many_classes_are_counted(artifact: Path) -> None:
+    names = [f"c{i}" for i in range(80)]
+    assert info._classes(names, None).endswith("19 c19, ... 80 in all")
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
+def test_one_file_is_asked_for(arguments: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"one checkpoint, found {len(arguments)}"):
+        info.main(arguments)
+
+
+def test_missing_file_is_named() -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.ckpt"):
+        info.main(["nowhere.ckpt"])

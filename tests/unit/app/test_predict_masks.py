@@ -22,8 +22,10 @@ from densekit.app.sources import by_case, find_volumes, volume_names
 from densekit.app.write_masks import MaskClasses, MaskWriter
 from densekit.app.write_volumes import shown_slices
 from densekit.artifact import save_artifact
+from densekit.data import read_volume
 from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation
 from densekit.pictures import class_colour
+from tests.unit.data.medical_files import write_series
 from tests.unit.inference.segmenter import pixels, tiny_segmenter
 
 AFFINE = np.array([[-1.5, 0.1, 0, 20], [0, 2, 0.2, -7], [0, 0, 3, 11], [0, 0, 0, 1.0]])
@@ -134,7 +136,7 @@ def nifti(path: Path, *shape: int, seed: int = 0) -> NDArray[Any]:
     return values
 
 
-def test_volumes_come_back_in_their_own_frame(tmp_path: Path) -> None:
+def volume_segmenter() -> DenseModel:
     model = tiny_segmenter(
         dims=3,
         dtype="float32",
@@ -142,7 +144,25 @@ def test_volumes_come_back_in_their_own_frame(tmp_path: Path) -> None:
         spacing=[3, 3, 3],
     )
     model.info |= {"mean": [0.0], "std": [1.0]}
-    model.float()
+    return model.float()
+
+
+def test_a_dicom_folder_comes_back_in_its_own_frame(tmp_path: Path) -> None:
+    values = pixels(1, 6, 14, 12)[0].numpy().astype(np.uint16)
+    scan = write_series(tmp_path / "in" / "scan", values)
+    several = np.stack([pixels(1, 9, 8, 8)[0].numpy()] * 2, axis=-1)
+    nibabel.save(nibabel.Nifti1Image(several, AFFINE), tmp_path / "in" / "two_channels.nii.gz")
+    checkpoint = checkpoint_of(volume_segmenter(), tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 1  # the other is no image for it
+    volume, mask = read_volume(scan), nibabel.load(tmp_path / "o" / "masks" / "scan.nii.gz")
+    assert mask.shape == volume.shape[::-1] == (12, 14, 6)
+    np.testing.assert_allclose(mask.affine, volume.affine, rtol=1e-6, atol=1e-6)
+    assert len(np.unique(np.asarray(mask.dataobj))) > 1
+    assert (tmp_path / "o" / "overlays" / "scan.jpg").is_file()
+
+
+def test_volumes_come_back_in_their_own_frame(tmp_path: Path) -> None:
+    model = volume_segmenter()
     values = nifti(tmp_path / "in" / "case.1.nii.gz", 9, 14, 12)
     nifti(tmp_path / "in" / "deep" / "b.nii", 5, 8, 8)
     (tmp_path / "in" / "c.nii.gz").write_bytes(b"broken")

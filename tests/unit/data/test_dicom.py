@@ -85,6 +85,11 @@ def test_tilted_gantry_is_a_sheared_affine(tmp_path, values):
         (2.0 * normal + 0.3 * np.array(FORWARD)) * [-1, -1, 1],
         atol=1e-6,
     )
+    # The quaternion cannot say it: no viewer must prefer it.
+    write_mask(tmp_path / "m.nii.gz", np.ones(volume.shape, np.uint8), volume)
+    header = nibabel.load(tmp_path / "m.nii.gz").header
+    np.testing.assert_allclose(header.get_sform(), volume.affine, atol=1e-5)
+    assert (int(header["sform_code"]), int(header["qform_code"])) == (1, 0)
 
 
 def test_one_of_several_series(tmp_path, values):

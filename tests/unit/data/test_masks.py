@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -307,13 +308,27 @@ def test_parts_divide_the_whole_by_position_and_by_patient(pair):
     assert class_frequencies(held) == {"background": 80, "cell": 16}
     assert Source(train=rest, val=held).describe()["names"] == ["cell"]
     by_patient = [
-        Part(data, "test", HoldOut(folds=3, fold=n, group=r"/p(\d+)_")).positions.tolist()
+        Part(data, "test", HoldOut(folds=3, fold=n, group=r"^p(\d+)_")).positions.tolist()
         for n in range(3)
     ]
     assert sorted(by_patient) == [[0, 1], [2], [3, 4, 5]]
-    others = Part(data, "train", HoldOut(every=3, group=r"/p(\d+)_"))  # without patient 1
-    nested = Part(others, "train", HoldOut(every=2, group=r"/p(\d+)_"))  # and without 2
+    others = Part(data, "train", HoldOut(every=3, group=r"^p(\d+)_"))  # without patient 1
+    nested = Part(others, "train", HoldOut(every=2, group=r"^p(\d+)_"))  # and without 2
     assert [nested.path(i).name for i in range(len(nested))] == ["p3_1.png", "p3_2.png", "p3_3.png"]
+
+
+def test_parts_do_not_depend_on_where_the_data_lie(pair, tmp_path):
+    for number in range(12):
+        root = pair(f"i/p{number}.png", f"m/p{number}.png")
+    elsewhere = tmp_path / "patient7" / "copy"
+    shutil.copytree(root / "i", elsewhere / "i")
+    shutil.copytree(root / "m", elsewhere / "m")
+    found = []
+    for place in (root, elsewhere):
+        data = MaskFolder(place / "i", place / "m", names=["cell"])
+        part = Part(data, "test", HoldOut(folds=3, fold=1))
+        found.append([part.path(i).name for i in range(len(part))])
+    assert found[0] == found[1]
 
 
 def test_parts_of_images_without_a_file():

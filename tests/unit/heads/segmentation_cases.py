@@ -23,6 +23,10 @@ SMALL: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "fcn_no_aux": (FCN, {"aux_level": None}),
     "deeplabv3": (DeepLabV3, {"channels": 8, "rates": (1, 2, 3)}),
     "deeplabv3plus": (DeepLabV3Plus, {"channels": 8, "rates": (1, 2, 3)}),
+    "deeplabv3plus_instance": (
+        DeepLabV3Plus,
+        {"channels": 8, "rates": (1, 2, 3), "norm": "instance"},
+    ),
     "smp_unet": (SmpHead, {"decoder": "unet"}),
     "unetplusplus": (SmpHead, {"decoder": "unetplusplus", "decoder_channels": (16, 12, 8, 8, 8)}),
     "manet": (SmpHead, {"decoder": "manet", "decoder_channels": (16, 12, 8, 8, 8)}),

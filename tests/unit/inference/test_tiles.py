@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from densekit import DenseModel
+from densekit.backbones import ResNet
+from densekit.heads import UNet
 from densekit.inference import predict_tiles
 from densekit.inference.receptive import receptive_margin, stride_of
 from densekit.inference.tile_source import TileSource
@@ -106,6 +109,57 @@ def test_the_written_mask_is_that_of_the_whole_picture(tmp_path: Path) -> None:
         np.testing.assert_array_equal(page.asarray(), expected)
     assert len(np.unique(expected)) > 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tif", "m.tif"]
+
+
+def test_masks_hold_the_values_of_the_data_set(tmp_path: Path) -> None:
+    model, picture = tiny_segmenter(channels=3), picture_of(3, 100, 90)
+    source, values = stored(tmp_path / "a.tif", picture, "tiled"), [0, 7, 250]
+    predict_tiles(model, source, tmp_path / "m.tif", tile=64, values=values)
+    expected = np.array(values)[whole_logits(model, picture).argmax(0).numpy()]
+    with tifffile.TiffFile(tmp_path / "m.tif") as file:
+        np.testing.assert_array_equal(file.pages.first.asarray(), expected)
+        colours = file.pages.first.colormap
+    assert colours is not None
+    assert colours[:, values[1:]].any(0).all()
+    assert not colours[:, 1].any()
+
+
+def test_unet_of_a_resnet_that_ends_at_stride_2(tmp_path: Path) -> None:
+    unet = partial(UNet, num_classes=3, depth=2, finest=1, decoder_channels=(8,))
+    torch.manual_seed(0)
+    model = DenseModel(ResNet(18, width=8), {"segmentation": unet}).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.running_mean)
+    picture = picture_of(3, 256, 320)
+    source = TileSource(stored(tmp_path / "a.tif", picture, "tiled"))
+    expected, margin = whole_logits(model, picture), receptive_margin(model)
+    assert margin is not None
+    assert margin < 100  # the tiles see less than the picture
+    for box, found in tile_logits(model, source, 64, margin):
+        logits = found["segmentation"][1]
+        torch.testing.assert_close(logits, expected[(slice(None), *box)], rtol=1e-5, atol=1e-5)
+
+
+def test_tile_that_was_never_written_is_empty(tmp_path: Path) -> None:
+    tiles = [np.full((32, 32), 9, np.uint8), None, None, np.full((32, 32), 5, np.uint8)]
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(iter(tiles), shape=(64, 64), dtype=np.uint8, tile=(32, 32), compression="zlib")
+    found = TileSource(tmp_path / "a.tif").window((slice(0, 64), slice(0, 64)))[..., 0]
+    expected = np.zeros((64, 64), np.uint8)
+    expected[:32, :32], expected[32:, 32:] = 9, 5
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_damaged_tile_names_the_file(tmp_path: Path) -> None:
+    source = stored(tmp_path / "a.tif", picture_of(1, 64, 96), "tiled")
+    with tifffile.TiffFile(source) as file:
+        offset = file.pages.first.dataoffsets[0]
+    content = bytearray(source.read_bytes())
+    content[offset : offset + 4] = b"\0\0\0\0"
+    source.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tif: tile 0 cannot be decoded"):
+        TileSource(source).window((slice(0, 8), slice(0, 8)))
 
 
 def test_multilabel_classes_are_channels(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ def test_by_hand():
         {
             "mIoU": (1 / 3 + 3 / 4 + 1 / 2) / 3,
             "mIoU_per_image": (1 / 3 + 3 / 4 + 1 / 2) / 3,
+            "mIoU_per_image_left_out": 0,
             "accuracy": 5 / 7,
             "mean_accuracy": (1 / 2 + 1 + 1 / 2) / 3,
             "frequency_weighted_IoU": (2 / 3 + 3 * 3 / 4 + 2 / 2) / 7,

@@ -95,6 +95,15 @@ def test_the_tolerance_reaches_a_step_of_a_spacing_that_a_file_rounded():
         assert figures_of(metric, *one(truth, predicted, spacing=spacing))["NSD"] == nsd
 
 
+def test_each_structure_has_its_tolerance():
+    truth, predicted = np.zeros((2, 9, 20), np.uint8)
+    truth[4, [4, 14]] = predicted[4, [5, 15]] = 1, 2
+    tolerance = {"a": 1, "b": 0.5}
+    metric = SurfaceDistances(["background", "a", "b"], background=True, tolerance=tolerance)
+    found = figures_of(metric, *one(truth, predicted, spacing=(1.0, 1.0)))
+    assert (found["NSD_a"], found["NSD_b"]) == (1, 0)
+
+
 def test_missing_spacing_is_said_once(caplog):
     organ = box((8, 8), (2, 5), (2, 5))
     metric = SurfaceDistances(["organ"])

@@ -73,6 +73,8 @@ class FakeHead(nn.Module):
 
 
 class FakeModel(nn.Module):
+    spatial_dims = 2
+
     def __init__(self, *, dropout: float = 0.0, heads: tuple[str, ...] = ("spot",)) -> None:
         super().__init__()
         self.backbone = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(dropout))

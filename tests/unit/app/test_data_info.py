@@ -1,0 +1,143 @@
+"""What the data say of themselves: the resolver, the model's info, what must fit together."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+
+from densekit.app.data_info import (
+    check_heads,
+    check_monitors,
+    check_trained,
+    model_info,
+    register_data_info,
+)
+from densekit.app.errors import UsageError
+from densekit.app.prepare import OF_A_RUN, reopen
+
+
+def source(names: list[str], heads: list[str], **more: Any) -> Any:
+    described = {
+        "names": names,
+        "ids": list(range(1, len(names) + 1)),
+        "num_classes": len(names),
+        "channels": 3,
+        "mean": [1.0, 2.0, 3.0],
+        "std": [1.0, 1.0, 1.0],
+    } | more
+    return SimpleNamespace(
+        heads=tuple(heads), describe=lambda: dict(described), train=object(), val=object()
+    )
+
+
+CELLS = source(["red", "white", "platelet"], ["cells"])
+ROADS = source(["car", "bike"], ["cars", "signs"])
+
+
+def resolved(sources: dict[str, Any], path: str, where: str = "heads.cells.num_classes") -> Any:
+    register_data_info(sources)
+    cfg = OmegaConf.create({})
+    OmegaConf.update(cfg, where, f"${{data_info:{path}}}", force_add=True)
+    return OmegaConf.select(cfg, where)
+
+
+def test_a_head_gets_the_data_that_trains_it() -> None:
+    sources = {"a": CELLS, "b": ROADS}
+    assert resolved(sources, "num_classes") == 3
+    assert resolved(sources, "num_classes", "heads.signs.inner.deep.num_classes") == 2
+    assert resolved(sources, "b.num_classes") == 2
+    assert list(resolved(sources, "names", "heads.cars.names")) == ["car", "bike"]
+
+
+def test_outside_heads_all_data_must_agree() -> None:
+    assert resolved({"a": CELLS, "b": ROADS}, "channels", "backbone.width") == 3
+    with pytest.raises(Exception, match=r"data\.a: 3; data\.b: 2"):
+        resolved({"a": CELLS, "b": ROADS}, "num_classes", "backbone.width")
+
+
+def test_two_sets_of_one_head_must_agree() -> None:
+    other = source(["red", "white"], ["cells"])
+    with pytest.raises(Exception, match="must agree"):
+        resolved({"a": CELLS, "b": other}, "num_classes")
+
+
+@pytest.mark.parametrize(
+    ("path", "message"), [("num_clases", "'num_classes'"), ("aa.num_classes", "Did you mean 'a'")]
+)
+def test_unknown_names_get_the_nearest(path: str, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        resolved({"a": CELLS}, path)
+
+
+def test_model_info_is_what_the_data_say() -> None:
+    heads = {"cells": {}, "cars": {}}
+    info = model_info({"a": CELLS, "b": ROADS}, heads, {"min_size": 3, "max_size": 4})
+    assert info["heads"]["cells"] == {
+        "names": ["red", "white", "platelet"],
+        "ids": [1, 2, 3],
+        "num_classes": 3,
+    }
+    assert info["heads"]["cars"]["num_classes"] == 2
+    assert info["mean"] == [1.0, 2.0, 3.0]
+    assert info["resize"] == {"min_size": 3, "max_size": 4}
+
+
+def test_data_that_disagree_on_the_mean_are_refused() -> None:
+    other = source(["car"], ["cars"], mean=[9.0, 9.0, 9.0])
+    with pytest.raises(UsageError, match="mean"):
+        model_info({"a": CELLS, "b": other}, {"cells": {}, "cars": {}}, None)
+
+
+def test_heads_and_data_have_to_meet() -> None:
+    with pytest.raises(UsageError, match=r"data\.a\.heads.*'cells'.*Did you mean 'cell'"):
+        check_heads({"a": CELLS}, {"cell": {}})
+    with pytest.raises(UsageError, match=r"heads\.other: no data set trains it.*data\.a\.heads"):
+        check_trained({"a": CELLS}, {"cells": {}, "other": {}})
+    with pytest.raises(UsageError, match="none chosen"):
+        check_heads({}, {"cells": {}})
+    check_trained({"a": CELLS}, {"cells": {}})
+
+
+def test_a_data_set_without_training_images_trains_no_head() -> None:
+    only_evaluated = source(["red"], ["cells"])
+    only_evaluated.train = None
+    with pytest.raises(UsageError, match=r"heads\.cells: no data set.* data\.b\.train"):
+        check_trained({"b": only_evaluated}, {"cells": {}})
+    check_trained({"a": CELLS, "b": only_evaluated}, {"cells": {}})
+
+
+def test_monitors_name_what_is_there() -> None:
+    heads = {"cells": {}, "cars": {}, "signs": {}}
+    both = {"a": CELLS, "b": ROADS}
+    check_monitors({"c": {"monitor": "val/cells/AP"}}, {"a": CELLS}, heads)
+    check_monitors({"c": {"monitor": "val/loss"}, "d": None, "e": {}}, both, heads)
+    check_monitors({"c": {"monitor": "val/a/cells/AP"}}, both, heads)
+    with pytest.raises(UsageError, match=r"callbacks\.c\.monitor.*Did you mean 'cells'"):
+        check_monitors({"c": {"monitor": "val/cell/AP"}}, {"a": CELLS}, heads)
+
+
+def test_a_stored_config_moves_to_its_new_run() -> None:
+    plain = dict.fromkeys(OF_A_RUN) | {
+        "command": "eval",
+        "split": "val",
+        "paths": {"run": "/old/run", "data": "/data"},
+        "precision": "32-true",
+        "trainer": {"precision": "32-true"},
+        "callbacks": [{"folder": "/old/run/checkpoints"}, {"path": "/data/old/run"}],
+    }
+    opened = reopen(plain)
+    assert opened["callbacks"] == [
+        {"folder": "${paths.run}/checkpoints"},
+        {"path": "/data/old/run"},
+    ]
+    assert opened["paths"] == {"run": None, "data": "/data"}
+    assert opened["trainer"]["precision"] == "${precision}"
+    assert not {"command", "split"} & opened.keys()
+    assert plain["paths"]["run"] == "/old/run"
+    with pytest.raises(UsageError, match=r"not of a run, trainer, inferer missing"):
+        reopen({key: value for key, value in plain.items() if key not in ("trainer", "inferer")})
+    own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
+    assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")

@@ -1,0 +1,108 @@
+"""Segmentation from the command line: train, the table of cases, predict in the scan's frame."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from densekit.app.cli import main
+from densekit.data import read_volume
+from tests.unit.data.medical_files import write_msd, write_series
+
+QUIET = [
+    *("seed=3", "precision=32-true", "trainer.accelerator=cpu", "trainer.max_time=null"),
+    *("trainer.max_epochs=1", "trainer.check_val_every_n_epoch=1", "callbacks.progress=null"),
+    *("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"),
+]
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    with file.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_volumes_to_a_table_and_to_masks_of_a_dicom_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_msd(tmp_path / "data" / "hippocampus", count=14)
+    small = ["backbone.width=8", "heads.segmentation.decoder_channels=[8,8,8,8,8]"]
+    small += ["data.hippocampus.train_transform.steps.patch.size=[16,16,16]"]
+    words = ["experiment=hippocampus_unet3d", f"paths.data={tmp_path / 'data'}", *small]
+    assert main(["train", *words, *QUIET]) == 0
+    (run,) = (tmp_path / "runs" / "hippocampus_unet3d").iterdir()
+    cases = rows_of(run / "cases_test.csv")
+    assert len(cases) == 3  # every 5th of 14
+    assert {"image_id", "path", "dice"} <= cases[0].keys()
+    mean = np.mean([float(case["dice"]) for case in cases])
+    figures = json.loads((run / "metrics.json").read_text())
+    assert figures["test/segmentation/dice"] == pytest.approx(mean, abs=1e-6)
+    assert (run / "loader.png").is_file()
+    assert (run / "predictions.png").is_file()
+
+    values = np.arange(6 * 12 * 10, dtype=np.uint16).reshape(6, 12, 10)
+    scan = write_series(tmp_path / "scan", values)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert main(["predict", f"checkpoint={checkpoint}", f"source={scan}", "output=out"]) == 0
+    mask, volume = nibabel.load(tmp_path / "out" / "masks" / "scan.nii.gz"), read_volume(scan)
+    assert mask.shape == volume.shape[::-1]
+    np.testing.assert_allclose(mask.affine, volume.affine, rtol=1e-6, atol=1e-6)
+
+
+SLICES = """
+# @package _global_
+resize: null
+vars:
+  volumes:
+    _target_: densekit.data.MedicalVolumes
+    root: ${paths.data}
+    intensity: {kind: zscore}
+data:
+  slices:
+    _target_: densekit.data.Source
+    heads: [segmentation]
+    train: {_target_: densekit.data.VolumeSlices, volumes: "${vars.volumes}", neighbours: 1}
+    val: {_target_: densekit.data.VolumeSlices, volumes: "${vars.volumes}", neighbours: 1}
+    test: ${vars.volumes}
+    batch_size: 2
+"""
+
+
+def test_slices_are_judged_by_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_msd(tmp_path / "data", count=3)
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    (tmp_path / "conf" / "data" / "slices.yaml").write_text(SLICES)
+    words = ["data=slices", "head=unet", "neck=none", "metrics=medical", "backbone=resnet18"]
+    words += [f"paths.data={tmp_path / 'data'}", "backbone.width=8", "run_name=slices"]
+    assert main(["train", *words, *QUIET, "trainer.limit_train_batches=2"]) == 0
+    (run,) = (tmp_path / "runs" / "slices").iterdir()
+    assert len(rows_of(run / "cases_test.csv")) == 3  # volumes
+    assert len(rows_of(run / "cases_val.csv")) == 21  # slices
+    figures = json.loads((run / "metrics.json").read_text())
+    assert np.isfinite(figures["val/loss"])
+    assert "test/loss" not in figures
+    assert np.isfinite(figures["test/segmentation/dice"])
+    source = tmp_path / "data" / "imagesTr" / "case_01.nii.gz"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    assert main(["predict", f"checkpoint={checkpoint}", f"source={source}", "output=out"]) == 0
+    mask = nibabel.load(tmp_path / "out" / "masks" / "case_01.nii.gz")
+    np.testing.assert_array_equal(mask.affine, nibabel.load(source).affine)
+
+
+def test_segmentation_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    lengths = {"train": 4, "val": 2, "test": 3}
+    small = [f"data.scenes.{split}.length={count}" for split, count in lengths.items()]
+    small += [f"data.scenes.{split}.size=[64,64]" for split in lengths]
+    assert main(["train", "experiment=quickstart_unet", "backbone.width=8", *small, *QUIET]) == 0
+    (run,) = (tmp_path / "runs" / "quickstart_unet").iterdir()
+    figures = json.loads((run / "metrics.json").read_text())
+    assert 0 <= figures["test/segmentation/mIoU"] <= 1
+    assert "test/segmentation/IoU_background" in figures
+    assert len(rows_of(run / "cases_test.csv")) == 3
