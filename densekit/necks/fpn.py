@@ -192,8 +192,10 @@ class FPN(nn.Module):
             x: (B, C, *S) map of the backbone.
             above: (B, out_channels, *S / 2) sum of the level above.
         """
-        lateral, output = self.lateral[level][0], self.output[f"p{level[1:]}"][0]
-        weight = output.weight
+        projection: Any = self.lateral[level]
+        convolution: Any = self.output[f"p{level[1:]}"]
+        (lateral,), (output,) = projection, convolution  # without norms
+        weight: Tensor = output.weight
         through = torch.einsum("om...,mc->oc...", weight, lateral.weight.flatten(1))
         # A constant may be added before the upsampling as well as after it.
         bias = lateral.bias.to(above.dtype).view(-1, *[1] * (x.ndim - 2))
