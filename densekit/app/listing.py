@@ -107,11 +107,12 @@ def _reading(node: Mapping[str, Any]) -> dict[str, str]:
     import torch
 
     from densekit.backbones import resnet18
-    from densekit.build import instantiate
+    from densekit.build import check_targets, instantiate
     from densekit.necks import FPN
 
     settings = {key: GIVEN.get(str(value), value) for key, value in node.items()}
     settings = {key: value for key, value in settings.items() if "${" not in str(value)}
+    check_targets({"head": settings})
     with torch.device("meta"):
         specs = resnet18().features
         make = instantiate({**settings, "_partial_": True}, "head")
