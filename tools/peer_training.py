@@ -93,8 +93,11 @@ def train(job: Job, model: nn.Module, step: Step) -> None:
     peaks = [group["lr"] for group in optimizer.param_groups]
     start, done = time.monotonic(), 0
     model.train()
+    loader = (
+        job.source.train_loader()
+    )  # one: a new one would begin at the first epoch's draws again
     while True:
-        for batch in job.source.train_loader():
+        for batch in loader:
             seconds = time.monotonic() - start
             over, total = (seconds, 60 * job.minutes) if job.minutes else (done, job.steps or 0)
             if over >= total:
