@@ -25,8 +25,9 @@ LOADER_COLUMNS = 4
 class RunPictures(Callback):
     """Saves `loader.png` from the first training batch and `predictions.png` after validation.
 
-    It draws what the targets and the results of any head hold: boxes, and masks with a legend; of a
-    volume the slice with most foreground.
+    Without a validation split the predictions are those of the test. It draws what the targets and
+    the results of any head hold: boxes, and masks with a legend; of a volume the slice with most
+    foreground.
 
     Args:
         folder: Where the pictures go.
@@ -38,7 +39,7 @@ class RunPictures(Callback):
         self.folder = Path(folder)
         self.images = images
         self.min_score = min_score
-        self._fed = False
+        self._fed = self._validated = False
         self._rows: list[pictures.Picture] = []
 
     def on_train_batch_start(
@@ -79,6 +80,20 @@ class RunPictures(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves what was drawn."""
+        self._validated = True
+        self._save()
+
+    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
+        """Draws the first images of the test if there was no validation."""
+        if not self._validated:
+            self.on_validation_batch_end(trainer, *arguments, **named)
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves what was drawn of the test."""
+        if self._rows:
+            self._save()
+
+    def _save(self) -> None:
         save_grid(self._rows, 1, self.folder / "predictions.png")
         self._rows = []
 

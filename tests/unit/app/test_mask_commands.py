@@ -95,14 +95,20 @@ def test_slices_are_judged_by_volume(tmp_path: Path, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(mask.affine, nibabel.load(source).affine)
 
 
-def test_segmentation_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("validated", [True, False])
+def test_segmentation_quickstart(
+    validated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     lengths = {"train": 4, "val": 2, "test": 3}
     small = [f"data.scenes.{split}.length={count}" for split, count in lengths.items()]
     small += [f"data.scenes.{split}.size=[64,64]" for split in lengths]
+    small = small if validated else [*small, "data.scenes.val=null"]
     assert main(["train", "experiment=quickstart_unet", "backbone.width=8", *small, *QUIET]) == 0
     (run,) = (tmp_path / "runs" / "quickstart_unet").iterdir()
     figures = json.loads((run / "metrics.json").read_text())
     assert 0 <= figures["test/segmentation/mIoU"] <= 1
     assert "test/segmentation/IoU_background" in figures
+    assert ("val/segmentation/mIoU" in figures) is validated
+    assert (run / "predictions.png").is_file()
     assert len(rows_of(run / "cases_test.csv")) == 3
