@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from densekit.app.compose import compose
 from densekit.app.data_info import model_info
+from densekit.app.fit import metric_recipes
 from densekit.app.overrides import split_options
 from densekit.app.prepare import describe_data, resolve
 from densekit.build import build_model, instantiate
@@ -68,15 +69,11 @@ def prepare(arguments: Sequence[str]) -> Job:
     torch.manual_seed(int(cfg.seed))
     info = model_info(sources, job["heads"], job["resize"])
     source, model = next(iter(sources.values())), build_model(job, info)
-    recipes = {
-        head: {name: instantiate(node, f"metrics.{head}.{name}") for name, node in named.items()}
-        for head, named in job["metrics"].items()
-    }
     return Job(
         source=source,
         model=model,
         info=info,
-        metrics=build_metrics(model, source.heads, recipes),
+        metrics=build_metrics(model, source.heads, metric_recipes(job)),
         optimizer=instantiate(job["optimizer"], "optimizer"),
         schedule=instantiate(job["schedule"], "schedule"),
         bf16="bf16" in resolve_precision(str(job["precision"]), "cpu"),
@@ -93,9 +90,7 @@ def train(job: Job, model: nn.Module, step: Step) -> None:
     peaks = [group["lr"] for group in optimizer.param_groups]
     start, done = time.monotonic(), 0
     model.train()
-    loader = (
-        job.source.train_loader()
-    )  # one: a new one would begin at the first epoch's draws again
+    loader = job.source.train_loader()  # the only one: another would begin at epoch 0 again
     while True:
         for batch in loader:
             seconds = time.monotonic() - start

@@ -112,6 +112,14 @@ def _data(cfg: Mapping[str, Any]) -> DataModule:
     return DataModule(sources)
 
 
+def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Head name to metric name to what builds it, of the heads whose metrics are configured."""
+    return {
+        head: {name: instantiate(node, f"metrics.{head}.{name}") for name, node in named.items()}
+        for head, named in cfg["metrics"].items()
+    }
+
+
 def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
     """That of the configuration; a network of slices predicts whole volumes with it too."""
     from densekit.inference.slices import sliced
@@ -123,17 +131,13 @@ def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
 def _module(
     cfg: Mapping[str, Any], model: DenseModel, optimizer: Any = None, schedule: Any = None
 ) -> LitModel:
-    metrics = {
-        head: {name: instantiate(node, f"metrics.{head}.{name}") for name, node in named.items()}
-        for head, named in cfg["metrics"].items()
-    }
     make = instantiate(cfg["training"], "training")
     lit: LitModel = make(
         model,
         optimizer=optimizer,
         schedule=schedule,
         inferer=_inferer(cfg, model),
-        metrics=metrics,
+        metrics=metric_recipes(cfg),
         config=dump(cfg),
     )
     return lit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from densekit.data.scenes import Scenes
@@ -15,21 +14,11 @@ class SemanticScenes(Scenes):
     Args:
         split: "train", "val" or "test".
         length: Number of images.
-        size: Height and width in pixels, at least 64.
-        seed: Another seed is another data set. It belongs to the data, not to a training run.
-        objects: Smallest and largest number of objects an image.
+        settings: `size`, `seed` and `objects`, see `Scenes`.
     """
 
-    def __init__(
-        self,
-        split: str = "train",
-        length: int = 1000,
-        *,
-        size: Sequence[int] = (160, 160),
-        seed: int = 0,
-        objects: Sequence[int] = (3, 12),
-    ) -> None:
-        super().__init__(split, length, size=size, seed=seed, objects=objects, semantic_mask=True)
+    def __init__(self, split: str = "train", length: int = 1000, **settings: Any) -> None:
+        super().__init__(split, length, semantic_mask=True, **settings)
 
     def describe(self) -> dict[str, Any]:
         """Names and number of classes, the background among them; channels and dtype."""
