@@ -62,6 +62,6 @@ def _run(command: str, arguments: list[str]) -> int:
     if command in LISTS:
         run = partial(importlib.import_module("densekit.app.listing").main, command)
     else:
-        run = importlib.import_module(f"densekit.app.{command}").main
+        run = importlib.import_module(f"densekit.app.{command.replace('-', '_')}").main
     with spoken_log():
         return run(arguments) or 0

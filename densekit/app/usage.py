@@ -8,6 +8,8 @@ COMMANDS = {
     "predict": "find objects in pictures, structures in pictures and volumes",
     "plan": "look at volumes with masks and propose a configuration",
     "info": "say what a checkpoint holds: classes, heads, input, settings",
+    "check-head": "put a head, ours or yours, to every point of the contract",
+    "new-head": "write a package of your own with a head that keeps the contract",
     "benchmark": "time training and prediction against a reference",
 }
 
@@ -161,6 +163,34 @@ options:
 """
 
 
+CHECK_HEAD = """usage: densekit check-head head=NAME [data=NAME] [key=value ...]
+
+Wires the head into a small model and puts it to every point of the contract: images with no, one
+and 500 objects, everything ignored, odd sizes, one and four channels, bfloat16, compile, export,
+two processes, ... Prints a table; the exit code is 1 if a point fails. In Python and in your tests:
+densekit.testing.check_head. It takes about half a minute.
+
+The images are made up, with boxes, masks, classes and identities. With data=NAME the first of a
+data set are taken, for heads with targets of their own.
+
+examples:
+  densekit check-head head=acme/polyp
+  densekit check-head head=unet heads.segmentation.depth=4
+  densekit check-head '~head' '+heads.mine._target_=my_head.MyHead' 'trust=[my_head]'
+  densekit check-head head=faster_rcnn data=bccd paths.data=FOLDER
+"""
+
+
+NEW_HEAD = """usage: densekit new-head NAME [output=DIR]
+
+Writes a small package: the head, its conf/head/NAME.yaml, a test and pyproject.toml. It installs
+with pip and passes densekit check-head as it is; from there it is yours.
+
+examples:
+  densekit new-head acme/polyp          # package acme_polyp in ./acme-polyp, head=acme/polyp
+"""
+
+
 PLAN = """usage: densekit plan data=NAME [memory=GIB] [cases=N] [output=FILE] [key=value ...]
 
 Looks at the training volumes of a data set as they are stored, prints sizes, spacings, intensities
@@ -195,4 +225,12 @@ def help_of(command: str) -> str:
         return TRAIN.replace("{groups}", "\n".join(rows))
     if command == "eval":
         return EVAL.replace("{data}", ", ".join(groups.options("data")))
-    return {"predict": PREDICT, "plan": PLAN, "info": INFO, "benchmark": BENCHMARK}[command]
+    texts = {
+        "predict": PREDICT,
+        "plan": PLAN,
+        "info": INFO,
+        "check-head": CHECK_HEAD,
+        "new-head": NEW_HEAD,
+        "benchmark": BENCHMARK,
+    }
+    return texts[command]

@@ -17,8 +17,8 @@ from densekit.heads.faster_rcnn import RPN, BoxHead, ProposalRule, SamplingRule
 from densekit.model import DenseModel
 from densekit.necks import FPN
 from densekit.ops.hash import mix
+from densekit.testing import run_distributed
 from densekit.types import Batch
-from tests.helpers import run_distributed
 
 pytestmark = pytest.mark.ddp
 

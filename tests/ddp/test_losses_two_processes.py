@@ -7,7 +7,7 @@ import torch
 
 from densekit import losses
 from densekit.ops import dist
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 from tests.unit.losses.cases import LAYOUTS, LOSSES, case
 
 pytestmark = pytest.mark.ddp

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densekit.metrics import BoundaryF, BoundaryIoU, DiceScore, MeanIoU, SurfaceDistances
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 from tests.unit.metrics.mask_scenes import mask_scene
 
 pytestmark = pytest.mark.ddp

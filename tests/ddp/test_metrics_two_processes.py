@@ -8,7 +8,7 @@ import torch
 
 from densekit.metrics import CocoMap, VocMap
 from densekit.ops import dist
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 from tests.unit.metrics.scenes import random_scene
 
 pytestmark = pytest.mark.ddp

@@ -12,8 +12,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from densekit.testing import run_distributed
 from densekit.training import Checkpoint, MetricsFile
-from tests.helpers import run_distributed
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
 pytestmark = pytest.mark.ddp

@@ -59,20 +59,20 @@ def test_head_of_a_plugin_composes_by_name(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    install("acme_count")
-    assert "acme/count" in options("head")
-    cfg = compose(["experiment=quickstart", "head=acme/count"]).cfg
-    assert list(cfg.heads) == ["count"]
+    install("acme_centernet")
+    assert "acme/centernet" in options("head")
+    cfg = compose(["experiment=quickstart", "head=acme/centernet"]).cfg
+    assert list(cfg.heads) == ["detection"]
 
 
 def test_classes_of_a_plugin_are_refused_unless_it_is_installed(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    with pytest.raises(ValueError, match=r"trust=\[acme_count\]"):
-        build.find_class("acme_count.head.Count")
-    install("acme_count")
-    assert build.find_class("acme_count.head.Count").__name__ == "Count"
+    with pytest.raises(ValueError, match=r"trust=\[acme_centernet\]"):
+        build.find_class("acme_centernet.head.CenterNet")
+    install("acme_centernet")
+    assert build.find_class("acme_centernet.head.CenterNet").__name__ == "CenterNet"
 
 
 @pytest.mark.parametrize("command", LISTS)
@@ -95,12 +95,12 @@ def test_lists_a_plugin_beside_a_broken_one(
 ) -> None:
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.syspath_prepend(str(EXAMPLE))
-    install("acme_count", "gone_of_test")
+    install("acme_centernet", "gone_of_test")
     assert listing.main("heads", []) == 1
     printed = capsys.readouterr().out
     rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if "│" in line}
-    assert "acme_count" in rows["acme/count"]
-    assert "boxes" in rows["acme/count"]
+    assert "acme_centernet" in rows["acme/centernet"]
+    assert "boxes" in rows["acme/centernet"]
     assert "c2, c5" in rows["deeplabv3plus"]
     assert "gone_of_test" in printed.splitlines()[-1]
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from densekit.ops.masked_norm import masked_batch_norm
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 
 VALID = torch.tensor([True, False, True, True, False, True])
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 
 
 def _sum_of_ranks(rank: int, scale: float) -> Tensor:

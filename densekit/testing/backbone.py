@@ -1,4 +1,4 @@
-"""The contract of the parts, as functions that fail with what is wrong; plug-ins call them too."""
+"""What a backbone says of itself against what it does."""
 
 from __future__ import annotations
 

@@ -1,0 +1,109 @@
+"""`densekit check-head`: the contract of a head, point by point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.errors import UsageError
+
+if TYPE_CHECKING:
+    from densekit.testing.head import Outcome
+    from densekit.testing.subject import Subject
+
+CLASSES = 3
+"""Of the images that are made up where no data set is named."""
+SAMPLES = 4
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Stands for a data set where the images are made up."""
+
+    heads: Sequence[str]
+    train = None
+
+    def describe(self) -> dict[str, Any]:
+        """What `${data_info:...}` is answered."""
+        return {
+            "names": [f"class {number}" for number in range(CLASSES)],
+            "ids": list(range(CLASSES)),
+            "num_classes": CLASSES,
+            "channels": 3,
+            "background": True,
+            "multilabel": False,
+        }
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code: 1 if a head breaks the contract."""
+    subjects = _subjects(arguments)
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from densekit.testing.checks import CHECKS
+    from densekit.testing.head import head_report
+
+    console, failed = Console(), False
+    for name, subject in subjects.items():
+        with console.status(f"heads.{name}"):
+            outcomes = head_report(subject, CHECKS)
+        table = Table(title=escape(f"heads.{name}"), title_justify="left")
+        for column in ("check", "", "the contract"):
+            table.add_column(column, overflow="fold")
+        for outcome in outcomes:
+            table.add_row(*_row(outcome))
+        console.print(table)
+        failed |= any(outcome.error for outcome in outcomes)
+    return 1 if failed else 0
+
+
+def _row(outcome: Outcome) -> tuple[str, str, str]:
+    from rich.markup import escape
+
+    check = outcome.check
+    if outcome.error is None:
+        return check.name, "[green]ok[/green]", f"[dim]{escape(check.asks)}[/dim]"
+    found = f"{escape(check.asks)}\n[red]{escape(outcome.error)}[/red]"
+    return check.name, "[red]FAILED[/red]", found
+
+
+def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
+    """The heads of a command line, by name, each with what it is tried on."""
+    from densekit.app.compose import compose
+    from densekit.app.data_info import model_info, register_data_info
+    from densekit.app.prepare import describe_data, resolve
+    from densekit.build import instantiate
+    from densekit.testing.head import subject_of
+
+    if not any(word.lstrip("+").startswith("head") for word in arguments):
+        raise UsageError("densekit check-head: head=NAME is needed; densekit heads lists them")
+    cfg = compose(arguments).cfg
+    own = any(word.startswith(("data=", "experiment=")) for word in arguments)
+    if own:
+        sources: Mapping[str, Any] = describe_data(cfg)
+    else:
+        sources = {name: MadeUp(list(cfg.heads)) for name in cfg.data}
+        register_data_info(sources)
+    plain = resolve(cfg)
+    info = model_info(sources, plain["heads"], plain["resize"])["heads"]
+    subjects = {}
+    for name, node in plain["heads"].items():
+        trainer = next((one for one in sources.values() if name in one.heads), None)
+        if trainer is None:
+            raise UsageError(f"heads.{name}: no data set trains it; name it in data.NAME.heads")
+        given = _samples(trainer) if own else {}
+        make = instantiate({**node, "_partial_": True}, f"heads.{name}")
+        subjects[name] = subject_of(make, CLASSES, info=info[name], **given)
+    return subjects
+
+
+def _samples(source: Any) -> dict[str, Any]:
+    """The first training samples of a data set as they are stored, in the frame of their truth."""
+    if source.train is None:
+        raise UsageError("check-head: the data set has no training split")
+    count = min(SAMPLES, len(source.train))
+    samples = [{**source.train[index], "index": index} for index in range(count)]
+    return {"samples": samples, "target_specs": getattr(source.train, "target_specs", {})}

@@ -1,0 +1,314 @@
+"""What the contract asks of a head, a function a point."""
+
+from __future__ import annotations
+
+import copy
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from densekit.inference.restore import restore
+from densekit.model import DenseModel
+from densekit.testing import samples as vary
+from densekit.testing.subject import HEAD, Subject, check_gradients, head_of, total_loss
+from densekit.testing.two_processes import two_processes
+from densekit.training.metric_set import build_metrics
+from densekit.types import Batch, Features, Sample
+
+MANY = 500
+ODD = 13
+"""Margin that makes the sides of an image odd and no multiple of any stride."""
+STEPS, RATE, FALL = 40, 2e-3, 0.9
+"""Steps on one batch, after which the loss must be under that part of its first value."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """A point of the contract.
+
+    Attributes:
+        name: Short.
+        asks: What the contract asks, and why.
+        run: Raises if the head does not keep it.
+    """
+
+    name: str
+    asks: str
+    run: Callable[[Subject], None]
+
+
+def _declares(subject: Subject) -> None:
+    head = head_of(subject.model())
+    for name in ("reads", "target_keys"):
+        value = getattr(head, name)
+        assert isinstance(value, tuple), f"{name} is {value!r}, not a tuple"
+        assert value, f"{name} is empty"
+    batch = subject.batch()
+    missing = [key for key in head.target_keys if key not in batch]
+    assert not missing, f"target_keys has {missing}, which the samples do not bring"
+    divisor = head.size_divisor
+    assert isinstance(divisor, int), f"size_divisor is {divisor!r}, not an int"
+    assert divisor >= 1, f"size_divisor is {divisor}"
+
+
+def _leaves_inputs(subject: Subject) -> None:
+    model, batch = subject.model().eval(), subject.batch()
+    with torch.no_grad():
+        features = model.features(batch)
+        kept = {level: value.clone() for level, value in features.items()}
+        given = {k: v.clone() for k, v in batch.items() if isinstance(v, Tensor)}
+        model.loss(batch, features)
+        model.predict(batch, features)
+    for level, value in kept.items():
+        assert torch.equal(value, features[level]), f"level {level} was changed in place"
+    for key, value in given.items():
+        assert torch.equal(value, cast(Any, batch)[key]), f"batch[{key!r}] was changed in place"
+
+
+def _static_shapes(subject: Subject) -> None:
+    model, batch = subject.model().eval(), subject.without_targets()
+    noise = cast(Batch, {**batch, "image": torch.randint_like(batch["image"], 255)})
+    with torch.no_grad():
+        for what, call in _calls(model).items():
+            first, second = call(batch), call(noise)
+            assert _shapes(first) == _shapes(second), (
+                f"{what} gives {_shapes(first)} for one image and {_shapes(second)} for another"
+            )
+            short = [key for key, value in first.items() if len(value) != len(batch["size"])]
+            assert not short, f"{what}: {short} do not begin with the batch"
+
+
+def _results(subject: Subject) -> None:
+    model, batch = subject.model().eval(), subject.without_targets()
+    with torch.no_grad():
+        predictions = model.predict(batch)
+    if "boxes" in predictions[HEAD]:
+        missing = {"scores", "labels", "valid"} - set(predictions[HEAD])
+        assert not missing, f"boxes come without {sorted(missing)}"
+    results = restore(predictions, batch)
+    assert all(result[HEAD] for result in results), "an image has an empty result"
+
+
+def _several(subject: Subject) -> None:
+    model = subject.model()
+    check_gradients(model, total_loss(model, subject.batch()))
+    moved = [p for p in head_of(model).parameters() if p.grad is not None and bool(p.grad.any())]
+    assert moved or not list(head_of(model).parameters()), "every gradient of the head is zero"
+
+
+def _no_object(subject: Subject) -> None:
+    _trains_on(subject, [vary.without_objects(s, subject.target_specs) for s in subject.samples])
+
+
+def _one_object(subject: Subject) -> None:
+    _trains_on(subject, [vary.with_objects(s, subject.target_specs, 1) for s in subject.samples])
+
+
+def _many_objects(subject: Subject) -> None:
+    specs = subject.target_specs
+    _trains_on(subject, [vary.with_objects(s, specs, MANY) for s in subject.samples[:2]])
+
+
+def _all_ignored(subject: Subject) -> None:
+    _trains_on(subject, [vary.ignored(s, subject.target_specs) for s in subject.samples])
+
+
+def _batch_of_one(subject: Subject) -> None:
+    _trains_on(subject, subject.samples[:1])
+
+
+def _odd_sizes(subject: Subject) -> None:
+    first, *others = subject.samples
+    _trains_on(subject, [vary.enlarged(first, subject.target_specs, ODD), *others])
+
+
+def _one_channel(subject: Subject) -> None:
+    _trains_on(subject, [vary.with_channels(sample, 1) for sample in subject.samples])
+
+
+def _four_channels(subject: Subject) -> None:
+    _trains_on(subject, [vary.with_channels(sample, 4) for sample in subject.samples])
+
+
+def _bf16(subject: Subject) -> None:
+    model, batch = subject.model(), subject.batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = total_loss(model, batch)
+    check_gradients(model, loss)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        _check_finite(model.eval().predict(batch)[HEAD], "predictions")
+
+
+def _one_graph(subject: Subject) -> None:
+    model, batch = subject.model(), subject.batch()
+    kinds = []
+    for training in (True, False):
+        model.train(training)
+        with torch.no_grad():
+            kinds.append({what: _shapes(call(batch)) for what, call in _calls(model).items()})
+        kinds[-1]["loss"] = {name: () for name in model.loss(batch)}
+    assert kinds[0] == kinds[1], f"in training {kinds[0]}, out of it {kinds[1]}"
+
+
+def _determined(subject: Subject) -> None:
+    batch = subject.batch()
+    first, second = subject.model(), subject.model()
+    for model in (first, second):
+        total_loss(model, batch).backward()
+    for (name, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
+        assert torch.equal(one, other), f"{name} begins with other values for the same seed"
+        same = one.grad is None or torch.equal(one.grad, cast(Tensor, other.grad))
+        assert same, f"the gradient of {name} differs between two runs with one seed"
+
+
+def _compiles(subject: Subject) -> None:
+    model, batch = subject.model().eval(), subject.batch()
+    tensors = cast(Batch, {key: value for key, value in batch.items() if key != "meta"})
+    torch._dynamo.reset()
+    compiled = torch.compile(DenseModel.loss, backend="eager", fullgraph=True)
+    expected, found = model.loss(tensors), compiled(model, tensors)
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def _exports(subject: Subject) -> None:
+    model, batch = subject.model().eval(), subject.without_targets()
+    with torch.no_grad():
+        expected = model(batch["image"], batch["size"])[HEAD]
+        program = torch.export.export(model, (batch["image"], batch["size"]), strict=False)
+        found = program.module()(batch["image"], batch["size"])[HEAD]
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def _saves(subject: Subject) -> None:
+    model, batch = subject.model(), subject.without_targets()
+    total_loss(model, subject.batch()).backward()
+    torch.optim.SGD(model.parameters(), lr=1e-3).step()
+    file = io.BytesIO()
+    torch.save(model.state_dict(), file)
+    file.seek(0)
+    other = subject.model()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    copied = copy.deepcopy(model)  # as the averaged weights are made
+    with torch.no_grad():
+        expected = model.eval().predict(batch)[HEAD]
+        for what, one in (("a loaded model", other), ("a copy", copied)):
+            for name, value in one.eval().predict(batch)[HEAD].items():
+                assert torch.equal(value, expected[name]), f"{what} predicts other {name}"
+
+
+def _learns(subject: Subject) -> None:
+    model, batch = subject.model(), subject.batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
+    losses = []
+    for _ in range(STEPS):
+        loss = total_loss(model, batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(float(loss.detach()))
+    last = sum(losses[-5:]) / 5
+    assert last < FALL * losses[0], f"the loss went from {losses[0]:.4f} to {last:.4f}"
+
+
+def _judged(subject: Subject) -> None:
+    model = subject.model().eval()
+    batch = subject.without_targets()
+    with torch.no_grad():
+        results = restore(model.predict(batch), batch)
+    truth = [sample["truth"] for sample in subject.samples if "truth" in sample]
+    metrics = build_metrics(model, None, {})
+    metrics.reset(torch.device("cpu"))
+    if len(truth) == len(results):
+        metrics.update(results, truth)
+        figures = metrics.compute()
+        wrong = [name for name, value in figures.items() if value.numel() != 1]
+        assert not wrong, f"{wrong} are no single numbers"
+        metrics.reset(torch.device("cpu"))
+    metrics.update([], [])  # a rank without an image in its last batch
+
+
+def _trains_on(subject: Subject, samples: list[Sample] | Any) -> None:
+    model, batch = subject.model(samples), subject.batch(samples)
+    check_gradients(model, total_loss(model, batch))
+    with torch.no_grad():
+        _check_finite(model.eval().predict(subject.without_targets(samples))[HEAD], "predictions")
+
+
+def _calls(model: DenseModel) -> dict[str, Callable[[Batch], dict[str, Tensor]]]:
+    def forward(batch: Batch) -> dict[str, Tensor]:
+        return model(batch["image"], batch["size"])[HEAD]  # type: ignore[no-any-return]
+
+    def predict(batch: Batch) -> Features:
+        return model.predict(batch)[HEAD]
+
+    return {"forward": forward, "decode": predict}
+
+
+def _shapes(values: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {key: tuple(value.shape) for key, value in values.items()}
+
+
+def _check_finite(values: dict[str, Tensor], what: str) -> None:
+    wild = [key for key, value in values.items() if not bool(torch.isfinite(value.float()).all())]
+    assert not wild, f"{what}: {wild} are not finite"
+
+
+CHECKS = (
+    Check(
+        "declares",
+        "`reads` names levels and `target_keys` keys of the batch, both tuples; what nobody reads"
+        " is not built",
+        _declares,
+    ),
+    Check(
+        "leaves inputs alone",
+        "levels and targets are not changed in place: other heads read them too",
+        _leaves_inputs,
+    ),
+    Check(
+        "static shapes",
+        "forward and decode give tensors that begin with the batch and whose shapes do not depend"
+        " on what is in the picture: engines and graphs need it",
+        _static_shapes,
+    ),
+    Check("results", "every image has a result after restore; boxes come with scores", _results),
+    Check("gradients", "every parameter gets a gradient: DDP stops where one does not", _several),
+    Check("no object", "without an object the loss is finite and keeps its graph", _no_object),
+    Check("one object", "one object an image trains", _one_object),
+    Check(f"{MANY} objects", "a crowded image trains: nothing is dropped", _many_objects),
+    Check("all ignored", "with everything ignored the loss is finite", _all_ignored),
+    Check("batch of one", "one image a process trains", _batch_of_one),
+    Check("odd sizes", "images of different, odd sides train: batches are padded", _odd_sizes),
+    Check("1 channel", "grey images train", _one_channel),
+    Check("4 channels", "images of four channels train", _four_channels),
+    Check("bf16", "loss, gradients and predictions are finite under bfloat16 autocast", _bf16),
+    Check(
+        "eval equals train",
+        "loss, forward and decode give the same names and shapes in training and out of it:"
+        " validation has losses, export has no mode",
+        _one_graph,
+    ),
+    Check("determined", "the same seed gives the same weights, loss and gradients", _determined),
+    Check("compiles", "torch.compile takes the loss as one graph, with equal terms", _compiles),
+    Check("exports", "torch.export takes the model, and it gives the same", _exports),
+    Check("saves", "a loaded or copied model predicts the same, bit for bit", _saves),
+    Check("metrics", "its metrics give numbers, and take a batch of no image", _judged),
+    Check(
+        "learns",
+        f"the loss on one batch falls by {1 - FALL:.0%} in {STEPS} steps of AdamW",
+        _learns,
+    ),
+    Check(
+        "two processes",
+        "a step in two processes, one of them without an object, ends with the same weights on"
+        " both, and with those of one process: losses divide by `global_count`",
+        two_processes,
+    ),
+)
+"""All of them, in the order of the table."""

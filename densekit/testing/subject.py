@@ -1,0 +1,97 @@
+"""The head under test, wired into a small model, and the batches it is put to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from densekit.backbones import ResNet
+from densekit.data.collate import collate
+from densekit.heads.base import Head
+from densekit.model import DenseModel
+from densekit.necks import FPN
+from densekit.types import Batch, Sample, TargetSpec
+
+HEAD = "head"
+WIDTH = 16
+"""Channels of the stem and of a quarter of the deepest level: a step takes milliseconds."""
+
+HeadMaker = Callable[..., Head]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A head and what it is tried on; it pickles if `make` does.
+
+    Attributes:
+        make: Builds the head on the specs of every level.
+        samples: Two or more training samples with the head's targets.
+        target_specs: How collate stacks the targets of plug-ins.
+        info: What the data say of the head's targets: `names`, `ids`, `num_classes`, ...
+    """
+
+    make: HeadMaker
+    samples: Sequence[Sample]
+    target_specs: Mapping[str, TargetSpec]
+    info: Mapping[str, Any]
+
+    def model(self, samples: Sequence[Sample] | None = None) -> DenseModel:
+        """A fresh model in training, the same one every time, on a thin ResNet-18 with pyramid.
+
+        Args:
+            samples: Images it must take; those of the subject by default.
+        """
+        image = (samples or self.samples)[0]["image"]
+        channels, dims = image.shape[-1], image.ndim - 1
+        torch.manual_seed(0)
+        return DenseModel(
+            ResNet(18, width=WIDTH, in_channels=channels, spatial_dims=dims),
+            {HEAD: self.make},
+            partial(FPN, out_channels=2 * WIDTH),
+            {"heads": {HEAD: self.info}, "mean": [127.0] * channels, "std": [64.0] * channels},
+        )
+
+    def batch(self, samples: Sequence[Sample] | None = None) -> Batch:
+        """Training targets of the samples, those of the subject by default."""
+        return collate(
+            self.samples if samples is None else samples,
+            training=True,
+            target_specs=self.target_specs,
+        )
+
+    def without_targets(self, samples: Sequence[Sample] | None = None) -> Batch:
+        """What the same images are at inference."""
+        batch = self.batch(samples)
+        return cast(Batch, {key: batch[key] for key in ("image", "size", "meta")})  # type: ignore[literal-required]
+
+
+def head_of(model: DenseModel) -> Head:
+    """The head under test."""
+    return cast(Head, model.heads[HEAD])
+
+
+def total_loss(model: DenseModel, batch: Batch) -> Tensor:
+    """The sum of the terms, (), after the same draws every time."""
+    torch.manual_seed(1)
+    terms = model.loss(batch)
+    assert terms, "loss returned no term"
+    for name, term in terms.items():
+        assert term.shape == (), f"loss term {name} has shape {tuple(term.shape)}, not ()"
+        assert bool(torch.isfinite(term)), f"loss term {name} is {float(term.detach())}"
+    return torch.stack(list(terms.values())).sum()
+
+
+def check_gradients(module: nn.Module, loss: Tensor) -> None:
+    """Asserts that a loss gives every trained parameter of a module a finite gradient."""
+    assert loss.requires_grad, "the loss has no graph: it reaches no parameter"
+    loss.backward()
+    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    missing = [name for name, p in trained if p.grad is None]
+    assert not missing, f"no gradient for {', '.join(missing[:5])}"
+    wild = [name for name, p in trained if not bool(torch.isfinite(p.grad).all())]  # type: ignore[union-attr]
+    assert not wild, f"the gradient of {', '.join(wild[:5])} is not finite"

@@ -1,0 +1,1 @@
+"""A densekit plug-in: objects as points of a heatmap."""

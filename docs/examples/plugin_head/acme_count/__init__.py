@@ -1,1 +1,0 @@
-"""A densekit plug-in: counts the objects of each class."""
