@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, spawn
 
 
 def run_distributed(fn: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
@@ -32,8 +32,8 @@ def run_distributed(fn: Callable[..., Any], world_size: int, *args: Any) -> list
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         try:
-            mp.spawn(_rank_main, (world_size, folder, fn, args), nprocs=world_size, join=True)
-        except (mp.ProcessRaisedException, mp.ProcessExitedException) as error:
+            spawn(_rank_main, (world_size, folder, fn, args), world_size)
+        except (ProcessRaisedException, ProcessExitedException) as error:
             failures = sorted(folder.glob("*.error"), key=lambda file: file.stat().st_mtime_ns)
             if not failures:
                 raise

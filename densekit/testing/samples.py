@@ -6,12 +6,12 @@ N boxes of an image, C channels, K classes, D spatial dimensions, S the D sizes 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.types import IGNORE_INDEX, Sample, TargetSpec, Truth
+from densekit.types import IGNORE_INDEX, Sample, TargetSpec
 
 TargetSpecs = Mapping[str, TargetSpec]
 OF_BOXES = ("boxes", "labels", "crowd", "instance_masks")
@@ -75,14 +75,9 @@ def _synthetic(
             "crowd": np.zeros(len(labels), bool),
             "instance_masks": np.stack(masks),
         }
-    truth: Truth = {"image_id": index, "size": image.shape[:-1], **targets}  # type: ignore[typeddict-item]
-    return Sample(
-        image=image,
-        index=index,
-        meta={"path": f"image {index}", "image_id": index, "original_size": image.shape[:-1]},
-        truth=truth,
-        **targets,
-    )
+    meta = {"path": f"image {index}", "image_id": index, "original_size": image.shape[:-1]}
+    truth = {"image_id": index, "size": image.shape[:-1], **targets}
+    return cast(Sample, {"image": image, "index": index, "meta": meta, "truth": truth, **targets})
 
 
 def _corner(inside: Sequence[slice], end: str) -> list[int]:
@@ -172,4 +167,4 @@ def _changed(sample: Sample, specs: TargetSpecs, *, rows: Any, pixels: Any, extr
         changed["extra"] = {
             name: extra(value, specs[name]) for name, value in sample["extra"].items()
         }
-    return changed  # type: ignore[return-value]
+    return cast(Sample, changed)

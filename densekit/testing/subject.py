@@ -67,7 +67,7 @@ class Subject:
     def without_targets(self, samples: Sequence[Sample] | None = None) -> Batch:
         """What the same images are at inference."""
         batch = self.batch(samples)
-        return cast(Batch, {key: batch[key] for key in ("image", "size", "meta")})  # type: ignore[literal-required]
+        return Batch(image=batch["image"], size=batch["size"], meta=batch["meta"])
 
 
 def head_of(model: DenseModel) -> Head:
@@ -90,8 +90,8 @@ def check_gradients(module: nn.Module, loss: Tensor) -> None:
     """Asserts that a loss gives every trained parameter of a module a finite gradient."""
     assert loss.requires_grad, "the loss has no graph: it reaches no parameter"
     loss.backward()
-    trained = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    missing = [name for name, p in trained if p.grad is None]
+    grads = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}
+    missing = [name for name, grad in grads.items() if grad is None]
     assert not missing, f"no gradient for {', '.join(missing[:5])}"
-    wild = [name for name, p in trained if not bool(torch.isfinite(p.grad).all())]  # type: ignore[union-attr]
+    wild = [name for name, g in grads.items() if g is not None and not torch.isfinite(g).all()]
     assert not wild, f"the gradient of {', '.join(wild[:5])} is not finite"
