@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.data_info import check_heads, model_info
 from densekit.app.prepare import METRICS, dump
+from densekit.app.start import start_from
 from densekit.build import build_model, instantiate
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 LIMITS = ("limit_val_batches", "limit_test_batches")
-
-logger = logging.getLogger(__name__)
 
 
 def run_job(cfg: Mapping[str, Any]) -> None:
@@ -43,7 +41,7 @@ def fit(cfg: Mapping[str, Any]) -> None:
     data = _data(cfg)
     model = build_model(cfg, model_info(data.sources, cfg["heads"], cfg["resize"]))
     if cfg["checkpoint"]:
-        load_weights(model, Path(cfg["checkpoint"]))
+        start_from(model, cfg)
     optimizer = instantiate(cfg["optimizer"], "optimizer")
     schedule = instantiate(cfg["schedule"], "schedule")
     lit = _module(cfg, model, optimizer, schedule)
@@ -81,27 +79,6 @@ def evaluate(cfg: Mapping[str, Any]) -> None:
     )
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
     measure(_module(cfg, model), datamodule=data, verbose=False)
-
-
-def load_weights(model: DenseModel, checkpoint: Path) -> None:
-    """Starts a model from a checkpoint's weights; what does not fit is named and left as it is."""
-    from densekit.artifact import load_artifact
-
-    found = load_artifact(checkpoint)["state_dict"]
-    own = model.state_dict()
-    fitting = {k: v for k, v in found.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
-        raise ValueError(f"checkpoint={checkpoint}: none of its {len(found)} tensors fits")
-    model.load_state_dict(fitting, strict=False)
-    fresh = [name for name in own if name not in fitting]
-    if fresh:
-        logger.warning(
-            "%s: %d of %d tensors taken over; not among them: %s",
-            checkpoint,
-            len(fitting),
-            len(own),
-            ", ".join(fresh),
-        )
 
 
 def _data(cfg: Mapping[str, Any]) -> DataModule:

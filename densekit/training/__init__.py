@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy(
         "OneCycle": "schedules",
         "RunPictures": "run_pictures",
         "Step": "schedules",
+        "Transfer": "transfer",
         "newest_checkpoint": "checkpoint",
         "resolve_precision": "devices",
     },

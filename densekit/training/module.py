@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
 
@@ -16,9 +17,16 @@ from densekit.ops import dist
 from densekit.ops.hash import mix
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.metric_set import MetricSet, Recipes, build_metrics, check_heads
-from densekit.training.optim import OptimizerFactory, batch_size_scale, build_optimizer, by_step
+from densekit.training.optim import (
+    OptimizerFactory,
+    batch_size_scale,
+    build_optimizer,
+    by_step,
+    combined,
+)
 from densekit.training.schedules import Constant, Schedule
 from densekit.training.sources import log_name, source_heads, source_names
+from densekit.training.transfer import Transfer
 from densekit.types import Batch, Features, Result
 
 if TYPE_CHECKING:
@@ -49,6 +57,7 @@ class LitModel(LightningModule):
         base_batch_size: Number of images an optimiser step that the learning rate is stated for;
             it is scaled to the real number. None uses it as it stands.
         lr_multipliers: Prefix of the model's parameter names to a factor of the learning rate.
+        transfer: Which parts train, from when on and how fast; by default all alike.
         compile: Compile the loss with torch.compile.
         channels_last: Hold the weights of pictures and volumes channels last.
         config: YAML text of the whole configuration, for checkpoints.
@@ -71,6 +80,7 @@ class LitModel(LightningModule):
         seed: int = 0,
         base_batch_size: int | None = None,
         lr_multipliers: Mapping[str, float] | None = None,
+        transfer: Transfer | None = None,
         compile: bool = False,
         channels_last: bool = True,
         config: str = "",
@@ -85,7 +95,10 @@ class LitModel(LightningModule):
         self.inferer = inferer
         self.seed = seed
         self.base_batch_size = base_batch_size
-        self.lr_multipliers = lr_multipliers
+        self.transfer = transfer or Transfer()
+        self.transfer.freeze(model)
+        self.lr_multipliers = combined(self.transfer.lr_multipliers(model), lr_multipliers or {})
+        self._share = 0.0
         self.config = config
         # Unbound: a compiled bound method would keep the weights it was made with after a deepcopy.
         loss = type(model).loss
@@ -156,11 +169,30 @@ class LitModel(LightningModule):
             # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
             fused=self.trainer.precision != "16-mixed",
         )
-        return by_step(self.trainer, optimizer, self.schedule)
+        return by_step(self.trainer, optimizer, self.schedule, self.transfer.starts(self.model))
 
     def on_fit_start(self) -> None:
-        """Refuses what the device cannot do."""
+        """Refuses what the device cannot do, and says what trains."""
         check_sync_batch_norm(self.model, self.trainer)
+        for line in self.transfer.table(self.model, self.lr_multipliers):
+            rank_zero_info(line)
+
+    def train(self, mode: bool = True) -> LitModel:
+        """Sets the training mode, in which spared parts keep their statistics."""
+        super().train(mode)
+        if mode:
+            self.transfer.hold(self.model, self._share)
+        return self
+
+    def on_train_start(self) -> None:
+        """Spares parts from the first step on: Lightning sets no mode by itself."""
+        self.transfer.hold(self.model, self._share)
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Lets the parts train whose time has come."""
+        if self.transfer.gradual:
+            self._share = self.global_step / self.trainer.estimated_stepping_batches
+            self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the model without this run: text and plain values."""

@@ -98,6 +98,15 @@ def build_optimizer(
         return factory(groups)  # a device or dtype that the fused kernel does not know
 
 
+def combined(parts: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
+    """Factors of parts, each times the one that is given for it or for what it is in."""
+    factors = dict(given)
+    for part, factor in parts.items():
+        above = max((prefix for prefix in given if _below(part, prefix)), key=len, default="")
+        factors[part] = factor * given.get(above, 1.0)
+    return factors
+
+
 def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
     """Factor that brings a learning rate to the real number of images an optimiser step.
 
@@ -132,16 +141,32 @@ def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
 
 
 def by_step(
-    trainer: Trainer, optimizer: Optimizer, schedule: Schedule
+    trainer: Trainer,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    starts: Mapping[str, float] | None = None,
 ) -> OptimizerLRSchedulerConfig:
-    """Pairs an optimiser with a schedule that is applied at every optimiser step."""
+    """Pairs an optimiser with a schedule that is applied at every optimiser step.
 
-    def factor(step: int) -> float:
+    Args:
+        trainer: Knows the length of the run.
+        optimizer: Its groups have names, see `parameter_groups`.
+        schedule: Factor of every learning rate by step.
+        starts: Prefix of a group's name to the share of the run before which its rate is zero.
+    """
+
+    def factor(start: float, step: int) -> float:
         # Step 0 is asked for before the loaders exist. Making them here to know the length would
         # be too early for Lightning to restore their state in a resumed run.
-        return schedule(step, trainer.estimated_stepping_batches if step > 0 else sys.maxsize)
+        total = trainer.estimated_stepping_batches if step > 0 else sys.maxsize
+        return schedule(step, total) if step >= start * total else 0.0
 
-    scheduler: Any = {"scheduler": LambdaLR(optimizer, factor), "interval": "step"}
+    shares = [
+        max((share for part, share in (starts or {}).items() if _below(name, part)), default=0.0)
+        for name in (group["name"] for group in optimizer.param_groups)
+    ]
+    factors = [functools.partial(factor, share) for share in shares]
+    scheduler: Any = {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}
     return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 

@@ -1,0 +1,185 @@
+"""Starting a run from a checkpoint's weights: what is taken over is exact, or asked for by name."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.errors import UsageError
+from densekit.build import build_model, nearest
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from densekit.model import DenseModel
+
+State = dict[str, "Tensor"]
+logger = logging.getLogger(__name__)
+
+
+def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
+    """Loads `cfg["checkpoint"]` into a fresh model.
+
+    Backbone and neck have to fit tensor for tensor; levels that one of the two does not have are
+    named. A head of a name that both have has to fit too, with the same classes in the same order,
+    unless it is in `reset_head` or `map_classes_by_name` is true. Heads that only the model has
+    start fresh, those that only the checkpoint has are left out; both are named.
+
+    Raises:
+        UsageError: Something does not fit; the message says what to write if it is meant so.
+    """
+    from densekit.artifact import load_artifact
+
+    path = Path(cfg["checkpoint"])
+    artifact = load_artifact(path)
+    found: State = artifact["state_dict"]
+    own: State = model.state_dict()
+    reset = _reset_heads(cfg["reset_head"], model)
+    taken = {k: v for k, v in found.items() if not k.startswith("heads.")}
+    _check_shapes(path, taken, own)
+    taken = {name: value for name, value in taken.items() if name in own}
+    known = artifact["info"].get("heads", {})
+    for head in model.heads:
+        tensors = _below(found, f"heads.{head}.")
+        if not tensors or head in reset:
+            continue
+        classes = known.get(head, {}).get("names"), model.info["heads"][head].get("names")
+        if classes[0] == classes[1]:
+            _check_shapes(path, tensors, own, head)
+        elif cfg["map_classes_by_name"]:
+            tensors = _mapped(path, head, tensors, own, classes, class_rows(cfg, model, head))
+        else:
+            raise UsageError(_other_classes(path, head, *classes))
+        taken |= tensors
+    if not taken:
+        raise UsageError(f"checkpoint={path}: none of its {len(found)} tensors fits")
+    model.load_state_dict(taken, strict=False)
+    _say(path, taken, found, own)
+
+
+def class_rows(cfg: Mapping[str, Any], model: DenseModel, head: str) -> dict[str, int]:
+    """Tensor name to its rows a class, of the head's tensors that have some.
+
+    Which they are shows when the head is built for one class more.
+
+    Raises:
+        UsageError: The head is not built from `num_classes`.
+    """
+    import torch
+
+    node = cfg["heads"][head]
+    if "num_classes" not in node:
+        raise UsageError(
+            f"map_classes_by_name: heads.{head} has no num_classes; reset_head=[{head}] starts it"
+            " fresh"
+        )
+    larger = {**node, "num_classes": int(node["num_classes"]) + 1}
+    backbone = {key: value for key, value in cfg["backbone"].items() if key != "weights"}
+    with torch.device("meta"):
+        grown = build_model(
+            {**cfg, "backbone": backbone, "heads": {**cfg["heads"], head: larger}}, model.info
+        ).state_dict()
+    own: State = model.state_dict()
+    rows = {name: len(grown[name]) - len(v) for name, v in own.items() if v.ndim}
+    return {name: count for name, count in rows.items() if count}
+
+
+def _mapped(
+    path: Path,
+    head: str,
+    found: State,
+    own: State,
+    classes: tuple[Sequence[str] | None, Sequence[str] | None],
+    rows: Mapping[str, int],
+) -> State:
+    """The head's tensors with the rows of every class that both know in its new place."""
+    old, new = classes
+    if not old or not new:
+        raise UsageError(f"checkpoint={path}: heads.{head} has no class names to map by")
+    kept = {name: (old.index(name), new.index(name)) for name in new if name in old}
+    if not kept:
+        raise UsageError(
+            f"checkpoint={path}: heads.{head}: no class of {list(new)} is among {list(old)};"
+            f" reset_head=[{head}] starts the head fresh"
+        )
+    mapped: State = {}
+    for name, value in found.items():
+        if name not in rows:
+            _check_shapes(path, {name: value}, own, head)
+            mapped[name] = value
+            continue
+        count, fresh = rows[name], own[name].clone()
+        for before, after in kept.values():
+            source = value[before * count : (before + 1) * count]
+            fresh[after * count : (after + 1) * count] = source
+        rest = len(value) - len(old) * count  # of the background, behind the classes
+        if rest > 0:
+            fresh[len(new) * count :] = value[len(old) * count :]
+        mapped[name] = fresh
+    table = ", ".join(f"{name} {'kept' if name in kept else 'fresh'}" for name in new)
+    dropped = [name for name in old if name not in new]
+    logger.warning(
+        "%s: heads.%s: %s%s", path, head, table, f"; dropped: {', '.join(dropped)}" * bool(dropped)
+    )
+    return mapped
+
+
+def _check_shapes(path: Path, found: State, own: State, head: str = "") -> None:
+    """Refuses tensors that are in both with another shape."""
+    wrong = [k for k, v in found.items() if k in own and own[k].shape != v.shape]
+    if wrong:
+        name = wrong[0]
+        hint = f" reset_head=[{head}] starts the head fresh." if head else ""
+        raise UsageError(
+            f"checkpoint={path}: {name}: found {tuple(found[name].shape)}, the model has"
+            f" {tuple(own[name].shape)} ({len(wrong)} such tensors).{hint}"
+        )
+
+
+def _reset_heads(asked: bool | Sequence[str], model: DenseModel) -> list[str]:
+    heads = list(model.heads)
+    if isinstance(asked, bool):
+        return heads if asked else []
+    for name in asked:
+        if name not in heads:
+            raise UsageError(f"reset_head: there is no head {name!r}. {nearest(name, heads)}")
+    return list(asked)
+
+
+def _other_classes(
+    path: Path, head: str, old: Sequence[str] | None, new: Sequence[str] | None
+) -> str:
+    return (
+        f"checkpoint={path}: heads.{head} was trained for {_spoken(old)}, the data have"
+        f" {_spoken(new)}. reset_head=[{head}] starts the head fresh, map_classes_by_name=true"
+        " keeps what the checkpoint knows of classes of the same name."
+    )
+
+
+def _spoken(names: Sequence[str] | None) -> str:
+    if not names:
+        return "classes without names"
+    shown = ", ".join(map(str, names[:8]))
+    return f"{len(names)} classes ({shown}{', ...' if len(names) > 8 else ''})"
+
+
+def _below(state: State, prefix: str) -> State:
+    return {name: value for name, value in state.items() if name.startswith(prefix)}
+
+
+def _say(path: Path, taken: State, found: State, own: State) -> None:
+    """Names the parts that start fresh and those that are left out."""
+    fresh = _parts(name for name in own if name not in taken)
+    left = _parts(name for name in found if name not in own)
+    logger.info("%s: %d of %d tensors taken over", path, len(taken), len(own))
+    if fresh:
+        logger.warning("%s: start fresh: %s", path, ", ".join(fresh))
+    if left:
+        logger.warning("%s: left out of it: %s", path, ", ".join(left))
+
+
+def _parts(names: Any) -> list[str]:
+    """`heads.detection`, `backbone.layer4`: the first two words of each name, once."""
+    return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
