@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -10,11 +10,12 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
-from torch import Tensor
+from torch import Tensor, nn
 
 from densekit.layers import channels_last_weights
 from densekit.ops import dist
 from densekit.ops.hash import mix
+from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.metric_set import MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.optim import (
@@ -58,6 +59,7 @@ class LitModel(LightningModule):
             it is scaled to the real number. None uses it as it stands.
         lr_multipliers: Prefix of the model's parameter names to a factor of the learning rate.
         transfer: Which parts train, from when on and how fast; by default all alike.
+        balance: Makes what turns the losses of the heads into one from the names of the heads.
         compile: Compile the loss with torch.compile.
         channels_last: Hold the weights of pictures and volumes channels last.
         config: YAML text of the whole configuration, for checkpoints.
@@ -81,6 +83,7 @@ class LitModel(LightningModule):
         base_batch_size: int | None = None,
         lr_multipliers: Mapping[str, float] | None = None,
         transfer: Transfer | None = None,
+        balance: Callable[[Iterable[str]], nn.Module] = FixedBalance,
         compile: bool = False,
         channels_last: bool = True,
         config: str = "",
@@ -99,6 +102,7 @@ class LitModel(LightningModule):
         self.transfer.freeze(model)
         self.lr_multipliers = combined(self.transfer.lr_multipliers(model), lr_multipliers or {})
         self._share = 0.0
+        self.balance = balance(model.heads)
         self.config = config
         # Unbound: a compiled bound method would keep the weights it was made with after a deepcopy.
         loss = type(model).loss
@@ -120,11 +124,11 @@ class LitModel(LightningModule):
         return terms
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> dict[str, Any]:
-        """Sums every term of every data set."""
+        """Sums every term of every data set, head by head, and balances the heads."""
         # Dropout and the like draw from the global stream: it depends on the step alone.
         torch.manual_seed(int(mix(self.seed, self.global_step, batch_idx, dist.rank())))
         terms = self.losses(batches)
-        total = torch.stack(list(terms.values())).sum()
+        total: Tensor = self.balance(sums_by_head(terms))
         count = sum(len(batch["key"]) for batch in batches.values())
         shown = {f"train/{name}": term.detach() for name, term in terms.items()}
         self.log_dict(shown, on_step=True, on_epoch=False, batch_size=count)
@@ -164,6 +168,7 @@ class LitModel(LightningModule):
         optimizer = build_optimizer(
             self.optimizer,
             self.model,
+            more=self.balance.parameters(),
             lr_scale=batch_size_scale(self.trainer, self.base_batch_size),
             lr_multipliers=self.lr_multipliers,
             # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.

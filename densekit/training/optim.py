@@ -11,7 +11,7 @@ import difflib
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.utilities import rank_zero_info
@@ -72,6 +72,7 @@ def build_optimizer(
     factory: OptimizerFactory,
     model: nn.Module,
     *,
+    more: Iterable[nn.Parameter] = (),
     lr_scale: float = 1.0,
     lr_multipliers: Mapping[str, float] | None = None,
     fused: bool = True,
@@ -81,12 +82,15 @@ def build_optimizer(
     Args:
         factory: See `OptimizerFactory`; its `lr` and `weight_decay` become those of the groups.
         model: Its parameters lie on the device they are trained on.
+        more: Parameters beside the model, without decay.
         lr_scale: Factor of every learning rate.
         lr_multipliers: See `parameter_groups`.
         fused: Use the optimiser's fused kernel where it has one and the settings name none.
     """
     lr = _setting(factory, "lr") * lr_scale
     groups = parameter_groups(model, _setting(factory, "weight_decay"), lr, lr_multipliers)
+    if beside := list(more):
+        groups.append({"name": "beside", "params": beside, "weight_decay": 0.0, "lr": lr})
     extra: dict[str, Any] = {}
     if fused and _offers_fused(factory):
         extra["fused"] = True

@@ -1,0 +1,70 @@
+"""How the losses of several heads become one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from densekit._names import unknown
+
+
+class FixedBalance(nn.Module):
+    """A factor a head.
+
+    Args:
+        heads: Names of the model's heads.
+        weights: Head name to factor, 1 where none is given.
+
+    Raises:
+        ValueError: A name is of no head.
+    """
+
+    def __init__(self, heads: Iterable[str], weights: Mapping[str, float] | None = None) -> None:
+        super().__init__()
+        known = list(heads)
+        for name in weights or {}:
+            if name not in known:
+                raise ValueError(unknown("training.balance.weights", name, known))
+        self.weights = dict(weights or {})
+
+    def forward(self, sums: Mapping[str, Tensor]) -> Tensor:
+        """The loss, (), from each head's sum of terms, ()."""
+        return torch.stack([self.weights.get(head, 1.0) * sums[head] for head in sums]).sum()
+
+
+class UncertaintyBalance(nn.Module):
+    """A learnt factor a head: exp(-s) times its loss, plus s / 2 so that s does not run away.
+
+    Kendall, Gal and Cipolla 2018, Multi-Task Learning Using Uncertainty, section 3.2, equation 10,
+    with s the logarithm of the variance; it begins at 0, where all heads count alike.
+
+    Args:
+        heads: Names of the model's heads; every step has to have a loss of each.
+    """
+
+    def __init__(self, heads: Iterable[str]) -> None:
+        super().__init__()
+        self.log_variance = nn.ParameterDict({head: torch.zeros(()) for head in heads})
+
+    def forward(self, sums: Mapping[str, Tensor]) -> Tensor:
+        """The loss, (), from each head's sum of terms, ()."""
+        terms = []
+        for head, loss in sums.items():
+            log_variance = self.log_variance[head]
+            terms.append(torch.exp(-log_variance) * loss + log_variance / 2)
+        return torch.stack(terms).sum()
+
+
+def sums_by_head(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Head name to the sum of its terms, (), over all data sets.
+
+    Args:
+        terms: Named `HEAD/TERM` or `SOURCE/HEAD/TERM`.
+    """
+    sums: dict[str, Tensor] = {}
+    for name, term in terms.items():
+        head = name.split("/")[-2]
+        sums[head] = sums[head] + term if head in sums else term
+    return sums
