@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from omegaconf import Container, OmegaConf
@@ -40,7 +40,7 @@ def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
                 raise UsageError(f"data.{source}.heads: there is no head {head!r}. {hint}")
 
 
-def check_trained(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+def check_trained(sources: Mapping[str, Any], heads: Iterable[str]) -> None:
     """Refuses a head that no data set trains."""
     for head in heads:
         named = _trainers(sources, head)
@@ -109,6 +109,7 @@ def model_info(
             head: {key: agreed(sources, _trainers(sources, head), key) for key in HEAD_KEYS}
             | _of_masks(sources, head)
             for head in heads
+            if _trainers(sources, head)
         },
         "resize": dict(resize) if resize else None,
         "version": __version__,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.data_info import check_heads, model_info
+from densekit.app.keep import with_kept
 from densekit.app.prepare import METRICS, dump
 from densekit.app.start import start_from
 from densekit.build import build_model, instantiate
@@ -39,7 +40,8 @@ def fit(cfg: Mapping[str, Any]) -> None:
     seed_everything(int(cfg["seed"]), workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     data = _data(cfg)
-    model = build_model(cfg, model_info(data.sources, cfg["heads"], cfg["resize"]))
+    info = model_info(data.sources, cfg["heads"], cfg["resize"])
+    model = build_model(cfg, with_kept(info, cfg["kept"]))
     if cfg["checkpoint"]:
         start_from(model, cfg)
     optimizer = instantiate(cfg["optimizer"], "optimizer")

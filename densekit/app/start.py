@@ -55,6 +55,13 @@ def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
         taken |= tensors
     if not taken:
         raise UsageError(f"checkpoint={path}: none of its {len(found)} tensors fits")
+    for part in cfg["training"].get("transfer", {}).get("frozen", ()):
+        fresh = [name for name in _below(own, f"{part}.") if name not in taken]
+        if fresh:
+            raise UsageError(
+                f"checkpoint={path}: {part} is to stay as it is, but {fresh[0]} is not in the"
+                " checkpoint: a head reads a level that its network did not have"
+            )
     model.load_state_dict(taken, strict=False)
     _say(path, taken, found, own)
 

@@ -15,6 +15,7 @@ from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
 from densekit.app.data_info import check_monitors, check_trained
 from densekit.app.errors import UsageError, explain
+from densekit.app.keep import keep_heads
 from densekit.app.overrides import existing, expand, split_options
 from densekit.app.prepare import describe_data, dump, new_folder, place, reopen, resolve, run_name
 from densekit.app.report import print_lines, quoted
@@ -126,8 +127,9 @@ def _checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     cfg = composed.cfg
     name = run_name(cfg, composed.name)
     place(cfg, PENDING)
+    keep_heads(cfg)
     sources = describe_data(cfg)
-    check_trained(sources, cfg.heads)
+    check_trained(sources, [name for name in cfg.heads if name not in (cfg.keep_heads or ())])
     check_monitors(resolve(cfg)["callbacks"], sources, cfg.heads)
     return cfg, name
 

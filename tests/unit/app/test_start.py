@@ -40,6 +40,7 @@ def _cfg(names: list[str], head: str = "detection", **extra: Any) -> dict[str, A
         "heads": {head: heads[head]},
         "reset_head": False,
         "map_classes_by_name": False,
+        "training": {},
         **extra,
     }
 
