@@ -169,7 +169,7 @@ def by_step(
         max((share for part, share in (starts or {}).items() if _below(name, part)), default=0.0)
         for name in (group["name"] for group in optimizer.param_groups)
     ]
-    factors = [functools.partial(factor, share) for share in shares]
+    factors: list[Callable[[int], float]] = [functools.partial(factor, s) for s in shares]
     scheduler: Any = {"scheduler": LambdaLR(optimizer, factors), "interval": "step"}
     return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
