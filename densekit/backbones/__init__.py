@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "Backbone": "base",
+        "CifarResNet": "cifar",
+        "IResNet": "iresnet",
         "ResNet": "resnet",
         "resnet18": "variants",
         "resnet34": "variants",
