@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy(
         "CifarResNet": "cifar",
         "IResNet": "iresnet",
         "ResNet": "resnet",
+        "TimmBackbone": "timm",
         "resnet18": "variants",
         "resnet34": "variants",
         "resnet50": "variants",

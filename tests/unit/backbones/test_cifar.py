@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densekit.backbones import CifarResNet
-from densekit.testing import check_backbone
+from densekit.testing import check_backbone, check_backbone_graphs
 from densekit.types import FeatureSpec
 
 State = dict[str, Tensor]
@@ -110,6 +110,11 @@ def test_levels() -> None:
 )
 def test_contract(settings: dict[str, Any]) -> None:
     check_backbone(CifarResNet(**settings), 32)
+
+
+def test_one_graph() -> None:
+    network = CifarResNet(8, in_channels=1, drop_path=0.5, activation_checkpointing=True)
+    check_backbone_graphs(network, 32)
 
 
 def test_a_plain_net_answers_otherwise() -> None:
