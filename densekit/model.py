@@ -37,7 +37,8 @@ class DenseModel(nn.Module):
     parameter gets a gradient, which DistributedDataParallel asks for.
 
     Args:
-        backbone: Has `features` (specs), `trim(levels)` and `forward(image) -> Features`.
+        backbone: Has `features` (specs), `trim(levels)`, `forward(image) -> Features`, and perhaps
+            a `size_divisor`; see `densekit.backbones.Backbone`.
         heads: Head name to what makes it from the specs, `partial(FasterRCNN, num_classes=80)`.
         neck: Class or partial of a neck, e.g. `partial(FPN, out_channels=256)`; not built if no
             head reads its levels.
@@ -83,6 +84,7 @@ class DenseModel(nn.Module):
             needed |= set(self.neck.reads)  # type: ignore[arg-type]
             divisors.append(self.neck.size_divisor)  # type: ignore[arg-type]
         backbone.trim(needed)  # type: ignore[operator]
+        divisors.append(getattr(backbone, "size_divisor", 1))
         self.size_divisor = lcm(1, *divisors)
         self.spatial_dims = bottom_up["c0"].spatial_dims
         self.register_buffer("mean", self._per_channel("mean"), persistent=False)

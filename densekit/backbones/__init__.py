@@ -8,7 +8,10 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "Backbone": "base",
+        "CifarResNet": "cifar",
+        "IResNet": "iresnet",
         "ResNet": "resnet",
+        "TimmBackbone": "timm",
         "resnet18": "variants",
         "resnet34": "variants",
         "resnet50": "variants",

@@ -16,10 +16,12 @@ class Backbone(nn.Module, ABC):
     Attributes:
         features: What `forward` returns: level name to channels and strides, known without running.
             c0 is the input itself, c1 the stem, c2 and on the stages. The number is the stage's;
-            its stride stands in the spec.
+            its stride stands in the spec. A network without a stem of its own has no c1.
+        size_divisor: What the sides of an image must be multiples of.
     """
 
     features: dict[str, FeatureSpec]
+    size_divisor: int = 1
 
     @abstractmethod
     def forward(self, x: Tensor) -> Features:

@@ -1,6 +1,7 @@
 """The two residual blocks; the names of their layers are torchvision's.
 
-Paper: Deep Residual Learning for Image Recognition, figure 5.
+Papers: Deep Residual Learning for Image Recognition, figure 5; Deep Networks with Stochastic Depth,
+section 3.
 """
 
 from __future__ import annotations
@@ -9,27 +10,38 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torchvision.ops import stochastic_depth
 
-from densekit.layers import ConvNorm, Layers, Stride, conv_norm
+from densekit.backbones.shortcuts import Shortcut, projection
+from densekit.layers import Layers, Stride, conv_norm
 
 
 class Block(nn.Module):
-    """What both blocks share.
+    """What all blocks share.
 
     Attributes:
         expansion: Output channels over the block's nominal width.
         last_norm: Name of the norm that ends the residual branch.
-        downsample: Projects the input where the branch has another shape.
+        is_residual: Whether there is a shortcut.
+        downsample: Brings the input to the shape of the branch; None where it has it.
+        drop_path: Probability that an image's residual branch is left out of a training step; the
+            others' are scaled by 1 / (1 - drop_path).
     """
 
     expansion: ClassVar[int]
     last_norm: ClassVar[str]
-    downsample: ConvNorm | None
+    is_residual: bool
+    downsample: nn.Module | None
+    drop_path: float
 
     def add_shortcut(self, branch: Tensor, x: Tensor) -> Tensor:
-        """ReLU of the residual branch plus the block's (projected) input."""
+        """The residual branch plus the block's (projected) input; of a plain block the branch."""
+        if not self.is_residual:
+            return branch
+        if self.drop_path and self.training:
+            branch = stochastic_depth(branch, self.drop_path, "row")
         branch += x if self.downsample is None else self.downsample(x)
-        return F.relu_(branch)
+        return branch
 
 
 class BasicBlock(Block):
@@ -44,6 +56,8 @@ class BasicBlock(Block):
         dilations: Of the first 3x3 convolution and of those behind it. They differ in the first
             block of a stage whose stride became dilation, for its input still has the grid of
             the stage before.
+        drop_path: See `Block`.
+        shortcut: Makes what brings the input to the shape of the output; None for a plain block.
     """
 
     expansion = 1
@@ -58,18 +72,21 @@ class BasicBlock(Block):
         *,
         stride: Stride = 1,
         dilations: tuple[int, int] = (1, 1),
+        drop_path: float = 0.0,
+        shortcut: Shortcut | None = projection,
     ) -> None:
         super().__init__()
         self.conv1 = make.conv(in_channels, width, 3, stride=stride, dilation=dilations[0])
         self.bn1 = make.normalisation(width)
         self.conv2 = make.conv(width, out_channels, 3, dilation=dilations[1])
         self.bn2 = make.normalisation(out_channels)
-        self.downsample = _projection(make, in_channels, out_channels, stride)
+        self.is_residual, self.drop_path = shortcut is not None, drop_path
+        self.downsample = shortcut(make, in_channels, out_channels, stride) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, *S) to (B, out_channels, *S / stride)."""
         y = F.relu_(conv_norm(self.conv1, self.bn1, x))
-        return self.add_shortcut(conv_norm(self.conv2, self.bn2, y), x)
+        return F.relu_(self.add_shortcut(conv_norm(self.conv2, self.bn2, y), x))
 
 
 class Bottleneck(Block):
@@ -85,6 +102,8 @@ class Bottleneck(Block):
         groups: Of the 3x3 convolution.
         stride_in_1x1: Whether the first 1x1 convolution carries the stride, as in the paper and in
             weights made by MSRA, or the 3x3.
+        drop_path: See `Block`.
+        shortcut: See `BasicBlock`.
     """
 
     expansion = 4
@@ -101,6 +120,8 @@ class Bottleneck(Block):
         dilations: tuple[int, int] = (1, 1),
         groups: int = 1,
         stride_in_1x1: bool = False,
+        drop_path: float = 0.0,
+        shortcut: Shortcut | None = projection,
     ) -> None:
         super().__init__()
         strides: tuple[Stride, Stride] = (stride, 1) if stride_in_1x1 else (1, stride)
@@ -112,19 +133,11 @@ class Bottleneck(Block):
         self.bn2 = make.normalisation(width)
         self.conv3 = make.conv(width, out_channels, 1)
         self.bn3 = make.normalisation(out_channels)
-        self.downsample = _projection(make, in_channels, out_channels, stride)
+        self.is_residual, self.drop_path = shortcut is not None, drop_path
+        self.downsample = shortcut(make, in_channels, out_channels, stride) if shortcut else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, *S) to (B, out_channels, *S / stride)."""
         y = F.relu_(conv_norm(self.conv1, self.bn1, x))
         y = F.relu_(conv_norm(self.conv2, self.bn2, y))
-        return self.add_shortcut(conv_norm(self.conv3, self.bn3, y), x)
-
-
-def _projection(
-    make: Layers, in_channels: int, out_channels: int, stride: Stride
-) -> ConvNorm | None:
-    steps = {stride} if isinstance(stride, int) else set(stride)
-    if steps == {1} and in_channels == out_channels:
-        return None
-    return make.conv_norm(in_channels, out_channels, 1, stride=stride)
+        return F.relu_(self.add_shortcut(conv_norm(self.conv3, self.bn3, y), x))

@@ -8,23 +8,21 @@ Neural Networks (ResNeXt); Wide Residual Networks; Rethinking Atrous Convolution
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from os import PathLike
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit._names import choose, unknown
-from densekit.backbones.base import Backbone
+from densekit._names import choose
 from densekit.backbones.blocks import BasicBlock, Block, Bottleneck
+from densekit.backbones.shortcuts import projection
+from densekit.backbones.staged import Staged
+from densekit.backbones.stages import StageBuilder, axis_steps, held, initialise
 from densekit.backbones.stem import STEMS
-from densekit.backbones.weights import load_weights, read_weights
 from densekit.layers import Layers, conv_norm, max_pool
-from densekit.types import Features, FeatureSpec
-
-log = logging.getLogger(__name__)
+from densekit.types import FeatureSpec
 
 BLOCKS_BY_DEPTH = {
     18: (2, 2, 2, 2),
@@ -33,10 +31,6 @@ BLOCKS_BY_DEPTH = {
     101: (3, 4, 23, 3),
     152: (3, 8, 36, 3),
 }
-STAGES = {"c2": "layer1", "c3": "layer2", "c4": "layer3", "c5": "layer4"}
-MODULES = {"c1": ("conv1", "bn1"), **{level: (name,) for level, name in STAGES.items()}}
-"""Names of the modules that make each level."""
-
 TORCHVISION_NAMES = {
     (18, 1, 64): "resnet18",
     (34, 1, 64): "resnet34",
@@ -52,7 +46,7 @@ TORCHVISION_NAMES = {
 """Depth, groups and width per group of the networks torchvision has weights for."""
 
 
-class ResNet(Backbone):
+class ResNet(Staged):
     """ResNet, ResNeXt or Wide ResNet without its classifier.
 
     Args:
@@ -76,6 +70,12 @@ class ResNet(Backbone):
             made by MSRA need, or in the 3x3.
         norm: "batch", "frozen" (constant batch norm), "group", "instance" or "sync".
         norm_eps: Added to the norm's variance.
+        residual: Whether blocks have shortcuts. Without them it is the plain twin of the paper's
+            section 4.1, for comparison; it takes the weights of plain networks only.
+        drop_path: Probability that a training step leaves out the last block's residual branch,
+            drawn for each image; of block l of L it is l / L times that (stochastic depth).
+        activation_checkpointing: Whether backward makes the maps inside each block again instead
+            of keeping them: the same numbers, less memory, about a third more time.
         freeze_stages: Number of levels, from c1 on, whose weights and statistics stay as they are;
             2 is customary for detection.
         zero_init_residual: Whether every residual branch begins as zero.
@@ -103,105 +103,65 @@ class ResNet(Backbone):
         stride_in_1x1: bool = False,
         norm: str = "batch",
         norm_eps: float = 1e-5,
+        residual: bool = True,
+        drop_path: float = 0.0,
+        activation_checkpointing: bool = False,
         freeze_stages: int = 0,
         zero_init_residual: bool = False,
         weights: str | PathLike[str] | None = None,
     ) -> None:
         super().__init__()
         self.stem = choose("stem", stem, STEMS)
-        self.freeze_stages = freeze_stages
         block, expansion = _block(depth, groups, width_per_group, stride_in_1x1)
         make = Layers(spatial_dims, norm, norm_eps)
         _check_output_stride(output_stride, self.stem.reduction)
-        if width < 1 or width_per_group * groups * width % 64:
-            raise ValueError(
-                f"width: got {width}, accepted is a positive number that leaves every group"
-                " whole channels, such as 32"
-            )
-        if freeze_stages not in range(len(MODULES) + 1):
-            raise ValueError(
-                f"freeze_stages: got {freeze_stages}, accepted are 0 to {len(MODULES)}"
-            )
-        if zero_init_residual and norm == "frozen":
-            raise ValueError("zero_init_residual: a frozen norm would stay zero; use another norm")
+        _check_width(width, groups * width_per_group)
+        _check_residual(residual, norm, drop_path, zero_init_residual)
+        held_axes = _checked_hold(hold, spatial_dims)
 
-        held = _checked_hold(hold, spatial_dims)
-
-        def spec(channels: int, stride: int) -> FeatureSpec:
-            return FeatureSpec(channels, _held(stride, held))
-
-        channels, stride, dilation = width, self.stem.reduction, 1
-        first_stride = _held(self.stem.stride, held)
-        self.conv1 = make.conv(in_channels, channels, self.stem.kernel_size, stride=first_stride)
-        self.bn1 = make.normalisation(channels)
-        self.pool_stride = _step(self.stem.stride, stride, held)
-        self.features = {"c0": spec(in_channels, 1), "c1": spec(channels, self.stem.stride)}
-        for number, (level, name) in enumerate(STAGES.items()):
-            step, previous_dilation = 1 if number == 0 else 2, dilation
-            if stride * step > output_stride:
-                step, dilation = 1, dilation * step
-            stride *= step
-            count, out_channels = BLOCKS_BY_DEPTH[depth][number], 2**number * width * expansion
+        first_stride = held(self.stem.stride, held_axes)
+        self.conv1 = make.conv(in_channels, width, self.stem.kernel_size, stride=first_stride)
+        self.bn1 = make.normalisation(width)
+        self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, held_axes)
+        self.features = {
+            "c0": FeatureSpec(in_channels, (1,) * spatial_dims),
+            "c1": FeatureSpec(width, first_stride),
+        }
+        counts, shortcut = BLOCKS_BY_DEPTH[depth], projection if residual else None
+        builder = StageBuilder(
+            width,
+            self.stem.reduction,
+            counts,
+            hold=held_axes,
+            output_stride=output_stride,
+            dilate_first_block=dilate_first_block,
+            drop_path=drop_path,
+            recompute=activation_checkpointing,
+        )
+        for number in range(len(counts)):
             inner = 2**number * width_per_group * groups * width // 64
-            make_block = partial(block, make, width=inner, out_channels=out_channels)
-            steps = _step(stride // step, stride, held)
-            entry = dilation if dilate_first_block else previous_dilation
-            first = make_block(channels, stride=steps, dilations=(entry, dilation))
-            others = [
-                make_block(out_channels, dilations=(dilation, dilation)) for _ in range(count - 1)
-            ]
-            self.add_module(name, nn.Sequential(first, *others))
-            self.features[level] = spec(out_channels, stride)
-            channels = out_channels
+            make_block = partial(block, make, width=inner, shortcut=shortcut)
+            out_channels = 2**number * width * expansion
+            stage = builder.build(make_block, out_channels, step=1 if number == 0 else 2)
+            self.add_stage(stage, builder.spec)
 
-        _initialise(self, zero_init_residual)
+        initialise(self)
+        if zero_init_residual:
+            _zero_residual_branches(self)
+        self.is_residual = residual
+        self.freeze(freeze_stages)
         if weights is not None:
-            named = (depth, groups, width_per_group) if width == 64 else None
-            architecture = TORCHVISION_NAMES.get(named) if named else None
-            state = read_weights(weights, architecture)
-            load_weights(self, state, in_channels=in_channels, spatial_dims=spatial_dims)
-        for module in self._frozen():
-            module.requires_grad_(False)
-        self.train()
+            is_known = width == 64 and residual
+            named = (depth, groups, width_per_group) if is_known else None
+            self.load(weights, TORCHVISION_NAMES.get(named) if named else None)
 
-    def forward(self, x: Tensor) -> Features:
-        """Maps an image (B, C, *S) to its levels; c1 is the stem's output before the max-pool."""
-        features = {"c0": x}
-        x = F.relu_(conv_norm(self.conv1, self.bn1, x))  # (B, 64, *S / stem.stride)
-        features["c1"] = x
-        if self.stem.pool and "c2" in self.features:
-            x = max_pool(x, 3, self.pool_stride)
-        for level, name in STAGES.items():
-            if level in self.features:
-                x = self.get_submodule(name)(x)
-                features[level] = x
-        return features
+    def make_stem(self, x: Tensor) -> Tensor:
+        """Maps an image (B, C, *S) to (B, width, *S / stem.stride)."""
+        return F.relu_(conv_norm(self.conv1, self.bn1, x))
 
-    def trim(self, levels: Iterable[str]) -> None:
-        """Drops the stages behind the deepest of the levels read."""
-        levels, order = set(levels), list(self.features)
-        for level in sorted(levels - set(order)):
-            raise ValueError(unknown("level of the backbone", level, order))
-        deepest = max((order.index(level) for level in levels), default=0)
-        if deepest == 0:
-            raise ValueError(f"no level of the backbone is read; it has {', '.join(order[1:])}")
-        for level in order[deepest + 1 :]:
-            for name in MODULES[level]:
-                delattr(self, name)
-            del self.features[level]
-        if order[deepest + 1 :]:
-            log.info("backbone trimmed of %s, which no head reads", ", ".join(order[deepest + 1 :]))
-
-    def train(self, mode: bool = True) -> ResNet:
-        """Sets the training mode, in which frozen stages still use their stored statistics."""
-        super().train(mode)
-        for module in self._frozen():
-            module.eval()
-        return self
-
-    def _frozen(self) -> list[nn.Module]:
-        levels = [level for level in list(MODULES)[: self.freeze_stages] if level in self.features]
-        return [self.get_submodule(name) for level in levels for name in MODULES[level]]
+    def enter_stages(self, x: Tensor) -> Tensor:
+        """Pools c1 where the stem says so."""
+        return max_pool(x, 3, self.pool_stride) if self.stem.pool else x
 
 
 def _block(
@@ -239,21 +199,22 @@ def _checked_hold(hold: Sequence[int] | None, spatial_dims: int) -> tuple[int, .
     return held
 
 
-def _held(stride: int, hold: Sequence[int]) -> tuple[int, ...]:
-    """The stride of each axis where a network without held axes has `stride`, a power of 2."""
-    return tuple(max(1, stride >> count) for count in hold)
+def _check_width(width: int, inner: int) -> None:
+    if width < 1 or inner * width % 64:
+        raise ValueError(
+            f"width: got {width}, accepted is a positive number that leaves every group"
+            " whole channels, such as 32"
+        )
 
 
-def _step(before: int, after: int, hold: Sequence[int]) -> tuple[int, ...]:
-    """What each axis is divided by between two strides."""
-    pairs = zip(_held(before, hold), _held(after, hold), strict=True)
-    return tuple(fine // coarse for coarse, fine in pairs)
+def _check_residual(residual: bool, norm: str, drop_path: float, zero_init: bool) -> None:
+    if not residual and (drop_path or zero_init):
+        raise ValueError("drop_path, zero_init_residual: there is no branch with residual=False")
+    if zero_init and norm == "frozen":
+        raise ValueError("zero_init_residual: a frozen norm would stay zero; use another norm")
 
 
-def _initialise(network: nn.Module, zero_init_residual: bool) -> None:
-    """Paper: Delving Deep into Rectifiers, section 2.2, by the number of outputs."""
+def _zero_residual_branches(network: nn.Module) -> None:
     for module in network.modules():
-        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if zero_init_residual and isinstance(module, Block):
+        if isinstance(module, Block):
             nn.init.zeros_(module.get_parameter(f"{module.last_norm}.weight"))

@@ -20,10 +20,9 @@ from densekit._names import choose
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
-SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
 FIRST_CONV = "conv1.weight"
 FIRST_BLOCK = "layer1.0.conv1.weight"
-CLASSIFIER = "fc."
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
@@ -47,7 +46,7 @@ def read_weights(weights: str | PathLike[str], architecture: str | None) -> Stat
         return read_file(Path(weights))
     if architecture is None:
         raise ValueError(
-            f"weights: torchvision has none for this depth, groups and width; {weights!r} must be"
+            f"weights: torchvision has none for a network of these settings; {weights!r} must be"
             f" a URL or the path of a {', '.join(SUFFIXES)} file"
         )
     from torchvision.models import get_model_weights
@@ -109,17 +108,31 @@ def read_file(path: Path) -> State:
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
-def load_weights(network: nn.Module, state: State, *, in_channels: int, spatial_dims: int) -> None:
+def load_weights(
+    network: nn.Module,
+    state: State,
+    *,
+    in_channels: int,
+    spatial_dims: int,
+    classifier: tuple[str, ...],
+) -> None:
     """Loads a ResNet's state dict, adapted where the network is not for 2-D RGB.
 
     The network may sit below a prefix, as in a detector's checkpoint. Logs what was left out.
+
+    Args:
+        network: Gets the weights.
+        state: Names and tensors.
+        in_channels: Of the network's image.
+        spatial_dims: 1, 2 or 3.
+        classifier: What the names of tensors begin with that are left out.
 
     Raises:
         ValueError: If keys are missing, shapes differ, or the file has layers the network has not.
     """
     state, dropped = _without_prefix(state)
-    dropped += [key for key in state if key.startswith(CLASSIFIER)]
-    state = {key: value for key, value in state.items() if not key.startswith(CLASSIFIER)}
+    dropped += [key for key in state if key.startswith(classifier)]
+    state = {key: value for key, value in state.items() if not key.startswith(classifier)}
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
     if FIRST_CONV in state and state[FIRST_CONV].shape[1] != in_channels:
         given = state[FIRST_CONV].shape[1]

@@ -16,8 +16,8 @@ def check_backbone(backbone: Backbone, size: int = 64) -> None:
     """Compares what a backbone says of itself with what it does; the backbone stays as it was.
 
     Its levels have the shapes of their specs, in training and out of it, at sizes that its strides
-    divide and at others; what is frozen stays still; every other parameter gets a gradient, after
-    trimming too; copies answer the same.
+    divide and at others that it accepts, of one image and in 16-bit autocast; what is frozen stays
+    still; every other parameter gets a gradient, after trimming too; copies answer the same.
 
     Args:
         backbone: On the CPU.
@@ -36,8 +36,13 @@ def check_backbone(backbone: Backbone, size: int = 64) -> None:
     assert features["c0"] is image, "c0 is not the image itself"
     _check_shapes(backbone, features, image)
     with torch.no_grad():
-        uneven = _image(backbone, 1, size + 1)
+        uneven = _image(backbone, 1, size + backbone.size_divisor)
         _check_shapes(backbone, backbone(uneven), uneven)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = backbone(image)
+        _check_shapes(backbone, rounded, image)
+        for level, value in rounded.items():
+            assert value.isfinite().all(), f"{level} is not finite in bfloat16 autocast"
         _check_equal(features, pickle.loads(pickle.dumps(backbone))(image), "a pickled copy")
     _check_gradients(backbone, image)
     for level in list(backbone.features)[1:]:
@@ -49,6 +54,41 @@ def check_backbone(backbone: Backbone, size: int = 64) -> None:
         _check_gradients(trimmed, image)
 
 
+def check_backbone_graphs(backbone: Backbone, size: int = 64) -> None:
+    """Compiles a training step and exports an evaluation as one graph each; both change nothing.
+
+    Args:
+        backbone: On the CPU; it stays as it was.
+        size: Edge of the test image, divisible by every stride.
+
+    Raises:
+        AssertionError: With the level or the parameter that differs.
+        Exception: torch's own, where the network is not one graph.
+    """
+    image = _image(backbone, 2, size)
+    exported = torch.export.export(copy.deepcopy(backbone).eval(), (image,)).module()
+    with torch.no_grad():
+        expected = copy.deepcopy(backbone).eval()(image)
+        found = exported(image)
+    assert list(found) == list(expected), f"the export returns {list(found)}"
+    for level, value in expected.items():
+        torch.testing.assert_close(found[level], value, msg=f"exporting changed {level}")
+    eager, compiled = (copy.deepcopy(backbone).train() for _ in range(2))
+    gradients = []
+    for network, run in (
+        (eager, eager),
+        (compiled, torch.compile(compiled, fullgraph=True, backend="aot_eager")),
+    ):
+        torch.manual_seed(0)
+        list(run(image).values())[-1].square().mean().backward()
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+    assert list(gradients[0]) == list(gradients[1]), "compiling changed what gets a gradient"
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, msg=f"compiling changed {name}'s")
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[key], value, msg=f"compiling moved {key}")
+
+
 def _image(backbone: Backbone, count: int, size: int) -> Tensor:
     spec = backbone.features["c0"]
     shape = (count, spec.channels, *[size] * spec.spatial_dims)
@@ -57,8 +97,10 @@ def _image(backbone: Backbone, count: int, size: int) -> Tensor:
 
 def _check_specs(backbone: Backbone) -> None:
     specs = backbone.features
-    names = [f"c{number}" for number in range(len(specs))]
-    assert list(specs) == names, f"levels are {list(specs)}, expected {names}"
+    names = list(specs)
+    first = 2 if "c1" not in specs else 1  # a network without a stem of its own begins with c2
+    expected = ["c0", *(f"c{number}" for number in range(first, first + len(names) - 1))]
+    assert names == expected, f"levels are {names}, expected {expected}"
     assert set(specs["c0"].stride) == {1}, f"c0 is the image, its stride is {specs['c0'].stride}"
     for finer, coarser in zip(names, names[1:], strict=False):
         pairs = zip(specs[finer].stride, specs[coarser].stride, strict=True)

@@ -167,10 +167,17 @@ def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
             f"SmpHead: found {specs['c0'].spatial_dims} spatial dimensions, accepted are 2; UNet "
             "has any"
         )
-    deepest = sum(level.startswith("c") for level in specs) - 1
+    deepest = max(int(level[1:]) for level in specs if level.startswith("c"))
     if not 3 <= depth <= deepest:
         raise ValueError(f"depth: found {depth}, accepted are 3 to {deepest}")
-    return tuple(f"c{number}" for number in range(depth + 1))
+    levels = tuple(f"c{number}" for number in range(depth + 1))
+    for level in levels:
+        if level not in specs:
+            raise ValueError(
+                f"SmpHead: it joins every level from c0 on, the backbone has no {level} but "
+                f"{', '.join(specs)}; UNet joins what there is"
+            )
+    return levels
 
 
 def _decoder_class(place: str) -> Callable[..., nn.Module]:

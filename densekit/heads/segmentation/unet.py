@@ -95,8 +95,8 @@ class UNet(Segmentation):
         *joined, deepest = self.reads
         if not 0 <= finest < depth:
             raise ValueError(f"finest: found {finest}, accepted are 0 to {depth - 1}, below depth")
-        if len(joined) > 1 and specs["c1"].stride == specs["c0"].stride:
-            joined = joined[1:]  # c1 has the size of the image
+        if len(joined) > 1 and specs[joined[1]].stride == specs["c0"].stride:
+            joined = joined[1:]  # the next has the size of the image
         usual = CHANNELS[-len(joined) :]
         self.joined = [
             level for level in joined[::-1] if int(level[1:]) >= finest
@@ -160,12 +160,13 @@ def initialise(decoder: nn.Module, *outputs: nn.Module) -> None:
 
 
 def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
-    deepest = sum(level.startswith("c") for level in specs) - 1
-    if not 1 <= depth <= deepest:
+    numbers = [int(level[1:]) for level in specs if level.startswith("c")]
+    if depth not in numbers[1:]:
         raise ValueError(
-            f"depth: found {depth}, accepted are 1 to {deepest}, the backbone's levels"
+            f"depth: found {depth}, accepted are {numbers[1]} to {numbers[-1]}, the backbone's"
+            " levels"
         )
-    return tuple(f"c{number}" for number in range(depth + 1))
+    return tuple(f"c{number}" for number in numbers if number <= depth)
 
 
 def _channels(channels: Sequence[int], count: int) -> Sequence[int]:

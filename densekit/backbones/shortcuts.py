@@ -1,0 +1,60 @@
+"""How a block's input gets to the shape of its output.
+
+Paper: Deep Residual Learning for Image Recognition, section 3.3, options A and B.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from densekit.layers import Layers, Stride
+
+Shortcut = Callable[[Layers, int, int, Stride], nn.Module | None]
+"""Takes input channels, output channels and stride; makes None where the shape stays."""
+
+
+class Subsample(nn.Module):
+    """Every n-th value along each axis, between channels of zeros; no parameters (option A).
+
+    Args:
+        more_channels: How many, half of them before the given ones.
+        stride: n of each axis.
+    """
+
+    def __init__(self, more_channels: int, stride: tuple[int, ...]) -> None:
+        super().__init__()
+        self.before, self.behind = more_channels // 2, more_channels - more_channels // 2
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, *S) to (B, C + more_channels, *S / stride), rounded up."""
+        x = x[(..., *(slice(None, None, step) for step in self.stride))]  # (B, C, *S / stride)
+        return F.pad(x, [0, 0] * len(self.stride) + [self.before, self.behind])
+
+
+def projection(
+    make: Layers, in_channels: int, out_channels: int, stride: Stride
+) -> nn.Module | None:
+    """A 1x1 convolution with its norm where stride or channels change (option B)."""
+    if _keeps_shape(in_channels, out_channels, stride):
+        return None
+    return make.conv_norm(in_channels, out_channels, 1, stride=stride)
+
+
+def subsampling(
+    make: Layers, in_channels: int, out_channels: int, stride: Stride
+) -> nn.Module | None:
+    """`Subsample` where stride or channels change (option A)."""
+    if _keeps_shape(in_channels, out_channels, stride):
+        return None
+    steps = (stride,) * make.spatial_dims if isinstance(stride, int) else stride
+    return Subsample(out_channels - in_channels, steps)
+
+
+def _keeps_shape(in_channels: int, out_channels: int, stride: Stride) -> bool:
+    """Whether the input itself can be added to the output."""
+    steps = {stride} if isinstance(stride, int) else set(stride)
+    return steps == {1} and in_channels == out_channels

@@ -1,0 +1,143 @@
+"""A stem and stages behind it: how ResNets of every kind run, are trimmed and are frozen."""
+
+from __future__ import annotations
+
+import logging
+from abc import abstractmethod
+from collections.abc import Iterable
+from os import PathLike, fspath
+from typing import ClassVar, Self
+
+from torch import Tensor, nn
+
+from densekit._names import unknown
+from densekit.backbones.base import Backbone
+from densekit.backbones.stages import Stage
+from densekit.backbones.weights import load_weights, read_weights
+from densekit.types import Features, FeatureSpec
+
+log = logging.getLogger(__name__)
+
+
+class Staged(Backbone):
+    """A stem (c1) and stages named `layer1` (c2), `layer2` (c3) and so on.
+
+    Attributes:
+        stem_modules: Names of the modules that make c1.
+        classifier: What the names of tensors begin with that weights have for classification alone.
+        is_residual: Whether its blocks have shortcuts.
+        freeze_stages: Number of levels, from c1 on, that stay as they are.
+    """
+
+    stem_modules: ClassVar[tuple[str, ...]] = ("conv1", "bn1")
+    classifier: ClassVar[tuple[str, ...]] = ("fc.",)
+    is_residual: bool = True
+    freeze_stages: int = 0
+
+    @abstractmethod
+    def make_stem(self, x: Tensor) -> Tensor:
+        """Maps an image (B, C, *S) to c1."""
+
+    def enter_stages(self, x: Tensor) -> Tensor:
+        """Maps c1 to the input of the first stage."""
+        return x
+
+    def add_stage(self, stage: Stage, spec: FeatureSpec) -> None:
+        """Puts a stage behind those that are there; `spec` is of what it gives."""
+        number = len(self.features) - 1
+        self.add_module(f"layer{number}", stage)
+        self.features[f"c{number + 1}"] = spec
+
+    def forward(self, x: Tensor) -> Features:
+        """Maps an image (B, C, *S) to its levels; c1 is the stem's output before any pooling."""
+        features = {"c0": x}
+        x = self.make_stem(x)
+        features["c1"] = x
+        stages = list(self.features)[2:]
+        if stages:
+            x = self.enter_stages(x)
+        for level in stages:
+            x = self.get_submodule(_layer(level))(x)
+            features[level] = x
+        return features
+
+    def trim(self, levels: Iterable[str]) -> None:
+        """Drops the stages behind the deepest of the levels read."""
+        for level in levels_behind(self.features, levels):
+            delattr(self, _layer(level))
+            del self.features[level]
+
+    def freeze(self, count: int) -> None:
+        """Keeps weights and statistics of the first `count` levels, c1 being one, as they are.
+
+        Raises:
+            ValueError: If there are not as many levels.
+        """
+        most = len(self.features) - 1
+        if count not in range(most + 1):
+            raise ValueError(f"freeze_stages: got {count}, accepted are 0 to {most}")
+        self.freeze_stages = count
+        for module in self._frozen():
+            module.requires_grad_(False)
+        self.train()
+
+    def load(self, weights: str | PathLike[str], architecture: str | None = None) -> None:
+        """Loads weights, adapted to the channels and dimensions of the image.
+
+        Args:
+            weights: Path of a file, URL with its hash, or name of torchvision's weights.
+            architecture: torchvision's name of the network; None if it has no weights for it.
+
+        Raises:
+            ValueError: If they cannot be read or do not fit.
+        """
+        state = read_weights(weights, architecture)
+        if not self.is_residual and any(".downsample." in key for key in state):
+            raise ValueError(
+                f"weights: {fspath(weights)} is of a network with shortcuts; accepted with"
+                " residual=False are those of a plain network"
+            )
+        image = self.features["c0"]
+        load_weights(
+            self,
+            state,
+            in_channels=image.channels,
+            spatial_dims=image.spatial_dims,
+            classifier=self.classifier,
+        )
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the training mode, in which frozen stages still use their stored statistics."""
+        super().train(mode)
+        for module in self._frozen():
+            module.eval()
+        return self
+
+    def _frozen(self) -> list[nn.Module]:
+        names: list[str] = []
+        for level in list(self.features)[1 : self.freeze_stages + 1]:
+            names += self.stem_modules if level == "c1" else [_layer(level)]
+        return [self.get_submodule(name) for name in names]
+
+
+def levels_behind(features: Iterable[str], read: Iterable[str]) -> list[str]:
+    """The levels behind the deepest of those read, said in the log.
+
+    Raises:
+        ValueError: If a level is unknown, or none but the image is read.
+    """
+    order, read = list(features), set(read)
+    for level in sorted(read - set(order)):
+        raise ValueError(unknown("level of the backbone", level, order))
+    deepest = max((order.index(level) for level in read), default=0)
+    if deepest == 0:
+        raise ValueError(f"no level of the backbone is read; it has {', '.join(order[1:])}")
+    behind = order[deepest + 1 :]
+    if behind:
+        log.info("backbone trimmed of %s, which no head reads", ", ".join(behind))
+    return behind
+
+
+def _layer(level: str) -> str:
+    """Name of the stage that makes a level, c2 or deeper."""
+    return f"layer{int(level[1:]) - 1}"

@@ -1,0 +1,160 @@
+"""Any network of timm as a backbone."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+from densekit.backbones.base import Backbone
+from densekit.backbones.staged import levels_behind
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Features, FeatureSpec
+
+log = logging.getLogger(__name__)
+
+STEM_STRIDE = 2
+"""timm lists stages, and before them the stem where it ends at this stride or less."""
+
+
+class TimmBackbone(Backbone):
+    """The levels that timm's `features_only` gives, under timm's own tensor names (`model.*`).
+
+    As everywhere the number is the stage's. A network whose first map is at stride 1 or 2 has a c1;
+    one that begins with patches of 4 pixels (ConvNeXt, Swin) has c2 to c5 at strides 4 to 32.
+    `DenseModel` pads images to the largest stride, for many networks cut off what it leaves over.
+
+    Pretrained weights have a mean and a std of their own. ImageNet's are the default; where timm's
+    are others, a warning gives them in the unit of 8-bit images, and `mean` and `std` of the data
+    set (in Python, of `DenseModel`'s info) must be set to them.
+
+    Args:
+        name: timm's name of the network, with or without the tag of its weights.
+        pretrained: Whether to load timm's weights.
+        in_channels: Channels of the image.
+        output_stride: A stage that would go beyond this stride is dilated instead, if the network
+            can do that; None leaves it as it is.
+        freeze_stages: Number of levels, from the first on, whose weights and statistics stay as
+            they are, with all that lies before them.
+        settings: Further arguments of `timm.create_model`, e.g. `drop_path_rate`, `out_indices`
+            (which maps), `img_size` (of transformers), or `pretrained_cfg_overlay: {file: PATH}`
+            (weights from a file, with pretrained=True).
+
+    Attributes:
+        size_divisor: The largest stride.
+
+    Raises:
+        ValueError: If the name is unknown, or the network cannot give its inner maps.
+        TypeError: If the network does not take one of the settings.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool = False,
+        in_channels: int = 3,
+        output_stride: int | None = None,
+        freeze_stages: int = 0,
+        settings: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        given = {} if output_stride is None else {"output_stride": output_stride}
+        made = _create(
+            name, pretrained=pretrained, in_chans=in_channels, **given, **(settings or {})
+        )
+        self.model: nn.Module = made.model
+        strides = made.feature_info.reduction()
+        first = 1 if strides[0] <= STEM_STRIDE else 2
+        levels = [f"c{number}" for number in range(first, first + len(strides))]
+        self.features = {"c0": FeatureSpec(in_channels, (1, 1))}
+        channels = made.feature_info.channels()
+        for level, width, stride in zip(levels, channels, strides, strict=True):
+            self.features[level] = FeatureSpec(width, (stride, stride))
+        self.indices = dict(zip(levels, made.out_indices, strict=True))
+        self.frozen = self._freeze(freeze_stages)
+        if pretrained:
+            _tell_statistics(name, made.pretrained_cfg)
+        self.train()
+
+    @property
+    def size_divisor(self) -> int:  # type: ignore[override]
+        """What the sides of an image must be multiples of."""
+        return max(max(spec.stride) for spec in self.features.values())
+
+    def forward(self, x: Tensor) -> Features:
+        """Maps an image (B, C, H, W) to its levels."""
+        maps: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
+            x, indices=list(self.indices.values()), intermediates_only=True, output_fmt="NCHW"
+        )
+        return {"c0": x, **dict(zip(self.indices, maps, strict=True))}
+
+    def trim(self, levels: Iterable[str]) -> None:
+        """Drops the stages behind the deepest of the levels read."""
+        behind = levels_behind(self.features, levels)
+        for level in behind:
+            del self.features[level], self.indices[level]
+        if behind:
+            _prune(self.model, self.indices.values())
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the training mode, in which what is frozen stays in evaluation mode."""
+        super().train(mode)
+        for name, module in self.model.named_modules():
+            if name in self.frozen:
+                module.training = False
+        return self
+
+    def _freeze(self, count: int) -> frozenset[str]:
+        """Stops the gradients of the first `count` levels; the names of the modules inside."""
+        if count not in range(len(self.indices) + 1):
+            raise ValueError(f"freeze_stages: got {count}, accepted are 0 to {len(self.indices)}")
+        if count == 0:
+            return frozenset()
+        # What timm leaves of the network if these levels alone are wanted is what makes them.
+        start = copy.deepcopy(self.model)
+        _prune(start, list(self.indices.values())[:count])
+        kept = dict(start.named_modules())
+        parameters = dict(start.named_parameters())
+        for name, parameter in self.model.named_parameters():
+            if name in parameters:
+                parameter.requires_grad_(False)
+        return frozenset(
+            name
+            for name, module in self.model.named_modules()
+            if name in kept and _kinds(module) == _kinds(kept[name])
+        )
+
+
+def _create(name: str, **settings: Any) -> Any:
+    """A network of timm, pruned to the maps it gives."""
+    try:
+        import timm
+    except ImportError as error:
+        raise ImportError("TimmBackbone needs timm: pip install timm") from error
+    if ":" not in name and not timm.is_model(name):
+        nearest = difflib.get_close_matches(name, timm.list_models(), cutoff=0.4)
+        raise ValueError(f"name: timm has no {name!r}; nearest are {', '.join(nearest) or 'none'}")
+    made = timm.create_model(name, features_only=True, feature_cls="getter", **settings)
+    needed = ("forward_intermediates", "prune_intermediate_layers")
+    if not all(hasattr(made.model, method) for method in needed):
+        raise ValueError(f"name: timm's {name} has no {' and '.join(needed)}; take another network")
+    return made
+
+
+def _prune(model: nn.Module, indices: Iterable[int]) -> None:
+    """Takes out what makes none of these maps."""
+    model.prune_intermediate_layers(list(indices), prune_norm=True)  # type: ignore[operator]
+
+
+def _kinds(module: nn.Module) -> list[tuple[str, type]]:
+    return [(name, type(child)) for name, child in module.named_modules()]
+
+
+def _tell_statistics(name: str, config: Mapping[str, Any]) -> None:
+    mean, std = ([round(255 * value, 3) for value in config[key]] for key in ("mean", "std"))
+    if (mean, std) != (list(IMAGENET_MEAN), list(IMAGENET_STD)):
+        log.warning("the weights of %s expect images of mean %s and std %s", name, mean, std)

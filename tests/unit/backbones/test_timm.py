@@ -1,0 +1,165 @@
+"""timm's networks keep the backbone contract; heads and necks build on them."""
+
+from __future__ import annotations
+
+import builtins
+import copy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from densekit import DenseModel
+from densekit.backbones import ResNet, TimmBackbone
+from densekit.heads import FasterRCNN, SmpHead, UNet
+from densekit.necks import FPN
+from densekit.testing import check_backbone, check_backbone_graphs
+from densekit.types import FeatureSpec
+
+SMALL = ["resnet18", "mobilenetv3_small_050", "convnext_atto"]
+
+
+def strides(backbone: TimmBackbone) -> dict[str, int]:
+    return {level: spec.stride[0] for level, spec in backbone.features.items()}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_contract(name: str) -> None:
+    check_backbone(TimmBackbone(name), 64)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"name": "resnet18", "in_channels": 4, "freeze_stages": 2},
+        {"name": "mobilenetv3_small_050", "in_channels": 1, "freeze_stages": 3},
+        {"name": "convnext_atto", "freeze_stages": 1, "settings": {"drop_path_rate": 0.1}},
+        {"name": "convnext_atto", "output_stride": 16, "settings": {"out_indices": (1, 2, 3)}},
+    ],
+    ids=str,
+)
+def test_contract_of_settings(settings: dict[str, Any]) -> None:
+    check_backbone(TimmBackbone(**settings), 64)
+
+
+def test_one_graph() -> None:
+    check_backbone_graphs(TimmBackbone("convnext_atto"), 64)
+
+
+def test_the_number_is_the_stage() -> None:
+    with torch.device("meta"):
+        stem, patches = TimmBackbone("resnet18"), TimmBackbone("convnext_atto")
+        dilated = TimmBackbone("resnet18", output_stride=8)
+        large = TimmBackbone("vgg11_bn")
+    assert strides(stem) == {"c0": 1, "c1": 2, "c2": 4, "c3": 8, "c4": 16, "c5": 32}
+    assert strides(patches) == {"c0": 1, "c2": 4, "c3": 8, "c4": 16, "c5": 32}
+    assert strides(dilated) == {"c0": 1, "c1": 2, "c2": 4, "c3": 8, "c4": 8, "c5": 8}
+    assert strides(large) == {"c0": 1, "c1": 1, "c2": 2, "c3": 4, "c4": 8, "c5": 16, "c6": 32}
+    assert patches.features["c5"] == FeatureSpec(320, (32, 32))
+    assert (stem.size_divisor, dilated.size_divisor) == (32, 8)
+
+
+@pytest.mark.parametrize("output_stride", [32, 16, 8])
+def test_resnet_is_ours(output_stride: int) -> None:
+    ours = ResNet(18, output_stride=output_stride).eval()
+    theirs = TimmBackbone("resnet18", output_stride=output_stride).eval()
+    theirs.model.load_state_dict(ours.state_dict())
+    image = torch.randn(2, 3, 75, 97)
+    with torch.no_grad():
+        expected, found = ours(image), theirs(image)
+    assert list(found) == list(expected)
+    assert theirs.features == ours.features
+    for level, value in expected.items():
+        torch.testing.assert_close(found[level], value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto"])
+def test_detector_and_segmenter(name: str) -> None:
+    model = DenseModel(
+        TimmBackbone(name),
+        {
+            "detection": partial(FasterRCNN, num_classes=3),
+            "segmentation": partial(UNet, num_classes=2),
+        },
+        partial(FPN, out_channels=32),
+    ).eval()
+    assert model.size_divisor == 32
+    image, size = torch.rand(1, 3, 70, 90) * 255, torch.tensor([[70, 90]])
+    with torch.no_grad():
+        outputs = model(image, size)
+        boxes = model.predict({"image": image, "size": size})["detection"]["boxes"]
+    assert outputs["segmentation"]["logits"].shape == (1, 2, 96, 96)
+    assert boxes.isfinite().all()
+
+
+def test_trimmed_stages_are_gone() -> None:
+    model = DenseModel(
+        TimmBackbone("convnext_atto"), {"segmentation": partial(UNet, num_classes=2, depth=3)}
+    )
+    assert list(model.backbone.features) == ["c0", "c2", "c3"]
+    assert model.size_divisor == 8
+    assert not any("stages.2" in key for key in model.state_dict())
+    with pytest.raises(ValueError, match="the backbone has no c1 but c0, c2, c3, c4, c5"):
+        SmpHead(TimmBackbone("convnext_atto").features, 2, "unet", depth=4)
+    with pytest.raises(ValueError, match="depth: found 1, accepted are 2 to 5"):
+        UNet(TimmBackbone("convnext_atto").features, 2, depth=1)
+
+
+def test_frozen_levels_stay_and_later_ones_learn() -> None:
+    network = TimmBackbone("mobilenetv3_small_050", freeze_stages=2)
+    before = copy.deepcopy(network.state_dict())
+    network.train()
+    network(torch.randn(2, 3, 64, 64))["c5"].square().mean().backward()
+    moved = {key for key, value in network.state_dict().items() if not value.equal(before[key])}
+    assert moved
+    assert all(key.startswith("model.blocks") for key in moved)
+    assert not any(key.startswith("model.blocks.0.") for key in moved)  # c2
+    assert any(key.startswith("model.blocks.1.") for key in moved)
+    learn = {key for key, p in network.named_parameters() if p.grad is not None}
+    assert {key.split(".")[1] for key in learn} == {"blocks"}
+    assert not any(key.startswith("model.blocks.0.") for key in learn)
+
+
+def test_weights_from_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = timm.create_model("mobilenetv3_small_050", num_classes=0)
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    overlay = {
+        "file": str(tmp_path / "weights.safetensors"),
+        "num_classes": 0,
+        "mean": (0.5, 0.5, 0.5),
+        "std": (0.5, 0.5, 0.5),
+    }
+    network = TimmBackbone(
+        "mobilenetv3_small_050", pretrained=True, settings={"pretrained_cfg_overlay": overlay}
+    )
+    expected = source.state_dict()
+    assert all(torch.equal(v, expected[k]) for k, v in network.model.state_dict().items())
+    assert "expect images of mean [127.5, 127.5, 127.5] and std [127.5" in caplog.text
+
+
+def test_refuses() -> None:
+    with pytest.raises(ValueError, match="name: timm has no 'resnet19'; nearest are resnet"):
+        TimmBackbone("resnet19")
+    with pytest.raises(TypeError, match="no_such_setting"):
+        TimmBackbone("resnet18", settings={"no_such_setting": 1})
+    with pytest.raises(ValueError, match="freeze_stages: got 5, accepted are 0 to 4"):
+        TimmBackbone("convnext_atto", freeze_stages=5)
+    with pytest.raises(ValueError, match="did you mean"):
+        TimmBackbone("convnext_atto").trim(["c1"])
+
+
+def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = builtins.__import__
+
+    def refuse(name: str, *args: Any, **kwargs: Any) -> Any:
+        if name == "timm":
+            raise ImportError("no module named timm")
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match="TimmBackbone needs timm: pip install timm"):
+        TimmBackbone("resnet18")
