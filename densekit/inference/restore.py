@@ -33,8 +33,8 @@ def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[s
         One dict an image, head name to its result in the image's original frame. A head with boxes
         gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by falling
         score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see `restore_mask`.
-        One with `probabilities` or `multilabel_probabilities` (B, K) gives `probabilities` (K,), and
-        `labels` and `scores` (n,): the most probable class, or every label of 0.5 and more by
+        One with `probabilities` or `multilabel_probabilities` (B, K) gives `probabilities` (K,),
+        and `labels` and `scores` (n,): the most probable class, or every label of 0.5 and more by
         falling probability. Any other gives the image's row of each of its tensors.
     """
     per_head = {name: _restore_head(p, batch) for name, p in predictions.items()}

@@ -5,5 +5,5 @@ from __future__ import annotations
 from densekit._lazy import lazy
 
 __getattr__, __dir__, __all__ = lazy(
-    __name__, {"from_smp": "smp", "from_torchvision": "torchvision"}
+    __name__, {"from_smp": "smp", "from_timm": "timm", "from_torchvision": "torchvision"}
 )

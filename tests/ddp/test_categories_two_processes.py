@@ -1,4 +1,4 @@
-"""Two processes measure and learn categories as one does, however unevenly the images lie on them."""
+"""Two processes measure and learn categories as one does, however unevenly images lie on them."""
 
 from __future__ import annotations
 
