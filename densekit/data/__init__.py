@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "Augment": "transforms",
         "BatchTransform": "protocols",
+        "CategoryScenes": "category_scenes",
         "Chain": "geometry",
         "CocoDetection": "coco",
         "CocoSemantic": "coco_masks",
