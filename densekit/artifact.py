@@ -31,6 +31,7 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "std": (list, tuple),
     "full_scale": (int, float),
     "channel_order": (str,),
+    "letters": (dict,),
 }
 """What the entries of `info` are that a model is built from."""
 _EXTRA_STATE = "_extra_state"

@@ -47,7 +47,7 @@ class DenseModel(nn.Module):
             saturated pixel in the unit of mean and std, 255 or 1: uint8 images are brought to it,
             float images are taken to be in it), `channel_order` ("rgb" or "bgr", the order the
             weights were trained with; images are always RGB), `resize` (None or
-            `{"min_size", "max_size"}`).
+            `{"min_size", "max_size"}`, see `densekit.ops.resize.ResizeRule`).
 
     Raises:
         ValueError: A head reads a level that is not there, its name cannot be used, or the channel
@@ -79,6 +79,7 @@ class DenseModel(nn.Module):
         from_neck = [level for level in reads if level not in bottom_up]
         self.neck = neck(bottom_up, from_neck) if neck and from_neck else None
         needed = {level for level in reads if level in bottom_up}
+        self._check_crop()
         divisors = [head.size_divisor for head in self._heads()]
         if self.neck is not None:
             needed |= set(self.neck.reads)  # type: ignore[arg-type]
@@ -111,6 +112,13 @@ class DenseModel(nn.Module):
                 raise ValueError(f"heads.{name} reads {missing}, there is {list(specs)}")
         wanted = {level for head in self._heads() for level in head.reads}
         return [level for level in specs if level in wanted]
+
+    def _check_crop(self) -> None:
+        """Refuses to cut the images of heads whose results have a place in them."""
+        cut = "crop" in (self.info.get("resize") or {})
+        placed = [n for n, h in self.heads.items() if {"boxes", "mask"} & set(h.target_keys)]  # type: ignore[arg-type]
+        if cut and placed:
+            raise ValueError(f"resize.crop: heads.{placed[0]} looks at the whole image")
 
     def normalise(self, image: Tensor, size: Tensor) -> Tensor:
         """Images as the network takes them.

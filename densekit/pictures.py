@@ -81,6 +81,37 @@ def to_rgb(image: ArrayLike) -> Picture:
     return np.ascontiguousarray(array.astype(np.uint8))
 
 
+def as_picture(image: NDArray[Any]) -> Picture:
+    """Something to look at of any image: a series as lines, of a volume the middle slice.
+
+    Args:
+        image: (*S, C) of one, two or three dimensions.
+    """
+    if image.ndim == 2:
+        return draw_series(image)
+    return to_rgb(image if image.ndim == 3 else to_grey(image[..., 0])[len(image) // 2])
+
+
+def draw_series(values: NDArray[Any]) -> Picture:
+    """Draws a series as lines, each channel in a band and a colour of its own.
+
+    Args:
+        values: (L, C); each channel is stretched over its band.
+
+    Returns:
+        (240, 480, 3).
+    """
+    width, height, channels = READABLE_SIDE, READABLE_SIDE // 2, values.shape[1]
+    canvas = Image.new("RGB", (width, height), BACKGROUND)
+    draw, columns = ImageDraw.Draw(canvas), np.linspace(4, width - 5, len(values))
+    for channel, line in enumerate(np.asarray(values, dtype=np.float64).T):
+        share = (line - line.min()) / max(float(np.ptp(line)), 1e-12)
+        rows = (channel + 0.92 - 0.84 * share) * height / channels
+        points = np.stack([columns, rows], axis=1).ravel().tolist()
+        draw.line(points, fill=class_colour(channel), width=2)
+    return np.array(canvas)
+
+
 def to_grey(volume: NDArray[Any]) -> Picture:
     """A volume (z, y, x) as uint8, its 0.5th to its 99.5th percentile stretched over the range."""
     low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)

@@ -67,6 +67,7 @@ class Truth(TypedDict, total=False):
         size: The D sides of the original frame.
         boxes: (N, 4) xyxy; labels, area, crowd and difficult have N rows too.
         mask: (*S) or multi-label (K, *S) uint8 classes, 255 where nothing is counted.
+        category: () class of the image, or multi-label (K,) of 0 and 1.
         spacing: Distance of neighbouring samples along each axis, in millimetres where known.
     """
 
@@ -78,6 +79,7 @@ class Truth(TypedDict, total=False):
     crowd: np.ndarray
     difficult: np.ndarray
     mask: np.ndarray
+    category: np.ndarray
     spacing: tuple[float, ...]
 
 
@@ -105,7 +107,7 @@ class Sample(TypedDict, total=False):
         crowd: (N,) bool, regions in which no loss is taken.
         instance_masks: (N, *S) uint8.
         mask: (*S) or (K, *S) uint8.
-        category: () or (K,) int64 class of the image.
+        category: () int64 class of the image, or (K,) float32: multi-label, or shares.
         identity: () int64 identity of the image.
         index: Position in the data set; the key of every random choice made for this sample.
         meta: See `Meta`.
@@ -140,7 +142,7 @@ class Batch(TypedDict, total=False):
         crowd: (B, T) bool.
         instance_masks: (B, T, *S) uint8.
         mask: (B, *S) uint8, or (B, K, *S) multi-label; 255 beyond `size`.
-        category: (B,) int64 or (B, K) float32.
+        category: (B,) int64; (B, K) float32 if multi-label, or shares that sum to 1 a row.
         identity: (B,) int64.
         meta: One `Meta` an image.
         truth: One `Truth` an image; evaluation data only.

@@ -24,6 +24,7 @@ MODEL_KEYS = (
     "intensity",
     "spacing",
     "slices",
+    "letters",
 )
 
 

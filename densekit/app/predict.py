@@ -1,10 +1,10 @@
-"""`densekit predict`: pictures or volumes in, boxes or masks and overlays out."""
+"""`densekit predict`: pictures, series or volumes in; boxes, masks or classes, and overlays out."""
 
 from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from densekit.app.overrides import (
     refuse_rest,
     split_options,
 )
+from densekit.app.predict_series import predict_series
 from densekit.app.report import print_lines
 from densekit.app.sources import (
     by_case,
@@ -46,6 +47,8 @@ OPTIONS: dict[str, Any] = {
 SUFFIXES = frozenset(
     [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".npy", ".svs"]
 )
+SERIES = (".ts", ".npy", ".csv", ".txt")
+SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,7 +68,10 @@ def main(arguments: Sequence[str]) -> int:
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
     writer = Writer(output, heads, threshold, bool(options["overlays"]))
     try:
-        broken = _run(predictor, cases, ids, names, writer)
+        if predictor.frames.dims == 1:
+            broken = predict_series(predictor, files, names, writer)
+        else:
+            broken = _run(predictor, cases, ids, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
     print_lines(f"{len(writer.images)} images{_count(writer)}: {writer.output}")
@@ -74,8 +80,14 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if broken else 0
 
 
-def find_images(source: str | None) -> tuple[list[Path], Path]:
+def find_images(
+    source: str | None, suffixes: Collection[str] = SUFFIXES
+) -> tuple[list[Path], Path]:
     """The images of a folder (with its sub-folders), a file or a pattern, and their root.
+
+    Args:
+        source: See above.
+        suffixes: Of the files that a folder is searched for.
 
     Raises:
         UsageError: There are none.
@@ -86,7 +98,7 @@ def find_images(source: str | None) -> tuple[list[Path], Path]:
     if path.is_file():
         return [path], path.parent
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+        found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
         root = path
     else:
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
@@ -176,7 +188,8 @@ def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Pre
 def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], Path]:
     """The files of each image, and the folder that their names are relative to."""
     if predictor.frames.dims != 3:
-        files, root = find_images(source)
+        suffixes = SEQUENCES if predictor.frames.letters else SERIES
+        files, root = find_images(source, SUFFIXES if predictor.frames.dims == 2 else suffixes)
         return [[file] for file in files], root
     if str(source).lower().endswith(".csv"):
         return listed_volumes(existing("predict", "source", source))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.write_boxes import BoxWriter
+from densekit.app.write_categories import CategoryWriter
 from densekit.app.write_masks import PREVIEW, MaskClasses, MaskWriter, write_classes
 from densekit.app.write_volumes import VolumeWriter
 
@@ -39,7 +40,7 @@ class Writer:
         self.heads = heads
         self.overlays = overlays
         self.images: list[dict[str, Any]] = []
-        self.boxes = BoxWriter(output, threshold)
+        self.boxes, self.categories = BoxWriter(output, threshold), CategoryWriter(output)
         self.pictures, self.volumes = MaskWriter(), VolumeWriter()
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
@@ -54,18 +55,20 @@ class Writer:
         """Takes in one image.
 
         Args:
-            image: A picture (H, W, C), or a volume.
+            image: A picture (H, W, C), a series (L, C), or a volume.
             image_id: Its COCO id.
             file: Where it was read.
             name: Its overlay, relative to the folder of overlays.
             by_head: Head name to result, as `Predictor` returns them.
         """
-        self._note(image_id, file, image.shape if hasattr(image, "affine") else image.shape[:2])
+        self._note(image_id, file, image.shape if hasattr(image, "affine") else image.shape[:-1])
         for head, result in by_head.items():
             if "boxes" in result:
                 self._add_boxes(head, image, image_id, name, result)
             elif "mask" in result:
                 self._add_mask(head, image, name, result["mask"])
+            elif "probabilities" in result:
+                self._add_category(head, image, file, name, result)
 
     def add_tiled(self, head: str, image_id: int, file: Path, name: Path, mask: Path) -> None:
         """Takes in a huge picture whose mask has been written; draws every n-th pixel of it."""
@@ -85,18 +88,20 @@ class Writer:
         return self._folder("masks", head) / name.with_suffix("")
 
     def close(self) -> None:
-        """Writes the boxes of each head, what the values of masks are, and which id is which file.
+        """Writes the boxes of each head, categories, what the values of masks are, and the images.
 
         Heads of which nothing was seen are taken to have boxes.
         """
-        self.boxes.close([head for head in self.heads if head not in self.legends])
+        seen = {*self.legends, *self.categories.rows}
+        self.boxes.close([head for head in self.heads if head not in seen])
+        self.categories.close(list(self.heads))
         if self.legends:
             write_classes(self.legends, self.output)
         text = json.dumps(self.images, indent=1, ensure_ascii=False)
         (self.output / "images.json").write_text(text + "\n", encoding="utf-8")
 
     def _note(self, image_id: int, file: Path, size: tuple[int, ...]) -> None:
-        names = ("height", "width") if len(size) == 2 else ("depth", "height", "width")
+        names = ("length",) if len(size) == 1 else ("depth", "height", "width")[-len(size) :]
         sides = dict(zip(names, map(int, size), strict=True))
         self.images.append({"id": image_id, "file_name": str(file), **sides})
 
@@ -107,6 +112,14 @@ class Writer:
         if self.overlays:
             file = self._folder("overlays", head) / name
             self.boxes.draw(image, result, self.heads[head]["names"], file)
+
+    def _add_category(
+        self, head: str, image: Any, file: Path, name: Path, result: Mapping[str, Any]
+    ) -> None:
+        names = self.heads[head]["names"]
+        self.categories.add(head, result, file, names)
+        if self.overlays:
+            self.categories.draw(image, result, names, self._folder("overlays", head) / name)
 
     def _add_mask(self, head: str, image: Any, name: Path, mask: NDArray[Any]) -> None:
         classes = MaskClasses(self.heads[head])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,14 @@ from densekit.data.protocols import Dataset, Transform
 from densekit.data.samplers import Draw, TrainSampler
 from densekit.types import Batch, Sample, TargetSpec
 
+_OF_BATCH = 1
+"""Tells the generator of a batch from that of its first image."""
+
 
 class Drawn:
     """A data set indexed by draws: the sample is transformed with a generator of its own.
+
+    An index beyond the last image is one more draw of it (see `TrainSampler.repeats`).
 
     Args:
         dataset: The images.
@@ -32,14 +37,14 @@ class Drawn:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, draw: Draw) -> tuple[Sample, bool]:
-        """The sample of a draw, and whether it counts."""
-        epoch, index, valid = draw
-        sample = self.dataset[index]
+    def __getitem__(self, draw: Draw) -> tuple[Sample, Draw]:
+        """The sample of a draw, and the draw."""
+        epoch, index, _ = draw
+        sample = self.dataset[index % len(self.dataset)]
         if self.transform is not None:
             sample = self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
         sample["index"] = index
-        return sample, valid
+        return sample, draw
 
 
 class Collate:
@@ -48,18 +53,33 @@ class Collate:
     Args:
         training: Whether `truth` is left out.
         target_specs: How the entries of `extra` are stacked.
+        change: Changes the batch with a generator seeded by (seed, epoch, index) of its first
+            image, and so by (seed, step, rank); None leaves it.
+        seed: Of `change`.
     """
 
-    def __init__(self, training: bool, target_specs: Mapping[str, TargetSpec]) -> None:
+    def __init__(
+        self,
+        training: bool,
+        target_specs: Mapping[str, TargetSpec],
+        change: Callable[[Batch, np.random.Generator], Batch] | None = None,
+        seed: int = 0,
+    ) -> None:
         self.training = training
         self.target_specs = target_specs
+        self.change = change
+        self.seed = seed
 
-    def __call__(self, items: list[tuple[Sample, bool]]) -> Batch:
+    def __call__(self, items: list[tuple[Sample, Draw]]) -> Batch:
         """One batch of what `Drawn` returned."""
         samples = [sample for sample, _ in items]
-        valid = [valid for _, valid in items]
+        valid = [valid for _, (_, _, valid) in items]
         specs = self.target_specs
-        return collate(samples, training=self.training, valid=valid, target_specs=specs)
+        batch = collate(samples, training=self.training, valid=valid, target_specs=specs)
+        if self.change is None:
+            return batch
+        epoch, index, _ = items[0][1]
+        return self.change(batch, np.random.default_rng((self.seed, epoch, index, _OF_BATCH)))
 
 
 class EvalLoader(DataLoader[Any]):

@@ -21,8 +21,9 @@ class Part:
         data: The whole data set.
         split: "train", "val", "test" or "all".
         splits: Who is in which. Groups are looked for in the paths of the images below the folder
-            that holds them all, so that it does not matter where the data lie; images without a
-            file have numbers in their place. Slices have the path of their volume.
+            that holds them all, so that it does not matter where the data lie; series and images
+            without a file have their `keys`, so that equal ones stay together, else numbers in
+            their place. Slices have the path of their volume.
 
     Raises:
         ValueError: If there is no such split, it is empty, or a path has no group.
@@ -53,6 +54,12 @@ class Part:
         return self.data.describe()
 
     @property
+    def keys(self) -> NDArray[Any]:
+        """(n,) what equal images share, see `CategoryDataset`; empty if the data do not say."""
+        found: NDArray[Any] = getattr(self.data, "keys", np.zeros(0, dtype=bytes))
+        return found[self.positions] if len(found) else found
+
+    @property
     def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width of every image of this part."""
         sizes: NDArray[Any] = self.data.sizes[self.positions]
@@ -60,6 +67,8 @@ class Part:
 
 
 def _names(data: Any) -> list[str]:
+    if not hasattr(data, "path") and hasattr(data, "keys"):
+        return [str(key.decode()) for key in data.keys]
     if not hasattr(data, "path"):
         return [str(index) for index in range(len(data))]
     paths = [Path(data.path(index)).absolute() for index in range(len(data))]

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.types import Sample
+from densekit.types import Batch, Sample
 
 
 class Dataset(Protocol):
@@ -36,3 +36,10 @@ class Transform(Protocol):
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The changed sample; the given one and its arrays stay as they are."""
+
+
+class BatchTransform(Protocol):
+    """A change of a training batch, random only through the generator that it is given."""
+
+    def __call__(self, batch: Batch, num_classes: int, rng: np.random.Generator) -> Batch:
+        """The changed batch; the given one and its tensors stay as they are."""

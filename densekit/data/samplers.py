@@ -33,13 +33,27 @@ class TrainSampler(Sampler[list[Draw]]):
         seed: Of the order.
         groups: (N,) group of each image; batches are of one group as far as possible (wide and
             tall images apart waste less padding).
+        repeats: How often a batch has each of its images, every time augmented anew (Hoffer et al.
+            2020, "Augment your batch"); the second draw of image i has the index i + N. An epoch
+            stays N draws.
+
+    Raises:
+        ValueError: If a batch has no image, or not a whole number of repeated ones.
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int, groups: NDArray[Any] | None = None
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        groups: NDArray[Any] | None = None,
+        repeats: int = 1,
     ) -> None:
         if length < 1 or batch_size < 1:
             raise ValueError(f"no batch of {batch_size} from {length} images")
+        if repeats < 1 or batch_size % repeats:
+            raise ValueError(f"repeats: a divisor of the batch size {batch_size}, found {repeats}")
+        self._repeats = repeats
         self._place = 0, 0
         self._count: int | None = None
         self._length = length
@@ -68,7 +82,12 @@ class TrainSampler(Sampler[list[Draw]]):
             epoch, start = epoch + 1, 0
 
     def _global_batches(self, epoch: int, size: int) -> NDArray[Any]:
-        """(batches, G) image indices of an epoch."""
+        """(batches, G) indices of an epoch."""
+        distinct = self._distinct(epoch, size // self._repeats)[: max(1, self._length // size)]
+        return np.concatenate([distinct + n * self._length for n in range(self._repeats)], axis=1)
+
+    def _distinct(self, epoch: int, size: int) -> NDArray[Any]:
+        """(batches, G / repeats) images of an epoch."""
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(self._length)
         if self._length < size:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
 from densekit.data.naming import nearest
-from densekit.data.protocols import Dataset, Transform
+from densekit.data.protocols import BatchTransform, Dataset, Transform
 from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
-from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Batch, TargetSpec
+
+_log = logging.getLogger("densekit.data")
 
 SPLITS = ("train", "val", "test")
 OF_SLICES = ("channels", "slices", "spatial_dims")
@@ -28,14 +34,16 @@ class Source:
         train_transform: Changes training samples; resizes them too.
         eval_transform: Changes evaluation samples without moving pixels: results are compared in
             the image's own frame.
+        batch_transform: Changes training batches of categories, `MixUp` for instance.
         batch_size: Training images a step of one process.
         eval_batch_size: Evaluation images a step of one process.
         num_workers: Processes that read images.
         mean: One value a channel, in the unit of the stored image; the default is ImageNet's for
             8-bit RGB, its average for 8-bit grey, 0 (and `std` 1) where the data set brings
-            intensities to a scale of its own (`intensity`).
+            intensities to a scale of its own (`intensity`), and what the data set itself says.
         std: Likewise.
         group_by_aspect: Whether batches are of wide or of tall images only.
+        repeats: How often a training batch has each of its images, see `TrainSampler`.
         seed: Of order and augmentation.
 
     Raises:
@@ -51,12 +59,14 @@ class Source:
         heads: Sequence[str] = ("detection",),
         train_transform: Transform | None = None,
         eval_transform: Transform | None = None,
+        batch_transform: BatchTransform | None = None,
         batch_size: int = 4,
         eval_batch_size: int = 1,
         num_workers: int = 0,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         group_by_aspect: bool = False,
+        repeats: int = 1,
         seed: int = 0,
     ) -> None:
         self.train, self.val, self.test = train, val, test
@@ -64,10 +74,13 @@ class Source:
         self.batch_size = batch_size
         self.train_transform = train_transform
         self.eval_transform = eval_transform
+        self.batch_transform = batch_transform
+        self.repeats = repeats
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.group_by_aspect = group_by_aspect
         self.seed = seed
+        _warn_of_shared(train, {"val": val, "test": test})
         self._description = _agreed({split: getattr(self, split) for split in SPLITS})
         self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
         self._description["std"] = _statistic("std", std, IMAGENET_STD, 1.0, self._description)
@@ -84,10 +97,13 @@ class Source:
         """
         dataset = self._split("train")
         groups = aspect_groups(dataset.sizes) if self.group_by_aspect else None
+        change: Any = self.batch_transform
+        if change is not None:
+            change = partial(_changed, change, self._description["num_classes"])
         return Loader(
             Drawn(dataset, self.train_transform, self.seed),
-            TrainSampler(len(dataset), self.batch_size, self.seed, groups),
-            Collate(training=True, target_specs=_target_specs(dataset)),
+            TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats),
+            Collate(True, _target_specs(dataset), change, self.seed),
             self.num_workers,
         )
 
@@ -114,6 +130,30 @@ class Source:
             raise ValueError(f"this data set has no split {split!r}; {nearest(split, present)}")
         dataset: Dataset = getattr(self, split)
         return dataset
+
+
+def _changed(
+    change: BatchTransform, num_classes: int, batch: Batch, rng: np.random.Generator
+) -> Batch:
+    return change(batch, num_classes, rng)
+
+
+def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:
+    """Says which images are learned from and measured too, where the data sets can tell."""
+    learned = getattr(train, "keys", ())
+    for split, data in others.items():
+        common = np.intersect1d(learned, getattr(data, "keys", ()))
+        if len(common):
+            first = int(np.flatnonzero(data.keys == common[0])[0])
+            _log.warning(
+                "%d images of train are in %s too, the first is its number %d (%s): figures of %s"
+                " flatter",
+                len(common),
+                split,
+                first,
+                common[0].decode()[:80],
+                split,
+            )
 
 
 def _target_specs(dataset: Dataset) -> Mapping[str, TargetSpec]:
@@ -168,6 +208,7 @@ def _statistic(
 ) -> list[float]:
     """Mean or std of every channel."""
     channels = description["channels"]
+    given = description.get(key) if given is None else given
     if given is not None:
         if len(given) != channels:
             raise ValueError(f"{key}: one value for each of {channels} channels, found {given!r}")

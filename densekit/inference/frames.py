@@ -41,6 +41,7 @@ class Frames:
         neighbours = int(self.slices.get("neighbours", 0)) if self.slices else 0
         self.channels = model.mean.shape[1] // (2 * neighbours + 1)
         self.intensity = info.get("intensity")
+        self.letters = info.get("letters")
         self.spacing = info.get("spacing")
         self.dtype = "float32" if self.intensity else str(info.get("dtype", "uint8"))
 
@@ -49,16 +50,36 @@ class Frames:
         return ImageReader(self.channels, self.dtype)
 
     def read(self, path: Path) -> NDArray[Any] | Volume:
-        """A picture (H, W, C), or a volume with its frame from NIfTI or a DICOM folder.
+        """A picture (H, W, C), a series (L, C), or a volume with its frame, NIfTI or DICOM.
 
         Raises:
             ValueError: Naming the file, if it cannot be read.
         """
+        if self.dims == 1:
+            found = self.series(path)
+            if len(found) != 1:
+                raise ValueError(f"{path}: holds {len(found)} series, accepted is one")
+            return found[0]
         if self.dims != 3:
             return self._pictures(path)
         from densekit.data.volumes import read_volume
 
         return read_volume(path)
+
+    def series(self, path: Path) -> list[NDArray[Any]]:
+        """All series (L, C) of a file, or all sequences of letters where the model knows some.
+
+        Raises:
+            ValueError: Naming the file, if it cannot be read.
+        """
+        if self.letters is None:
+            from densekit.data.series import read_series
+
+            return read_series(path)
+        from densekit.data.sequences import encode, read_sequences
+
+        shares = {code: np.asarray(row, np.float32) for code, row in self.letters.items()}
+        return [encode(text, shares, where) for where, text in read_sequences(path)]
 
     def prepared(self, image: Image) -> tuple[Tensor, tuple[int, ...]]:
         """(C, *S) uint8 or float32 in the network's frame, and the D sizes before.

@@ -89,6 +89,8 @@ class Predictor:
             in pixels of that image, `scores` (N,), `labels` (N,) and, if the model knows its
             classes, `names`, a list of N. Segmentation has `mask`, uint8 of the image's size with
             classes, or multi-label (K, ...) with 0 and 1, and `names`, the K class names.
+            Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and `names`, a
+            list of n: the most probable class, or the labels of 0.5 and more.
         """
         return list(self.stream(images))
 

@@ -33,7 +33,9 @@ def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[s
         One dict an image, head name to its result in the image's original frame. A head with boxes
         gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by falling
         score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see `restore_mask`.
-        Any other gives the image's row of each of its tensors.
+        One with `probabilities` or `multilabel_probabilities` (B, K) gives `probabilities` (K,),
+        and `labels` and `scores` (n,): the most probable class, or every label of 0.5 and more by
+        falling probability. Any other gives the image's row of each of its tensors.
     """
     per_head = {name: _restore_head(p, batch) for name, p in predictions.items()}
     return [{name: rows[i] for name, rows in per_head.items()} for i in range(len(batch["size"]))]
@@ -99,6 +101,9 @@ def _restore_head(predictions: Predictions, batch: Batch) -> list[Result]:
     for key in ("logits", "multilabel_logits"):
         if key in predictions:
             return _restore_masks(predictions[key], batch, multilabel=key != "logits")
+    for key in ("probabilities", "multilabel_probabilities"):
+        if key in predictions:
+            return _restore_categories(predictions[key], multilabel=key != "probabilities")
     host = {key: _host(value) for key, value in predictions.items()}
     return [{key: value[i] for key, value in host.items()} for i in range(len(batch["size"]))]
 
@@ -109,6 +114,15 @@ def _restore_masks(logits: Tensor, batch: Batch, *, multilabel: bool) -> list[Re
         inside = row[(slice(None), *(slice(side) for side in size))]
         masks.append(restore_mask(inside, meta["original_size"], multilabel))
     return [{"mask": mask} for mask in masks]
+
+
+def _restore_categories(probabilities: Tensor, *, multilabel: bool) -> list[Result]:
+    results = []
+    for row in _host(probabilities):  # (K,)
+        order = np.argsort(-row, kind="stable")
+        labels = order[row[order] >= 0.5] if multilabel else order[:1]
+        results.append({"probabilities": row, "labels": labels, "scores": row[labels]})
+    return results
 
 
 def _host(value: Tensor) -> NDArray[Any]:

@@ -6,5 +6,10 @@ from densekit._lazy import lazy
 
 __getattr__, __dir__, __all__ = lazy(
     __name__,
-    {"from_insightface": "insightface", "from_smp": "smp", "from_torchvision": "torchvision"},
+    {
+        "from_insightface": "insightface",
+        "from_smp": "smp",
+        "from_timm": "timm",
+        "from_torchvision": "torchvision",
+    },
 )

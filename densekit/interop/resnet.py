@@ -1,11 +1,10 @@
-"""A ResNet in torchvision's layout, which smp's encoders share, as a backbone of equal layers."""
+"""A ResNet in torchvision's layout, which smp and timm share, as a backbone of equal layers."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from torch import nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 from densekit.backbones import ResNet
@@ -34,13 +33,14 @@ def like_torchvision(body: Any, where: str) -> ResNet:
     block = stages[0][0]
     counts = tuple(len(stage) for stage in stages)
     depth = DEPTHS.get(counts)
-    if isinstance(block, BasicBlock) and counts == (3, 4, 6, 3):
+    kind = type(block).__name__  # a class of this name is torchvision's or timm's
+    if kind == "BasicBlock" and counts == (3, 4, 6, 3):
         depth = 34
-    if depth is None or not isinstance(block, BasicBlock | Bottleneck):
+    if depth is None or kind not in ("BasicBlock", "Bottleneck"):
         raise ValueError(f"{where}: found a backbone of {counts} blocks, not a ResNet")
     norm = block.bn1
-    groups = block.conv2.groups if isinstance(block, Bottleneck) else 1
-    width = block.conv2.out_channels // groups if isinstance(block, Bottleneck) else 64
+    groups = block.conv2.groups if _is_bottleneck(block) else 1
+    width = block.conv2.out_channels // groups if _is_bottleneck(block) else 64
     backbone = ResNet(
         depth,
         groups=groups,
@@ -56,9 +56,13 @@ def like_torchvision(body: Any, where: str) -> ResNet:
     return backbone
 
 
+def _is_bottleneck(block: Any) -> bool:
+    return hasattr(block, "conv3")
+
+
 def _strided(block: Any) -> nn.Conv2d:
     """The convolution that carries the stride of a block and its dilation."""
-    found = block.conv2 if isinstance(block, Bottleneck) else block.conv1
+    found = block.conv2 if _is_bottleneck(block) else block.conv1
     assert isinstance(found, nn.Conv2d)
     return found
 

@@ -1,6 +1,7 @@
 """torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) as a `DenseModel` of equal outputs.
 
-Its segmentation models stand in `torchvision_segmentation`.
+Its segmentation models stand in `torchvision_segmentation`, its classifiers in
+`torchvision_classification`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
+from torchvision.models import ResNet
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
@@ -29,6 +31,7 @@ from densekit.heads.faster_rcnn import (
     SamplingRule,
 )
 from densekit.interop.resnet import like_torchvision
+from densekit.interop.torchvision_classification import from_classifier
 from densekit.interop.torchvision_segmentation import from_segmentation
 from densekit.model import DenseModel
 from densekit.necks import FPN
@@ -39,15 +42,16 @@ State = dict[str, Tensor]
 
 
 def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
-    """Converts a Faster R-CNN, FCN or DeepLabV3 of torchvision, weights and settings.
+    """Converts a Faster R-CNN, FCN, DeepLabV3 or ResNet classifier of torchvision.
 
     A detector gives the same detections, labels counted from 0 without background. It takes
     what the original takes, float images in 0..1, or uint8, which it brings there. For a
-    segmentation model see `densekit.interop.torchvision_segmentation.from_segmentation`.
+    segmentation model see `densekit.interop.torchvision_segmentation.from_segmentation`, for a
+    classifier `densekit.interop.torchvision_classification.from_classifier`.
 
     Args:
         model: `fasterrcnn_resnet50_fpn`, its v2, or a `FasterRCNN` on `resnet_fpn_backbone`;
-            `fcn_resnet50`, `deeplabv3_resnet101` and the like.
+            `fcn_resnet50`, `deeplabv3_resnet101` and the like; `resnet50` and the like.
         names: Class names, of a detector without the background, e.g.
             `weights.meta["categories"][1:]`, of a segmentation model with it.
 
@@ -57,10 +61,12 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
     """
     if isinstance(model, FCN | DeepLabV3):
         return from_segmentation(model, names)
+    if type(model) is ResNet:
+        return from_classifier(model, names)
     if type(model) is not TorchvisionFasterRCNN:
         raise TypeError(
             f"from_torchvision: found {type(model).__name__}, accepted are torchvision's "
-            "FasterRCNN, FCN and DeepLabV3"
+            "FasterRCNN, FCN, DeepLabV3 and ResNet"
         )
     theirs: Any = model  # its parts are known to it by name only, not by type
     num_classes = theirs.roi_heads.box_predictor.bbox_pred.out_features // 4 - 1

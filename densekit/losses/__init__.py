@@ -1,4 +1,4 @@
-"""Losses, one idea a file: logits (B, K, *S) and a mask to a scalar."""
+"""Losses, one idea a file: logits (B, K, *S) and a mask, or (B, K) and categories, to a scalar."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ __getattr__, __dir__, __all__ = lazy(
         "HardPixels": "ohem",
         "HardestFraction": "ohem",
         "Lovasz": "lovasz",
+        "SigmoidCrossEntropy": "categories",
+        "SoftmaxCrossEntropy": "categories",
         "Tversky": "tversky",
     },
 )

@@ -7,13 +7,16 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "Accuracy": "accuracy",
         "BoundaryF": "boundary_f",
         "BoundaryIoU": "boundary_iou",
         "BoxMetric": "box_metric",
+        "CalibrationError": "calibration",
         "CocoMap": "coco_map",
         "DiceScore": "dice_score",
         "MaskMetric": "mask_metric",
         "MeanIoU": "mean_iou",
+        "MultilabelMap": "multilabel_map",
         "SurfaceDistances": "surface_distances",
         "VocMap": "voc_map",
         "evaluate_files": "coco_files",

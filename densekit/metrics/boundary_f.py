@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from densekit.metrics.mask_metric import MaskMetric, Values, column_means, mean
+from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import Mask, MaskPair
+from densekit.metrics.means import Values, column_means, mean
 from densekit.metrics.surfaces import border, crop, nearest, points
 
 

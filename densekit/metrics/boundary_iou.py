@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import distance_transform_cdt
 
-from densekit.metrics.mask_metric import MaskMetric, Values, mean, ratio
+from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import Mask, MaskPair
+from densekit.metrics.means import Values, mean, ratio
 from densekit.metrics.surfaces import crop
 
 

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from densekit.metrics.mask_metric import MaskMetric, Values, column_means, mean, ratio
+from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import MaskPair, overlaps
+from densekit.metrics.means import Values, column_means, mean, ratio
 
 
 class DiceScore(MaskMetric):

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from densekit._names import unknown
-from densekit.metrics.mask_metric import MaskMetric, Values, column_means, mean
+from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import Mask, MaskPair
+from densekit.metrics.means import Values, column_means, mean
 from densekit.metrics.surfaces import border, crop, nearest, points
 
 ROUNDING = 1e-6

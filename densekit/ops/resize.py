@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +13,26 @@ from densekit.types import IGNORE_INDEX, Batch
 
 
 class ResizeRule(TypedDict):
-    """Sides in pixels."""
+    """Sides in pixels.
+
+    Attributes:
+        min_size: The shorter side.
+        max_size: What the longer side must not exceed; without it, any.
+        crop: Side of the square that is then cut out of the middle, for categories of images.
+        antialias: Whether a reduced image is smoothed first, as Pillow and most classifiers do it.
+    """
 
     min_size: int
-    max_size: int
+    max_size: NotRequired[int]
+    crop: NotRequired[int]
+    antialias: NotRequired[bool]
 
 
 def resized_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int]:
     """Height and width after the rule, at least 1, rounded down as torchvision does."""
     scale = min(
         rule["min_size"] / min(height, width),
-        rule["max_size"] / max(height, width),
+        rule.get("max_size", math.inf) / max(height, width),
     )
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
@@ -42,7 +51,11 @@ def resize_image(image: Tensor, rule: ResizeRule) -> Tensor:
     size = resized_size(image.shape[1], image.shape[2], rule)
     if size == tuple(image.shape[1:]):
         return image
-    return F.interpolate(image[None], size, mode="bilinear", align_corners=False)[0]
+    smooth = rule.get("antialias", False)
+    resized = F.interpolate(
+        image[None], size, mode="bilinear", align_corners=False, antialias=smooth
+    )
+    return resized[0]
 
 
 def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
@@ -54,7 +67,12 @@ def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
 
     Returns:
         A new batch of float images, padded to the largest; `meta` and `truth` are shared.
+
+    Raises:
+        ValueError: The rule crops and the batch has boxes or masks.
     """
+    if "crop" in rule:
+        return _cropped_batch(batch, rule)
     old = [(int(h), int(w)) for h, w in batch["size"].tolist()]
     new = [resized_size(h, w, rule) for h, w in old]
     if new == old:
@@ -75,6 +93,30 @@ def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
     if "instance_masks" in batch:
         out["instance_masks"] = _resize_masks(batch["instance_masks"], old, new, padded)
     return out
+
+
+def _cropped_batch(batch: Batch, rule: ResizeRule) -> Batch:
+    """Resizes every image and keeps its middle."""
+    if odd := sorted({"boxes", "mask", "instance_masks"} & set(batch)):
+        raise ValueError(f"resize.crop: a crop would cut {', '.join(odd)}; it is for categories")
+    rows = []
+    for image, (height, width) in zip(batch["image"], batch["size"].tolist(), strict=True):
+        rows.append(centre_crop(resize_image(image[:, :height, :width], rule), rule["crop"]))
+    out, sizes = batch.copy(), [row.shape[1:] for row in rows]
+    padded = [max(sides) for sides in zip(*sizes, strict=True)]
+    out["image"] = rows[0].new_zeros((len(rows), len(rows[0]), *padded))
+    for place, row in zip(out["image"], rows, strict=True):
+        place[:, : row.shape[1], : row.shape[2]] = row
+    out["size"] = batch["size"].new_tensor(sizes)
+    return out
+
+
+def centre_crop(image: Tensor, side: int) -> Tensor:
+    """The middle of an image (C, H, W), as torchvision places it; a shorter side stays."""
+    for axis in (1, 2):
+        length = min(side, image.shape[axis])
+        image = image.narrow(axis, round((image.shape[axis] - length) / 2), length)
+    return image
 
 
 def _resize_masks(

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy(
         "AtomicCheckpointIO": "checkpoint",
         "CasesFile": "cases_file",
         "Checkpoint": "checkpoint",
+        "Confusion": "confusion",
         "Constant": "schedules",
         "Cosine": "schedules",
         "Curves": "curves",

@@ -25,8 +25,8 @@ def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> p
         row: Image in it.
         classes: Mask value, or channel, to name.
     """
-    image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()  # (*S, C)
-    mask = _unpadded(batch["mask"], batch, row).cpu().numpy()
+    image = inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()  # (*S, C)
+    mask = inside(batch["mask"], batch, row).cpu().numpy()
     plane, (labels,) = plane_of(image, [mask], classes)
     return pictures.with_legend(pictures.draw_mask(plane, labels, classes), classes)
 
@@ -43,7 +43,7 @@ def draw_mask_result(
         mask: The result's.
         classes: Mask value, or channel, to name.
     """
-    image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
+    image = inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
     plane, (expected, found) = plane_of(image, [batch["truth"][row]["mask"], mask], classes)
     panels = [pictures.draw_mask(plane, labels, classes) for labels in (found, expected)]
     return pictures.with_legend(pictures.side_by_side(panels, [head, "ground truth"]), classes)
@@ -73,8 +73,14 @@ def plane_of(
     return _at_size(plane, masks[0].shape[-2:]), [mask[..., place, :, :] for mask in masks]
 
 
-def _unpadded(values: Tensor, batch: Batch, row: int) -> Tensor:
-    """(..., *S) of one image."""
+def inside(values: Tensor, batch: Batch, row: int) -> Tensor:
+    """(..., *S) of one image without its padding.
+
+    Args:
+        values: (B, ..., *S) with the batch's padding.
+        batch: Its `size` is looked at.
+        row: Image in it.
+    """
     size = batch["size"][row].tolist()
     part = values[row]
     for axis, length in enumerate(size, -len(size)):

@@ -10,7 +10,9 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 Recipe = Metric | Callable[..., Metric]
 """A metric, or what builds one from entries of `info["heads"][HEAD]`, e.g. `partial(VocMap)`."""
+
+Confusions = dict[str, tuple[list[str], NDArray[np.int64]]]
+"""Head name to class names and confusion matrix, see `Accuracy.confusion`."""
 
 Recipes = Mapping[str, Mapping[str, Recipe]]
 """Head name to metric name to recipe."""
@@ -80,6 +85,15 @@ class MetricSet:
                     row = rows.setdefault((head, case["image_id"]), {"head": head})
                     row |= case
         return list(rows.values())
+
+    def confusions(self) -> Confusions:
+        """Class names and confusion matrix of each head that has one; call `compute` before."""
+        return {
+            head: (metric.names, metric.confusion())  # type: ignore[operator, misc]
+            for head, named in self.metrics.items()
+            for metric in named.values()
+            if hasattr(metric, "confusion")
+        }
 
 
 def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recipes) -> MetricSet:

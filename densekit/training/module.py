@@ -17,7 +17,7 @@ from densekit.ops import dist
 from densekit.ops.hash import mix
 from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
-from densekit.training.metric_set import MetricSet, Recipes, build_metrics, check_heads
+from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.optim import (
     OptimizerFactory,
     batch_size_scale,
@@ -212,6 +212,15 @@ class LitModel(LightningModule):
         """
         sets = zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False)
         return [{"data": source, **row} for source, metrics in sets for row in metrics.cases()]
+
+    def confusions(self, stage: str) -> dict[str, Confusions]:
+        """Data set to head to class names and confusion matrix of the last evaluation.
+
+        Args:
+            stage: "val" or "test".
+        """
+        sets = zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False)
+        return {source: metrics.confusions() for source, metrics in sets}
 
     def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
         if self.inferer is None:

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from densekit import pictures
 from densekit._names import foreground
-from densekit.training.mask_pictures import draw_mask_result, draw_truth_of_batch
+from densekit.training.category_pictures import draw_category, draw_category_result
+from densekit.training.mask_pictures import draw_mask_result, draw_truth_of_batch, inside
 from densekit.training.sources import source_heads, source_names
 from densekit.types import Batch, Result
 
@@ -26,8 +27,8 @@ class RunPictures(Callback):
     """Saves `loader.png` from the first training batch and `predictions.png` after validation.
 
     Without a validation split the predictions are those of the test. It draws what the targets and
-    the results of any head hold: boxes, and masks with a legend; of a volume the slice with most
-    foreground.
+    the results of any head hold: boxes, masks with a legend, categories as titles; of a volume the
+    slice with most foreground, a series as lines.
 
     Args:
         folder: Where the pictures go.
@@ -122,10 +123,11 @@ def draw_batch(
     limit: int,
     classes: Mapping[int, str],
 ) -> list[pictures.Picture]:
-    """Draws the masks or the boxes of the first images of a batch, without their padding.
+    """Draws masks, boxes or categories of the first images of a batch, without their padding.
 
     Args:
-        batch: `image` (B, C, H, W), with `mask` volumes too; other images are left out.
+        batch: `image` (B, C, H, W), with `mask` volumes and with `category` series too; other
+            images are left out.
         names: Class names.
         limit: Number of images at most.
         classes: Mask value to name.
@@ -133,6 +135,8 @@ def draw_batch(
     rows = range(min(limit, len(batch["image"])))
     if "mask" in batch and batch["image"].ndim in (4, 5):
         return [draw_truth_of_batch(batch, row, classes) for row in rows]
+    if "category" in batch and "boxes" not in batch:
+        return [draw_category(unpadded(batch, row), batch["category"][row], names) for row in rows]
     if batch["image"].ndim != 4:
         return []
     cells = []
@@ -154,7 +158,7 @@ def draw_result(
     min_score: float,
     classes: Mapping[int, str],
 ) -> list[pictures.Picture]:
-    """Draws predictions of each head that has boxes or masks, beside the truth.
+    """Draws predictions of each head that has boxes, masks or categories, beside the truth.
 
     Args:
         batch: Evaluation batch, with `truth` and `meta`.
@@ -165,13 +169,18 @@ def draw_result(
         classes: Mask value to name.
 
     Returns:
-        One picture a head that has boxes or a mask, as far as the truth has them.
+        One picture a head that has boxes, a mask or a category, as far as the truth has them.
     """
     truth = batch["truth"][row]
     drawn = [
         draw_mask_result(batch, row, head, of_head["mask"], classes)
         for head, of_head in result.items()
         if "mask" in of_head and "mask" in truth
+    ]
+    drawn += [
+        draw_category_result(unpadded(batch, row), head, of_head, truth["category"], names)
+        for head, of_head in result.items()
+        if "probabilities" in of_head and "category" in truth
     ]
     if batch["image"].ndim != 4 or "boxes" not in truth:
         return drawn
@@ -205,9 +214,8 @@ def draw(
 
 
 def unpadded(batch: Batch, row: int) -> NDArray[Any]:
-    """One image of a batch as (H, W, C) without its padding."""
-    height, width = batch["size"][row].tolist()
-    return batch["image"][row, :, :height, :width].permute(1, 2, 0).cpu().numpy()
+    """One image of a batch as (*S, C) without its padding."""
+    return inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
 
 
 def save_grid(cells: Sequence[pictures.Picture], columns: int, path: Path) -> None:

@@ -89,7 +89,7 @@ def test_what_is_not_accepted() -> None:
     theirs = segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)
     with pytest.raises(TypeError, match="accepted is a ResNet"):
         from_torchvision(theirs)
-    with pytest.raises(TypeError, match="FasterRCNN, FCN and DeepLabV3"):
+    with pytest.raises(TypeError, match="FasterRCNN, FCN, DeepLabV3 and ResNet"):
         from_torchvision(nn.Linear(1, 1))
     with pytest.raises(ValueError, match="found 2, the model has 5 classes"):
         from_torchvision(build("fcn_resnet50"), names=["a", "b"])

@@ -64,7 +64,21 @@ def test_segmentation_models(batch: Batch) -> None:
         assert set(names["model"].loss(masked)) == {"segmentation/ce"}
 
 
-@pytest.mark.parametrize("page", ["docs/segmentation.md", "docs/medical.md"])
+def test_classification_models(batch: Batch) -> None:
+    names: dict[str, Any] = {"image": batch["image"][0]}
+    build, predict, convert = _blocks("docs/classification.md")
+    exec(build, names)
+    known = {"names": list("abcde"), "ids": list(range(5)), "num_classes": 5}
+    names["model"].info["heads"] = {"classification": known}
+    exec(predict, names)
+    assert len(names["result"]["names"]) == len(names["result"]["labels"]) == 1
+    exec(convert, names)
+    assert names["model"].info["heads"]["classification"]["num_classes"] == 1000
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/segmentation.md", "docs/medical.md", "docs/classification.md"]
+)
 def test_configurations_name_what_is_there(page: str) -> None:
     nodes = [node for block in _blocks(page, "yaml") for _, node in walk(yaml.safe_load(block))]
     targets = [node for node in nodes if isinstance(node, dict) and "_target_" in node]

@@ -179,3 +179,8 @@ def test_resized_moves_images_and_boxes() -> None:
     assert found["size"].tolist() == [[64, 96]] * 2
     torch.testing.assert_close(found["boxes"], batch["boxes"] * 2)
     assert tiny_detector().resized(batch) is batch
+
+
+def test_a_crop_is_not_for_heads_whose_results_have_a_place() -> None:
+    with pytest.raises(ValueError, match=r"resize.crop: heads.detection looks at the whole image"):
+        tiny_detector({"resize": {"min_size": 64, "crop": 32}})

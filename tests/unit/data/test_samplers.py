@@ -88,3 +88,24 @@ def test_evaluation_sees_every_image_once_in_equal_steps(ranks, length, world):
     assert sorted(index for _, index, valid in draws if valid) == list(range(length))
     assert len({tuple(len(batch) for batch in batches) for _, batches in parts}) == 1
     assert all(0 <= index < length for _, index, _ in draws)
+
+
+def test_a_batch_has_each_image_as_often_as_asked(ranks):
+    sampler = TrainSampler(26, 8, seed=0, repeats=4)
+    assert len(sampler) == 3  # an epoch stays as long as it was
+    batches = np.array(indices(sampler))
+    images = batches % 26
+    assert all(sorted(np.unique(row, return_counts=True)[1]) == [4, 4] for row in images)
+    assert all((row // 26).tolist() == [0, 0, 1, 1, 2, 2, 3, 3] for row in batches)
+    assert len(np.unique(images)) == 6  # another two in every batch
+
+    def first():
+        return indices(TrainSampler(26, 4, seed=0, repeats=4))[0]
+
+    two = np.stack(ranks(2, first), axis=1).ravel()  # two processes share one global batch
+    assert two.tolist() == batches[0].tolist()
+
+
+def test_repeats_that_do_not_fit_are_refused():
+    with pytest.raises(ValueError, match="repeats: a divisor of the batch size 6, found 4"):
+        TrainSampler(26, 6, seed=0, repeats=4)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.transforms import v2
 
 from densekit.ops.resize import ResizeRule, resize_batch, resize_image, resized_size
 from densekit.types import IGNORE_INDEX, Batch
@@ -117,3 +118,37 @@ def test_a_batch_of_the_right_size_is_returned_as_it_is() -> None:
     batch = two_images()
     batch["size"] = torch.tensor([[32, 40], [32, 40]])
     assert resize_batch(batch, {"min_size": 32, "max_size": 50}) is batch
+
+
+@pytest.mark.parametrize("size", [(300, 420), (421, 300), (90, 80), (200, 50)])
+def test_a_crop_of_the_middle_is_torchvision_s(size: tuple[int, int]) -> None:
+    rule: ResizeRule = {"min_size": 72, "crop": 64, "antialias": True}
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0)) * 255
+    batch: Batch = {"image": image, "size": torch.tensor([size])}
+    expected = v2.CenterCrop(64)(v2.Resize(72, antialias=True)(image))
+    found = resize_batch(batch, rule)
+    assert found["size"].tolist() == [[64, 64]]
+    torch.testing.assert_close(found["image"], expected, rtol=1e-5, atol=1e-3)
+
+
+def test_images_of_many_sizes_are_cropped_to_one() -> None:
+    image = torch.rand(2, 3, 100, 160)
+    image[1, :, 60:], image[1, :, :, 80:] = 0, 0
+    batch: Batch = {"image": image, "size": torch.tensor([[100, 160], [60, 80]])}
+    found = resize_batch(batch, {"min_size": 40, "crop": 32})
+    assert found["image"].shape == (2, 3, 32, 32)
+    assert (found["image"][1] > 0).all()  # nothing of the padding
+
+
+def test_a_crop_keeps_a_side_that_is_shorter() -> None:
+    batch: Batch = {"image": torch.rand(1, 3, 20, 50), "size": torch.tensor([[20, 50]])}
+    found = resize_batch(batch, {"min_size": 20, "crop": 32})
+    assert found["size"].tolist() == [[20, 32]]
+    torch.testing.assert_close(found["image"], batch["image"][..., 9:41])
+
+
+def test_boxes_and_masks_are_not_cropped() -> None:
+    batch = Batch(image=torch.rand(1, 3, 20, 50), size=torch.tensor([[20, 50]]))
+    batch["mask"] = torch.zeros(1, 20, 50, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"resize.crop: a crop would cut mask"):
+        resize_batch(batch, {"min_size": 40, "crop": 32})

@@ -1,0 +1,60 @@
+"""Categories as a table, and over their pictures."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+TOP = 5
+"""Most probable classes that a row of the table names."""
+
+
+class CategoryWriter:
+    """Collects categories; `close` writes `categories.csv`, an image a row.
+
+    Args:
+        output: Folder.
+    """
+
+    def __init__(self, output: Path) -> None:
+        self.output = output
+        self.rows: dict[str, list[list[str]]] = {}
+
+    def add(self, head: str, result: Mapping[str, Any], file: Path, names: Sequence[str]) -> None:
+        """Takes in the result of one head and image."""
+        predicted = ";".join(names[label] for label in result["labels"])
+        order = (-result["probabilities"]).argsort(kind="stable")[:TOP]
+        best = [(names[label], f"{result['probabilities'][label]:.6f}") for label in order]
+        row = [str(file), predicted, *(cell for pair in best for cell in pair)]
+        self.rows.setdefault(head, []).append(row)
+
+    def draw(self, image: Any, result: Mapping[str, Any], names: Sequence[str], file: Path) -> None:
+        """Writes the image under its class, or its labels.
+
+        Args:
+            image: (*S, C) array or a volume.
+            result: `labels` and `scores`.
+            names: Class names.
+            file: The picture.
+        """
+        from densekit import pictures
+
+        pixels: NDArray[Any] = getattr(image, "image", image)
+        pairs = zip(result["labels"][:TOP], result["scores"][:TOP], strict=True)
+        title = ", ".join(f"{names[label]} {score:.2f}" for label, score in pairs) or "nothing"
+        pictures.save(pictures.side_by_side([pictures.as_picture(pixels)], [title]), file)
+
+    def close(self, heads: Sequence[str]) -> None:
+        """Writes the tables of the heads that had results, `categories_HEAD.csv` if several."""
+        for head, rows in self.rows.items():
+            name = "categories.csv" if len(heads) == 1 else f"categories_{head}.csv"
+            places = range(1, (len(rows[0]) - 2) // 2 + 1)
+            columns = [f"{what}_{n}" for n in places for what in ("name", "probability")]
+            with (self.output / name).open("w", encoding="utf-8", newline="") as stream:
+                table = csv.writer(stream, lineterminator="\n")
+                table.writerows([["image", "predicted", *columns], *rows])

@@ -1,0 +1,75 @@
+"""Augmentation by torchvision's transforms: RandAugment, TrivialAugment and their kind.
+
+H, W the size of the image, C its channels.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from densekit.data.naming import nearest
+from densekit.types import Sample
+
+_KEPT = {"image", "category", "identity", "index", "meta", "truth"}
+_KEY = "TorchvisionAugment.steps"
+
+
+class TorchvisionAugment:
+    """Transforms of `torchvision.transforms.v2`, by name, for pictures of a category.
+
+        steps:
+          TrivialAugmentWide: {}
+          RandomErasing: {p: 0.1, value: [124, 116, 104]}
+
+    They run in the order of the mapping, on the image as it is stored. For flips, crops and colours
+    `Augment` is faster.
+
+    Args:
+        steps: Name of a class to its arguments.
+
+    Raises:
+        ValueError: For a name or an argument that torchvision does not know, with the nearest.
+    """
+
+    def __init__(self, steps: Mapping[str, Mapping[str, Any] | None]) -> None:
+        self._steps = [_build(name, arguments or {}) for name, arguments in steps.items()]
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The augmented sample; every draw is a function of the generator's state.
+
+        Raises:
+            ValueError: If the sample has targets that would stay where they were.
+        """
+        if left := sorted(set(sample) - _KEPT):
+            raise ValueError(f"TorchvisionAugment changes images alone, the sample has {left} too")
+        image = torch.from_numpy(np.ascontiguousarray(sample["image"])).movedim(-1, 0)  # (C, H, W)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(rng.integers(2**63)))
+            for step in self._steps:
+                image = step(image)
+        out = sample.copy()
+        out["image"] = np.ascontiguousarray(image.movedim(0, -1).numpy())  # (H, W, C)
+        return out
+
+
+def _build(name: str, arguments: Mapping[str, Any]) -> Any:
+    from torchvision.transforms import v2
+
+    members = inspect.getmembers(v2, inspect.isclass)
+    known = {key: cls for key, cls in members if issubclass(cls, v2.Transform)}
+    if name not in known:
+        raise ValueError(f"{_KEY}: torchvision has no transform {name!r}; {nearest(name, known)}")
+    accepted = [p for p in inspect.signature(known[name].__init__).parameters if p != "self"]
+    for argument in arguments:
+        if argument not in accepted:
+            hint = nearest(argument, accepted)
+            raise ValueError(f"{_KEY}.{name}: no argument {argument!r}; {hint}")
+    try:
+        return known[name](**arguments)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{_KEY}.{name}: {error}") from error

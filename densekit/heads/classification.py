@@ -1,0 +1,113 @@
+"""Classification of whole images: global average pooling, dropout, one linear layer.
+
+Shape letters: B images, C channels, K classes, s the sizes of a level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import Tensor, nn
+
+from densekit._names import unknown
+from densekit.heads.base import Head
+from densekit.ops.pooling import mean_inside
+from densekit.types import Batch, Features, FeatureSpec, Predictions
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+
+class Classification(Head):
+    """One class an image, or several labels: the classifier of He et al. 2016, section 3.3.
+
+    Each image is averaged over its own part of a padded map, so that a batch of images of many
+    sizes gives what the images give alone; of equal sizes it is torchvision's pooling. Series,
+    pictures and volumes alike.
+
+    Args:
+        specs: Of all levels there could be.
+        num_classes: K.
+        level: The level that is pooled; the backbone's deepest by default.
+        multilabel: Whether the classes are K questions, with a category (B, K) of 0 and 1, or one
+            question, with a category (B,) of 0..K-1 or its soft form (B, K).
+        dropout: Probability with which a pooled channel is zero while training.
+        losses: Term name to loss, see `densekit.losses.categories`; cross-entropy by default,
+            binary if multi-label.
+
+    Raises:
+        ValueError: There are too few classes, or the level does not exist.
+    """
+
+    target_keys = ("category",)
+
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        level: str | None = None,
+        multilabel: bool = False,
+        dropout: float = 0.0,
+        losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+    ) -> None:
+        super().__init__()
+        fewest = 1 if multilabel else 2
+        if num_classes < fewest:
+            raise ValueError(f"num_classes: found {num_classes}, accepted are {fewest} and more")
+        level = _deepest(specs) if level is None else level
+        if level not in specs:
+            raise ValueError(unknown("level", level, specs))
+        self.level, self.multilabel = level, multilabel
+        self.reads = (level,)
+        self.stride = specs[level].stride
+        self.losses = nn.ModuleDict(
+            cast(Mapping[str, nn.Module], losses or _default_losses(multilabel))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(specs[level].channels, num_classes)
+
+    def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
+        """Logits of every image.
+
+        Returns:
+            logits (B, K).
+        """
+        pooled = mean_inside(features[self.level], size, self.stride)  # (B, C)
+        return {"logits": self.fc(self.dropout(pooled))}
+
+    def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
+        """(B, K) in float32, under the name that says what they are.
+
+        `probabilities` sum to 1 a row; `multilabel_probabilities` are one sigmoid each.
+        """
+        logits = outputs["logits"].float()
+        if self.multilabel:
+            return {"multilabel_probabilities": logits.sigmoid()}
+        return {"probabilities": logits.softmax(1)}
+
+    def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        """One term a loss."""
+        logits = self(features, batch["size"])["logits"]
+        return {name: loss(logits, batch["category"]) for name, loss in self.losses.items()}
+
+    def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
+        """Accuracy and calibration; average precision if multi-label."""
+        from densekit.metrics import Accuracy, CalibrationError, MultilabelMap
+
+        names = list(info["names"])
+        if self.multilabel:
+            return {"map": MultilabelMap(names)}
+        return {"accuracy": Accuracy(names), "calibration": CalibrationError()}
+
+
+def _deepest(specs: Mapping[str, FeatureSpec]) -> str:
+    """The last level of the backbone; those of a neck begin with another letter."""
+    return [level for level in specs if level.startswith("c")][-1]
+
+
+def _default_losses(multilabel: bool) -> dict[str, nn.Module]:
+    from densekit.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
+
+    return {"bce": SigmoidCrossEntropy()} if multilabel else {"ce": SoftmaxCrossEntropy()}

@@ -1,0 +1,59 @@
+"""timm's ResNets of torchvision's architecture as a `DenseModel` of equal outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import nn
+
+from densekit.interop.torchvision_classification import classifier
+from densekit.model import DenseModel
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD
+
+
+def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
+    """Converts a classifier of timm whose layers are torchvision's; the logits are equal.
+
+    It takes images as they are stored, with the mean and the standard deviation of the model's
+    `pretrained_cfg`.
+
+    Args:
+        model: `resnet18`, `resnet50`, `resnext50_32x4d`, `wide_resnet50_2` and the like. Variants
+            with another stem, pooling, shortcut or attention (resnet50d, seresnet50, ecaresnet50d)
+            have no counterpart.
+        names: Class names; `class_0` and so on by default.
+
+    Raises:
+        TypeError: The model is not timm's ResNet.
+        ValueError: A layer that has no counterpart, by name.
+    """
+    from timm.models.resnet import ResNet
+
+    if not isinstance(model, ResNet):
+        raise TypeError(
+            f"from_timm: found {type(model).__name__}, accepted are ResNets of torchvision's"
+            " architecture: resnet*, resnext*, wide_resnet*"
+        )
+    theirs: Any = model
+    _check_layers(theirs)
+    cfg = theirs.pretrained_cfg or {}
+    mean, std = ([255.0 * value for value in cfg.get(key, ())] for key in ("mean", "std"))
+    return classifier("from_timm", theirs, names, mean or IMAGENET_MEAN, std or IMAGENET_STD)
+
+
+def _check_layers(model: Any) -> None:
+    """Refuses what torchvision's ResNet has not, before its layers are compared."""
+    plain = {
+        "stem": isinstance(model.conv1, nn.Conv2d),
+        "max-pool": isinstance(model.maxpool, nn.MaxPool2d),
+        "pooling": getattr(model.global_pool, "pool_type", None) == "avg",
+        "activation": isinstance(model.act1, nn.ReLU),
+    }
+    for block in model.modules():
+        for name in ("se", "aa", "drop_block", "drop_path"):
+            part = getattr(block, name, None)
+            plain.setdefault(name, True)
+            plain[name] &= part is None or isinstance(part, nn.Identity)
+    if odd := [name for name, same in plain.items() if not same]:
+        raise ValueError(f"from_timm: the model's {', '.join(odd)} is not torchvision's")

@@ -1,0 +1,56 @@
+"""Whether a network that is 80 % sure is right in 80 % of the cases.
+
+Shape letters: N images, M bins.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from densekit.metrics.category_pair import category_pair
+from densekit.metrics.image_metric import ImageMetric
+from densekit.metrics.means import Values
+from densekit.types import Result, Truth
+
+
+class CalibrationError(ImageMetric):
+    """Expected calibration error (Guo et al. 2017, "On calibration of modern neural networks").
+
+    `ECE`: the mean over images of the distance between accuracy and confidence in the image's bin,
+    equation 3. The confidence is the largest probability; bins are as wide, closed on their upper
+    side, section 2.
+
+    Args:
+        num_bins: M.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: There is no bin.
+    """
+
+    higher_is_better = False
+    width = 2  # confidence, whether it was right
+
+    def __init__(self, num_bins: int = 15, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if num_bins < 1:
+            raise ValueError(f"CalibrationError.num_bins: at least 1, found {num_bins}")
+        self.num_bins = num_bins
+
+    def row(self, result: Result, truth: Truth) -> Values:
+        """(2,), see `width`."""
+        probabilities, category = category_pair(result, truth)
+        predicted = int(probabilities.argmax())
+        return np.array([probabilities[predicted], predicted == category], dtype=np.float64)
+
+    def table_figures(self, table: Values) -> dict[str, float]:
+        """`ECE`."""
+        if not len(table):
+            return {"ECE": float("nan")}
+        confidence, right = table.T
+        edges = np.linspace(0, 1, self.num_bins + 1)[1:-1]
+        bins = np.digitize(confidence, edges, right=True)  # (N,)
+        gaps = np.bincount(bins, weights=right - confidence, minlength=self.num_bins)  # (M,)
+        return {"ECE": float(np.abs(gaps).sum() / len(table))}

@@ -1,0 +1,81 @@
+"""Truth and prediction of a whole image side by side, checked.
+
+Shape letters: K classes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.types import Result, Truth
+
+
+def category_pair(
+    result: Result, truth: Truth, num_classes: int | None = None
+) -> tuple[NDArray[np.float64], int]:
+    """The probabilities (K,) and the class of an image whose classes exclude each other.
+
+    Args:
+        result: `probabilities` (K,).
+        truth: `image_id` and `category`, ().
+        num_classes: K; None takes what the probabilities have.
+
+    Raises:
+        ValueError: Naming the image: something is missing, of another shape, or no class.
+    """
+    where = f"image {truth['image_id']}"
+    probabilities = _probabilities(result, where, num_classes)
+    category = _category(truth, where)
+    if category.shape != () or category != int(category) or not 0 <= category < len(probabilities):
+        raise ValueError(
+            f"{where}: annotation: category is {category.tolist()}, accepted is one class of"
+            f" 0..{len(probabilities) - 1}"
+        )
+    return probabilities, int(category)
+
+
+def label_pair(
+    result: Result, truth: Truth, num_classes: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The probabilities (K,) and the labels (K,) of 0 and 1 of a multi-label image.
+
+    Args:
+        result: `probabilities` (K,).
+        truth: `image_id` and `category`, (K,).
+        num_classes: K.
+
+    Raises:
+        ValueError: Naming the image: something is missing, of another shape, or neither 0 nor 1.
+    """
+    where = f"image {truth['image_id']}"
+    probabilities = _probabilities(result, where, num_classes)
+    labels = _category(truth, where)
+    if labels.shape != probabilities.shape or not np.isin(labels, (0, 1)).all():
+        raise ValueError(
+            f"{where}: annotation: category is {labels.tolist()}, accepted is 0 or 1 for each of"
+            f" {num_classes} labels"
+        )
+    return probabilities, labels.astype(np.float64)
+
+
+def _probabilities(result: Result, where: str, num_classes: int | None) -> NDArray[np.float64]:
+    if "probabilities" not in result:
+        found = ", ".join(sorted(result)) or "nothing"
+        raise ValueError(f"{where}: prediction has no probabilities, found {found}")
+    found = np.asarray(result["probabilities"], dtype=np.float64)
+    if found.ndim != 1 or num_classes not in (None, len(found)):
+        raise ValueError(
+            f"{where}: prediction: probabilities are {found.shape}, accepted are ({num_classes},)"
+        )
+    if not np.isfinite(found).all():
+        raise ValueError(f"{where}: prediction: a probability is no finite number")
+    return found
+
+
+def _category(truth: Truth, where: str) -> NDArray[Any]:
+    if "category" not in truth:
+        raise ValueError(f"{where}: annotation has no category, found {', '.join(sorted(truth))}")
+    return np.asarray(truth["category"])

@@ -1,0 +1,112 @@
+"""What metrics share that keep a row of numbers of every image.
+
+Shape letters: N images, W numbers of each.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from densekit.metrics.means import Values
+from densekit.metrics.rows import as_tensors, flat, gathered, row_device, unique_ids
+from densekit.types import Result, Truth
+
+logger = logging.getLogger(__name__)
+
+
+class ImageMetric(Metric, ABC):
+    """Base of metrics that look at one image after the other.
+
+    An image becomes a row of numbers when it is seen, and is then forgotten. Rows are sorted by
+    image before anything is computed, so the number of processes cannot change a figure.
+
+    Args:
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Attributes:
+        nothing: Why the main figure may have no value though there are images.
+    """
+
+    full_state_update = False
+    higher_is_better: bool | None = True
+    nothing = "no class to measure in them"
+    rows: list[Tensor]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._table: Values | None = None
+        # torchmetrics makes the state of a process without updates in this type.
+        self.set_dtype(torch.float64)
+        self.add_state("rows", default=[], dist_reduce_fx="cat")
+
+    def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
+        """Takes in some images; call it on every process, with empty lists where there is none.
+
+        Args:
+            results: One an image, in its original frame.
+            truth: The annotation of each, with its `image_id`.
+
+        Raises:
+            ValueError: If the lists differ in length, or a result or an annotation is not what the
+                metric measures.
+        """
+        if len(results) != len(truth):
+            raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
+        rows = [
+            torch.from_numpy(np.append(float(t["image_id"]), self.row(r, t)))
+            for r, t in zip(results, truth, strict=True)
+        ]
+        self.rows.append(flat(rows, row_device(self.device)))
+        self._table = None
+
+    def compute(self) -> dict[str, Tensor]:
+        """All figures, () float64 each; NaN, with the reason in the log, if there is no value."""
+        table = gathered(self.rows, 1 + self.width)
+        ids = unique_ids(table[:, 0], type(self).__name__)
+        self._table = table[np.argsort(table[:, 0])]
+        figures = self.table_figures(self._table[:, 1:])
+        name, value = next(iter(figures.items()))
+        if math.isnan(value):
+            reason = f"{len(ids)} images, {self.nothing}" if len(ids) else "no images"
+            logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
+        return as_tensors(figures, self.device)
+
+    def computed(self) -> Values:
+        """(N, 1 + W) ids and rows of all processes, by ascending id, as last computed.
+
+        Raises:
+            RuntimeError: Before `compute`, which gathers the rows.
+        """
+        if self._table is None:
+            raise RuntimeError(f"{type(self).__name__}: call compute first")
+        return self._table
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        super().reset()
+        self._table = None
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """W."""
+
+    @abstractmethod
+    def row(self, result: Result, truth: Truth) -> Values:
+        """(W,) numbers of one image, in any shape."""
+
+    @abstractmethod
+    def table_figures(self, table: Values) -> Mapping[str, float]:
+        """Figures of (N, W) rows, the main one first.
+
+        Every key must be there whatever N is, with NaN for what has no value.
+        """

@@ -1,0 +1,35 @@
+"""Pooling of maps whose images are padded.
+
+B images, C channels, D spatial dimensions, s the D sizes of a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def mean_inside(x: Tensor, size: Tensor, stride: Sequence[int]) -> Tensor:
+    """Global average pooling (Lin et al. 2013, "Network in network") of each image by itself.
+
+    A cell counts that begins inside its image. Without padding it is the plain mean, bit by bit.
+
+    Args:
+        x: (B, C, *s).
+        size: (B, D) int64, the size of each image without its padding, in pixels.
+        stride: Pixels of a cell along each axis.
+
+    Returns:
+        (B, C).
+    """
+    share = torch.ones(len(x), dtype=x.dtype, device=x.device)
+    for axis, (length, step) in enumerate(zip(x.shape[2:], stride, strict=True)):
+        cells = ((size[:, axis] + step - 1) // step).clamp(max=length)  # (B,)
+        beyond = torch.arange(length, device=x.device) >= cells[:, None]  # (B, length)
+        shape = [len(x), *[1] * (x.ndim - 1)]
+        shape[2 + axis] = length
+        x = x.masked_fill(beyond.view(shape), 0)
+        share = share * (length / cells).to(x.dtype)
+    return x.mean(dim=tuple(range(2, x.ndim))) * share[:, None]  # (B, C)
