@@ -19,9 +19,7 @@ def main(arguments: Sequence[str]) -> int:
     options, files = split_options(arguments, OPTIONS)
     if len(files) != 1:
         raise UsageError(f"densekit info: one checkpoint, found {len(files)}: densekit info PATH")
-    from densekit.artifact import load_artifact
-
-    facts = describe(load_artifact(files[0]))
+    facts = describe(_read(files[0]))
     if options["json"]:
         import json
 
@@ -29,6 +27,17 @@ def main(arguments: Sequence[str]) -> int:
     else:
         _print(files[0], facts)
     return 0
+
+
+def _read(file: str) -> Mapping[str, Any]:
+    """A checkpoint, or of an exported program what it was made from."""
+    from densekit.artifact import load_artifact
+    from densekit.inference.export import SUFFIX, program_facts
+
+    if Path(file).suffix != SUFFIX:
+        return load_artifact(file)
+    info, config = program_facts(Path(file))
+    return {"info": info, "config": config, "state_dict": {}}
 
 
 def describe(artifact: Mapping[str, Any]) -> dict[str, Any]:
@@ -77,7 +86,7 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
 
     size = Path(file).stat().st_size / 2**20
     table = Table(
-        title=escape(f"{file}, {size:.1f} MiB, {facts['values']:,} values in its tensors"),
+        title=escape(f"{file}, {size:.1f} MiB{_values(facts['values'])}"),
         title_justify="left",
         show_header=False,
     )
@@ -95,6 +104,10 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
             table.add_row("classes", escape(_classes(head["names"], head.get("ids"))))
     table.add_row("trained on", escape(", ".join(facts["data"]) or "unknown"))
     Console().print(table)
+
+
+def _values(count: int) -> str:
+    return f", {count:,} values in its tensors" if count else ", a program"
 
 
 def _spoken(node: Mapping[str, Any]) -> str:

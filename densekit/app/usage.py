@@ -8,6 +8,7 @@ COMMANDS = {
     "predict": "find objects in pictures, structures in pictures and volumes",
     "plan": "look at volumes with masks and propose a configuration",
     "info": "say what a checkpoint holds: classes, heads, input, settings",
+    "export": "write a checkpoint as a program that runs without densekit",
     "check-head": "put a head, ours or yours, to every point of the contract",
     "new-head": "write a package of your own with a head that keeps the contract",
     "benchmark": "time training and prediction against a reference",
@@ -132,8 +133,9 @@ with what is known of each. What cannot be used is named with its error.
 
 INFO = """usage: densekit info PATH [json=true]
 
-Prints what a checkpoint says of itself: version, backbone, neck, heads with their settings, classes
-with the data set's ids, channels, mean, std, resize rule, inferer. Nothing of it is built.
+Prints what a checkpoint or an exported program says of itself: version, backbone, neck, heads with
+their settings, classes with the data set's ids, channels, mean, std, resize rule, inferer. Nothing
+of it is built.
 
 examples:
   densekit info runs/quickstart/TIMESTAMP/checkpoints/last.ckpt
@@ -162,6 +164,24 @@ options:
   output=PATH         JSON with the figures
 """
 
+
+EXPORT = """usage: densekit export checkpoint=PATH output=FILE.pt2 size=[H,W] [heads=[NAME]] [k=v]
+
+Writes the network with its post-processing as a torch.export program of static shape, runs it once
+beside the model and refuses to leave another answer behind. It takes image (B, C, H, W) float32 in
+the unit of mean and std, and size (B, 2), the height and width of each without padding; it gives
+HEAD/KEY, such as detection/boxes, in the frame of the image. Class names, mean, std, resize rule
+and configuration are in the file: densekit info FILE.pt2.
+
+examples:
+  densekit export checkpoint=PATH output=model.pt2 size=[256,448]
+  densekit export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] batch=8
+
+options:
+  heads=[NAME]        some heads alone; the others and what only they needed are left out
+  batch=1             images a call
+  trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+"""
 
 CHECK_HEAD = """usage: densekit check-head head=NAME [data=NAME] [key=value ...]
 
@@ -230,6 +250,7 @@ def help_of(command: str) -> str:
         "plan": PLAN,
         "info": INFO,
         "check-head": CHECK_HEAD,
+        "export": EXPORT,
         "new-head": NEW_HEAD,
         "benchmark": BENCHMARK,
     }

@@ -1,0 +1,116 @@
+"""A trained model as one program that needs none of our code to run: `torch.export`.
+
+    program = torch.export.load("model.pt2")
+    predictions = program.module()(image, size)      # {"detection/boxes": ..., ...}
+
+Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from densekit.model import DenseModel
+from densekit.types import Batch
+
+INFO, CONFIG = "info.json", "config.yaml"
+"""What the file holds beside the program: what the model knows of its data, and how it was made."""
+SUFFIX = ".pt2"
+
+
+class PredictionsByName(nn.Module):
+    """A model whose answer is flat: `HEAD/KEY` to tensor.
+
+    Args:
+        model: In evaluation mode.
+    """
+
+    def __init__(self, model: DenseModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
+        """Predictions of every head in the network's frame, see `Head.decode`.
+
+        Args:
+            image: (B, C, *S) float32, in the unit of the model's mean and std, zero beyond `size`.
+            size: (B, D) int64.
+        """
+        predictions = self.model.predict(Batch(image=image, size=size))
+        return {
+            f"{head}/{key}": value
+            for head, named in predictions.items()
+            for key, value in named.items()
+        }
+
+
+def export_program(
+    model: DenseModel, sides: Sequence[int], batch_size: int = 1
+) -> torch.export.ExportedProgram:
+    """The program of a model for images of one size; smaller ones are padded and say their `size`.
+
+    It is run once on noise beside the model, and has to give the same.
+
+    Args:
+        model: On the CPU.
+        sides: The D sizes of the images.
+        batch_size: B.
+
+    Raises:
+        ValueError: `sides` is not one positive number an axis.
+        RuntimeError: The program answers otherwise than the model.
+    """
+    dims = model.spatial_dims
+    if len(sides) != dims or min(sides) < 1:
+        raise ValueError(f"size: found {list(sides)}, accepted is a length for each of {dims} axes")
+    module = PredictionsByName(model.eval())
+    noise = torch.Generator().manual_seed(0)
+    image = torch.rand((batch_size, len(model.info["mean"]), *sides), generator=noise)
+    image = image * model.full_scale
+    size = torch.tensor([list(sides)] * batch_size)
+    with torch.no_grad():
+        program = torch.export.export(module, (image, size), strict=False)
+        expected, found = module(image, size), program.module()(image, size)
+    for name, value in expected.items():
+        if not torch.allclose(found[name].float(), value.float(), rtol=1e-4, atol=1e-4):
+            off = float((found[name].float() - value.float()).abs().max())
+            raise RuntimeError(f"the exported program differs from the model: {name} by {off:.2g}")
+    return program
+
+
+def save_program(
+    program: torch.export.ExportedProgram, file: Path, info: Mapping[str, Any], config: str
+) -> None:
+    """Writes a program with what its model knows of itself.
+
+    Args:
+        program: See `export_program`.
+        file: Name that ends in .pt2.
+        info: `DenseModel.info`.
+        config: YAML text.
+    """
+    torch.export.save(program, file, extra_files={INFO: json.dumps(dict(info)), CONFIG: config})
+
+
+def program_facts(file: Path) -> tuple[dict[str, Any], str]:
+    """`info` and configuration of an exported program, read without loading it.
+
+    Raises:
+        ValueError: It is no program of ours.
+    """
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = {Path(name).name: name for name in archive.namelist()}
+            texts = [archive.read(names[key]).decode() for key in (INFO, CONFIG)]
+    except (KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file}: no program of densekit's: {error}") from error
+    info: dict[str, Any] = json.loads(texts[0])
+    return info, texts[1]

@@ -1,0 +1,93 @@
+"""An exported program answers like the model, together or head by head, and knows what it is."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from densekit.app.cli import main
+from densekit.artifact import save_artifact
+from densekit.backbones import ResNet
+from densekit.heads import FCN, UNet
+from densekit.inference.export import PredictionsByName
+from densekit.model import DenseModel
+
+NAMES = ["road", "car"]
+HEADS = {
+    "near": {"_target_": "densekit.heads.FCN", "num_classes": 2, "level": "c2", "aux_level": None},
+    "whole": {"_target_": "densekit.heads.UNet", "num_classes": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DenseModel]:
+    torch.manual_seed(0)
+    makers = {
+        "near": partial(FCN, num_classes=2, level="c2", aux_level=None),
+        "whole": partial(UNet, num_classes=2),
+    }
+    known = {"names": NAMES, "ids": [7, 26], "num_classes": 2}
+    model = DenseModel(ResNet(18, width=8), makers, info={"heads": {n: known for n in makers}})
+    backbone = {"_target_": "densekit.backbones.ResNet", "depth": 18, "width": 8}
+    config = {"backbone": backbone, "neck": None, "heads": HEADS}
+    file = tmp_path_factory.mktemp("export") / "both.ckpt"
+    save_artifact(file, model, yaml.safe_dump(config))
+    return file, model.eval()
+
+
+@pytest.mark.parametrize("heads", [["near", "whole"], ["near"]])
+def test_program_answers_like_the_model(
+    saved: tuple[Path, DenseModel],
+    heads: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checkpoint, model = saved
+    file = tmp_path / "model.pt2"
+    words = [f"checkpoint={checkpoint}", f"output={file}", "size=[64,96]"]
+    assert main(["export", *words, f"heads=[{','.join(heads)}]"]) == 0
+    program = torch.export.load(file)
+    image, size = torch.rand(1, 3, 64, 96) * 255, torch.tensor([[64, 80]])
+    with torch.no_grad():
+        found = program.module()(image, size)
+        expected = PredictionsByName(model)(image, size)
+    assert list(found) == [f"{head}/logits" for head in heads]
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
+    if heads == ["near"]:  # what only the other head read is gone
+        assert not any("layer4" in name for name in program.state_dict)
+    capsys.readouterr()
+    assert main(["info", str(file)]) == 0
+    printed = capsys.readouterr().out
+    for word in ("7 road, 26 car", "a program", *heads):
+        assert word in printed, word
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["output=m.onnx", "size=[64,64]"], "output=FILE.pt2"),
+        (["output=m.pt2"], r"size=[HEIGHT,WIDTH] is needed"),
+        (["output=m.pt2", "size=[64]"], "a length for each of 2 axes"),
+        (["output=m.pt2", "size=[64,64]", "heads=[nere]"], "Did you mean 'near'"),
+    ],
+)
+def test_refuses(
+    saved: tuple[Path, DenseModel],
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["export", f"checkpoint={saved[0]}", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_info_of_another_archive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "other.pt2"
+    file.write_bytes(b"PK")
+    assert main(["info", str(file)]) == 2
+    assert "no program of densekit's" in capsys.readouterr().err
