@@ -64,7 +64,7 @@ def test_segmentation_models(batch: Batch) -> None:
         assert set(names["model"].loss(masked)) == {"segmentation/ce"}
 
 
-@pytest.mark.parametrize("page", ["docs/segmentation.md", "docs/medical.md"])
+@pytest.mark.parametrize("page", ["docs/segmentation.md", "docs/medical.md", "docs/backbones.md"])
 def test_configurations_name_what_is_there(page: str) -> None:
     nodes = [node for block in _blocks(page, "yaml") for _, node in walk(yaml.safe_load(block))]
     targets = [node for node in nodes if isinstance(node, dict) and "_target_" in node]
@@ -114,3 +114,7 @@ def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str
     assert main(["train", "experiment=quickstart", "heads.detection.num_clases=3"]) != 0
     shown = next(b for b in _blocks("docs/configuration.md", "text") if "num_clases" in b)
     assert shown.strip() in capsys.readouterr().err
+
+
+def test_backbone_contract() -> None:
+    exec(_blocks("docs/backbones.md")[0], {})
