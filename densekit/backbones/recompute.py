@@ -21,9 +21,12 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
 
     The second pass draws the random numbers of the first, and batch norms count their batch once.
     """
-    # A compiled graph is functional: what it makes again it does not store again.
-    kept = {} if torch.compiler.is_compiling() else {"context_fn": partial(_contexts, block)}
-    y: Tensor = checkpoint(block, x, use_reentrant=False, **kept)  # type: ignore[arg-type]
+    y: Tensor
+    if torch.compiler.is_compiling():
+        # A compiled graph is functional: what it makes again it does not store again.
+        y = checkpoint(block, x, use_reentrant=False)
+    else:
+        y = checkpoint(block, x, use_reentrant=False, context_fn=partial(_contexts, block))
     return y
 
 

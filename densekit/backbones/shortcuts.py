@@ -6,6 +6,7 @@ Paper: Deep Residual Learning for Image Recognition, section 3.3, options A and 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -31,7 +32,8 @@ class Subsample(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, *S) to (B, C + more_channels, *S / stride), rounded up."""
-        x = x[(..., *(slice(None, None, step) for step in self.stride))]  # (B, C, *S / stride)
+        every_nth: Any = (..., *(slice(None, None, step) for step in self.stride))
+        x = x[every_nth]  # (B, C, *S / stride)
         return F.pad(x, [0, 0] * len(self.stride) + [self.before, self.behind])
 
 

@@ -77,7 +77,8 @@ def test_classification_models(batch: Batch) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/segmentation.md", "docs/medical.md", "docs/classification.md"]
+    "page",
+    ["docs/segmentation.md", "docs/medical.md", "docs/classification.md", "docs/backbones.md"],
 )
 def test_configurations_name_what_is_there(page: str) -> None:
     nodes = [node for block in _blocks(page, "yaml") for _, node in walk(yaml.safe_load(block))]
@@ -128,3 +129,7 @@ def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str
     assert main(["train", "experiment=quickstart", "heads.detection.num_clases=3"]) != 0
     shown = next(b for b in _blocks("docs/configuration.md", "text") if "num_clases" in b)
     assert shown.strip() in capsys.readouterr().err
+
+
+def test_backbone_contract() -> None:
+    exec(_blocks("docs/backbones.md")[0], {})
