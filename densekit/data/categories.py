@@ -116,7 +116,7 @@ class PictureCategories(CategoryDataset):
         return self._reader(self.path(index))
 
     @cached_property
-    def sizes(self) -> NDArray[Any]:  # type: ignore[override]
+    def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width, from the headers of the files when first asked for."""
         files = [self.path(index) for index in range(len(self))]
         return np.asarray([stored_size(path) for path in tracked(files, "reading sizes")])
@@ -172,7 +172,7 @@ class SeriesCategories(CategoryDataset):
         return np.asarray([[len(values)] for values in self._series])
 
     @cached_property
-    def keys(self) -> NDArray[Any]:  # type: ignore[override]
+    def keys(self) -> NDArray[Any]:
         """(N,) digests of the values."""
         digests = [hashlib.sha256(np.ascontiguousarray(v).tobytes()) for v in self._series]
         return np.asarray([digest.hexdigest().encode() for digest in digests])

@@ -131,7 +131,15 @@ class EvalSampler(Sampler[list[Draw]]):
 
 
 def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
-    """(N,) 0 for tall images and 1 for wide or square ones, from (N, 2) heights and widths."""
+    """(N,) 0 for tall images and 1 for wide or square ones, from (N, 2) heights and widths.
+
+    Raises:
+        ValueError: If the images are no pictures.
+    """
+    if sizes.shape[1] != 2:
+        raise ValueError(
+            f"group_by_aspect: pictures are wide or tall, these have {sizes.shape[1]} dimensions"
+        )
     groups: NDArray[Any] = (sizes[:, 1] >= sizes[:, 0]).astype(np.int64)
     return groups
 

@@ -140,19 +140,16 @@ def _changed(
 
 def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:
     """Says which images are learned from and measured too, where the data sets can tell."""
-    learned = getattr(train, "keys", ())
     for split, data in others.items():
-        common = np.intersect1d(learned, getattr(data, "keys", ()))
+        if not hasattr(train, "keys") or not hasattr(data, "keys"):
+            continue
+        common = np.intersect1d(train.keys, data.keys)
         if len(common):
             first = int(np.flatnonzero(data.keys == common[0])[0])
             _log.warning(
                 "%d images of train are in %s too, the first is its number %d (%s): figures of %s"
                 " flatter",
-                len(common),
-                split,
-                first,
-                common[0].decode()[:80],
-                split,
+                *(len(common), split, first, common[0].decode()[:80], split),
             )
 
 

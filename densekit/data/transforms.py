@@ -65,6 +65,11 @@ class Augment:
         # Not `set_random_seed`: it starts every step from the same number, so that steps of equal
         # probability would always happen together.
         self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**32))))
+        if sample["image"].ndim != 3:
+            raise ValueError(
+                f"Augment: pictures are changed, found an image of {sample['image'].shape[:-1]};"
+                " VolumeAugment takes series and volumes"
+            )
         size = sample["image"].shape[:2]
         boxes = clip_boxes(sample.get("boxes", np.zeros((0, 4))).astype(np.float64), size)
         given: dict[str, Any] = {"image": sample["image"], "bboxes": boxes}

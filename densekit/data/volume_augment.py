@@ -1,4 +1,4 @@
-"""Augmentation of volumes and their slices, by name.
+"""Augmentation of volumes, their slices and series, by name.
 
 C channels, P planes of the mask, S the D sizes.
 """
@@ -16,7 +16,8 @@ from densekit.data.naming import nearest
 from densekit.data.volume_steps import STEPS, Step
 from densekit.types import Sample
 
-_MOVED = {"image", "mask", "index", "meta", "truth"}
+_MOVED = {"image", "mask", "category", "identity", "index", "meta", "truth"}
+"""Keys that a transform moves, or that hold wherever things lie."""
 
 
 class VolumeAugment:

@@ -9,12 +9,14 @@ from torchvision.ops import FrozenBatchNorm2d
 
 from densekit.backbones import ResNet
 
-DEPTHS: dict[tuple[int, ...], int] = {
-    (2, 2, 2, 2): 18,
-    (3, 4, 6, 3): 50,
-    (3, 4, 23, 3): 101,
-    (3, 8, 36, 3): 152,
+DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
+    ("BasicBlock", (2, 2, 2, 2)): 18,
+    ("BasicBlock", (3, 4, 6, 3)): 34,
+    ("Bottleneck", (3, 4, 6, 3)): 50,
+    ("Bottleneck", (3, 4, 23, 3)): 101,
+    ("Bottleneck", (3, 8, 36, 3)): 152,
 }
+"""Class of the blocks, torchvision's or timm's, and their number a stage, to the depth."""
 
 
 def like_torchvision(body: Any, where: str) -> ResNet:
@@ -32,12 +34,14 @@ def like_torchvision(body: Any, where: str) -> ResNet:
         raise ValueError(f"{where}: the backbone must return layers 1 to 4")
     block = stages[0][0]
     counts = tuple(len(stage) for stage in stages)
-    depth = DEPTHS.get(counts)
-    kind = type(block).__name__  # a class of this name is torchvision's or timm's
-    if kind == "BasicBlock" and counts == (3, 4, 6, 3):
-        depth = 34
-    if depth is None or kind not in ("BasicBlock", "Bottleneck"):
-        raise ValueError(f"{where}: found a backbone of {counts} blocks, not a ResNet")
+    kind = type(block).__name__
+    depth = DEPTHS.get((kind, counts))
+    if depth is None:
+        accepted = ", ".join(str(known) for known in DEPTHS.values())
+        raise ValueError(
+            f"{where}: found a backbone of {counts} blocks ({kind}), not a ResNet of {accepted}"
+            " layers"
+        )
     norm = block.bn1
     groups = block.conv2.groups if _is_bottleneck(block) else 1
     width = block.conv2.out_channels // groups if _is_bottleneck(block) else 64

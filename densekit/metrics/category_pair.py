@@ -63,8 +63,8 @@ def label_pair(
 
 def _probabilities(result: Result, where: str, num_classes: int | None) -> NDArray[np.float64]:
     if "probabilities" not in result:
-        found = ", ".join(sorted(result)) or "nothing"
-        raise ValueError(f"{where}: prediction has no probabilities, found {found}")
+        there = ", ".join(sorted(result)) or "nothing"
+        raise ValueError(f"{where}: prediction has no probabilities, found {there}")
     found = np.asarray(result["probabilities"], dtype=np.float64)
     if found.ndim != 1 or num_classes not in (None, len(found)):
         raise ValueError(

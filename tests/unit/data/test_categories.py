@@ -11,14 +11,17 @@ import pytest
 from PIL import Image
 
 from densekit.data import (
+    Augment,
     HoldOut,
     ImageFolder,
     ImageTable,
     Part,
+    Patch,
     Repeat,
     SequenceTable,
     Source,
     UcrSeries,
+    VolumeAugment,
     read_series,
 )
 from densekit.data.collate import collate
@@ -281,6 +284,20 @@ def test_files_of_sequences(tmp_path: Path) -> None:
     path.write_text("\n")
     with pytest.raises(ValueError, match="no sequence in it"):
         read_sequences(path)
+
+
+def test_series_are_augmented_and_cut(ucr: Path) -> None:
+    sample, rng = UcrSeries(ucr)[0], np.random.default_rng(0)
+    noisy = VolumeAugment({"RandGaussianNoise": {"prob": 1.0}, "RandFlip": {"prob": 1.0}})
+    found = noisy(sample, rng)
+    assert found["image"].shape == (3, 1)
+    assert not np.array_equal(found["image"], sample["image"])
+    assert found["category"] == sample["category"]
+    assert Patch([2])(sample, rng)["image"].shape == (2, 1)
+    with pytest.raises(ValueError, match=r"Augment: pictures are changed, .*of \(3,\)"):
+        Augment({"HorizontalFlip": {}})(sample, rng)
+    with pytest.raises(ValueError, match="group_by_aspect: pictures are wide or tall"):
+        Source(UcrSeries(ucr), heads=["x"], group_by_aspect=True).train_loader()
 
 
 def test_repeats_are_images_of_their_own(ucr: Path) -> None:
