@@ -1,4 +1,7 @@
-"""Losses, one idea a file: logits (B, K, *S) and a mask to a scalar."""
+"""Losses, one idea a file.
+
+Of pixels: logits (B, K, *S) and a mask to a scalar. Of identities: embeddings (B, E) to terms.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,28 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "AdaFace": "ada_face",
+        "ArcFace": "combined_margin",
+        "BatchHard": "miners",
         "Boundary": "boundary",
+        "CombinedMargin": "combined_margin",
+        "CosFace": "combined_margin",
         "CrossEntropy": "cross_entropy",
+        "CurricularFace": "curricular_face",
         "Dice": "dice",
         "Focal": "focal",
         "GeneralisedDice": "generalised_dice",
         "HardPixels": "ohem",
         "HardestFraction": "ohem",
         "Lovasz": "lovasz",
+        "MagFace": "mag_face",
+        "Margin": "margin",
+        "MarginSoftmax": "margin_softmax",
+        "PartialFC": "partial_fc",
+        "SemiHard": "miners",
+        "SphereFace": "combined_margin",
+        "SupervisedContrastive": "supervised_contrastive",
+        "Triplet": "triplet",
         "Tversky": "tversky",
     },
 )
