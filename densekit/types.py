@@ -68,6 +68,12 @@ class Truth(TypedDict, total=False):
         boxes: (N, 4) xyxy; labels, area, crowd and difficult have N rows too.
         mask: (*S) or multi-label (K, *S) uint8 classes, 255 where nothing is counted.
         spacing: Distance of neighbouring samples along each axis, in millimetres where known.
+        identity: Whom or what the image shows.
+        template: Images of one template are compared as one; its own number by default.
+        media: Images of one media of a template (frames of one video) count as one.
+        gallery: Whether the image is enrolled or looked for; unsaid where it is both.
+        pairs: (P, 3) int64 comparisons that the image's template begins: the other template, 1 if
+            they are of one identity, and the fold.
     """
 
     image_id: int
@@ -79,6 +85,11 @@ class Truth(TypedDict, total=False):
     difficult: np.ndarray
     mask: np.ndarray
     spacing: tuple[float, ...]
+    identity: int
+    template: int
+    media: int
+    gallery: bool
+    pairs: np.ndarray
 
 
 class Meta(TypedDict, total=False):

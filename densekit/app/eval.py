@@ -128,8 +128,8 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     """Refuses data whose classes are not the model's: their labels would mean other things."""
     for name, source in sources.items():
         for head in source.heads:
-            own, found = heads.get(head, {}).get("names"), list(source.describe()["names"])
-            if own != found:
+            own, found = heads.get(head, {}).get("names"), source.describe().get("names")
+            if own != (found and list(found)):
                 raise UsageError(
                     f"data.{name}: its classes {found} are not those of heads.{head} in the "
                     f"checkpoint, {own}"

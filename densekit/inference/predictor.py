@@ -73,7 +73,7 @@ class Predictor:
     def names(self) -> dict[str, list[str]]:
         """Class names of each head, as far as the model knows them."""
         heads = self.model.info.get("heads", {})
-        return {name: list(head["names"]) for name, head in heads.items()}
+        return {name: list(head.get("names", ())) for name, head in heads.items()}
 
     def __call__(self, images: Iterable[Image]) -> list[dict[str, Result]]:
         """Predicts all images.
@@ -88,7 +88,8 @@ class Predictor:
             One dict an image, head name to its result. Detection has `boxes` (N, 4) float32 xyxy
             in pixels of that image, `scores` (N,), `labels` (N,) and, if the model knows its
             classes, `names`, a list of N. Segmentation has `mask`, uint8 of the image's size with
-            classes, or multi-label (K, ...) with 0 and 1, and `names`, the K class names.
+            classes, or multi-label (K, ...) with 0 and 1, and `names`, the K class names. An
+            embedding is `embedding` (E,) float32 of length 1.
         """
         return list(self.stream(images))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -191,16 +191,35 @@ class LitModel(LightningModule):
         is_seen = batch["image"].ndim - 2 == self.model.spatial_dims
         if is_seen and getattr(self.inferer, "whole_image", True):
             features = self.model.features(resized)
-            with dist.counted_alone():
-                terms = self.model.loss(resized, features, heads)
-            shown = {name("loss"): torch.stack(list(terms.values())).sum()}
-            shown |= {name(term): value for term, value in terms.items()}
-            self.log_dict(shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False)
+            if terms := self._eval_losses(resized, features, heads):
+                shown = {name("loss"): torch.stack(list(terms.values())).sum()}
+                shown |= {name(term): value for term, value in terms.items()}
+                self.log_dict(
+                    shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False
+                )
         results = self.inferer(self.model, resized, features)
         keep = [i for i, real in enumerate(valid) if real]
         truth = [batch["truth"][i] for i in keep]
         self._metrics[stage][index].update([results[i] for i in keep], truth)
         return {"results": results}
+
+    def _eval_losses(
+        self, batch: Batch, features: Features, heads: Sequence[str] | None
+    ) -> dict[str, Tensor]:
+        """Terms of this process alone, of the heads whose targets the batch has.
+
+        Where evaluation is on identities or classes that training does not know, there are none.
+        """
+        names = list(self.model.heads if heads is None else heads)
+        learning = [
+            name
+            for name in names
+            if all(key in batch for key in getattr(self.model.heads[name], "target_keys", ()))
+        ]
+        if not learning:
+            return {}
+        with dist.counted_alone():
+            return self.model.loss(batch, features, learning)
 
     def _reset_metrics(self, stage: str) -> None:
         if stage not in self._metrics:
@@ -215,5 +234,6 @@ class LitModel(LightningModule):
         for source, metrics in zip(source_names(self.trainer), self._metrics[stage], strict=True):
             name = partial(log_name, self.trainer, stage, source)
             named = {name(figure): value for figure, value in metrics.compute().items()}
+            metrics.note_facts(self.model.info)
             # All ranks hold the same figures: their maximum is exact, their mean might round.
             self.log_dict(named, sync_dist=True, reduce_fx="max", add_dataloader_idx=False)
