@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.write_boxes import BoxWriter
+from densekit.app.write_embeddings import EmbeddingWriter
 from densekit.app.write_masks import PREVIEW, MaskClasses, MaskWriter, write_classes
 from densekit.app.write_volumes import VolumeWriter
 
@@ -25,6 +26,7 @@ class Writer:
         heads: What the model knows of its heads, `info["heads"]`.
         threshold: Lowest score of a box that is drawn.
         overlays: Whether to draw.
+        embeddings: Kind of the file of embeddings, see `EmbeddingWriter`.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class Writer:
         heads: Mapping[str, Mapping[str, Any]],
         threshold: float = 0.5,
         overlays: bool = True,
+        embeddings: str = "npz",
     ) -> None:
         output.mkdir(parents=True, exist_ok=True)
         self.output = output
@@ -41,6 +44,7 @@ class Writer:
         self.images: list[dict[str, Any]] = []
         self.boxes = BoxWriter(output, threshold)
         self.pictures, self.volumes = MaskWriter(), VolumeWriter()
+        self.embeddings = EmbeddingWriter(output, embeddings)
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
     def add(
@@ -66,6 +70,8 @@ class Writer:
                 self._add_boxes(head, image, image_id, name, result)
             elif "mask" in result:
                 self._add_mask(head, image, name, result["mask"])
+            elif "embedding" in result:
+                self.embeddings.add(head, file, result["embedding"])
 
     def add_tiled(self, head: str, image_id: int, file: Path, name: Path, mask: Path) -> None:
         """Takes in a huge picture whose mask has been written; draws every n-th pixel of it."""
@@ -85,11 +91,13 @@ class Writer:
         return self._folder("masks", head) / name.with_suffix("")
 
     def close(self) -> None:
-        """Writes the boxes of each head, what the values of masks are, and which id is which file.
+        """Writes embeddings, boxes by head, what the values of masks are, which id is which file.
 
         Heads of which nothing was seen are taken to have boxes.
         """
-        self.boxes.close([head for head in self.heads if head not in self.legends])
+        self.embeddings.close()
+        others = {*self.legends, *self.embeddings.found}
+        self.boxes.close([head for head in self.heads if head not in others])
         if self.legends:
             write_classes(self.legends, self.output)
         text = json.dumps(self.images, indent=1, ensure_ascii=False)

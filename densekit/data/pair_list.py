@@ -82,7 +82,8 @@ def _columns(path: Path, lines: Mapping[int, list[str]], file_name: str) -> list
     for line, words in lines.items():
         if len(words) != 6:
             raise ValueError(
-                f"{path}, line {line}: FOLD SAME NAME I OTHER J is needed, found {' '.join(words)!r}"
+                f"{path}, line {line}: FOLD SAME NAME I OTHER J is needed, found"
+                f" {' '.join(words)!r}"
             )
         first, second = (_file(file_name, words[at], words[at + 1], path, line) for at in (2, 4))
         same = _is_same(words[1], path, line)
@@ -94,8 +95,8 @@ def _lfw(path: Path, lines: Mapping[int, list[str]], file_name: str) -> list[Pai
     (head_line, head), *rest = lines.items()
     if len(head) > 2:
         raise ValueError(
-            f"{path}, line {head_line}: FOLDS PAIRS (LFW), six columns, or a .csv file with a header"
-            f" are accepted, found {' '.join(head)!r}"
+            f"{path}, line {head_line}: FOLDS PAIRS (LFW), six columns, or a .csv file with a"
+            f" header are accepted, found {' '.join(head)!r}"
         )
     numbers = [_number(word, path, head_line) for word in head]
     folds, of_kind = numbers if len(numbers) == 2 else (1, numbers[0])

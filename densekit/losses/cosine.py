@@ -38,7 +38,12 @@ def cosine_logits(embedding: Tensor, centres: Tensor) -> Tensor:
         centres: (K, E), of any length.
     """
     with torch.autocast(embedding.device.type, enabled=False):
-        return F.linear(unit_length(embedding), unit_length(centres)).clamp(-1, 1)  # (G, K)
+        centres = full_precision(centres)
+        # The products are divided, not the centres: there may be millions, and a copy of them would
+        # be kept for backward.
+        length = centres.norm(dim=1)  # (K,)
+        factor = torch.where(length > _SHORTEST, 1 / length.clamp(min=_SHORTEST), 0.0)
+        return (F.linear(unit_length(embedding), centres) * factor).clamp(-1, 1)  # (G, K)
 
 
 def angle(cosine: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor
+from torch.optim import Optimizer
 
 from densekit.layers import channels_last_weights
 from densekit.ops import dist
@@ -17,7 +18,17 @@ from densekit.ops.hash import mix
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.metric_set import MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.optim import OptimizerFactory, batch_size_scale, build_optimizer, by_step
+from densekit.training.row_swap import RowSwap
 from densekit.training.schedules import Constant, Schedule
+from densekit.training.sharding import (
+    check_sharding,
+    clip_by_global_norm,
+    drawn_rows,
+    gather_rows,
+    shard_heads,
+    sharded_parameters,
+    take_own_rows,
+)
 from densekit.training.sources import log_name, source_heads, source_names
 from densekit.types import Batch, Features, Result
 
@@ -92,6 +103,7 @@ class LitModel(LightningModule):
         self._loss = torch.compile(loss) if compile else loss
         self.validated_step: int | None = None
         self._recipes = metrics or {}
+        self._rows: RowSwap | None = None
         self._metrics: dict[str, list[MetricSet]] = {}
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -156,16 +168,53 @@ class LitModel(LightningModule):
             # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
             fused=self.trainer.precision != "16-mixed",
         )
+        self._rows = RowSwap(optimizer)
         return by_step(self.trainer, optimizer, self.schedule)
+
+    def configure_model(self) -> None:
+        """Divides over processes what heads have to divide, and keeps DDP away from it."""
+        names = shard_heads(self.model)
+        self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in names]
 
     def on_fit_start(self) -> None:
         """Refuses what the device cannot do."""
         check_sync_batch_norm(self.model, self.trainer)
+        check_sharding(self.model, self.trainer)
+
+    def on_after_backward(self) -> None:
+        """Lets the optimiser see the rows that this step has drawn of large tables."""
+        if self._rows is not None:
+            self._rows.swap_in(drawn_rows(self.model))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Puts rows back where the precision plugin has skipped the step."""
+        if self._rows is not None:
+            self._rows.put_back()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the trainer is told to, by the norm of what all processes hold."""
+        divided: list[Tensor] = list(sharded_parameters(self.model).values())
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if gradient_clip_val and by_norm and divided and dist.world_size() > 1:
+            divided += [rows.values for rows in drawn_rows(self.model)]
+            clip_by_global_norm(optimizer, divided, float(gradient_clip_val))
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the model without this run: text and plain values."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.model.info
+        gather_rows(checkpoint, self.model, self.trainer.optimizers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes what this process holds of parameters that are divided."""
+        take_own_rows(checkpoint, self.model)
 
     def cases(self, stage: str) -> list[dict[str, Any]]:
         """The figures of every image of the last evaluation, with its data set's name.
