@@ -28,6 +28,9 @@ MARGINS = {
 }
 BATCH, SIZE = 8, 6
 CLIP = 0.05
+STEPS = 8
+"""Of training; an epoch has five."""
+CENTRES, LAST = "model.heads.identity.classifier.centres", "last.ckpt"
 Found = dict[str, tuple[Tensor, Tensor, Tensor]]
 
 
@@ -83,36 +86,60 @@ def pair_losses(rank: int) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def train(folder: Path, processes: int, classifier: Any, resume: Path | None = None) -> Any:
-    """Five steps over the border of an epoch, clipped hard; a checkpoint after the third."""
-    settings: dict[str, Any] = {"devices": processes}
-    settings["strategy"] = "ddp" if processes > 1 else "auto"
-    save = Checkpoint(folder, last_every_n_steps=3)
-    steps = 5 if resume is not None else 3 if folder.name.startswith("first") else 5
+def train(folder: Path, processes: int, classifier: Any, steps: int, resume: Path | None) -> Any:
+    """Steps over the border of an epoch, clipped hard; a checkpoint after the third."""
     run = trainer(
         folder,
+        devices=processes,
+        strategy="ddp" if processes > 1 else "auto",
         max_steps=steps,
         gradient_clip_val=CLIP,
         limit_val_batches=0,
-        callbacks=[save],
-        **settings,
+        callbacks=[Checkpoint(folder, last_every_n_steps=3)],
     )
     lit = face_lit(face_model(classifier))
     run.fit(lit, datamodule=face_data(processes), ckpt_path=resume, weights_only=True)
     return {name: value.clone() for name, value in lit.state_dict().items()}
 
 
-def train_rank(rank: int, folder: str, resume: str | None = None) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = train(
-        Path(folder),
-        2,
-        partial(losses.PartialFC, margin=MARGINS["arc"]()),
-        Path(resume) if resume else None,
-    )
-    return found
+def full() -> Any:
+    return partial(losses.MarginSoftmax, margin=MARGINS["arc"]())
 
 
-CENTRES = "model.heads.identity.classifier.centres"
+def partial_fc() -> Any:
+    return partial(losses.PartialFC, margin=MARGINS["arc"]())
+
+
+def everything(rank: int, folder: str) -> dict[str, Any]:
+    """All that two processes do, in one start of them."""
+    root = Path(folder)
+    train(root / "first_two", 2, partial_fc(), 3, None)
+    return {
+        "classifiers": divided(rank),
+        "pairs": pair_losses(rank),
+        "straight": train(root / "two", 2, partial_fc(), STEPS, None),
+        "resumed": train(root / "then_two", 2, partial_fc(), STEPS, root / "first_one" / LAST),
+    }
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With the checkpoint of one process after three steps."""
+    root = tmp_path_factory.mktemp("runs")
+    train(root / "first_one", 1, partial_fc(), 3, None)
+    return root
+
+
+@pytest.fixture(scope="module")
+def ranks(folder: Path) -> list[dict[str, Any]]:
+    return run_distributed(everything, 2, str(folder))
+
+
+@pytest.fixture(scope="module")
+def wanted(folder: Path) -> dict[str, Tensor]:
+    """The full softmax trained in one process."""
+    state: dict[str, Tensor] = train(folder / "full", 1, full(), STEPS, None)
+    return state
 
 
 def whole(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -125,49 +152,57 @@ def whole(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     return {**one, CENTRES: torch.cat([one[CENTRES], two[CENTRES]])}
 
 
-def close(found: dict[str, Tensor], wanted: dict[str, Tensor], atol: float = 1e-9) -> None:
+def assert_equal(found: dict[str, Tensor], wanted: dict[str, Tensor]) -> None:
     assert found.keys() == wanted.keys()
     for name, value in wanted.items():
         torch.testing.assert_close(
-            found[name], value, rtol=0, atol=atol, msg=lambda m, n=name: n + m
+            found[name], value, rtol=0, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}"
         )
 
 
-def everything(rank: int) -> tuple[Found, dict[str, tuple[Tensor, Tensor]]]:
-    return divided(rank), pair_losses(rank)
+def interleaved(parts: list[Tensor]) -> Tensor:
+    return torch.stack(parts, 1).flatten(0, 1)
 
 
-def test_losses_and_gradients_are_those_of_one_process() -> None:
-    ranks = run_distributed(everything, 2)
+def test_losses_and_gradients_are_those_of_one_process(ranks: list[dict[str, Any]]) -> None:
     for name, (loss, embedding, centres) in measured(losses.MarginSoftmax).items():
-        parts = [found[0][name] for found in ranks]
-        # MagFace's term is of each process, as every loss with `global_count`; the mean is whole.
-        torch.testing.assert_close((parts[0][0] + parts[1][0]) / 2, loss, rtol=0, atol=1e-9)
-        gradient = torch.stack([parts[0][1], parts[1][1]], 1).flatten(0, 1)
+        found = [rank["classifiers"][name] for rank in ranks]
+        # MagFace's term is a process's own, as all that divides by `global_count`.
+        average = (found[0][0] + found[1][0]) / 2
+        torch.testing.assert_close(average, loss, rtol=0, atol=1e-9)
+        gradient = interleaved([part[1] for part in found])
         torch.testing.assert_close(gradient, embedding, rtol=0, atol=1e-9)
-        torch.testing.assert_close(
-            torch.cat([parts[0][2], parts[1][2]]), centres, rtol=0, atol=1e-9
-        )
+        joined = torch.cat([part[2] for part in found])
+        torch.testing.assert_close(joined, centres, rtol=0, atol=1e-9)
+
+
+def test_pair_losses_compare_the_images_of_both(ranks: list[dict[str, Any]]) -> None:
     for name, (loss, embedding) in pair_losses(0).items():
-        parts = [found[1][name] for found in ranks]
-        torch.testing.assert_close(parts[0][0], loss, rtol=0, atol=1e-9)
-        gradient = torch.stack([parts[0][1], parts[1][1]], 1).flatten(0, 1)
+        found = [rank["pairs"][name] for rank in ranks]
+        torch.testing.assert_close(found[0][0], loss, rtol=0, atol=1e-9)
+        gradient = interleaved([part[1] for part in found])
         torch.testing.assert_close(gradient, embedding, rtol=0, atol=1e-9)
 
 
-def test_clipped_training_saved_and_loaded_at_another_number_of_processes(tmp_path: Path) -> None:
-    full = partial(losses.MarginSoftmax, margin=MARGINS["arc"]())
-    partial_fc = partial(losses.PartialFC, margin=MARGINS["arc"]())
-    wanted = train(tmp_path / "full", 1, full)
-    start = face_model(full).state_dict()["heads.identity.classifier.centres"]
+def test_a_clipped_training_is_that_of_the_full_softmax(
+    folder: Path, ranks: list[dict[str, Any]], wanted: dict[str, Tensor]
+) -> None:
+    start = face_model(full()).state_dict()[CENTRES.removeprefix("model.")]
     assert (wanted[CENTRES] - start).abs().max() > 1e-4
-    close(train(tmp_path / "one", 1, partial_fc), wanted)
-    close(whole(run_distributed(train_rank, 2, str(tmp_path / "two"))), wanted)
-    # Three steps in two processes, the rest in one; and the other way round.
-    run_distributed(train_rank, 2, str(tmp_path / "first_two"))
-    saved = torch.load(tmp_path / "first_two" / "last.ckpt", weights_only=True)
+    assert_equal(train(folder / "one", 1, partial_fc(), STEPS, None), wanted)
+    assert_equal(whole([rank["straight"] for rank in ranks]), wanted)
+
+
+def test_a_checkpoint_of_two_processes_goes_on_in_one(
+    folder: Path, ranks: list[dict[str, Any]], wanted: dict[str, Tensor]
+) -> None:
+    saved = torch.load(folder / "first_two" / LAST, weights_only=True)
     assert len(saved["state_dict"][CENTRES]) == PEOPLE
-    close(train(tmp_path / "then_one", 1, partial_fc, tmp_path / "first_two" / "last.ckpt"), wanted)
-    train(tmp_path / "first_one", 1, partial_fc)
-    checkpoint = str(tmp_path / "first_one" / "last.ckpt")
-    close(whole(run_distributed(train_rank, 2, str(tmp_path / "then_two"), checkpoint)), wanted)
+    resumed = train(folder / "then_one", 1, partial_fc(), STEPS, folder / "first_two" / LAST)
+    assert_equal(resumed, wanted)
+
+
+def test_a_checkpoint_of_one_process_goes_on_in_two(
+    ranks: list[dict[str, Any]], wanted: dict[str, Tensor]
+) -> None:
+    assert_equal(whole([rank["resumed"] for rank in ranks]), wanted)
