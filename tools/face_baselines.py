@@ -1,8 +1,8 @@
-"""What faces look like without learning: raw pixels and eigenfaces on an experiment's pairs.
+"""What needs no network: cosines of pixels and eigenfaces on an experiment's pairs.
 
-Cosine similarity of the pixels (as they are), and of their coordinates on the first principal
-components of the training images (Turk and Pentland 1991), mean taken off. The same pairs and
-metric as the experiment's.
+Pixels as they are, less the mean of each image, and less the mean image of the training data; then
+coordinates on the first principal components of the training images (Turk and Pentland 1991). The
+same pairs and metric as the experiment's.
 
     python tools/face_baselines.py experiment=orl_arcface paths.data=DATA
 """
@@ -50,7 +50,11 @@ def main(arguments: list[str]) -> None:
     truths = [source.test[i]["truth"] for i in range(len(source.test))]
     mean = known.mean(0)
     components = np.linalg.svd(known - mean, full_matrices=False)[2]
-    rows = {"raw pixels": judged}
+    rows = {
+        "pixels": judged,
+        "pixels less each image's mean": judged - judged.mean(1, keepdims=True),
+        "pixels less the mean face": judged - mean,
+    }
     for count in COMPONENTS:
         rows[f"eigenfaces, {count}"] = (judged - mean) @ components[:count].T
     for name, vectors in rows.items():

@@ -21,7 +21,7 @@ class EmbeddingWriter:
 
     Args:
         output: Folder.
-        kind: "npz" (arrays `file` (N,) and `embedding` (N, E)), or "parquet" (the same as columns;
+        kind: "npz" (arrays `path` (N,) and `embedding` (N, E)), or "parquet" (the same as columns;
             needs pyarrow).
 
     Raises:
@@ -56,10 +56,10 @@ class EmbeddingWriter:
             files, vectors = zip(*rows, strict=True)
             path, stacked = self.output / f"{name}.{self.kind}", np.stack(vectors)
             if self.kind == "npz":
-                np.savez(path, file=np.asarray(files), embedding=stacked)
+                np.savez(path, path=np.asarray(files), embedding=stacked)
             else:
                 arrow = _pyarrow()
-                columns = {"file": list(files), "embedding": list(stacked)}
+                columns = {"path": list(files), "embedding": list(stacked)}
                 arrow.parquet.write_table(arrow.table(columns), path)
 
 
@@ -74,10 +74,10 @@ def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:
     try:
         if path.suffix == ".parquet":
             table = _pyarrow().parquet.read_table(path)
-            columns = table.column("file").to_pylist(), table.column("embedding").to_pylist()
+            columns = table.column("path").to_pylist(), table.column("embedding").to_pylist()
             return columns[0], np.asarray(columns[1], dtype=np.float32)
         with np.load(path, allow_pickle=False) as arrays:
-            return [str(name) for name in arrays["file"]], arrays["embedding"]
+            return [str(name) for name in arrays["path"]], arrays["embedding"]
     except (KeyError, ValueError, OSError) as error:
         raise UsageError(
             f"{path}: no embeddings as densekit predict writes them: {error}"

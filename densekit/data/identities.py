@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from densekit.data.files import IMAGE_SUFFIXES, check_images, existing_folder, natural
 from densekit.data.images import ImageReader, stored_size
 from densekit.data.naming import nearest
-from densekit.types import Meta, Sample, TargetSpec, Truth
+from densekit.types import Meta, Sample, TargetSpec
 
 LANDMARKS = "landmarks"
 """Name in `extra` of (5, 2) points x, y: eyes, nose, corners of the mouth, left ones first."""
@@ -97,7 +97,8 @@ class IdentityImages:
 
     def path(self, index: int) -> Path:
         """The file of an image."""
-        return self.root / self.images[index].decode()
+        name: bytes = self.images[index]
+        return self.root / name.decode()
 
     def __getitem__(self, index: int) -> Sample:
         """The image and whom it shows.
@@ -112,7 +113,7 @@ class IdentityImages:
         if "gallery" in facts:
             facts["gallery"] = bool(facts["gallery"])
         label = int(self.labels[index])
-        truth = Truth(image_id=index, size=(height, width), identity=label, **facts)
+        truth: Any = {"image_id": index, "size": (height, width), "identity": label, **facts}
         sample = Sample(
             image=image,
             identity=np.asarray(label),
@@ -206,7 +207,7 @@ class IdentityTable(IdentityImages):
         names = sorted({row["identity"] for row in rows.values()}, key=natural)
         label = {name: number for number, name in enumerate(names)}
         columns = next(iter(rows.values()))
-        facts = {
+        facts: dict[str, NDArray[np.int64]] = {
             name: _numbers(path, rows, [name])[:, 0].astype(np.int64)
             for name in ("template", "media", "gallery")
             if name in columns

@@ -140,7 +140,8 @@ class FlattenedMap(Pooling):
                 f"FlattenedMap: images of {list(self.size)} are accepted, found about {about};"
                 " resize or align them, or take GlobalAverage or GeneralisedMean"
             )
-        return self.dropout(norm_rows(self.bn2, x)).flatten(1)
+        cells: Tensor = self.dropout(norm_rows(self.bn2, x))
+        return cells.flatten(1)  # (B, C * cells)
 
 
 def valid_mean(x: Tensor, size: Tensor, stride: Sequence[int]) -> Tensor:
