@@ -51,7 +51,14 @@ def save_artifact(path: str | Path, model: DenseModel, config: str) -> None:
         model: The model.
         config: Resolved configuration as YAML text, with `backbone`, `neck` and `heads`.
     """
-    content = {"state_dict": model.state_dict(), "config": config, "info": dict(model.info)}
+    write_artifact(path, model.state_dict(), config, model.info)
+
+
+def write_artifact(
+    path: str | Path, state_dict: Mapping[str, Tensor], config: str, info: Mapping[str, Any]
+) -> None:
+    """Writes the three parts of an artifact; see `save_artifact`."""
+    content = {"state_dict": dict(state_dict), "config": config, "info": dict(info)}
     target = Path(path)
     partial = target.with_name(target.name + ".part")
     torch.save(content, partial)

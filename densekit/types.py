@@ -69,6 +69,12 @@ class Truth(TypedDict, total=False):
         mask: (*S) or multi-label (K, *S) uint8 classes, 255 where nothing is counted.
         category: () class of the image, or multi-label (K,) of 0 and 1.
         spacing: Distance of neighbouring samples along each axis, in millimetres where known.
+        identity: Whom or what the image shows.
+        template: Images of one template are compared as one; its own number by default.
+        media: Images of one media of a template (frames of one video) count as one.
+        gallery: Whether the image is enrolled or looked for; unsaid where it is both.
+        pairs: (P, 3) int64 comparisons that the image's template begins: the other template, 1 if
+            they are of one identity, and the fold.
     """
 
     image_id: int
@@ -81,6 +87,11 @@ class Truth(TypedDict, total=False):
     mask: np.ndarray
     category: np.ndarray
     spacing: tuple[float, ...]
+    identity: int
+    template: int
+    media: int
+    gallery: bool
+    pairs: np.ndarray
 
 
 class Meta(TypedDict, total=False):

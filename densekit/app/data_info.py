@@ -11,6 +11,8 @@ from densekit.app.errors import UsageError
 from densekit.build import nearest
 
 HEAD_KEYS = ("names", "ids", "num_classes")
+IDENTITY_KEYS = ("num_identities",)
+"""What a data set of identities says in their place: names would be millions."""
 MASK_KEYS = ("background", "multilabel")
 """What a data set with semantic masks says of them too."""
 MODEL_KEYS = (
@@ -107,8 +109,7 @@ def model_info(
     described = [source.describe() for source in sources.values()]
     info: dict[str, Any] = {
         "heads": {
-            head: {key: agreed(sources, _trainers(sources, head), key) for key in HEAD_KEYS}
-            | _of_masks(sources, head)
+            head: _of_classes(sources, head) | _of_masks(sources, head)
             for head in heads
             if _trainers(sources, head)
         },
@@ -119,6 +120,15 @@ def model_info(
         if any(key in one for one in described):
             info[key] = agreed(sources, list(sources), key)
     return info
+
+
+def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
+    """What is told apart: classes with their names, or so many identities."""
+    trainers = _trainers(sources, head)
+    described = [sources[name].describe() for name in trainers]
+    identities = any(key in one for one in described for key in IDENTITY_KEYS)
+    keys = IDENTITY_KEYS if identities else HEAD_KEYS
+    return {key: agreed(sources, trainers, key) for key in keys}
 
 
 def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.build import check_targets, nearest
 
 FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
-OPTIONS = {"checkpoint": None, "split": None, "output": None}
+OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
 SPLITS = ("test", "val")
 """In the order in which the default is chosen."""
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"}
@@ -56,9 +56,14 @@ def evaluate(arguments: Sequence[str]) -> Path:
     run = _folder(options["output"])
     cfg.paths.run = str(run)
     job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
+    kept = options["artifact"]
+    if kept is not None:
+        job["artifact"] = str(Path(kept).expanduser().absolute())
     launch.start(job)
     if launch.is_main():
         print_lines(f"figures: {run / METRICS}")
+        if kept is not None:
+            print_lines(f"artifact: {kept}")
     return run
 
 
@@ -128,8 +133,8 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     """Refuses data whose classes are not the model's: their labels would mean other things."""
     for name, source in sources.items():
         for head in source.heads:
-            own, found = heads.get(head, {}).get("names"), list(source.describe()["names"])
-            if own != found:
+            own, found = heads.get(head, {}).get("names"), source.describe().get("names")
+            if own != (found and list(found)):
                 raise UsageError(
                     f"data.{name}: its classes {found} are not those of heads.{head} in the "
                     f"checkpoint, {own}"

@@ -63,7 +63,7 @@ def evaluate(cfg: Mapping[str, Any]) -> None:
     import torch
     from lightning.pytorch.callbacks import RichProgressBar
 
-    from densekit.artifact import build_from_artifact, load_artifact
+    from densekit.artifact import build_from_artifact, load_artifact, write_artifact
     from densekit.training import CasesFile, MetricsFile, MetricsTable
 
     torch.set_float32_matmul_precision("high")
@@ -81,6 +81,9 @@ def evaluate(cfg: Mapping[str, Any]) -> None:
     )
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
     measure(_module(cfg, model), datamodule=data, verbose=False)
+    if cfg.get("artifact") and trainer.is_global_zero:
+        # The weights as they were read: a model divided over processes holds a part of them.
+        write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)
 
 
 def _data(cfg: Mapping[str, Any]) -> DataModule:

@@ -13,7 +13,18 @@ from densekit.app.errors import UsageError
 from densekit.build import nearest
 
 PATH_NAMES = frozenset(
-    {"annotations", "checkpoint", "folder", "images", "output", "path", "resume", "results"}
+    {
+        "annotations",
+        "artifact",
+        "checkpoint",
+        "folder",
+        "gallery",
+        "images",
+        "output",
+        "path",
+        "resume",
+        "results",
+    }
     | {"root", "save_dir", "source", "weights"}
 )
 """A key with one of these last names holds a path, as does every key under `paths`."""

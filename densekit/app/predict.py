@@ -1,4 +1,4 @@
-"""`densekit predict`: pictures, series or volumes in; boxes, masks or classes, and overlays out."""
+"""`densekit predict`: images in; boxes, masks, classes or embeddings, and overlays out."""
 
 from __future__ import annotations
 
@@ -40,6 +40,7 @@ OPTIONS: dict[str, Any] = {
     "threshold": 0.5,
     "annotations": None,
     "overlays": True,
+    "embeddings": "npz",
     "device": "auto",
     "precision": None,
     "trust": [],
@@ -66,7 +67,8 @@ def main(arguments: Sequence[str]) -> int:
     ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
-    writer = Writer(output, heads, threshold, bool(options["overlays"]))
+    embeddings = str(options["embeddings"])
+    writer = Writer(output, heads, threshold, bool(options["overlays"]), embeddings)
     try:
         if predictor.frames.dims == 1:
             broken = predict_series(predictor, files, names, writer)
@@ -166,9 +168,16 @@ def _listed_images(file: Path, annotations: str) -> dict[Path, int]:
 
 
 def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
-    """What the model knows of each head, class names and original ids among it."""
+    """What the model knows of each head, class names and original ids among it.
+
+    A head of embeddings has none and needs none.
+    """
     heads = info.get("heads", {})
-    silent = [name for name, head in heads.items() if not {"ids", "names"} <= head.keys()]
+    silent = [
+        name
+        for name, head in heads.items()
+        if not {"ids", "names"} <= head.keys() and "num_identities" not in head
+    ]
     if not heads or silent:
         raise UsageError(
             f"checkpoint={checkpoint}: its info does not name the classes: heads."

@@ -5,7 +5,9 @@ from __future__ import annotations
 COMMANDS = {
     "train": "train a model and evaluate it",
     "eval": "measure a checkpoint on a data set, or a file of results against annotations",
-    "predict": "find objects in pictures, structures in pictures and volumes",
+    "predict": "find objects in pictures, structures in pictures and volumes; embed pictures",
+    "verify": "say whether two pictures show the same person or thing",
+    "search": "find the pictures of a gallery that look most like one",
     "plan": "look at volumes with masks and propose a configuration",
     "info": "say what a checkpoint holds: classes, heads, input, settings",
     "export": "write a checkpoint as a program that runs without densekit",
@@ -91,6 +93,8 @@ options:
   data=NAME           a file of the group data: {data}
   split=NAME          default test, or val where there is no test
   output=DIR          where metrics.json goes
+  artifact=FILE       writes the model with what was measured and predictions need: the similarity
+                      thresholds of verification, which densekit verify reads
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
 """
 
@@ -100,6 +104,7 @@ Writes into DIR, by what the model finds:
   boxes              results.json (COCO results: original category ids, boxes as x, y, w, h)
   masks of pictures  masks/NAME.png, the data set's own values with a palette of the class colours
   masks of volumes   masks/NAME.nii.gz with the source's affine and header
+  embeddings         embeddings.npz: arrays path (N,) and embedding (N, E), of length 1
 and images.json (which id is which file), classes.json (which value of a mask is which class) and
 overlays/ to look at. It predicts as the checkpoint was validated: sliding window, test-time
 augmentation and clean-up included. An image that cannot be read is named at the end, the exit code
@@ -120,9 +125,53 @@ options:
   threshold=0.5       lowest score of a box that is drawn; results.json holds them all
   annotations=PATH    COCO JSON to take the image ids from, for densekit eval results=
   overlays=true       false writes no pictures
+  embeddings=npz      or parquet (densekit[faces])
   device=auto         auto, cpu, cuda, cuda:1, mps
   precision=null      bf16 or fp16 for autocast
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+"""
+
+VERIFY = """usage: densekit verify checkpoint=PATH A B [far=RATE] [threshold=NUMBER] [k=v]
+
+Prints the similarity of two pictures (cosine of their embeddings), the threshold with the false
+accept rate it was measured at, and the answer. Pictures must be prepared as those of the training:
+aligned, if those were.
+
+Thresholds are in the checkpoint if it was validated on pairs, or in the artifact that
+densekit eval checkpoint=PATH data=NAME artifact=FILE writes. They hold for pictures like those
+pairs. Without one there is no answer, and the exit code is 1.
+
+examples:
+  densekit verify checkpoint=faces.ckpt one.png two.png
+  densekit verify checkpoint=faces.ckpt one.png two.png far=1e-2 json=true
+  densekit verify checkpoint=faces.ckpt one.png two.png threshold=0.45
+
+options:
+  far=RATE            which of the stored false accept rates; default the lowest
+  threshold=NUMBER    similarity from which the answer is "same", in place of a stored one
+  head=NAME           where several heads give embeddings
+  json=false          true prints one line of JSON
+  device=auto         auto, cpu, cuda, cuda:1, mps
+  precision=null      bf16 or fp16 for autocast
+  trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
+"""
+
+SEARCH = """usage: densekit search checkpoint=PATH PICTURE gallery=FOLDER|FILE [top=5] [k=v]
+
+Prints the pictures of a gallery by falling similarity; `same` marks those above the threshold, if
+there is one (see densekit verify --help). With a large gallery the chance that some stranger is
+above it grows with every entry.
+
+examples:
+  densekit search checkpoint=faces.ckpt probe.png gallery=people
+  densekit predict checkpoint=faces.ckpt source=people output=gallery
+  densekit search checkpoint=faces.ckpt probe.png gallery=gallery/embeddings.npz top=20
+
+options:
+  gallery=PATH        folder of pictures, or embeddings.npz / .parquet of densekit predict
+  top=5               how many are printed
+  index=exact         or faiss (densekit[faces]), the same result faster
+  far, threshold, head, device, precision, trust    as in densekit verify
 """
 
 LIST = """usage: densekit {command}
@@ -247,6 +296,8 @@ def help_of(command: str) -> str:
         return EVAL.replace("{data}", ", ".join(groups.options("data")))
     texts = {
         "predict": PREDICT,
+        "verify": VERIFY,
+        "search": SEARCH,
         "plan": PLAN,
         "info": INFO,
         "check-head": CHECK_HEAD,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.write_boxes import BoxWriter
 from densekit.app.write_categories import CategoryWriter
+from densekit.app.write_embeddings import EmbeddingWriter
 from densekit.app.write_masks import PREVIEW, MaskClasses, MaskWriter, write_classes
 from densekit.app.write_volumes import VolumeWriter
 
@@ -26,6 +27,7 @@ class Writer:
         heads: What the model knows of its heads, `info["heads"]`.
         threshold: Lowest score of a box that is drawn.
         overlays: Whether to draw.
+        embeddings: Kind of the file of embeddings, see `EmbeddingWriter`.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Writer:
         heads: Mapping[str, Mapping[str, Any]],
         threshold: float = 0.5,
         overlays: bool = True,
+        embeddings: str = "npz",
     ) -> None:
         output.mkdir(parents=True, exist_ok=True)
         self.output = output
@@ -42,6 +45,7 @@ class Writer:
         self.images: list[dict[str, Any]] = []
         self.boxes, self.categories = BoxWriter(output, threshold), CategoryWriter(output)
         self.pictures, self.volumes = MaskWriter(), VolumeWriter()
+        self.embeddings = EmbeddingWriter(output, embeddings)
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
     def add(
@@ -69,6 +73,8 @@ class Writer:
                 self._add_mask(head, image, name, result["mask"])
             elif "probabilities" in result:
                 self._add_category(head, image, file, name, result)
+            elif "embedding" in result:
+                self.embeddings.add(head, file, result["embedding"])
 
     def add_tiled(self, head: str, image_id: int, file: Path, name: Path, mask: Path) -> None:
         """Takes in a huge picture whose mask has been written; draws every n-th pixel of it."""
@@ -88,13 +94,14 @@ class Writer:
         return self._folder("masks", head) / name.with_suffix("")
 
     def close(self) -> None:
-        """Writes the boxes of each head, categories, what the values of masks are, and the images.
+        """Writes boxes, categories and embeddings by head, what masks mean, and the images.
 
         Heads of which nothing was seen are taken to have boxes.
         """
-        seen = {*self.legends, *self.categories.rows}
+        seen = {*self.legends, *self.categories.rows, *self.embeddings.found}
         self.boxes.close([head for head in self.heads if head not in seen])
         self.categories.close(list(self.heads))
+        self.embeddings.close()
         if self.legends:
             write_classes(self.legends, self.output)
         text = json.dumps(self.images, indent=1, ensure_ascii=False)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from densekit.data.identity_sampler import IdentitySampler
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
 from densekit.data.naming import nearest
 from densekit.data.protocols import BatchTransform, Dataset, Transform
@@ -20,6 +21,8 @@ _log = logging.getLogger("densekit.data")
 SPLITS = ("train", "val", "test")
 OF_SLICES = ("channels", "slices", "spatial_dims")
 """What the description of slices and that of their volumes differ in."""
+OF_TRAINING = "num_identities"
+"""What evaluation on other identities (`OpenSet`) does not describe."""
 
 
 class Source:
@@ -44,6 +47,8 @@ class Source:
         std: Likewise.
         group_by_aspect: Whether batches are of wide or of tall images only.
         repeats: How often a training batch has each of its images, see `TrainSampler`.
+        images_per_identity: Makes training batches of `batch_size / images_per_identity`
+            identities with so many images each, for losses over pairs; None draws images.
         seed: Of order and augmentation.
 
     Raises:
@@ -67,6 +72,7 @@ class Source:
         std: Sequence[float] | None = None,
         group_by_aspect: bool = False,
         repeats: int = 1,
+        images_per_identity: int | None = None,
         seed: int = 0,
     ) -> None:
         self.train, self.val, self.test = train, val, test
@@ -79,6 +85,7 @@ class Source:
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.group_by_aspect = group_by_aspect
+        self.images_per_identity = images_per_identity
         self.seed = seed
         _warn_of_shared(train, {"val": val, "test": test})
         self._description = _agreed({split: getattr(self, split) for split in SPLITS})
@@ -96,13 +103,12 @@ class Source:
             ValueError: If there is no training split.
         """
         dataset = self._split("train")
-        groups = aspect_groups(dataset.sizes) if self.group_by_aspect else None
         change: Any = self.batch_transform
         if change is not None:
             change = partial(_changed, change, self._description["num_classes"])
         return Loader(
             Drawn(dataset, self.train_transform, self.seed),
-            TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats),
+            self._sampler(dataset),
             Collate(True, _target_specs(dataset), change, self.seed),
             self.num_workers,
         )
@@ -123,6 +129,18 @@ class Source:
             Collate(training=False, target_specs=_target_specs(dataset)),
             self.num_workers,
         )
+
+    def _sampler(self, dataset: Dataset) -> TrainSampler:
+        if self.images_per_identity is not None:
+            labels = getattr(dataset, "labels", None)
+            if labels is None:
+                raise ValueError(
+                    f"images_per_identity: {type(dataset).__name__} does not know whom its images"
+                    " show; accepted are IdentityFolder and IdentityTable"
+                )
+            return IdentitySampler(labels, self.batch_size, self.images_per_identity, self.seed)
+        groups = aspect_groups(dataset.sizes) if self.group_by_aspect else None
+        return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats)
 
     def _split(self, split: str) -> Dataset:
         present = [name for name in SPLITS if getattr(self, name) is not None]
@@ -167,6 +185,8 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
     for split, found in others:
         for key in sorted(set(reference) | set(found)):
             if key in OF_SLICES and _is_volume_of(reference, found):
+                continue
+            if key == OF_TRAINING and key not in found:
                 continue
             if reference.get(key) != found.get(key):
                 difference = _difference(reference.get(key), found.get(key))

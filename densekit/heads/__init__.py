@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Classification": "classification",
         "DeepLabV3": "segmentation.deeplab",
         "DeepLabV3Plus": "segmentation.deeplab",
+        "Embedding": "embedding.head",
         "FCN": "segmentation.fcn",
         "FasterRCNN": "faster_rcnn.faster_rcnn",
         "Head": "base",

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "CleanUp": "components",
         "Inferer": "inferer",
+        "MirroredEmbedding": "mirrored",
         "Predictor": "predictor",
         "Slices": "slices",
         "SlidingWindow": "sliding_window",

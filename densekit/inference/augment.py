@@ -108,6 +108,11 @@ def _check_axes(axes: Sequence[int], dims: int) -> None:
         )
 
 
+def mirrored(model: DenseModel, batch: Batch, axes: Sequence[int]) -> Batch:
+    """The batch with every image, without its padding, mirrored along axes counted from its end."""
+    return _changed(model, batch, 1.0, axes)
+
+
 def _changed(model: DenseModel, batch: Batch, scale: float, flip: Sequence[int]) -> Batch:
     """The batch with every image, without its padding, scaled and mirrored."""
     images = model.in_unit(batch["image"])

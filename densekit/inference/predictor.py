@@ -73,7 +73,7 @@ class Predictor:
     def names(self) -> dict[str, list[str]]:
         """Class names of each head, as far as the model knows them."""
         heads = self.model.info.get("heads", {})
-        return {name: list(head["names"]) for name, head in heads.items()}
+        return {name: list(head.get("names", ())) for name, head in heads.items()}
 
     def __call__(self, images: Iterable[Image]) -> list[dict[str, Result]]:
         """Predicts all images.
@@ -90,7 +90,8 @@ class Predictor:
             classes, `names`, a list of N. Segmentation has `mask`, uint8 of the image's size with
             classes, or multi-label (K, ...) with 0 and 1, and `names`, the K class names.
             Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and `names`, a
-            list of n: the most probable class, or the labels of 0.5 and more.
+            list of n: the most probable class, or the labels of 0.5 and more. An embedding is
+            `embedding` (E,) float32 of length 1.
         """
         return list(self.stream(images))
 

@@ -1,4 +1,8 @@
-"""Losses, one idea a file: logits (B, K, *S) and a mask, or (B, K) and categories, to a scalar."""
+"""Losses, one idea a file.
+
+Of pixels: logits (B, K, *S) and a mask to a scalar. Of images: logits (B, K) and categories. Of
+identities: embeddings (B, E) to terms.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,14 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "AdaFace": "ada_face",
+        "ArcFace": "combined_margin",
+        "BatchHard": "miners",
         "Boundary": "boundary",
+        "CombinedMargin": "combined_margin",
+        "CosFace": "combined_margin",
         "CrossEntropy": "cross_entropy",
+        "CurricularFace": "curricular_face",
         "Dice": "dice",
         "Focal": "focal",
         "GeneralisedDice": "generalised_dice",
@@ -17,6 +27,14 @@ __getattr__, __dir__, __all__ = lazy(
         "Lovasz": "lovasz",
         "SigmoidCrossEntropy": "categories",
         "SoftmaxCrossEntropy": "categories",
+        "MagFace": "mag_face",
+        "Margin": "margin",
+        "MarginSoftmax": "margin_softmax",
+        "PartialFC": "partial_fc",
+        "SemiHard": "miners",
+        "SphereFace": "combined_margin",
+        "SupervisedContrastive": "supervised_contrastive",
+        "Triplet": "triplet",
         "Tversky": "tversky",
     },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -99,6 +99,88 @@ def global_sum(value: Tensor) -> Tensor:
     total = value.detach().clone()  # all_reduce writes in place
     torch_dist.all_reduce(total)
     return total + processes * (value - value.detach())
+
+
+def sum_of_parts(part: Tensor) -> Tensor:
+    """The sum over all processes, for a loss whose graph is divided among them.
+
+    Every process computes the same loss of the sum; each holds the graph of its own part alone, and
+    the gradient of that part is the sum's.
+
+    Args:
+        part: Any shape, the same in every process.
+    """
+    if world_size() == 1:
+        return part
+    total = part.detach().clone()  # all_reduce writes in place
+    torch_dist.all_reduce(total)
+    return total + (part - part.detach())
+
+
+def max_over_processes(x: Tensor) -> Tensor:
+    """The largest value over all processes, element by element, without gradient."""
+    largest = x.detach().clone()
+    if world_size() > 1:
+        torch_dist.all_reduce(largest, op=torch_dist.ReduceOp.MAX)
+    return largest
+
+
+def gathered_rows(x: Tensor) -> Tensor:
+    """The rows of all processes, (W * B, ...), for a loss that compares the whole batch.
+
+    Its gradient is made for DDP's average: every process computes the same loss of all rows, and
+    passes on the gradient of its own ones times the number of processes. Within `counted_alone` the
+    rows are those of this process.
+
+    Args:
+        x: (B, ...), with as many rows in every process.
+    """
+    if world_size() == 1 or _alone.get():
+        return x
+    rows: Tensor = _GatheredRows.apply(x, False)
+    return rows
+
+
+def gathered_rows_of_parts(x: Tensor) -> Tensor:
+    """The rows of all processes, for a loss whose graph is divided among them (`sum_of_parts`).
+
+    The gradient of a row is the sum of what all processes have for it, times their number: DDP
+    averages afterwards. Within `counted_alone` too the rows are those of all processes, as none of
+    them could compute the loss by itself.
+
+    Args:
+        x: (B, ...), with as many rows in every process.
+    """
+    if world_size() == 1:
+        return x
+    rows: Tensor = _GatheredRows.apply(x, True)
+    return rows
+
+
+class _GatheredRows(torch.autograd.Function):
+    """All-gather along the first axis."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, in_parts: bool) -> Tensor:
+        ctx.in_parts, ctx.count = in_parts, len(x)
+        found = [torch.empty_like(x) for _ in range(world_size())]
+        torch_dist.all_gather(found, x.contiguous())
+        return torch.cat(found)  # (W * B, ...)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        gradient = gradients[0]
+        if ctx.in_parts:
+            gradient = gradient.clone()  # all_reduce writes in place
+            torch_dist.all_reduce(gradient)
+        start = rank() * ctx.count
+        return gradient[start : start + ctx.count] * world_size(), None
+
+
+def own_rows(total: int) -> range:
+    """The rows of a table of `total` that this process holds: contiguous, in order of the ranks."""
+    most = -(-total // world_size())
+    return range(min(rank() * most, total), min((rank() + 1) * most, total))
 
 
 def sum_over_processes(x: Tensor) -> Tensor:

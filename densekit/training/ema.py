@@ -39,6 +39,7 @@ class Ema(WeightAveraging):
         update a transfer of the whole model.
         """
         if stage == "fit":
+            pl_module.configure_model()  # what is divided over processes is so before it is copied
             self._average_model = Average(pl_module, trainer.strategy.root_device, self.decay)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

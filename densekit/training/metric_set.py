@@ -75,6 +75,17 @@ class MetricSet:
                     figures[key] = torch.as_tensor(value)
         return figures
 
+    def note_facts(self, info: dict[str, Any]) -> None:
+        """Puts what predictions need of the last `compute` into a model's `info["heads"]`.
+
+        Metrics with a method `facts` say it: plain values by name, such as thresholds.
+        """
+        for head, named in self.metrics.items():
+            for metric in named.values():
+                facts = metric.facts() if hasattr(metric, "facts") else {}  # type: ignore[operator]
+                if facts:
+                    info.setdefault("heads", {}).setdefault(head, {}).update(facts)
+
     def cases(self) -> list[dict[str, Any]]:
         """A row an image and head, of the metrics that keep some; call `compute` before."""
         rows: dict[tuple[str, int], dict[str, Any]] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from densekit.layers import channels_last_weights
 from densekit.ops import dist
@@ -25,7 +26,17 @@ from densekit.training.optim import (
     by_step,
     combined,
 )
+from densekit.training.row_swap import RowSwap
 from densekit.training.schedules import Constant, Schedule
+from densekit.training.sharding import (
+    check_sharding,
+    clip_by_global_norm,
+    drawn_rows,
+    gather_rows,
+    shard_heads,
+    sharded_parameters,
+    take_own_rows,
+)
 from densekit.training.sources import log_name, source_heads, source_names
 from densekit.training.transfer import Transfer
 from densekit.types import Batch, Features, Result
@@ -109,6 +120,7 @@ class LitModel(LightningModule):
         self._loss = torch.compile(loss) if compile else loss
         self.validated_step: int | None = None
         self._recipes = metrics or {}
+        self._rows: RowSwap | None = None
         self._metrics: dict[str, list[MetricSet]] = {}
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -174,11 +186,18 @@ class LitModel(LightningModule):
             # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
             fused=self.trainer.precision != "16-mixed",
         )
+        self._rows = RowSwap(optimizer)
         return by_step(self.trainer, optimizer, self.schedule, self.transfer.starts(self.model))
+
+    def configure_model(self) -> None:
+        """Divides over processes what heads have to divide, and keeps DDP away from it."""
+        names = shard_heads(self.model)
+        self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in names]
 
     def on_fit_start(self) -> None:
         """Refuses what the device cannot do, and says what trains."""
         check_sync_batch_norm(self.model, self.trainer)
+        check_sharding(self.model, self.trainer)
         for line in self.transfer.table(self.model, self.lr_multipliers):
             rank_zero_info(line)
 
@@ -199,10 +218,40 @@ class LitModel(LightningModule):
             self._share = self.global_step / self.trainer.estimated_stepping_batches
             self.train()
 
+    def on_after_backward(self) -> None:
+        """Lets the optimiser see the rows that this step has drawn of large tables."""
+        if self._rows is not None:
+            self._rows.swap_in(drawn_rows(self.model))
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Puts rows back where the precision plugin has skipped the step."""
+        if self._rows is not None:
+            self._rows.put_back()
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips as the trainer is told to, by the norm of what all processes hold."""
+        divided: list[Tensor] = list(sharded_parameters(self.model).values())
+        by_norm = gradient_clip_algorithm in (None, "norm")
+        if gradient_clip_val and by_norm and divided and dist.world_size() > 1:
+            divided += [rows.values for rows in drawn_rows(self.model)]
+            clip_by_global_norm(optimizer, divided, float(gradient_clip_val))
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the model without this run: text and plain values."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.model.info
+        gather_rows(checkpoint, self.model, self.trainer.optimizers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Takes what this process holds of parameters that are divided."""
+        take_own_rows(checkpoint, self.model)
 
     def cases(self, stage: str) -> list[dict[str, Any]]:
         """The figures of every image of the last evaluation, with its data set's name.
@@ -237,16 +286,35 @@ class LitModel(LightningModule):
         is_seen = batch["image"].ndim - 2 == self.model.spatial_dims
         if is_seen and getattr(self.inferer, "whole_image", True):
             features = self.model.features(resized)
-            with dist.counted_alone():
-                terms = self.model.loss(resized, features, heads)
-            shown = {name("loss"): torch.stack(list(terms.values())).sum()}
-            shown |= {name(term): value for term, value in terms.items()}
-            self.log_dict(shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False)
+            if terms := self._eval_losses(resized, features, heads):
+                shown = {name("loss"): torch.stack(list(terms.values())).sum()}
+                shown |= {name(term): value for term, value in terms.items()}
+                self.log_dict(
+                    shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False
+                )
         results = self.inferer(self.model, resized, features)
         keep = [i for i, real in enumerate(valid) if real]
         truth = [batch["truth"][i] for i in keep]
         self._metrics[stage][index].update([results[i] for i in keep], truth)
         return {"results": results}
+
+    def _eval_losses(
+        self, batch: Batch, features: Features, heads: Sequence[str] | None
+    ) -> dict[str, Tensor]:
+        """Terms of this process alone, of the heads whose targets the batch has.
+
+        Where evaluation is on identities or classes that training does not know, there are none.
+        """
+        names = list(self.model.heads if heads is None else heads)
+        learning = [
+            name
+            for name in names
+            if all(key in batch for key in getattr(self.model.heads[name], "target_keys", ()))
+        ]
+        if not learning:
+            return {}
+        with dist.counted_alone():
+            return self.model.loss(batch, features, learning)
 
     def _reset_metrics(self, stage: str) -> None:
         if stage not in self._metrics:
@@ -261,5 +329,6 @@ class LitModel(LightningModule):
         for source, metrics in zip(source_names(self.trainer), self._metrics[stage], strict=True):
             name = partial(log_name, self.trainer, stage, source)
             named = {name(figure): value for figure, value in metrics.compute().items()}
+            metrics.note_facts(self.model.info)
             # All ranks hold the same figures: their maximum is exact, their mean might round.
             self.log_dict(named, sync_dist=True, reduce_fx="max", add_dataloader_idx=False)

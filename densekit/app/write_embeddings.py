@@ -1,0 +1,91 @@
+"""Embeddings of many images in one file: NumPy's, or a table for other tools.
+
+N images, E the size of an embedding.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.errors import UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FORMATS = ("npz", "parquet")
+
+
+class EmbeddingWriter:
+    """Collects embeddings by head; `close` writes them.
+
+    Args:
+        output: Folder.
+        kind: "npz" (arrays `path` (N,) and `embedding` (N, E)), or "parquet" (the same as columns;
+            needs pyarrow).
+
+    Raises:
+        UsageError: The kind is none of them.
+        ImportError: pyarrow is missing.
+    """
+
+    def __init__(self, output: Path, kind: str = "npz") -> None:
+        if kind not in FORMATS:
+            raise UsageError(f"embeddings={kind}: accepted are {', '.join(FORMATS)}")
+        if kind == "parquet":
+            _pyarrow()  # before the first image, not after the last
+        self.output, self.kind = output, kind
+        self.found: dict[str, list[tuple[str, NDArray[Any]]]] = {}
+
+    def add(self, head: str, file: Path, embedding: NDArray[Any]) -> None:
+        """Takes in one image.
+
+        Args:
+            head: Which head says so.
+            file: Of the image.
+            embedding: (E,).
+        """
+        self.found.setdefault(head, []).append((str(file), embedding))
+
+    def close(self) -> None:
+        """Writes `embeddings.npz`, or one file a head where several give embeddings."""
+        import numpy as np
+
+        for head, rows in self.found.items():
+            name = f"embeddings_{head}" if len(self.found) > 1 else "embeddings"
+            files, vectors = zip(*rows, strict=True)
+            path, stacked = self.output / f"{name}.{self.kind}", np.stack(vectors)
+            if self.kind == "npz":
+                np.savez(path, path=np.asarray(files), embedding=stacked)
+            else:
+                arrow = _pyarrow()
+                columns = {"path": list(files), "embedding": list(stacked)}
+                arrow.parquet.write_table(arrow.table(columns), path)
+
+
+def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:
+    """File names and embeddings (N, E) that `EmbeddingWriter` has written.
+
+    Raises:
+        UsageError: The file holds something else.
+    """
+    import numpy as np
+
+    try:
+        if path.suffix == ".parquet":
+            table = _pyarrow().parquet.read_table(path)
+            columns = table.column("path").to_pylist(), table.column("embedding").to_pylist()
+            return columns[0], np.asarray(columns[1], dtype=np.float32)
+        with np.load(path, allow_pickle=False) as arrays:
+            return [str(name) for name in arrays["path"]], arrays["embedding"]
+    except (KeyError, ValueError, OSError) as error:
+        raise UsageError(
+            f"{path}: no embeddings as densekit predict writes them: {error}"
+        ) from error
+
+
+def _pyarrow() -> Any:
+    from densekit.data.extras import need
+
+    need("pyarrow.parquet", "embeddings=parquet", "faces")
+    return need("pyarrow", "embeddings=parquet", "faces")

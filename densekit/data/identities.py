@@ -1,0 +1,299 @@
+"""Images of identities: a folder an identity, or a table.
+
+H, W the size of an image, N images, P identities.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.files import IMAGE_SUFFIXES, check_images, existing_folder, natural
+from densekit.data.images import ImageReader, stored_size
+from densekit.data.naming import nearest
+from densekit.types import Meta, Sample, TargetSpec
+
+LANDMARKS = "landmarks"
+"""Name in `extra` of (5, 2) points x, y: eyes, nose, corners of the mouth, left ones first."""
+POINTS = [f"{axis}{number}" for number in range(1, 6) for axis in "xy"]
+"""Columns of a table that hold them."""
+
+
+class IdentityImages:
+    """Images with an identity each.
+
+    Args:
+        root: Folder that the names of images are relative to.
+        images: Their names.
+        labels: (N,) identity of each, 0..P-1.
+        identities: Names of the P identities.
+        reader: How images are read.
+        facts: What the truth of each image holds beside its identity, by name, (N,) each.
+        landmarks: (N, 5, 2) points, or None.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        images: Sequence[str],
+        labels: Sequence[int],
+        identities: Sequence[str],
+        reader: ImageReader,
+        facts: Mapping[str, NDArray[np.int64]] | None = None,
+        landmarks: NDArray[np.float32] | None = None,
+    ) -> None:
+        self.root = root
+        self.images = np.asarray([name.encode() for name in images])  # shared by loader workers
+        self.labels = np.asarray(labels, dtype=np.int64)
+        self.names = list(identities)
+        self._reader = reader
+        self._facts = dict(facts or {})
+        self._landmarks = landmarks
+        self._sizes: NDArray[Any] | None = None
+        ragged = TargetSpec(fill=0, ragged=True)
+        self.target_specs = {} if landmarks is None else {LANDMARKS: ragged}
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 2) height and width of every image, from the files' headers."""
+        if self._sizes is None:
+            self._sizes = np.asarray([stored_size(self.path(i)) for i in range(len(self))])
+        return self._sizes
+
+    @property
+    def num_identities(self) -> int:
+        """P."""
+        return len(self.names)
+
+    def describe(self) -> dict[str, Any]:
+        """Number of identities; channels and dtype of the images.
+
+        Not their names: there may be millions, and a model of embeddings has no use for them.
+        """
+        return {
+            "num_identities": self.num_identities,
+            "channels": self._reader.channels,
+            "dtype": self._reader.dtype,
+        }
+
+    def templates(self) -> tuple[dict[str, int], NDArray[np.int64]]:
+        """What pairs may name, with its number, and the number of each image's template (N,).
+
+        Templates where the data have some, else the images, by their path below the root.
+        """
+        if "template" in self._facts:
+            numbers = self._facts["template"]
+            return {str(number): int(number) for number in np.unique(numbers)}, numbers
+        names = {image.decode(): number for number, image in enumerate(self.images)}
+        return names, np.arange(len(self))
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        name: bytes = self.images[index]
+        return self.root / name.decode()
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image and whom it shows.
+
+        Raises:
+            ValueError: It cannot be read; with the path.
+        """
+        path = self.path(index)
+        image = self._reader(path)
+        height, width = image.shape[:2]
+        facts: Any = {name: int(values[index]) for name, values in self._facts.items()}
+        if "gallery" in facts:
+            facts["gallery"] = bool(facts["gallery"])
+        label = int(self.labels[index])
+        truth: Any = {"image_id": index, "size": (height, width), "identity": label, **facts}
+        sample = Sample(
+            image=image,
+            identity=np.asarray(label),
+            index=index,
+            meta=Meta(path=str(path), image_id=index, original_size=(height, width)),
+            truth=truth,
+        )
+        if self._landmarks is not None:
+            sample["extra"] = {LANDMARKS: self._landmarks[index]}
+        return sample
+
+
+class IdentityFolder(IdentityImages):
+    """One sub-folder an identity, numbers in names sorted as numbers.
+
+    Args:
+        root: Folder of the sub-folders.
+        identities: Names of the sub-folders that are taken, in the order of their labels; all that
+            hold an image by default.
+        channels: Channels of the images; see `ImageReader`.
+        dtype: "uint8" or "float32"; see `ImageReader`.
+
+    Raises:
+        ValueError: A folder is not there or holds no image.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        identities: Sequence[str] | None = None,
+        *,
+        channels: int = 3,
+        dtype: str = "uint8",
+    ) -> None:
+        folder = existing_folder(Path(root), "IdentityFolder.root")
+        present = sorted((p.name for p in folder.iterdir() if p.is_dir()), key=natural)
+        wanted = present if identities is None else [str(name) for name in identities]
+        _check_wanted(wanted, present, folder)
+        found = {name: _images(folder, name) for name in wanted}
+        empty = [name for name, images in found.items() if not images]
+        if identities is None:
+            found = {name: images for name, images in found.items() if images}
+        if not found or (identities is not None and empty):
+            raise ValueError(f"{folder / (empty or ['*'])[0]}: no image of an identity there")
+        super().__init__(
+            folder,
+            [image for images in found.values() for image in images],
+            [label for label, images in enumerate(found.values()) for _ in images],
+            list(found),
+            ImageReader(channels, dtype),
+        )
+
+
+class IdentityTable(IdentityImages):
+    """A CSV file with the columns `image` and `identity`.
+
+    More columns are used if they are there: `split`; `template` and `media` (numbers) and `gallery`
+    (0 or 1) for evaluation; `x1, y1, ..., x5, y5`, the five landmarks that `AlignFace` takes.
+    Others are left alone. Identities have labels in the order of their names, numbers as numbers.
+
+    Args:
+        root: Folder that the images are relative to.
+        table: The file, relative to `root`.
+        split: Only the rows whose column `split` has this value.
+        channels: Channels of the images; see `ImageReader`.
+        dtype: "uint8" or "float32"; see `ImageReader`.
+
+    Raises:
+        ValueError: A column, a value or an image is missing; with the file and the line.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        table: str,
+        split: str | None = None,
+        *,
+        channels: int = 3,
+        dtype: str = "uint8",
+    ) -> None:
+        folder = existing_folder(Path(root), "IdentityTable.root")
+        path = folder / table
+        rows = read_rows(path, ["image", "identity", *(["split"] if split else [])])
+        if split is not None:
+            splits = sorted({row["split"] for row in rows.values()})
+            rows = {line: row for line, row in rows.items() if row["split"] == split}
+            if not rows:
+                raise ValueError(f"{path}: no split {split!r}; {nearest(split, splits)}")
+        images = [row["image"] for row in rows.values()]
+        check_images(folder, images, str(path))
+        names = sorted({row["identity"] for row in rows.values()}, key=natural)
+        label = {name: number for number, name in enumerate(names)}
+        columns = next(iter(rows.values()))
+        facts: dict[str, NDArray[np.int64]] = {
+            name: _numbers(path, rows, [name])[:, 0].astype(np.int64)
+            for name in ("template", "media", "gallery")
+            if name in columns
+        }
+        points = _numbers(path, rows, POINTS) if POINTS[0] in columns else None
+        super().__init__(
+            folder,
+            images,
+            [label[row["identity"]] for row in rows.values()],
+            names,
+            ImageReader(channels, dtype),
+            facts,
+            None if points is None else points.reshape(-1, 5, 2).astype(np.float32),
+        )
+
+
+def read_rows(path: Path, columns: Sequence[str]) -> dict[int, dict[str, str]]:
+    """Line number to the cells of each row of a CSV file.
+
+    Args:
+        path: With a header.
+        columns: Those that must be there, without empty cells.
+
+    Raises:
+        ValueError: A column or a cell is missing, or there is no row; with the file.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        beside = [entry.name for entry in path.parent.glob("*.csv")]
+        raise ValueError(f"no file {path}; {nearest(path.name, beside)}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file: {error}") from error
+    table = csv.DictReader(text.splitlines())
+    header = [name.strip() for name in table.fieldnames or ()]
+    table.fieldnames = header
+    for column in columns:
+        if column not in header:
+            raise ValueError(f"{path}: no column {column!r}; {nearest(column, header)}")
+    rows = {}
+    for row in table:
+        cells = {name: (row[name] or "").strip() for name in header}
+        empty = [column for column in columns if not cells[column]]
+        if empty:
+            raise ValueError(f"{path}, line {table.line_num}: the cell of {empty[0]!r} is empty")
+        rows[table.line_num] = cells
+    if not rows:
+        raise ValueError(f"{path}: no row in it")
+    return rows
+
+
+def _numbers(
+    path: Path, rows: Mapping[int, Mapping[str, str]], columns: Sequence[str]
+) -> NDArray[np.float64]:
+    """(N, columns) finite numbers."""
+    out = np.zeros((len(rows), len(columns)))
+    for place, (line, row) in enumerate(rows.items()):
+        for number, column in enumerate(columns):
+            try:
+                out[place, number] = float(row[column])
+            except (KeyError, ValueError) as error:
+                found = row.get(column, "no such column")
+                raise ValueError(
+                    f"{path}, line {line}: {column}: a number is needed, found {found!r}"
+                ) from error
+    if not np.isfinite(out).all():
+        raise ValueError(f"{path}: {columns[0]}: finite numbers are needed")
+    return out
+
+
+def _check_wanted(wanted: Sequence[str], present: Sequence[str], folder: Path) -> None:
+    known, seen = set(present), set[str]()
+    for name in wanted:
+        if name not in known:
+            hint = nearest(name, present)
+            raise ValueError(f"IdentityFolder.identities: no {folder / name}; {hint}")
+        if name in seen:
+            raise ValueError(f"IdentityFolder.identities: {name!r} stands twice")
+        seen.add(name)
+
+
+def _images(folder: Path, name: str) -> list[str]:
+    """Image files of a sub-folder, as names below the folder."""
+    files = (
+        path.relative_to(folder).as_posix()
+        for path in (folder / name).rglob("*")
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+    return sorted(files, key=natural)

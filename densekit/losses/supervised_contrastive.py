@@ -1,0 +1,49 @@
+"""Supervised contrastive loss.
+
+G embeddings, E their size.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from densekit.losses.pairs import masked_mean, pair_masks
+
+
+class SupervisedContrastive(nn.Module):
+    """Every positive of an anchor against all the other images of the batch.
+
+    Khosla et al. 2020, "Supervised contrastive learning", equation 2 (L_out). The mean is over the
+    anchors that have a positive.
+
+    Args:
+        temperature: Divides the cosines, above 0.
+
+    Raises:
+        ValueError: The temperature is not above 0.
+    """
+
+    def __init__(self, temperature: float = 0.1) -> None:
+        super().__init__()
+        if temperature <= 0:
+            raise ValueError(f"SupervisedContrastive.temperature: above 0, found {temperature}")
+        self.temperature = temperature
+
+    def forward(self, embedding: Tensor, identity: Tensor, valid: Tensor) -> Tensor:
+        """The loss, (), with a gradient where no anchor has a positive too.
+
+        Args:
+            embedding: (G, E) of length 1.
+            identity: (G,) int64.
+            valid: (G,) bool.
+        """
+        with torch.autocast(embedding.device.type, enabled=False):
+            logits = embedding @ embedding.T / self.temperature  # (G, G)
+        positive, negative = pair_masks(identity, valid)
+        others = positive | negative
+        lowest = torch.finfo(logits.dtype).min  # not -inf: a row without others must stay finite
+        log_prob = logits - logits.masked_fill(~others, lowest).logsumexp(1, keepdim=True)
+        count = positive.sum(1)
+        of_anchor = -(log_prob.where(positive, 0.0)).sum(1) / count.clamp(min=1)
+        return masked_mean(of_anchor, count > 0)

@@ -1,0 +1,101 @@
+"""1:N identification: is the right one found in a gallery?
+
+Shape letters: Q probes, M gallery entries, E the size of an embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
+
+CHUNK = 1 << 24
+"""Similarities held at once: 128 MB."""
+
+
+class Identification(EmbeddingMetric):
+    """Probes against a gallery of enrolled templates by cosine similarity, closed set.
+
+    `rank_1`, `rank_5`: share of probes with a template of their identity among the so many most
+    similar entries (cumulative match characteristic).
+    `map`: mean over probes of the average precision of the ranked gallery.
+    `without_mate`: number of probes whose identity is not in the gallery; they count nowhere else.
+
+    Where the data do not say who is enrolled, every template looks for its identity among all
+    others. Among equal scores entries of another identity come first.
+
+    Args:
+        ranks: Which ranks are reported, 1 or more.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: A rank is below 1.
+    """
+
+    def __init__(self, ranks: Sequence[int] = (1, 5), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not ranks or min(ranks) < 1:
+            raise ValueError(f"Identification.ranks: 1 or more, found {list(ranks)}")
+        self.ranks = list(ranks)
+
+    def figures(self, templates: Templates, pairs: NDArray[np.float64]) -> dict[str, float]:
+        """The numbers named above; see `EmbeddingMetric.figures`."""
+        first, precision = searched(templates)
+        mated = first > 0
+        figures = {
+            f"rank_{rank}": float(np.mean(first[mated] <= rank)) if mated.any() else math.nan
+            for rank in self.ranks
+        }
+        figures["map"] = float(precision[mated].mean()) if mated.any() else math.nan
+        figures["without_mate"] = float(np.sum(~mated))
+        return figures
+
+    def reason(self, figure: str, images: int, pairs: NDArray[np.float64]) -> str:
+        """Why a figure is NaN."""
+        return "no images" if not images else "no probe has its identity in the gallery"
+
+
+def searched(templates: Templates) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(Q,) rank of the first entry of the own identity, 0 without one, and average precision.
+
+    Raises:
+        ValueError: The identity of a template is not known.
+    """
+    if (templates.identity < 0).any():
+        unnamed = templates.ids[templates.identity < 0]
+        raise ValueError(f"Identification: template {int(unnamed[0])} has no identity")
+    said = bool((templates.gallery >= 0).any())
+    probes = np.flatnonzero(templates.gallery == 0) if said else np.arange(len(templates.ids))
+    entries = np.flatnonzero(templates.gallery == 1) if said else probes
+    rows = max(1, CHUNK // max(1, len(entries)))
+    parts = [
+        _searched(templates, probes[start : start + rows], entries, itself=not said)
+        for start in range(0, len(probes), rows)
+    ]
+    firsts, precisions = zip(*parts, strict=True) if parts else ((), ())
+    return (
+        np.concatenate([np.zeros(0, np.int64), *firsts]),
+        np.concatenate([np.zeros(0), *precisions]),
+    )
+
+
+def _searched(
+    templates: Templates, probes: NDArray[Any], entries: NDArray[Any], *, itself: bool
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    score = rounded(templates.embedding[probes] @ templates.embedding[entries].T)  # (Q, M)
+    mate = templates.identity[probes][:, None] == templates.identity[entries]
+    if itself:  # a template is no entry of its own gallery
+        own = probes[:, None] == entries
+        score, mate = np.where(own, -np.inf, score), mate & ~own
+    order = np.lexsort((mate, -score), axis=1)
+    hit = np.take_along_axis(mate, order, axis=1)
+    found = hit.any(1)
+    first = np.where(found, hit.argmax(1) + 1, 0)
+    precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
+    average = (precision * hit).sum(1) / np.maximum(hit.sum(1), 1)
+    return first, average

@@ -1,0 +1,156 @@
+"""Verification: do two templates show the same?
+
+Shape letters: T templates, E the size of an embedding, P pairs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
+from densekit.metrics.roc import (
+    area,
+    at_false_accept_rate,
+    equal_error_rate,
+    fold_accuracies,
+    roc,
+    wilson_interval,
+)
+
+CHUNK = 1 << 16
+"""Pairs whose embeddings are held at once."""
+
+
+class Verification(EmbeddingMetric):
+    """Cosine similarity of listed pairs against the truth.
+
+    `accuracy`, `accuracy_std`: mean and standard deviation over folds, each at the threshold that
+    is best for the others (the protocol of LFW).
+    `eer`, `auc`: equal error rate, area under the ROC curve.
+    `tar_at_1e-2`: true accept rate at a false accept rate of at most 0.01, `_low` and `_high` its
+    95 % interval (Wilson, over the genuine pairs, as if they were independent and the threshold
+    given), `threshold_at_1e-2` the similarity from which a pair is accepted.
+
+    A rate that would accept less than one impostor is not measurable: NaN.
+
+    Args:
+        false_accept_rates: Where true accept rates are measured, each above 0 and below 1.
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: A rate is out of its range.
+    """
+
+    def __init__(self, false_accept_rates: Sequence[float] = (1e-2, 1e-3), **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        wrong = [rate for rate in false_accept_rates if not 0 < rate < 1]
+        if wrong:
+            raise ValueError(
+                f"Verification.false_accept_rates: above 0 and below 1, found {wrong[0]}"
+            )
+        self.false_accept_rates = list(false_accept_rates)
+        self._thresholds: dict[str, float] = {}
+
+    def figures(self, templates: Templates, pairs: NDArray[np.float64]) -> dict[str, float]:
+        """The numbers named above; see `EmbeddingMetric.figures`."""
+        scores, same = similarities(templates, pairs), pairs[:, 2] > 0
+        figures = self._figures(scores, same, pairs[:, 3].astype(np.int64))
+        prefix = "threshold_at_"
+        self._thresholds = {
+            name.removeprefix(prefix): value
+            for name, value in figures.items()
+            if name.startswith(prefix) and math.isfinite(value)
+        }
+        return figures
+
+    def facts(self) -> dict[str, Any]:
+        """What predictions need of the last `compute`: false accept rate to threshold."""
+        return {"thresholds": self._thresholds} if self._thresholds else {}
+
+    def reason(self, figure: str, images: int, pairs: NDArray[np.float64]) -> str:
+        """Why a figure is NaN."""
+        if not len(pairs):
+            return super().reason(figure, images, pairs)
+        impostors = int((pairs[:, 2] == 0).sum())
+        return (
+            f"{len(pairs) - impostors} pairs of one identity, {impostors} of two, in"
+            f" {len(np.unique(pairs[:, 3]))} folds"
+        )
+
+    def _figures(
+        self, scores: NDArray[np.float64], same: NDArray[np.bool_], fold: NDArray[np.int64]
+    ) -> dict[str, float]:
+        measurable = bool(same.any() and not same.all())
+        several = measurable and len(np.unique(fold)) > 1
+        accuracies = fold_accuracies(scores, same, fold) if several else np.array([math.nan])
+        curve = roc(scores, same) if measurable else None
+        figures = {
+            "accuracy": float(accuracies.mean()),
+            "accuracy_std": float(accuracies.std()),
+            "eer": equal_error_rate(curve) if curve else math.nan,
+            "auc": area(curve) if curve else math.nan,
+        }
+        for rate in self.false_accept_rates:
+            name = f"at_{rate_name(rate)}"
+            tar, threshold = at_false_accept_rate(curve, rate) if curve else (math.nan, math.nan)
+            low, high = wilson_interval(tar, float(same.sum()))
+            figures |= {f"tar_{name}": tar, f"tar_{name}_low": low, f"tar_{name}_high": high}
+            figures[f"threshold_{name}"] = threshold
+        return figures
+
+
+def similarities(templates: Templates, pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(P,) cosines of pairs.
+
+    Raises:
+        ValueError: A pair names a template that was not seen.
+    """
+    place = np.searchsorted(templates.ids, pairs[:, :2])
+    known = np.append(templates.ids, np.nan)[place] == pairs[:, :2]
+    if not known.all():
+        missing = pairs[:, :2][~known]
+        raise ValueError(
+            f"Verification: a pair names image or template {int(missing[0])}, which was not seen"
+            f" ({len(missing)} in all); evaluate the whole split (trainer.limit_*_batches=1.0)"
+        )
+    left, right = place.T if len(place) else (place[:, 0], place[:, 1])
+    parts = [
+        np.einsum(
+            "pe,pe->p",
+            templates.embedding[left[start : start + CHUNK]],
+            templates.embedding[right[start : start + CHUNK]],
+        )
+        for start in range(0, len(pairs), CHUNK)
+    ]
+    return rounded(np.concatenate([np.zeros(0), *parts]))
+
+
+def rate_name(rate: float) -> str:
+    """A rate as it stands in the name of a figure: 0.01 is `1e-2`."""
+    digits, exponent = f"{rate:e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def rate_of(name: str) -> float:
+    """The rate that a name stands for."""
+    return float(name)
+
+
+def known_thresholds(head: Mapping[str, Any]) -> dict[float, float]:
+    """False accept rate to threshold, of `info["heads"][HEAD]` of a model.
+
+    Raises:
+        ValueError: The entry is not of this kind.
+    """
+    found = head.get("thresholds", {})
+    try:
+        return {rate_of(str(name)): float(value) for name, value in found.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"info: thresholds: rates to numbers are accepted, found {found}"
+        ) from error

@@ -1,0 +1,185 @@
+"""What the training loop does about parameters that are divided over processes.
+
+DDP leaves them alone, the clipping norm counts the rows of all processes, and a checkpoint holds
+all rows, whatever the number of processes that wrote it or reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from densekit.heads.base import Head
+from densekit.ops import dist
+from densekit.ops.sharding import DrawnRows
+
+ROWS = "sharded"
+"""Key of a checkpoint: which entries of the optimiser's state have rows to be divided."""
+STATES = ("state_dict", "current_model_state")
+"""Keys of a checkpoint that hold weights; the second one beside averaged weights."""
+
+
+def shard_heads(model: nn.Module) -> list[str]:
+    """Lets every head keep its rows; returns the names of the parameters that DDP must ignore."""
+    for _, head in _heads(model):
+        head.shard()
+    return list(sharded_parameters(model))
+
+
+def sharded_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of which each process holds some rows, by their names in the model."""
+    return {
+        f"heads.{name}.{key}": parameter
+        for name, head in _heads(model)
+        for key, parameter in head.sharded_parameters().items()
+    }
+
+
+def drawn_rows(model: nn.Module) -> list[DrawnRows]:
+    """The rows that the last loss trains in place of their tables."""
+    return [rows for _, head in _heads(model) for rows in head.drawn_rows()]
+
+
+def check_sharding(model: nn.Module, trainer: Trainer) -> None:
+    """Refuses what parameters divided over processes cannot do.
+
+    Raises:
+        ValueError: Gradients of fp16 are scaled process by process, or those of several batches,
+            which draw different rows, are accumulated.
+    """
+    if not sharded_parameters(model):
+        return
+    if trainer.world_size > 1 and trainer.precision == "16-mixed":
+        raise ValueError(
+            "precision: 16-mixed skips a step in one process and not in another where parameters"
+            " are divided over them (PartialFC); accepted are bf16-mixed and 32-true"
+        )
+    if trainer.accumulate_grad_batches > 1 and any(
+        getattr(module, "rate", 1.0) < 1 for module in model.modules()
+    ):
+        raise ValueError(
+            "trainer.accumulate_grad_batches: every batch draws class centres of its own (PartialFC"
+            " with a rate below 1); accepted is 1"
+        )
+
+
+def clip_by_global_norm(optimizer: Optimizer, sharded: Iterable[Tensor], max_norm: float) -> Tensor:
+    """Scales all gradients so that their norm over all processes is at most `max_norm`.
+
+    Args:
+        optimizer: Its parameters are clipped.
+        sharded: Those of them of which every process holds other rows.
+        max_norm: Above 0.
+
+    Returns:
+        The norm before, ().
+    """
+    divided = {id(parameter) for parameter in sharded}
+    gradients = [
+        (parameter.grad, id(parameter) in divided)
+        for group in optimizer.param_groups
+        for parameter in group["params"]
+        if parameter.grad is not None
+    ]
+    device = gradients[0][0].device
+    squares = [torch.zeros((), device=device), torch.zeros((), device=device)]
+    for gradient, is_divided in gradients:
+        squares[is_divided] = squares[is_divided] + gradient.norm().square()
+    norm = (squares[0] + dist.sum_of_parts(squares[1])).sqrt()
+    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
+    for gradient, _ in gradients:
+        gradient.mul_(factor)
+    return norm
+
+
+def gather_rows(
+    checkpoint: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer]
+) -> None:
+    """Makes a checkpoint hold all rows; every process must call it, the first one has the result.
+
+    Args:
+        checkpoint: What Lightning is about to save; names in it begin with `model.`.
+        model: Its heads say what is divided.
+        optimizers: Those whose states are in the checkpoint, in their order.
+    """
+    parameters = sharded_parameters(model)
+    if not parameters:
+        return
+    for state in (checkpoint[key] for key in STATES if key in checkpoint):
+        for name in parameters:
+            state[f"model.{name}"] = _all_rows(state[f"model.{name}"])
+    checkpoint[ROWS] = [_places(parameters, optimizer) for optimizer in optimizers]
+    for places, saved in zip(
+        checkpoint[ROWS], checkpoint.get("optimizer_states", []), strict=False
+    ):
+        for place, name in places.items():
+            _each_row_tensor(saved["state"], place, len(parameters[name]), _all_rows)
+
+
+def take_own_rows(checkpoint: dict[str, Any], model: nn.Module) -> None:
+    """Leaves the rows of this process in a checkpoint that holds all.
+
+    Args:
+        checkpoint: As `gather_rows` made it.
+        model: Its heads are divided over the processes of now.
+    """
+    names = [f"model.{name}" for name in sharded_parameters(model)]
+    totals = {name: len(checkpoint["state_dict"][name]) for name in names}
+    for state in (checkpoint[key] for key in STATES if key in checkpoint):
+        for name in names:
+            state[name] = _own_rows(state[name])
+    for places, saved in zip(
+        checkpoint.get(ROWS, []), checkpoint.get("optimizer_states", []), strict=False
+    ):
+        for place, name in places.items():
+            _each_row_tensor(saved["state"], place, totals[f"model.{name}"], _own_rows)
+
+
+def _heads(model: nn.Module) -> list[tuple[str, Head]]:
+    heads: Any = getattr(model, "heads", {})
+    return [(name, head) for name, head in heads.items() if isinstance(head, Head)]
+
+
+def _places(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[int, str]:
+    """Number of a parameter in the optimiser's state dict to its name, of the divided ones."""
+    names = {id(parameter): name for name, parameter in parameters.items()}
+    flat = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    return {n: names[id(parameter)] for n, parameter in enumerate(flat) if id(parameter) in names}
+
+
+def _each_row_tensor(
+    state: dict[int, dict[str, Any]], place: int, rows: int, change: Callable[[Tensor], Tensor]
+) -> None:
+    """Changes what an optimiser keeps a row, in a copy: the dict saved is the optimiser's own."""
+    if place in state:
+        state[place] = {
+            key: change(value)
+            if isinstance(value, Tensor) and value.shape[:1] == (rows,)
+            else value
+            for key, value in state[place].items()
+        }
+
+
+def _all_rows(own: Tensor) -> Tensor:
+    """The rows of all processes in the first one; the others keep what they have."""
+    if dist.world_size() == 1:
+        return own
+    counts = dist.gathered(len(own))
+    padded = own.new_zeros((max(counts), *own.shape[1:]))
+    padded[: len(own)] = own
+    first = dist.rank() == 0
+    parts = [torch.empty_like(padded) for _ in counts] if first else None
+    torch.distributed.gather(padded, parts)
+    if parts is None:
+        return own
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def _own_rows(rows: Tensor) -> Tensor:
+    own = dist.own_rows(len(rows))
+    return rows[own.start : own.stop].clone()
