@@ -89,7 +89,7 @@ def register_data_info(sources: Mapping[str, Any]) -> None:
             return _entry(sources[source].describe(), key, f"data.{source}")
         head = _head_of(_parent_)
         asked = _trainers(sources, head) if head else list(sources)
-        return agreed(sources, asked, key)
+        return agreed(sources, asked, key, head)
 
     OmegaConf.register_new_resolver("data_info", data_info, replace=True)
 
@@ -125,31 +125,38 @@ def model_info(
 def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     """What is told apart: classes with their names, or so many identities."""
     trainers = _trainers(sources, head)
-    described = [sources[name].describe() for name in trainers]
+    described = [told(sources[name], head) for name in trainers]
     identities = any(key in one for one in described for key in IDENTITY_KEYS)
     keys = IDENTITY_KEYS if identities else HEAD_KEYS
-    return {key: agreed(sources, trainers, key) for key in keys}
+    return {key: agreed(sources, trainers, key, head) for key in keys}
 
 
 def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     trainers = _trainers(sources, head)
-    described = [sources[name].describe() for name in trainers]
+    described = [told(sources[name], head) for name in trainers]
     keys = [key for key in MASK_KEYS if any(key in one for one in described)]
-    return {key: agreed(sources, trainers, key) for key in keys}
+    return {key: agreed(sources, trainers, key, head) for key in keys}
 
 
-def agreed(sources: Mapping[str, Any], names: list[str], key: str) -> Any:
-    """The entry that the named data sets share.
+def agreed(sources: Mapping[str, Any], names: list[str], key: str, head: str = "") -> Any:
+    """The entry that the named data sets share, as far as it concerns a head.
 
     Raises:
         UsageError: They differ, or one does not describe it.
     """
-    found = {name: _entry(sources[name].describe(), key, f"data.{name}") for name in names}
+    found = {name: _entry(told(sources[name], head), key, f"data.{name}") for name in names}
     values = list(found.values())
     if any(value != values[0] for value in values):
         said = "; ".join(f"data.{name}: {value}" for name, value in found.items())
         raise UsageError(f"{key}: data sets of one head must agree, but {said}")
     return values[0]
+
+
+def told(source: Any, head: str) -> Mapping[str, Any]:
+    """What a data set says of itself, to a head of what it has for it."""
+    described: dict[str, Any] = source.describe()
+    kind = getattr(source, "targets", {}).get(head)
+    return {**described, **described.get("targets", {}).get(kind, {})}
 
 
 def _entry(described: Mapping[str, Any], key: str, where: str) -> Any:

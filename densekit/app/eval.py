@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit.app import launch
 from densekit.app.compose import apply_values, compose, is_choice, trusted
+from densekit.app.data_info import told
 from densekit.app.errors import UsageError
 from densekit.app.overrides import existing, output_folder, refuse_rest, split_options
 from densekit.app.prepare import METRICS, describe_data, place, reopen, resolve
@@ -133,7 +134,10 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     """Refuses data whose classes are not the model's: their labels would mean other things."""
     for name, source in sources.items():
         for head in source.heads:
-            own, found = heads.get(head, {}).get("names"), source.describe().get("names")
+            known = heads.get(head, {})
+            if known and "names" not in known:  # identities have none
+                continue
+            own, found = known.get("names"), told(source, head).get("names")
             if own != (found and list(found)):
                 raise UsageError(
                     f"data.{name}: its classes {found} are not those of heads.{head} in the "

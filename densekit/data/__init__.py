@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Patch": "patch",
         "OneOf": "mixing",
         "Part": "part",
+        "PlaceScenes": "place_scenes",
         "Repeat": "repeat",
         "Resize": "resize",
         "Scenes": "scenes",

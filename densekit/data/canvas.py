@@ -30,6 +30,10 @@ _CROWD_SHARE = 0.25
 class Canvas:
     """A picture, its objects from back to front, and the owner of every pixel.
 
+    Args:
+        size: Height and width.
+        background: (H, W, 3) RGB, which is painted over.
+
     Attributes:
         image: (H, W, 3) float32 RGB.
         owner: (H, W) int16 number of the object that shows, -1 for none.
@@ -38,8 +42,8 @@ class Canvas:
         full: Pixels of each object if nothing hid it and the image had no border.
     """
 
-    def __init__(self, size: tuple[int, int], rng: np.random.Generator) -> None:
-        self.image = render.background(size, rng)
+    def __init__(self, size: tuple[int, int], background: NDArray[np.float32]) -> None:
+        self.image = np.ascontiguousarray(background)
         self.owner = np.full(size, -1, dtype=np.int16)
         self.tags: list[int] = []
         self.full: list[int] = []

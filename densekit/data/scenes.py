@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data import render
 from densekit.data.canvas import Canvas, cast, extents
 from densekit.data.naming import nearest
 from densekit.data.render import SHAPES, grain
@@ -133,10 +134,14 @@ class Scenes:
             sample["extra"] = {"identities": tags}
         return sample
 
+    def _canvas(self, index: int, rng: np.random.Generator) -> Canvas:
+        """The scene before there is an object in it."""
+        return Canvas(self.size, render.background(self.size, rng))
+
     def _compose(self, index: int) -> tuple[Canvas, np.random.Generator]:
         """The painted scene, and its generator for what is drawn over it."""
         rng = np.random.default_rng((self._seed, SPLITS.index(self.split), index))
-        canvas = Canvas(self.size, rng)
+        canvas = self._canvas(index, rng)
         wanted = int(rng.integers(self.objects[0], self.objects[1] + 1))
         for attempt in range(20 * wanted):
             tag = int(rng.integers(len(self._looks)))

@@ -33,7 +33,8 @@ class Source:
             slices of volumes, val and test may be the volumes: then figures are of volumes.
         val: Images on which checkpoints are chosen.
         test: Images of the final figures.
-        heads: Names of the heads that this data set has targets for.
+        heads: Names of the heads that this data set has targets for. Where it describes several
+            kinds of target (`targets`), head name to kind: `{detection: boxes, parts: mask}`.
         train_transform: Changes training samples; resizes them too.
         eval_transform: Changes evaluation samples without moving pixels: results are compared in
             the image's own frame.
@@ -61,7 +62,7 @@ class Source:
         val: Dataset | None = None,
         test: Dataset | None = None,
         *,
-        heads: Sequence[str] = ("detection",),
+        heads: Sequence[str] | Mapping[str, str] = ("detection",),
         train_transform: Transform | None = None,
         eval_transform: Transform | None = None,
         batch_transform: BatchTransform | None = None,
@@ -77,6 +78,7 @@ class Source:
     ) -> None:
         self.train, self.val, self.test = train, val, test
         self.heads = tuple(heads)
+        self.targets = dict(heads) if isinstance(heads, Mapping) else {}
         self.batch_size = batch_size
         self.train_transform = train_transform
         self.eval_transform = eval_transform
@@ -89,6 +91,7 @@ class Source:
         self.seed = seed
         _warn_of_shared(train, {"val": val, "test": test})
         self._description = _agreed({split: getattr(self, split) for split in SPLITS})
+        _check_targets(self.targets, self._description.get("targets", {}))
         self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
         self._description["std"] = _statistic("std", std, IMAGENET_STD, 1.0, self._description)
 
@@ -169,6 +172,13 @@ def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:
                 " flatter",
                 *(len(common), split, first, common[0].decode()[:80], split),
             )
+
+
+def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:
+    for head, kind in named.items():
+        if kind not in there:
+            hint = nearest(kind, there)
+            raise ValueError(f"heads.{head}: the data set has no target {kind!r}; {hint}")
 
 
 def _target_specs(dataset: Dataset) -> Mapping[str, TargetSpec]:

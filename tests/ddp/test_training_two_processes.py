@@ -22,10 +22,10 @@ IMAGES = 8
 """Images of a global batch."""
 
 
-def make_lit() -> Any:
+def make_lit(heads: tuple[str, ...] = ("spot",)) -> Any:
     """Float64, without batch norm, which sees half a batch in each process."""
     torch.manual_seed(3)
-    model = FakeModel()
+    model = FakeModel(heads=heads)
     model.backbone[1] = nn.GroupNorm(2, 4)
     model.double()
     return fake_lit(model, SGD, base_batch_size=IMAGES)
@@ -49,6 +49,35 @@ def train(folder: Path, processes: int) -> dict[str, Tensor]:
 
 def train_rank(rank: int, folder: str) -> dict[str, Tensor]:
     return train(Path(folder), 2)
+
+
+def train_two_heads(folder: Path, processes: int) -> dict[str, Tensor]:
+    """Five steps of two heads, each with a data set of its own, of other sizes."""
+    settings = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    run = trainer(folder, max_steps=5, limit_val_batches=0, **settings)
+    lit = make_lit(("spot", "blob"))
+    lit.base_batch_size = None
+    sources = {
+        head: FakeSource((head,), batch_size=size // processes, count=count, dtype=torch.float64)
+        for head, size, count in (("spot", IMAGES, 24), ("blob", IMAGES // 2, 16))
+    }
+    run.fit(lit, datamodule=FakeData(sources))
+    return lit.state_dict()
+
+
+def train_two_heads_rank(rank: int, folder: str) -> dict[str, Tensor]:
+    return train_two_heads(Path(folder), 2)
+
+
+def test_two_heads_with_a_data_set_each_are_those_of_one_process(tmp_path: Path) -> None:
+    one = train_two_heads(tmp_path, 1)
+    first, second = run_distributed(train_two_heads_rank, 2, str(tmp_path))
+    start = make_lit(("spot", "blob")).state_dict()
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=0, atol=1e-6)
+    moved = {name for name, value in one.items() if not torch.equal(value, start[name])}
+    assert {"model.heads.spot.box.weight", "model.heads.blob.box.weight"} <= moved
 
 
 def test_five_steps_are_those_of_one_process(tmp_path: Path) -> None:
