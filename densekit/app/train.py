@@ -19,6 +19,7 @@ from densekit.app.keep import keep_heads
 from densekit.app.overrides import existing, expand, split_options
 from densekit.app.prepare import describe_data, dump, new_folder, place, reopen, resolve, run_name
 from densekit.app.report import print_lines, quoted
+from densekit.app.sweep import is_hydras, sweep
 from densekit.build import check_targets
 
 FLAGS = ("--multirun", "-m", "--resolve")
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
     if words.show:
         print(_shown(words), end="")
         return 0
+    if words.multirun and is_hydras(words.overrides):
+        return _search(words.overrides)
     if words.multirun:
         return _sweep(words.overrides)
     train(words.overrides)
@@ -98,6 +101,17 @@ def train(overrides: Sequence[str], run: Path | None = None) -> Path:
     if launch.is_main():
         _say_what_next(run)
     return run
+
+
+def _search(arguments: Sequence[str]) -> int:
+    """Runs the jobs of a sweeper or launcher of Hydra's."""
+    options, words = split_options(arguments, {"objective": None, "run_name": None})
+    of_runs = [word for word in words if word.startswith("paths.runs=")]
+    runs = Path(str(compose(of_runs).cfg.paths.runs)).expanduser().absolute()
+    folder = new_folder(runs / str(options["run_name"] or "search"))
+    sweep(words, folder, options["objective"])
+    print_lines(f"runs: {folder}")
+    return 0
 
 
 def _sweep(arguments: Sequence[str]) -> int:

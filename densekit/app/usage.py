@@ -68,6 +68,8 @@ options:
   checkpoint=PATH     start from the weights of a checkpoint
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
   -m, --multirun      one job for each combination of a=1,2 b=x,y, one after the other
+  hydra/sweeper=optuna objective=FIGURE, hydra/launcher=submitit_slurm
+                      with -m: search for the best FIGURE of metrics.json; start jobs on a cluster
   --cfg job           print the configuration; with --resolve as the run would get it
 
 groups:

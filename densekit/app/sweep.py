@@ -1,0 +1,97 @@
+"""`densekit train -m` with a sweeper or launcher of Hydra's: Optuna, submitit for SLURM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from densekit.app.errors import UsageError
+from densekit.app.prepare import METRICS
+from densekit.build import nearest
+
+GROUPS = ("hydra/sweeper", "hydra/launcher")
+
+
+def is_hydras(words: Sequence[str]) -> bool:
+    """Whether the words of a multirun choose a sweeper or a launcher."""
+    return any(word.lstrip("+").partition("=")[0] in GROUPS for word in words)
+
+
+def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
+    """Runs the jobs that a sweeper asks for, wherever a launcher starts them.
+
+    Each job is a run as `densekit train` makes it from the words that the sweeper has filled in,
+    in FOLDER/NUMBER; what the sweeper itself writes lies in FOLDER.
+
+    Args:
+        words: Overrides, some with ranges, and those of Hydra's own keys.
+        folder: Where the runs go.
+        objective: The figure of `metrics.json` that a sweeper is told; None for those that search
+            nothing.
+
+    Raises:
+        UsageError: A sweeper or launcher is not installed, or the words do not compose.
+    """
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from densekit.app import groups
+
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("densekit", create_config_search_path(str(groups.own_conf())))
+    own = [
+        groups.searchpath(groups.extra_folders()),
+        f"hydra.sweep.dir={_quoted(folder)}",
+        "hydra.sweep.subdir=${hydra.job.num}",
+        "hydra.output_subdir=null",  # the run folder holds the configuration already
+    ]
+    try:
+        hydra.multirun(
+            config_name="config",
+            task_function=partial(_job, objective=objective),
+            overrides=[*own, *words],
+            with_log_configuration=False,
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        hint = "(pip install 'densekit[sweep]' brings Optuna and submitit)"
+        raise UsageError(f"{error}\n{hint}") from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def figure(metrics: Path, objective: str) -> float:
+    """A figure of a run.
+
+    Raises:
+        UsageError: The run has no such figure.
+    """
+    found: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
+    if objective not in found:
+        raise UsageError(f"objective={objective}: no such figure. {nearest(objective, found)}")
+    return float(found[objective])
+
+
+def _job(cfg: Any, objective: str | None) -> float | None:
+    """What Hydra calls, perhaps on another machine; the configuration is composed once more."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from densekit.app.train import train
+
+    hydra = HydraConfig.get()
+    GlobalHydra.instance().clear()  # or nothing could be composed in here
+    folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
+    run = train(list(hydra.overrides.task), folder)
+    return None if objective is None else figure(run / METRICS, objective)
+
+
+def _quoted(folder: Path) -> str:
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    return str(QuotedString(str(folder), Quote.single).with_quotes())
