@@ -19,9 +19,15 @@ SAMPLES = 4
 
 @dataclass(frozen=True)
 class MadeUp:
-    """Stands for a data set where the images are made up."""
+    """Stands for a data set where the images are made up.
+
+    Attributes:
+        heads: All there are.
+        targets: Head name to "identity", of those that tell identities apart.
+    """
 
     heads: Sequence[str]
+    targets: Mapping[str, str]
     train = None
 
     def describe(self) -> dict[str, Any]:
@@ -33,6 +39,7 @@ class MadeUp:
             "channels": 3,
             "background": True,
             "multilabel": False,
+            "targets": {"identity": {"num_identities": CLASSES}},
         }
 
 
@@ -85,7 +92,10 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
     if own:
         sources: Mapping[str, Any] = describe_data(cfg)
     else:
-        sources = {name: MadeUp(list(cfg.heads)) for name in cfg.data}
+        of_identities = {
+            head: "identity" for head in cfg.heads if "num_identities" in cfg.heads[head]
+        }
+        sources = {name: MadeUp(list(cfg.heads), of_identities) for name in cfg.data}
         register_data_info(sources)
     plain = resolve(cfg)
     info = model_info(sources, plain["heads"], plain["resize"])["heads"]

@@ -11,7 +11,11 @@ from densekit.app.errors import UsageError
 from densekit.app.groups import own_conf
 from densekit.app.usage import LISTS
 
-GIVEN = {"${data_info:num_classes}": 2, "${data_info:multilabel}": False}
+GIVEN = {
+    "${data_info:num_classes}": 2,
+    "${data_info:num_identities}": 2,
+    "${data_info:multilabel}": False,
+}
 """What stands for the data set's words when a head is built to be asked what it reads."""
 
 

@@ -8,8 +8,11 @@ from densekit.app import check_head
 from densekit.app.cli import main
 from densekit.app.errors import UsageError
 
-HEADS = ("faster_rcnn_small", "unet", "deeplabv3plus", "fcn", "upernet")
-"""One of each kind: two stages, ours, dilated, with an auxiliary loss, smp's."""
+HEADS = (
+    *("faster_rcnn_small", "unet", "deeplabv3plus", "fcn", "upernet"),
+    *("classification", "embedding"),
+)
+"""One of each kind: two stages, ours, dilated, with an auxiliary loss, smp's; whole images."""
 
 
 @pytest.mark.slow
