@@ -92,10 +92,8 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
     if own:
         sources: Mapping[str, Any] = describe_data(cfg)
     else:
-        of_identities = {
-            head: "identity" for head in cfg.heads if "num_identities" in cfg.heads[head]
-        }
-        sources = {name: MadeUp(list(cfg.heads), of_identities) for name in cfg.data}
+        kinds = {head: "identity" for head, node in cfg.heads.items() if "num_identities" in node}
+        sources = {name: MadeUp(list(cfg.heads), kinds) for name in cfg.data}
         register_data_info(sources)
     plain = resolve(cfg)
     info = model_info(sources, plain["heads"], plain["resize"])["heads"]
