@@ -53,6 +53,7 @@ def work(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             "data.orl.train.identities=[s1,s2]",
         ),
         *("backbone.width=8", "heads.identity.embedding_size=8", "trainer.max_steps=2"),
+        "heads.identity.pool.size=[16,16]",
         *("trainer.accelerator=cpu", "precision=32-true", "data.orl.batch_size=4"),
         *("data.orl.train_transform=null", "callbacks.progress=null", "run_name=faces"),
         *("callbacks.pictures=null", "trainer.enable_model_summary=false"),
