@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from densekit.testing.backbone import check_backbone
-from densekit.testing.head import check_head, head_report
-from densekit.testing.processes import run_distributed
-from densekit.testing.samples import synthetic_samples
+from densekit._lazy import lazy
 
-__all__ = ["check_backbone", "check_head", "head_report", "run_distributed", "synthetic_samples"]
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "check_backbone": "backbone",
+        "check_backbone_graphs": "backbone",
+        "check_head": "head",
+        "head_report": "head",
+        "run_distributed": "processes",
+        "synthetic_samples": "samples",
+    },
+)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from densekit.backbones import ResNet
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 
 pytestmark = pytest.mark.ddp
 

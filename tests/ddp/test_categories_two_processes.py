@@ -10,7 +10,7 @@ import torch
 
 from densekit.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
 from densekit.metrics import Accuracy, CalibrationError, MultilabelMap
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 
 pytestmark = pytest.mark.ddp
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densekit.metrics import Identification, Verification
-from tests.helpers import run_distributed
+from densekit.testing import run_distributed
 from tests.unit.metrics.faces import scene
 
 pytestmark = pytest.mark.ddp

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from densekit import losses
 from densekit.ops import dist
+from densekit.testing import run_distributed
 from densekit.training import Checkpoint
-from tests.helpers import run_distributed
 from tests.unit.training.faces import PEOPLE, face_data, face_lit, face_model
 from tests.unit.training.fakes import trainer
 

@@ -69,6 +69,7 @@ def test_classes_of_a_plugin_are_refused_unless_it_is_installed(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLE))
+    install()  # whatever is installed where the tests run
     with pytest.raises(ValueError, match=r"trust=\[acme_centernet\]"):
         build.find_class("acme_centernet.head.CenterNet")
     install("acme_centernet")
