@@ -37,7 +37,7 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
-        """Raw outputs of fixed shape, the part that is exported.
+        """Raw outputs of fixed shape; exported together with `decode`.
 
         Args:
             features: Levels by name, at least those of `reads`.
