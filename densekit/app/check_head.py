@@ -11,6 +11,7 @@ from densekit.app.errors import UsageError
 if TYPE_CHECKING:
     from densekit.testing.head import Outcome
     from densekit.testing.subject import Subject
+    from densekit.types import Sample
 
 CLASSES = 3
 """Of the images that are made up where no data set is named."""
@@ -32,10 +33,9 @@ class MadeUp:
 
     def describe(self) -> dict[str, Any]:
         """What `${data_info:...}` is answered."""
-        return {
-            "names": [f"class {number}" for number in range(CLASSES)],
-            "ids": list(range(CLASSES)),
-            "num_classes": CLASSES,
+        from densekit.testing.samples import synthetic_info
+
+        return synthetic_info(CLASSES) | {
             "channels": 3,
             "background": True,
             "multilabel": False,
@@ -83,7 +83,8 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
     from densekit.app.data_info import model_info, register_data_info
     from densekit.app.prepare import describe_data, resolve
     from densekit.build import instantiate
-    from densekit.testing.head import subject_of
+    from densekit.testing.samples import synthetic_samples
+    from densekit.testing.subject import Subject
 
     if not any(word.lstrip("+").startswith("head") for word in arguments):
         raise UsageError("densekit check-head: head=NAME is needed; densekit heads lists them")
@@ -102,16 +103,16 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
         trainer = next((one for one in sources.values() if name in one.heads), None)
         if trainer is None:
             raise UsageError(f"heads.{name}: no data set trains it; name it in data.NAME.heads")
-        given = _samples(trainer) if own else {}
         make = instantiate({**node, "_partial_": True}, f"heads.{name}")
-        subjects[name] = subject_of(make, CLASSES, info=info[name], **given)
+        samples = _stored(trainer) if own else synthetic_samples(CLASSES)
+        specs = getattr(trainer.train, "target_specs", {})
+        subjects[name] = Subject(make, samples, specs, info[name])
     return subjects
 
 
-def _samples(source: Any) -> dict[str, Any]:
+def _stored(source: Any) -> list[Sample]:
     """The first training samples of a data set as they are stored, in the frame of their truth."""
     if source.train is None:
         raise UsageError("check-head: the data set has no training split")
     count = min(SAMPLES, len(source.train))
-    samples = [{**source.train[index], "index": index} for index in range(count)]
-    return {"samples": samples, "target_specs": getattr(source.train, "target_specs", {})}
+    return [source.train[index] for index in range(count)]

@@ -41,7 +41,7 @@ def fit(cfg: Mapping[str, Any]) -> None:
     torch.set_float32_matmul_precision("high")
     data = _data(cfg)
     info = model_info(data.sources, cfg["heads"], cfg["resize"])
-    model = build_model(cfg, with_kept(info, cfg["kept"]))
+    model = build_model(cfg, with_kept(info, cfg.get("kept")))
     if cfg["checkpoint"]:
         start_from(model, cfg)
     optimizer = instantiate(cfg["optimizer"], "optimizer")

@@ -12,18 +12,21 @@ from densekit.app.errors import UsageError
 from densekit.build import nearest
 
 
-def keep_heads(cfg: DictConfig) -> None:
+def keep_heads(cfg: DictConfig) -> list[str]:
     """Takes backbone, neck and the heads of `keep_heads` from `checkpoint`, to be frozen.
 
     The network must see what it saw: resize rule, mean, std and what else the checkpoint knows of
     its input hold for the new head, too.
 
+    Returns:
+        Names of the heads that are kept.
+
     Raises:
         UsageError: There is no checkpoint, or a head is not in it, or is chosen anew as well.
     """
-    names = [str(name) for name in cfg.keep_heads or ()]
+    names = [str(name) for name in cfg.get("keep_heads") or ()]
     if not names or cfg.kept:  # `kept` is there in a run that is resumed
-        return
+        return names
     if not cfg.checkpoint:
         raise UsageError("keep_heads: checkpoint=PATH is missing, the model that has them")
     from densekit.artifact import load_artifact, model_config
@@ -54,6 +57,7 @@ def keep_heads(cfg: DictConfig) -> None:
             "heads": {name: info.get("heads", {}).get(name, {}) for name in names},
             "input": {key: info[key] for key in MODEL_KEYS if key in info},
         }
+    return names
 
 
 def with_kept(info: Mapping[str, Any], kept: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -141,9 +141,9 @@ def _checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     cfg = composed.cfg
     name = run_name(cfg, composed.name)
     place(cfg, PENDING)
-    keep_heads(cfg)
+    kept = keep_heads(cfg)
     sources = describe_data(cfg)
-    check_trained(sources, [name for name in cfg.heads if name not in (cfg.keep_heads or ())])
+    check_trained(sources, [name for name in cfg.heads if name not in kept])
     check_monitors(resolve(cfg)["callbacks"], sources, cfg.heads)
     return cfg, name
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from densekit.testing.checks import CHECKS, Check
-from densekit.testing.samples import synthetic_samples
+from densekit.testing.samples import synthetic_info, synthetic_samples
 from densekit.testing.subject import HeadMaker, Subject
 from densekit.types import Sample, TargetSpec
 
@@ -37,7 +36,6 @@ def check_head(
     spatial_dims: int = 2,
     samples: Sequence[Sample] | None = None,
     target_specs: Mapping[str, TargetSpec] | None = None,
-    info: Mapping[str, Any] | None = None,
 ) -> None:
     """Puts a head to every check of the contract; it takes about half a minute.
 
@@ -50,44 +48,16 @@ def check_head(
         samples: Two to eight training samples of your own, for heads with targets of their own
             (`extra`); no axis shorter than 32.
         target_specs: How collate stacks these targets.
-        info: What the data say of the head's targets; by default names and ids of `num_classes`.
 
     Raises:
         AssertionError: Naming each check that failed, what it asks and what was found.
     """
-    subject = subject_of(
-        make,
-        num_classes,
-        multilabel=multilabel,
-        spatial_dims=spatial_dims,
-        samples=samples,
-        target_specs=target_specs,
-        info=info,
-    )
+    if samples is None:
+        samples = synthetic_samples(num_classes, multilabel=multilabel, spatial_dims=spatial_dims)
+    subject = Subject(make, samples, target_specs or {}, synthetic_info(num_classes))
     failed = [outcome for outcome in head_report(subject, CHECKS) if outcome.error is not None]
     lines = [f"{o.check.name}: {o.check.asks}\n    found: {o.error}" for o in failed]
     assert not failed, "\n".join([f"{len(failed)} of {len(CHECKS)} checks failed", *lines])
-
-
-def subject_of(
-    make: HeadMaker,
-    num_classes: int = 3,
-    *,
-    multilabel: bool = False,
-    spatial_dims: int = 2,
-    samples: Sequence[Sample] | None = None,
-    target_specs: Mapping[str, TargetSpec] | None = None,
-    info: Mapping[str, Any] | None = None,
-) -> Subject:
-    """A head with what it is tried on; see `check_head`."""
-    if samples is None:
-        samples = synthetic_samples(num_classes, multilabel=multilabel, spatial_dims=spatial_dims)
-    named = {
-        "names": [f"class {number}" for number in range(num_classes)],
-        "ids": list(range(num_classes)),
-        "num_classes": num_classes,
-    }
-    return Subject(make, list(samples), dict(target_specs or {}), dict(info or named))
 
 
 def head_report(subject: Subject, checks: Sequence[Check]) -> list[Outcome]:

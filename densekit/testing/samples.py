@@ -19,6 +19,15 @@ BACKGROUND = 40
 """Values below it are background noise, those of objects lie above."""
 
 
+def synthetic_info(num_classes: int) -> dict[str, Any]:
+    """What a data set with so many classes says of a head's targets."""
+    return {
+        "names": [f"class {number}" for number in range(num_classes)],
+        "ids": list(range(num_classes)),
+        "num_classes": num_classes,
+    }
+
+
 def synthetic_samples(
     num_classes: int,
     *,

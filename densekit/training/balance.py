@@ -57,14 +57,16 @@ class UncertaintyBalance(nn.Module):
         return torch.stack(terms).sum()
 
 
-def sums_by_head(terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def sums_by_head(terms: Mapping[str, Tensor], sources: int = 1) -> dict[str, Tensor]:
     """Head name to the sum of its terms, (), over all data sets.
 
     Args:
-        terms: Named `HEAD/TERM` or `SOURCE/HEAD/TERM`.
+        terms: Named `HEAD/TERM`, or `SOURCE/HEAD/TERM` if there are several data sets; what a head
+            calls its terms is its own affair.
+        sources: Number of data sets.
     """
     sums: dict[str, Tensor] = {}
     for name, term in terms.items():
-        head = name.split("/")[-2]
+        head = name.split("/")[1 if sources > 1 else 0]
         sums[head] = sums[head] + term if head in sums else term
     return sums

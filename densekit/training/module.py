@@ -140,7 +140,7 @@ class LitModel(LightningModule):
         # Dropout and the like draw from the global stream: it depends on the step alone.
         torch.manual_seed(int(mix(self.seed, self.global_step, batch_idx, dist.rank())))
         terms = self.losses(batches)
-        total: Tensor = self.balance(sums_by_head(terms))
+        total: Tensor = self.balance(sums_by_head(terms, len(batches)))
         count = sum(len(batch["key"]) for batch in batches.values())
         shown = {f"train/{name}": term.detach() for name, term in terms.items()}
         self.log_dict(shown, on_step=True, on_epoch=False, batch_size=count)

@@ -16,7 +16,8 @@ from densekit.heads import Head
 from densekit.ops.dist import global_count
 from densekit.testing import check_head, head_report
 from densekit.testing.checks import CHECKS
-from densekit.testing.head import subject_of
+from densekit.testing.samples import synthetic_info, synthetic_samples
+from densekit.testing.subject import Subject
 from densekit.types import Batch, Features, Predictions, Specs
 
 CLASSES = 3
@@ -215,7 +216,8 @@ DEFECTS = {
 
 
 def _error(head: type[Head], name: str) -> str | None:
-    subject = subject_of(partial(head, num_classes=CLASSES), CLASSES)
+    samples, info = synthetic_samples(CLASSES), synthetic_info(CLASSES)
+    subject = Subject(partial(head, num_classes=CLASSES), samples, {}, info)
     (outcome,) = head_report(subject, [BY_NAME[name]])
     return outcome.error
 

@@ -16,9 +16,10 @@ HEADS = ("spot", "blob")
 
 
 def test_terms_are_summed_by_head_over_data_sets() -> None:
-    terms = {"a/spot/box": torch.tensor(1.0), "b/spot/box": torch.tensor(2.0)}
-    sums = sums_by_head({**terms, "b/blob/x": torch.tensor(4.0)})
+    terms = {"blob/spot/box": torch.tensor(1.0), "b/spot/box": torch.tensor(2.0)}
+    sums = sums_by_head({**terms, "b/blob/deep/x": torch.tensor(4.0)}, sources=2)
     assert {head: float(value) for head, value in sums.items()} == {"spot": 3.0, "blob": 4.0}
+    assert list(sums_by_head({"spot/deep/x": torch.tensor(1.0)})) == ["spot"]
 
 
 def test_fixed_weights() -> None:
