@@ -34,6 +34,8 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "letters": (dict,),
 }
 """What the entries of `info` are that a model is built from."""
+PRETRAINED = ("weights", "pretrained")
+"""Arguments of backbones, ours and timm's, that bring weights from elsewhere."""
 _EXTRA_STATE = "_extra_state"
 LIGHTNING_PREFIX = "model."
 """What the LightningModule puts before the names of its DenseModel's tensors."""
@@ -175,7 +177,7 @@ def model_config(text: str) -> dict[str, Any]:
                 f"{key}: found {str(node)[:100]!r}, accepted is a class and its settings"
             )
     # The state dict holds the weights: nothing is downloaded, no path of the config is opened.
-    backbone = {name: value for name, value in cfg["backbone"].items() if name != "weights"}
+    backbone = {key: value for key, value in cfg["backbone"].items() if key not in PRETRAINED}
     return {"backbone": backbone, "neck": cfg.get("neck"), "heads": cfg["heads"]}
 
 

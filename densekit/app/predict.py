@@ -48,7 +48,6 @@ OPTIONS: dict[str, Any] = {
 SUFFIXES = frozenset(
     [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".npy", ".svs"]
 )
-SERIES = (".ts", ".npy", ".csv", ".txt")
 SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 
 
@@ -197,6 +196,8 @@ def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Pre
 def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], Path]:
     """The files of each image, and the folder that their names are relative to."""
     if predictor.frames.dims != 3:
+        from densekit.data.series import SUFFIXES as SERIES
+
         suffixes = SEQUENCES if predictor.frames.letters else SERIES
         files, root = find_images(source, SUFFIXES if predictor.frames.dims == 2 else suffixes)
         return [[file] for file in files], root

@@ -75,7 +75,7 @@ class ResNet(Staged):
         drop_path: Probability that a training step leaves out the last block's residual branch,
             drawn for each image; of block l of L it is l / L times that (stochastic depth).
         activation_checkpointing: Whether backward makes the maps inside each block again instead
-            of keeping them: the same numbers, less memory, about a third more time.
+            of keeping them: the same numbers, less memory, more time.
         freeze_stages: Number of levels, from c1 on, whose weights and statistics stay as they are;
             2 is customary for detection.
         zero_init_residual: Whether every residual branch begins as zero.

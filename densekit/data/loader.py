@@ -62,7 +62,7 @@ class Collate:
         self,
         training: bool,
         target_specs: Mapping[str, TargetSpec],
-        change: Callable[[Batch, np.random.Generator], Batch] | None = None,
+        change: Callable[..., Batch] | None = None,
         seed: int = 0,
     ) -> None:
         self.training = training
@@ -79,7 +79,7 @@ class Collate:
         if self.change is None:
             return batch
         epoch, index, _ = items[0][1]
-        return self.change(batch, np.random.default_rng((self.seed, epoch, index, _OF_BATCH)))
+        return self.change(batch, rng=np.random.default_rng((self.seed, epoch, index, _OF_BATCH)))
 
 
 class EvalLoader(DataLoader[Any]):

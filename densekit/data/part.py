@@ -67,8 +67,8 @@ class Part:
 
 
 def _names(data: Any) -> list[str]:
-    if not hasattr(data, "path") and hasattr(data, "keys"):
-        return [str(key.decode()) for key in data.keys]
+    if not hasattr(data, "path") and len(keys := getattr(data, "keys", ())) == len(data):
+        return [str(key.decode()) for key in keys]
     if not hasattr(data, "path"):
         return [str(index) for index in range(len(data))]
     paths = [Path(data.path(index)).absolute() for index in range(len(data))]

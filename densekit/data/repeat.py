@@ -30,7 +30,6 @@ class Repeat:
             raise ValueError(f"Repeat.times: at least 1, found {times}")
         self.data, self.times = data, times
         self.target_specs = getattr(data, "target_specs", {})
-        self.keys = getattr(data, "keys", np.zeros(0, dtype=bytes))
 
     def __len__(self) -> int:
         return len(self.data) * self.times
@@ -40,6 +39,11 @@ class Repeat:
         sample = self.data[index % len(self.data)]
         sample["index"] = index
         return sample
+
+    @property
+    def keys(self) -> NDArray[Any]:
+        """(N times,) what equal images share; empty if the data do not say."""
+        return np.tile(getattr(self.data, "keys", np.zeros(0, dtype=bytes)), self.times)
 
     def describe(self) -> dict[str, Any]:
         """What the data set says of itself."""

@@ -136,12 +136,6 @@ def read_series(path: Path) -> list[NDArray[Any]]:
     return [values]
 
 
-def _loaded_text(path: Path) -> NDArray[Any]:
-    delimiter = "," if path.suffix.lower() == ".csv" else None
-    found: NDArray[Any] = np.loadtxt(path, delimiter=delimiter, ndmin=2)
-    return found
-
-
 def _channels(texts: list[str], where: str) -> NDArray[Any]:
     """(L, C) of the texts of the channels."""
     try:

@@ -14,7 +14,7 @@ from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
 from densekit.data.naming import nearest
 from densekit.data.protocols import BatchTransform, Dataset, Transform
 from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
-from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Batch, TargetSpec
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
 
 _log = logging.getLogger("densekit.data")
 
@@ -108,7 +108,7 @@ class Source:
         dataset = self._split("train")
         change: Any = self.batch_transform
         if change is not None:
-            change = partial(_changed, change, self._description["num_classes"])
+            change = partial(change, num_classes=self._description.get("num_classes", 0))
         return Loader(
             Drawn(dataset, self.train_transform, self.seed),
             self._sampler(dataset),
@@ -135,6 +135,11 @@ class Source:
 
     def _sampler(self, dataset: Dataset) -> TrainSampler:
         if self.images_per_identity is not None:
+            if self.repeats > 1 or self.group_by_aspect:
+                raise ValueError(
+                    "repeats, group_by_aspect: batches are made by identity already"
+                    " (images_per_identity); leave them out"
+                )
             labels = getattr(dataset, "labels", None)
             if labels is None:
                 raise ValueError(
@@ -151,12 +156,6 @@ class Source:
             raise ValueError(f"this data set has no split {split!r}; {nearest(split, present)}")
         dataset: Dataset = getattr(self, split)
         return dataset
-
-
-def _changed(
-    change: BatchTransform, num_classes: int, batch: Batch, rng: np.random.Generator
-) -> Batch:
-    return change(batch, num_classes, rng)
 
 
 def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:

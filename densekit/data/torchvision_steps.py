@@ -49,7 +49,7 @@ class TorchvisionAugment:
             raise ValueError(f"TorchvisionAugment changes images alone, the sample has {left} too")
         image = torch.from_numpy(np.ascontiguousarray(sample["image"])).movedim(-1, 0)  # (C, H, W)
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**63)))
+            torch.default_generator.manual_seed(int(rng.integers(2**63)))  # no device's
             for step in self._steps:
                 image = step(image)
         out = sample.copy()

@@ -11,7 +11,7 @@ from densekit.backbones import IResNet
 from densekit.backbones.iresnet import BLOCKS_BY_DEPTH
 
 State = dict[str, Tensor]
-HEAD = ("bn2.", "fc.", "features.")
+HEAD = IResNet.classifier
 """What stands behind the last stage: norm, fully connected layer, norm of the embedding."""
 
 

@@ -191,3 +191,9 @@ def test_weights_that_do_not_fit_name_the_file(model: DenseModel, tmp_path: Path
 def test_config_without_a_model() -> None:
     with pytest.raises(ValueError, match="backbone and heads"):
         model_config("just text")
+
+
+def test_stored_configs_bring_no_weights_of_their_own() -> None:
+    backbone = {"_target_": "x.Y", "weights": "/gone.pth", "pretrained": True, "name": "resnet18"}
+    text = yaml.safe_dump({"backbone": backbone, "heads": {"a": {"_target_": "x.Head"}}})
+    assert model_config(text)["backbone"] == {"_target_": "x.Y", "name": "resnet18"}
