@@ -66,7 +66,13 @@ class PartialFC(Sharded):
         """Keeps the centres of this process; see `Sharded.shard`."""
         own = dist.own_rows(self.num_identities)
         if len(self.centres) == self.num_identities and len(own) < self.num_identities:
-            self.centres = nn.Parameter(self.centres.data[own.start : own.stop].clone())
+            if not own:
+                raise ValueError(
+                    f"PartialFC: {self.num_identities} identities cannot be divided over"
+                    f" {dist.world_size()} processes"
+                )
+            rows = self.centres.data[own.start : own.stop].clone()
+            self.centres = nn.Parameter(rows, requires_grad=self.centres.requires_grad)
             self.first = own.start
 
     def sharded_parameters(self) -> dict[str, nn.Parameter]:

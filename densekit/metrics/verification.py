@@ -70,7 +70,7 @@ class Verification(EmbeddingMetric):
 
     def facts(self) -> dict[str, Any]:
         """What predictions need of the last `compute`: false accept rate to threshold."""
-        return {"thresholds": self._thresholds} if self._thresholds else {}
+        return {"thresholds": self._thresholds}
 
     def reason(self, figure: str, images: int, pairs: NDArray[np.float64]) -> str:
         """Why a figure is NaN."""

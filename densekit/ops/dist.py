@@ -179,8 +179,8 @@ class _GatheredRows(torch.autograd.Function):
 
 def own_rows(total: int) -> range:
     """The rows of a table of `total` that this process holds: contiguous, in order of the ranks."""
-    most = -(-total // world_size())
-    return range(min(rank() * most, total), min((rank() + 1) * most, total))
+    place, processes = rank(), world_size()
+    return range(total * place // processes, total * (place + 1) // processes)
 
 
 def sum_over_processes(x: Tensor) -> Tensor:

@@ -82,8 +82,8 @@ class MetricSet:
         """
         for head, named in self.metrics.items():
             for metric in named.values():
-                facts = metric.facts() if hasattr(metric, "facts") else {}  # type: ignore[operator]
-                if facts:
+                if hasattr(metric, "facts"):
+                    facts = metric.facts()  # type: ignore[operator]
                     info.setdefault("heads", {}).setdefault(head, {}).update(facts)
 
     def cases(self) -> list[dict[str, Any]]:

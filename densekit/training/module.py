@@ -287,7 +287,7 @@ class LitModel(LightningModule):
         if is_seen and getattr(self.inferer, "whole_image", True):
             features = self.model.features(resized)
             if terms := self._eval_losses(resized, features, heads):
-                shown = {name("loss"): torch.stack(list(terms.values())).sum()}
+                shown = {name("loss"): self.balance(sums_by_head(terms))}
                 shown |= {name(term): value for term, value in terms.items()}
                 self.log_dict(
                     shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False

@@ -148,7 +148,7 @@ def whole(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     for name, value in one.items():
         if name != CENTRES:
             torch.testing.assert_close(value, two[name], rtol=0, atol=0)
-    assert (len(one[CENTRES]), len(two[CENTRES])) == (6, 5)
+    assert (len(one[CENTRES]), len(two[CENTRES])) == (5, 6)
     return {**one, CENTRES: torch.cat([one[CENTRES], two[CENTRES]])}
 
 

@@ -68,6 +68,8 @@ class Embedding(Head):
         super().__init__()
         if classifier is None and not pair_losses:
             raise ValueError("classifier, pair_losses: one of them is needed, found none")
+        if classifier is not None and (same := set(OF_CLASSIFIER) & set(pair_losses or {})):
+            raise ValueError(f"pair_losses: {min(same)!r} is a term of the classifier; rename it")
         self.reads = (level,)
         self.num_identities, self.embedding_size = num_identities, embedding_size
         self.pool = pool(choose("level", level, specs), embedding_size)

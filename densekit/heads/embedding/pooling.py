@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densekit.ops.pooling import mean_inside
 from densekit.types import FeatureSpec
 
 _SMALLEST = 1e-6
@@ -65,7 +66,8 @@ class GlobalAverage(Pooling):
 
     def pool(self, x: Tensor, size: Tensor) -> Tensor:
         """(B, C); see `Pooling.pool`."""
-        return valid_mean(x, size, self.stride)
+        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        return mean_inside(x, size, self.stride)
 
 
 class GeneralisedMean(Pooling):
@@ -93,7 +95,7 @@ class GeneralisedMean(Pooling):
         """(B, C); see `Pooling.pool`."""
         with torch.autocast(x.device.type, enabled=False):  # powers overflow 16 bits
             x = x.to(torch.promote_types(x.dtype, torch.float32)).clamp(min=_SMALLEST)
-            return valid_mean(x**self.p, size, self.stride) ** (1 / self.p)
+            return mean_inside(x**self.p, size, self.stride) ** (1 / self.p)
 
 
 class FlattenedMap(Pooling):
@@ -142,26 +144,6 @@ class FlattenedMap(Pooling):
             )
         cells: Tensor = self.dropout(norm_rows(self.bn2, x))
         return cells.flatten(1)  # (B, C * cells)
-
-
-def valid_mean(x: Tensor, size: Tensor, stride: Sequence[int]) -> Tensor:
-    """(B, C) mean of the cells (B, C, *s) that begin within the image, float32 at least.
-
-    Args:
-        x: (B, C, *s).
-        size: (B, D) int64 sides of each image without its padding.
-        stride: Pixels a cell along each axis.
-    """
-    x = x.to(torch.promote_types(x.dtype, torch.float32))
-    count = torch.ones(len(x), device=x.device, dtype=x.dtype)
-    for axis, step in enumerate(stride):
-        cells = (size[:, axis] + step - 1) // step  # (B,)
-        inside = torch.arange(x.shape[2 + axis], device=x.device) < cells[:, None]
-        shape = [len(x), 1, *[1] * len(stride)]
-        shape[2 + axis] = -1
-        x = x * inside.view(shape)
-        count = count * inside.sum(1)
-    return x.flatten(2).sum(2) / count[:, None]
 
 
 def norm_rows(norm: nn.Module, x: Tensor) -> Tensor:

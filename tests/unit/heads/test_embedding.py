@@ -155,3 +155,24 @@ def test_an_identity_that_training_does_not_know_is_refused():
 def test_impossible_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Embedding(SPECS, 5, **settings)
+
+
+def test_divided_centres_stay_frozen_and_are_enough_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("densekit.ops.dist.own_rows", lambda total: range(1, 3))
+    module = PartialFC(5, 4)
+    module.centres.requires_grad_(False)
+    wanted = module.centres[1:3].clone()
+    module.shard()
+    assert torch.equal(module.centres, wanted)
+    assert not module.centres.requires_grad
+    monkeypatch.setattr("densekit.ops.dist.own_rows", lambda total: range(5, 5))
+    with pytest.raises(ValueError, match="5 identities cannot be divided"):
+        PartialFC(5, 4).shard()
+
+
+def test_pair_loss_must_not_take_the_name_of_a_term_of_the_classifier() -> None:
+    specs = {"c5": FeatureSpec(4, (32, 32))}
+    with pytest.raises(ValueError, match="'ce' is a term of the classifier"):
+        Embedding(specs, 3, pair_losses={"ce": Triplet()})

@@ -139,7 +139,7 @@ def test_nothing_to_measure_is_nan_with_its_reason(change, reason, caplog):
         figures, metric = measured(results, truths)
     assert np.isnan(list(figures.values())).all()
     assert reason in caplog.text
-    assert metric.facts() == {}
+    assert metric.facts() == {"thresholds": {}}  # those of another evaluation must not stay
 
 
 def test_wrong_input_is_refused():
