@@ -13,7 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.identities import LANDMARKS, POINTS, read_rows
+from densekit.data.identities import LANDMARKS, POINTS
+from densekit.data.tables import check_filled, numbers, read_table
 from densekit.types import Sample
 
 SIDE = 112
@@ -56,8 +57,11 @@ class AlignFace:
         self._points: dict[Path, NDArray[np.float64]] = {}
         if self._table is not None:
             folder = Path(root) if root is not None else self._table.parent
-            for line, row in read_rows(self._table, ["image", *POINTS]).items():
-                self._points[(folder / row["image"]).absolute()] = _points(row, self._table, line)
+            rows = read_table(self._table, "AlignFace.landmarks", ["image", *POINTS])
+            check_filled(rows, ["image"])
+            points = numbers(rows, POINTS).reshape(-1, 5, 2)
+            for (_, row), five in zip(rows, points, strict=True):
+                self._points[(folder / row["image"]).absolute()] = five
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The aligned sample; nothing is random."""
@@ -128,13 +132,3 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
     shift = mean_target - scale * rotation @ mean_source
     matrix: NDArray[np.float64] = np.column_stack([scale * rotation, shift])
     return matrix
-
-
-def _points(row: dict[str, str], path: Path, line: int) -> NDArray[np.float64]:
-    try:
-        points = np.array([float(row[name]) for name in POINTS]).reshape(5, 2)
-    except ValueError as error:
-        raise ValueError(f"{path}, line {line}: landmarks: {error}") from error
-    if not np.isfinite(points).all():
-        raise ValueError(f"{path}, line {line}: landmarks must be finite")
-    return points

@@ -5,7 +5,6 @@ H, W the size of an image, N images, P identities.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from densekit.data.files import IMAGE_SUFFIXES, check_images, existing_folder, natural
 from densekit.data.images import ImageReader, stored_size
 from densekit.data.naming import nearest
+from densekit.data.tables import check_filled, numbers, places_of_split, read_table
 from densekit.types import Meta, Sample, TargetSpec
 
 LANDMARKS = "landmarks"
@@ -195,87 +195,30 @@ class IdentityTable(IdentityImages):
         dtype: str = "uint8",
     ) -> None:
         folder = existing_folder(Path(root), "IdentityTable.root")
-        path = folder / table
-        rows = read_rows(path, ["image", "identity", *(["split"] if split else [])])
-        if split is not None:
-            splits = sorted({row["split"] for row in rows.values()})
-            rows = {line: row for line, row in rows.items() if row["split"] == split}
-            if not rows:
-                raise ValueError(f"{path}: no split {split!r}; {nearest(split, splits)}")
-        images = [row["image"] for row in rows.values()]
-        check_images(folder, images, str(path))
-        names = sorted({row["identity"] for row in rows.values()}, key=natural)
+        needed = ["image", "identity", *([] if split is None else ["split"])]
+        rows = read_table(folder / table, "IdentityTable.table", needed)
+        check_filled(rows, needed)
+        rows = [rows[place] for place in places_of_split(rows, split, "IdentityTable.split")]
+        images = [row["image"] for _, row in rows]
+        check_images(folder, images, str(folder / table))
+        names = sorted({row["identity"] for _, row in rows}, key=natural)
         label = {name: number for number, name in enumerate(names)}
-        columns = next(iter(rows.values()))
+        columns = rows[0][1]
         facts: dict[str, NDArray[np.int64]] = {
-            name: _numbers(path, rows, [name])[:, 0].astype(np.int64)
+            name: numbers(rows, [name])[:, 0].astype(np.int64)
             for name in ("template", "media", "gallery")
             if name in columns
         }
-        points = _numbers(path, rows, POINTS) if POINTS[0] in columns else None
+        points = numbers(rows, POINTS) if POINTS[0] in columns else None
         super().__init__(
             folder,
             images,
-            [label[row["identity"]] for row in rows.values()],
+            [label[row["identity"]] for _, row in rows],
             names,
             ImageReader(channels, dtype),
             facts,
             None if points is None else points.reshape(-1, 5, 2).astype(np.float32),
         )
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> dict[int, dict[str, str]]:
-    """Line number to the cells of each row of a CSV file.
-
-    Args:
-        path: With a header.
-        columns: Those that must be there, without empty cells.
-
-    Raises:
-        ValueError: A column or a cell is missing, or there is no row; with the file.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        beside = [entry.name for entry in path.parent.glob("*.csv")]
-        raise ValueError(f"no file {path}; {nearest(path.name, beside)}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file: {error}") from error
-    table = csv.DictReader(text.splitlines())
-    header = [name.strip() for name in table.fieldnames or ()]
-    table.fieldnames = header
-    for column in columns:
-        if column not in header:
-            raise ValueError(f"{path}: no column {column!r}; {nearest(column, header)}")
-    rows = {}
-    for row in table:
-        cells = {name: (row[name] or "").strip() for name in header}
-        empty = [column for column in columns if not cells[column]]
-        if empty:
-            raise ValueError(f"{path}, line {table.line_num}: the cell of {empty[0]!r} is empty")
-        rows[table.line_num] = cells
-    if not rows:
-        raise ValueError(f"{path}: no row in it")
-    return rows
-
-
-def _numbers(
-    path: Path, rows: Mapping[int, Mapping[str, str]], columns: Sequence[str]
-) -> NDArray[np.float64]:
-    """(N, columns) finite numbers."""
-    out = np.zeros((len(rows), len(columns)))
-    for place, (line, row) in enumerate(rows.items()):
-        for number, column in enumerate(columns):
-            try:
-                out[place, number] = float(row[column])
-            except (KeyError, ValueError) as error:
-                found = row.get(column, "no such column")
-                raise ValueError(
-                    f"{path}, line {line}: {column}: a number is needed, found {found!r}"
-                ) from error
-    if not np.isfinite(out).all():
-        raise ValueError(f"{path}: {columns[0]}: finite numbers are needed")
-    return out
 
 
 def _check_wanted(wanted: Sequence[str], present: Sequence[str], folder: Path) -> None:

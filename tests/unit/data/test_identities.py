@@ -106,7 +106,9 @@ def test_table_with_split_templates_and_landmarks(root):
         ("image,identity\n", "no row"),
         ("image,identity,template\ns1/s1_0001.png,a,x", "line 2: template: a number is needed"),
         ("image,identity,x1\ns1/s1_0001.png,a,1", "line 2: y1: .* found 'no such column'"),
-        ("image,identity,template\ns1/s1_0001.png,a,nan", "finite numbers"),
+        ("image,identity,template\ns1/s1_0001.png,a,nan", "line 2: template: .* found 'nan'"),
+        ("image,identity\ns1/s1_0001.png,a,b", r"line 2: 2 columns \(image, identity\), found"),
+        ("image,identity,x\n\ns1/s1_0001.png,a", "line 3: 3 columns .*, found"),
     ],
 )
 def test_wrong_tables_are_refused(root, text, message):
@@ -116,7 +118,9 @@ def test_wrong_tables_are_refused(root, text, message):
 
 def test_an_unknown_split_is_refused_with_the_nearest(root):
     name = table(root, "image,identity,split\ns1/s1_0001.png,a,train")
-    with pytest.raises(ValueError, match="no split 'trian'; did you mean 'train'"):
+    with pytest.raises(
+        ValueError, match="IdentityTable.split: no row of 'trian'; did you mean 'train'"
+    ):
         IdentityTable(root, name, "trian")
 
 
@@ -185,6 +189,8 @@ def test_pairs_of_templates(root):
         ("a.txt", "0 2 s1 1 s1 2", "line 1: same: accepted are 1 and 0, found '2'"),
         ("a.txt", "0 1 s1 x s1 2", "line 1: a whole number is needed, found 'x'"),
         ("a.csv", "first,second\na,b", "no column 'same'"),
+        ("a.csv", "first,second,same\na,b,1,0", "line 2: 3 columns .*, found"),
+        ("a.csv", "first,second,same\na,b,", "line 2: the cell of 'same' is empty"),
         ("a.txt", "0 1 s1 1 s1 3", "'s1/s1_0003.png' is not among the data; did you mean"),
         ("a.txt", "0 0 s1 1 s1 2", "listed as two identities, the data say otherwise"),
     ],
