@@ -5,6 +5,7 @@ H, W the size of an image.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,14 @@ class AlignFace:
     ) -> None:
         self.size = (int(size[0]), int(size[1]))
         self._table = Path(landmarks) if landmarks is not None else None
-        self._points: dict[Path, NDArray[np.float64]] = {}
+        self._places: dict[str, int] = {}
         if self._table is not None:
             folder = Path(root) if root is not None else self._table.parent
             rows = read_table(self._table, "AlignFace.landmarks", ["image", *POINTS])
             check_filled(rows, ["image"])
-            points = numbers(rows, POINTS).reshape(-1, 5, 2)
-            for (_, row), five in zip(rows, points, strict=True):
-                self._points[(folder / row["image"]).absolute()] = five
+            self._points = numbers(rows, POINTS).reshape(-1, 5, 2)
+            files = [os.path.abspath(folder / row["image"]) for _, row in rows]  # noqa: PTH100
+            self._places = {file: place for place, file in enumerate(files)}
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The aligned sample; nothing is random."""
@@ -79,11 +80,12 @@ class AlignFace:
 
     def _of(self, sample: Sample) -> NDArray[np.float64]:
         path = sample["meta"]["path"]
-        found = self._points.get(Path(path).absolute())
-        if found is None:
+        place = self._places.get(os.path.abspath(path))  # noqa: PTH100
+        if place is None:
             where = f"not in {self._table}" if self._table else "and no table of them is given"
             raise ValueError(f"AlignFace: {path} has no landmarks, {where}")
-        return found
+        points: NDArray[np.float64] = self._points[place]
+        return points
 
 
 def align_face(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from densekit.data.categories import PictureCategories
 from densekit.data.files import check_images, existing_folder, natural
+from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
 from densekit.data.naming import check_names, nearest
 from densekit.data.tables import Row, check_filled, places_of_split, read_table
@@ -70,7 +71,7 @@ class ImageTable(PictureCategories):
         images = _images([rows[place] for place in kept])
         check_images(folder, images, str(folder / table))
         reader = ImageReader(channels, dtype, intensity)
-        super().__init__([folder / image for image in images], names, categories[kept], reader)
+        super().__init__(ImageFiles(folder, images, reader), names, categories[kept])
 
 
 def _images(rows: Sequence[Row]) -> list[str]:

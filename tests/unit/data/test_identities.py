@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.data import IdentityFolder, IdentityTable, OpenSet, Source
+from densekit.data import IdentityFolder, IdentityTable, ImageFolder, OpenSet, Source
 from densekit.data.collate import collate
 from densekit.data.pair_list import read_pairs
 
@@ -44,6 +44,24 @@ def test_folder_sorts_numbers_as_numbers(root):
     assert sample["truth"]["image_id"] == 4
     assert sample["image"][0, 0].tolist() == [2, 0, 0]
     assert data.sizes.tolist() == [[6, 8]] * 12
+
+
+def test_identities_are_found_as_the_images_of_classes(root):
+    (root / "empty").rmdir()
+    save(root / ".trash" / "a.png")
+    save(root / "s1" / ".thumbnails" / "a.png")
+    save(root / "s1" / "deep" / "a.png")
+    np.save(root / "s2" / "a.npy", np.full((6, 8, 3), 7, np.uint8))
+    data, classes = IdentityFolder(root), ImageFolder(root, names=["Ann é", "s1", "s2", "s10"])
+    assert data.names == classes.names
+    assert (
+        data.labels.tolist() == classes.categories.tolist() == [0] * 3 + [1] * 4 + [2] * 4 + [3] * 3
+    )
+    paths = [data.path(place) for place in range(len(data))]
+    assert paths == [classes.path(place) for place in range(len(classes))]
+    assert paths[3] == root / "s1" / "deep" / "a.png"
+    assert data[7]["image"][0, 0].tolist() == [7, 7, 7]
+    assert data.sizes.tolist() == classes.sizes.tolist() == [[6, 8]] * 14
 
 
 def test_chosen_identities_have_labels_in_the_order_given(root):
