@@ -175,9 +175,8 @@ def _find(cfg: DictConfig, key: str) -> tuple[str, str, bool]:
 
 def _check_new(cfg: DictConfig, owner: str, name: str, added: bool, trust: Sequence[str]) -> None:
     node = OmegaConf.select(cfg, owner) if owner else cfg
-    target = node.get("_target_") if isinstance(node, DictConfig) else None
-    if target is not None:
-        check_arguments(str(target), [name], owner, trust)
+    if isinstance(node, DictConfig) and node.get("_target_") is not None:
+        check_arguments(node, [name], owner, trust)
     elif not (added and owner.partition(".")[0] in OPEN) and name != "_target_":
         _refuse(cfg, owner, name)
 
