@@ -201,3 +201,12 @@ def test_values_are_applied_to_a_stored_config() -> None:
     assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 2, "nesterov": True}
     with pytest.raises(UsageError, match="'lr'"):
         apply_values(cfg, ["optimizer.lrr=2"])
+    apply_values(cfg, ["~optimizer.nesterov"])
+    assert "nesterov" not in cfg.optimizer
+    cfg.other = 1
+    apply_values(cfg, ["~other"])
+    assert "other" not in cfg
+    apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW}"])
+    assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW"}
+    with pytest.raises(UsageError, match="optimizer.momentum: AdamW has no such argument"):
+        apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW,momentum:1}"])
