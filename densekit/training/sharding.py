@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from torch import Tensor, nn
+from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from densekit.heads.base import Head
@@ -80,20 +81,15 @@ def clip_by_global_norm(optimizer: Optimizer, sharded: Iterable[Tensor], max_nor
         The norm before, ().
     """
     divided = {id(parameter) for parameter in sharded}
-    gradients = [
-        (parameter.grad, id(parameter) in divided)
-        for group in optimizer.param_groups
-        for parameter in group["params"]
-        if parameter.grad is not None
-    ]
-    device = gradients[0][0].device
-    squares = [torch.zeros((), device=device), torch.zeros((), device=device)]
-    for gradient, is_divided in gradients:
-        squares[is_divided] = squares[is_divided] + gradient.norm().square()
-    norm = (squares[0] + dist.sum_of_parts(squares[1])).sqrt()
-    factor = (max_norm / (norm + 1e-6)).clamp(max=1.0)  # as torch.nn.utils.clip_grad_norm_
-    for gradient, _ in gradients:
-        gradient.mul_(factor)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    gradients: tuple[list[Tensor], list[Tensor]] = [], []
+    for parameter in parameters:
+        if parameter.grad is not None:
+            gradients[id(parameter) in divided].append(parameter.grad)
+    device = parameters[0].device  # without gradients a norm is 0 on the CPU
+    common, own = (get_total_norm(tensors).to(device) for tensors in gradients)
+    norm = (common.square() + dist.sum_of_parts(own.square())).sqrt()
+    clip_grads_with_norm_(parameters, max_norm, norm)
     return norm
 
 
