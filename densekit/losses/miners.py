@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -60,10 +61,8 @@ class SemiHard:
 
     def __call__(self, distance: Tensor, positive: Tensor, negative: Tensor) -> Mined:
         """G * G triplets; see `Miner`."""
-        of_pair = distance[:, :, None]  # (G, G, 1) anchor, positive
-        of_negative = distance[:, None]  # (G, 1, G) anchor, negative
-        farther = negative[:, None] & (of_negative > of_pair)  # (G, G, G)
-        nearest = of_negative.masked_fill(~farther, float("inf")).amin(2)  # (G, G)
-        valid = positive & farther.any(2)
-        nearest = nearest.where(valid, distance)
+        rising = distance.masked_fill(~negative, float("inf")).sort(1).values  # (G, G)
+        place = torch.searchsorted(rising.detach(), distance.detach(), right=True)
+        valid = positive & (place < negative.sum(1, keepdim=True))
+        nearest = rising.gather(1, place.clamp(max=len(distance) - 1)).where(valid, distance)
         return Mined(distance.flatten(), nearest.flatten(), valid.flatten())

@@ -7,8 +7,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from densekit import losses
+from densekit.ops import dist
 
 MARGINS = {
     "none": losses.Margin,
@@ -133,7 +136,10 @@ def test_a_batch_of_more_identities_than_the_rate_allows_keeps_them_all():
     assert set(range(0, 60, 2)) == set(found.rows.tolist())
 
 
-@pytest.mark.parametrize("loss", [losses.Triplet(), losses.SupervisedContrastive()])
+@pytest.mark.parametrize(
+    "loss",
+    [losses.Triplet(), losses.Triplet(miner=losses.SemiHard()), losses.SupervisedContrastive()],
+)
 @pytest.mark.parametrize("identity", [[0, 0, 0], [0, 1, 2], [0]])
 def test_pair_losses_are_zero_with_a_graph_where_there_is_no_pair(loss, identity):
     rows = torch.randn(len(identity), SIZE, requires_grad=True)
@@ -155,6 +161,33 @@ def test_pair_losses_leave_out_what_is_not_valid(loss):
     valid = torch.tensor([True] * 6 + [False] * 2)
     found = loss(rows, identity, valid)
     torch.testing.assert_close(found, loss(rows[:6], identity[:6], valid[:6]))
+
+
+def test_semi_hard_triplets_take_no_more_than_pairs():
+    class Largest(TorchDispatchMode):
+        found = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            out = func(*args, **(kwargs or {}))
+            tensors = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+            self.found = max([self.found, *(t.numel() for t in tensors)])
+            return out
+
+    rows, identity = F.normalize(torch.randn(32, SIZE)), torch.arange(32) % 4
+    with Largest() as seen:
+        losses.Triplet(miner=losses.SemiHard())(rows, identity, identity >= 0)
+    assert seen.found == 32 * 32
+
+
+@pytest.mark.parametrize(
+    ("name", "gathers"), [("arc", 0), ("cos", 0), ("mag", 0), ("ada", 2), ("curricular", 2)]
+)
+def test_only_margins_with_running_statistics_look_at_all_processes(name, gathers, monkeypatch):
+    calls = []
+    monkeypatch.setattr(dist, "gathered_rows", lambda x: calls.append(x) or x)
+    module = losses.MarginSoftmax(PEOPLE, SIZE, MARGINS[name]())
+    loss(module, torch.randn(3, SIZE), torch.arange(3))
+    assert len(calls) == gathers
 
 
 @pytest.mark.parametrize(
