@@ -128,7 +128,7 @@ class Checkpoint(ModelCheckpoint):
             return
         self._last_step = trainer.global_step
         self.last_model_path = str(Path(str(self.dirpath)) / LAST)
-        trainer.save_checkpoint(self.last_model_path)
+        trainer.save_checkpoint(self.last_model_path, weights_only=False)
 
 
 def newest_checkpoint(path: str | Path) -> Path:

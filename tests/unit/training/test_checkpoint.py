@@ -141,6 +141,18 @@ def test_best_is_chosen_by_the_monitor_and_last_is_always_the_last(tmp_path: Pat
     assert Path(state["best_model_path"]).name == "epoch_001.ckpt"
 
 
+def test_saving_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("lightning.pytorch")
+    log.addHandler(caplog.handler)
+    try:
+        fit(tmp_path, [Checkpoint(tmp_path)], max_epochs=1)
+    finally:
+        log.removeHandler(caplog.handler)
+    assert (tmp_path / "last.ckpt").exists()
+    assert caplog.messages  # it hears what Lightning says
+    assert not [message for message in caplog.messages if "weights_only" in message]
+
+
 def test_an_error_leaves_the_last_checkpoint_alone(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="power cut"):
         fit(tmp_path, [Checkpoint(tmp_path), PowerCut(7)], max_epochs=4)
