@@ -114,6 +114,7 @@ class LitModel(LightningModule):
         self.transfer.freeze(model)
         self.lr_multipliers = combined(self.transfer.lr_multipliers(model), lr_multipliers or {})
         self._share = 0.0
+        self._late = set[float]()
         self.balance = balance(model.heads)
         self.config = config
         # Unbound: a compiled bound method would keep the weights it was made with after a deepcopy.
@@ -217,11 +218,15 @@ class LitModel(LightningModule):
     def on_train_start(self) -> None:
         """Spares parts from the first step on: Lightning sets no mode by itself."""
         self.transfer.hold(self.model, self._share)
+        self._late = set(self.transfer.starts(self.model).values())
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Lets the parts train whose time has come."""
-        if self.transfer.gradual:
-            self._share = self.global_step / self.trainer.estimated_stepping_batches
+        if not self._late:
+            return
+        share = self.global_step / self.trainer.estimated_stepping_batches
+        if due := {start for start in self._late if start <= share}:
+            self._share, self._late = share, self._late - due
             self.train()
 
     def on_after_backward(self) -> None:

@@ -16,8 +16,8 @@ class Transfer:
     """The parts of a model that are spared.
 
     A part is named as its module is, `backbone`, `backbone.layer2`, `heads.detection`. The stages
-    of a backbone are its modules that have parameters, in their order; those before the first block
-    are one, the stem.
+    of a backbone are its modules that have parameters, in their order, or those of the one module
+    that holds them (timm's `blocks`); what stands before the first block is one, the stem.
 
     Args:
         frozen: Parts that stay as they are, weights and statistics of norms.
@@ -109,17 +109,37 @@ class Transfer:
 
 def _stages(model: nn.Module) -> Iterator[list[str]]:
     """Names of the modules of each stage of the backbone, the stem first."""
-    prefix, module = "backbone", model.get_submodule("backbone")
-    children = _with_parameters(module)
-    while len(children) == 1 and _with_parameters(children[0][1]):
-        prefix = f"{prefix}.{children[0][0]}"
-        children = _with_parameters(children[0][1])
-    stem = [name for name, child in children if not list(child.children())]
-    if stem:
-        yield [f"{prefix}.{name}" for name in stem]
-    for name, _ in children:
-        if name not in stem:
-            yield [f"{prefix}.{name}"]
+    stem, tail, prefix = list[str](), list[str](), "backbone"
+    children = _with_parameters(model.get_submodule(prefix))
+    while (place := _holder(children)) is not None:
+        names = [f"{prefix}.{name}" for name, _ in children]
+        stem, tail = stem + names[:place], names[place + 1 :] + tail
+        prefix, children = names[place], _with_parameters(children[place][1])
+    stages = [stem]
+    for name, child in children:
+        if _with_parameters(child):
+            stages.append([])
+        stages[-1].append(f"{prefix}.{name}")  # a norm goes with what it stands behind
+    stages[-1] += tail
+    yield from filter(None, stages)
+
+
+def _holder(children: Sequence[tuple[str, nn.Module]]) -> int | None:
+    """Place of the module that holds the stages, None where the modules are stages themselves.
+
+    It is the only one, or the only one of blocks of blocks: timm's `blocks` and `stages`.
+    """
+    inner = [_with_parameters(child) for _, child in children]
+    if len(children) == 1:
+        return 0 if inner[0] else None
+    deep = [place for place, of_child in enumerate(inner) if _are_blocks(of_child)]
+    if len(deep) == 1 and all(_are_blocks(_with_parameters(m)) for _, m in inner[deep[0]]):
+        return deep[0]
+    return None
+
+
+def _are_blocks(children: Sequence[tuple[str, nn.Module]]) -> bool:
+    return any(_with_parameters(child) for _, child in children)
 
 
 def _with_parameters(module: nn.Module) -> list[tuple[str, nn.Module]]:

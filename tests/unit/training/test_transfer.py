@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from densekit.backbones import ResNet
+from densekit.backbones import ResNet, TimmBackbone
 from densekit.heads import FCN
 from densekit.model import DenseModel
 from densekit.training import Transfer
@@ -60,6 +60,36 @@ def test_stages_start_from_the_deepest() -> None:
             "backbone.bn1": 0.8,
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "stem", "stages"),
+    [
+        ("mobilenetv3_small_050", ["conv_stem", "bn1"], [f"blocks.{n}" for n in range(6)]),
+        ("convnext_atto", ["stem"], [f"stages.{n}" for n in range(4)]),
+        ("resnet10t", ["conv1", "bn1"], [f"layer{n}" for n in range(1, 5)]),
+    ],
+)
+def test_stages_of_timm_start_one_by_one(name: str, stem: list[str], stages: list[str]) -> None:
+    starts = Transfer(gradual=0.5).starts(nn.ModuleDict({"backbone": TimmBackbone(name)}))
+    each = 0.5 / (len(stages) + 1)
+    wanted = {stage: each * (place + 1) for place, stage in enumerate(stages[::-1])}
+    wanted |= dict.fromkeys(stem, 0.5)
+    assert starts == pytest.approx({f"backbone.model.{k}": start for k, start in wanted.items()})
+
+
+def test_the_model_is_walked_where_a_stage_starts_and_not_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+    starts = Transfer.starts
+    monkeypatch.setattr(Transfer, "starts", lambda *a: calls.append(a) or starts(*a))
+    counts = []
+    for epochs in (1, 6):
+        _fit(Transfer(gradual=0.5), tmp_path / str(epochs), epochs)
+        counts.append(len(calls))
+        calls.clear()
+    assert counts[0] == counts[1]
 
 
 def test_rates_fall_towards_the_stem_and_multiply_with_given_ones() -> None:
