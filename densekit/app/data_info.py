@@ -11,8 +11,8 @@ from densekit.app.errors import UsageError
 from densekit.build import nearest
 
 HEAD_KEYS = ("names", "ids", "num_classes")
-IDENTITY_KEYS = ("num_identities",)
-"""What a data set of identities says in their place: names would be millions."""
+IDENTITY_KEYS = ("num_identities", "identities")
+"""What a data set of identities says in their place; the second, a digest of names, if it can."""
 MASK_KEYS = ("background", "multilabel")
 """What a data set with semantic masks says of them too."""
 MODEL_KEYS = (
@@ -141,7 +141,8 @@ def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     trainers = _trainers(sources, head)
     described = [told(sources[name], head) for name in trainers]
     identities = any(key in one for one in described for key in IDENTITY_KEYS)
-    keys = IDENTITY_KEYS if identities else HEAD_KEYS
+    told_of = [key for key in IDENTITY_KEYS if any(key in one for one in described)]
+    keys = told_of if identities else HEAD_KEYS
     return {key: agreed(sources, trainers, key, head) for key in keys}
 
 

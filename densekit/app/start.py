@@ -24,7 +24,8 @@ def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
 
     Backbone and neck have to fit tensor for tensor; levels that one of the two does not have are
     named. A head of a name that both have has to fit too, with the same classes in the same order,
-    unless it is in `reset_head` or `map_classes_by_name` is true. Heads that only the model has
+    unless it is in `reset_head` or `map_classes_by_name` is true. Identities have to be known to be
+    the same, by the digest of their names. Heads that only the model has
     start fresh, those that only the checkpoint has are left out; both are named.
 
     Raises:
@@ -41,11 +42,15 @@ def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
     _check_shapes(path, taken, own)
     taken = {name: value for name, value in taken.items() if name in own}
     known = artifact["info"].get("heads", {})
+    kept = (cfg.get("kept") or {}).get("heads", {})
     for head in model.heads:
         tensors = _below(found, f"heads.{head}.")
         if not tensors or head in reset:
             continue
-        classes = known.get(head, {}).get("names"), model.info["heads"][head].get("names")
+        before, now = known.get(head, {}), model.info["heads"][head]
+        classes = before.get("names"), now.get("names")
+        if "num_identities" in now and head not in kept:
+            _check_identities(path, head, before, now)
         if classes[0] == classes[1]:
             _check_shapes(path, tensors, own, head)
         elif cfg["map_classes_by_name"]:
@@ -164,6 +169,24 @@ def _other_classes(
         f"checkpoint={path}: heads.{head} was trained for {_spoken(old)}, the data have"
         f" {_spoken(new)}. reset_head=[{head}] starts the head fresh, map_classes_by_name=true"
         " keeps what the checkpoint knows of classes of the same name."
+    )
+
+
+def _check_identities(
+    path: Path, head: str, before: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Refuses centres of other people, of whom there may be as many."""
+    own, found = now.get("identities"), before.get("identities")
+    if own is not None and own == found:
+        return
+    if own is None or found is None:
+        silent = "the checkpoint does" if found is None else "the data do"
+        reason = f"{silent} not say which identities its centres are of"
+    else:
+        counts = before.get("num_identities"), now["num_identities"]
+        reason = f"was trained on {counts[0]} identities, the data have {counts[1]} others"
+    raise UsageError(
+        f"checkpoint={path}: heads.{head}: {reason}. reset_head=[{head}] starts the head fresh."
     )
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from densekit.data.files import check_images, existing_folder, natural
 from densekit.data.image_files import ImageFiles, folders_in, images_below
 from densekit.data.images import ImageReader
-from densekit.data.naming import nearest
+from densekit.data.naming import digest, nearest
 from densekit.data.tables import check_filled, numbers, places_of_split, read_table
 from densekit.types import Meta, Sample, TargetSpec
 
@@ -66,11 +66,12 @@ class IdentityImages:
         return len(self.names)
 
     def describe(self) -> dict[str, Any]:
-        """Number of identities; channels and dtype of the images.
+        """Number of identities and a digest of their names; channels and dtype of the images.
 
-        Not their names: there may be millions, and a model of embeddings has no use for them.
+        Not the names: there may be millions, and a model of embeddings has no use for them.
         """
-        return {"num_identities": self.num_identities, **self.files.describe()}
+        known = {"num_identities": self.num_identities, "identities": digest(self.names)}
+        return {**known, **self.files.describe()}
 
     def templates(self) -> tuple[dict[str, int], NDArray[np.int64]]:
         """What pairs may name, with its number, and the number of each image's template (N,).

@@ -1,8 +1,9 @@
-"""Class names: the nearest one to a misspelt one, and the table that labels are looked up in."""
+"""Names of classes: the nearest one to a misspelt one, tables of labels, a digest."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 from collections.abc import Iterable, Sequence
 
 
@@ -19,6 +20,14 @@ def nearest(name: str, accepted: Iterable[str]) -> str:
     guess = f"did you mean {folded[close[0]]!r}? " if close else ""
     shown = ", ".join(options[:20]) + (f", ... ({len(options)} in all)" if options[20:] else "")
     return f"{guess}accepted: {shown or 'none'}"
+
+
+def digest(names: Iterable[str]) -> str:
+    """16 characters that differ where names or their order do, for names by the million."""
+    found = hashlib.sha256()
+    for name in names:
+        found.update(f"{len(name)}:{name}".encode())
+    return found.hexdigest()[:16]
 
 
 def check_names(names: Sequence[str], key: str) -> list[str]:

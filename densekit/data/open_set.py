@@ -59,9 +59,8 @@ class OpenSet:
         return sizes
 
     def describe(self) -> dict[str, Any]:
-        """Channels and dtype; the number of identities is nobody's business."""
-        described = self.data.describe()
-        return {key: value for key, value in described.items() if key != "num_identities"}
+        """Channels and dtype; the identities are nobody's business."""
+        return self.data.files.describe()
 
     def path(self, index: int) -> Path:
         """The file of an image."""

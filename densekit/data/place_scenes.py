@@ -8,6 +8,7 @@ import numpy as np
 
 from densekit.data import render
 from densekit.data.canvas import Canvas
+from densekit.data.naming import digest
 from densekit.data.scenes import SPLITS, Scenes
 from densekit.types import Sample
 
@@ -53,7 +54,8 @@ class PlaceScenes(Scenes):
             "background": True,
             "multilabel": False,
         }
-        identity = {"num_identities": self.places}
+        known = digest(f"{self._seed}/{place}" for place in range(self.places))
+        identity = {"num_identities": self.places, "identities": known}
         return described | {"targets": {"boxes": {}, "mask": mask, "identity": identity}}
 
     def __getitem__(self, index: int) -> Sample:

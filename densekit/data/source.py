@@ -21,7 +21,7 @@ _log = logging.getLogger("densekit.data")
 SPLITS = ("train", "val", "test")
 OF_SLICES = ("channels", "slices", "spatial_dims")
 """What the description of slices and that of their volumes differ in."""
-OF_TRAINING = "num_identities"
+OF_TRAINING = ("num_identities", "identities")
 """What evaluation on other identities (`OpenSet`) does not describe."""
 
 
@@ -195,7 +195,7 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
         for key in sorted(set(reference) | set(found)):
             if key in OF_SLICES and _is_volume_of(reference, found):
                 continue
-            if key == OF_TRAINING and key not in found:
+            if key in OF_TRAINING and key not in found:
                 continue
             if reference.get(key) != found.get(key):
                 difference = _difference(reference.get(key), found.get(key))

@@ -104,6 +104,44 @@ def test_classes_are_mapped_by_name(saved: tuple[Path, DenseModel]) -> None:
     assert torch.equal(own[hidden], old[hidden])
 
 
+def _identities(count: int, digest: str | None) -> tuple[dict[str, Any], DenseModel]:
+    """Configuration and model of an embedding that knows so many people."""
+    head = {"_target_": "densekit.heads.Embedding", "num_identities": count, "embedding_size": 4}
+    cfg = _cfg(OLD) | {"neck": None, "heads": {"identity": head}}
+    known = {"num_identities": count} | ({} if digest is None else {"identities": digest})
+    return cfg, build_model(cfg, {"heads": {"identity": known}})
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ("one", "one", ""),
+        ("one", "two", "was trained on 3 identities, the data have 3 others"),
+        (None, "one", "the checkpoint does not say which identities"),
+        ("one", None, "the data do not say which identities"),
+        (None, None, "the checkpoint does not say which identities"),
+    ],
+)
+def test_centres_of_other_identities_are_refused(
+    tmp_path: Path, before: str | None, now: str | None, message: str
+) -> None:
+    cfg, old = _identities(3, before)
+    save_artifact(tmp_path / "old.ckpt", old, yaml.safe_dump(cfg))
+    cfg, model = _identities(3, now)
+    cfg |= {"checkpoint": str(tmp_path / "old.ckpt")}
+    own, fresh = model.state_dict(), {k: v.clone() for k, v in model.state_dict().items()}
+    (centres,) = (name for name in own if name.endswith("centres"))
+    if message:
+        with pytest.raises(UsageError, match=rf"{message}.*reset_head=\[identity\]"):
+            start_from(model, cfg)
+        start_from(model, cfg | {"reset_head": ["identity"]})
+        assert torch.equal(own[centres], fresh[centres])
+        start_from(model, cfg | {"kept": {"heads": {"identity": {}}}})
+    else:
+        start_from(model, cfg)
+    assert torch.equal(own[centres], old.state_dict()[centres])
+
+
 def test_same_classes_in_another_order_are_mapped(saved: tuple[Path, DenseModel]) -> None:
     own = _started(saved, OLD[::-1], map_classes_by_name=True).state_dict()
     logits = "heads.detection.box_head.logits.bias"

@@ -10,6 +10,7 @@ from PIL import Image
 
 from densekit.data import IdentityFolder, IdentityTable, ImageFolder, OpenSet, Source
 from densekit.data.collate import collate
+from densekit.data.naming import digest
 from densekit.data.pair_list import read_pairs
 
 LFW = "{name}/{name}_{number:04d}.png"
@@ -35,7 +36,8 @@ def test_folder_sorts_numbers_as_numbers(root):
     data = IdentityFolder(root)
     assert data.names == ["Ann é", "s1", "s2", "s10"]
     assert data.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    assert data.describe() == {"num_identities": 4, "channels": 3, "dtype": "uint8"}
+    known = {"num_identities": 4, "identities": digest(data.names)}
+    assert data.describe() == {**known, "channels": 3, "dtype": "uint8"}
     assert data.path(5).name == "s1_0010.png"
     sample = data[4]
     assert sample["identity"] == 1
@@ -69,6 +71,12 @@ def test_chosen_identities_have_labels_in_the_order_given(root):
     assert data.names == ["s10", "s1"]
     assert data[0]["image"].shape == (6, 8, 1)
     assert data.path(3).parent.name == "s1"
+
+
+def test_a_digest_tells_names_and_their_order_apart():
+    found = [digest(names) for names in (["a", "b"], ["b", "a"], ["ab"], ["a"], ["a", "b", ""])]
+    assert len(set(found)) == len(found)
+    assert digest(iter(["a", "b"])) == found[0]
 
 
 def test_identities_come_as_one_batch(root):
@@ -168,7 +176,7 @@ def test_open_set_holds_the_images_of_pairs_and_no_target(root, name):
     (root / name).write_text(PAIRS[name])
     data = OpenSet(IdentityFolder(root), name, LFW)
     assert len(data) == 6
-    assert "num_identities" not in data.describe()
+    assert not {"num_identities", "identities"} & data.describe().keys()
     samples = [data[i] for i in range(6)]
     assert all("identity" not in sample for sample in samples)
     ids = {sample["meta"]["path"]: sample["truth"]["image_id"] for sample in samples}

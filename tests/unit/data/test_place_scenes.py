@@ -58,7 +58,9 @@ def test_each_head_is_told_of_its_target() -> None:
     assert known["detection"]["num_classes"] == 5
     assert known["segmentation"]["names"][0] == "background"
     assert known["segmentation"]["num_classes"] == 6
-    assert known["identity"] == {"num_identities": 4}
+    assert known["identity"]["num_identities"] == 4
+    other = PlaceScenes("train", 6, places=4, seed=9).describe()["targets"]["identity"]
+    assert other["identities"] != known["identity"]["identities"]
 
 
 def test_unknown_kind_of_target_is_refused() -> None:
