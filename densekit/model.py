@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from densekit._names import choose
 from densekit.heads.base import Head
-from densekit.ops.resize import resize_batch
+from densekit.ops.resize import check_rule, resize_batch
 from densekit.types import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -50,8 +50,8 @@ class DenseModel(nn.Module):
             `{"min_size", "max_size"}`, see `densekit.ops.resize.ResizeRule`).
 
     Raises:
-        ValueError: A head reads a level that is not there, its name cannot be used, or the channel
-            order is unknown.
+        ValueError: A head reads a level that is not there, its name cannot be used, the channel
+            order is unknown, or the resize rule is not for these images.
     """
 
     mean: Tensor
@@ -79,7 +79,6 @@ class DenseModel(nn.Module):
         from_neck = [level for level in reads if level not in bottom_up]
         self.neck = neck(bottom_up, from_neck) if neck and from_neck else None
         needed = {level for level in reads if level in bottom_up}
-        self._check_crop()
         divisors = [head.size_divisor for head in self._heads()]
         if self.neck is not None:
             needed |= set(self.neck.reads)  # type: ignore[arg-type]
@@ -88,6 +87,7 @@ class DenseModel(nn.Module):
         divisors.append(getattr(backbone, "size_divisor", 1))
         self.size_divisor = lcm(1, *divisors)
         self.spatial_dims = bottom_up["c0"].spatial_dims
+        self._check_resize()
         self.register_buffer("mean", self._per_channel("mean"), persistent=False)
         self.register_buffer("std", self._per_channel("std"), persistent=False)
 
@@ -113,11 +113,14 @@ class DenseModel(nn.Module):
         wanted = {level for head in self._heads() for level in head.reads}
         return [level for level in specs if level in wanted]
 
-    def _check_crop(self) -> None:
-        """Refuses to cut the images of heads whose results have a place in them."""
-        cut = "crop" in (self.info.get("resize") or {})
+    def _check_resize(self) -> None:
+        """Refuses a rule for other images, or that cuts some whose results have a place in them."""
+        rule = self.info.get("resize")
+        if rule is None:
+            return
+        check_rule(rule, self.spatial_dims, self.info.get("slices"))
         placed = [n for n, h in self.heads.items() if {"boxes", "mask"} & set(h.target_keys)]  # type: ignore[arg-type]
-        if cut and placed:
+        if "crop" in rule and placed:
             raise ValueError(f"resize.crop: heads.{placed[0]} looks at the whole image")
 
     def normalise(self, image: Tensor, size: Tensor) -> Tensor:

@@ -112,6 +112,21 @@ def draw_series(values: NDArray[Any]) -> Picture:
     return np.array(canvas)
 
 
+def series_bands(mask: NDArray[Any]) -> NDArray[Any]:
+    """The mask of a series as that of its drawing, for `draw_mask`.
+
+    Args:
+        mask: (..., L); a value for each position.
+
+    Returns:
+        (..., 240, 480).
+    """
+    places = np.linspace(0, mask.shape[-1] - 1, READABLE_SIDE - 8).round().astype(int)
+    places = np.pad(places, 4, mode="edge")  # the margin of `draw_series`
+    bands: NDArray[Any] = mask[..., None, places].repeat(READABLE_SIDE // 2, axis=-2)
+    return bands
+
+
 def to_grey(volume: NDArray[Any]) -> Picture:
     """A volume (z, y, x) as uint8, its 0.5th to its 99.5th percentile stretched over the range."""
     low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)

@@ -72,6 +72,20 @@ def check_monitors(
             raise UsageError(f"callbacks.{name}.monitor: {monitor}: no {parts[1]!r} there. {hint}")
 
 
+def check_resize(resize: Mapping[str, Any] | None, sources: Mapping[str, Any]) -> None:
+    """Refuses a resize rule that is wrong or that the images of a data set cannot follow."""
+    if resize is None:
+        return
+    from densekit.ops.resize import check_rule
+
+    for name, source in sources.items():
+        described = source.describe()
+        try:
+            check_rule(resize, described.get("spatial_dims", 2), described.get("slices"))
+        except ValueError as error:
+            raise UsageError(f"data.{name}: {error}") from error
+
+
 def register_data_info(sources: Mapping[str, Any]) -> None:
     """Makes `${data_info:num_classes}` and `${data_info:SOURCE.num_classes}` resolve.
 

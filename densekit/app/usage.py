@@ -106,6 +106,7 @@ Writes into DIR, by what the model finds:
   boxes              results.json (COCO results: original category ids, boxes as x, y, w, h)
   masks of pictures  masks/NAME.png, the data set's own values with a palette of the class colours
   masks of volumes   masks/NAME.nii.gz with the source's affine and header
+  masks of series    masks/NAME.csv, a row a position: the data set's own value
   embeddings         embeddings.npz: arrays path (N,) and embedding (N, E), of length 1
 and images.json (which id is which file), classes.json (which value of a mask is which class) and
 overlays/ to look at. It predicts as the checkpoint was validated: sliding window, test-time

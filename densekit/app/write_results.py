@@ -11,6 +11,7 @@ from densekit.app.write_boxes import BoxWriter
 from densekit.app.write_categories import CategoryWriter
 from densekit.app.write_embeddings import EmbeddingWriter
 from densekit.app.write_masks import PREVIEW, MaskClasses, MaskWriter, write_classes
+from densekit.app.write_series import SeriesMaskWriter
 from densekit.app.write_volumes import VolumeWriter
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Writer:
         self.overlays = overlays
         self.images: list[dict[str, Any]] = []
         self.boxes, self.categories = BoxWriter(output, threshold), CategoryWriter(output)
-        self.pictures, self.volumes = MaskWriter(), VolumeWriter()
+        self.pictures, self.series, self.volumes = MaskWriter(), SeriesMaskWriter(), VolumeWriter()
         self.embeddings = EmbeddingWriter(output, embeddings)
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
@@ -130,11 +131,12 @@ class Writer:
 
     def _add_mask(self, head: str, image: Any, name: Path, mask: NDArray[Any]) -> None:
         classes = MaskClasses(self.heads[head])
-        writer: Any = self.pictures
+        writer: Any
         if hasattr(image, "affine"):
             writer = self.volumes
             writer.write(mask, classes, self.mask_file(head, name), image)
         else:
+            writer = self.series if image.ndim == 2 else self.pictures
             writer.write(mask, classes, self.mask_file(head, name))
         self.legends[head] = classes.legend(writer.largest)
         if self.overlays:

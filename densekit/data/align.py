@@ -5,6 +5,7 @@ H, W the size of an image.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.identities import LANDMARKS, POINTS, read_rows
+from densekit.data.identities import LANDMARKS, POINTS
+from densekit.data.tables import check_filled, numbers, read_table
 from densekit.types import Sample
 
 SIDE = 112
@@ -53,11 +55,14 @@ class AlignFace:
     ) -> None:
         self.size = (int(size[0]), int(size[1]))
         self._table = Path(landmarks) if landmarks is not None else None
-        self._points: dict[Path, NDArray[np.float64]] = {}
+        self._places: dict[str, int] = {}
         if self._table is not None:
             folder = Path(root) if root is not None else self._table.parent
-            for line, row in read_rows(self._table, ["image", *POINTS]).items():
-                self._points[(folder / row["image"]).absolute()] = _points(row, self._table, line)
+            rows = read_table(self._table, "AlignFace.landmarks", ["image", *POINTS])
+            check_filled(rows, ["image"])
+            self._points = numbers(rows, POINTS).reshape(-1, 5, 2)
+            files = [os.path.abspath(folder / row["image"]) for _, row in rows]  # noqa: PTH100
+            self._places = {file: place for place, file in enumerate(files)}
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The aligned sample; nothing is random."""
@@ -75,11 +80,12 @@ class AlignFace:
 
     def _of(self, sample: Sample) -> NDArray[np.float64]:
         path = sample["meta"]["path"]
-        found = self._points.get(Path(path).absolute())
-        if found is None:
+        place = self._places.get(os.path.abspath(path))  # noqa: PTH100
+        if place is None:
             where = f"not in {self._table}" if self._table else "and no table of them is given"
             raise ValueError(f"AlignFace: {path} has no landmarks, {where}")
-        return found
+        points: NDArray[np.float64] = self._points[place]
+        return points
 
 
 def align_face(
@@ -128,13 +134,3 @@ def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDAr
     shift = mean_target - scale * rotation @ mean_source
     matrix: NDArray[np.float64] = np.column_stack([scale * rotation, shift])
     return matrix
-
-
-def _points(row: dict[str, str], path: Path, line: int) -> NDArray[np.float64]:
-    try:
-        points = np.array([float(row[name]) for name in POINTS]).reshape(5, 2)
-    except ValueError as error:
-        raise ValueError(f"{path}, line {line}: landmarks: {error}") from error
-    if not np.isfinite(points).all():
-        raise ValueError(f"{path}, line {line}: landmarks must be finite")
-    return points

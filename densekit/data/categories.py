@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.images import ImageReader, stored_size
+from densekit.data.image_files import ImageFiles
 from densekit.data.intensity import check_rule, scale
-from densekit.data.patience import tracked
 from densekit.types import Meta, Sample, Truth
 
 
@@ -85,27 +84,18 @@ class PictureCategories(CategoryDataset):
     """Categories of image files.
 
     Args:
-        paths: The N files.
+        files: The N files.
         names: See `CategoryDataset`.
         categories: See `CategoryDataset`.
-        reader: How images are read.
     """
 
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        names: Sequence[str],
-        categories: NDArray[Any],
-        reader: ImageReader,
-    ) -> None:
+    def __init__(self, files: ImageFiles, names: Sequence[str], categories: NDArray[Any]) -> None:
         super().__init__(names, categories)
-        # One flat array, which loader workers share instead of copying Python objects.
-        self._paths = np.asarray([str(path).encode() for path in paths])
-        self._reader = reader
+        self._files = files
 
     def path(self, index: int) -> Path:
         """The file of an image."""
-        return Path(self._paths[index].decode())
+        return self._files.path(index)
 
     def where(self, index: int) -> str:
         """The file of an image."""
@@ -113,24 +103,21 @@ class PictureCategories(CategoryDataset):
 
     def image(self, index: int) -> NDArray[Any]:
         """(H, W, C), upright."""
-        return self._reader(self.path(index))
+        return self._files.read(index)
 
-    @cached_property
+    @property
     def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width, from the headers of the files when first asked for."""
-        files = [self.path(index) for index in range(len(self))]
-        return np.asarray([stored_size(path) for path in tracked(files, "reading sizes")])
+        return self._files.sizes
 
     @property
     def keys(self) -> NDArray[Any]:
         """(N,) the files."""
-        return self._paths
+        return np.char.add(f"{self._files.root}/".encode(), self._files.names)
 
     def describe(self) -> dict[str, Any]:
         """The classes; channels, dtype and intensity of the images."""
-        images = {"channels": self._reader.channels, "dtype": self._reader.dtype}
-        intensity = self._reader.intensity
-        return {**super().describe(), **images, **({"intensity": intensity} if intensity else {})}
+        return super().describe() | self._files.describe()
 
 
 class SeriesCategories(CategoryDataset):

@@ -5,7 +5,6 @@ H, W the size of an image, N images, P identities.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.files import IMAGE_SUFFIXES, check_images, existing_folder, natural
-from densekit.data.images import ImageReader, stored_size
+from densekit.data.files import check_images, existing_folder, natural
+from densekit.data.image_files import ImageFiles, folders_in, images_below
+from densekit.data.images import ImageReader
 from densekit.data.naming import nearest
+from densekit.data.tables import check_filled, numbers, places_of_split, read_table
 from densekit.types import Meta, Sample, TargetSpec
 
 LANDMARKS = "landmarks"
@@ -28,45 +29,36 @@ class IdentityImages:
     """Images with an identity each.
 
     Args:
-        root: Folder that the names of images are relative to.
-        images: Their names.
+        files: The images.
         labels: (N,) identity of each, 0..P-1.
         identities: Names of the P identities.
-        reader: How images are read.
         facts: What the truth of each image holds beside its identity, by name, (N,) each.
         landmarks: (N, 5, 2) points, or None.
     """
 
     def __init__(
         self,
-        root: Path,
-        images: Sequence[str],
+        files: ImageFiles,
         labels: Sequence[int],
         identities: Sequence[str],
-        reader: ImageReader,
         facts: Mapping[str, NDArray[np.int64]] | None = None,
         landmarks: NDArray[np.float32] | None = None,
     ) -> None:
-        self.root = root
-        self.images = np.asarray([name.encode() for name in images])  # shared by loader workers
+        self.files = files
         self.labels = np.asarray(labels, dtype=np.int64)
         self.names = list(identities)
-        self._reader = reader
         self._facts = dict(facts or {})
         self._landmarks = landmarks
-        self._sizes: NDArray[Any] | None = None
         ragged = TargetSpec(fill=0, ragged=True)
         self.target_specs = {} if landmarks is None else {LANDMARKS: ragged}
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.files)
 
     @property
     def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width of every image, from the files' headers."""
-        if self._sizes is None:
-            self._sizes = np.asarray([stored_size(self.path(i)) for i in range(len(self))])
-        return self._sizes
+        return self.files.sizes
 
     @property
     def num_identities(self) -> int:
@@ -78,11 +70,7 @@ class IdentityImages:
 
         Not their names: there may be millions, and a model of embeddings has no use for them.
         """
-        return {
-            "num_identities": self.num_identities,
-            "channels": self._reader.channels,
-            "dtype": self._reader.dtype,
-        }
+        return {"num_identities": self.num_identities, **self.files.describe()}
 
     def templates(self) -> tuple[dict[str, int], NDArray[np.int64]]:
         """What pairs may name, with its number, and the number of each image's template (N,).
@@ -92,13 +80,12 @@ class IdentityImages:
         if "template" in self._facts:
             numbers = self._facts["template"]
             return {str(number): int(number) for number in np.unique(numbers)}, numbers
-        names = {image.decode(): number for number, image in enumerate(self.images)}
+        names = {image.decode(): number for number, image in enumerate(self.files.names)}
         return names, np.arange(len(self))
 
     def path(self, index: int) -> Path:
         """The file of an image."""
-        name: bytes = self.images[index]
-        return self.root / name.decode()
+        return self.files.path(index)
 
     def __getitem__(self, index: int) -> Sample:
         """The image and whom it shows.
@@ -106,8 +93,7 @@ class IdentityImages:
         Raises:
             ValueError: It cannot be read; with the path.
         """
-        path = self.path(index)
-        image = self._reader(path)
+        image = self.files.read(index)
         height, width = image.shape[:2]
         facts: Any = {name: int(values[index]) for name, values in self._facts.items()}
         if "gallery" in facts:
@@ -118,7 +104,7 @@ class IdentityImages:
             image=image,
             identity=np.asarray(label),
             index=index,
-            meta=Meta(path=str(path), image_id=index, original_size=(height, width)),
+            meta=Meta(path=str(self.path(index)), image_id=index, original_size=(height, width)),
             truth=truth,
         )
         if self._landmarks is not None:
@@ -149,21 +135,23 @@ class IdentityFolder(IdentityImages):
         dtype: str = "uint8",
     ) -> None:
         folder = existing_folder(Path(root), "IdentityFolder.root")
-        present = sorted((p.name for p in folder.iterdir() if p.is_dir()), key=natural)
+        present = sorted(folders_in(folder), key=natural)
         wanted = present if identities is None else [str(name) for name in identities]
         _check_wanted(wanted, present, folder)
-        found = {name: _images(folder, name) for name in wanted}
+        found = {name: images_below(folder, name) for name in wanted}
         empty = [name for name, images in found.items() if not images]
         if identities is None:
             found = {name: images for name, images in found.items() if images}
         if not found or (identities is not None and empty):
             raise ValueError(f"{folder / (empty or ['*'])[0]}: no image of an identity there")
         super().__init__(
-            folder,
-            [image for images in found.values() for image in images],
+            ImageFiles(
+                folder,
+                [image for images in found.values() for image in images],
+                ImageReader(channels, dtype),
+            ),
             [label for label, images in enumerate(found.values()) for _ in images],
             list(found),
-            ImageReader(channels, dtype),
         )
 
 
@@ -195,87 +183,28 @@ class IdentityTable(IdentityImages):
         dtype: str = "uint8",
     ) -> None:
         folder = existing_folder(Path(root), "IdentityTable.root")
-        path = folder / table
-        rows = read_rows(path, ["image", "identity", *(["split"] if split else [])])
-        if split is not None:
-            splits = sorted({row["split"] for row in rows.values()})
-            rows = {line: row for line, row in rows.items() if row["split"] == split}
-            if not rows:
-                raise ValueError(f"{path}: no split {split!r}; {nearest(split, splits)}")
-        images = [row["image"] for row in rows.values()]
-        check_images(folder, images, str(path))
-        names = sorted({row["identity"] for row in rows.values()}, key=natural)
+        needed = ["image", "identity", *([] if split is None else ["split"])]
+        rows = read_table(folder / table, "IdentityTable.table", needed)
+        check_filled(rows, needed)
+        rows = [rows[place] for place in places_of_split(rows, split, "IdentityTable.split")]
+        images = [row["image"] for _, row in rows]
+        check_images(folder, images, str(folder / table))
+        names = sorted({row["identity"] for _, row in rows}, key=natural)
         label = {name: number for number, name in enumerate(names)}
-        columns = next(iter(rows.values()))
+        columns = rows[0][1]
         facts: dict[str, NDArray[np.int64]] = {
-            name: _numbers(path, rows, [name])[:, 0].astype(np.int64)
+            name: numbers(rows, [name])[:, 0].astype(np.int64)
             for name in ("template", "media", "gallery")
             if name in columns
         }
-        points = _numbers(path, rows, POINTS) if POINTS[0] in columns else None
+        points = numbers(rows, POINTS) if POINTS[0] in columns else None
         super().__init__(
-            folder,
-            images,
-            [label[row["identity"]] for row in rows.values()],
+            ImageFiles(folder, images, ImageReader(channels, dtype)),
+            [label[row["identity"]] for _, row in rows],
             names,
-            ImageReader(channels, dtype),
             facts,
             None if points is None else points.reshape(-1, 5, 2).astype(np.float32),
         )
-
-
-def read_rows(path: Path, columns: Sequence[str]) -> dict[int, dict[str, str]]:
-    """Line number to the cells of each row of a CSV file.
-
-    Args:
-        path: With a header.
-        columns: Those that must be there, without empty cells.
-
-    Raises:
-        ValueError: A column or a cell is missing, or there is no row; with the file.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        beside = [entry.name for entry in path.parent.glob("*.csv")]
-        raise ValueError(f"no file {path}; {nearest(path.name, beside)}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file: {error}") from error
-    table = csv.DictReader(text.splitlines())
-    header = [name.strip() for name in table.fieldnames or ()]
-    table.fieldnames = header
-    for column in columns:
-        if column not in header:
-            raise ValueError(f"{path}: no column {column!r}; {nearest(column, header)}")
-    rows = {}
-    for row in table:
-        cells = {name: (row[name] or "").strip() for name in header}
-        empty = [column for column in columns if not cells[column]]
-        if empty:
-            raise ValueError(f"{path}, line {table.line_num}: the cell of {empty[0]!r} is empty")
-        rows[table.line_num] = cells
-    if not rows:
-        raise ValueError(f"{path}: no row in it")
-    return rows
-
-
-def _numbers(
-    path: Path, rows: Mapping[int, Mapping[str, str]], columns: Sequence[str]
-) -> NDArray[np.float64]:
-    """(N, columns) finite numbers."""
-    out = np.zeros((len(rows), len(columns)))
-    for place, (line, row) in enumerate(rows.items()):
-        for number, column in enumerate(columns):
-            try:
-                out[place, number] = float(row[column])
-            except (KeyError, ValueError) as error:
-                found = row.get(column, "no such column")
-                raise ValueError(
-                    f"{path}, line {line}: {column}: a number is needed, found {found!r}"
-                ) from error
-    if not np.isfinite(out).all():
-        raise ValueError(f"{path}: {columns[0]}: finite numbers are needed")
-    return out
 
 
 def _check_wanted(wanted: Sequence[str], present: Sequence[str], folder: Path) -> None:
@@ -287,13 +216,3 @@ def _check_wanted(wanted: Sequence[str], present: Sequence[str], folder: Path) -
         if name in seen:
             raise ValueError(f"IdentityFolder.identities: {name!r} stands twice")
         seen.add(name)
-
-
-def _images(folder: Path, name: str) -> list[str]:
-    """Image files of a sub-folder, as names below the folder."""
-    files = (
-        path.relative_to(folder).as_posix()
-        for path in (folder / name).rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
-    return sorted(files, key=natural)

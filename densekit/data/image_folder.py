@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from densekit.data.categories import PictureCategories
-from densekit.data.files import IMAGE_SUFFIXES, existing_folder, natural
+from densekit.data.files import existing_folder
+from densekit.data.image_files import ImageFiles, folders_in, images_below
 from densekit.data.images import ImageReader
 from densekit.data.naming import check_names, nearest
-from densekit.data.stacks import ARRAY_SUFFIXES
 
 _KEY = "ImageFolder"
 
@@ -47,7 +46,7 @@ class ImageFolder(PictureCategories):
         intensity: Mapping[str, Any] | None = None,
     ) -> None:
         folder = existing_folder(Path(root), f"{_KEY}.root")
-        there = sorted(e.name for e in os.scandir(folder) if e.is_dir() and e.name[0] != ".")
+        there = folders_in(folder)
         if not there:
             inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
             raise ValueError(f"{_KEY}.root: {folder} has no folder a class, found {inside}")
@@ -55,25 +54,16 @@ class ImageFolder(PictureCategories):
         if spare := [name for name in there if name not in names]:
             hint = nearest(spare[0], names)
             raise ValueError(f"{_KEY}.names: {folder / spare[0]} is none of the classes; {hint}")
-        files = {name: _images(folder / name) for name in names if name in there}
+        files = {name: images_below(folder, name) for name in names if name in there}
         if empty := [name for name, found in files.items() if not found]:
             raise ValueError(f"{_KEY}.root: class {folder / empty[0]} has no image")
         counts = [len(files.get(name, [])) for name in names]
         super().__init__(
-            [path for found in files.values() for path in found],
+            ImageFiles(
+                folder,
+                [image for found in files.values() for image in found],
+                ImageReader(channels, dtype, intensity),
+            ),
             names,
             np.repeat(np.arange(len(names)), counts),
-            ImageReader(channels, dtype, intensity),
         )
-
-
-def _images(folder: Path) -> list[Path]:
-    """The images of a class and of its sub-folders, numbers in names sorted as numbers."""
-    suffixes = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
-    found = [
-        os.path.join(place, name)  # noqa: PTH118 (Path is 10 times slower)
-        for place, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if name.lower().endswith(suffixes) and name[0] != "."
-    ]
-    return [Path(name) for name in sorted(found, key=natural)]

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from densekit.data.categories import PictureCategories
 from densekit.data.files import check_images, existing_folder, natural
+from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
 from densekit.data.naming import check_names, nearest
-from densekit.data.tables import Row, read_table
+from densekit.data.tables import Row, check_filled, places_of_split, read_table
 
 _KEY = "ImageTable"
 _SWITCHES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -66,29 +67,17 @@ class ImageTable(PictureCategories):
         needed = ["image", *(columns or [label]), *([] if split is None else ["split"])]
         rows = read_table(folder / table, f"{_KEY}.table", needed)
         names, categories = _categories(rows, label, separator, columns, names)
-        rows, kept = _of_split(rows, split)
-        images = _images(rows)
+        kept = places_of_split(rows, split, f"{_KEY}.split")
+        images = _images([rows[place] for place in kept])
         check_images(folder, images, str(folder / table))
         reader = ImageReader(channels, dtype, intensity)
-        super().__init__([folder / image for image in images], names, categories[kept], reader)
-
-
-def _of_split(rows: Sequence[Row], split: str | None) -> tuple[list[Row], list[int]]:
-    """The rows of a split, and their places."""
-    if split is None:
-        return list(rows), list(range(len(rows)))
-    kept = [place for place, (_, row) in enumerate(rows) if row["split"] == split]
-    if not kept:
-        there = sorted({row["split"] for _, row in rows})
-        raise ValueError(f"{_KEY}.split: no row of {split!r}; {nearest(split, there)}")
-    return [rows[place] for place in kept], kept
+        super().__init__(ImageFiles(folder, images, reader), names, categories[kept])
 
 
 def _images(rows: Sequence[Row]) -> list[str]:
+    check_filled(rows, ["image"])
     seen: dict[str, str] = {}
     for where, row in rows:
-        if not row["image"]:
-            raise ValueError(f"{where}: no image")
         if row["image"] in seen:
             raise ValueError(f"{where}: {row['image']} stands in {seen[row['image']]} too")
         seen[row["image"]] = where

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from densekit.data.class_table import between
-from densekit.data.files import IMAGE_SUFFIXES, existing_folder, natural
+from densekit.data.files import existing_folder
+from densekit.data.image_files import images_below
 from densekit.data.images import ImageReader
 from densekit.data.mask_classes import declared_table, find_code
 from densekit.data.masks import PairedMasks
 from densekit.data.naming import nearest
-from densekit.data.stacks import ARRAY_SUFFIXES
 
 _log = logging.getLogger("densekit.data")
 _KEY = "MaskFolder"
@@ -86,10 +86,8 @@ class MaskFolder(PairedMasks):
 def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
     """Path below the folder, without what follows the common part of the name, to the file."""
     found: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*"), key=lambda path: natural(path.as_posix())):
-        if path.suffix.lower() not in (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES):
-            continue
-        if not path.stem.endswith(suffix) or path.name.startswith("."):
+    for path in map(folder.joinpath, images_below(folder)):
+        if not path.stem.endswith(suffix):
             continue
         stem = path.stem.removesuffix(suffix)
         name = (path.relative_to(folder).parent / stem).as_posix()

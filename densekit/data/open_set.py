@@ -46,7 +46,7 @@ class OpenSet:
         self.positions = np.arange(len(data))
         self._pairs: list[NDArray[np.int64]] | None = None
         if pairs is not None:
-            path = data.root / pairs
+            path = data.files.root / pairs
             self._attach(read_pairs(path, file_name), path)
 
     def __len__(self) -> int:

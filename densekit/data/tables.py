@@ -1,10 +1,17 @@
-"""Tables in text files: rows by column name, with the line that each stands in."""
+"""Tables in text files: rows by column name, with the line that each stands in.
+
+N rows.
+"""
 
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Sequence
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from densekit.data.naming import nearest
 
@@ -36,7 +43,7 @@ def read_table(
         raise ValueError(f"{path}: not a text file: {error}") from error
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     lines = csv.reader(text.splitlines(), delimiter=delimiter)
-    rows = [(number, [cell.strip() for cell in cells]) for number, cells in enumerate(lines, 1)]
+    rows = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
     rows = [(number, cells) for number, cells in rows if any(cells)]
     names = list(header) if header is not None else (rows.pop(0)[1] if rows else [])
     for column in columns:
@@ -51,3 +58,55 @@ def read_table(
             raise ValueError(f"{where}: {len(names)} columns ({', '.join(names)}), found {cells}")
         found.append((where, dict(zip(names, cells, strict=True))))
     return found
+
+
+def check_filled(rows: Sequence[Row], columns: Sequence[str]) -> None:
+    """Finds empty cells.
+
+    Raises:
+        ValueError: If a cell of the columns is empty, with the line.
+    """
+    for where, row in rows:
+        for column in columns:
+            if not row[column]:
+                raise ValueError(f"{where}: the cell of {column!r} is empty")
+
+
+def places_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[int]:
+    """Places of the rows in whose column `split` this stands; of all rows for None.
+
+    Args:
+        rows: Those of a table.
+        split: What is looked for.
+        key: The argument that named it, for the message.
+
+    Raises:
+        ValueError: If it stands in no row.
+    """
+    if split is None:
+        return list(range(len(rows)))
+    kept = [place for place, (_, row) in enumerate(rows) if row["split"] == split]
+    if not kept:
+        there = sorted({row["split"] for _, row in rows})
+        raise ValueError(f"{key}: no row of {split!r}; {nearest(split, there)}")
+    return kept
+
+
+def numbers(rows: Sequence[Row], columns: Sequence[str]) -> NDArray[np.float64]:
+    """(N, columns) finite numbers.
+
+    Raises:
+        ValueError: If a column or a number is missing, with the line.
+    """
+    return np.asarray([[_number(*row, column) for column in columns] for row in rows])
+
+
+def _number(where: str, row: dict[str, str], column: str) -> float:
+    found = row.get(column, "no such column")
+    try:
+        number = float(found)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(f"{where}: {column}: a number is needed, found {found!r}")
+    return number

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import NotRequired, TypedDict
+from collections.abc import Mapping
+from typing import Any, NotRequired, TypedDict
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densekit._names import unknown
 from densekit.types import IGNORE_INDEX, Batch
 
 
@@ -26,6 +28,30 @@ class ResizeRule(TypedDict):
     max_size: NotRequired[int]
     crop: NotRequired[int]
     antialias: NotRequired[bool]
+
+
+def check_rule(rule: Mapping[str, Any], spatial_dims: int, slices: object) -> None:
+    """Refuses a rule that cannot be followed.
+
+    Args:
+        rule: What the user wrote as `resize`.
+        spatial_dims: Of the images.
+        slices: What `info["slices"]` says: a network of slices is judged on whole volumes.
+
+    Raises:
+        ValueError: A key is unknown or missing, or the images are no pictures.
+    """
+    for key in rule:
+        if key not in ResizeRule.__annotations__:
+            raise ValueError(unknown("resize", key, ResizeRule.__annotations__))
+    if "min_size" not in rule:
+        raise ValueError(f"resize: min_size is missing, found {dict(rule)}")
+    kind = "slices of volumes" if slices else {1: "series", 3: "volumes"}.get(spatial_dims)
+    if kind is not None:
+        raise ValueError(
+            f"resize: {dict(rule)} is for pictures, the images are {kind}; set resize=null (volumes"
+            " are brought to one spacing by their data set, series keep their length)"
+        )
 
 
 def resized_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int]:

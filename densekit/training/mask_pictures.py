@@ -1,4 +1,4 @@
-"""Masks of a batch and of results, drawn: pictures whole, volumes by one slice.
+"""Masks of a batch and of results, drawn: pictures and series whole, volumes by one slice.
 
 Shape letters: B images, C channels, K classes, S the sides of an image along its axes.
 """
@@ -52,7 +52,7 @@ def draw_mask_result(
 def plane_of(
     image: NDArray[Any], masks: Sequence[NDArray[Any]], classes: Mapping[int, str]
 ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """What is drawn of an image: itself, or the slice of a volume with most foreground.
+    """What is drawn of an image: itself, a series as lines, the slice with most foreground.
 
     Args:
         image: (*S, C), perhaps in a frame of other size than the masks.
@@ -61,8 +61,10 @@ def plane_of(
         classes: What counts as foreground.
 
     Returns:
-        (H, W, 3) or (H, W) of the size of the masks, and the masks of that plane.
+        (H, W, 3) or (H, W), and the masks of that plane in its size.
     """
+    if image.ndim == 2:
+        return pictures.draw_series(image), [pictures.series_bands(mask) for mask in masks]
     if image.ndim == 3:
         return _at_size(pictures.to_rgb(image), masks[0].shape[-2:]), list(masks)
     counts = pictures.foreground_of_slices(masks[0], classes)  # (z,)

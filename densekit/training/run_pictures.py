@@ -126,14 +126,14 @@ def draw_batch(
     """Draws masks, boxes or categories of the first images of a batch, without their padding.
 
     Args:
-        batch: `image` (B, C, H, W), with `mask` volumes and with `category` series too; other
-            images are left out.
+        batch: `image` (B, C, H, W), with `mask` or `category` series and volumes too; other images
+            are left out.
         names: Class names.
         limit: Number of images at most.
         classes: Mask value to name.
     """
     rows = range(min(limit, len(batch["image"])))
-    if "mask" in batch and batch["image"].ndim in (4, 5):
+    if "mask" in batch:
         return [draw_truth_of_batch(batch, row, classes) for row in rows]
     if "category" in batch and "boxes" not in batch:
         return [draw_category(unpadded(batch, row), batch["category"][row], names) for row in rows]

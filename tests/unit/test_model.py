@@ -13,6 +13,7 @@ from densekit import DenseModel
 from densekit.heads import FasterRCNN, Head
 from densekit.necks import FPN
 from densekit.types import Batch, Features, FeatureSpec, Predictions
+from tests.unit.inference.segmenter import tiny_segmenter
 from tests.unit.tiny import SMALL_HEAD, TinyBackbone, spread, targets, tiny_detector
 
 
@@ -179,6 +180,12 @@ def test_resized_moves_images_and_boxes() -> None:
     assert found["size"].tolist() == [[64, 96]] * 2
     torch.testing.assert_close(found["boxes"], batch["boxes"] * 2)
     assert tiny_detector().resized(batch) is batch
+
+
+@pytest.mark.parametrize(("dims", "kind"), [(1, "series"), (3, "volumes")])
+def test_a_resize_rule_is_for_pictures(dims: int, kind: str) -> None:
+    with pytest.raises(ValueError, match=f"resize: .* the images are {kind}"):
+        tiny_segmenter(dims, resize={"min_size": 64})
 
 
 def test_a_crop_is_not_for_heads_whose_results_have_a_place() -> None:

@@ -64,7 +64,9 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert [row["predicted"] for row in found] == [case["predicted"] for case in cases[:3]]
 
 
-def test_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_series(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for split, count in (("TRAIN", 6), ("TEST", 5)):
@@ -74,6 +76,10 @@ def test_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         labels = ["up" if slope > 0 else "down" for slope in slopes]
         lines = [f"{text}:{label}" for text, label in zip(texts, labels, strict=True)]
         write_ts(tmp_path / "ucr" / "GunPoint", f"GunPoint_{split}.ts", lines)
+    words = ["train", "experiment=ucr", f"paths.data={tmp_path}", "resize={min_size:32}"]
+    assert main(words) == 2
+    assert "data.ucr: resize: {'min_size': 32} is for pictures" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
     run = trained([f"paths.data={tmp_path}", "trainer.max_steps=10"], "ucr")
     figures = json.loads((run / "metrics.json").read_text())
     assert 0 <= figures["test/classification/accuracy"] <= 1

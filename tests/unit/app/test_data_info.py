@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from densekit.app.data_info import (
     check_heads,
     check_monitors,
+    check_resize,
     check_trained,
     model_info,
     register_data_info,
@@ -83,6 +84,33 @@ def test_model_info_is_what_the_data_say() -> None:
     assert info["heads"]["cars"]["num_classes"] == 2
     assert info["mean"] == [1.0, 2.0, 3.0]
     assert info["resize"] == {"min_size": 3, "max_size": 4}
+
+
+@pytest.mark.parametrize(
+    ("described", "kind"),
+    [
+        ({"spatial_dims": 1}, "series"),
+        ({"spatial_dims": 3}, "volumes"),
+        ({"spatial_dims": 2, "slices": {"axis": 0}}, "slices of volumes"),
+    ],
+)
+def test_a_resize_rule_is_for_pictures(described: dict[str, Any], kind: str) -> None:
+    sources = {"a": CELLS, "b": source(["car"], ["cars"], **described)}
+    check_resize(None, sources)
+    check_resize({"min_size": 3}, {"a": CELLS})
+    with pytest.raises(
+        UsageError, match=rf"data\.b: resize: .* the images are {kind}; set resize="
+    ):
+        check_resize({"min_size": 3}, sources)
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [({"min_sise": 3}, "did you mean 'min_size'"), ({"max_size": 3}, "min_size is missing")],
+)
+def test_a_wrong_resize_rule_is_refused(rule: dict[str, int], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        check_resize(rule, {"a": CELLS})
 
 
 def test_data_that_disagree_on_the_mean_are_refused() -> None:

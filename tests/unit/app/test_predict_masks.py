@@ -102,6 +102,33 @@ def test_overlapping_classes_are_a_file_each(tmp_path: Path) -> None:
         assert colours[1] == class_colour(channel)
 
 
+def test_masks_of_series_are_tables(tmp_path: Path) -> None:
+    model, series = tiny_segmenter(dims=1), pixels(1, 100)[0].numpy()
+    model.info["heads"]["segmentation"]["ids"] = [0, 100, 700]
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "a.npy", series)
+    np.savetxt(tmp_path / "in" / "b.csv", series[:37], delimiter=",")
+    assert predict(checkpoint_of(model, tmp_path / "m.ckpt"), tmp_path / "in", tmp_path / "o") == 0
+    for name, part in (("a", series), ("b", series[:37])):
+        values = np.loadtxt(tmp_path / "o" / "masks" / f"{name}.csv", skiprows=1)
+        expected = Predictor(model)([part.astype(np.float32)])[0]["segmentation"]["mask"]
+        np.testing.assert_array_equal(values, np.array([0, 100, 700])[expected])
+        with Image.open(tmp_path / "o" / "overlays" / f"{name}.jpg") as overlay:
+            assert overlay.width == 480
+    classes = json.loads((tmp_path / "o" / "classes.json").read_text())["segmentation"]
+    assert [entry["value"] for entry in classes] == [100, 700]
+
+
+def test_overlapping_classes_of_series_are_columns(tmp_path: Path) -> None:
+    model, series = tiny_segmenter(dims=1, multilabel=True), pixels(1, 40)[0].numpy()
+    np.save(tmp_path / "a.npy", series)
+    assert predict(checkpoint_of(model, tmp_path / "m"), tmp_path / "a.npy", tmp_path / "o") == 0
+    names, *rows = (tmp_path / "o" / "masks" / "a.csv").read_text().splitlines()
+    assert names == "background,organ,tumour"
+    expected = Predictor(model)([series.astype(np.float32)])[0]["segmentation"]["mask"]
+    assert [[int(cell) for cell in row.split(",")] for row in rows] == expected.T.tolist()
+
+
 @pytest.mark.parametrize(
     ("head", "largest", "table"),
     [

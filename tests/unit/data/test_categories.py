@@ -121,7 +121,7 @@ def test_a_table_of_labels(tmp_path: Path, text: str, settings: Any) -> None:
         ("image,label\na.png,\n", {"names": ["y"]}, "line 2: no class ''"),
         ("image,label\na.png,x\na.png,x\n", {}, "line 3: a.png stands in .*line 2 too"),
         ("image,label\nd.png,x\n", {}, "1 of 1 images are missing, the first is .*d.png"),
-        ("image,label\n,x\n", {}, "line 2: no image"),
+        ("image,label\n,x\n", {}, "line 2: the cell of 'image' is empty"),
         ("image,lable\na.png,x\n", {}, "no column 'label'; did you mean 'lable'"),
         ("image,label\na.png,x,y\n", {}, "line 2: 2 columns .*, found"),
         ("image,label\n", {}, "no row in it"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.data import IdentityFolder, IdentityTable, OpenSet, Source
+from densekit.data import IdentityFolder, IdentityTable, ImageFolder, OpenSet, Source
 from densekit.data.collate import collate
 from densekit.data.pair_list import read_pairs
 
@@ -44,6 +44,24 @@ def test_folder_sorts_numbers_as_numbers(root):
     assert sample["truth"]["image_id"] == 4
     assert sample["image"][0, 0].tolist() == [2, 0, 0]
     assert data.sizes.tolist() == [[6, 8]] * 12
+
+
+def test_identities_are_found_as_the_images_of_classes(root):
+    (root / "empty").rmdir()
+    save(root / ".trash" / "a.png")
+    save(root / "s1" / ".thumbnails" / "a.png")
+    save(root / "s1" / "deep" / "a.png")
+    np.save(root / "s2" / "a.npy", np.full((6, 8, 3), 7, np.uint8))
+    data, classes = IdentityFolder(root), ImageFolder(root, names=["Ann é", "s1", "s2", "s10"])
+    assert data.names == classes.names
+    assert (
+        data.labels.tolist() == classes.categories.tolist() == [0] * 3 + [1] * 4 + [2] * 4 + [3] * 3
+    )
+    paths = [data.path(place) for place in range(len(data))]
+    assert paths == [classes.path(place) for place in range(len(classes))]
+    assert paths[3] == root / "s1" / "deep" / "a.png"
+    assert data[7]["image"][0, 0].tolist() == [7, 7, 7]
+    assert data.sizes.tolist() == classes.sizes.tolist() == [[6, 8]] * 14
 
 
 def test_chosen_identities_have_labels_in_the_order_given(root):
@@ -106,7 +124,9 @@ def test_table_with_split_templates_and_landmarks(root):
         ("image,identity\n", "no row"),
         ("image,identity,template\ns1/s1_0001.png,a,x", "line 2: template: a number is needed"),
         ("image,identity,x1\ns1/s1_0001.png,a,1", "line 2: y1: .* found 'no such column'"),
-        ("image,identity,template\ns1/s1_0001.png,a,nan", "finite numbers"),
+        ("image,identity,template\ns1/s1_0001.png,a,nan", "line 2: template: .* found 'nan'"),
+        ("image,identity\ns1/s1_0001.png,a,b", r"line 2: 2 columns \(image, identity\), found"),
+        ("image,identity,x\n\ns1/s1_0001.png,a", "line 3: 3 columns .*, found"),
     ],
 )
 def test_wrong_tables_are_refused(root, text, message):
@@ -116,7 +136,9 @@ def test_wrong_tables_are_refused(root, text, message):
 
 def test_an_unknown_split_is_refused_with_the_nearest(root):
     name = table(root, "image,identity,split\ns1/s1_0001.png,a,train")
-    with pytest.raises(ValueError, match="no split 'trian'; did you mean 'train'"):
+    with pytest.raises(
+        ValueError, match="IdentityTable.split: no row of 'trian'; did you mean 'train'"
+    ):
         IdentityTable(root, name, "trian")
 
 
@@ -185,6 +207,8 @@ def test_pairs_of_templates(root):
         ("a.txt", "0 2 s1 1 s1 2", "line 1: same: accepted are 1 and 0, found '2'"),
         ("a.txt", "0 1 s1 x s1 2", "line 1: a whole number is needed, found 'x'"),
         ("a.csv", "first,second\na,b", "no column 'same'"),
+        ("a.csv", "first,second,same\na,b,1,0", "line 2: 3 columns .*, found"),
+        ("a.csv", "first,second,same\na,b,", "line 2: the cell of 'same' is empty"),
         ("a.txt", "0 1 s1 1 s1 3", "'s1/s1_0003.png' is not among the data; did you mean"),
         ("a.txt", "0 0 s1 1 s1 2", "listed as two identities, the data say otherwise"),
     ],

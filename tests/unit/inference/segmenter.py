@@ -1,4 +1,4 @@
-"""A segmentation network small enough for unit tests, in two or three dimensions."""
+"""A segmentation network small enough for unit tests, in one to three dimensions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from densekit.backbones.base import Backbone
 from densekit.heads.base import Head
 from densekit.types import Batch, Features, FeatureSpec, Predictions
 
-CONVS = {2: nn.Conv2d, 3: nn.Conv3d}
-POOLS = {2: F.max_pool2d, 3: F.max_pool3d}
-BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+CONVS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+BATCH_NORMS = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 NAMES = ["background", "organ", "tumour"]
 
 
@@ -103,7 +103,7 @@ def tiny_segmenter(
         TinyEncoder(channels, dims, depth), {"segmentation": head}, info={**known, **info}
     )
     for module in model.modules():
-        if isinstance(module, (nn.BatchNorm2d, nn.BatchNorm3d)):
+        if isinstance(module, tuple(BATCH_NORMS.values())):
             module.running_mean.uniform_(-0.2, 0.2)
             module.running_var.uniform_(0.5, 1.5)
     return model.eval()
@@ -114,6 +114,6 @@ def pixels(*shape: int, seed: int = 0) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     channels, sides = shape[0], shape[1:]
     coarse = torch.rand(1, channels, *(max(1, side // 8) for side in sides), generator=generator)
-    mode = {2: "bilinear", 3: "trilinear"}[len(sides)]
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(sides)]
     smooth = F.interpolate(coarse, sides, mode=mode, align_corners=False)[0]
     return (60 * smooth + 20 * torch.rand(shape, generator=generator)).byte()

@@ -171,6 +171,25 @@ def test_masks_are_drawn_beside_the_truth_with_their_names(multilabel: bool) -> 
     assert cell.shape[1] / 60 * 40 < cell.shape[0]
 
 
+def test_masks_of_series_are_drawn_over_their_lines() -> None:
+    mask = np.zeros((1, 10), np.uint8)
+    mask[0, 5:8] = 1
+    batch = make_batch(
+        image=torch.arange(12.0).view(1, 1, 12),
+        size=torch.tensor([[10]]),
+        mask=torch.from_numpy(np.pad(mask, ((0, 0), (0, 2)))),
+        truth=[{"image_id": 0, "mask": mask[0]}],
+    )
+    (cell,) = draw_batch(batch, [], 8, {1: "beat"})
+    tinted = (cell[120] != pictures.BACKGROUND).any(axis=1)
+    inside = np.flatnonzero(tinted)
+    assert (inside.min(), inside.max()) == pytest.approx(
+        (4 + 4.5 * 471 / 9, 4 + 7.5 * 471 / 9), abs=3
+    )
+    (row,) = draw_result(batch, 0, {"seg": {"mask": mask[0]}}, [], 0.5, {1: "beat"})
+    assert row.shape[1] > 2 * 480
+
+
 def test_of_a_volume_the_fullest_slice_is_drawn() -> None:
     image = torch.zeros(1, 2, 3, 8, 8)
     image[0, 0, 1] = 9  # the slice in the middle is bright
