@@ -209,7 +209,7 @@ def ends(twins: Iterable[Twin]) -> tuple[int, int]:
     if len(common) < 2:
         raise ValueError(
             "a study compares plain and residual nets of two depths at least, such as"
-            f" backbone.depth=20,56 backbone.residual=false,true; found in both: {common}"
+            f" backbone.depth=20,44 backbone.residual=false,true; found in both: {common}"
         )
     return common[0], common[-1]
 

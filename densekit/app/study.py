@@ -20,12 +20,12 @@ from densekit.app.overrides import expand, number, output_folder, parse, split_o
 from densekit.app.prepare import CONFIG, new_folder, place, resolve, write_config
 from densekit.app.report import print_lines
 from densekit.app.train import checked
-from densekit.app.workers import LOG, last_line, run_all
+from densekit.app.workers import LOG, run_all, why_failed
 from densekit.build import nearest, walk
 
 STUDIES = ("degradation",)
 OPTIONS: dict[str, Any] = {"output": None, "jobs": None}
-GRID = {"backbone.depth": "20,32,56", "backbone.residual": "false,true", "seed": "0,1,2"}
+GRID = {"backbone.depth": "8,20,44", "backbone.residual": "false,true", "seed": "0,1,2"}
 """What differs between the runs; each may be given, with one value or several."""
 
 
@@ -96,7 +96,7 @@ def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outco
         outcome = read_outcome(folder / name, head) if code == 0 else None
         if outcome is None:
             log = folder / name / LOG
-            reason = last_line(log) if code else f"it wrote no test figures or no {SIGNAL}"
+            reason = why_failed(log) if code else f"it wrote no test figures or no {SIGNAL}"
             failed.append(f"FAILED: {name}: {reason} (all of it: {log})")
             print_lines(f"{done:>3} of {len(configs)}  {failed[-1]}")
             continue

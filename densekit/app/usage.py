@@ -217,7 +217,7 @@ options:
 """
 
 
-STUDY = """usage: densekit study degradation [backbone.depth=20,32,56] [seed=0,1,2] [k=v]
+STUDY = """usage: densekit study degradation [backbone.depth=8,20,44] [seed=0,1,2] [k=v]
 
 Trains plain and residual twins of several depths from experiment=degradation, each run in a process
 of its own, and draws training and test error, gradient norms by layer, and how far the signal of a
@@ -231,11 +231,11 @@ kept and the others made. The exit code is 1 if a run failed, whatever the answe
 
 examples:
   densekit study degradation
-  densekit study degradation backbone.depth=8,20 seed=0,1 trainer.max_epochs=5
+  densekit study degradation backbone.depth=8,32 seed=0,1 trainer.max_epochs=5
   densekit study degradation output=runs/degradation/TIMESTAMP optimizer.lr=0.05
 
 options:
-  backbone.depth=20,32,56, backbone.residual=false,true, seed=0,1,2
+  backbone.depth=8,20,44, backbone.residual=false,true, seed=0,1,2
                       what the runs differ in; two depths and two seeds are the least for an answer
   output=DIR          folder of the study
   jobs=N              runs at a time; default as many as cores

@@ -1,75 +1,82 @@
-"""Several runs at once on one machine, each in a process of its own."""
+"""Several runs at once on one machine, each in a process that goes on with the next one."""
 
 from __future__ import annotations
 
+import math
 import os
-import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 from pathlib import Path
-from typing import IO
+
+from densekit.app import worker
 
 LOG = "log.txt"
-POLL_SECONDS = 0.1
-
-
-@dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
-    log: IO[bytes]
-    started: float
+SPOKEN = "densekit: error:"
+"""How the worker begins what it tells the user."""
 
 
 def run_all(files: Mapping[str, Path], at_once: int) -> Iterator[tuple[str, int, float]]:
     """Runs resolved configurations, `at_once` of them at any time, and shares out the cores.
 
     What a run prints goes into `log.txt` beside its configuration. Whoever stops listening, Ctrl-C
-    included, ends the runs in progress.
+    included, gets no further run started.
 
     Args:
         files: Name of a run to its `config.yaml`.
         at_once: Number of processes.
 
     Yields:
-        Name, exit code and seconds of each run as it ends.
+        Name, exit code and seconds of each run as it ends. Once a process is killed, for its memory
+        for instance, all runs that are not done have failed.
     """
-    waiting, running = list(files), dict[str, _Worker]()
     threads = max(1, (os.cpu_count() or 1) // at_once)
+    # Starting takes longer than a small run: a process does not end with its first one.
+    pool = ProcessPoolExecutor(at_once, get_context("spawn"), _take_threads, (threads,))
     try:
-        while waiting or running:
-            while waiting and len(running) < at_once:
-                name = waiting.pop(0)
-                running[name] = _start(files[name], threads)
-            for name, worker in list(running.items()):
-                code = worker.process.poll()
-                if code is not None:
-                    del running[name]
-                    worker.log.close()
-                    yield name, code, time.monotonic() - worker.started
-            time.sleep(POLL_SECONDS)
+        names = {pool.submit(_run, file): name for name, file in files.items()}
+        for future in as_completed(names):
+            try:
+                code, seconds = future.result()
+            except BrokenProcessPool:
+                code, seconds = 1, math.nan
+            yield names[future], code, seconds
     finally:
-        for worker in running.values():
-            worker.process.terminate()
-            worker.process.wait()
-            worker.log.close()
+        pool.shutdown(cancel_futures=True)
 
 
-def last_line(log: Path) -> str:
-    """What a run said last, which is its error where it failed."""
-    lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+def why_failed(log: Path) -> str:
+    """The error that a log ends with."""
+    if not log.is_file():
+        return "it was not started, because a process was killed"
+    lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
+    spoken = [line for line in lines if line.startswith(SPOKEN)]
+    return (spoken or [line for line in lines if line] or ["it said nothing"])[-1]
 
 
-def _start(file: Path, threads: int) -> _Worker:
-    log = (file.parent / LOG).open("wb")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "densekit.app.worker", str(file)],
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        # torch sizes its pool by this; without it every process would take all cores.
-        env={**os.environ, "OMP_NUM_THREADS": str(threads)},
-    )
-    return _Worker(process, log, time.monotonic())
+def _take_threads(count: int) -> None:
+    import cv2
+    import torch
+
+    torch.set_num_threads(count)
+    cv2.setNumThreads(count)
+
+
+def _run(file: Path) -> tuple[int, float]:
+    """Exit code and seconds of a run in this process, whose output goes into the run's log."""
+    started = time.monotonic()
+    with (file.parent / LOG).open("wb") as log:
+        for descriptor in (1, 2):  # below Python, so that handlers of libraries follow
+            os.dup2(log.fileno(), descriptor)
+    try:
+        code = worker.main([str(file)])
+    except Exception:
+        traceback.print_exc()
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return code, time.monotonic() - started
