@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NAME = "degradation"
 COLUMNS = ("net", "layers", "seeds", "training error %", "test error %", "gradient ratio")
+LOWEST = -2.0
+"""Where the axes of errors begin: a line at zero has to be seen."""
 STYLES = {"plain": "--", "residual": "-"}
 
 
@@ -81,6 +83,7 @@ def draw(outcomes: Outcomes, path: Path) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(13, 7), layout="constrained")
     FigureCanvasAgg(figure)
@@ -103,6 +106,7 @@ def draw(outcomes: Outcomes, path: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel(label, fontsize=9)
         axes.tick_params(labelsize=8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
     for axes in panels[1, 1:]:
         axes.set_yscale("log")
@@ -116,7 +120,7 @@ def _draw_curves(axes: Axes, outcomes: Outcomes) -> None:
         curves = [run.curve for run in of_seeds(outcomes, net, depth) if run.curve]
         steps, values = _mean_line(curves)
         axes.plot(steps, [100 * v for v in values], STYLES[net], color=_color(outcomes, depth))
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=LOWEST)
 
 
 def _draw_errors(axes: Axes, outcomes: Outcomes) -> None:
@@ -137,7 +141,7 @@ def _draw_errors(axes: Axes, outcomes: Outcomes) -> None:
                 capsize=3,
                 label=f"{net}, {split}",
             )
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(bottom=LOWEST)
     axes.legend(fontsize=8)
 
 

@@ -52,9 +52,11 @@ def main(arguments: Sequence[str]) -> int:
 def _configs(words: Sequence[str]) -> dict[Twin, Any]:
     """A checked configuration for every network; nothing has been written yet."""
     for override in parse(words):
-        if override.is_sweep_override() and override.key_or_group not in GRID:
+        key = override.key_or_group
+        if override.is_sweep_override() and key not in GRID:
             raise UsageError(
-                f"{override.input_line}: the runs of a study differ in {', '.join(GRID)} alone"
+                f"{override.input_line}: the runs of a study differ in nothing but"
+                f" {', '.join(GRID)}. {nearest(key, GRID)}"
             )
     given = {word.partition("=")[0].lstrip("+") for word in words}
     chosen = [f"{key}={value}" for key, value in GRID.items() if key not in given]
@@ -67,7 +69,8 @@ def _configs(words: Sequence[str]) -> dict[Twin, Any]:
             raise UsageError("trainer.devices: a run of a study has one device; jobs=N runs N")
         backbone = cfg.backbone
         configs[Twin(NETS[bool(backbone.residual)], int(backbone.depth), int(cfg.seed))] = cfg
-    return configs
+    # The longest first: no core waits for them at the end.
+    return dict(sorted(configs.items(), key=lambda item: (-item[0].depth, item[0])))
 
 
 def _folder(given: Any, configs: Mapping[Twin, Any]) -> Path:

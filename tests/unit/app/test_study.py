@@ -42,7 +42,7 @@ def test_a_failed_run_is_named_and_made_again(
     monkeypatch.setattr(study, "run_all", first := Here(fails="plain_14_seed5"))
     assert main(["study", "degradation", *SMALL]) == 1
     assert first.started == [
-        *("plain_8_seed5", "residual_8_seed5", "plain_14_seed5", "residual_14_seed5"),
+        *("plain_14_seed5", "residual_14_seed5", "plain_8_seed5", "residual_8_seed5"),
     ]
     said = capsys.readouterr().out
     assert "FAILED: plain_14_seed5: no memory left" in said
@@ -78,7 +78,7 @@ def test_a_failed_run_is_named_and_made_again(
     [
         (["degradaton"], "no study 'degradaton'. Did you mean 'degradation'?"),
         ([], "no study ''"),
-        (["degradation", "optimizer.lr=0.1,0.2"], "differ in backbone.depth"),
+        (["degradation", "optimizer.lr=0.1,0.2"], "differ in nothing but backbone.depth"),
         (["degradation", "backbone.dept=8,20"], "Did you mean 'backbone.depth'?"),
         (["degradation", "backbone.depth=20"], "two depths at least"),
         (["degradation", "job=2"], "no key 'job'"),
