@@ -171,7 +171,10 @@ def _percent(values: Sequence[float]) -> str:
 
 
 def _markdown(lines: Sequence[str]) -> str:
-    return "\n".join(line if line.startswith("|") or not line else f"{line}  " for line in lines)
+    return (
+        "\n".join(line if line.startswith("|") or not line else f"{line}  " for line in lines)
+        + "\n"
+    )
 
 
 def _write_rows(outcomes: Outcomes, path: Path) -> None:

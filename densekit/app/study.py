@@ -83,13 +83,16 @@ def _folder(given: Any, configs: Mapping[Twin, Any]) -> Path:
 def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outcomes, list[str]]:
     """Runs what is not done yet; returns what is known of each network, and what went wrong."""
     head = next(iter(next(iter(configs.values())).heads))
-    files = {}
+    resolved = {}
     for twin, cfg in configs.items():
         place(cfg, folder / str(twin))
-        resolved = {"command": "train", **resolve(cfg)}
-        _check_same(resolved, folder / str(twin) / CONFIG)
-        if read_outcome(folder / str(twin), head) is None:
-            files[str(twin)] = write_config(resolved, folder / str(twin))
+        resolved[str(twin)] = {"command": "train", **resolve(cfg)}
+        _check_same(resolved[str(twin)], folder / str(twin) / CONFIG)
+    files = {
+        name: write_config(job, folder / name)
+        for name, job in resolved.items()
+        if read_outcome(folder / name, head) is None
+    }
     done = len(configs) - len(files)
     if done:
         print_lines(f"{done} of {len(configs)} runs are there already")

@@ -70,7 +70,7 @@ def test_a_failed_run_is_named_and_made_again(
     assert (tmp_path / "out/degradation.png").is_file()
 
     assert main(["study", "degradation", *SMALL, "optimizer.lr=0.3"]) == 2
-    assert "optimizer.lr is 0.1 there and 0.3 now" in capsys.readouterr().err
+    assert "optimizer.lr is 0.05 there and 0.3 now" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
