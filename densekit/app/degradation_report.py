@@ -58,7 +58,7 @@ def table(outcomes: Outcomes) -> list[str]:
     The last column is the gradient of the first layer's weight over that of the last convolution's,
     before the first step.
     """
-    rows = [COLUMNS]
+    rows: list[tuple[str, ...]] = [COLUMNS]
     for net, depth in groups(outcomes):
         runs = of_seeds(outcomes, net, depth)
         errors = [
