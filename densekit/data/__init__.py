@@ -42,6 +42,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Scenes": "scenes",
         "SemanticScenes": "semantic_scenes",
         "SequenceTable": "sequences",
+        "ShapePictures": "shape_pictures",
         "Source": "source",
         "TorchvisionAugment": "torchvision_steps",
         "TrainSampler": "samplers",
