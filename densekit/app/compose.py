@@ -73,11 +73,18 @@ def compose(arguments: Sequence[str]) -> Composed:
 
 
 def apply_values(cfg: DictConfig, arguments: Sequence[str], trust: Sequence[str] = ()) -> None:
-    """Checks value overrides and applies them to a configuration that came from a file."""
+    """Checks value overrides and applies them to a configuration that came from a file.
+
+    A mapping with a `_target_` stands for what was there, others are merged into it.
+
+    Raises:
+        UsageError: An unknown key or argument; the message names the nearest.
+    """
     overrides = parse(arguments)
     _refuse_sweeps(overrides)
     for override in overrides:
         _check_value(cfg, override, trust)
+    check_nodes(_plain(cfg), trust)
 
 
 def trusted(arguments: Sequence[str]) -> list[str]:
@@ -147,13 +154,17 @@ def _check_value(cfg: DictConfig, override: Override, trust: Sequence[str]) -> s
     if override.type is OverrideType.DEL:
         if not found:
             _refuse(cfg, owner, name)
+        with open_dict(cfg):
+            (OmegaConf.select(cfg, owner) if owner else cfg).pop(name)
         return line
     if not found:
         added = override.type is not OverrideType.CHANGE
         _check_new(cfg, owner, name, added, trust)
         if not added:
             line = f"++{line}"
-    OmegaConf.update(cfg, key, override.value(), force_add=True)
+    value = override.value()
+    built = isinstance(value, dict) and "_target_" in value
+    OmegaConf.update(cfg, key, value, merge=not built, force_add=True)
     return line
 
 
@@ -175,9 +186,8 @@ def _find(cfg: DictConfig, key: str) -> tuple[str, str, bool]:
 
 def _check_new(cfg: DictConfig, owner: str, name: str, added: bool, trust: Sequence[str]) -> None:
     node = OmegaConf.select(cfg, owner) if owner else cfg
-    target = node.get("_target_") if isinstance(node, DictConfig) else None
-    if target is not None:
-        check_arguments(str(target), [name], owner, trust)
+    if isinstance(node, DictConfig) and node.get("_target_") is not None:
+        check_arguments(node, [name], owner, trust)
     elif not (added and owner.partition(".")[0] in OPEN) and name != "_target_":
         _refuse(cfg, owner, name)
 

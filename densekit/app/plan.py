@@ -84,7 +84,7 @@ def _as_stored(node: Mapping[str, Any] | None, name: str, trust: Sequence[str]) 
     if node is None:
         raise UsageError(f"densekit plan: data.{name} has no training split to look at")
     key = f"data.{name}.train"
-    accepted = arguments(str(node["_target_"]), key, trust) or set()
+    accepted = arguments(node, key, trust) or set()
     dataset: Dataset = instantiate({**node, **{k: None for k in PREPARING if k in accepted}}, key)
     return dataset
 

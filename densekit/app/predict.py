@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from densekit.app.errors import UsageError
 from densekit.app.huge import Tiler
 from densekit.app.overrides import (
@@ -45,6 +47,8 @@ OPTIONS: dict[str, Any] = {
     "precision": None,
     "trust": [],
 }
+INFERER = "inferer"
+"""The key of the checkpoint's configuration that can be set."""
 SUFFIXES = frozenset(
     [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".npy", ".svs"]
 )
@@ -54,12 +58,13 @@ SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; 1 if an image was broken, 0 if none was."""
     options, rest = split_options(arguments, OPTIONS)
-    refuse_rest("predict", rest, OPTIONS)
+    of_inferer = [word for word in rest if _root(word) == INFERER]
+    refuse_rest("predict", [word for word in rest if word not in of_inferer], [*OPTIONS, INFERER])
     checkpoint = existing("predict", "checkpoint", options["checkpoint"])
     threshold = number("predict", "threshold", options["threshold"], at_least=0)
     device = device_name("predict", options["device"])
     output = output_folder("predict", options["output"])
-    predictor = _predictor(checkpoint, device, options)
+    predictor = _predictor(checkpoint, device, options, of_inferer)
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = _find(options["source"], predictor)
     files = [case[0] for case in cases]
@@ -185,12 +190,39 @@ def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict
     return dict(heads)
 
 
-def _predictor(checkpoint: Path, device: str, options: Mapping[str, Any]) -> Predictor:
+def _predictor(
+    checkpoint: Path, device: str, options: Mapping[str, Any], of_inferer: Sequence[str]
+) -> Predictor:
     from densekit.inference import Predictor
 
     trust = options["trust"]
     trust = trust if isinstance(trust, list) else [trust]
-    return Predictor(checkpoint, device=device, precision=options["precision"], trust=trust)
+    inferer = _inferer(checkpoint, of_inferer, trust) if of_inferer else None
+    precision = options["precision"]
+    return Predictor(checkpoint, device, precision, trust=trust, inferer=inferer)
+
+
+def _root(word: str) -> str:
+    """The first name of a key, `inferer` of `+inferer.window=[64,64]`."""
+    return word.partition("=")[0].lstrip("+~").partition(".")[0]
+
+
+def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> Any:
+    """The checkpoint's inferer with some of its values set, or another one."""
+    from omegaconf import OmegaConf
+
+    from densekit.app.compose import apply_values
+    from densekit.artifact import load_artifact
+    from densekit.build import check_targets, instantiate
+
+    stored = yaml.safe_load(load_artifact(checkpoint)["config"]).get(INFERER)
+    plain = {INFERER: stored or {"_target_": "densekit.inference.WholeImage"}}
+    check_targets(plain, trust)
+    cfg = OmegaConf.create(plain)
+    OmegaConf.set_struct(cfg, True)
+    apply_values(cfg, words, trust)
+    chosen: Any = OmegaConf.to_container(cfg[INFERER], resolve=True)
+    return instantiate(chosen, INFERER)
 
 
 def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], Path]:

@@ -139,7 +139,7 @@ def _relative(node: Any, run: str) -> Any:
 
 def _tell_backbone(cfg: DictConfig, argument: str, value: int) -> None:
     """Tells the backbone what the images are like, if it can be told and is not."""
-    accepted = arguments(str(cfg.backbone["_target_"]), "backbone", list(cfg.trust))
+    accepted = arguments(cfg.backbone, "backbone", list(cfg.trust))
     if accepted is not None and argument in accepted and argument not in cfg.backbone:
         with open_dict(cfg):
             cfg.backbone[argument] = value

@@ -20,23 +20,25 @@ PASSED_ON = {
 """What the base classes at the end of a chain of `**kwargs` take."""
 
 
-def arguments(target: str, key: str, trust: Sequence[str]) -> set[str] | None:
-    """The names of a class's arguments, None where it takes any.
+def arguments(node: Mapping[str, Any], key: str, trust: Sequence[str]) -> set[str] | None:
+    """The names of the arguments of a node's class, None where it takes any.
 
-    A class of densekit with `**kwargs` passes them on to its base, whose arguments they are; what a
-    plug-in does with them is its own affair.
+    A class of densekit with `**kwargs` passes them on to its base, whose arguments they are, or
+    tells by a class method `passed_on(node)` which ones it takes; what a plug-in does with them is
+    its own affair.
 
     Raises:
-        UsageError: The class is not trusted or does not exist.
+        UsageError: The class is not trusted or does not exist, or another argument is wrong.
     """
     try:
-        found = find_class(target, key, trust)
+        found = find_class(str(node["_target_"]), key, trust)
         names, is_open = _own(found)
     except ValueError as error:
         raise UsageError(str(error)) from error
     if not is_open:
         return names
-    return _inherited(found) if found.__module__.startswith("densekit.") else None
+    inherited = _inherited(found) if found.__module__.startswith("densekit.") else None
+    return None if inherited is None else inherited | _passed_on(found, node, key)
 
 
 def _own(function: Any) -> tuple[set[str], bool]:
@@ -45,6 +47,14 @@ def _own(function: Any) -> tuple[set[str], bool]:
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     names = {parameter.name for parameter in parameters if parameter.kind not in variadic}
     return names, any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def _passed_on(found: Any, node: Mapping[str, Any], key: str) -> set[str]:
+    """What a class says that it takes beside the arguments it names."""
+    try:
+        return set(found.passed_on(node)) if hasattr(found, "passed_on") else set()
+    except ValueError as error:
+        raise UsageError(f"{key}.{error}") from error
 
 
 def _inherited(found: type) -> set[str] | None:
@@ -61,21 +71,23 @@ def _inherited(found: type) -> set[str] | None:
     return None
 
 
-def check_arguments(target: str, names: Iterable[str], key: str, trust: Sequence[str]) -> None:
+def check_arguments(
+    node: Mapping[str, Any], names: Iterable[str], key: str, trust: Sequence[str]
+) -> None:
     """Refuses arguments that a class does not have.
 
     Args:
-        target: The class.
+        node: Names the class.
         names: The arguments.
-        key: The configuration key of the class's node.
+        key: The configuration key of the node.
         trust: Further packages whose classes may be built.
     """
-    accepted = arguments(target, key, trust)
+    accepted = arguments(node, key, trust)
     if accepted is None:
         return
     for name in names:
         if name not in accepted and name not in INTERNAL_KEYS:
-            owner, hint = target.rpartition(".")[2], nearest(name, accepted)
+            owner, hint = str(node["_target_"]).rpartition(".")[2], nearest(name, accepted)
             raise UsageError(f"{key}.{name}: {owner} has no such argument. {hint}")
 
 
@@ -83,4 +95,4 @@ def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:
     """Checks every class of a configuration, and every argument written for it."""
     for key, node in walk(cfg):
         if isinstance(node, Mapping) and "_target_" in node:
-            check_arguments(str(node["_target_"]), node, key, trust)
+            check_arguments(node, node, key, trust)

@@ -130,6 +130,8 @@ options:
   annotations=PATH    COCO JSON to take the image ids from, for densekit eval results=
   overlays=true       false writes no pictures
   embeddings=npz      or parquet (densekit[faces])
+  inferer.KEY=VALUE   of the checkpoint's inferer, inferer.overlap=0.75; another one as a whole,
+                      inferer={_target_:densekit.inference.SlidingWindow,window:[256,256]}
   device=auto         auto, cpu, cuda, cuda:1, mps
   precision=null      bf16 or fp16 for autocast
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in

@@ -126,6 +126,23 @@ class SmpHead(Segmentation):
         initialise.initialize_decoder(self.decoder)
         initialise.initialize_head(self.segmentation_head)
 
+    @classmethod
+    def passed_on(cls, node: Mapping[str, Any]) -> list[str]:
+        """Names of the `settings` that a configuration may have.
+
+        Args:
+            node: The other arguments; where `decoder` is an interpolation or missing, the settings
+                of every decoder are named, and a wrong one is found when the head is built.
+
+        Raises:
+            ValueError: An unknown decoder.
+        """
+        decoder = str(node.get("decoder") or "${}")
+        kinds = list(DECODERS.values())
+        if not decoder.startswith("${"):
+            kinds = [choose("decoder", decoder, DECODERS)]
+        return [name for kind in kinds for name in _settings(_decoder_class(kind.place))]
+
     def low_resolution(self, features: Features) -> Tensor:
         """Logits (B, K, *s) at the stride the decoder ends with, 1 to 8."""
         levels = [features[name] for name in self.reads]
@@ -188,6 +205,10 @@ def _decoder_class(place: str) -> Callable[..., nn.Module]:
     return made
 
 
+def _settings(make: Callable[..., nn.Module]) -> list[str]:
+    return [name for name in inspect.signature(make).parameters if name not in DERIVED]
+
+
 def _arguments(
     make: Callable[..., nn.Module],
     kind: Decoder,
@@ -195,7 +216,7 @@ def _arguments(
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Defaults, the caller's settings, and what follows from the levels."""
-    parameters = [name for name in inspect.signature(make).parameters if name not in DERIVED]
+    parameters = _settings(make)
     for name in settings:
         if name not in parameters:
             raise ValueError(unknown("setting of the decoder", name, parameters))

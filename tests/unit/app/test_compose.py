@@ -105,6 +105,39 @@ def test_arguments_that_a_class_passes_on_are_accepted() -> None:
     assert cfg.heads.segmentation.loss_weights.ce == 2
 
 
+@pytest.mark.parametrize(
+    ("head", "setting"),
+    [
+        ("unetplusplus", "decoder_channels=[64,32,16,16,8]"),
+        ("manet", "decoder_channels=[64,32,16,16,8]"),
+        ("linknet", "prefinal_channels=16"),
+        ("smp_fpn", "pyramid_channels=64"),
+        ("pspnet", "out_channels=64"),
+        ("pan", "decoder_channels=16"),
+        ("upernet", "decoder_channels=64"),
+        ("segformer", "segmentation_channels=64"),
+    ],
+)
+def test_settings_of_a_decoder_are_arguments_of_its_head(head: str, setting: str) -> None:
+    name = setting.partition("=")[0]
+    words = [f"head={head}", f"heads.segmentation.{setting}", "heads.segmentation.depth=4"]
+    assert name in compose(words).cfg.heads.segmentation
+    with pytest.raises(UsageError, match=rf"heads\.segmentation\.x{name}: SmpHead .*'{name}'"):
+        compose([words[0], f"heads.segmentation.x{setting}"])
+
+
+def test_a_setting_of_another_decoder_is_refused() -> None:
+    words = ["head=linknet", "heads.segmentation.pyramid_channels=8"]
+    with pytest.raises(UsageError, match=r"heads\.segmentation\.pyramid_channels: SmpHead has no"):
+        compose(words)
+    words.insert(1, "heads.segmentation.decoder=fpn")
+    assert compose(words).cfg.heads.segmentation.pyramid_channels == 8
+    with pytest.raises(
+        UsageError, match="heads.segmentation.decoder: 'fnp' is not known.*did you mean 'fpn'"
+    ):
+        compose(["head=linknet", "heads.segmentation.decoder=fnp"])
+
+
 @pytest.mark.parametrize("path", ["/a b", "/a=b(c)[d]~#&'", "/größe/写真"])
 def test_odd_paths(path: str) -> None:
     cfg = compose(["data=bccd", f"paths.data={path}", f"data.bccd.test.root={path}"]).cfg
@@ -168,3 +201,12 @@ def test_values_are_applied_to_a_stored_config() -> None:
     assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 2, "nesterov": True}
     with pytest.raises(UsageError, match="'lr'"):
         apply_values(cfg, ["optimizer.lrr=2"])
+    apply_values(cfg, ["~optimizer.nesterov"])
+    assert "nesterov" not in cfg.optimizer
+    cfg.other = 1
+    apply_values(cfg, ["~other"])
+    assert "other" not in cfg
+    apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW}"])
+    assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW"}
+    with pytest.raises(UsageError, match="optimizer.momentum: AdamW has no such argument"):
+        apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW,momentum:1}"])

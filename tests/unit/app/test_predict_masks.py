@@ -23,7 +23,7 @@ from densekit.app.write_masks import MaskClasses, MaskWriter
 from densekit.app.write_volumes import shown_slices
 from densekit.artifact import save_artifact
 from densekit.data import read_volume
-from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation
+from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation, WholeImage
 from densekit.pictures import class_colour
 from tests.unit.data.medical_files import write_series
 from tests.unit.inference.segmenter import pixels, tiny_segmenter
@@ -55,9 +55,9 @@ def checkpoint_of(model: DenseModel, path: Path, inferer: dict[str, Any] | None 
     return path
 
 
-def predict(checkpoint: Path, source: Path | str, output: Path) -> int:
+def predict(checkpoint: Path, source: Path | str, output: Path, *more: str) -> int:
     words = [f"checkpoint={checkpoint}", f"source={source}", f"output={output}"]
-    return main(["predict", *words, "trust=[tests]", "device=cpu"])
+    return main(["predict", *words, "trust=[tests]", "device=cpu", *more])
 
 
 def palette_of(file: Path) -> tuple[NDArray[Any], list[tuple[int, ...]]]:
@@ -267,6 +267,38 @@ def test_predicts_as_the_checkpoint_was_validated(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
     plain = Predictor(checkpoint, trust=["tests"], inferer=SlidingWindow([16, 16]))
     assert isinstance(plain.inferer, SlidingWindow)  # a given one comes first
+
+
+def test_an_inferer_is_set_on_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, image = tiny_segmenter(), pixels(1, 60, 70)[0].numpy()
+    Image.fromarray(image).save(tmp_path / "a.png")
+    window = {"_target_": "densekit.inference.SlidingWindow", "window": [16, 16]}
+    stored = {"_target_": "densekit.inference.CleanUp", "inferer": window, "min_size": 20}
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt", stored)
+    tried = {
+        "inferer.min_size=5": CleanUp(SlidingWindow([16, 16]), min_size=5),
+        "inferer.inferer.overlap=0.25": CleanUp(SlidingWindow([16, 16], 0.25), min_size=20),
+        f"inferer={{_target_:{window['_target_']},window:[24,24]}}": SlidingWindow([24, 24]),
+        "inferer={_target_:densekit.inference.WholeImage}": WholeImage(),
+    }
+    masks = set()
+    for word, inferer in tried.items():
+        assert predict(checkpoint, tmp_path / "a.png", tmp_path / "o", word) == 0
+        values, _ = palette_of(tmp_path / "o" / "masks" / "a.png")
+        expected = Predictor(model, inferer=inferer)([image])[0]["segmentation"]["mask"]
+        np.testing.assert_array_equal(values, expected)
+        masks.add(values.tobytes())
+    assert len(masks) == len(tried)
+    for word, message in {
+        "inferer.min_sise=5": "inferer.min_sise: CleanUp has no such argument. Did you mean",
+        "inferer._target_=densekit.inference.WholeImage": "WholeImage has no such argument",
+        "inferrer.min_size=5": "no option 'inferrer.min_size'. Did you mean 'inferer'",
+        "inferer._target_=os.system": "inferer._target_: os.system is refused",
+    }.items():
+        assert predict(checkpoint, tmp_path / "a.png", tmp_path / "o", word) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_an_inferer_of_a_file_builds_trusted_classes_only(tmp_path: Path) -> None:
