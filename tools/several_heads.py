@@ -38,7 +38,7 @@ def alone(
     whole: DenseModel, head: str, cfg: Mapping[str, Any], info: Mapping[str, Any]
 ) -> DenseModel:
     """The model of one head, with the weights it has in the whole."""
-    model = build(cfg | {"heads": {head: cfg["heads"][head]}}, info)
+    model = build({**cfg, "heads": {head: cfg["heads"][head]}}, info)
     weights = whole.state_dict()
     model.load_state_dict({name: weights[name] for name in model.state_dict()})
     return model
@@ -55,7 +55,7 @@ def check_equal(whole: DenseModel, single: Mapping[str, DenseModel], batch: Any)
         together = whole.predict(batch)
         for head, model in single.items():
             for name, value in model.eval().predict(batch)[head].items():
-                if not torch.equal(value, together[head][name]):  # type: ignore[arg-type]
+                if not torch.equal(value, together[head][name]):
                     raise RuntimeError(f"{head}: {name} differs from the whole model's")
 
 
