@@ -142,7 +142,7 @@ def newest_checkpoint(path: str | Path) -> Path:
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    others = sorted(folder.glob("*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    others = sorted(folder.glob("*.ckpt"), key=_time, reverse=True)
     candidates = others if path.is_dir() else [path, *(file for file in others if file != path)]
     if not path.exists() or not candidates:
         raise ValueError(f"no checkpoint at {path}: expected a file like {LAST} or their folder")
@@ -154,6 +154,11 @@ def newest_checkpoint(path: str | Path) -> Path:
             return candidate
         logger.warning("%s cannot be read: %s", candidate, reason)
     raise ValueError(f"none of the checkpoints in {folder} can be read: {candidates}")
+
+
+def _time(path: Path) -> tuple[int, bool]:
+    """When a file was written; within one tick of the clock the last one comes after the best."""
+    return path.stat().st_mtime_ns, path.name == LAST
 
 
 def _why_unreadable(path: Path) -> str | None:

@@ -19,6 +19,7 @@ from densekit.ops.hash import mix
 from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
+from densekit.training.monitors import check_monitors
 from densekit.training.optim import (
     OptimizerFactory,
     batch_size_scale,
@@ -164,8 +165,13 @@ class LitModel(LightningModule):
         self._reset_metrics("test")
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of all processes together."""
+        """Logs the metrics of all processes together.
+
+        Raises:
+            ValueError: A callback watches a figure that is not among them.
+        """
         self._log_metrics("val")
+        check_monitors(getattr(self.trainer, "callbacks", ()), self.trainer.callback_metrics)
         if not self.trainer.sanity_checking:
             self.validated_step = self.global_step
 

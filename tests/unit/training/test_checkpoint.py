@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,8 @@ def test_newest_readable_checkpoint_is_found(
     good, last = tmp_path / "epoch_000.ckpt", tmp_path / "last.ckpt"
     torch.save({"state_dict": {}}, good)
     torch.save({"state_dict": {"w": torch.ones(1000)}}, last)
+    for file in (last, good):
+        os.utime(file, (1e9, 1e9))  # one tick of the clock
     assert newest_checkpoint(tmp_path) == last
     assert newest_checkpoint(good) == good
     last.write_bytes(last.read_bytes()[:2000])

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import EarlyStopping
 
+from densekit.training import Checkpoint
 from densekit.training.module import LitModel
 from densekit.types import Batch, Features
 from tests.unit.training.fakes import (
@@ -173,3 +175,20 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         trainer(tmp_path).validate(blind, datamodule=FakeData(), verbose=False)
     with pytest.raises(ValueError, match="optimizer: none is given"):
         trainer(tmp_path, max_steps=1).fit(blind, datamodule=FakeData())
+
+
+@pytest.mark.parametrize("kind", [Checkpoint, EarlyStopping])
+def test_a_monitor_that_validation_does_not_measure_is_refused(
+    tmp_path: Path, kind: type[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LitModel, "_eval_losses", lambda *_: {})  # targets are not in val
+    callback = Checkpoint(tmp_path) if kind is Checkpoint else EarlyStopping("")
+    callback.monitor = "val/loss"
+    run = trainer(tmp_path, callbacks=[callback], max_epochs=1)
+    message = (
+        r"watches 'val/loss', .* accepted: val/spot/\w+, .* Set callbacks\.checkpoint\.monitor"
+    )
+    with pytest.raises(ValueError, match=message):
+        run.fit(fake_lit(), datamodule=FakeData())
+    callback.monitor = "val/spot/count"
+    trainer(tmp_path, callbacks=[callback], max_epochs=1).fit(fake_lit(), datamodule=FakeData())
