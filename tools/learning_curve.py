@@ -74,7 +74,7 @@ def plot(curves: dict[str, Curve], x: str, figure: str, output: Path) -> None:
     mpl.rcParams.update({"svg.hashsalt": "densekit", "font.size": 11})
     from matplotlib import pyplot as plt
 
-    axes = plt.figure(figsize=(6, 4), layout="constrained").gca()
+    picture, axes = plt.subplots(figsize=(6, 4), layout="constrained")
     for name, curve in curves.items():
         errors = [0.0 if math.isnan(e := error(v)) else e for v in curve.values()]
         axes.errorbar(
@@ -93,7 +93,7 @@ def plot(curves: dict[str, Curve], x: str, figure: str, output: Path) -> None:
     axes.set_ylabel(figure)
     axes.grid(alpha=0.3)
     axes.legend()
-    axes.figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
+    picture.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
 
 
 def main(arguments: list[str]) -> None:
