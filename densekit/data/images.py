@@ -16,7 +16,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from densekit.data.stacks import ARRAY_SUFFIXES, TIFF_SUFFIXES, read_stack, stack_size
+from densekit.data.stacks import (
+    ARRAY_SUFFIXES,
+    TIFF_SUFFIXES,
+    read_deep_png,
+    read_stack,
+    stack_size,
+)
 
 _log = logging.getLogger("densekit.data")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -66,8 +72,10 @@ class ImageReader:
             ValueError: Naming the file, if it cannot be decoded, has another size than annotated,
                 other channels than declared or more than 8 bits where uint8 is declared.
         """
-        stacked = self._is_stack(path)
-        array = self._stack(path, size) if stacked else self._picture(path, size)
+        if self._is_stack(path):
+            array = self._checked(read_stack(path), path, size)
+        else:
+            array = self._picture(path, size)
         if self.intensity is None:
             return array
         from densekit.data.intensity import scale
@@ -88,8 +96,10 @@ class ImageReader:
             )
         return True
 
-    def _stack(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
-        array = read_stack(path)
+    def _checked(
+        self, array: NDArray[Any], path: Path, size: tuple[int, int] | None
+    ) -> NDArray[Any]:
+        """Stored values of any depth in the declared dtype, if they are as declared."""
         if size is not None and array.shape[:2] != size:
             raise ValueError(_other_size(path, array.shape[:2], size))
         if array.shape[2] != self.channels:
@@ -103,19 +113,19 @@ class ImageReader:
     def _picture(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
         try:
             with Image.open(path) as file:
+                deep = _is_deep_colour(file)
                 self._check_depth(file, path)
-                file.load()
-                image = self._upright(file, path, size)
+                file.load()  # finds a truncated file, which OpenCV reads in part
+                image = None if deep else self._upright(file, path, size)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path}: not a readable image: {error}") from error
+        if image is None:
+            return self._checked(read_deep_png(path), path, size)
         return self._as_array(image, path)
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
         if _is_deep_colour(image):
-            raise ValueError(
-                f"{path}: colour with 16 bits a channel would lose its low byte; store it with 8"
-                " bits, or one channel a file"
-            )
+            self._check_deep_colour(image, path)
         if image.mode in _DEEP_MODES and self.dtype == "uint8":
             raise ValueError(_deep(path, f"mode {image.mode}"))
         pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
@@ -123,6 +133,17 @@ class ImageReader:
             raise ValueError(
                 f"{path}: {pages} pages where an image of {self.channels} channels is declared; set"
                 f" channels: {pages} if the pages are channels"
+            )
+
+    def _check_deep_colour(self, image: Image.Image, path: Path) -> None:
+        stored = _raw_mode(image)  # gone once the file is loaded, which looking for EXIF does
+        if self.dtype == "uint8":
+            raise ValueError(_deep(path, stored))
+        turned = image.getexif().get(_ORIENTATION, 1) != 1
+        if image.format != "PNG" or turned:
+            raise ValueError(
+                f"{path}: colour of 16 bits is read from upright PNG and from TIFF; found"
+                f" {image.format} of {stored}{', turned by EXIF' * turned}"
             )
 
     def _upright(self, image: Image.Image, path: Path, size: tuple[int, int] | None) -> Image.Image:
@@ -161,8 +182,16 @@ class ImageReader:
 
 def _is_deep_colour(image: Image.Image) -> bool:
     # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
-    tiles = getattr(image, "tile", ())
-    return any(";16" in str(tile[3]) for tile in tiles) and image.mode not in _DEEP_MODES
+    if image.format == "PPM":
+        return image.mode == "RGB" and any(
+            isinstance(tile[3], tuple) and tile[3][-1] > 255 for tile in image.tile
+        )
+    return ";16" in _raw_mode(image) and image.mode not in _DEEP_MODES
+
+
+def _raw_mode(image: Image.Image) -> str:
+    """How the file stores its pixels, `RGB;16B`, as far as that is known before it is loaded."""
+    return " ".join(str(tile[3]) for tile in getattr(image, "tile", ())[:1])
 
 
 def _pillow_keeps(path: Path, channels: int) -> bool:

@@ -1,4 +1,4 @@
-"""Pictures of any depth and number of channels: TIFF files and NumPy arrays.
+"""Pictures of any depth and number of channels: TIFF files, NumPy arrays, PNG of 16 bits.
 
 H, W the size of the image, C its channels.
 """
@@ -41,6 +41,23 @@ def read_stack(path: Path) -> NDArray[Any]:
             raise ValueError(f"{path}: not a readable TIFF: {error}") from error
     height, width = (array.shape[axis] for axis in order[:2])
     return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
+
+
+def read_deep_png(path: Path) -> NDArray[Any]:
+    """The stored values of a PNG with 16 bits a channel, of which Pillow keeps eight.
+
+    Returns:
+        (H, W, C) uint16, RGB or RGBA.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read.
+    """
+    import cv2
+
+    stored: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise ValueError(f"{path}: not a readable image")
+    return np.ascontiguousarray(stored[:, :, [2, 1, 0, 3][: stored.shape[2]]])  # of BGR
 
 
 def stack_size(path: Path) -> tuple[int, int]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from densekit.metrics.means import Values
 from densekit.metrics.rows import as_tensors, flat, gathered, row_device, unique_ids
 from densekit.types import Result, Truth
 
@@ -39,8 +40,8 @@ class Templates:
         gallery: (T,) int64: 1 enrolled, 0 looked for, -1 where nobody said.
     """
 
-    ids: NDArray[np.float64]
-    embedding: NDArray[np.float64]
+    ids: Values
+    embedding: Values
     identity: NDArray[np.int64]
     gallery: NDArray[np.int64]
 
@@ -99,13 +100,13 @@ class EmbeddingMetric(Metric, ABC):
         figures = self.figures(pooled(table), pairs)
         for name, value in figures.items():
             if math.isnan(value):
-                reason = self.reason(name, len(images), pairs)
+                reason = self.reason(len(images), pairs)
                 logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
                 break
         return as_tensors(figures, self.device)
 
     @abstractmethod
-    def figures(self, templates: Templates, pairs: NDArray[np.float64]) -> Mapping[str, float]:
+    def figures(self, templates: Templates, pairs: Values) -> Mapping[str, float]:
         """Measures; every key must be there whatever was seen, with NaN for what has no value.
 
         Args:
@@ -113,11 +114,11 @@ class EmbeddingMetric(Metric, ABC):
             pairs: (P, 4) first and second template, 1 if of one identity, fold; sorted.
         """
 
-    def reason(self, figure: str, images: int, pairs: NDArray[np.float64]) -> str:
+    def reason(self, images: int, pairs: Values) -> str:
         """Why a figure is NaN, for the log."""
         return "no images" if not images else "no comparison was listed"
 
-    def _table(self, images: int) -> NDArray[np.float64]:
+    def _table(self, images: int) -> Values:
         """(N, 5 + E); a process that saw nothing does not know E by itself."""
         values = gathered(self.rows, 1)[:, 0]
         columns = len(values) // images if images else HEADER
@@ -126,7 +127,7 @@ class EmbeddingMetric(Metric, ABC):
         return values.reshape(images, columns)
 
 
-def pooled(table: NDArray[np.float64]) -> Templates:
+def pooled(table: Values) -> Templates:
     """Images to templates: the mean of the media, each the mean of its images, of length 1.
 
     Whitelam et al. 2017, "IARPA Janus Benchmark-B", as its users pool embeddings.
@@ -151,23 +152,21 @@ def pooled(table: NDArray[np.float64]) -> Templates:
     return Templates(ids, unit, identity, gallery)
 
 
-def rounded(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+def rounded(scores: Values) -> Values:
     """Equal cosines are equal numbers, in whatever order their products were summed."""
-    equal: NDArray[np.float64] = np.round(scores, 12)
+    equal: Values = np.round(scores, 12)
     return equal
 
 
-def _means(values: NDArray[np.float64], place: NDArray[Any], count: int) -> NDArray[np.float64]:
+def _means(values: Values, place: NDArray[Any], count: int) -> Values:
     """(count, E) mean of the rows of each place."""
     sums = np.zeros((count, values.shape[1]))
     np.add.at(sums, place, values)
-    means: NDArray[np.float64] = sums / np.bincount(place, minlength=count)[:, None]
+    means: Values = sums / np.bincount(place, minlength=count)[:, None]
     return means
 
 
-def _agreed(
-    table: NDArray[np.float64], place: NDArray[Any], count: int, column: int
-) -> NDArray[np.int64]:
+def _agreed(table: Values, place: NDArray[Any], count: int, column: int) -> NDArray[np.int64]:
     """(T,) the value that all images of a template have."""
     found = np.full(count, UNSAID)
     found[place] = table[:, column]

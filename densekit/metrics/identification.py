@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
+from densekit.metrics.means import Values
 
 CHUNK = 1 << 24
 """Similarities held at once: 128 MB."""
@@ -43,7 +44,7 @@ class Identification(EmbeddingMetric):
             raise ValueError(f"Identification.ranks: 1 or more, found {list(ranks)}")
         self.ranks = list(ranks)
 
-    def figures(self, templates: Templates, pairs: NDArray[np.float64]) -> dict[str, float]:
+    def figures(self, templates: Templates, pairs: Values) -> dict[str, float]:
         """The numbers named above; see `EmbeddingMetric.figures`."""
         first, precision = searched(templates)
         mated = first > 0
@@ -55,12 +56,12 @@ class Identification(EmbeddingMetric):
         figures["without_mate"] = float(np.sum(~mated))
         return figures
 
-    def reason(self, figure: str, images: int, pairs: NDArray[np.float64]) -> str:
+    def reason(self, images: int, pairs: Values) -> str:
         """Why a figure is NaN."""
         return "no images" if not images else "no probe has its identity in the gallery"
 
 
-def searched(templates: Templates) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def searched(templates: Templates) -> tuple[NDArray[np.int64], Values]:
     """(Q,) rank of the first entry of the own identity, 0 without one, and average precision.
 
     Raises:
@@ -86,7 +87,7 @@ def searched(templates: Templates) -> tuple[NDArray[np.int64], NDArray[np.float6
 
 def _searched(
     templates: Templates, probes: NDArray[Any], entries: NDArray[Any], *, itself: bool
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.int64], Values]:
     score = rounded(templates.embedding[probes] @ templates.embedding[entries].T)  # (Q, M)
     mate = templates.identity[probes][:, None] == templates.identity[entries]
     if itself:  # a template is no entry of its own gallery

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Values = NDArray[np.float64]
+from densekit.metrics.means import Values
 
 NORMAL_95 = 1.959963984540054
 """Two-sided 95 % point of the normal distribution."""

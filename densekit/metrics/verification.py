@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
+from densekit.metrics.means import Values
 from densekit.metrics.roc import (
     area,
     at_false_accept_rate,
@@ -56,7 +57,7 @@ class Verification(EmbeddingMetric):
         self.false_accept_rates = list(false_accept_rates)
         self._thresholds: dict[str, float] = {}
 
-    def figures(self, templates: Templates, pairs: NDArray[np.float64]) -> dict[str, float]:
+    def figures(self, templates: Templates, pairs: Values) -> dict[str, float]:
         """The numbers named above; see `EmbeddingMetric.figures`."""
         scores, same = similarities(templates, pairs), pairs[:, 2] > 0
         figures = self._figures(scores, same, pairs[:, 3].astype(np.int64))
@@ -72,10 +73,10 @@ class Verification(EmbeddingMetric):
         """What predictions need of the last `compute`: false accept rate to threshold."""
         return {"thresholds": self._thresholds}
 
-    def reason(self, figure: str, images: int, pairs: NDArray[np.float64]) -> str:
+    def reason(self, images: int, pairs: Values) -> str:
         """Why a figure is NaN."""
         if not len(pairs):
-            return super().reason(figure, images, pairs)
+            return super().reason(images, pairs)
         impostors = int((pairs[:, 2] == 0).sum())
         return (
             f"{len(pairs) - impostors} pairs of one identity, {impostors} of two, in"
@@ -83,7 +84,7 @@ class Verification(EmbeddingMetric):
         )
 
     def _figures(
-        self, scores: NDArray[np.float64], same: NDArray[np.bool_], fold: NDArray[np.int64]
+        self, scores: Values, same: NDArray[np.bool_], fold: NDArray[np.int64]
     ) -> dict[str, float]:
         measurable = bool(same.any() and not same.all())
         several = measurable and len(np.unique(fold)) > 1
@@ -104,7 +105,7 @@ class Verification(EmbeddingMetric):
         return figures
 
 
-def similarities(templates: Templates, pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+def similarities(templates: Templates, pairs: Values) -> Values:
     """(P,) cosines of pairs.
 
     Raises:
@@ -136,11 +137,6 @@ def rate_name(rate: float) -> str:
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
 
-def rate_of(name: str) -> float:
-    """The rate that a name stands for."""
-    return float(name)
-
-
 def known_thresholds(head: Mapping[str, Any]) -> dict[float, float]:
     """False accept rate to threshold, of `info["heads"][HEAD]` of a model.
 
@@ -149,7 +145,7 @@ def known_thresholds(head: Mapping[str, Any]) -> dict[float, float]:
     """
     found = head.get("thresholds", {})
     try:
-        return {rate_of(str(name)): float(value) for name, value in found.items()}
+        return {float(name): float(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
             f"info: thresholds: rates to numbers are accepted, found {found}"

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import io
 import logging
+import struct
+import zlib
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -45,11 +46,55 @@ def test_sixteen_bits_are_refused_unless_declared(tmp_path):
     assert read_image(tmp_path / "x.png", dtype="float32").shape == (6, 8, 3)
 
 
-def test_sixteen_bit_colour_is_never_cut_to_eight(tmp_path):
-    cv2.imwrite(str(tmp_path / "x.png"), np.full((6, 8, 3), 40000, dtype=np.uint16))
-    for dtype in ("uint8", "float32"):
-        with pytest.raises(ValueError, match=r"x\.png: colour with 16 bits"):
-            read_image(tmp_path / "x.png", dtype=dtype)
+PNG_KINDS = {2: 4, 3: 2, 4: 6}
+"""Channels to the colour type of a PNG."""
+
+
+def deep_png(values):
+    """A PNG of 16 bits, written by the book: Pillow cannot, and OpenCV is what reads it."""
+
+    def chunk(kind, content):
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    height, width, channels = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    head = struct.pack(">IIBBBBB", width, height, 16, PNG_KINDS[channels], 0, 0, 0)
+    parts = chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_sixteen_bit_colour_keeps_its_low_byte(tmp_path, channels):
+    values = np.random.default_rng(0).integers(0, 1 << 16, (40, 50, channels)).astype(np.uint16)
+    (tmp_path / "ä.png").write_bytes(deep_png(values))
+    kept = read_image(tmp_path / "ä.png", channels=channels, dtype="float32")
+    np.testing.assert_array_equal(kept, values)
+    assert stored_size(tmp_path / "ä.png") == (40, 50)
+    with pytest.raises(ValueError, match=r"ä\.png: more than 8 bits .*;16B.* float32"):
+        read_image(tmp_path / "ä.png", channels=channels)
+    with pytest.raises(ValueError, match=f"1 channels are declared, found {channels}"):
+        read_image(tmp_path / "ä.png", channels=1, dtype="float32")
+    (tmp_path / "ä.png").write_bytes(deep_png(values)[:-3000])
+    with pytest.raises(ValueError, match=r"ä\.png: not a readable image"):
+        read_image(tmp_path / "ä.png", channels=channels, dtype="float32")
+
+
+def test_sixteen_bit_colour_that_is_turned_or_no_png_is_refused(tmp_path):
+    values = np.full((6, 8, 3), 40000, dtype=np.uint16)
+    (tmp_path / "x.ppm").write_bytes(b"P6 8 6 65535\n" + values.astype(">u2").tobytes())
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    content, block = deep_png(values), exif.tobytes()[6:]  # without the name that JPEG gives it
+    chunk = struct.pack(">I", len(block)) + b"eXIf" + block
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    (tmp_path / "x.png").write_bytes(content[:33] + chunk + content[33:])
+    for name, found in {
+        "x.png": "PNG of RGB;16B, turned by EXIF",
+        "x.ppm": "PPM of .*65535",
+    }.items():
+        with pytest.raises(ValueError, match=rf"{name}: colour of 16 bits .* found {found}"):
+            read_image(tmp_path / name, dtype="float32")
 
 
 def test_truncated_image_is_refused_with_its_path(tmp_path, write_image):
