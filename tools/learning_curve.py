@@ -4,7 +4,7 @@ What several runs of a folder measured at one value of the setting (other seeds)
 mean and its standard error.
 
     python tools/learning_curve.py x=vars.num_images figure=test/segmentation/IoU_pedestrian \
-        output=curve.svg 'from scratch=runs/scratch' frozen=runs/frozen
+        output=curve.png 'from scratch=runs/scratch' frozen=runs/frozen
 """
 
 from __future__ import annotations
