@@ -18,7 +18,7 @@ from densekit.metrics.roc import (
     roc,
     wilson_interval,
 )
-from densekit.metrics.verification import known_thresholds, rate_name, rate_of
+from densekit.metrics.verification import known_thresholds, rate_name
 from tests.unit.metrics.faces import scene
 
 SCORES = np.array([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2])
@@ -170,5 +170,5 @@ def test_wrong_input_is_refused():
 
 @pytest.mark.parametrize("rate", [0.1, 1e-2, 1e-6, 2.5e-4])
 def test_rates_and_their_names(rate):
-    assert rate_of(rate_name(rate)) == rate
+    assert float(rate_name(rate)) == rate
     assert rate_name(0.01) == "1e-2"
