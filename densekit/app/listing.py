@@ -48,7 +48,7 @@ def main(command: str, arguments: Sequence[str]) -> int:
     rows, broken = _rows(group)
     table = Table(title=f"{group}=NAME", title_justify="left")
     for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")  # to be copied whole
     for row in rows:
         table.add_row(*(escape(cell) for cell in row.values()))
     console = Console()

@@ -25,15 +25,19 @@ PATH_NAMES = frozenset(
         "resume",
         "results",
     }
-    | {"root", "save_dir", "source", "weights"}
+    | {"root", "save_dir", "source"}
 )
-"""A key with one of these last names holds a path, as does every key under `paths`."""
+"""A key with one of these last names holds a path, as do `backbone.weights` and all under `paths`.
+
+`weights` of anything else are numbers.
+"""
 
 
 def is_path_key(key: str) -> bool:
     """Whether the value of a key is a path: `checkpoint`, `paths.data`, `data.bccd.train.root`."""
     parts = key.lstrip("+~").split(".")
-    return parts[-1] in PATH_NAMES or (len(parts) > 1 and parts[0] == "paths")
+    of_weights = parts[-2:] == ["backbone", "weights"]
+    return parts[-1] in PATH_NAMES or of_weights or (len(parts) > 1 and parts[0] == "paths")
 
 
 def quote_path(argument: str) -> str:

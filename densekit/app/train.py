@@ -94,7 +94,7 @@ def train(overrides: Sequence[str], run: Path | None = None) -> Path:
     Raises:
         UsageError: Something is wrong with the words; nothing has been written then.
     """
-    cfg, name = _checked(overrides)
+    cfg, name = checked(overrides)
     run = run or launch.agree_on_folder(Path(cfg.paths.runs) / name)
     place(cfg, run)
     launch.start({"command": "train", **resolve(cfg)})
@@ -135,7 +135,7 @@ def _sweep(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
+def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     """A configuration that resolves, and the name of its runs; nothing has been written yet."""
     composed = _configuration(overrides)
     cfg = composed.cfg
@@ -197,7 +197,7 @@ def _shown(words: Words) -> str:
     """The configuration as YAML text."""
     if not words.resolved:
         return OmegaConf.to_yaml(_configuration(words.overrides).cfg)
-    cfg, name = _checked(words.overrides)
+    cfg, name = checked(words.overrides)
     place(cfg, Path(cfg.paths.runs) / name / "TIMESTAMP")
     return dump(resolve(cfg))
 

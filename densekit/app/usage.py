@@ -14,6 +14,7 @@ COMMANDS = {
     "check-head": "put a head, ours or yours, to every point of the contract",
     "new-head": "write a package of your own with a head that keeps the contract",
     "benchmark": "time training and prediction against a reference",
+    "study": "train plain and residual nets of several depths and say what shortcuts do",
 }
 
 LISTS = {
@@ -219,6 +220,33 @@ options:
 """
 
 
+STUDY = """usage: densekit study degradation [backbone.depth=8,20,44] [seed=0,1,2] [k=v]
+
+Trains plain and residual twins of several depths from experiment=degradation, each run in a process
+of its own, and draws training and test error, gradient norms by layer, and how far the signal of a
+picture goes before training. The answer is computed: with more than two standard errors over the
+seeds between them, does the deepest plain net have a higher training error than the shallowest, and
+the deepest residual net not?
+
+Everything goes into one new folder, runs/degradation/TIMESTAMP: a run folder a network, and
+degradation.md, .csv, .json and .png. With output= of a folder that is there, finished runs are
+kept and the others made. The exit code is 1 if a run failed, whatever the answer is.
+
+examples:
+  densekit study degradation
+  densekit study degradation backbone.depth=8,32 seed=0,1 trainer.max_epochs=5
+  densekit study degradation output=runs/degradation/TIMESTAMP optimizer.lr=0.05
+
+options:
+  backbone.depth=8,20,44, backbone.residual=false,true, seed=0,1,2
+                      what the runs differ in; two depths and two seeds are the least for an answer
+  output=DIR          folder of the study
+  jobs=N              runs at a time; default as many as cores
+  group=option, key=value
+                      as for densekit train; experiment=NAME takes an experiment of your own
+"""
+
+
 EXPORT = """usage: densekit export checkpoint=PATH output=FILE.pt2 size=[H,W] [heads=[NAME]] [k=v]
 
 Writes the network with its post-processing as a torch.export program of static shape, runs it once
@@ -309,5 +337,6 @@ def help_of(command: str) -> str:
         "export": EXPORT,
         "new-head": NEW_HEAD,
         "benchmark": BENCHMARK,
+        "study": STUDY,
     }
     return texts[command]

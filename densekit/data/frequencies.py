@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from densekit.data.part import Part
 from densekit.data.patience import tracked
 from densekit.data.protocols import Dataset
+from densekit.data.subset import Subset
 from densekit.types import IGNORE_INDEX
 
 
@@ -38,7 +38,7 @@ def class_frequencies(dataset: Dataset) -> dict[str, int]:
 
 
 def _mask(dataset: Any, index: int) -> Any:
-    if isinstance(dataset, Part):
+    if isinstance(dataset, Subset):
         return _mask(dataset.data, int(dataset.positions[index]))
     if hasattr(dataset, "mask"):
         return dataset.mask(index)

@@ -183,15 +183,19 @@ class ImageReader:
 def _is_deep_colour(image: Image.Image) -> bool:
     # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
     if image.format == "PPM":
-        return image.mode == "RGB" and any(
-            isinstance(tile[3], tuple) and tile[3][-1] > 255 for tile in image.tile
-        )
+        arguments = [tile[3] for tile in _tiles(image)]
+        return image.mode == "RGB" and any(isinstance(a, tuple) and a[-1] > 255 for a in arguments)
     return ";16" in _raw_mode(image) and image.mode not in _DEEP_MODES
 
 
 def _raw_mode(image: Image.Image) -> str:
     """How the file stores its pixels, `RGB;16B`, as far as that is known before it is loaded."""
-    return " ".join(str(tile[3]) for tile in getattr(image, "tile", ())[:1])
+    return " ".join(str(tile[3]) for tile in _tiles(image)[:1])
+
+
+def _tiles(image: Image.Image) -> Any:
+    """Pillow's (codec, box, offset, arguments) of each part of a file that is not loaded yet."""
+    return getattr(image, "tile", ())
 
 
 def _pillow_keeps(path: Path, channels: int) -> bool:

@@ -6,15 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from densekit.data.hold_out import HoldOut
 from densekit.data.protocols import Dataset
-from densekit.types import Sample
+from densekit.data.subset import Subset
 
 
-class Part:
+class Part(Subset):
     """The images of one split.
 
     Args:
@@ -31,39 +28,7 @@ class Part:
 
     def __init__(self, data: Dataset, split: str, splits: HoldOut) -> None:
         groups = [splits.group_of(name) for name in _names(data)]
-        self.data = data
-        self.positions = np.asarray(splits.members(split, groups))
-        self.target_specs = getattr(data, "target_specs", {})
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def __getitem__(self, index: int) -> Sample:
-        """The image at a position of this part."""
-        sample = self.data[int(self.positions[index])]
-        sample["index"] = index
-        return sample
-
-    def path(self, index: int) -> Path:
-        """The file of an image."""
-        found: Path = self.data.path(int(self.positions[index]))  # type: ignore[attr-defined]
-        return found
-
-    def describe(self) -> dict[str, Any]:
-        """What the whole data set says of itself."""
-        return self.data.describe()
-
-    @property
-    def keys(self) -> NDArray[Any]:
-        """(n,) what equal images share, see `CategoryDataset`; empty if the data do not say."""
-        found: NDArray[Any] = getattr(self.data, "keys", np.zeros(0, dtype=bytes))
-        return found[self.positions] if len(found) else found
-
-    @property
-    def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width of every image of this part."""
-        sizes: NDArray[Any] = self.data.sizes[self.positions]
-        return sizes
+        super().__init__(data, splits.members(split, groups))
 
 
 def _names(data: Any) -> list[str]:

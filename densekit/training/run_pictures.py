@@ -100,21 +100,31 @@ class RunPictures(Callback):
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> list[str]:
-    """Class names of the first head of a data set that has some."""
-    lit: Any = pl_module
-    known: dict[str, Any] = lit.model.info.get("heads", {})
-    heads = source_heads(trainer, source) or tuple(known)
-    found = (known[head]["names"] for head in heads if known.get(head, {}).get("names"))
-    return list(next(found, []))
+    """Class names of the first head of a data set that has some; masks have `mask_classes`."""
+    known = _known(trainer, pl_module, source, of_masks=False)
+    return list(known["names"]) if known else []
 
 
 def mask_classes(trainer: Trainer, pl_module: LightningModule, source: str) -> dict[int, str]:
-    """Mask value and name of the classes of the first head of a data set that has some."""
-    lit: Any = pl_module
-    known: dict[str, Any] = lit.model.info.get("heads", {})
-    heads = source_heads(trainer, source) or tuple(known)
-    found = (foreground(known[head]) for head in heads if known.get(head, {}).get("names"))
-    return next(found, {})
+    """Mask value and name of the classes of the first head of a data set that learns masks."""
+    known = _known(trainer, pl_module, source, of_masks=True)
+    return foreground(known) if known else {}
+
+
+def _known(
+    trainer: Trainer, pl_module: LightningModule, source: str, *, of_masks: bool
+) -> dict[str, Any] | None:
+    """What the artifact knows of the first head that has names and (does not) learn masks.
+
+    One data set may have both: a mask counts its background among the classes, boxes have none.
+    """
+    model: Any = pl_module.model
+    known: dict[str, Any] = model.info.get("heads", {})
+    for head in source_heads(trainer, source) or tuple(known):
+        found: dict[str, Any] = known.get(head, {})
+        if found.get("names") and ("mask" in model.heads[head].target_keys) is of_masks:
+            return found
+    return None
 
 
 def draw_batch(

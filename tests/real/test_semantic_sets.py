@@ -77,3 +77,14 @@ def test_coco_small_as_pycocotools_draws_it(folder, split):
             wanted[reference.annToMask(item) == 1] = classes[item["category_id"]]
         np.testing.assert_array_equal(data.mask(index), wanted)
     assert crowds > 0
+
+
+@pytest.mark.parametrize(("split", "images"), [("train", 120), ("val", 50)])
+def test_pennfudan_is_its_instance_masks(folder, split, images):
+    root = folder("pennfudan")
+    data = CocoSemantic(root, "images", f"instances_{split}.json")
+    assert data.names == ["background", "pedestrian"]
+    assert len(data) == images
+    for index in range(images):
+        stored = np.asarray(Image.open(root / "masks" / f"{data.path(index).stem}_mask.png"))
+        np.testing.assert_array_equal(data.mask(index), stored > 0)

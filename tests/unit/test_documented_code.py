@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import yaml
 from PIL import Image
 
 from densekit.app.cli import main
+from densekit.app.compose import compose
+from densekit.app.overrides import expand
 from densekit.build import find_class, walk
 from densekit.types import Batch
 
@@ -87,6 +90,34 @@ def test_configurations_name_what_is_there(page: str) -> None:
     for node in targets:
         parameters = inspect.signature(find_class(node["_target_"])).parameters
         assert {key for key in node if not key.startswith("_")} <= set(parameters), node
+
+
+OF_THE_READER = re.compile(r"=(mine|people|liver_planned)$")
+"""Words of a command that name a file which the reader writes."""
+TESTED_ELSEWHERE = ("acme/", "my_head", "hydra/", "$")
+"""Plug-ins, a file of the reader's and sweeps."""
+
+
+def _training_commands() -> list[str]:
+    pages = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
+    lines = [
+        line
+        for page in pages
+        for block in _blocks(str(page.relative_to(PROJECT)), "bash")
+        for line in block.replace("\\\n", " ").splitlines()
+    ]
+    begins = ("densekit train ", "uv run densekit train ")
+    commands = [line.partition(" train ")[2] for line in lines if line.startswith(begins)]
+    return [c for c in commands if not any(word in c for word in TESTED_ELSEWHERE)]
+
+
+def test_training_commands_compose() -> None:
+    commands = _training_commands()
+    assert len(commands) > 30
+    for command in commands:
+        words = shlex.split(command.replace("--cfg job", ""), comments=True)
+        words = [w for w in words if not w.startswith("-") and not OF_THE_READER.search(w)]
+        compose(expand(words)[0])
 
 
 def test_detection_presets() -> None:

@@ -36,6 +36,7 @@ ODD = [
         ("paths.data", True),
         ("++data.bccd.train.root", True),
         ("backbone.weights", True),
+        ("training.balance.weights", False),
         ("data.bccd.batch_size", False),
         ("paths", False),
         ("experiment", False),

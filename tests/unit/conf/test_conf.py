@@ -74,5 +74,13 @@ def test_sizes_of_backbones() -> None:
     assert compose(["backbone=resnext101_32x8d"]).cfg.backbone.width_per_group == 8
 
 
+@pytest.mark.parametrize("transfer", ["full", "linear_probe", "gradual"])
+def test_pennfudan_starts_from_the_backbone_of_camvid(transfer: str) -> None:
+    cfg = compose(["experiment=pennfudan_transfer", f"transfer={transfer}"]).cfg
+    camvid = compose(["experiment=camvid_deeplabv3plus"]).cfg
+    assert cfg.backbone == camvid.backbone
+    assert cfg.heads.segmentation.level == camvid.heads.segmentation.level  # it is trimmed to that
+
+
 def test_files_are_few() -> None:
     assert len(list(CONF.rglob("*.yaml"))) <= 110

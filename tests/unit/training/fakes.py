@@ -54,6 +54,8 @@ class FakeMetric(Metric):
 
 
 class FakeHead(nn.Module):
+    target_keys = ("boxes", "labels")
+
     def __init__(self) -> None:
         super().__init__()
         self.box = nn.Linear(4, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ import torch
 from PIL import Image
 
 from densekit import pictures
-from densekit.training import Checkpoint, Curves, MetricsFile, MetricsTable, RunPictures
+from densekit.training import (
+    Checkpoint,
+    Curves,
+    MetricsFile,
+    MetricsTable,
+    RunPictures,
+    run_pictures,
+)
 from densekit.training.curves import Series, draw_curves
 from densekit.training.metrics_file import json_figures
 from densekit.training.run_pictures import draw_batch, draw_result
@@ -120,6 +128,24 @@ def test_pictures_of_a_run(tmp_path: Path) -> None:
     run = trainer(tmp_path, callbacks=[RunPictures(tmp_path, images=2)], max_epochs=1)
     run.fit(lit, datamodule=FakeData(sources))
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["loader.png", "predictions.png"]
+
+
+def test_masks_and_boxes_of_one_data_set_have_their_own_names(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = {
+        "detection": {"names": ["cat", "dog"]},
+        "segmentation": {"names": ["background", "cat", "dog"], "background": True},
+    }
+    heads = {
+        "detection": SimpleNamespace(target_keys=("boxes", "labels")),
+        "segmentation": SimpleNamespace(target_keys=("mask",)),
+    }
+    lit: Any = SimpleNamespace(model=SimpleNamespace(info={"heads": known}, heads=heads))
+    monkeypatch.setattr(run_pictures, "source_heads", lambda *_: tuple(heads))
+    run: Any = None
+    assert run_pictures.class_names(run, lit, "scenes") == ["cat", "dog"]
+    assert run_pictures.mask_classes(run, lit, "scenes") == {1: "cat", 2: "dog"}
 
 
 def make_batch(**changes: Any) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Some images of a data set, without copying files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.protocols import Dataset
+from densekit.types import Sample
+
+
+class Subset:
+    """The images at some positions.
+
+    Args:
+        data: The whole data set.
+        positions: Of the images that stay, in the order they are to have.
+    """
+
+    def __init__(self, data: Dataset, positions: Sequence[int]) -> None:
+        self.data = data
+        self.positions = np.asarray(positions, dtype=np.int64)
+        self.target_specs = getattr(data, "target_specs", {})
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image at a position of this part."""
+        sample = self.data[int(self.positions[index])]
+        sample["index"] = index
+        return sample
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        found: Path = self.data.path(int(self.positions[index]))  # type: ignore[attr-defined]
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        """What the whole data set says of itself."""
+        return self.data.describe()
+
+    @property
+    def keys(self) -> NDArray[Any]:
+        """(n,) what equal images share, see `CategoryDataset`; empty if the data do not say."""
+        found: NDArray[Any] = getattr(self.data, "keys", np.zeros(0, dtype=bytes))
+        return found[self.positions] if len(found) else found
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(n, D) sides of every image of this part."""
+        sizes: NDArray[Any] = self.data.sizes[self.positions]
+        return sizes
+
+
+class RandomSubset(Subset):
+    """A number of images drawn by a seed, to learn what more of them would bring.
+
+    Of one seed a smaller number is part of every larger one.
+
+    Args:
+        data: The whole data set.
+        num_images: How many are drawn.
+        seed: Of the draw.
+
+    Raises:
+        ValueError: There are not so many.
+    """
+
+    def __init__(self, data: Dataset, num_images: int, seed: int = 0) -> None:
+        if not 1 <= num_images <= len(data):
+            raise ValueError(
+                f"RandomSubset.num_images: found {num_images}, accepted is 1 to {len(data)}"
+            )
+        order = np.random.default_rng(seed).permutation(len(data))
+        super().__init__(data, sorted(order[:num_images].tolist()))

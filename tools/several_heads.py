@@ -1,0 +1,113 @@
+"""One model with several heads against a model a head: seconds of a prediction and of a step.
+
+The models of one head are cut from the one model, so their weights, and as is proven first their
+predictions, are the same. All rows are timed in turn, in one process, on one batch of the test
+split and one of training; a step is forward, losses, backward and the optimiser.
+
+    python tools/several_heads.py experiment=three_heads checkpoint=CHECKPOINT rounds=10
+
+Without a checkpoint the weights are random; a detector then finds more to suppress.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from densekit.app.benchmark import interleaved
+from densekit.app.compose import compose
+from densekit.app.data_info import model_info
+from densekit.app.overrides import split_options
+from densekit.app.prepare import describe_data, resolve
+from densekit.app.start import start_from
+from densekit.build import build_model, instantiate
+from densekit.model import DenseModel
+from densekit.training.optim import parameter_groups
+
+
+def build(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
+    """The model of a configuration."""
+    return build_model(cfg, info).to(memory_format=torch.channels_last)
+
+
+def alone(
+    whole: DenseModel, head: str, cfg: Mapping[str, Any], info: Mapping[str, Any]
+) -> DenseModel:
+    """The model of one head, with the weights it has in the whole."""
+    model = build({**cfg, "heads": {head: cfg["heads"][head]}}, info)
+    weights = whole.state_dict()
+    model.load_state_dict({name: weights[name] for name in model.state_dict()})
+    return model
+
+
+def check_equal(whole: DenseModel, single: Mapping[str, DenseModel], batch: Any) -> None:
+    """Compares the predictions.
+
+    Raises:
+        RuntimeError: Some differ.
+    """
+    whole.eval()
+    with torch.inference_mode():
+        together = whole.predict(batch)
+        for head, model in single.items():
+            for name, value in model.eval().predict(batch)[head].items():
+                if not torch.equal(value, together[head][name]):
+                    raise RuntimeError(f"{head}: {name} differs from the whole model's")
+
+
+def predicting(model: DenseModel, batch: Any) -> Callable[[], object]:
+    """A prediction."""
+
+    @torch.inference_mode()
+    def run() -> None:
+        model.eval().predict(batch)
+
+    return run
+
+
+def training(model: DenseModel, batch: Any, optimizer: Any) -> Callable[[], object]:
+    """A step."""
+    settings = optimizer.keywords
+    update = optimizer(parameter_groups(model, settings.get("weight_decay", 0.0), settings["lr"]))
+
+    def run() -> None:
+        update.zero_grad()
+        torch.stack(list(model.train().loss(batch).values())).sum().backward()
+        update.step()
+
+    return run
+
+
+def main(arguments: list[str]) -> None:
+    """Prints medians and their ratio to the sum of the single models."""
+    options, words = split_options(arguments, {"rounds": 10})
+    cfg = compose(words).cfg
+    sources = describe_data(cfg)
+    job = resolve(cfg)
+    source = next(iter(sources.values()))
+    info = model_info(sources, job["heads"], job["resize"])
+    whole = build(job, info)
+    if job["checkpoint"]:
+        start_from(whole, job)
+    single = {head: alone(whole, head, job, info) for head in job["heads"]}
+    models = {"together": whole, **single}
+    test, train = next(iter(source.eval_loader("test"))), next(iter(source.train_loader()))
+    check_equal(whole, single, test)
+    make = instantiate(job["optimizer"], "optimizer")
+    for what, rows in (
+        ("prediction", {name: predicting(model, test) for name, model in models.items()}),
+        ("training step", {name: training(m, train, make) for name, m in models.items()}),
+    ):
+        seconds = interleaved(rows, int(options["rounds"]), "cpu")
+        median = {name: statistics.median(values) for name, values in seconds.items()}
+        total = sum(median[head] for head in single)
+        parts = ", ".join(f"{name} {value:.3f} s" for name, value in median.items())
+        print(f"{what}: {parts}; together {median['together'] / total:.2f} of the sum")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
