@@ -36,6 +36,8 @@ PATH_NAMES = frozenset(
 def is_path_key(key: str) -> bool:
     """Whether the value of a key is a path: `checkpoint`, `paths.data`, `data.bccd.train.root`."""
     parts = key.lstrip("+~").split(".")
+    if parts[0] == "vars":  # may be anything, whatever the user called it
+        return False
     of_weights = parts[-2:] == ["backbone", "weights"]
     return parts[-1] in PATH_NAMES or of_weights or (len(parts) > 1 and parts[0] == "paths")
 

@@ -16,7 +16,13 @@ from densekit.data.files import check_images, existing_folder, natural
 from densekit.data.image_files import ImageFiles, folders_in, images_below
 from densekit.data.images import ImageReader
 from densekit.data.naming import digest, nearest
-from densekit.data.tables import check_filled, numbers, places_of_split, read_table
+from densekit.data.tables import (
+    check_filled,
+    numbers,
+    places_of_split,
+    read_table,
+    whole_numbers,
+)
 from densekit.types import Meta, Sample, TargetSpec
 
 LANDMARKS = "landmarks"
@@ -194,7 +200,7 @@ class IdentityTable(IdentityImages):
         label = {name: number for number, name in enumerate(names)}
         columns = rows[0][1]
         facts: dict[str, NDArray[np.int64]] = {
-            name: numbers(rows, [name])[:, 0].astype(np.int64)
+            name: whole_numbers(rows, name)
             for name in ("template", "media", "gallery")
             if name in columns
         }

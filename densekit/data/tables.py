@@ -101,6 +101,19 @@ def numbers(rows: Sequence[Row], columns: Sequence[str]) -> NDArray[np.float64]:
     return np.asarray([[_number(*row, column) for column in columns] for row in rows])
 
 
+def whole_numbers(rows: Sequence[Row], column: str) -> NDArray[np.int64]:
+    """(N,) numbers without a fraction.
+
+    Raises:
+        ValueError: If one is missing or no whole number, with the line.
+    """
+    found = numbers(rows, [column])[:, 0]
+    for (where, row), number in zip(rows, found, strict=True):
+        if not number.is_integer():
+            raise ValueError(f"{where}: {column}: a whole number is needed, found {row[column]!r}")
+    return found.astype(np.int64)
+
+
 def _number(where: str, row: dict[str, str], column: str) -> float:
     found = row.get(column, "no such column")
     try:

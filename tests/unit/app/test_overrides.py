@@ -37,6 +37,7 @@ ODD = [
         ("++data.bccd.train.root", True),
         ("backbone.weights", True),
         ("training.balance.weights", False),
+        ("vars.images", False),
         ("data.bccd.batch_size", False),
         ("paths", False),
         ("experiment", False),

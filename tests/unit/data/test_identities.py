@@ -133,6 +133,7 @@ def test_table_with_split_templates_and_landmarks(root):
         ("image,identity,template\ns1/s1_0001.png,a,x", "line 2: template: a number is needed"),
         ("image,identity,x1\ns1/s1_0001.png,a,1", "line 2: y1: .* found 'no such column'"),
         ("image,identity,template\ns1/s1_0001.png,a,nan", "line 2: template: .* found 'nan'"),
+        ("image,identity,template\ns1/s1_0001.png,a,1.5", "a whole number is needed, found '1.5'"),
         ("image,identity\ns1/s1_0001.png,a,b", r"line 2: 2 columns \(image, identity\), found"),
         ("image,identity,x\n\ns1/s1_0001.png,a", "line 3: 3 columns .*, found"),
     ],
