@@ -9,7 +9,8 @@ import numpy as np
 from densekit.data import render
 from densekit.data.canvas import Canvas
 from densekit.data.naming import digest
-from densekit.data.scenes import SPLITS, Scenes
+from densekit.data.rendered import SPLITS
+from densekit.data.scenes import Scenes
 from densekit.types import Sample
 
 SHIFT = 0.1

@@ -13,16 +13,15 @@ from numpy.typing import NDArray
 
 from densekit.data import render
 from densekit.data.canvas import Canvas, cast, extents
-from densekit.data.naming import nearest
 from densekit.data.render import SHAPES, grain
+from densekit.data.rendered import SPLITS, Rendered
 from densekit.types import Meta, Sample, TargetSpec, Truth
 
-SPLITS = ("train", "val", "test")
 IDENTITIES_PER_CLASS = 16
 _CLASS_HUES = (10.0, 215.0, 50.0, 125.0, 290.0)
 
 
-class Scenes:
+class Scenes(Rendered):
     """Discs, squares, triangles, stars and rings over textures, some hidden behind others.
 
     Image i of a split is a function of (seed, split, i) and the arguments, and nothing else. An
@@ -54,39 +53,14 @@ class Scenes:
         semantic_mask: bool = False,
         identities: bool = False,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"Scenes.split: found {split!r}; {nearest(split, SPLITS)}")
-        if len(size) != 2 or min(size) < 64:
-            raise ValueError(f"Scenes.size: height and width of at least 64, found {list(size)}")
+        super().__init__(split, length, size, seed, smallest=64)
         if len(objects) != 2 or not 1 <= objects[0] <= objects[1]:
             raise ValueError(f"Scenes.objects: a smallest and a largest number, not {objects!r}")
-        self.split = split
-        self.size = (int(size[0]), int(size[1]))
         self.objects = (int(objects[0]), int(objects[1]))
         self.target_specs = {"identities": TargetSpec(fill=-1, ragged=True)} if identities else {}
-        self._length = length
-        self._seed = seed
         self._instance_masks = instance_masks
         self._semantic_mask = semantic_mask
         self._looks = cast(_CLASS_HUES, IDENTITIES_PER_CLASS, (seed, len(SPLITS)))
-
-    def __len__(self) -> int:
-        return self._length
-
-    @property
-    def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width of every image."""
-        return np.tile(np.asarray(self.size, dtype=np.int64), (self._length, 1))
-
-    def describe(self) -> dict[str, Any]:
-        """Names, ids and number of classes; channels and dtype of the images."""
-        return {
-            "names": list(SHAPES),
-            "ids": list(range(1, len(SHAPES) + 1)),
-            "num_classes": len(SHAPES),
-            "channels": 3,
-            "dtype": "uint8",
-        }
 
     def visibility(self, index: int) -> NDArray[Any]:
         """(N,) share of each object that shows in a scene, 1 where nothing hides it."""
@@ -100,8 +74,6 @@ class Scenes:
         Raises:
             IndexError: Beyond the length.
         """
-        if not 0 <= index < self._length:
-            raise IndexError(f"scene {index} of {self._length}")
         canvas, rng = self._compose(index)
         tags = np.asarray(canvas.tags, dtype=np.int64)
         labels = tags // IDENTITIES_PER_CLASS
@@ -140,7 +112,7 @@ class Scenes:
 
     def _compose(self, index: int) -> tuple[Canvas, np.random.Generator]:
         """The painted scene, and its generator for what is drawn over it."""
-        rng = np.random.default_rng((self._seed, SPLITS.index(self.split), index))
+        rng = self._generator(index)
         canvas = self._canvas(index, rng)
         wanted = int(rng.integers(self.objects[0], self.objects[1] + 1))
         for attempt in range(20 * wanted):

@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data import render
-from densekit.data.naming import nearest
 from densekit.data.render import SHAPES
-from densekit.data.scenes import SPLITS
+from densekit.data.rendered import Rendered
 from densekit.types import Meta, Sample, Truth
 
 SMALLEST = 12
 """Pixels a side from which on the five shapes can be told apart."""
 
 
-class ShapePictures:
+class ShapePictures(Rendered):
     """One shape that fills about half of a picture, turned, in any colour, over a texture.
 
     Picture i of a split is a function of (seed, split, i) and the size. It is rendered when it is
@@ -39,36 +38,13 @@ class ShapePictures:
         size: Sequence[int] = (16, 16),
         seed: int = 0,
     ) -> None:
-        if split not in SPLITS:
-            raise ValueError(f"ShapePictures.split: found {split!r}; {nearest(split, SPLITS)}")
-        if len(size) != 2 or min(size) < SMALLEST:
-            raise ValueError(
-                f"ShapePictures.size: height and width of at least {SMALLEST}, found {list(size)}"
-            )
-        self.split = split
-        self.size = (int(size[0]), int(size[1]))
-        self._length = length
-        self._seed = seed
+        super().__init__(split, length, size, seed, smallest=SMALLEST)
         self._kept: dict[int, tuple[NDArray[Any], int]] = {}
 
-    def __len__(self) -> int:
-        return self._length
-
-    @property
-    def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width of every picture."""
-        return np.tile(np.asarray(self.size, dtype=np.int64), (self._length, 1))
-
     def describe(self) -> dict[str, Any]:
-        """Names, ids and number of classes; channels and dtype of the pictures."""
-        return {
-            "names": list(SHAPES),
-            "ids": list(range(len(SHAPES))),
-            "num_classes": len(SHAPES),
-            "multilabel": False,
-            "channels": 3,
-            "dtype": "uint8",
-        }
+        """Names and number of classes; channels and dtype."""
+        described = super().describe()
+        return described | {"ids": list(range(described["num_classes"])), "multilabel": False}
 
     def __getitem__(self, index: int) -> Sample:
         """The picture and its shape.
@@ -76,8 +52,6 @@ class ShapePictures:
         Raises:
             IndexError: Beyond the length.
         """
-        if not 0 <= index < self._length:
-            raise IndexError(f"picture {index} of {self._length}")
         if index not in self._kept:
             self._kept[index] = self._render(index)
         image, label = self._kept[index]
@@ -93,7 +67,7 @@ class ShapePictures:
 
     def _render(self, index: int) -> tuple[NDArray[Any], int]:
         """(H, W, 3) uint8 and the number of the shape."""
-        rng = np.random.default_rng((self._seed, SPLITS.index(self.split), index))
+        rng = self._generator(index)
         image = render.background(self.size, rng)
         label, angle = int(rng.integers(len(SHAPES))), rng.uniform(0, 2 * np.pi)
         diameter = min(self.size) * rng.uniform(0.55, 0.85)
