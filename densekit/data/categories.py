@@ -6,6 +6,7 @@ N images, S the D sizes of an image, C its channels, K classes, L the length of 
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -110,10 +111,11 @@ class PictureCategories(CategoryDataset):
         """(N, 2) height and width, from the headers of the files when first asked for."""
         return self._files.sizes
 
-    @property
+    @cached_property
     def keys(self) -> NDArray[Any]:
-        """(N,) the files."""
-        return np.char.add(f"{self._files.root}/".encode(), self._files.names)
+        """(N,) the files, each by the one name that it has from the root of the disk on."""
+        files = (os.path.abspath(self.path(index)) for index in range(len(self)))  # noqa: PTH100
+        return np.asarray([file.encode() for file in files])
 
     def describe(self) -> dict[str, Any]:
         """The classes; channels, dtype and intensity of the images."""

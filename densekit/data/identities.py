@@ -204,6 +204,9 @@ class IdentityTable(IdentityImages):
             for name in ("template", "media", "gallery")
             if name in columns
         }
+        for (where, row), number in zip(rows, facts.get("gallery", ()), strict=False):
+            if number not in (0, 1):
+                raise ValueError(f"{where}: gallery: 0 or 1 is needed, found {row['gallery']!r}")
         points = numbers(rows, POINTS) if POINTS[0] in columns else None
         super().__init__(
             ImageFiles(folder, images, ImageReader(channels, dtype)),

@@ -72,11 +72,18 @@ def folders_in(root: Path) -> list[str]:
 def images_below(root: Path, folder: str = "") -> list[str]:
     """Names below `root` of the images in one of its folders and in the folders of that.
 
-    Numbers in names are sorted as numbers; names that begin with a dot are left alone.
+    Numbers in names are sorted as numbers; names that begin with a dot are left alone. Links are
+    followed, each folder once.
     """
     suffixes = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
-    found = []
+    found: list[str] = []
+    walked = set[str]()
     for place, folders, files in os.walk(root / folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in walked:  # a link back
+            folders.clear()
+            continue
+        walked.add(real)
         folders[:] = filter(_seen, folders)
         below = os.path.relpath(place, root)
         found += [

@@ -113,14 +113,15 @@ class ImageReader:
     def _picture(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
         try:
             with Image.open(path) as file:
-                deep = _is_deep_colour(file)
+                deep = len(file.getbands()) if _is_deep_colour(file) else 0
                 self._check_depth(file, path)
                 file.load()  # finds a truncated file, which OpenCV reads in part
                 image = None if deep else self._upright(file, path, size)
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:
             raise ValueError(f"{path}: not a readable image: {error}") from error
         if image is None:
-            return self._checked(read_deep_png(path), path, size)
+            # Without the channel that OpenCV makes of a transparent colour.
+            return self._checked(read_deep_png(path)[:, :, :deep], path, size)
         return self._as_array(image, path)
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
@@ -140,9 +141,9 @@ class ImageReader:
         if self.dtype == "uint8":
             raise ValueError(_deep(path, stored))
         turned = image.getexif().get(_ORIENTATION, 1) != 1
-        if image.format != "PNG" or turned:
+        if image.format != "PNG" or turned or not stored.startswith("RGB"):
             raise ValueError(
-                f"{path}: colour of 16 bits is read from upright PNG and from TIFF; found"
+                f"{path}: RGB and RGBA of 16 bits are read from upright PNG and from TIFF; found"
                 f" {image.format} of {stored}{', turned by EXIF' * turned}"
             )
 

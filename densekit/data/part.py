@@ -32,6 +32,9 @@ class Part(Subset):
 
 
 def _names(data: Any) -> list[str]:
+    if isinstance(data, Subset):  # an image has one name, however often it is there
+        names = _names(data.data)
+        return [names[position] for position in data.positions]
     if not hasattr(data, "path") and len(keys := getattr(data, "keys", ())) == len(data):
         return [str(key.decode()) for key in keys]
     if not hasattr(data, "path"):

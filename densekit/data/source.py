@@ -197,6 +197,11 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
                 continue
             if key in OF_TRAINING and key not in found:
                 continue
+            if reference.get(key) != found.get(key) and key in OF_TRAINING:
+                raise ValueError(
+                    f"{first} and {split} show other identities. Put those that training does not"
+                    " know into densekit.data.OpenSet, or give both the same ones."
+                )
             if reference.get(key) != found.get(key):
                 difference = _difference(reference.get(key), found.get(key))
                 raise ValueError(

@@ -1,4 +1,4 @@
-"""Some images of a data set, without copying files."""
+"""Some images of a data set, or the same ones several times, without copying files."""
 
 from __future__ import annotations
 
@@ -19,11 +19,20 @@ class Subset:
     Args:
         data: The whole data set.
         positions: Of the images that stay, in the order they are to have.
+
+    Raises:
+        ValueError: If there is no image at a position, or there are no positions.
     """
 
-    def __init__(self, data: Dataset, positions: Sequence[int]) -> None:
+    def __init__(self, data: Dataset, positions: Sequence[int] | NDArray[np.int64]) -> None:
         self.data = data
-        self.positions = np.asarray(positions, dtype=np.int64)
+        self.positions = np.asarray(positions)
+        whole = self.positions.dtype.kind == "i" and len(self.positions)
+        if not whole or self.positions.min() < 0 or self.positions.max() >= len(data):
+            raise ValueError(
+                f"positions: accepted are whole numbers from 0 to {len(data) - 1}, at least one;"
+                f" found {self.positions}"
+            )
         self.target_specs = getattr(data, "target_specs", {})
 
     def __len__(self) -> int:

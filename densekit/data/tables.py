@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 from densekit.data.naming import nearest
 
+_BEYOND = 1 << 63
+"""The least whole number that has no place in 64 bits."""
+
 Row = tuple[str, dict[str, str]]
 """`FILE, line 7` and the cells by column, without blanks around them."""
 
@@ -105,13 +108,20 @@ def whole_numbers(rows: Sequence[Row], column: str) -> NDArray[np.int64]:
     """(N,) numbers without a fraction.
 
     Raises:
-        ValueError: If one is missing or no whole number, with the line.
+        ValueError: If one is missing or no whole number of 64 bits, with the line.
     """
-    found = numbers(rows, [column])[:, 0]
-    for (where, row), number in zip(rows, found, strict=True):
-        if not number.is_integer():
-            raise ValueError(f"{where}: {column}: a whole number is needed, found {row[column]!r}")
-    return found.astype(np.int64)
+    return np.asarray([_whole_number(*row, column) for row in rows], dtype=np.int64)
+
+
+def _whole_number(where: str, row: dict[str, str], column: str) -> int:
+    found = row.get(column, "no such column")
+    try:
+        number = int(found)
+    except ValueError:
+        number = _BEYOND
+    if not -_BEYOND <= number < _BEYOND:
+        raise ValueError(f"{where}: {column}: a whole number is needed, found {found!r}")
+    return number
 
 
 def _number(where: str, row: dict[str, str], column: str) -> float:

@@ -80,6 +80,20 @@ def test_sixteen_bit_colour_keeps_its_low_byte(tmp_path, channels):
         read_image(tmp_path / "ä.png", channels=channels, dtype="float32")
 
 
+def test_sixteen_bits_of_grey_with_alpha_or_a_transparent_colour(tmp_path):
+    grey = np.full((6, 8, 2), 40000, dtype=np.uint16)
+    (tmp_path / "grey.png").write_bytes(deep_png(grey))
+    with pytest.raises(ValueError, match=r"grey\.png: RGB and RGBA .* found PNG of LA;16B"):
+        read_image(tmp_path / "grey.png", dtype="float32")
+    values = np.random.default_rng(0).integers(0, 1 << 16, (6, 8, 3)).astype(np.uint16)
+    content = deep_png(values)
+    transparent = struct.pack(">I4s3H", 6, b"tRNS", 1, 2, 3)
+    transparent += struct.pack(">I", zlib.crc32(transparent[4:]))
+    (tmp_path / "x.png").write_bytes(content[:33] + transparent + content[33:])
+    kept = read_image(tmp_path / "x.png", dtype="float32")
+    np.testing.assert_array_equal(kept, values)
+
+
 def test_sixteen_bit_colour_that_is_turned_or_no_png_is_refused(tmp_path):
     values = np.full((6, 8, 3), 40000, dtype=np.uint16)
     (tmp_path / "x.ppm").write_bytes(b"P6 8 6 65535\n" + values.astype(">u2").tobytes())
@@ -93,7 +107,7 @@ def test_sixteen_bit_colour_that_is_turned_or_no_png_is_refused(tmp_path):
         "x.png": "PNG of RGB;16B, turned by EXIF",
         "x.ppm": "PPM of .*65535",
     }.items():
-        with pytest.raises(ValueError, match=rf"{name}: colour of 16 bits .* found {found}"):
+        with pytest.raises(ValueError, match=rf"{name}: RGB and RGBA of 16 bits .* found {found}"):
             read_image(tmp_path / name, dtype="float32")
 
 

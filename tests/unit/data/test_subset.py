@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from densekit.data import (
+    HoldOut,
+    Part,
     RandomSubset,
     Repeat,
     Scenes,
@@ -48,6 +50,22 @@ def test_a_repeated_subset_trains():
     assert shown == {data[int(i)]["meta"]["image_id"] for i in few.positions}
     masks = np.stack([data[int(i)]["mask"] for i in few.positions])
     assert list(class_frequencies(few).values()) == np.bincount(masks.ravel()).tolist()
+
+
+def test_copies_of_an_image_stay_on_one_side():
+    data = Repeat(RandomSubset(Scenes(length=22), 11), 3)
+    parts = [Part(data, split, HoldOut(every=5)) for split in ("train", "val")]
+    train, val = ({part[i]["meta"]["image_id"] for i in range(len(part))} for part in parts)
+    assert train
+    assert val
+    assert not train & val
+    assert len(parts[0]) + len(parts[1]) == len(data)
+
+
+@pytest.mark.parametrize("positions", [[], [5], [-1], [0.5]])
+def test_positions_without_an_image(positions):
+    with pytest.raises(ValueError, match="positions: accepted are whole numbers from 0 to 4"):
+        Subset(Scenes(length=5), positions)
 
 
 @pytest.mark.parametrize("num_images", [0, 6])
