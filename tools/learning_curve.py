@@ -3,7 +3,7 @@
 What several runs of a folder measured at one value of the setting (other seeds) is shown by its
 mean and its standard error.
 
-    python tools/learning_curve.py x=vars.num_images figure=test/segmentation/IoU_pedestrian \
+    python tools/learning_curve.py x=vars.num_images figure=test/segmentation/IoU/pedestrian \
         output=curve.png 'from scratch=runs/scratch' frozen=runs/frozen
 """
 

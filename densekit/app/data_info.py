@@ -36,6 +36,8 @@ def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
         raise UsageError("heads: none chosen, for example head=faster_rcnn")
     if not sources:
         raise UsageError("data: none chosen, for example data=scenes")
+    if "loss" in sources:
+        raise UsageError("data.loss: expected another name, got that of the total loss")
     for source, described in sources.items():
         for head in described.heads:
             if head not in heads:

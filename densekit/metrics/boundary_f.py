@@ -21,7 +21,7 @@ class BoundaryF(MaskMetric):
     """F-measure of contours within a tolerance (Csurka et al. 2013, section 3; Perazzi 2016).
 
     `boundary_F`: the mean over images of the mean over the classes of the image, the background
-    among them. `boundary_F_NAME`: the mean over the images that have the class.
+    among them. `boundary_F/NAME`: the mean over the images that have the class.
 
     Precision is the share of the predicted contour that lies within the tolerance of the true
     one, recall the converse. The contour is the class's pixels with a neighbour (4 in pictures, 6
@@ -71,7 +71,7 @@ class BoundaryF(MaskMetric):
         }
 
     def case_figures(self, values: Values) -> dict[str, float]:
-        """`boundary_F` and `boundary_F_NAME` of one image."""
+        """`boundary_F` and `boundary_F/NAME` of one image."""
         f = values[:, 0]
         return {"boundary_F": mean(f), **self.per_class("boundary_F", f)}
 

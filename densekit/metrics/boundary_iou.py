@@ -21,7 +21,7 @@ from densekit.metrics.surfaces import crop
 class BoundaryIoU(MaskMetric):
     """IoU of the pixels of a class near its contour (Cheng et al. 2021, section 5).
 
-    `boundary_IoU_NAME`: the rims of truth and prediction, pooled over the data set like `mIoU`.
+    `boundary_IoU/NAME`: the rims of truth and prediction, pooled over the data set like `mIoU`.
     `boundary_IoU`: mean over classes, the background among them.
 
     Near means at most `dilation_ratio` of the image's diagonal, rounded to whole pixels and at
@@ -68,7 +68,7 @@ class BoundaryIoU(MaskMetric):
         return self.case_figures(values.sum(0))
 
     def case_figures(self, values: Values) -> dict[str, float]:
-        """`boundary_IoU` and `boundary_IoU_NAME` of one image."""
+        """`boundary_IoU` and `boundary_IoU/NAME` of one image."""
         iou = ratio(values[:, 0], values[:, 1])
         return {"boundary_IoU": mean(iou), **self.per_class("boundary_IoU", iou)}
 

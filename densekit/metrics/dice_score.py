@@ -15,9 +15,9 @@ from densekit.metrics.means import Values, column_means, mean, ratio
 class DiceScore(MaskMetric):
     """2 |truth and prediction| / (|truth| + |prediction|) of every class but the background.
 
-    `dice_NAME`: mean over cases. `dice`: mean of these over classes.
-    `dice_pooled`, `dice_pooled_NAME`: from the pixels of all cases together.
-    `dice_empty_NAME`: how many cases have the class neither in truth nor in prediction.
+    `dice/NAME`: mean over cases. `dice`: mean of these over classes.
+    `dice_pooled`, `dice_pooled/NAME`: from the pixels of all cases together.
+    `dice_empty/NAME`: how many cases have the class neither in truth nor in prediction.
 
     Such a case says nothing: it is NaN and left out of the mean (a data set of them alone is NaN).
     A structure that was missed completely, and one that was invented, counts with 0. Pixels of
@@ -51,7 +51,7 @@ class DiceScore(MaskMetric):
         }
 
     def case_figures(self, values: Values) -> dict[str, float]:
-        """`dice` and `dice_NAME` of one case."""
+        """`dice` and `dice/NAME` of one case."""
         dice = _dice(values)
         return {"dice": mean(dice), **self.per_class("dice", dice)}
 

@@ -97,9 +97,9 @@ class MaskMetric(ImageMetric):
         """Figures of one image's (L, C) numbers."""
 
     def per_class(self, prefix: str, values: Values) -> dict[str, float]:
-        """`PREFIX_NAME` of (L,) values."""
+        """`PREFIX/NAME` of (L,) values."""
         return {
-            f"{prefix}_{self.names[label]}": float(value)
+            f"{prefix}/{self.names[label]}": float(value)
             for label, value in zip(self.labels, values, strict=True)
         }
 

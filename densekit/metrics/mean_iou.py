@@ -16,7 +16,7 @@ from densekit.metrics.means import Values, column_means, mean, ratio
 class MeanIoU(MaskMetric):
     """Intersection over union of every class, the background among them.
 
-    `mIoU`, `IoU_NAME`: pixels are pooled over the data set, as Pascal VOC and Cityscapes do.
+    `mIoU`, `IoU/NAME`: pixels are pooled over the data set, as Pascal VOC and Cityscapes do.
     `mIoU_per_image`: the mean over images of the mean over the classes of the image.
     `accuracy`: share of the pixels that are right (multi-label: of the answers).
     `mean_accuracy`: mean over classes of the share found of their pixels.
@@ -58,7 +58,7 @@ class MeanIoU(MaskMetric):
         return figures | self.per_class("IoU", iou)
 
     def case_figures(self, values: Values) -> dict[str, float]:
-        """`mIoU`, `accuracy` and `IoU_NAME` of one image."""
+        """`mIoU`, `accuracy` and `IoU/NAME` of one image."""
         iou = _iou(values)
         accuracy = self._accuracy(*values.T)
         return {"mIoU": mean(iou), "accuracy": accuracy} | self.per_class("IoU", iou)

@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 class SurfaceDistances(MaskMetric):
     """Hausdorff distance, average distance and surface Dice of every class but the background.
 
-    Per case, then the mean over cases (`FIGURE_NAME`), then over classes (`FIGURE`):
+    Per case, then the mean over cases (`FIGURE/NAME`), then over classes (`FIGURE`):
 
     `HD95`: the 95th percentile of the distances of each surface to the other, the larger of both.
     `ASSD`: the mean of the distances of both surfaces together.
@@ -39,9 +39,9 @@ class SurfaceDistances(MaskMetric):
     one they are in pixels, which is logged once.
 
     A structure that was missed completely, or invented, is never perfect: HD95 and ASSD are the
-    diagonal of the image, NSD is 0, and `missed_NAME` and `invented_NAME` count the cases. A case
+    diagonal of the image, NSD is 0, and `missed/NAME` and `invented/NAME` count the cases. A case
     without the class in truth and in prediction is NaN, left out of the means and counted in
-    `surface_empty_NAME`. Pixels of value 255 belong to no structure.
+    `surface_empty/NAME`. Pixels of value 255 belong to no structure.
 
     Args:
         names: Class names, one a label 0..K-1.
@@ -100,7 +100,7 @@ class SurfaceDistances(MaskMetric):
         return figures
 
     def case_figures(self, values: Values) -> dict[str, float]:
-        """`HD95_NAME`, `ASSD_NAME`, `NSD_NAME`, and 1 in `missed_NAME` or `invented_NAME`."""
+        """`HD95/NAME`, `ASSD/NAME`, `NSD/NAME`, and 1 in `missed/NAME` or `invented/NAME`."""
         figures: dict[str, float] = {}
         for c, name in enumerate(self._names()):
             figures |= self.per_class(name, values[:, c])

@@ -13,7 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from densekit.training.metrics_table import is_main
+from densekit.training.sources import LOSS, is_main, source_names
 
 FIGURES_PER_HEAD = 4
 """Heads list their most telling figures first; more lines than that are not legible."""
@@ -53,8 +53,9 @@ class Curves(Callback):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._note_training(trainer)
+        sources = len(source_names(trainer))
         for name, value in trainer.callback_metrics.items():
-            if name.startswith("val/") and is_main(trainer, name.removeprefix("val/")):
+            if name.startswith("val/") and is_main(name.removeprefix("val/"), sources):
                 self._note(name, trainer.global_step, float(value))
         self._draw(trainer)
 
@@ -93,15 +94,11 @@ def draw_curves(series: Series, path: Path) -> None:
     """Draws losses, learning rate and the main figures below each other.
 
     Args:
-        series: Names as they are logged: `train/...`, `val/...`, `lr`.
+        series: Names as they are logged, those of single classes left out: `train/...`,
+            `val/...`, `lr`.
         path: PNG file; its folder is made.
     """
-    trained = {name.removeprefix("train/") for name in series if name.startswith("train/")}
-    losses = {
-        name: line
-        for name, line in series.items()
-        if name.split("/", 1)[-1] in trained or name.endswith("/loss")
-    }
+    losses = {name: line for name, line in series.items() if LOSS in name.split("/")}
     figures = _first_of_each_head({k: v for k, v in series.items() if k not in losses})
     panels = [
         ("loss", losses),

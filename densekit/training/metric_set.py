@@ -7,8 +7,11 @@ nor the weights of a metric that has some can land in a checkpoint.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+import logging
+import warnings
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -18,6 +21,7 @@ from torchmetrics import Metric
 
 from densekit._names import unknown
 from densekit.heads.base import Head
+from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
 
 if TYPE_CHECKING:
@@ -31,6 +35,19 @@ Confusions = dict[str, tuple[list[str], NDArray[np.int64]]]
 
 Recipes = Mapping[str, Mapping[str, Recipe]]
 """Head name to metric name to recipe."""
+
+
+class Names(NamedTuple):
+    """What a set of metrics will name its figures.
+
+    Attributes:
+        modes: `HEAD/FIGURE` to what is better, "max" or "min", where the metric says so: of its
+            first figure, the main one; None for the others.
+        unknown: Heads with a metric that knows its names only when it has seen an image.
+    """
+
+    modes: dict[str, str | None]
+    unknown: list[str]
 
 
 class MetricSet:
@@ -65,15 +82,40 @@ class MetricSet:
         """Figures of all ranks together, named `HEAD/FIGURE`.
 
         A figure that two metrics of a head share is named `HEAD/METRIC/FIGURE` for the second.
+
+        Raises:
+            ValueError: Two figures have one name, or one has that of a loss.
         """
         figures: dict[str, Tensor] = {}
+        for head, name, metric in self:
+            values = _as_dict(name, metric.compute())
+            keys = _keys(head, name, values, figures)
+            pairs = zip(keys, values.values(), strict=True)
+            figures |= {key: torch.as_tensor(value) for key, value in pairs}
+        return figures
+
+    def names(self) -> Names:
+        """What `compute` will name its figures, before any image is seen.
+
+        Raises:
+            ValueError: Two figures have one name, or one has that of a loss.
+        """
+        modes: dict[str, str | None] = {}
+        unknown = []
+        for head, name, metric in self:
+            values = _of_no_image(name, metric)
+            if values is None:
+                unknown.append(head)
+                continue
+            keys = _keys(head, name, values, modes)
+            modes |= dict.fromkeys(keys) | {key: _mode(metric) for key in keys[:1]}
+        return Names(modes, unknown)
+
+    def __iter__(self) -> Iterator[tuple[str, str, Metric]]:
+        """Head, name and metric of each."""
         for head, named in self.metrics.items():
             for name, metric in named.items():
-                for figure, value in _as_dict(name, metric.compute()).items():
-                    key = f"{head}/{figure}"
-                    key = f"{head}/{name}/{figure}" if key in figures else key
-                    figures[key] = torch.as_tensor(value)
-        return figures
+                yield head, name, metric
 
     def note_facts(self, info: dict[str, Any]) -> None:
         """Puts what predictions need of the last `compute` into a model's `info["heads"]`.
@@ -126,12 +168,14 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
 
 
 def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
-    """Refuses metrics of a head that does not exist.
+    """Refuses metrics of a head that does not exist, and a head named like the total loss.
 
     Raises:
         ValueError: With the nearest name.
     """
     known = list(heads)
+    if LOSS in known:
+        raise ValueError(f"heads.{LOSS}: expected another name, got that of the total loss")
     for head in recipes:
         if head not in known:
             raise ValueError(unknown("metrics", head, known))
@@ -142,6 +186,52 @@ def _build(recipe: Recipe, info: Mapping[str, Any]) -> Metric:
         return recipe.clone()  # validation and test, and every data set, count for themselves
     accepted = inspect.signature(recipe).parameters
     return recipe(**{name: value for name, value in info.items() if name in accepted})
+
+
+def _keys(head: str, name: str, values: Mapping[str, Any], taken: Container[str]) -> list[str]:
+    """The names of a metric's figures, beside those that are taken."""
+    keys: list[str] = []
+    for figure in values:
+        key = f"{head}/{figure}"
+        key = f"{head}/{name}/{figure}" if key in taken else key
+        if key in taken or key in keys:
+            raise ValueError(
+                f"metrics.{head}.{name}: expected names of its own, got {key!r} twice; rename"
+                " the metric or the figure"
+            )
+        if key.split("/")[1] == LOSS:
+            raise ValueError(
+                f"metrics.{head}.{name}: expected another name than {key!r}: {head}/{LOSS} is where"
+                " the terms of the loss are logged"
+            )
+        keys.append(key)
+    return keys
+
+
+def _of_no_image(name: str, metric: Metric) -> Mapping[str, Any] | None:
+    """What a fresh metric computes of nothing, None if it cannot."""
+    with warnings.catch_warnings(), _silent(logging.getLogger("densekit.metrics")):
+        warnings.simplefilter("ignore")
+        try:
+            return _as_dict(name, metric.clone().compute())
+        except Exception:  # a metric need not know what to do without an image
+            return None
+
+
+@contextmanager
+def _silent(log: logging.Logger) -> Iterator[None]:
+    """Keeps a log quiet: that nothing was measured is no news here."""
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _mode(metric: Metric) -> str | None:
+    higher = metric.higher_is_better
+    return None if higher is None else "max" if higher else "min"
 
 
 def _as_dict(name: str, computed: Any) -> Mapping[str, Any]:

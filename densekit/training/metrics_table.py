@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
-from densekit.training.sources import source_names
+from densekit.training.sources import is_main, source_names
 
 
 class MetricsTable(Callback):
@@ -31,7 +31,8 @@ class MetricsTable(Callback):
         figures = stage_figures(trainer, "val/")
         fitting = trainer.state.fn == "fit"
         title = f"Validation after epoch {trainer.current_epoch}" if fitting else "Validation"
-        main = {k: v for k, v in figures.items() if is_main(trainer, k)}
+        sources = len(source_names(trainer))
+        main = {k: v for k, v in figures.items() if is_main(k, sources)}
         shown = main if fitting else figures
         _print(trainer, figures_table(title, shown, self._before))
         self._before = figures
@@ -51,12 +52,6 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     """Logged figures of a stage ("val/", "test/") without its name."""
     logged = trainer.callback_metrics
     return {k.removeprefix(stage): float(v) for k, v in logged.items() if k.startswith(stage)}
-
-
-def is_main(trainer: Trainer, name: str) -> bool:
-    """Whether a figure, named without its stage, is one of a whole data set: not `AP/cat`."""
-    several = len(source_names(trainer)) > 1
-    return name.count("/") <= 1 + several
 
 
 def figures_table(title: str, figures: Mapping[str, float], before: Mapping[str, float]) -> Table:

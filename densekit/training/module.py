@@ -38,7 +38,7 @@ from densekit.training.sharding import (
     sharded_parameters,
     take_own_rows,
 )
-from densekit.training.sources import log_name, source_heads, source_names
+from densekit.training.sources import log_name, loss_name, source_heads, source_names
 from densekit.training.transfer import Transfer
 from densekit.types import Batch, Features, Result
 
@@ -55,9 +55,9 @@ NOT_FOR_LOSSES = ("meta", "truth")
 class LitModel(LightningModule):
     """Trains a `DenseModel` on `{data set: Batch}` and evaluates it data set by data set.
 
-    Logs `train/HEAD/TERM`, `train/loss`, `val/HEAD/TERM`, `val/loss` and `val/HEAD/FIGURE`, the
-    same for test; with several data sets their name stands after the stage. An inferer by which
-    the network never sees a whole image leaves the losses of val and test out.
+    Logs `train/loss`, `train/HEAD/loss/TERM`, `val/loss`, `val/HEAD/loss/TERM` and
+    `val/HEAD/METRIC`, the same for test; with several data sets their name stands after the stage.
+    An inferer by which the network never sees a whole image leaves the losses of val and test out.
 
     Args:
         model: The model; `info` of it goes into every checkpoint.
@@ -144,7 +144,7 @@ class LitModel(LightningModule):
         terms = self.losses(batches)
         total: Tensor = self.balance(sums_by_head(terms, len(batches)))
         count = sum(len(batch["key"]) for batch in batches.values())
-        shown = {f"train/{name}": term.detach() for name, term in terms.items()}
+        shown = {f"train/{loss_name(n, len(batches))}": t.detach() for n, t in terms.items()}
         self.log_dict(shown, on_step=True, on_epoch=False, batch_size=count)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=count)
         return {"loss": total, "terms": shown}
@@ -299,7 +299,7 @@ class LitModel(LightningModule):
             features = self.model.features(resized)
             if terms := self._eval_losses(resized, features, heads):
                 shown = {name("loss"): self.balance(sums_by_head(terms))}
-                shown |= {name(term): value for term, value in terms.items()}
+                shown |= {name(loss_name(term)): value for term, value in terms.items()}
                 self.log_dict(
                     shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False
                 )

@@ -1,8 +1,15 @@
-"""What the loop asks the data module: which data sets there are, and which heads each is for."""
+"""Names of what is logged, and what they need of the data module: its data sets and their heads.
+
+`STAGE/loss`, `STAGE/HEAD/loss/TERM`, `STAGE/HEAD/METRIC` and, of one class,
+`STAGE/HEAD/METRIC/CLASS`; with several data sets their name stands behind the stage.
+"""
 
 from __future__ import annotations
 
 from lightning.pytorch import Trainer
+
+LOSS = "loss"
+"""The total, and what stands before every term: no head, data set or metric is called so."""
 
 
 def source_names(trainer: Trainer) -> list[str]:
@@ -21,3 +28,25 @@ def log_name(trainer: Trainer, stage: str, source: str, name: str) -> str:
     """`STAGE/NAME`, or `STAGE/SOURCE/NAME` where several data sets are evaluated."""
     several = len(source_names(trainer)) > 1
     return f"{stage}/{source}/{name}" if several else f"{stage}/{name}"
+
+
+def loss_name(term: str, sources: int = 1) -> str:
+    """`HEAD/loss/TERM` of `HEAD/TERM`: no metric of the head can have this name.
+
+    Args:
+        term: Named `HEAD/TERM`, or `SOURCE/HEAD/TERM` if there are several data sets.
+        sources: Number of data sets.
+    """
+    *places, own = term.split("/", 2 if sources > 1 else 1)
+    return "/".join((*places, LOSS, own))
+
+
+def is_main(name: str, sources: int = 1) -> bool:
+    """Whether a logged name is a loss or a metric of a whole data set: `AP`, not `AP/cat`.
+
+    Args:
+        name: Without its stage.
+        sources: Number of data sets that are evaluated.
+    """
+    parts = name.split("/")[sources > 1 :]
+    return len(parts) <= 2 or parts[1] == LOSS

@@ -33,7 +33,7 @@ def monai_case(result, truth, tolerance: float) -> dict[str, float]:
         "NSD": monai.compute_surface_dice(*pair, [tolerance] * 2, spacing=spacing),
     }
     return {
-        f"{name}_{NAMES[k + 1]}": float(row[0, k]) for name, row in rows.items() for k in range(2)
+        f"{name}/{NAMES[k + 1]}": float(row[0, k]) for name, row in rows.items() for k in range(2)
     }
 
 
@@ -65,7 +65,7 @@ def test_dice_of_empty_cases_as_monai_ignores_them():
         metric.update(*one(truth, predicted, image_id=n))
         theirs(*(torch.from_numpy(m[None, None]).float() for m in (predicted, truth)))
     assert float(metric.compute()["dice"]) == float(theirs.aggregate()) == 0.5
-    assert float(metric.compute()["dice_empty_a"]) == 1
+    assert float(metric.compute()["dice_empty/a"]) == 1
 
 
 def test_a_missed_structure_which_monai_drops_is_not_perfect():
@@ -81,5 +81,5 @@ def test_a_missed_structure_which_monai_drops_is_not_perfect():
     assert torch.isnan(theirs.get_buffer()).flatten().tolist() == [False, True]
     assert float(theirs.aggregate()) == 0
     assert figures["HD95"] == pytest.approx(math.hypot(12, 9) / 2)
-    assert figures["missed_organ"] == 1
+    assert figures["missed/organ"] == 1
     assert figures["NSD"] == 0.5

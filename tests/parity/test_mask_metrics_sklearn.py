@@ -40,8 +40,8 @@ def test_multi_class(dims):
         "mean_accuracy": balanced_accuracy_score(truth, predicted),
         "mIoU_per_image": np.mean([jaccard_score(*pair, average="macro") for pair in images]),
         "mIoU_per_image_left_out": sum(len(NAMES) - len(np.union1d(*pair)) for pair in images),
-        **{f"IoU_{name}": iou[k] for k, name in enumerate(NAMES[:4])},
-        "IoU_never": np.nan,
+        **{f"IoU/{name}": iou[k] for k, name in enumerate(NAMES[:4])},
+        "IoU/never": np.nan,
     }
     assert found == pytest.approx(expected, abs=1e-12, nan_ok=True)
     by_table = table.diagonal() / (table.sum(0) + table.sum(1) - table.diagonal())
@@ -68,7 +68,7 @@ def test_pooled_and_single_dice_are_f1():
     for result, truth in zip(results, truths, strict=True):
         alone = f1_score(*pixels([result], [truth]), average=None, labels=range(4))
         for k in (1, 2, 3):
-            case = cases[truth["image_id"]][f"dice_{NAMES[k]}"]
+            case = cases[truth["image_id"]][f"dice/{NAMES[k]}"]
             assert case == pytest.approx(alone[k], abs=1e-12)
 
 

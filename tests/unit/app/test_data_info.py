@@ -137,6 +137,11 @@ def test_a_data_set_without_training_images_trains_no_head() -> None:
     check_trained({"a": CELLS, "b": only_evaluated}, {"cells": {}})
 
 
+def test_no_data_set_is_called_as_the_total_loss_is() -> None:
+    with pytest.raises(UsageError, match=r"data\.loss: expected another name"):
+        check_heads({"loss": CELLS}, {"cells": {}})
+
+
 def test_monitors_name_what_is_there() -> None:
     heads = {"cells": {}, "cars": {}, "signs": {}}
     both = {"a": CELLS, "b": ROADS}

@@ -108,7 +108,7 @@ def test_segmentation_quickstart(
     (run,) = (tmp_path / "runs" / "quickstart_unet").iterdir()
     figures = json.loads((run / "metrics.json").read_text())
     assert 0 <= figures["test/segmentation/mIoU"] <= 1
-    assert "test/segmentation/IoU_background" in figures
+    assert "test/segmentation/IoU/background" in figures
     assert ("val/segmentation/mIoU" in figures) is validated
     assert (run / "predictions.png").is_file()
     assert len(rows_of(run / "cases_test.csv")) == 3

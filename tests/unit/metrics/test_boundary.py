@@ -30,7 +30,7 @@ def test_a_rim_is_what_square_erosions_take(width, dims):
 def test_boundary_iou_by_hand():
     # Diagonal 28.3, rims one pixel wide: 10 x 10 has 36, 8 x 8 inside of it has 28, none shared.
     found = figures_of(BoundaryIoU(["a"]), *one(square(20, 5, 15), square(20, 6, 14)))
-    assert found == {"boundary_IoU": 0, "boundary_IoU_a": 0}
+    assert found == {"boundary_IoU": 0, "boundary_IoU/a": 0}
     # Two pixels wide: 36 + 28 and 28 + 20, of which 28 are shared.
     wide = BoundaryIoU(["a"], dilation_ratio=2 / 28)
     found = figures_of(wide, *one(square(20, 5, 15), square(20, 6, 14)))
@@ -44,11 +44,11 @@ def test_boundary_iou_is_pooled_and_keeps_the_cases():
     # corners of the square touch a's pixels too).
     found = figures_of(metric, *one(square(20, 5, 15), np.zeros((20, 20)), image_id=2))
     around = 12 * 12 - 10 * 10
-    assert found["boundary_IoU_a"] == (76 + around + 76) / (2 * (76 + around))
-    assert found["boundary_IoU_b"] == 36 / 72
-    assert np.isnan(found["boundary_IoU_c"])
-    assert found["boundary_IoU"] == (found["boundary_IoU_a"] + found["boundary_IoU_b"]) / 2
-    assert [case["boundary_IoU_b"] for case in metric.cases()] == [1, 0]
+    assert found["boundary_IoU/a"] == (76 + around + 76) / (2 * (76 + around))
+    assert found["boundary_IoU/b"] == 36 / 72
+    assert np.isnan(found["boundary_IoU/c"])
+    assert found["boundary_IoU"] == (found["boundary_IoU/a"] + found["boundary_IoU/b"]) / 2
+    assert [case["boundary_IoU/b"] for case in metric.cases()] == [1, 0]
 
 
 def test_boundary_f_by_hand():
@@ -80,7 +80,7 @@ def test_boundary_f_of_classes_that_are_missed_invented_absent_or_everywhere():
     metric.update(*one(np.zeros((9, 9)), np.zeros((9, 9)), image_id=1))  # a everywhere
     metric.update(*one(np.zeros((9, 9)), np.ones((9, 9)), image_id=2))  # a missed, b invented
     found = figures_of(metric, *one(square(9, 3, 6), np.zeros((9, 9)), image_id=3))  # b missed
-    assert [row["boundary_F_a"] for row in metric.cases()] == [1, 0, 0]
-    assert found["boundary_F_b"] == 0
-    assert np.isnan(found["boundary_F_c"])
+    assert [row["boundary_F/a"] for row in metric.cases()] == [1, 0, 0]
+    assert found["boundary_F/b"] == 0
+    assert np.isnan(found["boundary_F/c"])
     assert found["boundary_F"] == (1 + 0 + 0) / 3  # mean over images

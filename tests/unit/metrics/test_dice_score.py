@@ -28,12 +28,12 @@ def test_by_hand():
         {
             "dice": (liver + tumour) / 2,
             "dice_pooled": (2 * 4 / (4 + 6)) / 2,
-            "dice_liver": liver,
-            "dice_tumour": tumour,
-            "dice_pooled_liver": 2 * 4 / (4 + 6),
-            "dice_pooled_tumour": 0.0,
-            "dice_empty_liver": 1,
-            "dice_empty_tumour": 2,
+            "dice/liver": liver,
+            "dice/tumour": tumour,
+            "dice_pooled/liver": 2 * 4 / (4 + 6),
+            "dice_pooled/tumour": 0.0,
+            "dice_empty/liver": 1,
+            "dice_empty/tumour": 2,
         },
         abs=1e-15,
     )
@@ -45,20 +45,20 @@ def test_table_of_cases():
     np.testing.assert_equal(
         metric.cases(),
         [
-            {"image_id": 1, "dice": 4 / 5, "dice_liver": 4 / 5, "dice_tumour": np.nan},
-            {"image_id": 2, "dice": 1 / 2, "dice_liver": 1.0, "dice_tumour": 0.0},
-            {"image_id": 3, "dice": 2 / 3, "dice_liver": 2 / 3, "dice_tumour": np.nan},
-            {"image_id": 4, "dice": 0.0, "dice_liver": np.nan, "dice_tumour": 0.0},
+            {"image_id": 1, "dice": 4 / 5, "dice/liver": 4 / 5, "dice/tumour": np.nan},
+            {"image_id": 2, "dice": 1 / 2, "dice/liver": 1.0, "dice/tumour": 0.0},
+            {"image_id": 3, "dice": 2 / 3, "dice/liver": 2 / 3, "dice/tumour": np.nan},
+            {"image_id": 4, "dice": 0.0, "dice/liver": np.nan, "dice/tumour": 0.0},
         ],
     )
 
 
 def test_a_class_in_no_case_is_nan_and_its_cases_are_counted():
     found = figures_of(DiceScore(NAMES, background=True), *one([[0, 1, 1]], [[0, 1, 1]]))
-    assert (found["dice"], found["dice_liver"], found["dice_empty_liver"]) == (1, 1, 0)
-    assert np.isnan(found["dice_tumour"])
-    assert np.isnan(found["dice_pooled_tumour"])
-    assert found["dice_empty_tumour"] == 1
+    assert (found["dice"], found["dice/liver"], found["dice_empty/liver"]) == (1, 1, 0)
+    assert np.isnan(found["dice/tumour"])
+    assert np.isnan(found["dice_pooled/tumour"])
+    assert found["dice_empty/tumour"] == 1
 
 
 def test_without_a_background_every_class_is_a_structure():
@@ -68,4 +68,4 @@ def test_without_a_background_every_class_is_a_structure():
 
 def test_binary_and_void():
     found = figures_of(DiceScore(["cell"]), *one([[0, 1, 1, 255]], [[0, 1, 0, 1]]))
-    assert found["dice"] == found["dice_cell"] == 2 / 3
+    assert found["dice"] == found["dice/cell"] == 2 / 3

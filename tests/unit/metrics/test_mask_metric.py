@@ -68,7 +68,7 @@ def test_multilabel_planes_are_as_many_binary_tasks(kind):
         plane = [{"mask": r["mask"][k]} for r in results]
         target = [{"image_id": t["image_id"], "mask": t["mask"][k]} for t in truths]
         alone = figures_of(kind([name]), plane, target)
-        per_class = {key: value for key, value in alone.items() if key.endswith(f"_{name}")}
+        per_class = {key: value for key, value in alone.items() if key.endswith(f"/{name}")}
         assert per_class
         assert per_class.items() <= together.items()
 
@@ -154,7 +154,7 @@ def test_cases_are_of_the_last_compute():
         metric.cases()
     metric.compute()
     assert metric.cases() == [
-        {"image_id": 7, "mIoU": 1.0, "accuracy": 1.0, "IoU_a": 1.0, "IoU_b": 1.0}
+        {"image_id": 7, "mIoU": 1.0, "accuracy": 1.0, "IoU/a": 1.0, "IoU/b": 1.0}
     ]
     metric.update(*one([[0, 1]], [[1, 1]], image_id=8))
     with pytest.raises(RuntimeError, match="call compute first"):
@@ -178,4 +178,4 @@ def test_recipes_are_given_what_the_data_say_and_ids_stay_exact(kind):
 
 def test_the_class_of_a_binary_mask_is_never_background():
     found = figures_of(DiceScore(["polyp"], background=True), *one([[0, 1]], [[0, 1]]))
-    assert found["dice_polyp"] == 1
+    assert found["dice/polyp"] == 1

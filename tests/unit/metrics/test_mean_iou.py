@@ -22,9 +22,9 @@ def test_by_hand():
             "mean_accuracy": (1 / 2 + 1 + 1 / 2) / 3,
             "frequency_weighted_IoU": (2 / 3 + 3 * 3 / 4 + 2 / 2) / 7,
             "mIoU_foreground": (3 / 4 + 1 / 2) / 2,
-            "IoU_sky": 1 / 3,
-            "IoU_road": 3 / 4,
-            "IoU_car": 1 / 2,
+            "IoU/sky": 1 / 3,
+            "IoU/road": 3 / 4,
+            "IoU/car": 1 / 2,
         },
         abs=1e-15,
     )
@@ -40,8 +40,8 @@ def test_the_two_conventions_differ():
 
 def test_an_absent_class_is_left_out_and_an_invented_one_is_zero():
     found = figures_of(MeanIoU(NAMES), *one([[0, 0, 0, 0]], [[0, 0, 0, 1]]))
-    assert (found["IoU_sky"], found["IoU_road"]) == (3 / 4, 0)
-    assert np.isnan(found["IoU_car"])
+    assert (found["IoU/sky"], found["IoU/road"]) == (3 / 4, 0)
+    assert np.isnan(found["IoU/car"])
     assert found["mIoU"] == 3 / 8
     assert found["mean_accuracy"] == 3 / 4
 
@@ -50,7 +50,7 @@ def test_binary_is_the_iou_of_the_foreground():
     metric = MeanIoU(["cell"])
     metric.update(*one([[0, 0]], [[0, 0]], image_id=1))  # nothing there, nothing found
     found = figures_of(metric, *one([[0, 1, 1, 255]], [[0, 1, 0, 1]], image_id=2))
-    assert found["mIoU"] == found["mIoU_per_image"] == found["IoU_cell"] == 1 / 2
+    assert found["mIoU"] == found["mIoU_per_image"] == found["IoU/cell"] == 1 / 2
     assert found["mean_accuracy"] == found["frequency_weighted_IoU"] == 1 / 2
     assert found["accuracy"] == 4 / 5
     assert "mIoU_foreground" not in found
@@ -60,7 +60,7 @@ def test_multilabel_counts_every_answer():
     truth = [[[1, 1, 0, 0]], [[1, 0, 0, 255]]]
     predicted = [[[1, 0, 0, 0]], [[1, 1, 0, 1]]]
     found = figures_of(MeanIoU(["a", "b"], multilabel=True), *one(truth, predicted))
-    assert (found["IoU_a"], found["IoU_b"], found["mIoU"]) == (1 / 2, 1 / 2, 1 / 2)
+    assert (found["IoU/a"], found["IoU/b"], found["mIoU"]) == (1 / 2, 1 / 2, 1 / 2)
     assert found["accuracy"] == 5 / 7
 
 

@@ -28,7 +28,7 @@ def test_a_moved_box_by_hand():
     assert found["ASSD"] == pytest.approx(distances.mean(), abs=1e-12)
     assert found["HD95"] == pytest.approx(np.percentile(distances, 95), abs=1e-12)
     assert found["NSD"] == pytest.approx((distances <= 1).mean(), abs=1e-12)
-    assert [found[f"{kind}_organ"] for kind in ("missed", "invented", "surface_empty")] == [0, 0, 0]
+    assert [found[f"{kind}/organ"] for kind in ("missed", "invented", "surface_empty")] == [0, 0, 0]
 
 
 @pytest.mark.parametrize("dims", [2, 3])
@@ -59,13 +59,13 @@ def test_what_was_missed_or_invented_is_never_perfect(kind):
     metric.update(*one(organ, organ, image_id=1, spacing=spacing))
     found = figures_of(metric, *one(*pair, image_id=2, spacing=spacing))
     diagonal = math.sqrt(10**2 + 6**2 + 24**2)
-    assert found["HD95"] == found["ASSD_organ"] == pytest.approx(diagonal / 2)
+    assert found["HD95"] == found["ASSD/organ"] == pytest.approx(diagonal / 2)
     assert found["NSD"] == 1 / 2
-    assert (found["missed_organ"], found["invented_organ"]) == (kind == "missed", kind != "missed")
+    assert (found["missed/organ"], found["invented/organ"]) == (kind == "missed", kind != "missed")
     case = metric.cases()[1]
-    assert case[f"{kind}_organ"] == 1
-    assert case["HD95_organ"] == pytest.approx(diagonal)
-    assert case["NSD_organ"] == 0
+    assert case[f"{kind}/organ"] == 1
+    assert case["HD95/organ"] == pytest.approx(diagonal)
+    assert case["NSD/organ"] == 0
 
 
 def test_no_distance_exceeds_what_a_missed_structure_costs():
@@ -82,9 +82,9 @@ def test_a_case_without_the_structure_is_counted_and_left_out():
     metric.update(*one(0 * organ, 0 * organ, image_id=1))
     found = figures_of(metric, *one(organ, organ, image_id=2))
     assert (found["HD95"], found["ASSD"], found["NSD"]) == (0, 0, 1)
-    assert found["surface_empty_organ"] == 1
+    assert found["surface_empty/organ"] == 1
     assert not any("background" in name for name in found)
-    assert np.isnan(metric.cases()[0]["HD95_organ"])
+    assert np.isnan(metric.cases()[0]["HD95/organ"])
 
 
 def test_the_tolerance_reaches_a_step_of_a_spacing_that_a_file_rounded():
@@ -101,7 +101,7 @@ def test_each_structure_has_its_tolerance():
     tolerance = {"a": 1, "b": 0.5}
     metric = SurfaceDistances(["background", "a", "b"], background=True, tolerance=tolerance)
     found = figures_of(metric, *one(truth, predicted, spacing=(1.0, 1.0)))
-    assert (found["NSD_a"], found["NSD_b"]) == (1, 0)
+    assert (found["NSD/a"], found["NSD/b"]) == (1, 0)
 
 
 def test_missing_spacing_is_said_once(caplog):

@@ -9,8 +9,24 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.callbacks import EarlyStopping
+from torchmetrics import Metric
 
+from densekit.metrics import (
+    Accuracy,
+    BoundaryF,
+    BoundaryIoU,
+    CalibrationError,
+    CocoMap,
+    DiceScore,
+    Identification,
+    MeanIoU,
+    MultilabelMap,
+    SurfaceDistances,
+    Verification,
+    VocMap,
+)
 from densekit.training import Checkpoint
+from densekit.training.metric_set import MetricSet
 from densekit.training.module import LitModel
 from densekit.types import Batch, Features
 from tests.unit.training.fakes import (
@@ -23,19 +39,21 @@ from tests.unit.training.fakes import (
     trainer,
 )
 
+MASKS = (MeanIoU, DiceScore, SurfaceDistances, BoundaryIoU, BoundaryF)
+
 
 def test_logs_every_term_and_figure_under_the_head(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=1)
     run.fit(fake_lit(), datamodule=FakeData())
     assert {name for name in run.callback_metrics if name.startswith("train/")} == {
-        "train/spot/box",
-        "train/spot/weight",
+        "train/spot/loss/box",
+        "train/spot/loss/weight",
         "train/loss",
     }
     figures = {"distance", "count", "distance/cat"}
     assert {name for name in run.callback_metrics if name.startswith("val/")} == {
-        "val/spot/box",
-        "val/spot/weight",
+        "val/spot/loss/box",
+        "val/spot/loss/weight",
         "val/loss",
         *(f"val/spot/{figure}" for figure in figures),
     }
@@ -62,7 +80,7 @@ def test_total_loss_is_the_sum_of_the_terms(tmp_path: Path) -> None:
     run.fit(fake_lit(), datamodule=FakeData())
     logged = run.callback_metrics
     for stage in ("train", "val"):
-        terms = logged[f"{stage}/spot/box"] + logged[f"{stage}/spot/weight"]
+        terms = logged[f"{stage}/spot/loss/box"] + logged[f"{stage}/spot/loss/weight"]
         torch.testing.assert_close(logged[f"{stage}/loss"], terms)
 
 
@@ -81,7 +99,11 @@ def test_each_data_set_is_named_where_there_are_several(tmp_path: Path) -> None:
     assert run.callback_metrics["val/a/spot/count"] == 5
     assert run.callback_metrics["val/b/blob/count"] == 3
     assert "val/a/blob/count" not in run.callback_metrics
-    assert {"train/a/spot/box", "train/b/blob/box", "val/b/loss"} <= run.callback_metrics.keys()
+    assert {
+        "train/a/spot/loss/box",
+        "train/b/blob/loss/box",
+        "val/b/loss",
+    } <= run.callback_metrics.keys()
 
 
 def test_every_head_of_a_step_gets_a_gradient(tmp_path: Path) -> None:
@@ -110,6 +132,11 @@ def test_metrics_from_the_configuration_replace_the_heads_own(
 def test_metrics_of_an_unknown_head_are_refused_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="'spto' is not known.*did you mean 'spot'"):
         fake_lit(metrics={"spto": {}})
+
+
+def test_no_head_is_called_as_the_total_loss_is() -> None:
+    with pytest.raises(ValueError, match=r"heads\.loss: expected another name"):
+        fake_lit(FakeModel(heads=("spot", "loss")))
 
 
 def test_metrics_are_outside_the_state_dict(tmp_path: Path) -> None:
@@ -192,3 +219,65 @@ def test_a_monitor_that_validation_does_not_measure_is_refused(
         run.fit(fake_lit(), datamodule=FakeData())
     callback.monitor = "val/spot/count"
     trainer(tmp_path, callbacks=[callback], max_epochs=1).fit(fake_lit(), datamodule=FakeData())
+
+
+class Named(FakeMetric):
+    """Names its figures as it is told to."""
+
+    def __init__(self, *figures: str) -> None:
+        super().__init__([])
+        self.figures = figures
+
+    def compute(self) -> Any:
+        return dict.fromkeys(self.figures, torch.zeros(()))
+
+
+def test_a_loss_and_a_metric_of_one_name_have_their_own_keys(tmp_path: Path) -> None:
+    lit = fake_lit(metrics={"spot": {"first": Named("box", "weight")}})
+    run = trainer(tmp_path, max_epochs=1)
+    run.fit(lit, datamodule=FakeData())
+    logged = run.callback_metrics
+    assert logged["val/spot/box"] == logged["val/spot/weight"] == 0
+    terms = logged["val/spot/loss/box"] + logged["val/spot/loss/weight"]
+    torch.testing.assert_close(logged["val/loss"], terms)
+    assert terms > 0
+
+
+@pytest.mark.parametrize(
+    ("figures", "message"),
+    [
+        ((["loss"],), "spot/loss is where the terms"),
+        ((["loss/box"],), "spot/loss is where the terms"),
+        ((["second/a", "a"], ["a"]), "'spot/second/a' twice"),
+    ],
+)
+def test_names_that_clash_are_refused(figures: Any, message: str) -> None:
+    names = ("first", "second")
+    metrics = {name: Named(*of) for name, of in zip(names, figures, strict=False)}
+    with pytest.raises(ValueError, match=message):
+        MetricSet({"spot": metrics}).names()
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        CocoMap(["a", "loss"]),
+        VocMap(["a"], iou_thresholds=[0.5, 0.75]),
+        Accuracy([*"abcdefg"]),
+        MultilabelMap(["a"]),
+        CalibrationError(),
+        *(kind(["background", "pooled", "empty"], background=True) for kind in MASKS),
+        Verification(),
+        Identification(),
+    ],
+    ids=lambda metric: type(metric).__name__,
+)
+def test_every_metric_of_ours_knows_its_names_before_an_image(
+    metric: Metric, caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    names = MetricSet({"head": {"own": metric}}).names()
+    assert names.unknown == []
+    assert caplog.messages == []
+    assert list(recwarn) == []
+    assert len(names.modes) == len(metric.compute()) >= 1
+    assert all(key.startswith("head/") for key in names.modes)
