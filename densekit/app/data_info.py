@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,6 +10,8 @@ from omegaconf import Container, OmegaConf
 
 from densekit.app.errors import UsageError
 from densekit.build import nearest
+
+logger = logging.getLogger(__name__)
 
 HEAD_KEYS = ("names", "ids", "num_classes")
 IDENTITY_KEYS = ("num_identities", "identities")
@@ -55,6 +58,19 @@ def check_trained(sources: Mapping[str, Any], heads: Iterable[str]) -> None:
         if all(sources[name].train is None for name in named):
             names = ", ".join(f"data.{name}.train" for name in named)
             raise UsageError(f"heads.{head}: no data set trains it; {names}: no training images")
+
+
+def say_unseen_classes(sources: Mapping[str, Any]) -> None:
+    """Names the classes that no training mask shows: nothing can be learned of them."""
+    from densekit.data.foreground import unseen_classes
+
+    for name, source in sources.items():
+        missing, looked = unseen_classes(source.train) if source.train is not None else ([], 0)
+        if missing:
+            logger.warning(
+                "data.%s.train: no pixel of %s in %d masks: the network cannot learn it",
+                *(name, ", ".join(map(repr, missing)), looked),
+            )
 
 
 def check_monitors(

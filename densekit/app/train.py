@@ -13,7 +13,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
-from densekit.app.data_info import check_monitors, check_resize, check_trained
+from densekit.app.data_info import (
+    check_monitors,
+    check_resize,
+    check_trained,
+    say_unseen_classes,
+)
 from densekit.app.errors import UsageError, explain
 from densekit.app.keep import keep_heads
 from densekit.app.overrides import existing, expand, split_options
@@ -144,6 +149,7 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     kept = keep_heads(cfg)
     sources = describe_data(cfg)
     check_trained(sources, [name for name in cfg.heads if name not in kept])
+    say_unseen_classes(sources)
     plain = resolve(cfg)
     check_monitors(plain["callbacks"], sources, cfg.heads)
     check_resize(plain["resize"], sources)

@@ -113,7 +113,7 @@ class ImageReader:
     def _picture(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
         try:
             with Image.open(path) as file:
-                deep = len(file.getbands()) if _is_deep_colour(file) else 0
+                deep = len(file.getbands()) if is_deep_colour(file) else 0
                 self._check_depth(file, path)
                 file.load()  # finds a truncated file, which OpenCV reads in part
                 image = None if deep else self._upright(file, path, size)
@@ -125,7 +125,7 @@ class ImageReader:
         return self._as_array(image, path)
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
-        if _is_deep_colour(image):
+        if is_deep_colour(image):
             self._check_deep_colour(image, path)
         if image.mode in _DEEP_MODES and self.dtype == "uint8":
             raise ValueError(_deep(path, f"mode {image.mode}"))
@@ -181,7 +181,8 @@ class ImageReader:
             _log.warning("%s (said once for this data set)", message)
 
 
-def _is_deep_colour(image: Image.Image) -> bool:
+def is_deep_colour(image: Image.Image) -> bool:
+    """Whether a file that is not loaded yet has colours of 16 bits."""
     # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
     if image.format == "PPM":
         arguments = [tile[3] for tile in _tiles(image)]
@@ -204,7 +205,7 @@ def _pillow_keeps(path: Path, channels: int) -> bool:
     try:
         with Image.open(path) as image:
             pages = getattr(image, "n_frames", 1)
-            return not _is_deep_colour(image) and (pages == 1 or pages != channels)
+            return not is_deep_colour(image) and (pages == 1 or pages != channels)
     except OSError:
         return False
 

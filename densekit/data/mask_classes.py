@@ -91,7 +91,7 @@ def find_code(
         return _scanned(masks, void)
     if len(table.names) == 1:
         wanted = table.values[0] if table.values else None
-        yes, no = _yes_and_no(_count(masks, ENOUGH), wanted, void, table.names)
+        yes, no = _yes_and_no(_look(masks, ENOUGH), wanted, void, table.names)
         return MaskCode(table.names, [yes], void, rest=no)
     values = table.values
     if values is None and len(table.names) == 2 and _is_black_and_white(masks, void):
@@ -135,15 +135,27 @@ def _checked(
     return MaskCode([name for name, _ in kept], [value for _, value in kept], void)
 
 
-def _count(masks: Sequence[MaskPaths], limit: int | None = None) -> Counter[int]:
-    """Pixels of each stored value, in all files or in a few spread over them."""
+_Counts = Mapping[Path, Mapping[int, int]]
+"""Pixels of each stored value, by file."""
+
+
+def _look(masks: Sequence[MaskPaths], limit: int | None = None) -> _Counts:
+    """Counts the values of all files or of a few spread over them."""
     files = [path for paths in masks for path in paths if path is not None]
     step = max(1, len(files) // limit) if limit else 1
-    counts: Counter[int] = Counter()
-    for path in tracked(files[::step], "looking at masks"):
-        counts.update(count_values(stored_values(path)))
+    found = {
+        path: count_values(stored_values(path))
+        for path in tracked(files[::step], "looking at masks")
+    }
     # Without a yes in the few, all are looked at: what it is must not be guessed.
-    return _count(masks) if step > 1 and len(counts) < 2 else counts
+    return _look(masks) if step > 1 and len(_total(found)) < 2 else found
+
+
+def _total(found: _Counts) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for counts in found.values():
+        total.update(counts)
+    return total
 
 
 def count_values(values: NDArray[Any]) -> dict[int, int]:
@@ -156,14 +168,16 @@ def count_values(values: NDArray[Any]) -> dict[int, int]:
 
 
 def _yes_and_no(
-    counts: Counter[int], wanted: int | None, void: tuple[int, ...], names: Sequence[str]
+    looked: _Counts, wanted: int | None, void: tuple[int, ...], names: Sequence[str]
 ) -> tuple[int, int]:
     """The stored values of yes and no where a class is a question of its own.
 
     0 and 255 mean no and yes; beside a third value, 255 is void.
     """
+    counts = _total(looked)
     found = {value for value in counts if value not in void}
     if len(found) > 2 and wanted != IGNORE_INDEX:
+        _check_void(looked, void)
         found -= {IGNORE_INDEX}
     others = sorted(found - {0 if wanted is None else wanted})
     if len(others) > 1:
@@ -177,8 +191,25 @@ def _yes_and_no(
     return wanted, (others[0] if others else int(wanted == 0))
 
 
+def _check_void(looked: _Counts, void: tuple[int, ...]) -> None:
+    """Refuses 255 that means yes in one file where 1 does in another: it is void in neither."""
+    inside = {path: set(counts) - {0, *void} for path, counts in looked.items()}
+    white = [path for path, values in inside.items() if IGNORE_INDEX in values]
+    if white and all(inside[path] == {IGNORE_INDEX} for path in white):
+        other = next(path for path, values in inside.items() if values - {IGNORE_INDEX})
+        raise ValueError(
+            f"{white[0]}: expected the values of {other}, {_brief(looked[other])}, got"
+            f" {_brief(looked[white[0]])}; store yes as one value, or give `ignore: [255]` if 255"
+            " is void"
+        )
+
+
+def _brief(counts: Mapping[int, int]) -> str:
+    return " and ".join(str(value) for value in sorted(counts))
+
+
 def _is_black_and_white(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> bool:
-    return set(_count(masks, ENOUGH)) - set(void) == {0, IGNORE_INDEX}
+    return set(_total(_look(masks, ENOUGH))) - set(void) == {0, IGNORE_INDEX}
 
 
 def _multilabel(
@@ -194,16 +225,19 @@ def _multilabel(
             f"{key}: {len(table.names)} names for {len(masks[0])} mask files an image:"
             f" {', '.join(table.names)}"
         )
-    yes, no = _yes_and_no(_count(masks, ENOUGH), None, void, table.names)
+    yes, no = _yes_and_no(_look(masks, ENOUGH), None, void, table.names)
     return MaskCode(table.names, [yes] * len(table.names), void, rest=no, multilabel=True)
 
 
 def _scanned(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> MaskCode:
     """One class a stored value; 0 and another value are the background and one class."""
-    counts = _count(masks)
+    looked = _look(masks)
+    counts = _total(looked)
     folder = next(path for path in masks[0] if path is not None).parent
     found = sorted(value for value in counts if value not in void)
     if len(found) > 2:
+        if len(found) == 3 and found[0] == 0 and IGNORE_INDEX in found:
+            _check_void(looked, void)
         found = [value for value in found if value != IGNORE_INDEX]
     if not found or len(found) > UNKNOWN - 1 or found[0] < 0:
         raise ValueError(
@@ -211,7 +245,7 @@ def _scanned(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> MaskCode:
             " classes in `names`"
         )
     if found[0] == 0 and len(found) <= 2:
-        yes, no = _yes_and_no(counts, None, void, ["foreground"])
+        yes, no = _yes_and_no(looked, None, void, ["foreground"])
         _say_names(folder, ["foreground"], f"yes is {yes}, no is {no}")
         return MaskCode(["foreground"], [yes], void, rest=no)
     names = [f"class_{value}" for value in found]

@@ -12,37 +12,48 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit.data.stacks import ARRAY_SUFFIXES, TIFF_SUFFIXES, read_stack, stack_size
+from densekit.data.images import is_deep_colour
+from densekit.data.stacks import (
+    ARRAY_SUFFIXES,
+    TIFF_SUFFIXES,
+    read_deep_png,
+    read_stack,
+    stack_size,
+)
 
-_INDEX_MODES = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N")
+_INDEX_MODES = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "LA", "PA")
 _COLOUR_MODES = ("RGB", "RGBA")
 
 
 def stored_values(path: Path) -> NDArray[Any]:
     """The values of an index mask, a palette's index, or the planes of a stack.
 
-    RGB files whose channels are equal are grey.
+    Files of colours whose channels are equal are grey, in TIFF too.
 
     Returns:
         (H, W), or (N, H, W) for a `.npy` or TIFF file of several planes; whole numbers.
 
     Raises:
-        ValueError: Naming the file, if it cannot be read, holds fractions, or holds colours.
+        ValueError: Naming the file, if it cannot be read, holds fractions or colours, or if its
+            alpha channel or its palette contradicts the values.
     """
     if _is_stack(path):
         planes = np.moveaxis(read_stack(path), -1, 0)
         return _whole(planes[0] if len(planes) == 1 else planes, path)
-    image = _open(path)
-    if image.mode in ("LA", "PA"):
-        image = image.getchannel(0)
+    image, deep = _open(path)
     if image.mode in _INDEX_MODES:
-        return _whole(np.asarray(image), path)
-    colours = np.asarray(image.convert("RGB"))
+        index = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)
+        if image.mode in ("P", "PA"):
+            _check_palette(image, index, path)
+        return _whole(index, path)
+    colours = _deep_colours(image, path) if deep else np.asarray(image.convert("RGB"))
     if (colours == colours[:, :, :1]).all():
         return np.ascontiguousarray(colours[:, :, 0])
+    planes_too = "; planes of classes in a TIFF are marked photometric=minisblack"
     raise ValueError(
         f"{path}: a mask of colours needs to be told their classes, `colours: {{name: [red, green,"
-        f" blue]}}`; it holds {_listing(pack(colours))}"
+        f" blue]}}`{planes_too * (path.suffix.lower() in TIFF_SUFFIXES)}; it holds"
+        f" {_listing(colours)}"
     )
 
 
@@ -50,9 +61,13 @@ def stored_colours(path: Path) -> NDArray[Any]:
     """(H, W) int32 colours of a mask, red * 65536 + green * 256 + blue; palettes are looked up.
 
     Raises:
-        ValueError: Naming the file, if it cannot be read.
+        ValueError: Naming the file, if it cannot be read, has more than 8 bits a channel, or its
+            alpha channel tells more than the colours.
     """
-    return pack(np.asarray(_open(path).convert("RGB")))
+    image, deep = _open(path)
+    if deep:
+        raise ValueError(f"{path}: expected colours of 8 bits a channel, got 16")
+    return pack(np.asarray(image.convert("RGB")))
 
 
 def is_coloured(path: Path) -> bool:
@@ -102,18 +117,72 @@ def _is_stack(path: Path) -> bool:
         return suffix in ARRAY_SUFFIXES
     try:
         with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) > 1 or image.mode not in _INDEX_MODES
+            return getattr(image, "n_frames", 1) > 1
     except OSError:
         return path.is_file()
 
 
-def _open(path: Path) -> Image.Image:
+def _open(path: Path) -> tuple[Image.Image, bool]:
+    """The loaded file, and whether it has more than the 8 bits a colour that Pillow keeps."""
     try:
         with Image.open(path) as image:
+            deep = is_deep_colour(image)
             image.load()
-            return image
     except (OSError, SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(f"{path}: not a readable mask: {error}") from error
+    _check_alpha(image, path)
+    return image, deep
+
+
+def _deep_colours(image: Image.Image, path: Path) -> NDArray[Any]:
+    """(H, W, 3) of 16 bits."""
+    if path.suffix.lower() in TIFF_SUFFIXES:
+        return read_stack(path)[:, :, :3]
+    if image.format != "PNG":
+        raise ValueError(f"{path}: expected a mask of 8 bits a channel, got 16 in {image.format}")
+    return read_deep_png(path)[:, :, :3]
+
+
+def _check_alpha(image: Image.Image, path: Path) -> None:
+    """Refuses a mask that is drawn in the alpha channel: pixels of one colour differ there."""
+    if "A" not in image.getbands():
+        return
+    alpha = np.asarray(image.getchannel("A"))
+    if alpha.min() == alpha.max():
+        return
+    plain = image.getchannel(0) if image.mode in ("LA", "PA") else image.convert("RGB")
+    drawn = np.asarray(plain).astype(np.int64)
+    drawn = pack(drawn).astype(np.int64) if drawn.ndim == 3 else drawn
+    if len(np.unique(drawn << 8 | alpha)) > len(np.unique(drawn)):
+        values, counts = np.unique(alpha, return_counts=True)
+        pairs = zip(values.tolist(), counts.tolist(), strict=True)
+        found = ", ".join(f"{value} ({count} pixels)" for value, count in list(pairs)[:10])
+        raise ValueError(
+            f"{path}: expected a mask in the grey or colour channels, got one in the alpha channel:"
+            f" {found}; save that channel as a grey PNG (Pillow: image.getchannel('A'))"
+        )
+
+
+def _check_palette(image: Image.Image, index: NDArray[Any], path: Path) -> None:
+    """Refuses a palette of greys, or of opacities, in another order than that of the index.
+
+    Programs that count colours (GIF, `quantize`) number them as they like: such an index is no
+    class.
+    """
+    used = np.flatnonzero(np.bincount(index.ravel()))  # 10 times faster than sorting
+    row = Image.fromarray(used[None].astype(np.uint8)).convert("P")
+    row.putpalette(image.getpalette() or [])
+    row.info["transparency"] = image.info.get("transparency", b"")
+    shades = np.asarray(row.convert("RGBA"))[0].astype(int)
+    if (shades[:, :3] != shades[:, :1]).any():
+        return
+    greys = shades[:, 3] if (shades[:, 0] == shades[0, 0]).all() else shades[:, 0]
+    if (np.diff(greys) < 0).any():
+        pairs = ", ".join(f"{i}: {grey}" for i, grey in zip(used, greys, strict=True))
+        raise ValueError(
+            f"{path}: expected a palette whose greys rise with the index, got {{{pairs}}}; save the"
+            " mask as grey, without a palette, or give `colours: {name: [red, green, blue]}`"
+        )
 
 
 def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -126,8 +195,8 @@ def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
     return values.astype(np.int64)
 
 
-def _listing(packed: NDArray[Any]) -> str:
-    values, counts = np.unique(packed, return_counts=True)
+def _listing(colours: NDArray[Any]) -> str:
+    values, counts = np.unique(colours.reshape(-1, 3), axis=0, return_counts=True)
     order = np.argsort(-counts)[:10]
-    shown = [f"{unpack(int(values[i]))} ({counts[i]} pixels)" for i in order]
+    shown = [f"{values[i].tolist()} ({counts[i]} pixels)" for i in order]
     return ", ".join(shown) + (", ..." if len(values) > 10 else "")

@@ -125,6 +125,11 @@ class MedicalVolumes:
         made = cached(self._cache, self._keys[index], names, lambda: self._prepare(case))
         return {"truth": made["mask"], **made}
 
+    def stored_mask(self, index: int) -> NDArray[Any]:
+        """(z, y, x) or (K, z, y, x) uint8 classes of a volume as stored, without reading it."""
+        path = self.cases[index].mask
+        return self._labels.encode(read_volume(path).image[..., 0], str(path))
+
     def __getitem__(self, index: int) -> Sample:
         """The volume and its mask in the network's frame, with the stored mask as `truth`.
 

@@ -64,7 +64,13 @@ class VolumeSlices:
     def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width of every slice as stored."""
         sides = np.delete(self.volumes.sizes, self.axis, axis=1)
-        return sides[[volume for volume, _ in self._places]]
+        of_slices: NDArray[Any] = sides[self.volume_of]
+        return of_slices
+
+    @property
+    def volume_of(self) -> NDArray[Any]:
+        """(N,) number of the volume that each slice is of."""
+        return np.asarray([volume for volume, _ in self._places])
 
     def describe(self) -> dict[str, Any]:
         """The volumes' description, of pictures and with `slices`."""

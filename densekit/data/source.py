@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from densekit.data.foreground import shows_foreground
 from densekit.data.identity_sampler import IdentitySampler
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
 from densekit.data.naming import nearest
@@ -53,7 +54,8 @@ class Source:
         seed: Of order and augmentation.
 
     Raises:
-        ValueError: If the splits disagree on classes or channels, or mean and std are missing.
+        ValueError: If the splits disagree on classes or channels, mean and std are missing, or the
+            training masks show nothing but background.
     """
 
     def __init__(
@@ -91,6 +93,7 @@ class Source:
         self.seed = seed
         _warn_of_shared(train, {"val": val, "test": test})
         self._description = _agreed({split: getattr(self, split) for split in SPLITS})
+        _check_foreground(train, {"val": val, "test": test})
         _check_targets(self.targets, self._description.get("targets", {}))
         self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
         self._description["std"] = _statistic("std", std, IMAGENET_STD, 1.0, self._description)
@@ -171,6 +174,28 @@ def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:
                 " flatter",
                 *(len(common), split, first, common[0].decode()[:80], split),
             )
+
+
+def _check_foreground(train: Dataset | None, others: Mapping[str, Dataset | None]) -> None:
+    """Refuses to learn from masks that are all empty, and says where nothing can be measured."""
+    if train is not None and not shows_foreground(train):
+        raise ValueError(
+            f"{_masks_of(train)}: expected a pixel of a class besides the background, got none in"
+            f" {len(train)} masks; are the classes and their stored values right (`names`,"
+            " `labels`), is the mask in another channel?"
+        )
+    for split, data in others.items():
+        if data is not None and not shows_foreground(data):
+            _log.warning(
+                "%s: none of the %d masks of %s has a pixel of a class besides the background:"
+                " its metrics say nothing",
+                *(_masks_of(data), len(data), split),
+            )
+
+
+def _masks_of(data: Any) -> str:
+    """The data set, by its first file."""
+    return str(data.path(0)) if hasattr(data, "path") else type(data).__name__
 
 
 def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:

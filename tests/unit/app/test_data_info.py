@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
@@ -15,6 +16,7 @@ from densekit.app.data_info import (
     check_trained,
     model_info,
     register_data_info,
+    say_unseen_classes,
 )
 from densekit.app.errors import UsageError
 from densekit.app.prepare import OF_A_RUN, reopen
@@ -174,3 +176,25 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
         reopen({key: value for key, value in plain.items() if key not in ("trainer", "inferer")})
     own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
     assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")
+
+
+class Masks:
+    """Three masks in which the second class is absent."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def mask(self, index: int) -> Any:
+        return np.asarray([[0, 2]])
+
+    def describe(self) -> dict[str, Any]:
+        return {"names": ["background", "liver", "tumour"]}
+
+
+def test_classes_that_no_training_mask_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    say_unseen_classes(
+        {"ct": SimpleNamespace(train=Masks()), "boxes": CELLS, "test": SimpleNamespace(train=None)}
+    )
+    assert caplog.messages == [
+        "data.ct.train: no pixel of 'liver' in 3 masks: the network cannot learn it"
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 import cv2
 import numpy as np
@@ -213,3 +214,116 @@ def test_scanned_values_become_classes_with_one_warning(folder, caplog):
     assert data.describe()["ids"] == [0, 7, 14]
     assert len(caplog.records) == 1
     np.testing.assert_array_equal(data.mask(0), LABELS)
+
+
+CLASSES = np.where(LABELS == 255, 0, LABELS)
+
+
+def rgba_with_alpha(values, alpha):
+    grey = Image.fromarray(values)
+    return Image.merge("RGBA", [grey, grey, grey, Image.fromarray(alpha)])
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("0.png", lambda grey, path: grey.save(path)),
+        ("0.png", lambda grey, path: grey.convert("RGB").save(path)),
+        ("0.png", lambda grey, path: grey.convert("RGBA").save(path)),
+        ("0.png", lambda grey, path: grey.convert("LA").save(path)),
+        ("0.png", lambda grey, path: grey.convert("P").save(path)),
+        ("0.png", lambda grey, path: cv2.imwrite(str(path), deep(grey))),
+        ("0.tif", lambda grey, path: grey.save(path)),
+        ("0.tif", lambda grey, path: grey.convert("RGB").save(path)),
+        ("0.tif", lambda grey, path: grey.convert("RGBA").save(path)),
+        ("0.tif", lambda grey, path: tifffile.imwrite(path, deep(grey))),
+        ("0.tif", lambda grey, path: tifffile.imwrite(path, deep(grey).astype(np.uint8))),
+        ("0.bmp", lambda grey, path: grey.save(path)),
+        ("0.bmp", lambda grey, path: grey.convert("RGB").save(path)),
+        ("0.webp", lambda grey, path: grey.save(path, lossless=True)),
+        ("0.webp", lambda grey, path: grey.convert("RGBA").save(path, lossless=True)),
+    ],
+)
+@pytest.mark.parametrize("names", [["a", "b", "c"], None])
+def test_one_content_has_the_same_classes_in_every_format(folder, name, save, names):
+    data = folder(lambda path: save(Image.fromarray(CLASSES), path), name, names=names)
+    assert data.describe()["num_classes"] == 3
+    assert not data.describe()["multilabel"]
+    np.testing.assert_array_equal(data.mask(0), CLASSES)
+
+
+def deep(grey):
+    return np.repeat(np.asarray(grey, dtype=np.uint16)[:, :, None], 3, axis=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        ("0.png", rgba_with_alpha(CLASSES * 0, CLASSES)),
+        ("0.tif", rgba_with_alpha(CLASSES * 0, CLASSES)),
+        ("0.webp", rgba_with_alpha(CLASSES * 0, CLASSES)),
+        ("0.png", rgba_with_alpha(CLASSES * 0 + 255, YES.astype(np.uint8) * 255)),
+        ("0.png", rgba_with_alpha(YES.astype(np.uint8), CLASSES)),
+        ("0.png", rgba_with_alpha(CLASSES * 0, CLASSES).convert("LA")),
+    ],
+)
+@pytest.mark.parametrize("arguments", [{"names": ["cell"]}, {}, {"colours": COLOURS}])
+def test_masks_in_the_alpha_channel_are_refused(folder, name, image, arguments):
+    with pytest.raises(ValueError, match=rf"{name}: expected a mask in .*in the alpha channel: 0"):
+        folder(lambda path: image.save(path, lossless=True), name, **arguments).mask(0)
+
+
+def test_alpha_that_says_what_the_colours_say_is_left_alone(folder):
+    mask = rgba_with_alpha(YES.astype(np.uint8) * 255, YES.astype(np.uint8) * 255)
+    np.testing.assert_array_equal(folder(png(np.asarray(mask)), names=["cell"]).mask(0), YES)
+
+
+@pytest.mark.parametrize("suffix", ["png", "bmp", "tif"])
+def test_a_palette_numbered_by_a_program_is_refused(folder, suffix):
+    counted = Image.fromarray(YES.astype(np.uint8) * 255).quantize(2)  # white is 0, black is 1
+    with pytest.raises(ValueError, match=rf"0\.{suffix}: expected a palette .* \{{0: 255, 1: 0\}}"):
+        folder(counted.save, f"0.{suffix}", names=["cell"])
+
+
+def test_a_palette_of_opacities_numbered_by_a_program_is_refused(folder):
+    seen_through = png(2 - CLASSES, [0, 0, 0] * 3)
+    data = folder(seen_through, names=["a", "b", "c"])
+    np.testing.assert_array_equal(data.mask(0), 2 - CLASSES)
+    index = Image.open(data.path(0).parents[1] / "masks" / "0.png")
+    write = partial(index.save, transparency=bytes([255, 128, 0]))
+    with pytest.raises(ValueError, match=r"0\.png: expected a palette .* \{0: 255, 1: 128, 2: 0\}"):
+        folder(write, names=["a", "b", "c"])
+
+
+@pytest.mark.parametrize(
+    "palette", [[0, 0, 0, 255, 255, 255], [0, 0, 0, 128, 0, 0], [255, 255, 255, 128, 0, 0]]
+)
+def test_palettes_of_classes_are_read_as_index(folder, palette):
+    data = folder(png(YES.astype(np.uint8), palette), names=["cell"])
+    np.testing.assert_array_equal(data.mask(0), YES)
+
+
+def test_colours_in_a_tiff_are_no_planes(folder):
+    coloured = RGB[LABELS % 3]
+    with pytest.raises(ValueError, match=r"0\.tif: a mask of colours .* photometric=minisblack"):
+        folder(lambda path: tifffile.imwrite(path, coloured), "0.tif", names=["a", "b", "c"])
+
+
+def test_declared_colours_of_16_bits_are_refused(folder):
+    coloured = RGB[LABELS % 3].astype(np.uint16)
+    data = folder(lambda path: cv2.imwrite(str(path), coloured), colours=COLOURS)
+    with pytest.raises(ValueError, match=r"0\.png: expected colours of 8 bits a channel, got 16"):
+        data.mask(0)
+
+
+@pytest.mark.parametrize("names", [["cell"], None])
+def test_yes_must_be_one_value_in_all_files(folder, write_image, names):
+    folder(png(YES.astype(np.uint8)), names=["cell"])
+    data = folder(png(YES.astype(np.uint8)), names=["cell"])
+    masks = data.path(0).parents[1] / "masks"
+    write_image(data.path(0).with_name("1.png"), (3, 4))
+    Image.fromarray(YES.astype(np.uint8) * 255).save(masks / "1.png")
+    with pytest.raises(ValueError, match=r"1\.png: expected the values of .*0\.png, 0 and 1, got"):
+        MaskFolder(data.path(0).parent, masks, names=names)
+    void = MaskFolder(data.path(0).parent, masks, names=names, ignore=[255])
+    assert [void.mask(i).max() for i in range(2)] == [1, 255]

@@ -1,0 +1,81 @@
+"""Masks that show nothing to be learned are refused or said."""
+
+from __future__ import annotations
+
+import logging
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from densekit.data import HoldOut, MaskFolder, MedicalVolumes, Part, Repeat, Source, VolumeSlices
+from densekit.data.foreground import unseen_classes
+from tests.unit.data.medical_files import write_msd
+
+
+@pytest.fixture
+def masks(tmp_path):
+    """A folder of 4x4 images whose masks are of one value each."""
+
+    def write(*values, **arguments):
+        for kind in ("i", "m"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+        for number, value in enumerate(values):
+            Image.new("RGB", (4, 4)).save(tmp_path / "i" / f"{number}.png")
+            mask = np.zeros((4, 4), np.uint8)
+            mask[0] = value
+            Image.fromarray(mask).save(tmp_path / "m" / f"{number}.png")
+        return MaskFolder(tmp_path / "i", tmp_path / "m", **arguments)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"names": ["cell"]}, {"names": ["background", "a", "b"]}, {"names": ["sky", "road"]}, {}],
+)
+def test_empty_masks_are_not_trained_on_and_said_elsewhere(masks, caplog, arguments):
+    data = masks(0, 0, 0, **arguments)
+    with pytest.raises(ValueError, match=r"i/0\.png: expected a pixel of a class .* in 3 masks"):
+        Source(train=data)
+    with caplog.at_level(logging.WARNING, "densekit.data"):
+        Source(val=data, test=data)
+    assert "none of the 3 masks of val" in caplog.text
+    assert "none of the 3 masks of test" in caplog.text
+
+
+def test_void_alone_is_no_foreground(masks):
+    with pytest.raises(ValueError, match="expected a pixel of a class"):
+        Source(train=masks(255, 255, names=["background", "a", "b"]))
+
+
+@pytest.mark.parametrize("part", [lambda d: Part(d, "train", HoldOut(every=2)), lambda d: d])
+def test_only_the_images_of_a_split_count(masks, part):
+    data = masks(1, 0, names=["cell"])  # the first one is held out
+    if part(data) is data:
+        Source(train=Repeat(data, 2))
+        return
+    with pytest.raises(ValueError, match="got none in 1 masks"):
+        Source(train=part(data))
+
+
+@pytest.mark.parametrize(
+    ("names", "values", "missing"),
+    [
+        (["background", "a", "b"], [1, 1], ["b"]),
+        (["a", "b", "c"], [2, 0], ["b"]),
+        (["background", "a"], [1, 0], []),
+        (["cell"], [255, 0], []),
+    ],
+)
+def test_classes_that_are_never_seen(masks, names, values, missing):
+    assert unseen_classes(masks(*values, names=names))[0] == missing
+
+
+def test_volumes_and_their_slices(tmp_path):
+    write_msd(tmp_path, count=2)
+    labels = {"background": 0, "anterior": 1, "posterior": 2, "tail": 3}
+    volumes = MedicalVolumes(tmp_path, labels=labels)
+    for data in (volumes, VolumeSlices(volumes), Repeat(VolumeSlices(volumes), 2)):
+        assert unseen_classes(data) == (["tail"], 2)
+        Source(train=data, mean=[0.0], std=[1.0])
