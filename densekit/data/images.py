@@ -14,20 +14,36 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
+from densekit.data.depths import (
+    DEEP_MODES,
+    Spread,
+    decoding,
+    find_spread,
+    is_deep_colour,
+    num_pages,
+    raw_mode,
+)
+from densekit.data.orientation import (
+    UPRIGHT,
+    orientation_of,
+    sizes_of,
+    stored_size_of,
+    turned,
+    unturned,
+)
 from densekit.data.stacks import (
     ARRAY_SUFFIXES,
     TIFF_SUFFIXES,
     read_deep_png,
     read_stack,
+    stack_orientation,
     stack_size,
 )
 
 _log = logging.getLogger("densekit.data")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
-_DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
-_ORIENTATION = 0x0112
 
 
 class ImageReader:
@@ -55,15 +71,15 @@ class ImageReader:
         self.dtype = "float32" if intensity else dtype
         self.intensity = _checked_rule(intensity) if intensity else None
         # Shared between loader workers, so that each of them does not warn again.
-        self._warned = torch.zeros(2, dtype=torch.uint8).share_memory_()
+        self._warned = torch.zeros(3, dtype=torch.uint8).share_memory_()
 
     def __call__(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[Any]:
         """Reads one image.
 
         Args:
             path: The file.
-            size: Annotated height and width; the EXIF orientation is applied where the rotated
-                image fits them. None applies it always.
+            size: Annotated height and width; the EXIF orientation is applied where the turned
+                image fits them, so also where both ways fit. None applies it always.
 
         Returns:
             (H, W, C) uint8 or float32.
@@ -73,9 +89,10 @@ class ImageReader:
                 other channels than declared or more than 8 bits where uint8 is declared.
         """
         if self._is_stack(path):
-            array = self._checked(read_stack(path), path, size)
+            stored, orientation = self._checked(read_stack(path), path), stack_orientation(path)
         else:
-            array = self._picture(path, size)
+            stored, orientation = self._picture(path)
+        array = self._upright(stored, orientation, path, size)
         if self.intensity is None:
             return array
         from densekit.data.intensity import scale
@@ -96,12 +113,8 @@ class ImageReader:
             )
         return True
 
-    def _checked(
-        self, array: NDArray[Any], path: Path, size: tuple[int, int] | None
-    ) -> NDArray[Any]:
+    def _checked(self, array: NDArray[Any], path: Path) -> NDArray[Any]:
         """Stored values of any depth in the declared dtype, if they are as declared."""
-        if size is not None and array.shape[:2] != size:
-            raise ValueError(_other_size(path, array.shape[:2], size))
         if array.shape[2] != self.channels:
             raise ValueError(
                 f"{path}: {self.channels} channels are declared, found {array.shape[2]}"
@@ -110,26 +123,27 @@ class ImageReader:
             raise ValueError(_deep(path, str(array.dtype)))
         return array.astype(self.dtype)
 
-    def _picture(self, path: Path, size: tuple[int, int] | None) -> NDArray[Any]:
-        try:
-            with Image.open(path) as file:
-                deep = len(file.getbands()) if is_deep_colour(file) else 0
-                self._check_depth(file, path)
-                file.load()  # finds a truncated file, which OpenCV reads in part
-                image = None if deep else self._upright(file, path, size)
-        except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{path}: not a readable image: {error}") from error
-        if image is None:
-            # Without the channel that OpenCV makes of a transparent colour.
-            return self._checked(read_deep_png(path)[:, :, :deep], path, size)
-        return self._as_array(image, path)
+    def _picture(self, path: Path) -> tuple[NDArray[Any], int]:
+        """What a file stores in the declared form, and its orientation."""
+        with decoding(path, "image"), Image.open(path) as file:
+            deep = len(file.getbands()) if is_deep_colour(file) else 0
+            self._check_depth(file, path)
+            spread = find_spread(file)
+            orientation = orientation_of(file)
+            file.load()  # finds a truncated file, which OpenCV reads in part
+            upright = file.format == "TIFF"  # Pillow turns these itself
+            if deep:  # without the channel that OpenCV makes of a transparent colour
+                array = self._checked(read_deep_png(path)[:, :, :deep], path)
+            else:
+                array = self._as_array(file, path, spread)
+        return (unturned(array, orientation) if upright else array), orientation
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
         if is_deep_colour(image):
             self._check_deep_colour(image, path)
-        if image.mode in _DEEP_MODES and self.dtype == "uint8":
+        if image.mode in DEEP_MODES and self.dtype == "uint8":
             raise ValueError(_deep(path, f"mode {image.mode}"))
-        pages = getattr(image, "n_frames", 1) if image.format == "TIFF" else 1
+        pages = num_pages(image)
         if pages > 1:  # Pillow would read the first one without a word
             raise ValueError(
                 f"{path}: {pages} pages where an image of {self.channels} channels is declared; set"
@@ -137,42 +151,53 @@ class ImageReader:
             )
 
     def _check_deep_colour(self, image: Image.Image, path: Path) -> None:
-        stored = _raw_mode(image)  # gone once the file is loaded, which looking for EXIF does
+        stored = raw_mode(image)
         if self.dtype == "uint8":
-            raise ValueError(_deep(path, stored))
-        turned = image.getexif().get(_ORIENTATION, 1) != 1
-        if image.format != "PNG" or turned or not stored.startswith("RGB"):
+            raise ValueError(_deep(path, f"{stored} of 16 bits"))
+        if image.format != "PNG" or not stored.startswith("RGB"):
             raise ValueError(
-                f"{path}: RGB and RGBA of 16 bits are read from upright PNG and from TIFF; found"
-                f" {image.format} of {stored}{', turned by EXIF' * turned}"
+                f"{path}: RGB and RGBA of 16 bits are read from PNG and from TIFF; found"
+                f" {image.format} of {stored}"
             )
 
-    def _upright(self, image: Image.Image, path: Path, size: tuple[int, int] | None) -> Image.Image:
+    def _upright(
+        self, stored: NDArray[Any], orientation: int, path: Path, size: tuple[int, int] | None
+    ) -> NDArray[Any]:
         """The image in the orientation that fits the annotated size."""
-        height, width = image.height, image.width
-        orientation = image.getexif().get(_ORIENTATION, 1)
-        turned = (width, height) if orientation in (5, 6, 7, 8) else (height, width)
-        apply = orientation in range(2, 9) and size in (None, turned)
-        if orientation in range(2, 9):
-            state = "applied" if apply else "not applied: the annotated size fits the stored image"
-            self._warn(0, f"{path}: EXIF orientation {orientation} {state}")
-        found = turned if apply else (height, width)
-        if size is not None and found != size:
-            raise ValueError(_other_size(path, found, size))
-        return ImageOps.exif_transpose(image) if apply else image
+        height, width = stored.shape[:2]
+        accepted = sizes_of((height, width), orientation)
+        if size is not None and size not in accepted:
+            raise ValueError(_other_size(path, (height, width), size))
+        if orientation == UPRIGHT:
+            return stored
+        if size not in (None, accepted[0]):
+            fits = "the annotated size fits the stored image"
+            self._warn(0, f"{path}: EXIF orientation {orientation} not applied: {fits}")
+            return stored
+        both = ", the annotated size fits both ways" * (size is not None and size == accepted[1])
+        self._warn(0, f"{path}: EXIF orientation {orientation} applied{both}")
+        return turned(stored, orientation)
 
-    def _as_array(self, image: Image.Image, path: Path) -> NDArray[Any]:
+    def _as_array(self, image: Image.Image, path: Path, spread: Spread | None) -> NDArray[Any]:
+        """(H, W, C) of the declared form; stored numbers where it is not of 8 bits."""
         mode = _MODES[self.channels]
-        if image.mode in _DEEP_MODES:
-            array = np.asarray(image).astype(np.float32)[:, :, None]
-            return np.repeat(array, self.channels, axis=2)
+        unscaled = self.dtype != "uint8"
+        if image.mode in DEEP_MODES or (image.mode == "1" and unscaled):
+            array = np.asarray(image)
+            array = (array if spread is None else spread.stored(array)).astype(np.float32)
+            return np.repeat(array[:, :, None], self.channels, axis=2)
         if image.mode != mode:
             if mode != "L" or image.mode != "1":
                 self._warn(1, f"{path}: {image.mode} image converted to the declared {mode}")
             with warnings.catch_warnings():  # "palette images with transparency"
                 warnings.simplefilter("ignore")
                 image = image.convert(mode)
-        array = np.array(image, dtype=np.dtype(self.dtype))
+        array = np.array(image)
+        if spread is not None and unscaled:
+            array = spread.stored(array)
+        elif spread is not None and spread.largest not in (1, 255):
+            self._warn(2, f"{path}: 0..{spread.largest} spread to the declared 8 bits")
+        array = array.astype(self.dtype, copy=False)
         return array[:, :, None] if array.ndim == 2 else array
 
     def _warn(self, slot: int, message: str) -> None:
@@ -181,30 +206,11 @@ class ImageReader:
             _log.warning("%s (said once for this data set)", message)
 
 
-def is_deep_colour(image: Image.Image) -> bool:
-    """Whether a file that is not loaded yet has colours of 16 bits."""
-    # Pillow drops the low byte of 16-bit colour without a word: only the raw mode tells.
-    if image.format == "PPM":
-        arguments = [tile[3] for tile in _tiles(image)]
-        return image.mode == "RGB" and any(isinstance(a, tuple) and a[-1] > 255 for a in arguments)
-    return ";16" in _raw_mode(image) and image.mode not in _DEEP_MODES
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """How the file stores its pixels, `RGB;16B`, as far as that is known before it is loaded."""
-    return " ".join(str(tile[3]) for tile in _tiles(image)[:1])
-
-
-def _tiles(image: Image.Image) -> Any:
-    """Pillow's (codec, box, offset, arguments) of each part of a file that is not loaded yet."""
-    return getattr(image, "tile", ())
-
-
 def _pillow_keeps(path: Path, channels: int) -> bool:
     """Whether Pillow reads all of this TIFF; where it does, it knows more compressions."""
     try:
         with Image.open(path) as image:
-            pages = getattr(image, "n_frames", 1)
+            pages = num_pages(image)
             return not is_deep_colour(image) and (pages == 1 or pages != channels)
     except OSError:
         return False
@@ -251,13 +257,11 @@ def possible_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
         ValueError: Naming the file, if it is no image.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        return (stack_size(path),) * 2
+        return sizes_of(stack_size(path), UPRIGHT)
     try:
-        with Image.open(path) as image:
-            size = image.height, image.width
-            turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-            return (size[::-1] if turned else size), size
-    except (OSError, Image.DecompressionBombError) as error:
+        with decoding(path, "image"), Image.open(path) as image:
+            return sizes_of(stored_size_of(image), orientation_of(image))
+    except ValueError:
         if path.suffix.lower() in TIFF_SUFFIXES and path.is_file():
-            return (stack_size(path),) * 2  # more channels than Pillow knows
-        raise ValueError(f"{path}: not a readable image: {error}") from error
+            return sizes_of(stack_size(path), stack_orientation(path))  # more channels than Pillow
+        raise

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit.data.images import is_deep_colour
+from densekit.data.depths import Spread, decoding, find_spread, is_deep_colour, num_pages
 from densekit.data.stacks import (
     ARRAY_SUFFIXES,
     TIFF_SUFFIXES,
@@ -40,13 +40,14 @@ def stored_values(path: Path) -> NDArray[Any]:
     if _is_stack(path):
         planes = np.moveaxis(read_stack(path), -1, 0)
         return _whole(planes[0] if len(planes) == 1 else planes, path)
-    image, deep = _open(path)
+    image, deep, spread = _open(path)
     if image.mode in _INDEX_MODES:
         index = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)
         if image.mode in ("P", "PA"):
             _check_palette(image, index, path)
-        return _whole(index, path)
+        return _whole(index if spread is None else spread.stored(index), path)
     colours = _deep_colours(image, path) if deep else np.asarray(image.convert("RGB"))
+    colours = colours if spread is None else spread.stored(colours)
     if (colours == colours[:, :, :1]).all():
         return np.ascontiguousarray(colours[:, :, 0])
     planes_too = "; planes of classes in a TIFF are marked photometric=minisblack"
@@ -64,7 +65,7 @@ def stored_colours(path: Path) -> NDArray[Any]:
         ValueError: Naming the file, if it cannot be read, has more than 8 bits a channel, or its
             alpha channel tells more than the colours.
     """
-    image, deep = _open(path)
+    image, deep, _ = _open(path)
     if deep:
         raise ValueError(f"{path}: expected colours of 8 bits a channel, got 16")
     return pack(np.asarray(image.convert("RGB")))
@@ -117,21 +118,19 @@ def _is_stack(path: Path) -> bool:
         return suffix in ARRAY_SUFFIXES
     try:
         with Image.open(path) as image:
-            return getattr(image, "n_frames", 1) > 1
+            return num_pages(image) > 1
     except OSError:
         return path.is_file()
 
 
-def _open(path: Path) -> tuple[Image.Image, bool]:
-    """The loaded file, and whether it has more than the 8 bits a colour that Pillow keeps."""
-    try:
-        with Image.open(path) as image:
-            deep = is_deep_colour(image)
-            image.load()
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path}: not a readable mask: {error}") from error
+def _open(path: Path) -> tuple[Image.Image, bool, Spread | None]:
+    """The loaded file, whether Pillow cut its colours to 8 bits, and how it changed its numbers."""
+    with decoding(path, "mask"), Image.open(path) as image:
+        deep = is_deep_colour(image)
+        spread = find_spread(image)
+        image.load()
     _check_alpha(image, path)
-    return image, deep
+    return image, deep, spread
 
 
 def _deep_colours(image: Image.Image, path: Path) -> NDArray[Any]:

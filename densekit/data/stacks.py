@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.orientation import TAG, UPRIGHT
+
 ARRAY_SUFFIXES = (".npy",)
 TIFF_SUFFIXES = (".tif", ".tiff")
 
@@ -63,6 +65,16 @@ def read_deep_png(path: Path) -> NDArray[Any]:
 def stack_size(path: Path) -> tuple[int, int]:
     """Height and width of a TIFF or `.npy` file, from its header alone."""
     return _sizes(path)[:2]
+
+
+def stack_orientation(path: Path) -> int:
+    """1 to 8 as EXIF counts them, of a TIFF; 1 of a `.npy` file."""
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return UPRIGHT
+    with _open_tiff(path) as tiff:
+        tag = tiff.pages[0].tags.get(TAG)
+        found = UPRIGHT if tag is None else int(tag.value)
+    return found if found in range(1, 9) else UPRIGHT
 
 
 def _sizes(path: Path) -> tuple[int, int, int]:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from densekit.data import MaskFolder, Source, read_image
 from densekit.data.images import ImageReader, stored_size
+from densekit.data.mask_values import stored_values
 
 VALUES = np.random.default_rng(0).integers(0, 60000, (6, 9, 5)).astype(np.uint16)
 
@@ -115,3 +116,17 @@ def test_declared_intensity_is_applied_and_described(tmp_path):
     assert source["dtype"] == "float32"
     with pytest.raises(ValueError, match=r"intensity\.kind: 'windw'"):
         ImageReader(1, intensity={"kind": "windw"})
+
+
+@pytest.mark.parametrize("copies", [1, 2, 3])
+def test_smaller_copies_in_a_tiff_are_neither_channels_nor_pages(tmp_path, copies):
+    picture = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    for name, values in (("picture", picture), ("mask", picture[:, :, 0])):
+        options = {"photometric": "rgb"} if values.ndim == 3 else {}
+        with tifffile.TiffWriter(tmp_path / f"{name}.tif") as writer:
+            writer.write(values, tile=(16, 16), **options)
+            for step in range(1, copies + 1):
+                small = values[:: 2**step, :: 2**step]
+                writer.write(small, tile=(16, 16), subfiletype=1, **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "picture.tif"), picture)
+    np.testing.assert_array_equal(stored_values(tmp_path / "mask.tif"), picture[:, :, 0])
