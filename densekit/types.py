@@ -101,11 +101,14 @@ class Meta(TypedDict, total=False):
         path: The image file, or a name where there is none.
         image_id: The data set's own id.
         original_size: Size before any resizing, the frame of `Truth` and of results.
+        axes: How a volume's axes were turned out of that frame, see `densekit.data.axes`;
+            None or missing where they were not.
     """
 
     path: str
     image_id: int
     original_size: tuple[int, ...]
+    axes: tuple[tuple[int, bool], ...] | None
 
 
 class Sample(TypedDict, total=False):

@@ -27,6 +27,7 @@ MODEL_KEYS = (
     "channel_order",
     "spatial_dims",
     "intensity",
+    "orientation",
     "spacing",
     "slices",
     "letters",

@@ -14,7 +14,7 @@ from densekit.app.compose import apply_values, compose, is_choice, trusted
 from densekit.app.data_info import told
 from densekit.app.errors import UsageError
 from densekit.app.overrides import existing, output_folder, refuse_rest, split_options
-from densekit.app.prepare import METRICS, describe_data, place, reopen, resolve
+from densekit.app.prepare import METRICS, describe_data, keep_axes, place, reopen, resolve
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.build import check_targets, nearest
 
@@ -50,10 +50,12 @@ def evaluate(arguments: Sequence[str]) -> Path:
     checkpoint = existing("eval", "checkpoint", options["checkpoint"]).absolute()
     artifact = load_artifact(checkpoint)
     trust = trusted(rest)
-    cfg = _configuration(yaml.safe_load(artifact["config"]), rest, trust)
+    info = artifact["info"]
+    cfg = _configuration(yaml.safe_load(artifact["config"]), info, rest, trust)
     split = _choose_split(cfg, options["split"])
     sources = describe_data(cfg)
-    _check_names(sources, artifact["info"].get("heads", {}))
+    _check_names(sources, info.get("heads", {}))
+    _check_orientation(sources, info)
     run = _folder(options["output"])
     cfg.paths.run = str(run)
     job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
@@ -68,7 +70,9 @@ def evaluate(arguments: Sequence[str]) -> Path:
     return run
 
 
-def _configuration(plain: dict[str, Any], words: Sequence[str], trust: Sequence[str]) -> DictConfig:
+def _configuration(
+    plain: dict[str, Any], info: Mapping[str, Any], words: Sequence[str], trust: Sequence[str]
+) -> DictConfig:
     """The checkpoint's configuration with other data, if chosen, and with single values set."""
     check_targets(plain, trust)
     plain = reopen(plain)
@@ -81,6 +85,7 @@ def _configuration(plain: dict[str, Any], words: Sequence[str], trust: Sequence[
     else:
         _refuse_paths(of_data)
         rest = [*rest, *of_data]
+    keep_axes(plain["data"], info)
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     apply_values(cfg, rest, trust)
@@ -143,6 +148,19 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
                     f"data.{name}: its classes {found} are not those of heads.{head} in the "
                     f"checkpoint, {own}"
                 )
+
+
+def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Refuses volumes that are turned in another way than the model was trained with."""
+    if "orientation" not in info:
+        return
+    for name, source in sources.items():
+        found = source.describe().get("orientation")
+        if found != info["orientation"]:
+            raise UsageError(
+                f"data.{name}: expected orientation {info['orientation'] or 'null'}, which the"
+                f" checkpoint was trained with, got {found or 'null'}"
+            )
 
 
 def _folder(output: str | None) -> Path:

@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from densekit.app.data_info import agreed, check_heads, register_data_info
 from densekit.app.errors import UsageError
+from densekit.app.report import print_lines
 from densekit.app.targets import arguments
 from densekit.build import check_targets, instantiate
 
@@ -124,6 +125,33 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
         node["trainer"]["precision"] = "${precision}"
     return {key: value for key, value in node.items() if key not in ("command", "split")}
+
+
+def keep_axes(data: Any, info: Mapping[str, Any]) -> None:
+    """Leaves volumes as stored, and says so, for a model that knows no orientation.
+
+    Such a checkpoint was written before volumes were turned; its network knows no other axes.
+
+    Args:
+        data: Plain configuration of data sets, changed in place.
+        info: Of the model.
+    """
+    of_volumes = info.get("spatial_dims") == 3 or info.get("slices") is not None
+    if of_volumes and "orientation" not in info and _leave_as_stored(data):
+        print_lines(
+            "The checkpoint does not say in which orientation it was trained: axes of volumes are"
+            " taken as stored (orientation=null)."
+        )
+
+
+def _leave_as_stored(node: Any) -> bool:
+    """Sets `orientation: null` wherever volumes are read without one; whether there were some."""
+    if not isinstance(node, dict):
+        return False
+    here = str(node.get("_target_", "")).endswith(".MedicalVolumes") and "orientation" not in node
+    if here:
+        node["orientation"] = None
+    return any([here, *map(_leave_as_stored, node.values())])
 
 
 def _relative(node: Any, run: str) -> Any:

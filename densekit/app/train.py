@@ -22,7 +22,16 @@ from densekit.app.data_info import (
 from densekit.app.errors import UsageError, explain
 from densekit.app.keep import keep_heads
 from densekit.app.overrides import existing, expand, split_options
-from densekit.app.prepare import describe_data, dump, new_folder, place, reopen, resolve, run_name
+from densekit.app.prepare import (
+    describe_data,
+    dump,
+    keep_axes,
+    new_folder,
+    place,
+    reopen,
+    resolve,
+    run_name,
+)
 from densekit.app.report import print_lines, quoted
 from densekit.app.sweep import is_hydras, sweep
 from densekit.build import check_targets
@@ -174,10 +183,13 @@ def _stored(checkpoint: Path, words: Sequence[str]) -> Composed:
     """The configuration that a checkpoint was trained with, `words` applied to it."""
     from densekit.artifact import load_artifact
 
-    plain = yaml.safe_load(load_artifact(checkpoint)["config"])
+    artifact = load_artifact(checkpoint)
+    plain = yaml.safe_load(artifact["config"])
     trust = trusted(words)
     check_targets(plain, trust)
-    cfg = OmegaConf.create(reopen(plain))
+    plain = reopen(plain)
+    keep_axes(plain["data"], artifact["info"])
+    cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     cfg.checkpoint = None
     apply_values(cfg, words, trust)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.axes import turned_sides
 from densekit.data.protocols import Dataset
 from densekit.types import IGNORE_INDEX, Sample
 
@@ -103,5 +104,6 @@ def _measured(sample: Sample, classes: int, background: bool) -> _Case:
         counted = int((mask < IGNORE_INDEX).any(0).sum())
     values = image[foreground] if foreground.any() else image.reshape(-1, image.shape[-1])
     step = max(1, len(values) // VOXELS_PER_CASE)
-    spacing = tuple(sample["truth"].get("spacing", (1.0,) * len(shape)))
+    stored = sample["truth"].get("spacing", (1.0,) * len(shape))
+    spacing = turned_sides(stored, sample["meta"].get("axes"))
     return _Case(shape, spacing, counts, counted, float(image.min()), values[::step])

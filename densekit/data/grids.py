@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from densekit.data.extras import need
 
-AFFINE_TOLERANCE = 1e-3
-"""Largest difference of two affines, in millimetres a voxel, that are the same grid."""
+SAME_GRID = 0.1
+"""Largest distance of two grids, in voxels anywhere in the volume, that are the same grid."""
+
+FLAT = 1e-4
+"""Volume of three axes of length 1 from which they span no space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,7 @@ class Grid:
         spacing: Millimetres between neighbouring voxels along z, y, x.
         affine: (4, 4) float64, stored (x, y, z) index to millimetres in NIfTI's world (right,
             anterior, superior), exactly as the source has it.
+        is_placed: Whether the file says how its axes lie in the body; else the affine is a guess.
         header: NIfTI header of the source, None for DICOM.
     """
 
@@ -38,6 +42,7 @@ class Grid:
     channels: int
     spacing: tuple[float, ...]
     affine: NDArray[Any]
+    is_placed: bool = True
     header: Any = None
 
 
@@ -59,13 +64,18 @@ def voxel_sizes(affine: NDArray[Any], path: str) -> tuple[float, float, float]:
     Raises:
         ValueError: If the affine is not finite or flattens an axis, naming the file.
     """
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    steps = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not steps.all():
         raise ValueError(f"{path}: the affine {affine.tolist()} is no volume's: an axis vanishes")
-    x, y, z = np.linalg.norm(affine[:3, :3], axis=0).tolist()
+    if abs(np.linalg.det(affine[:3, :3] / steps)) < FLAT:
+        raise ValueError(
+            f"{path}: the affine {affine.tolist()} is no volume's: its axes lie in one plane"
+        )
+    x, y, z = steps.tolist()
     return z, y, x
 
 
-def orientation(grid: Grid) -> str:
+def orientation_of(grid: Grid) -> str:
     """Where the stored x, y and z run to, e.g. "RAS": right, anterior, superior."""
     codes = need("nibabel", "orientation of a volume").aff2axcodes(grid.affine)
     return "".join(str(code) for code in codes)
@@ -81,19 +91,36 @@ def check_same_grid(first: Grid, other: Grid) -> None:
         raise ValueError(
             f"{other.path}: {_sides(other)} voxels (z, y, x), but {first.path} has {_sides(first)}"
         )
-    difference = np.abs(first.affine - other.affine).max()
-    if difference > AFFINE_TOLERANCE:
+    distance = grid_distance(first.affine, other.affine, first.shape)
+    if distance > SAME_GRID:
         raise ValueError(
-            f"{other.path}: its voxels lie elsewhere than those of {first.path}: the affines differ"
-            f" by up to {difference:.4g} mm, accepted is {AFFINE_TOLERANCE}; found"
-            f" {_rounded(other)} and {_rounded(first)}. Resample one onto the other's grid."
+            f"{other.path}: its voxels lie elsewhere than those of {first.path}: by up to"
+            f" {distance:.4g} voxels, accepted are {SAME_GRID}; found"
+            f" {_rows(other)} and {_rows(first)}. Resample one onto the other's grid."
         )
+
+
+def grid_distance(first: NDArray[Any], other: NDArray[Any], shape: tuple[int, ...]) -> float:
+    """How far two affines put a voxel of one volume apart, at most.
+
+    Args:
+        first: (4, 4), invertible.
+        other: (4, 4).
+        shape: Voxels along z, y, x.
+
+    Returns:
+        In voxels of the first along one of its axes, the outer faces of the volume included.
+    """
+    ends = [(-0.5, side - 0.5) for side in reversed(shape)]
+    corners = np.stack([*np.meshgrid(*ends), np.ones((2, 2, 2))]).reshape(4, 8)
+    # The difference first: world coordinates may be large beside a voxel.
+    apart = np.linalg.solve(first[:3, :3], (other - first)[:3] @ corners)
+    return float(np.abs(apart).max())
 
 
 def _sides(grid: Grid) -> str:
     return " x ".join(map(str, grid.shape))
 
 
-def _rounded(grid: Grid) -> list[list[float]]:
-    rows: list[list[float]] = np.round(grid.affine[:3], 4).tolist()
-    return rows
+def _rows(grid: Grid) -> list[list[float]]:
+    return [[float(f"{value:.5g}") for value in row] for row in grid.affine[:3]]

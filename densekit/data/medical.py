@@ -1,6 +1,6 @@
 """Medical volumes with masks, in the network's frame for the loss and in their own as truth.
 
-z, y, x the stored axes of a volume, C its channels, K classes.
+z, y, x the axes of a volume, C its channels, K classes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.axes import (
+    axes_to,
+    back,
+    check_orientation,
+    turned,
+    turned_mask,
+    turned_sides,
+)
 from densekit.data.cache import Arrays, cached, entry_key
-from densekit.data.grids import Grid, check_same_grid, orientation
+from densekit.data.grids import Grid, check_same_grid, orientation_of
 from densekit.data.hold_out import HoldOut
 from densekit.data.intensity import check_rule
 from densekit.data.label_table import LabelTable
 from densekit.data.medical_layouts import Case, find_layout
+from densekit.data.nifti import two_frames
 from densekit.data.resample import network_frame, resample_mask
 from densekit.data.volumes import read_channels, read_channels_grid, read_grid, read_volume
 from densekit.types import Meta, Sample, Truth
@@ -42,6 +51,10 @@ class MedicalVolumes:
         labels: Class name to stored value, e.g. `{background: 0, tumour: 1}`; needed where no
             `dataset.json` says it. See `LabelTable`.
         intensity: How stored values are scaled, see `scale`; None leaves them.
+        orientation: Where x, y and z run to, e.g. "RAS": right, anterior, superior. Volumes of any
+            other are turned when they are read (an oblique one by its nearest axes), so that z, y,
+            x mean the same everywhere; results and truth are in each file's own axes. None takes
+            axes as they are stored, for volumes that have no place in a body.
         spacing: Millimetres along z, y, x that volumes are resampled to; None, or None for an axis,
             leaves it as stored.
         cache: Folder for prepared volumes, which are then mapped into memory; None reads every
@@ -65,12 +78,14 @@ class MedicalVolumes:
         splits: HoldOut | None = None,
         labels: Mapping[str, Any] | None = None,
         intensity: Mapping[str, Any] | None = None,
+        orientation: str | None = "RAS",
         spacing: Sequence[float | None] | None = None,
         cache: str | Path | None = None,
     ) -> None:
         layout = find_layout(Path(root))
         self._labels = _labels(layout.labels, labels, layout.said_by)
         self._intensity = check_rule(intensity)
+        self._orientation = check_orientation(orientation, "MedicalVolumes.orientation")
         self._spacing = _checked_spacing(spacing)
         self._cache = None if cache is None else Path(cache)
         self.names, self.ids = self._labels.names, self._labels.ids
@@ -78,18 +93,26 @@ class MedicalVolumes:
         self.cases = [layout.cases[i] for i in chosen]
         self._image_ids = chosen
         self.grids = [_checked_grid(case) for case in self.cases]
-        rule = [self._intensity, self._spacing, self._labels.key]
+        self._axes = [axes_to(grid, self._orientation) for grid in self.grids]
+        rule = [self._intensity, self._spacing, self._labels.key, self._orientation]
         self._keys = [entry_key((*case.images, case.mask), rule) for case in self.cases]
         self.channels = self.grids[0].channels
-        _check_alike(self.grids)
+        _check_channels(self.grids)
+        _warn_of_frames(self.grids)
+        if self._orientation is None:
+            _warn_of_orientations(self.grids)
 
     def __len__(self) -> int:
         return len(self.cases)
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, 3) z, y, x of every volume as stored."""
-        return np.asarray([grid.shape for grid in self.grids], dtype=np.int64)
+        """(N, 3) z, y, x of every volume in the declared orientation, not resampled."""
+        turned = [
+            turned_sides(grid.shape, axes)
+            for grid, axes in zip(self.grids, self._axes, strict=True)
+        ]
+        return np.asarray(turned, dtype=np.int64)
 
     @property
     def spacing(self) -> tuple[float | None, ...] | None:
@@ -107,6 +130,7 @@ class MedicalVolumes:
             "background": self._labels.background,
             "multilabel": self._labels.multilabel,
             "spatial_dims": 3,
+            "orientation": self._orientation,
         }
         if self._intensity is not None:
             described["intensity"] = dict(self._intensity)
@@ -118,11 +142,14 @@ class MedicalVolumes:
         """The file, or the DICOM folder, of a volume; the first of several channels."""
         return Path(self.grids[index].path)
 
+    def voxel(self, index: int) -> tuple[float, ...]:
+        """Millimetres along z, y, x of a volume in the declared orientation, not resampled."""
+        return turned_sides(self.grids[index].spacing, self._axes[index])
+
     def arrays(self, index: int) -> Arrays:
-        """`image` (z', y', x', C) and `mask` in the network's frame, `truth` in the stored one."""
-        case = self.cases[index]
+        """`image` (z', y', x', C) and `mask` in the network's frame, `truth` not resampled."""
         names = ("image", "mask") if self._spacing is None else ("image", "mask", "truth")
-        made = cached(self._cache, self._keys[index], names, lambda: self._prepare(case))
+        made = cached(self._cache, self._keys[index], names, lambda: self._prepare(index))
         return {"truth": made["mask"], **made}
 
     def stored_mask(self, index: int) -> NDArray[Any]:
@@ -131,28 +158,32 @@ class MedicalVolumes:
         return self._labels.encode(read_volume(path).image[..., 0], str(path))
 
     def __getitem__(self, index: int) -> Sample:
-        """The volume and its mask in the network's frame, with the stored mask as `truth`.
+        """The volume and its mask in the network's frame, with the mask as stored as `truth`.
 
         Raises:
             ValueError: If a file cannot be read or its mask has values of no class.
         """
-        grid, image_id = self.grids[index], self._image_ids[index]
+        grid, axes, image_id = self.grids[index], self._axes[index], self._image_ids[index]
         arrays = self.arrays(index)
         return Sample(
             image=arrays["image"],
             mask=arrays["mask"],
             index=index,
-            meta=Meta(path=grid.path, image_id=image_id, original_size=grid.shape),
+            meta=Meta(path=grid.path, image_id=image_id, original_size=grid.shape, axes=axes),
             truth=Truth(
-                image_id=image_id, size=grid.shape, mask=arrays["truth"], spacing=grid.spacing
+                image_id=image_id,
+                size=grid.shape,
+                mask=turned_mask(arrays["truth"], back(axes)),
+                spacing=grid.spacing,
             ),
         )
 
-    def _prepare(self, case: Case) -> Arrays:
-        volume = read_channels(case.images)
-        stored = read_volume(case.mask).image[..., 0]
+    def _prepare(self, index: int) -> Arrays:
+        case, axes = self.cases[index], self._axes[index]
+        volume = turned(read_channels(case.images).image, axes)
+        stored = turned(read_volume(case.mask).image[..., 0], axes)
         truth = self._labels.encode(stored, str(case.mask))
-        image = network_frame(volume.image, volume.spacing, self._intensity, self._spacing)
+        image = network_frame(volume, self.voxel(index), self._intensity, self._spacing)
         mask = resample_mask(truth, image.shape[:-1])
         return {"image": image, "mask": mask, "truth": truth}
 
@@ -178,21 +209,34 @@ def _checked_grid(case: Case) -> Grid:
     return grid
 
 
-def _check_alike(grids: Sequence[Grid]) -> None:
-    """One number of channels; says once if the body lies in the volumes in several ways."""
+def _check_channels(grids: Sequence[Grid]) -> None:
     first = grids[0]
     for grid in grids:
         if grid.channels != first.channels:
             raise ValueError(
                 f"{grid.path}: {grid.channels} channels, but {first.path} has {first.channels}"
             )
-    turned = [grid for grid in grids if orientation(grid) != orientation(first)]
-    if turned:
+
+
+def _warn_of_frames(grids: Sequence[Grid]) -> None:
+    said = [text for text in map(two_frames, grids) if text is not None]
+    if said:
+        _log.warning(
+            "%d of %d volumes have an sform and a qform that differ, the sform is used: %s",
+            *(len(said), len(grids), "; ".join(said[:3])),
+        )
+
+
+def _warn_of_orientations(grids: Sequence[Grid]) -> None:
+    """Says once if the body lies in the volumes in several ways."""
+    first = orientation_of(grids[0])
+    others = [grid for grid in grids if orientation_of(grid) != first]
+    if others:
         _log.warning(
             "%d of %d volumes are stored in another orientation than %s (%s), the first is %s (%s):"
-            " axes are taken as stored",
-            *(len(turned), len(grids), first.path, orientation(first)),
-            *(turned[0].path, orientation(turned[0])),
+            " by `orientation: null` axes are taken as stored",
+            *(len(others), len(grids), grids[0].path, first),
+            *(others[0].path, orientation_of(others[0])),
         )
 
 

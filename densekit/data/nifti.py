@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.extras import need
-from densekit.data.grids import Grid, Volume, voxel_sizes
+from densekit.data.grids import SAME_GRID, Grid, Volume, grid_distance, orientation_of, voxel_sizes
 
 SUFFIXES = (".nii", ".nii.gz")
 SHEAR = 1e-4
@@ -52,6 +53,33 @@ def read_nifti(path: Path) -> Volume:
         raise ValueError(f"{path}: the voxels cannot be read: {error}") from error
     image = stored.reshape(*grid.shape[::-1], grid.channels).transpose(2, 1, 0, 3)
     return Volume(image=np.ascontiguousarray(image), **vars(grid))
+
+
+def two_frames(grid: Grid) -> str | None:
+    """What a header says that places its volume twice, by sform and by qform, and differently.
+
+    The sform is used, as in nibabel, SimpleITK takes the qform: nobody can tell which is meant.
+
+    Returns:
+        For a message; None where they agree or one is not set.
+    """
+    header = grid.header
+    if header is None or header["sform_code"] < 1 or header["qform_code"] < 1:
+        return None
+    sform = f"sform {orientation_of(grid)} at {grid.affine[:3, 3].round(2).tolist()}"
+    try:
+        quaternion = header.get_qform()
+        sizes = voxel_sizes(quaternion, grid.path)
+    except ValueError as error:
+        return f"{grid.path}: {sform}, the qform is unreadable: {error}"
+    distance = grid_distance(grid.affine, quaternion, grid.shape)
+    if distance <= SAME_GRID:
+        return None
+    other = replace(grid, affine=quaternion, spacing=sizes)
+    return (
+        f"{grid.path}: {sform}, qform {orientation_of(other)} at"
+        f" {quaternion[:3, 3].round(2).tolist()}, up to {distance:.3g} voxels apart"
+    )
 
 
 def write_nifti(path: Path, mask: NDArray[Any], like: Grid) -> None:
@@ -122,5 +150,6 @@ def _grid(file: Any, path: Path) -> Grid:
         channels=channels,
         spacing=tuple(side * unit for side in voxel_sizes(affine, str(path))),
         affine=affine,
+        is_placed=bool(file.header["sform_code"] > 0 or file.header["qform_code"] > 0),
         header=file.header,
     )

@@ -22,7 +22,7 @@ class VolumeSlices:
 
     Args:
         volumes: Where slices come from; the axis itself must not be resampled.
-        axis: 0 (z), 1 (y) or 2 (x) of the stored volume, the one that is sliced.
+        axis: 0 (z), 1 (y) or 2 (x) of the volume in its declared orientation, which is sliced.
         neighbours: Slices on each side that become channels; beyond the end the last is repeated.
         foreground_only: Whether slices without any class but background are left out (training).
             All masks are read once to know.
@@ -62,7 +62,7 @@ class VolumeSlices:
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width of every slice as stored."""
+        """(N, 2) height and width of every slice, not resampled."""
         sides = np.delete(self.volumes.sizes, self.axis, axis=1)
         of_slices: NDArray[Any] = sides[self.volume_of]
         return of_slices
@@ -85,21 +85,22 @@ class VolumeSlices:
         return self.volumes.path(self._places[index][0])
 
     def __getitem__(self, index: int) -> Sample:
-        """One slice; `truth` is that of the stored slice."""
+        """One slice; `truth` is that of the slice before it was resampled."""
         volume, place = self._places[index]
-        arrays, grid = self.volumes.arrays(volume), self.volumes.grids[volume]
-        size = _without(grid.shape, self.axis)
+        arrays = self.volumes.arrays(volume)
+        height, width = self.sizes[index].tolist()
+        size = (height, width)
         image_id = index
         return Sample(
             image=slice_stack(arrays["image"], self.axis, place, self.neighbours),
             mask=self._plane(arrays["mask"], place),
             index=index,
-            meta=Meta(path=f"{grid.path}#{place}", image_id=image_id, original_size=size),
+            meta=Meta(path=f"{self.path(index)}#{place}", image_id=image_id, original_size=size),
             truth=Truth(
                 image_id=image_id,
                 size=size,
                 mask=self._plane(arrays["truth"], place),
-                spacing=_without(grid.spacing, self.axis),
+                spacing=_without(self.volumes.voxel(volume), self.axis),
             ),
         )
 

@@ -5,6 +5,7 @@ Shape letters: C channels, D spatial dimensions, S the D sizes of an image.
 
 from __future__ import annotations
 
+import logging
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,11 +17,14 @@ from torch import Tensor
 
 from densekit.data.images import ImageReader
 from densekit.model import DenseModel
+from densekit.types import Meta
 
 if TYPE_CHECKING:
     from densekit.data.grids import Volume
 
     Image = str | Path | NDArray[Any] | Tensor | Volume
+
+_log = logging.getLogger("densekit.inference")
 
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 
@@ -43,6 +47,8 @@ class Frames:
         self.intensity = info.get("intensity")
         self.letters = info.get("letters")
         self.spacing = info.get("spacing")
+        self.orientation = info.get("orientation")
+        self._is_unsure = self.dims == 3 and "orientation" not in info
         self.dtype = "float32" if self.intensity else str(info.get("dtype", "uint8"))
 
     @cached_property
@@ -81,35 +87,53 @@ class Frames:
         shares = {code: np.asarray(row, np.float32) for code, row in self.letters.items()}
         return [encode(text, shares, where) for where, text in read_sequences(path)]
 
-    def prepared(self, image: Image) -> tuple[Tensor, tuple[int, ...]]:
-        """(C, *S) uint8 or float32 in the network's frame, and the D sizes before.
+    def prepared(self, image: Image) -> tuple[Tensor, Meta]:
+        """(C, *S) uint8 or float32 in the network's frame, and the size and axes before.
 
-        Arrays and tensors are taken to have the spacing that the model was trained with.
+        Arrays and tensors are taken to have the orientation and the spacing that the model was
+        trained with.
 
         Raises:
-            ValueError: The number of axes or of channels is another than the model's.
+            ValueError: The number of axes or of channels is another than the model's, or a volume
+                does not say how it lies in the body.
             TypeError: The type is one that the model was not trained with.
         """
         if isinstance(image, str | Path):
             image = self.read(Path(image))
         given: Any = image
-        spacing = getattr(given, "spacing", None)
-        tensor = self._channels_first(getattr(given, "image", given))
-        size = tuple(tensor.shape[1:])
-        if self.intensity is None and (spacing is None or self.spacing is None):
-            return tensor, size
+        if hasattr(given, "affine"):
+            return self._volume(given)
+        tensor = self._channels_first(given)
+        meta = Meta(original_size=tuple(tensor.shape[1:]))
+        if self.intensity is None:
+            return tensor, meta
+        from densekit.data.intensity import scale
+
         array = tensor.movedim(0, -1).cpu().numpy()
-        return torch.from_numpy(self._framed(array, spacing)).movedim(-1, 0), size
+        return torch.from_numpy(scale(array, self.intensity)).movedim(-1, 0), meta
 
-    def _framed(self, array: NDArray[Any], spacing: tuple[float, ...] | None) -> NDArray[Any]:
-        """(*S, C) by the function that the data set reads with."""
-        if spacing is None:
-            from densekit.data.intensity import scale
-
-            return scale(array, self.intensity)
+    def _volume(self, volume: Volume) -> tuple[Tensor, Meta]:
+        """The same for a volume with its frame, by the functions that the data set reads with."""
+        from densekit.data.axes import axes_to, turned, turned_sides
+        from densekit.data.grids import orientation_of
+        from densekit.data.nifti import two_frames
         from densekit.data.resample import network_frame
 
-        return network_frame(array, spacing, self.intensity, self.spacing)
+        if self._is_unsure:
+            self._is_unsure = False
+            _log.warning(
+                "the model does not say in which orientation it was trained: axes are taken as"
+                " stored, the first volume is %s (%s); results are wrong where training had others",
+                *(volume.path, orientation_of(volume)),
+            )
+        if said := two_frames(volume):
+            _log.warning("sform and qform differ, the sform is used: %s", said)
+        axes = axes_to(volume, self.orientation)
+        image = self._channels_first(turned(volume.image, axes)).movedim(0, -1).numpy()
+        spacing = turned_sides(volume.spacing, axes)
+        framed = network_frame(image, spacing, self.intensity, self.spacing)
+        meta = Meta(original_size=volume.shape, axes=axes)
+        return torch.from_numpy(framed).movedim(-1, 0), meta
 
     def _channels_first(self, image: NDArray[Any] | Tensor) -> Tensor:
         if isinstance(image, np.ndarray):

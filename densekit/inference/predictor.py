@@ -16,7 +16,7 @@ from densekit.inference.frames import Frames
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
-from densekit.types import Batch, Result
+from densekit.types import Batch, Meta, Result
 
 if TYPE_CHECKING:
     from densekit.inference.frames import Image
@@ -82,7 +82,7 @@ class Predictor:
             images: Paths, (H, W, C) arrays or (C, H, W) tensors, uint8 or float in the unit of
                 `model.info["full_scale"]`. For a model of volumes: NIfTI files, DICOM folders, what
                 `densekit.data.volumes.read_volume` returns, (D, H, W, C) arrays or (C, D, H, W)
-                tensors; the last two at the model's own spacing.
+                tensors; the last two in the model's own orientation and spacing.
 
         Returns:
             One dict an image, head name to its result. Detection has `boxes` (N, 4) float32 xyxy
@@ -114,7 +114,7 @@ class Predictor:
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
     @torch.inference_mode()
-    def _predict(self, images: list[tuple[Tensor, tuple[int, ...]]]) -> list[dict[str, Result]]:
+    def _predict(self, images: list[tuple[Tensor, Meta]]) -> list[dict[str, Result]]:
         if len({image.dtype for image, _ in images}) > 1:
             return [result for image in images for result in self._predict([image])]
         batch = _stack(images, self.device)
@@ -175,7 +175,7 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
     return model, instantiate(node, "inferer")
 
 
-def _stack(images: list[tuple[Tensor, tuple[int, ...]]], device: torch.device) -> Batch:
+def _stack(images: list[tuple[Tensor, Meta]], device: torch.device) -> Batch:
     """A batch of images (C, *S), padded with zeros at the end of each axis."""
     sizes = [tuple(image.shape[1:]) for image, _ in images]
     padded = [max(sides) for sides in zip(*sizes, strict=True)]
@@ -186,5 +186,5 @@ def _stack(images: list[tuple[Tensor, tuple[int, ...]]], device: torch.device) -
     return {
         "image": stacked.to(device),
         "size": torch.tensor(sizes, device=device),
-        "meta": [{"original_size": original} for _, original in images],
+        "meta": [meta for _, meta in images],
     }

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densekit.data.axes import back, turned_mask, turned_sides
 from densekit.types import Batch, Predictions, Result
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
@@ -23,11 +24,11 @@ CHUNK = 1 << 24
 
 
 def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[str, Result]]:
-    """Undoes padding and resizing.
+    """Undoes padding and resizing, and turns volumes back.
 
     Args:
         predictions: Head name to predictions, as `DenseModel.predict` returns them.
-        batch: The batch they were made from; its `meta` says the original sizes.
+        batch: The batch they were made from; its `meta` says the original sizes and axes.
 
     Returns:
         One dict an image, head name to its result in the image's original frame. A head with boxes
@@ -112,7 +113,9 @@ def _restore_masks(logits: Tensor, batch: Batch, *, multilabel: bool) -> list[Re
     masks = []
     for row, size, meta in zip(logits, batch["size"].tolist(), batch["meta"], strict=True):
         inside = row[(slice(None), *(slice(side) for side in size))]
-        masks.append(restore_mask(inside, meta["original_size"], multilabel))
+        axes = meta.get("axes")
+        size_there = turned_sides(meta["original_size"], axes)
+        masks.append(turned_mask(restore_mask(inside, size_there, multilabel), back(axes)))
     return [{"mask": mask} for mask in masks]
 
 

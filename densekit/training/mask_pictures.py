@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from densekit import pictures
+from densekit.data.axes import turned_mask
 from densekit.types import Batch
 
 
@@ -34,7 +35,7 @@ def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> p
 def draw_mask_result(
     batch: Batch, row: int, head: str, mask: NDArray[Any], classes: Mapping[int, str]
 ) -> pictures.Picture:
-    """A prediction beside the truth, in the original frame.
+    """A prediction beside the truth, at the original size.
 
     Args:
         batch: Evaluation batch, with a `truth` that holds `mask`.
@@ -44,7 +45,9 @@ def draw_mask_result(
         classes: Mask value, or channel, to name.
     """
     image = inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
-    plane, (expected, found) = plane_of(image, [batch["truth"][row]["mask"], mask], classes)
+    axes = batch["meta"][row].get("axes")
+    masks = [turned_mask(one, axes) for one in (batch["truth"][row]["mask"], mask)]
+    plane, (expected, found) = plane_of(image, masks, classes)
     panels = [pictures.draw_mask(plane, labels, classes) for labels in (found, expected)]
     return pictures.with_legend(pictures.side_by_side(panels, [head, "ground truth"]), classes)
 

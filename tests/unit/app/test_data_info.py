@@ -19,7 +19,7 @@ from densekit.app.data_info import (
     say_unseen_classes,
 )
 from densekit.app.errors import UsageError
-from densekit.app.prepare import OF_A_RUN, reopen
+from densekit.app.prepare import OF_A_RUN, keep_axes, reopen
 
 
 def source(names: list[str], heads: list[str], **more: Any) -> Any:
@@ -198,3 +198,24 @@ def test_classes_that_no_training_mask_shows_are_named(caplog: pytest.LogCapture
     assert caplog.messages == [
         "data.ct.train: no pixel of 'liver' in 3 masks: the network cannot learn it"
     ]
+
+
+@pytest.mark.parametrize(
+    ("info", "left"),
+    [
+        ({"spatial_dims": 3}, True),
+        ({"spatial_dims": 2, "slices": {"axis": 0}}, True),
+        ({"spatial_dims": 3, "orientation": None}, False),
+        ({"spatial_dims": 2}, False),
+    ],
+)
+def test_volumes_of_a_model_without_an_orientation_stay_as_stored(info, left, capsys) -> None:
+    volumes = {"_target_": "densekit.data.MedicalVolumes", "root": "x"}
+    said = {**volumes, "orientation": "LPS"}
+    data = {"a": {"test": dict(volumes), "val": {"volumes": dict(volumes)}, "train": dict(said)}}
+    keep_axes(data, info)
+    expected = {**volumes, "orientation": None} if left else volumes
+    assert data == {"a": {"test": expected, "val": {"volumes": expected}, "train": said}}
+    assert (
+        "axes of volumes are taken as stored" in " ".join(capsys.readouterr().out.split())
+    ) is left

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -26,8 +27,18 @@ def rows_of(file: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def mirror(root: Path, target: Path) -> None:
+    """The same anatomy stored from right to left."""
+    for file in root.rglob("*.nii.gz"):
+        place = target / file.relative_to(root)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        turned = nibabel.load(file).as_reoriented(np.array([[0, -1], [1, 1], [2, 1]]))
+        nibabel.save(turned, place)
+    shutil.copy(root / "dataset.json", target)
+
+
 def test_volumes_to_a_table_and_to_masks_of_a_dicom_scan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write_msd(tmp_path / "data" / "hippocampus", count=14)
@@ -45,9 +56,21 @@ def test_volumes_to_a_table_and_to_masks_of_a_dicom_scan(
     assert (run / "loader.png").is_file()
     assert (run / "predictions.png").is_file()
 
+    mirror(tmp_path / "data" / "hippocampus", tmp_path / "mirrored" / "hippocampus")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    measured = []
+    for data in ("data", "mirrored"):
+        words = [f"checkpoint={checkpoint}", f"output={data}_figures", "data=hippocampus"]
+        assert main(["eval", *words, f"paths.data={tmp_path / data}"]) == 0
+        measured.append(json.loads(Path(f"{data}_figures", "metrics.json").read_text()))
+    assert measured[0] == pytest.approx(measured[1], rel=1e-9, nan_ok=True)
+    other = [*words[::2], f"paths.data={tmp_path / 'data'}", "output=other"]
+    assert main(["eval", *other, "data.hippocampus.test.orientation=LAS"]) != 0
+    message = "data.hippocampus: expected orientation RAS, which the checkpoint was trained with"
+    assert message in " ".join(capsys.readouterr().err.split())
+
     values = np.arange(6 * 12 * 10, dtype=np.uint16).reshape(6, 12, 10)
     scan = write_series(tmp_path / "scan", values)
-    checkpoint = run / "checkpoints" / "last.ckpt"
     assert main(["predict", f"checkpoint={checkpoint}", f"source={scan}", "output=out"]) == 0
     mask, volume = nibabel.load(tmp_path / "out" / "masks" / "scan.nii.gz"), read_volume(scan)
     assert mask.shape == volume.shape[::-1]

@@ -11,7 +11,10 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 AFFINE = np.array([[0.0, -0.7, 0.1, 5], [1.1, 0, 0, -7], [0, 0.05, 2.5, 11], [0, 0, 0, 1]])
-"""Axes swapped, mirrored and a little oblique."""
+"""Axes swapped, mirrored and a little oblique: "ALS"."""
+
+UPRIGHT = np.array([[1.1, 0, 0.1, 5], [0, 0.7, 0, -7], [0, 0.05, 2.5, 11], [0, 0, 0, 1]])
+"""As oblique and of the same spacing, but "RAS": volumes are not turned when they are read."""
 
 SIDEWAYS = (0.0, 0.98623243, -0.16536502)
 FORWARD = (-1.0, 0.0, 0.0)
@@ -101,7 +104,7 @@ def _dataset(path, size):
     return dataset
 
 
-def write_msd(root, count=6, shape=(5, 6, 7), values=(0, 1, 2), affine=AFFINE):
+def write_msd(root, count=6, shape=(5, 6, 7), values=(0, 1, 2), affine=UPRIGHT):
     """A Decathlon folder: case_00 ... with classes of the given stored values."""
     rng = np.random.default_rng(0)
     rows = []

@@ -8,7 +8,7 @@ import pytest
 
 from densekit.data import MedicalVolumes
 from densekit.data.cache import cached, entry_key
-from tests.unit.data.medical_files import write_msd, write_nifti
+from tests.unit.data.medical_files import UPRIGHT, write_msd, write_nifti
 
 
 def test_arrays_are_maps_of_files_and_made_once(tmp_path):
@@ -91,5 +91,6 @@ def test_volumes_through_the_cache_are_the_same(tmp_path):
         for key in ("image", "mask"):
             np.testing.assert_array_equal(sample[key], plain[key])
         np.testing.assert_array_equal(sample["truth"]["mask"], plain["truth"]["mask"])
-    write_nifti(root / "labelsTr" / "case_01.nii.gz", np.zeros((5, 6, 7), dtype=np.uint8))
+    empty = np.zeros((5, 6, 7), dtype=np.uint8)
+    write_nifti(root / "labelsTr" / "case_01.nii.gz", empty, UPRIGHT)
     assert MedicalVolumes(root, cache=tmp_path / "cache", **rule)[1]["mask"].max() == 0

@@ -10,7 +10,7 @@ import pytest
 from densekit.data import HoldOut, MedicalVolumes, Source, read_volume
 from densekit.data.label_table import LabelTable
 from densekit.types import check_batch
-from tests.unit.data.medical_files import AFFINE, write_msd, write_nifti, write_series
+from tests.unit.data.medical_files import AFFINE, UPRIGHT, write_msd, write_nifti, write_series
 
 
 @pytest.fixture
@@ -29,6 +29,7 @@ def test_msd_by_its_description(msd):
         "background": True,
         "multilabel": False,
         "spatial_dims": 3,
+        "orientation": "RAS",
     }
     sample = data[2]
     stored = nibabel.load(msd / "imagesTr" / "case_02.nii.gz").get_fdata(dtype=np.float32)
@@ -79,9 +80,9 @@ def nnunet(root, labels, channels=2):
     for case in ("p1_a", "p1_b", "p2_a"):
         for channel in range(channels):
             image = rng.normal(size=(4, 5, 6)).astype(np.float32)
-            write_nifti(root / "imagesTr" / f"{case}_{channel:04d}.nii.gz", image)
+            write_nifti(root / "imagesTr" / f"{case}_{channel:04d}.nii.gz", image, UPRIGHT)
         mask = rng.integers(0, 4, (4, 5, 6), dtype=np.uint8)
-        write_nifti(root / "labelsTr" / f"{case}.nii.gz", mask)
+        write_nifti(root / "labelsTr" / f"{case}.nii.gz", mask, UPRIGHT)
     names = {str(c): f"sequence {c}" for c in range(channels)}
     said = {"channel_names": names, "labels": labels, "file_ending": ".nii.gz"}
     (root / "dataset.json").write_text(json.dumps(said))
@@ -121,7 +122,7 @@ def test_folders_of_pairs_and_dicom(tmp_path):
     write_series(tmp_path / "images" / "anna", values)
     write_series(tmp_path / "masks" / "anna", (values > 50).astype(np.uint16))
     data = MedicalVolumes(tmp_path, labels={"background": 0, "tumour": 1})
-    np.testing.assert_array_equal(data[0]["mask"], values > 50)
+    np.testing.assert_array_equal(data[0]["truth"]["mask"], values > 50)
     with pytest.raises(ValueError, match=r"does not name the classes: give MedicalVolumes\.labels"):
         MedicalVolumes(tmp_path)
     shutil.move(tmp_path / "masks" / "anna", tmp_path / "masks" / "ann")
@@ -188,15 +189,16 @@ def test_wrong_labels(labels, message):
 
 def test_mismatches_are_found_when_it_is_built(msd):
     mask = np.zeros((5, 6, 8), dtype=np.uint8)
-    write_nifti(msd / "labelsTr" / "case_03.nii.gz", mask)
+    write_nifti(msd / "labelsTr" / "case_03.nii.gz", mask, UPRIGHT)
     message = r"labelsTr/case_03\.nii\.gz: 8 x 6 x 5 voxels .*imagesTr/case_03\.nii\.gz has 7 x 6"
     with pytest.raises(ValueError, match=message):
         MedicalVolumes(msd)
     write_nifti(msd / "labelsTr" / "case_03.nii.gz", mask[..., :7], np.eye(4))
     with pytest.raises(ValueError, match=r"case_03.*lie elsewhere.*imagesTr/case_03"):
         MedicalVolumes(msd)
-    write_nifti(msd / "labelsTr" / "case_03.nii.gz", mask[..., :7])
-    write_nifti(msd / "imagesTr" / "case_03.nii.gz", np.zeros((5, 6, 7, 2), dtype=np.float32))
+    write_nifti(msd / "labelsTr" / "case_03.nii.gz", mask[..., :7], UPRIGHT)
+    pair = np.zeros((5, 6, 7, 2), dtype=np.float32)
+    write_nifti(msd / "imagesTr" / "case_03.nii.gz", pair, UPRIGHT)
     with pytest.raises(ValueError, match=r"case_03\.nii\.gz: 2 channels, but .*case_00"):
         MedicalVolumes(msd)
     (msd / "imagesTr" / "case_03.nii.gz").unlink()
@@ -206,10 +208,12 @@ def test_mismatches_are_found_when_it_is_built(msd):
 
 def test_mixed_orientations_are_said(msd, caplog):
     for folder, dtype in (("imagesTr", np.float32), ("labelsTr", np.uint8)):
-        write_nifti(msd / folder / "case_04.nii.gz", np.zeros((5, 6, 7), dtype), np.eye(4))
+        write_nifti(msd / folder / "case_04.nii.gz", np.zeros((5, 6, 7), dtype), AFFINE)
     MedicalVolumes(msd)
+    assert not caplog.text
+    assert MedicalVolumes(msd, orientation=None).describe()["orientation"] is None
     assert "1 of 6 volumes are stored in another orientation" in caplog.text
-    assert "case_04.nii.gz (RAS)" in caplog.text
+    assert "case_04.nii.gz (ALS)" in caplog.text
 
 
 def test_what_is_no_data_set(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 
 from densekit.data import MedicalVolumes, VolumeSlices
 from densekit.data.slices import slice_stack
-from tests.unit.data.medical_files import write_msd, write_nifti
+from tests.unit.data.medical_files import UPRIGHT, write_msd, write_nifti
 
 
 @pytest.fixture
@@ -49,12 +49,12 @@ def test_description_says_how_to_slice(root):
 def test_only_slices_with_a_class(root):
     mask = np.zeros((5, 6, 7), dtype=np.uint8)
     mask[1, 2, 4] = 2
-    write_nifti(root / "labelsTr" / "case_00.nii.gz", mask)
+    write_nifti(root / "labelsTr" / "case_00.nii.gz", mask, UPRIGHT)
     data = VolumeSlices(MedicalVolumes(root), foreground_only=True)
     assert len(data) == 1 + 7
     assert data[0]["mask"][2, 1] == 2
     for case in ("case_00", "case_01"):
-        write_nifti(root / "labelsTr" / f"{case}.nii.gz", mask * 0)
+        write_nifti(root / "labelsTr" / f"{case}.nii.gz", mask * 0, UPRIGHT)
     with pytest.raises(ValueError, match=r"no slice has any class"):
         VolumeSlices(MedicalVolumes(root), foreground_only=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from densekit.data import read_volume, write_mask
-from densekit.data.grids import orientation
+from densekit.data.grids import check_same_grid, orientation_of
 from densekit.data.volumes import read_channels, read_channels_grid, read_grid
 from tests.unit.data.medical_files import AFFINE, write_nifti
 
@@ -100,7 +100,7 @@ def test_header_alone_says_the_same(tmp_path, data):
     grid, volume = read_grid(path), read_volume(path)
     for key in ("path", "kind", "shape", "channels", "spacing"):
         assert getattr(grid, key) == getattr(volume, key)
-    assert orientation(grid) == "ALS"
+    assert orientation_of(grid) == "ALS"
 
 
 def test_microns_become_millimetres(tmp_path, data):
@@ -157,3 +157,22 @@ def test_missing_package_is_asked_for(tmp_path, data, monkeypatch):
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(ImportError, match=r"needs nibabel: pip install 'densekit\[medical\]'"):
         read_volume(path)
+
+
+@pytest.mark.parametrize("scale", [4e-6, 1e-4, 1.0, 50.0])  # 4 nm, .1 um, 1 mm, 5 cm
+def test_grids_are_compared_in_voxels(tmp_path, data, scale):
+    affine = np.diag([scale, scale, 2 * scale, 1])
+    volume = write_nifti(tmp_path / "a.nii", data, affine)
+    assert read_grid(volume).spacing == pytest.approx([2 * scale, scale, scale], rel=1e-6)
+    for shift, is_same in ((0.02, True), (0.5, False), (9, False)):
+        moved = affine.copy()
+        moved[2, 3] = 2 * scale * shift
+        mask = write_nifti(tmp_path / "m.nii", data, moved)
+        if is_same:
+            check_same_grid(read_grid(volume), read_grid(mask))
+            continue
+        with pytest.raises(ValueError, match=rf"m\.nii: its voxels lie elsewhere.*{shift} voxels"):
+            check_same_grid(read_grid(volume), read_grid(mask))
+    wide = write_nifti(tmp_path / "wide.nii", data, np.diag([1.1, 1, 1, 1]) @ affine)
+    with pytest.raises(ValueError, match=r"wide\.nii: its voxels lie elsewhere"):
+        check_same_grid(read_grid(volume), read_grid(wide))
