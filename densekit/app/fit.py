@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.data_info import check_heads, model_info
+from densekit.app.earlier_logs import continue_logs
 from densekit.app.keep import with_kept
 from densekit.app.prepare import METRICS, dump
 from densekit.app.start import start_from
@@ -53,6 +54,9 @@ def fit(cfg: Mapping[str, Any]) -> None:
         logger=_each(cfg, "logger"),
         default_root_dir=cfg["paths"]["run"],
     )
+    if cfg["resume"] and trainer.is_global_zero:
+        run, resumed = Path(cfg["paths"]["run"]), Path(cfg["resume"])
+        continue_logs(trainer.loggers, run, resumed, _step_of(resumed) or 0)
     trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
     if not trainer.interrupted:
         _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
@@ -153,11 +157,11 @@ def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: b
         trainer.test(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
 
 
-def _step_of(checkpoint: str) -> int | None:
+def _step_of(checkpoint: str | Path) -> int | None:
     """The optimiser step whose weights a file holds, None where that cannot be looked up here."""
     import torch
 
-    if "://" in checkpoint:
+    if "://" in str(checkpoint):
         return None
     content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
     return int(content["global_step"])

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Constant": "schedules",
         "Cosine": "schedules",
         "Curves": "curves",
+        "EarlyStopping": "early_stopping",
         "Ema": "ema",
         "FixedBalance": "balance",
         "LitModel": "module",

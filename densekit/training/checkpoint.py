@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,11 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities.exceptions import SIGTERMException
+from torch import Tensor
 
 LAST = "last.ckpt"
+BY_EPOCH = "epoch_{epoch:03d}"
+BY_STEP = "epoch_{epoch:03d}_step_{step:06d}"
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +64,14 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class Checkpoint(ModelCheckpoint):
     """Saves `last.ckpt` at the end of every epoch, and `epoch_003.ckpt` where it is among the best.
 
+    Where an epoch has several validations, or epochs do not count (`val_check_interval`,
+    `check_val_every_n_epoch: null`), the names are `epoch_003_step_001200.ckpt`.
+
+    A metric that is not a number is never the best. As long as there is none that is one, the
+    newest checkpoint is kept in place of the best.
+
+    A resumed run goes on from the best so far: its files are brought into the new folder.
+
     `last.ckpt` is also saved when the run is asked to end (SIGTERM), between two steps. An error
     saves nothing: what it leaves in memory is not worth going on with.
 
@@ -82,7 +95,7 @@ class Checkpoint(ModelCheckpoint):
     ) -> None:
         super().__init__(
             dirpath=folder,
-            filename="epoch_{epoch:03d}",
+            filename=BY_EPOCH,
             auto_insert_metric_name=False,
             monitor=monitor,
             mode=mode,
@@ -92,6 +105,7 @@ class Checkpoint(ModelCheckpoint):
         )
         self.last_every_n_steps = last_every_n_steps
         self._last_step = 0
+        self._fitting: Trainer | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes every checkpoint of the run atomic."""
@@ -99,6 +113,7 @@ class Checkpoint(ModelCheckpoint):
             # A resumed run goes on in its own folder.
             warnings.filterwarnings("ignore", message="Checkpoint directory")
             super().setup(trainer, pl_module, stage)
+        self._fitting = trainer if stage == "fit" else None
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
@@ -123,12 +138,122 @@ class Checkpoint(ModelCheckpoint):
         if isinstance(exception, SIGTERMException) and not trainer.sanity_checking:
             self._save_last(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says if what should have told the best was never a number."""
+        super().on_train_end(trainer, pl_module)
+        if trainer.is_global_zero and self.best_k_models and not self._defined():
+            logger.warning(
+                "callbacks.checkpoint.monitor: expected a number of %s, got none in any"
+                " validation; %s, the newest checkpoint, is kept in place of the best",
+                *(self.monitor, Path(self.best_model_path).name),
+            )
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on from the best checkpoints of the run that is resumed, in the own folder.
+
+        Only a training takes them over: weights that are measured change nothing.
+        """
+        if self._fitting is None:
+            return
+        scores: dict[str, Tensor] = state_dict["best_k_models"]
+        newest: str = state_dict["best_model_path"]  # without a monitor there is no score
+        places = self._carried(self._fitting, dict.fromkeys((*scores, newest)) if newest else ())
+        self.best_k_models = {places[old]: scores[old] for old in scores if old in places}
+        self.best_model_path = places.get(newest, "")
+        if not self.best_k_models:
+            return
+        better = max if self.mode == "max" else min
+        worse = min if self.mode == "max" else max
+        self.best_model_path = better(self.best_k_models, key=self._score)
+        self.best_model_score = self.best_k_models[self.best_model_path]
+        self.kth_best_model_path = worse(self.best_k_models, key=self._score)
+        self.kth_value = self.best_k_models[self.kth_best_model_path]
+
+    def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
+        """Whether a checkpoint is among the best; without a number only while none has one."""
+        if current is None or torch.isfinite(current):
+            return super().check_monitor_top_k(trainer, current)
+        return self.save_top_k == -1 or not self._defined()
+
+    def _update_best_and_save(
+        self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]
+    ) -> None:
+        if not torch.isfinite(current):
+            current = torch.full_like(current, torch.nan)  # the worst there is, to Lightning
+        super()._update_best_and_save(current, trainer, monitor_candidates)
+        if not self._defined():
+            self.best_model_path = next(reversed(self.best_k_models))
+
+    def _get_metric_interpolated_filepath_name(
+        self,
+        monitor_candidates: dict[str, Tensor],
+        trainer: Trainer,
+        del_filepath: str | None = None,
+    ) -> str:
+        self.filename = BY_STEP if _validates_within_epochs(trainer) else BY_EPOCH
+        return super()._get_metric_interpolated_filepath_name(
+            monitor_candidates, trainer, del_filepath
+        )
+
+    def _defined(self) -> bool:
+        """Whether some checkpoint has a number to be judged by."""
+        return any(bool(torch.isfinite(score)) for score in self.best_k_models.values())
+
+    def _score(self, path: str) -> float:
+        return float(self.best_k_models[path])
+
+    def _carried(self, trainer: Trainer, old: Iterable[str]) -> Mapping[str, str]:
+        """Old to new path of the files that could be brought into the own folder."""
+        folder, beside = Path(str(self.dirpath)), Path(str(trainer.ckpt_path)).parent
+        places: dict[str, str] = {}
+        for path in old if trainer.is_global_zero else ():
+            target = folder / Path(path).name
+            # The folder may have been moved or copied since: what lies beside comes first.
+            found = [file for file in (beside / target.name, Path(path)) if _is_whole(file)]
+            if found:
+                _bring(found[0], target)
+                places[path] = str(target)
+            else:
+                logger.warning(
+                    "%s: one of the best checkpoints so far is neither there nor in %s; the best"
+                    " of the others and of what is to come is kept",
+                    *(path, beside),
+                )
+        carried: Mapping[str, str] = trainer.strategy.broadcast(places)
+        return carried
+
     def _save_last(self, trainer: Trainer) -> None:
         if trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
         self._last_step = trainer.global_step
         self.last_model_path = str(Path(str(self.dirpath)) / LAST)
         trainer.save_checkpoint(self.last_model_path, weights_only=False)
+
+
+def _validates_within_epochs(trainer: Trainer) -> bool:
+    """Whether the epoch alone does not tell two validations apart."""
+    return (
+        trainer.check_val_every_n_epoch is None
+        or trainer.val_check_batch is None  # by time
+        or trainer.val_check_batch < trainer.num_training_batches
+    )
+
+
+def _is_whole(file: Path) -> bool:
+    return file.suffix == ".ckpt" and file.is_file() and _why_unreadable(file) is None
+
+
+def _bring(file: Path, target: Path) -> None:
+    """Puts a checkpoint into another folder; written once, it is shared where that is possible."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        target.hardlink_to(file)
+    except OSError:  # another file system
+        partial = target.with_name(f".{target.name}.partial")
+        shutil.copyfile(file, partial)
+        partial.replace(target)
 
 
 def newest_checkpoint(path: str | Path) -> Path:
