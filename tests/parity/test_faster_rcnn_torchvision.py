@@ -16,6 +16,7 @@ from tests.parity.torchvision_detector import build, calibrate, pictures
 pytestmark = pytest.mark.parity
 
 NAMES = ["resnet18", "resnet34", "resnet50", "resnet50_v2"]
+SMALL = {"min_size": 128, "max_size": 160}
 
 
 def rows_as_tensors(result: dict[str, Any]) -> dict[str, Tensor]:
@@ -41,12 +42,11 @@ def is_borderline(theirs: dict[str, Tensor], row: int, margin: float = 1e-4) -> 
     return bool(at_cut or ((iou - 0.5).abs() < margin).any())
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_detections_of_twenty_pictures_are_equal(name: str) -> None:
-    count = 20 if name == "resnet18" else 4
-    torchvision_model = build(name, min_size=320, max_size=400)
+def assert_detections_are_equal(name: str, count: int, **settings: int) -> None:
+    """Every row of torchvision is a row of ours, but for one in 1,000 that rounding decides."""
+    torchvision_model = build(name, **settings)
     images = pictures(count)
-    calibrate(torchvision_model, images[:3])
+    calibrate(torchvision_model, images[:2])
     predict = Predictor(from_torchvision(torchvision_model)).head("detection")
     total = lost = 0
     with torch.inference_mode():
@@ -59,11 +59,23 @@ def test_detections_of_twenty_pictures_are_equal(name: str) -> None:
     assert lost <= total // 1000
 
 
+# The deep v2 amplifies rounding: in float32 it is compared with all proposals, where one row in
+# 1,000 may differ, and here in float64.
+@pytest.mark.parametrize("name", NAMES[:-1])
+def test_detections_are_equal(name: str) -> None:
+    assert_detections_are_equal(name, 2, **SMALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_detections_with_all_proposals_are_equal(name: str) -> None:
+    count = 20 if name == "resnet18" else 2
+    assert_detections_are_equal(name, count, min_size=320, max_size=400)
+
+
 def test_float64_leaves_no_difference_but_the_results_own_rounding() -> None:
-    torchvision_model = build(
-        "resnet50_v2", min_size=192, max_size=240, rpn_post_nms_top_n_test=200
-    ).double()
-    images = [image.double() for image in pictures(2)]
+    torchvision_model = build("resnet50_v2", **SMALL, rpn_post_nms_top_n_test=100).double()
+    images = [image.double() for image in pictures(1)]
     calibrate(torchvision_model, images)
     predict = Predictor(from_torchvision(torchvision_model)).head("detection")
     with torch.inference_mode():
@@ -81,7 +93,7 @@ def test_float64_weights_do_not_pass_through_float32() -> None:
 
 
 def test_a_batch_of_mixed_sizes_equals_torchvisions_batch() -> None:
-    torchvision_model = build("resnet18", min_size=320, max_size=400)
+    torchvision_model = build("resnet18", min_size=192, max_size=240, rpn_post_nms_top_n_test=300)
     images = pictures(3)
     calibrate(torchvision_model, images)
     predict = Predictor(from_torchvision(torchvision_model), batch_size=3).head("detection")
