@@ -17,8 +17,9 @@ import torch
 import yaml
 from torch import Tensor
 
-from densekit.build import build_model, check_targets
+from densekit.build import build_model
 from densekit.layers import channels_last_weights
+from densekit.trust import check_stored, without_weights
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
@@ -34,8 +35,6 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "letters": (dict,),
 }
 """What the entries of `info` are that a model is built from."""
-PRETRAINED = ("weights", "pretrained")
-"""Arguments of backbones, ours and timm's, that bring weights from elsewhere."""
 _EXTRA_STATE = "_extra_state"
 LIGHTNING_PREFIX = "model."
 """What the LightningModule puts before the names of its DenseModel's tensors."""
@@ -130,7 +129,7 @@ def model_from_artifact(path: str | Path, trust: Sequence[str] = ()) -> DenseMod
         trust: Packages besides densekit and installed plug-ins whose classes may be built.
 
     Raises:
-        ValueError: The file is refused, or names a class that is not trusted.
+        ValueError: The file is refused, or names what it may not build (`densekit.trust`).
     """
     return build_from_artifact(load_artifact(path), path, trust)
 
@@ -140,9 +139,7 @@ def build_from_artifact(
 ) -> DenseModel:
     """Builds the model of an artifact that `load_artifact` has already read; see there."""
     try:
-        cfg = model_config(artifact["config"])
-        check_targets(cfg, trust)
-        model = build_model(cfg, artifact["info"])
+        model = untrained(artifact, trust)
     except (ValueError, TypeError) as error:  # TypeError: an argument that a class does not have
         raise ValueError(f"checkpoint {path}: {error}") from error
     channels_last_weights(model)  # the faster layout, and the one it was trained in
@@ -151,6 +148,17 @@ def build_from_artifact(
     except RuntimeError as error:
         raise ValueError(f"checkpoint {path}: weights do not fit its config: {error}") from error
     return model
+
+
+def untrained(artifact: Mapping[str, Any], trust: Sequence[str] = ()) -> DenseModel:
+    """The model that an artifact's configuration describes, its weights not yet loaded.
+
+    Raises:
+        ValueError: It names what a stored configuration may not build, see `densekit.trust`.
+    """
+    cfg = model_config(artifact["config"])
+    check_stored(cfg, trust)
+    return build_model(cfg, artifact["info"])
 
 
 def model_config(text: str) -> dict[str, Any]:
@@ -177,8 +185,7 @@ def model_config(text: str) -> dict[str, Any]:
                 f"{key}: found {str(node)[:100]!r}, accepted is a class and its settings"
             )
     # The state dict holds the weights: nothing is downloaded, no path of the config is opened.
-    backbone = {key: value for key, value in cfg["backbone"].items() if key not in PRETRAINED}
-    return {"backbone": backbone, "neck": cfg.get("neck"), "heads": cfg["heads"]}
+    return {key: without_weights(cfg.get(key)) for key in ("backbone", "neck", "heads")}
 
 
 def _check_types(content: Mapping[str, Any], path: str | Path) -> None:

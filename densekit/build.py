@@ -1,8 +1,9 @@
-"""From configuration to objects, and what a configuration may build.
+"""From configuration to objects, and what the user's own configuration may build.
 
-A configuration that comes out of a file (a checkpoint, a run folder) is data of unknown origin. It
-may name classes of densekit, of installed plug-ins and of `TORCH_CLASSES`, and nothing else;
-functions are never called, because `torch.hub.load` and `os.system` are functions.
+It may name classes of densekit, of installed plug-ins and of `TORCH_CLASSES`, and nothing else;
+functions are never called, because `torch.hub.load` and `os.system` are functions. One that comes
+out of a file (a checkpoint, a run folder) is data of unknown origin and may build far less: see
+`densekit.trust`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,8 @@ def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
     where = f"{key}._target_" if key else "_target_"
     if "." not in path or not all(part.isidentifier() for part in path.split(".")):
         raise ValueError(f"{where}: {path!r} is no dotted path of a class, such as package.Class")
+    if any(part.startswith("__") for part in path.split(".")):
+        raise ValueError(f"{where}: {path} is no class: importing __main__ runs a program")
     packages = {"densekit", *plugin_packages(), *trust}
     if path not in TORCH_CLASSES and path.partition(".")[0] not in packages:
         raise ValueError(_refusal(where, path, path.partition(".")[0]))
@@ -106,12 +109,17 @@ def check_targets(cfg: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
         if isinstance(value, str) and "${" in value:
             raise ValueError(f"{key}: {value!r} is not resolved; a stored config holds values only")
         if isinstance(value, Mapping):
-            _check_hydra_keys(value, key)
+            check_node(value, key)
             if "_target_" in value:
                 find_class(str(value["_target_"]), key, trust)
 
 
-def _check_hydra_keys(node: Mapping[str, Any], key: str) -> None:
+def check_node(node: Mapping[str, Any], key: str) -> None:
+    """Refuses keys of a node that speak to Hydra, but for the few that are needed.
+
+    Raises:
+        ValueError: See `check_targets`.
+    """
     where = f"{key}." if key else ""
     if "_args_" in node:
         raise ValueError(f"{where}_args_: found {node['_args_']!r}; arguments are given by name")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
@@ -18,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from densekit.app import groups
 from densekit.app.errors import UsageError
-from densekit.app.overrides import parse
+from densekit.app.overrides import parse, trusted_packages
 from densekit.app.targets import check_arguments, check_nodes
 from densekit.build import nearest
 
@@ -92,10 +90,7 @@ def trusted(arguments: Sequence[str]) -> list[str]:
     trust: list[str] = []
     for override in parse(arguments):
         if override.key_or_group == "trust":
-            value = override.value()
-            trust = [str(name) for name in (value if isinstance(value, list) else [value])]
-    if trust and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
+            trust = trusted_packages(override.value())
     return trust
 
 

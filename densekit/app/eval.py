@@ -16,7 +16,7 @@ from densekit.app.errors import UsageError
 from densekit.app.overrides import existing, output_folder, refuse_rest, split_options
 from densekit.app.prepare import METRICS, describe_data, keep_axes, place, reopen, resolve
 from densekit.app.report import print_lines, print_table, write_metrics
-from densekit.build import check_targets, nearest
+from densekit.build import nearest
 
 FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
 OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
@@ -51,17 +51,16 @@ def evaluate(arguments: Sequence[str]) -> Path:
     artifact = load_artifact(checkpoint)
     trust = trusted(rest)
     info = artifact["info"]
-    cfg = _configuration(yaml.safe_load(artifact["config"]), info, rest, trust)
+    cfg = _configuration(artifact, checkpoint, rest, trust)
     split = _choose_split(cfg, options["split"])
     sources = describe_data(cfg)
     _check_names(sources, info.get("heads", {}))
     _check_orientation(sources, info)
     run = _folder(options["output"])
     cfg.paths.run = str(run)
+    kept = options["artifact"] and str(Path(options["artifact"]).expanduser().absolute())
     job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
-    kept = options["artifact"]
-    if kept is not None:
-        job["artifact"] = str(Path(kept).expanduser().absolute())
+    job["artifact"] = kept
     launch.start(job)
     if launch.is_main():
         print_lines(f"figures: {run / METRICS}")
@@ -71,13 +70,16 @@ def evaluate(arguments: Sequence[str]) -> Path:
 
 
 def _configuration(
-    plain: dict[str, Any], info: Mapping[str, Any], words: Sequence[str], trust: Sequence[str]
+    artifact: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
 ) -> DictConfig:
     """The checkpoint's configuration with other data, if chosen, and with single values set."""
-    check_targets(plain, trust)
-    plain = reopen(plain)
-    plain["trainer"] |= ONE_DEVICE
     chosen, of_data, rest = _sort(words)
+    unused: dict[str, Any] = {"callbacks": {}, "logger": {}}
+    stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
+    if chosen and "data" in stored:
+        unused["data"] = {}
+    plain = reopen({**stored, **unused}, checkpoint, words, trust)
+    plain["trainer"] |= ONE_DEVICE
     if chosen:
         composed = compose([*chosen, *of_data]).cfg
         place(composed, Path("run"))

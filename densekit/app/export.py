@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from densekit.app.errors import UsageError
-from densekit.app.overrides import existing, number, refuse_rest, split_options
+from densekit.app.overrides import (
+    existing,
+    number,
+    refuse_rest,
+    split_options,
+    trusted_packages,
+)
 from densekit.app.report import print_lines
 from densekit.build import nearest
 
@@ -27,6 +33,7 @@ def main(arguments: Sequence[str]) -> int:
     refuse_rest("export", rest, OPTIONS)
     checkpoint = existing("export", "checkpoint", options["checkpoint"])
     batch = int(number("export", "batch", options["batch"], at_least=1))
+    trust = trusted_packages(options["trust"])
     from densekit.artifact import build_from_artifact, load_artifact
     from densekit.inference.export import SUFFIX, export_program, save_program
 
@@ -38,8 +45,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"densekit export: size=[HEIGHT,WIDTH] is needed, found {size!r}")
     artifact = load_artifact(checkpoint)
     if options["heads"] is not None:
-        artifact = with_heads(artifact, options["heads"])
-    model = build_from_artifact(artifact, checkpoint, _listed(options["trust"]))
+        artifact = with_heads(artifact, options["heads"], trust)
+    model = build_from_artifact(artifact, checkpoint, trust)
     program = export_program(model, size, batch)
     file.parent.mkdir(parents=True, exist_ok=True)
     save_program(program, file, model.info, artifact["config"])
@@ -50,21 +57,24 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def with_heads(artifact: Mapping[str, Any], heads: Any) -> dict[str, Any]:
+def with_heads(
+    artifact: Mapping[str, Any], heads: Any, trust: Sequence[str] = ()
+) -> dict[str, Any]:
     """An artifact of some of its heads; what only the others needed is gone.
 
     Args:
         artifact: See `densekit.artifact.load_artifact`.
         heads: Name or names.
+        trust: See `densekit.artifact.model_from_artifact`.
 
     Raises:
         UsageError: There is no such head.
+        ValueError: The configuration names what it may not build.
     """
     import torch
     import yaml
 
-    from densekit.artifact import model_config
-    from densekit.build import build_model
+    from densekit.artifact import untrained
 
     config, info = yaml.safe_load(artifact["config"]), dict(artifact["info"])
     for name in (names := _listed(heads)):
@@ -75,7 +85,7 @@ def with_heads(artifact: Mapping[str, Any], heads: Any) -> dict[str, Any]:
     info["heads"] = {name: info.get("heads", {}).get(name, {}) for name in names}
     text = yaml.safe_dump(config, sort_keys=False)
     with torch.device("meta"):
-        kept = build_model(model_config(text), info).state_dict()
+        kept = untrained({"config": text, "info": info}, trust).state_dict()
     state = {key: value for key, value in artifact["state_dict"].items() if key in kept}
     return {"config": text, "info": info, "state_dict": state}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.overrides import device_name, existing
+from densekit.app.overrides import device_name, existing, trusted_packages, with_trust
 from densekit.build import nearest
 
 if TYPE_CHECKING:
@@ -63,12 +63,11 @@ class Embedder:
 
         path = existing(command, "checkpoint", options["checkpoint"])
         device = device_name(command, options["device"])
-        trust = options["trust"]
         self.predictor: Predictor = Predictor(
             path,
             device=device,
             precision=options["precision"],
-            trust=trust if isinstance(trust, list) else [trust],
+            trust=trusted_packages(options["trust"]),
         )
         known = self.predictor.model.info.get("heads", {})
         self.head = _head(known, options["head"], path)
@@ -108,11 +107,13 @@ class Embedder:
         return None if rate is None else Threshold(known[rate], rate)
 
 
-def no_threshold(checkpoint: Any) -> str:
+def no_threshold(options: Mapping[str, Any]) -> str:
     """What to do where nothing tells same from different."""
+    words = f"checkpoint={options['checkpoint']} artifact=FILE data=NAME"
+    words += with_trust(trusted_packages(options["trust"]))
     return (
         "no answer: the checkpoint holds no threshold. threshold=NUMBER gives one; densekit eval"
-        f" checkpoint={checkpoint} artifact=FILE data=NAME measures and stores some"
+        f" {words} measures and stores some"
     )
 
 

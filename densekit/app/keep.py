@@ -30,9 +30,13 @@ def keep_heads(cfg: DictConfig) -> list[str]:
     if not cfg.checkpoint:
         raise UsageError("keep_heads: checkpoint=PATH is missing, the model that has them")
     from densekit.artifact import load_artifact, model_config
+    from densekit.trust import check_stored
 
     artifact = load_artifact(cfg.checkpoint)
     there = model_config(artifact["config"])
+    info = artifact["info"]
+    known = {"heads": info.get("heads", {}), "input": info.get("resize")}
+    check_stored({**there, "kept": known}, list(cfg.trust))
     new = [str(name) for name in cfg.heads]
     for name in names:
         if name not in there["heads"]:
@@ -44,7 +48,6 @@ def keep_heads(cfg: DictConfig) -> list[str]:
     if any(key.startswith("neck.") for key in artifact["state_dict"]):
         frozen.append("neck")
         cfg.neck = there["neck"]
-    info = artifact["info"]
     with open_dict(cfg):
         for source in cfg.data.values():
             source.setdefault("heads", new)

@@ -17,7 +17,7 @@ from typing import Any
 
 from densekit.app.errors import UsageError
 from densekit.app.fit import run_job
-from densekit.app.prepare import new_folder, write_config
+from densekit.app.prepare import new_folder, seal, write_config
 
 AGREE_SECONDS = 300
 
@@ -129,7 +129,7 @@ def _launch(file: Path, count: int) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "densekit.app.worker", str(file))
+        elastic_launch(config, sys.executable)("-m", "densekit.app.worker", str(file), seal(file))
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
         raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,19 @@ def output_folder(command: str, value: Any) -> Path:
     except OSError as error:
         raise UsageError(f"densekit {command}: output={value}: {error.strerror}") from error
     return folder
+
+
+def trusted_packages(value: Any) -> list[str]:
+    """The packages of the option `trust`; they become importable from the working folder."""
+    names = [str(name) for name in (value if isinstance(value, list) else [value] if value else [])]
+    if names and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return names
+
+
+def with_trust(trust: Sequence[str]) -> str:
+    """The word that a command needs for what was built with `trust`; empty where it was not."""
+    return f" 'trust=[{','.join(trust)}]'" if trust else ""
 
 
 def number(command: str, key: str, value: Any, *, at_least: float) -> float:

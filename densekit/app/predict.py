@@ -19,6 +19,7 @@ from densekit.app.overrides import (
     output_folder,
     refuse_rest,
     split_options,
+    trusted_packages,
 )
 from densekit.app.predict_series import predict_series
 from densekit.app.report import print_lines
@@ -195,8 +196,7 @@ def _predictor(
 ) -> Predictor:
     from densekit.inference import Predictor
 
-    trust = options["trust"]
-    trust = trust if isinstance(trust, list) else [trust]
+    trust = trusted_packages(options["trust"])
     inferer = _inferer(checkpoint, of_inferer, trust) if of_inferer else None
     precision = options["precision"]
     return Predictor(checkpoint, device, precision, trust=trust, inferer=inferer)
@@ -213,11 +213,12 @@ def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> An
 
     from densekit.app.compose import apply_values
     from densekit.artifact import load_artifact
-    from densekit.build import check_targets, instantiate
+    from densekit.build import instantiate
+    from densekit.trust import check_stored
 
     stored = yaml.safe_load(load_artifact(checkpoint)["config"]).get(INFERER)
     plain = {INFERER: stored or {"_target_": "densekit.inference.WholeImage"}}
-    check_targets(plain, trust)
+    check_stored(plain, trust)
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     apply_values(cfg, words, trust)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,16 @@ from densekit.app.errors import UsageError
 from densekit.app.report import print_lines
 from densekit.app.targets import arguments
 from densekit.build import check_targets, instantiate
+from densekit.trust import MODEL, check_stored, without_weights
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
-OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics", "trust")
+OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics")
 """What the configuration of a run has and that of a model alone may lack."""
+OF_A_COMMAND = ("command", "split", "artifact")
+"""What a command has noted down beside the configuration."""
+
+logger = logging.getLogger(__name__)
 
 
 def describe_data(cfg: DictConfig) -> dict[str, Any]:
@@ -104,27 +111,78 @@ def write_config(cfg: Mapping[str, Any], folder: Path) -> Path:
     return file
 
 
-def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration, open again where a new run differs from the old one.
+def seal(file: Path) -> str:
+    """SHA-256 of a configuration, by which a worker knows the one that its parent has checked."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def reopen(
+    stored: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
+) -> dict[str, Any]:
+    """A stored configuration, checked, and open again where a new run differs from the old one.
 
     What pointed into the old run folder points into the new one, `precision=` reaches the trainer,
-    and what the app has noted down about the old command is gone.
+    and what the app has noted down about the old command is gone, as are `vars`, which have been
+    resolved. Nothing of it widens trust, brings weights, or says where to write.
+
+    Args:
+        stored: What the checkpoint holds.
+        checkpoint: The file.
+        words: Of the command line, whose values stand for the stored ones.
+        trust: See `densekit.trust.check_stored`.
 
     Raises:
         UsageError: It describes a model alone, not a run.
+        ValueError: It names what a stored configuration may not build, fetch or write.
     """
-    missing = [key for key in OF_A_RUN if key not in plain]
+    missing = [key for key in OF_A_RUN if not isinstance(stored.get(key), Mapping)]
     if missing:
         raise UsageError(
-            f"the checkpoint's configuration is not of a run, {', '.join(missing)} missing; such "
-            "a model can be used by densekit predict and in Python"
+            f"checkpoint {checkpoint}: its configuration is not of a run, {', '.join(missing)} "
+            "missing; such a model can be used by densekit predict and in Python"
         )
+    plain = {**stored, "vars": {}, "trust": [], "kept": stored.get("kept")}
+    plain |= {key: without_weights(stored.get(key)) for key in MODEL}
+    given = [word.partition("=")[0].lstrip("+~") for word in words]
+    try:
+        check_stored(plain, trust, folder=str(plain["paths"]["run"]), given=given)
+    except ValueError as error:
+        raise ValueError(f"checkpoint {checkpoint}: {error}") from error
+    runs = _own_runs(plain, checkpoint)
+    plain["paths"] = {**plain["paths"], "runs": runs or "runs"}
+    plain["data"] = _without_caches(plain["data"], runs)
     node = _relative(dict(plain), str(plain["paths"]["run"]))
     assert isinstance(node, dict)
     node["paths"]["run"] = None
     if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
         node["trainer"]["precision"] = "${precision}"
-    return {key: value for key, value in node.items() if key not in ("command", "split")}
+    return {key: value for key, value in node.items() if key not in OF_A_COMMAND}
+
+
+def _own_runs(plain: Mapping[str, Any], checkpoint: Path) -> str | None:
+    """The stored `paths.runs`, if the checkpoint still lies where its run has written it."""
+    run, runs = Path(str(plain["paths"]["run"])), Path(str(plain["paths"].get("runs")))
+    named = runs / str(plain.get("run_name"))
+    at_home = run in checkpoint.absolute().parents and named in (run.parent, run.parent.parent)
+    return str(runs) if at_home and ".." not in run.parts else None
+
+
+def _without_caches(node: Any, runs: str | None) -> Any:
+    """Data nodes without the folders for prepared arrays that lie outside of the user's runs."""
+    if isinstance(node, list):
+        return [_without_caches(value, runs) for value in node]
+    if not isinstance(node, dict):
+        return node
+    kept = {key: _without_caches(value, runs) for key, value in node.items()}
+    cache = kept.get("cache")
+    if cache is not None and not (runs and _within(str(cache), runs)):
+        logger.warning("cache=%s of the checkpoint is not used: not in its folder of runs", cache)
+        kept["cache"] = None
+    return kept
+
+
+def _within(path: str, folder: str) -> bool:
+    return path.startswith(f"{folder}/") and ".." not in Path(path).parts
 
 
 def keep_axes(data: Any, info: Mapping[str, Any]) -> None:

@@ -81,7 +81,7 @@ def class_rows(cfg: Mapping[str, Any], model: DenseModel, head: str) -> dict[str
     """
     import torch
 
-    from densekit.artifact import PRETRAINED
+    from densekit.trust import without_weights
 
     node = cfg["heads"][head]
     if "num_classes" not in node:
@@ -90,7 +90,7 @@ def class_rows(cfg: Mapping[str, Any], model: DenseModel, head: str) -> dict[str
             " fresh"
         )
     larger = {**node, "num_classes": int(node["num_classes"]) + 1}
-    backbone = {key: value for key, value in cfg["backbone"].items() if key not in PRETRAINED}
+    backbone = without_weights(cfg["backbone"])
     with torch.device("meta"):
         grown = build_model(
             {**cfg, "backbone": backbone, "heads": {**cfg["heads"], head: larger}}, model.info

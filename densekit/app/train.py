@@ -21,7 +21,7 @@ from densekit.app.data_info import (
 )
 from densekit.app.errors import UsageError, explain
 from densekit.app.keep import keep_heads
-from densekit.app.overrides import existing, expand, split_options
+from densekit.app.overrides import existing, expand, split_options, with_trust
 from densekit.app.prepare import (
     describe_data,
     dump,
@@ -34,7 +34,6 @@ from densekit.app.prepare import (
 )
 from densekit.app.report import print_lines, quoted
 from densekit.app.sweep import is_hydras, sweep
-from densekit.build import check_targets
 
 FLAGS = ("--multirun", "-m", "--resolve")
 PENDING = Path("run")
@@ -113,7 +112,7 @@ def train(overrides: Sequence[str], run: Path | None = None) -> Path:
     place(cfg, run)
     launch.start({"command": "train", **resolve(cfg)})
     if launch.is_main():
-        _say_what_next(run)
+        _say_what_next(run, with_trust(list(cfg.trust)))
     return run
 
 
@@ -186,8 +185,7 @@ def _stored(checkpoint: Path, words: Sequence[str]) -> Composed:
     artifact = load_artifact(checkpoint)
     plain = yaml.safe_load(artifact["config"])
     trust = trusted(words)
-    check_targets(plain, trust)
-    plain = reopen(plain)
+    plain = reopen(plain, checkpoint, words, trust)
     keep_axes(plain["data"], artifact["info"])
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
@@ -220,7 +218,7 @@ def _shown(words: Words) -> str:
     return dump(resolve(cfg))
 
 
-def _say_what_next(run: Path) -> None:
+def _say_what_next(run: Path, trust: str) -> None:
     checkpoints = run / "checkpoints"
     best = max(
         checkpoints.glob("epoch_*.ckpt"), key=lambda file: file.stat().st_mtime, default=None
@@ -231,7 +229,7 @@ def _say_what_next(run: Path) -> None:
         return
     word = quoted(f"checkpoint={best or last}")
     print_lines(
-        f"evaluate:   densekit eval {word}",
-        f"predict:    densekit predict {word} source=FOLDER output=DIR",
-        f"continue:   densekit train {quoted(f'resume={last}')} trainer.max_epochs=MORE",
+        f"evaluate:   densekit eval {word}{trust}",
+        f"predict:    densekit predict {word} source=FOLDER output=DIR{trust}",
+        f"continue:   densekit train {quoted(f'resume={last}')} trainer.max_epochs=MORE{trust}",
     )

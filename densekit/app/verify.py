@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
         return int(same is None)
     print_lines(f"similarity: {similarity:.4f}")
     if threshold is None:
-        print_lines(no_threshold(options["checkpoint"]))
+        print_lines(no_threshold(options))
         return 1
     print_lines(f"threshold:  {threshold}", f"answer:     {'same' if same else 'different'}")
     return 0

@@ -1,6 +1,8 @@
-"""One process of a run: `python -m densekit.app.worker RUN/config.yaml`.
+"""One process of a run: `python -m densekit.app.worker RUN/config.yaml SHA256`.
 
-The file is resolved and was checked by the process that wrote it; Hydra composes nothing here.
+The file is resolved and was checked by the process that wrote it, which hands over its SHA-256;
+Hydra composes nothing here. Without it the file may be anybody's, and builds what a stored
+configuration may: see `densekit.trust`.
 """
 
 from __future__ import annotations
@@ -9,25 +11,27 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from densekit.app.errors import explain
+from densekit.app.errors import UsageError, explain
 from densekit.app.fit import run_job
 from densekit.app.launch import is_main
+from densekit.app.prepare import seal
 from densekit.app.report import spoken_log
 from densekit.build import check_targets
+from densekit.trust import check_stored
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job that a resolved configuration describes; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if len(arguments) != 1:
-        print("usage: python -m densekit.app.worker RUN/config.yaml", file=sys.stderr)
+    if len(arguments) not in (1, 2):
+        print("usage: python -m densekit.app.worker RUN/config.yaml [SHA256]", file=sys.stderr)
         return 2
     try:
-        cfg = yaml.safe_load(Path(arguments[0]).read_text(encoding="utf-8"))
-        check_targets(cfg, cfg["trust"])
+        cfg = _read(Path(arguments[0]), *arguments[1:])
         # Every process would say the same: the first one speaks, the others only warn.
         with spoken_log(logging.INFO if is_main() else logging.WARNING):
             run_job(cfg)
@@ -38,6 +42,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"densekit: error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def _read(file: Path, sealed: str = "") -> dict[str, Any]:
+    """The configuration of a file, checked by the process that has sealed it, or here."""
+    cfg: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if sealed:
+        if seal(file) != sealed:
+            raise UsageError(f"{file}: it has been changed since the run was started")
+        check_targets(cfg, cfg["trust"])
+        return cfg
+    run = str(file.absolute().parent)
+    if cfg["paths"]["run"] != run:
+        raise UsageError(f"{file}: paths.run: expected {run}, got {cfg['paths']['run']}")
+    check_stored({**cfg, "vars": {}}, folder=run)
+    return {**cfg, "trust": [], "artifact": None}
 
 
 if __name__ == "__main__":

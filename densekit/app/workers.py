@@ -14,6 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from densekit.app import worker
+from densekit.app.prepare import seal
 
 LOG = "log.txt"
 SPOKEN = "densekit: error:"
@@ -38,7 +39,7 @@ def run_all(files: Mapping[str, Path], at_once: int) -> Iterator[tuple[str, int,
     # Starting takes longer than a small run: a process does not end with its first one.
     pool = ProcessPoolExecutor(at_once, get_context("spawn"), _take_threads, (threads,))
     try:
-        names = {pool.submit(_run, file): name for name, file in files.items()}
+        names = {pool.submit(_run, file, seal(file)): name for name, file in files.items()}
         for future in as_completed(names):
             try:
                 code, seconds = future.result()
@@ -66,14 +67,14 @@ def _take_threads(count: int) -> None:
     cv2.setNumThreads(count)
 
 
-def _run(file: Path) -> tuple[int, float]:
+def _run(file: Path, sealed: str) -> tuple[int, float]:
     """Exit code and seconds of a run in this process, whose output goes into the run's log."""
     started = time.monotonic()
     with (file.parent / LOG).open("wb") as log:
         for descriptor in (1, 2):  # below Python, so that handlers of libraries follow
             os.dup2(log.fileno(), descriptor)
     try:
-        code = worker.main([str(file)])
+        code = worker.main([str(file), sealed])
     except Exception:
         traceback.print_exc()
         code = 1

@@ -21,6 +21,8 @@ from densekit.types import IGNORE_INDEX
 _BOTH = ("image", "mask")
 _MOVES_VOXELS = ("spatial", "croppad")
 """Packages of `monai.transforms` whose classes move masks too."""
+_AUGMENTS = (*_MOVES_VOXELS, "intensity", "signal", "smooth_field")
+"""Those whose classes change arrays and nothing else; others read, write, or import by name."""
 
 
 class MonaiStep:
@@ -69,7 +71,9 @@ def _class(name: str, key: str) -> Any:
     known = {
         found.removesuffix("d"): cls
         for found, cls in inspect.getmembers(transforms, inspect.isclass)
-        if found.endswith("d") and issubclass(cls, transforms.MapTransform)
+        if found.endswith("d")
+        and issubclass(cls, transforms.MapTransform)
+        and cls.__module__.split(".")[2] in _AUGMENTS
     }
     if name not in known:
         raise ValueError(f"{key}: no transform {name!r}; {nearest(name, [*STEPS, *known])}")

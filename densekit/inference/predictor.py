@@ -161,7 +161,8 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
         ValueError: The file is refused, or names a class that is not trusted.
     """
     from densekit.artifact import build_from_artifact, load_artifact
-    from densekit.build import check_targets, instantiate
+    from densekit.build import instantiate
+    from densekit.trust import check_stored
 
     artifact = load_artifact(path)
     model = build_from_artifact(artifact, path, trust)
@@ -169,7 +170,7 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
     if node is None:
         return model, WholeImage()
     try:
-        check_targets({"inferer": node}, trust)
+        check_stored({"inferer": node}, trust)
     except ValueError as error:
         raise ValueError(f"checkpoint {path}: {error}") from error
     return model, instantiate(node, "inferer")

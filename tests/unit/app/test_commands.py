@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -86,6 +87,63 @@ def test_eval_repeats_the_figures_of_the_run(folder: Path, run: Path) -> None:
     figures = {name for name in measured if name.startswith("test/")}
     assert figures
     assert {name: measured[name] for name in figures} == {name: trained[name] for name in figures}
+
+
+def _changed(checkpoint: Path, file: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    """A copy of a checkpoint with another configuration."""
+    content = torch.load(checkpoint, weights_only=True)
+    cfg = yaml.safe_load(content["config"])
+    change(cfg)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({**content, "config": yaml.safe_dump(cfg)}, file)
+    return file
+
+
+HOSTILE: dict[str, Callable[[dict[str, Any]], None]] = {
+    "callbacks.metrics_file.path": lambda c: c["callbacks"]["metrics_file"].update(path="/x.json"),
+    "callbacks.curves.path": lambda c: c["callbacks"]["curves"].update(path="x.png"),
+    "callbacks.checkpoint.folder": lambda c: c["callbacks"]["checkpoint"].update(
+        folder=c["paths"]["run"] + "/../../x"
+    ),
+    "logger.csv.save_dir": lambda c: c["logger"]["csv"].update(save_dir="/x"),
+    "logger.csv.name": lambda c: c["logger"]["csv"].update(name="../../x"),
+    "run_name": lambda c: c.update(run_name="../x"),
+    "optimizer._target_": lambda c: c.update(optimizer={"_target_": "densekit.Predictor"}),
+    "trainer.profiler._target_": lambda c: c["trainer"].update(
+        profiler={"_target_": "densekit.Predictor"}
+    ),
+    "inferer._target_": lambda c: c.update(inferer={"_target_": "my_head.X"}, trust=["my_head"]),
+}
+
+
+@pytest.mark.parametrize("key", HOSTILE)
+def test_resume_builds_and_writes_nothing_that_a_file_asks_for(
+    key: str, folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = folder / "hostile" / "last.ckpt"
+    _changed(run / "checkpoints" / "last.ckpt", hostile, HOSTILE[key])
+    before = set(folder.rglob("*"))
+    assert main(["train", f"resume={hostile}", "trainer.max_epochs=2"]) == 2
+    assert f"last.ckpt: {key}: " in capsys.readouterr().err
+    assert set(folder.rglob("*")) == before
+
+
+def test_eval_writes_where_the_user_says_and_nowhere_else(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(cfg: dict[str, Any]) -> None:
+        cfg |= {"artifact": str(folder / "stolen.pt"), "trust": ["my_head"]}
+        cfg["paths"] |= {"runs": str(folder / "elsewhere"), "run": str(folder / "elsewhere")}
+        cfg["callbacks"]["curves"]["path"] = str(folder / "elsewhere" / "curves.png")
+
+    hostile = _changed(run / "checkpoints" / "last.ckpt", folder / "sent" / "last.ckpt", change)
+    assert main(["eval", f"checkpoint={hostile}", "output=out/sent"]) == 0
+    assert yaml.safe_load((folder / "out" / "sent" / "config.yaml").read_text())["trust"] == []
+    hostile = _changed(hostile, hostile, lambda cfg: cfg.update(inferer={"_target_": "my_head.X"}))
+    assert main(["eval", f"checkpoint={hostile}", "output=out/sent"]) == 2
+    assert "inferer._target_: my_head.X is refused" in capsys.readouterr().err
+    assert not (folder / "stolen.pt").exists()
+    assert not (folder / "elsewhere").exists()
 
 
 def test_eval_of_other_data(folder: Path, run: Path) -> None:

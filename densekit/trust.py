@@ -1,0 +1,218 @@
+"""What a stored configuration may build: a short list by role, with arguments that reach nothing.
+
+A configuration out of a checkpoint or a run folder was written by anybody. Each of its parts has a
+role (`backbone`, `heads`, `inferer`, ...), and a role says which classes may stand there. No
+argument may name a file, an address or further trust: weights are in the file, data are read only
+by commands that are about data, and what a run writes lies in its own folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from densekit.build import TORCH_CLASSES, check_node, find_class, plugin_packages
+
+
+@dataclass(frozen=True)
+class Role:
+    """Which classes a stored configuration may build in one of its parts.
+
+    Attributes:
+        base: The class that the part itself derives from; empty for any class of `homes`.
+        homes: Packages or modules of densekit, or beginnings of the listed names of torch and
+            Lightning, whose classes may stand there and inside.
+        inner: The class that those inside derive from; empty for any class of `homes`.
+        plugins: Whether installed plug-ins may fill the role.
+    """
+
+    base: str
+    homes: tuple[str, ...]
+    inner: str = ""
+    plugins: bool = False
+
+
+_INFERER, _METRIC = "densekit.inference.Inferer", "torchmetrics.Metric"
+_PARTS = ("densekit.losses", "densekit.layers", "torch.nn")
+ROLES = {
+    "backbone": Role(
+        "densekit.backbones.Backbone", ("densekit.backbones", "torch.nn"), plugins=True
+    ),
+    "neck": Role("torch.nn.Module", ("densekit.necks", *_PARTS), plugins=True),
+    "heads": Role("densekit.heads.Head", ("densekit.heads", *_PARTS), plugins=True),
+    "inferer": Role(_INFERER, ("densekit.inference",), _INFERER, plugins=True),
+    "metrics": Role(_METRIC, ("densekit.metrics",), _METRIC, plugins=True),
+    "data": Role("densekit.data.Source", ("densekit.data",), plugins=True),
+    "optimizer": Role("torch.optim.Optimizer", ("torch.optim",)),
+    "schedule": Role("", ("densekit.training.schedules",)),
+    "training": Role(
+        "lightning.pytorch.LightningModule",
+        ("densekit.training.module", "densekit.training.transfer", "densekit.training.balance"),
+    ),
+    "callbacks": Role(
+        "lightning.pytorch.Callback", ("densekit.training", "lightning.pytorch.callbacks")
+    ),
+    "logger": Role("lightning.pytorch.loggers.Logger", ("lightning.pytorch.loggers",)),
+    "trainer": Role(
+        "lightning.pytorch.Trainer", ("lightning.pytorch.Trainer", "lightning.pytorch.strategies")
+    ),
+}
+MODEL = ("backbone", "neck", "heads")
+WRITERS = ("callbacks", "logger", "trainer", "training")
+"""Roles whose objects write files."""
+PLACES = frozenset(
+    {"path", "folder", "dirpath", "save_dir", "root_dir", "default_root_dir", "log_dir", "dir"}
+    | {"tracking_uri", "base_url", "artifact_location"}
+)
+"""Arguments of writers that are the place of a file or a server, however their value looks."""
+WEIGHT_SOURCES = frozenset(
+    {"pretrained", "checkpoint_path", "cache_dir", "file", "url", "hf_hub_id", "hf_hub_filename"}
+)
+"""Arguments, ours and timm's, that bring weights from elsewhere; so does `weights` as text."""
+_PATH = re.compile(r"^[/\\~]|(^|[/\\])\.\.?([/\\]|$)|^[A-Za-z]:[\\/]")
+_ADDRESS = re.compile(r"://|^(file|data|ftp|https?|s3|gs):")
+_SCHEME = re.compile(r"^[A-Za-z][\w+.-]*:\S")
+"""`hf-hub:OWNER/NAME`, `local-dir:PATH`: where timm would look for a network."""
+
+
+def check_stored(
+    cfg: Mapping[str, Any],
+    trust: Sequence[str] = (),
+    *,
+    folder: str = "",
+    given: Iterable[str] = (),
+) -> None:
+    """Refuses a stored configuration that would build, fetch or write what its roles do not need.
+
+    Args:
+        cfg: Those parts of the configuration that are to be built, plain dicts and lists.
+        trust: Packages whose classes may stand anywhere; from the command line or Python, never
+            from a file.
+        folder: Where callbacks and loggers may write; empty for nowhere.
+        given: Keys whose text the user gives anew, so that the stored one does not count.
+
+    Raises:
+        ValueError: Naming the key, what may stand there, and the class or value that does. Nothing
+            has been built then, and no package imported that may not be.
+    """
+    anew = frozenset(given)
+    for name, part in cfg.items():
+        for key, node, outer in _nodes(part, name):
+            if isinstance(node, Mapping):
+                check_node(node, key)
+                if "_target_" in node:
+                    _check_class(node, key, name, outer, trust)
+            elif isinstance(node, str) and key not in anew:
+                _check_text(node, key, name, folder)
+
+
+def without_weights(node: Any) -> Any:
+    """A part of a model without the arguments that bring weights: the state dict holds them."""
+    if isinstance(node, Mapping):
+        return {
+            key: without_weights(value)
+            for key, value in node.items()
+            if key not in WEIGHT_SOURCES and not (key == "weights" and _is_source(value))
+        }
+    return [without_weights(value) for value in node] if isinstance(node, list) else node
+
+
+def _is_source(weights: Any) -> bool:
+    """Whether `weights` are a name or place; those of losses are numbers."""
+    return weights is None or isinstance(weights, str)
+
+
+def _nodes(node: Any, key: str, outer: bool = True) -> Iterator[tuple[str, Any, bool]]:
+    """(dotted key, value, whether no class stands around it) of a node and all under it."""
+    yield key, node, outer
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield from _nodes(value, f"{key}.{name}", outer and "_target_" not in node)
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from _nodes(value, f"{key}[{index}]", outer)
+
+
+def _check_class(
+    node: Mapping[str, Any], key: str, part: str, outer: bool, trust: Sequence[str]
+) -> None:
+    path, role = str(node["_target_"]), ROLES.get(part)
+    package = path.partition(".")[0]
+    listed, plugin = path in TORCH_CLASSES, package in plugin_packages()
+    if package in trust or not (listed or plugin or package == "densekit"):
+        find_class(path, key, trust)  # a class of what is trusted, or it says how to trust it
+        return
+    if role is None:
+        raise ValueError(f"{key}._target_: expected no class here, got {path}")
+    base = role.base if outer else role.inner
+    refusal = ValueError(_expected(key, path, role, base, package, plugin))
+    if not (role.plugins if plugin else _may_be_of(path, role.homes, listed)):
+        raise refusal
+    found = find_class(path, key, trust)
+    # Only the module's own name leads to it: `densekit.heads.unet.nn.X` is a way to anywhere.
+    if path.rpartition(".")[0] not in sys.modules or "." in found.__qualname__:
+        raise refusal
+    if not (plugin or listed or _within(found.__module__, role.homes)):
+        raise refusal
+    if not (issubclass(found, _class_of(base)) if base else _is_part(found, part, plugin)):
+        raise refusal
+
+
+def _is_part(found: type, part: str, plugin: bool) -> bool:
+    """Whether a plug-in's class can be a piece of a model: a module, numbers, or a loss."""
+    if not plugin or part not in MODEL:
+        return True
+    called = any("__call__" in vars(base) for base in found.__mro__)
+    return issubclass(found, nn.Module) or dataclasses.is_dataclass(found) or called
+
+
+def _may_be_of(path: str, homes: Sequence[str], listed: bool) -> bool:
+    """Whether the text of a path leads into one of the homes; nothing is imported to see it."""
+    if listed:
+        return _within(path, homes)
+    return any(_within(path, [".".join(home.split(".")[:2])]) for home in homes)
+
+
+def _within(path: str, homes: Sequence[str]) -> bool:
+    return any(path == home or path.startswith(f"{home}.") for home in homes)
+
+
+def _class_of(path: str) -> type:
+    module, _, name = path.rpartition(".")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _expected(key: str, path: str, role: Role, base: str, package: str, plugin: bool) -> str:
+    kind = f"a class that derives from {base}" if base else f"a class of {', '.join(role.homes)}"
+    mend = f"; if you trust {package}, say trust=[{package}]" if plugin else ""
+    return f"{key}._target_: expected {kind}, as a stored configuration may build, got {path}{mend}"
+
+
+def _check_text(text: str, key: str, part: str, folder: str) -> None:
+    if "${" in text:
+        raise ValueError(f"{key}: {text!r} is not resolved; a stored config holds values only")
+    name = key.rpartition(".")[2]
+    if name == "_target_" or (part not in ROLES and key != "run_name"):
+        return
+    if part == "data":
+        outside = "://" in text
+    elif part in WRITERS and folder and (text == folder or text.startswith(f"{folder}/")):
+        outside = ".." in text.split("/")
+    else:
+        outside = bool(_PATH.search(text) or _ADDRESS.search(text))
+        outside |= part in MODEL and bool(_SCHEME.search(text))
+        outside |= part in WRITERS and name in PLACES
+    if outside:
+        where = "inside the run folder" if part in WRITERS else "no file and no address"
+        raise ValueError(
+            f"{key}: expected a value that names {where}, got {text!r} from a stored configuration"
+            f"{'; give it on the command line' if part in WRITERS else ''}"
+        )
