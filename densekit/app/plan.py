@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
+from omegaconf import OmegaConf, open_dict
 
 from densekit.app.compose import compose
 from densekit.app.errors import UsageError
-from densekit.app.overrides import split_options
+from densekit.app.overrides import number, split_options
+from densekit.app.plan_recipe import (
+    Recipe,
+    backbone_settings,
+    framed,
+    readers_of_volumes,
+    set_accepted,
+)
 from densekit.app.plan_report import report
-from densekit.app.planning import WIDTH, Memory, Network, Plan, propose
+from densekit.app.planning import Memory, Network, propose
 from densekit.app.prepare import describe_data, resolve
 from densekit.app.report import print_lines
-from densekit.app.targets import arguments
 from densekit.build import instantiate
 from densekit.data.source import SPLITS
 
@@ -27,22 +34,8 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, Any] = {"memory": 8.0, "cases": 40, "output": None}
 BASE = ("backbone=resnet18", "neck=none", "head=unet")
 """The network a plan is made for, unless the command line chooses another."""
-PREPARING = ("spacing", "intensity", "cache")
-"""Settings that change what is read: a plan looks at what is stored."""
-GROUPS = {
-    "backbone": "resnet18",
-    "neck": "none",
-    "head": "unet",
-    "metrics": "medical",
-    "optimizer": "adamw",
-    "schedule": "onecycle",
-}
-LOSSES = {"ce": "CrossEntropy", "dice": "Dice"}
-HEADER = """\
-# @package _global_
-# Proposed by `densekit plan data={data}` for {memory:g} GiB of memory; edit it, save it as
-# conf/experiment/{data}_planned.yaml and run: densekit train experiment={data}_planned
-"""
+AS_STORED = {"spacing": None, "intensity": None, "cache": None}
+"""Arguments of data sets while the plan looks at what is stored."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -51,24 +44,30 @@ def main(words: Sequence[str]) -> int:
     file = None if options["output"] is None else Path(options["output"]).expanduser()
     if file is not None and file.exists():
         raise UsageError(f"densekit plan: output={file} is there already; it is not overwritten")
+    budget = number("plan", "memory", options["memory"], at_least=0)
+    cases = int(number("plan", "cases", options["cases"], at_least=1))
     cfg = compose([*_unless_chosen(rest), *rest]).cfg
+    written: Any = OmegaConf.to_container(cfg, resolve=False)
+    with open_dict(cfg):  # a scale, which is to be planned, may be missing yet
+        cfg.update(framed(written, {"intensity": {"kind": "zscore"}}, list(cfg.trust)))
     sources = describe_data(cfg)
-    name, source = next(iter(sources.items()))
+    name, source = _only(sources)
     _check(name, source.describe())
     job = resolve(cfg)
-    data, budget = job["data"][name], float(options["memory"])
-    stored = _as_stored(data.get("train"), name, job["trust"])
-    found = _look(stored, int(options["cases"]))
-    plan = propose(found, len(stored), budget, _memory(job, sources))
+    stored = _as_stored(job["data"][name].get("train"), name, job["trust"])
+    found = _look(stored, cases)
+    given = [word.lstrip("+").partition("=")[0] for word in rest]
+    plan = propose(found, len(stored), budget, _memory(job, sources, given))
     report(found, plan, len(stored))
-    header = HEADER.format(data=name, memory=budget)
-    text = header + _yaml(name, plan, data, background=found.background)
+    splits = [split for split in SPLITS if job["data"][name].get(split) is not None]
+    recipe = Recipe(name, next(iter(job["heads"])), splits, rest, job["trust"])
+    text = recipe.text(file, budget, plan, found, written)
     if file is None:
         print_lines("", text.rstrip())
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        print_lines(f"proposed: {file}")
+        print_lines(f"proposed: {file}", f"train:    {recipe.command(file)}")
     return 0
 
 
@@ -79,13 +78,27 @@ def _unless_chosen(words: Sequence[str]) -> list[str]:
     return [word for word in BASE if word.partition("=")[0] not in chosen]
 
 
+def _only(sources: Mapping[str, Any]) -> tuple[str, Any]:
+    if len(sources) > 1:
+        raise UsageError(f"data: expected one data set to plan for, got {', '.join(sources)}")
+    return next(iter(sources.items()))
+
+
 def _as_stored(node: Mapping[str, Any] | None, name: str, trust: Sequence[str]) -> Dataset:
     """The training split without what would scale, resample or cache its images."""
     if node is None:
         raise UsageError(f"densekit plan: data.{name} has no training split to look at")
     key = f"data.{name}.train"
-    accepted = arguments(node, key, trust) or set()
-    dataset: Dataset = instantiate({**node, **{k: None for k in PREPARING if k in accepted}}, key)
+    plain = deepcopy(dict(node))
+    readers = readers_of_volumes(plain, key, trust)
+    if not readers:
+        raise UsageError(
+            f"{key}: expected a data set with the arguments spacing and intensity, as"
+            f" densekit.data.MedicalVolumes has them, got {node.get('_target_')}"
+        )
+    for reader in readers:
+        set_accepted(reader, AS_STORED, key, trust)
+    dataset: Dataset = instantiate(plain, key)
     return dataset
 
 
@@ -105,7 +118,7 @@ def _look(dataset: Dataset, limit: int) -> Fingerprint:
     return fingerprint(dataset, track(spread(len(dataset), limit), "looking at volumes"))
 
 
-def _memory(job: Mapping[str, Any], sources: Mapping[str, Any]) -> Memory:
+def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Sequence[str]) -> Memory:
     """Estimates the memory of the configured model with the settings of a plan."""
     from densekit.app.data_info import model_info
     from densekit.app.footprint import training_memory
@@ -116,7 +129,7 @@ def _memory(job: Mapping[str, Any], sources: Mapping[str, Any]) -> Memory:
 
     @cache
     def parts(network: Network, patch: tuple[int, ...]) -> tuple[float, float]:
-        settings = _backbone(network) | {"weights": None}
+        settings = backbone_settings(network, given) | {"weights": None}
         planned = {**job, "backbone": {**job["backbone"], **settings}}
         return training_memory(lambda: build_model(planned, info), channels, patch)
 
@@ -125,34 +138,3 @@ def _memory(job: Mapping[str, Any], sources: Mapping[str, Any]) -> Memory:
         return once + batch * each
 
     return memory
-
-
-def _backbone(network: Network) -> dict[str, Any]:
-    settings: dict[str, Any] = {"stem": network.stem, "width": WIDTH}
-    return settings | ({"hold": list(network.hold)} if any(network.hold) else {})
-
-
-def _yaml(name: str, plan: Plan, data: Mapping[str, Any], *, background: bool) -> str:
-    splits = {split: _frame(plan) for split in SPLITS if data.get(split) is not None}
-    patch = {"_target_": "densekit.data.Patch", "size": list(plan.patch), "balanced": 0.33}
-    patch |= {"skip_background": True} if background else {}
-    chain = {"_target_": "densekit.data.Chain", "steps": {"patch": patch}}
-    losses = {loss: {"_target_": f"densekit.losses.{target}"} for loss, target in LOSSES.items()}
-    content = {
-        "backbone": _backbone(plan.network),
-        "heads": {"segmentation": {"losses": losses}},
-        "data": {name: {**splits, "train_transform": chain, "batch_size": plan.batch_size}},
-        "inferer": {"_target_": "densekit.inference.SlidingWindow", "window": list(plan.patch)},
-        "callbacks": {"checkpoint": {"monitor": "val/segmentation/dice", "mode": "max"}},
-    }
-    defaults = {"defaults": [{f"override /{k}": v} for k, v in {"data": name, **GROUPS}.items()]}
-    return f"{_dump(defaults, flow=False)}\n{_dump(content, flow=None)}"
-
-
-def _frame(plan: Plan) -> dict[str, Any]:
-    return {"spacing": list(plan.spacing), "intensity": dict(plan.intensity)}
-
-
-def _dump(content: Mapping[str, Any], flow: bool | None) -> str:
-    text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=flow, width=100)
-    return text

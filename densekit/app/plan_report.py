@@ -33,11 +33,16 @@ def report(found: Fingerprint, plan: Plan, cases: int) -> None:
         for name, share, present in zip(found.names, found.shares, found.present, strict=True)
     ]
     _print("classes", ["class", "share of voxels", "cases with it"], rows)
+    named = found.modalities or [""] * len(found.percentiles)
+    rules = plan.intensity.get("rules", [plan.intensity] * len(named))
     rows = [
-        [str(channel), *(f"{value:.4g}" for value in figures)]
-        for channel, figures in enumerate(found.percentiles)
+        [f"{channel} {name}".strip(), *(f"{value:.4g}" for value in values), rule["kind"]]
+        for channel, (name, values, rule) in enumerate(
+            zip(named, found.percentiles, rules, strict=True)
+        )
     ]
-    _print("stored values in the foreground", ["channel", "0.5 %", "median", "99.5 %"], rows)
+    columns = ["channel", "0.5 %", "median", "99.5 %", "planned"]
+    _print("stored values in the foreground", columns, rows)
     print_lines(f"a step of {plan.batch_size} patches takes about {plan.memory:.1f} GiB in float32")
 
 

@@ -296,8 +296,9 @@ examples:
 PLAN = """usage: densekit plan data=NAME [memory=GIB] [cases=N] [output=FILE] [key=value ...]
 
 Looks at the training volumes of a data set as they are stored, prints sizes, spacings, intensities
-and class frequencies, and proposes an experiment: spacing, patch, batch, network, sliding window.
-You edit it; nothing is applied.
+and class frequencies, and proposes an experiment: spacing, intensity by channel, patch, batch,
+network, augmentation, epochs, sliding window. It begins with the command that trains it. You edit
+it; nothing is applied.
 
 examples:
   densekit plan data=hippocampus paths.data=FOLDER

@@ -32,8 +32,11 @@ class Fingerprint:
         spacings: (N, D) millimetres, 1 where the data does not say.
         shares: (K,) part of the counted voxels that each class has.
         present: (K,) number of cases in which each class occurs.
-        lowest: Smallest stored value of any channel.
+        modalities: What each channel is, empty where the data do not say.
+        lowest: (C,) smallest stored value.
         percentiles: (C, 3) of the foreground's stored values: 0.5, 50, 99.5.
+        means: (C,) of the foreground's stored values.
+        stds: (C,) their standard deviations.
     """
 
     names: list[str]
@@ -42,8 +45,11 @@ class Fingerprint:
     spacings: NDArray[Any]
     shares: NDArray[Any]
     present: NDArray[Any]
-    lowest: float
+    modalities: tuple[str, ...]
+    lowest: NDArray[Any]
     percentiles: NDArray[Any]
+    means: NDArray[Any]
+    stds: NDArray[Any]
 
 
 def spread(count: int, limit: int) -> list[int]:
@@ -66,6 +72,9 @@ def fingerprint(dataset: Dataset, indices: Iterable[int]) -> Fingerprint:
     names, background = list(described["names"]), bool(described.get("background", False))
     cases = [_measured(dataset[index], len(names), background) for index in indices]
     counts = np.stack([case.counts for case in cases])
+    # What surrounds a foreground says nothing of it, unless there is none at all.
+    shown = [case for case in cases if case.shows] or cases
+    values = np.concatenate([case.values for case in shown])
     return Fingerprint(
         names=names,
         background=background,
@@ -73,9 +82,18 @@ def fingerprint(dataset: Dataset, indices: Iterable[int]) -> Fingerprint:
         spacings=np.asarray([case.spacing for case in cases], dtype=np.float64),
         shares=counts.sum(0) / max(1, sum(case.counted for case in cases)),
         present=(counts > 0).sum(0),
-        lowest=min(case.lowest for case in cases),
-        percentiles=np.percentile(np.concatenate([c.values for c in cases]), PERCENTILES, axis=0).T,
+        modalities=modalities_of(dataset),
+        lowest=np.min([case.lowest for case in cases], axis=0),
+        percentiles=np.percentile(values, PERCENTILES, axis=0).T,
+        means=values.mean(axis=0, dtype=np.float64),
+        stds=values.std(axis=0, dtype=np.float64),
     )
+
+
+def modalities_of(dataset: Any) -> tuple[str, ...]:
+    """What each channel is, as the volumes say that the data set is made of."""
+    inner = getattr(dataset, "data", None)
+    return modalities_of(inner) if inner is not None else getattr(dataset, "modalities", ())
 
 
 @dataclass(frozen=True)
@@ -84,8 +102,9 @@ class _Case:
     spacing: tuple[float, ...]
     counts: NDArray[Any]  # (K,) voxels of each class
     counted: int  # voxels that are not ignored
-    lowest: float
-    values: NDArray[Any]  # (n, C) of the foreground
+    lowest: NDArray[Any]  # (C,)
+    shows: bool  # whether there is a foreground
+    values: NDArray[Any]  # (n, C) of it, or of everything
 
 
 def _measured(sample: Sample, classes: int, background: bool) -> _Case:
@@ -102,8 +121,10 @@ def _measured(sample: Sample, classes: int, background: bool) -> _Case:
         counts = (mask == 1).reshape(classes, -1).sum(1)
         foreground = (mask == 1).any(0)
         counted = int((mask < IGNORE_INDEX).any(0).sum())
-    values = image[foreground] if foreground.any() else image.reshape(-1, image.shape[-1])
+    shows = bool(foreground.any())
+    values = image[foreground] if shows else image.reshape(-1, image.shape[-1])
     step = max(1, len(values) // VOXELS_PER_CASE)
+    lowest = image.min(axis=tuple(range(len(shape))))
     stored = sample["truth"].get("spacing", (1.0,) * len(shape))
     spacing = turned_sides(stored, sample["meta"].get("axes"))
-    return _Case(shape, spacing, counts, counted, float(image.min()), values[::step])
+    return _Case(shape, spacing, counts, counted, lowest, shows, values[::step])

@@ -69,7 +69,7 @@ class ImageReader:
             raise ValueError(f"dtype: accepted are 'uint8' and 'float32', found {dtype!r}")
         self.channels = channels
         self.dtype = "float32" if intensity else dtype
-        self.intensity = _checked_rule(intensity) if intensity else None
+        self.intensity = _checked_rule(intensity, channels) if intensity else None
         # Shared between loader workers, so that each of them does not warn again.
         self._warned = torch.zeros(3, dtype=torch.uint8).share_memory_()
 
@@ -216,9 +216,10 @@ def _pillow_keeps(path: Path, channels: int) -> bool:
         return False
 
 
-def _checked_rule(intensity: Mapping[str, Any]) -> dict[str, Any] | None:
-    from densekit.data.intensity import check_rule
+def _checked_rule(intensity: Mapping[str, Any], channels: int) -> dict[str, Any] | None:
+    from densekit.data.intensity import check_channels, check_rule
 
+    check_channels(intensity, channels)
     return check_rule(intensity)
 
 

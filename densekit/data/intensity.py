@@ -5,7 +5,7 @@ S the D sizes of an image, C its channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,9 @@ from densekit._names import choose, unknown
 Rule = Mapping[str, Any]
 """`{"kind": NAME, ...arguments}`: plain values, as the model's `info` keeps them."""
 
+PER_CHANNEL = "channels"
+"""The kind that has a rule a channel."""
+
 
 def scale(image: NDArray[Any], rule: Rule | None) -> NDArray[Any]:
     """Applies a rule to each channel by itself.
@@ -24,25 +27,31 @@ def scale(image: NDArray[Any], rule: Rule | None) -> NDArray[Any]:
     Args:
         image: (*S, C), the stored values.
         rule: None leaves the values. `kind` is
+            "channels": `rules` has a rule for each channel (CT beside PET), in their order;
             "zscore": mean 0 and standard deviation 1, both taken over all voxels or, with
                 `foreground`, over those above that value (background is scaled along);
             "percentile": the `low` and `high` percentile (default 0.5 and 99.5) become 0 and 1,
                 what lies beyond is clipped;
             "window": `level - width / 2` and `level + width / 2` become 0 and 1, what lies beyond
                 is clipped (CT: level 40, width 400 in HU is soft tissue);
+            "clip": what lies beyond `low` and `high` is clipped, then `mean` becomes 0 and `std`
+                above it 1: numbers of the data set, the same for every image (nnU-Net's rule for
+                CT);
             "range": `low` and `high` become 0 and 1, nothing is clipped.
 
     Returns:
         (*S, C) float32, a new array. A constant channel becomes 0 by "zscore" and "percentile".
 
     Raises:
-        ValueError: For an unknown kind or argument, with the nearest, or a missing one.
+        ValueError: For an unknown kind or argument, with the nearest, a missing one, or another
+            number of rules than channels.
     """
     values = image.astype(np.float32)
     if rule is None:
         return values
-    apply = _checked(rule)
-    for channel in range(values.shape[-1]):
+    check_channels(rule, values.shape[-1])
+    rules = _rules(rule) if rule.get("kind") == PER_CHANNEL else [rule] * values.shape[-1]
+    for channel, apply in enumerate([_checked(one) for one in rules]):
         values[..., channel] = apply(values[..., channel])
     return values
 
@@ -55,8 +64,44 @@ def check_rule(rule: Rule | None) -> dict[str, Any] | None:
     """
     if rule is None:
         return None
+    if rule.get("kind") == PER_CHANNEL:
+        return {"kind": PER_CHANNEL, "rules": [check_rule(one) for one in _rules(rule)]}
     _checked(rule)
     return {key: value if key == "kind" else float(value) for key, value in rule.items()}
+
+
+def check_channels(rule: Rule | None, channels: int) -> None:
+    """Refuses rules that are not one a channel.
+
+    Raises:
+        ValueError: If there are more or fewer.
+    """
+    if rule is not None and rule.get("kind") == PER_CHANNEL:
+        count = len(_rules(rule))
+        if count != channels:
+            raise ValueError(
+                f"intensity.rules: expected a rule for each of {channels} channels, got {count}"
+            )
+
+
+def kinds(rule: Rule | None) -> set[str]:
+    """The kinds of a rule, or of the rules of its channels."""
+    if rule is None:
+        return set()
+    return {one["kind"] for one in rule["rules"]} if "rules" in rule else {rule["kind"]}
+
+
+def _rules(rule: Rule) -> list[Rule]:
+    """The rules of the channels."""
+    if spare := sorted(set(rule) - {"kind", "rules"}):
+        raise ValueError(unknown(f"intensity ({PER_CHANNEL})", spare[0], ["rules"]))
+    rules = rule.get("rules")
+    if not isinstance(rules, Sequence) or isinstance(rules, str) or not rules:
+        raise ValueError(f"intensity.rules: expected a list of rules, one a channel, got {rules!r}")
+    for one in rules:
+        if not isinstance(one, Mapping) or one.get("kind") == PER_CHANNEL:
+            raise ValueError(f"intensity.rules: expected {{kind: ...}} a channel, got {one!r}")
+    return list(rules)
 
 
 def _zscore(x: NDArray[Any], *, foreground: float | None = None) -> NDArray[Any]:
@@ -80,6 +125,10 @@ def _range(x: NDArray[Any], *, low: float, high: float) -> NDArray[Any]:
     return _divided(x, low, high - low)
 
 
+def _clip(x: NDArray[Any], *, low: float, high: float, mean: float, std: float) -> NDArray[Any]:
+    return _divided(np.clip(x, low, high), mean, std)
+
+
 def _divided(x: NDArray[Any], zero: float, one: float) -> NDArray[Any]:
     """What is at `zero` becomes 0, what is `one` above it 1; 0 where that is no distance."""
     # The rounding of a constant's own mean is no contrast.
@@ -94,12 +143,14 @@ _KINDS: Mapping[str, Callable[..., NDArray[Any]]] = {
     "percentile": _percentile,
     "window": _window,
     "range": _range,
+    "clip": _clip,
 }
 _ARGUMENTS: Mapping[str, tuple[set[str], set[str]]] = {
     "zscore": (set(), {"foreground"}),
     "percentile": (set(), {"low", "high"}),
     "window": ({"level", "width"}, set()),
     "range": ({"low", "high"}, set()),
+    "clip": ({"low", "high", "mean", "std"}, set()),
 }
 """Kind to the arguments that it needs and those that it may have."""
 
@@ -120,8 +171,9 @@ def _checked(rule: Rule) -> Any:
 
 
 def _check_order(kind: str, arguments: Mapping[str, float]) -> None:
-    if kind == "window" and arguments["width"] <= 0:
-        raise ValueError(f"intensity.width: more than 0, found {arguments['width']}")
+    for key in ("width", "std"):
+        if arguments.get(key, 1) <= 0:
+            raise ValueError(f"intensity.{key}: more than 0, found {arguments[key]}")
     low, high = arguments.get("low", 0.5), arguments.get("high", 99.5)
     if low >= high:
         raise ValueError(f"intensity: low must be less than high, found {low} and {high}")

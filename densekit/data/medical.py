@@ -24,7 +24,7 @@ from densekit.data.axes import (
 from densekit.data.cache import Arrays, cached, entry_key
 from densekit.data.grids import Grid, check_same_grid, orientation_of
 from densekit.data.hold_out import HoldOut
-from densekit.data.intensity import check_rule
+from densekit.data.intensity import check_channels, check_rule
 from densekit.data.label_table import LabelTable
 from densekit.data.medical_layouts import Case, find_layout
 from densekit.data.nifti import two_frames
@@ -65,6 +65,7 @@ class MedicalVolumes:
         ids: The value that each class is stored with.
         cases: The studies of the split.
         grids: Their frames, for writing masks back.
+        modalities: What `dataset.json` says that each channel is, empty without.
 
     Raises:
         ValueError: Naming the file or the argument.
@@ -98,6 +99,9 @@ class MedicalVolumes:
         self._keys = [entry_key((*case.images, case.mask), rule) for case in self.cases]
         self.channels = self.grids[0].channels
         _check_channels(self.grids)
+        check_channels(self._intensity, self.channels)
+        said = layout.modalities
+        self.modalities = said if len(said) == self.channels else ()
         _warn_of_frames(self.grids)
         if self._orientation is None:
             _warn_of_orientations(self.grids)

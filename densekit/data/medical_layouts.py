@@ -41,11 +41,13 @@ class Layout:
         cases: By name.
         labels: Class name to stored value or values, empty where the layout does not say.
         said_by: The file that says so.
+        modalities: What each channel is ("CT", "T1"), empty where the layout does not say.
     """
 
     cases: list[Case]
     labels: Labels
     said_by: str
+    modalities: tuple[str, ...] = ()
 
 
 def find_layout(root: Path) -> Layout:
@@ -90,7 +92,7 @@ def _msd(root: Path, said: Mapping[str, Any]) -> Layout:
     labels = said.get("labels", {})
     if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
         labels = {str(name): int(value) for value, name in labels.items()}
-    return Layout(cases, labels, str(key))
+    return Layout(cases, labels, str(key), _modalities(said))
 
 
 def _nnunet(root: Path, said: Mapping[str, Any]) -> Layout:
@@ -113,7 +115,7 @@ def _nnunet(root: Path, said: Mapping[str, Any]) -> Layout:
         )
         for name in names
     ]
-    return Layout(cases, said.get("labels", {}), str(key))
+    return Layout(cases, said.get("labels", {}), str(key), _modalities(said))
 
 
 def _pairs(root: Path) -> Layout:
@@ -186,6 +188,14 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 def _stem(path: Path) -> str:
     return nifti_stem(path) if is_nifti(path) else path.name
+
+
+def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """`channel_names` (nnU-Net) or `modality` (MSD): number of a channel to what it is."""
+    named = said.get("channel_names") or said.get("modality")
+    if not isinstance(named, Mapping):
+        return ()
+    return tuple(str(named[number]) for number in sorted(named, key=lambda n: natural(str(n))))
 
 
 def _json(path: Path) -> Mapping[str, Any]:

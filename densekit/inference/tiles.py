@@ -18,6 +18,7 @@ from torch import Tensor
 from densekit import pictures
 from densekit._names import choose
 from densekit.data.extras import need
+from densekit.data.intensity import kinds
 from densekit.inference.inferer import LOGITS, logits_of
 from densekit.inference.receptive import receptive_margin, stride_of
 from densekit.inference.restore import restore_mask
@@ -150,16 +151,16 @@ def check_tileable(model: DenseModel, picture: TileSource) -> None:
         raise ValueError(f"{where}: tiles are for models of pictures, this one takes volumes")
     if info.get("resize"):
         raise ValueError(f"{where}: the model resizes whole pictures (info.resize); tiles cannot")
-    kind = (info.get("intensity") or {}).get("kind")
-    if kind in WHOLE_PICTURE_RULES:
+    found = kinds(info.get("intensity"))
+    if whole := sorted(found & set(WHOLE_PICTURE_RULES)):
         raise ValueError(
-            f"{where}: the intensity {kind!r} needs the statistics of the whole picture; tiles "
-            "take 'window' and 'range'"
+            f"{where}: the intensity {whole[0]!r} needs the statistics of the whole picture; tiles "
+            "take 'window', 'range' and 'clip'"
         )
     channels = model.mean.shape[1]
     if picture.shape[2] != channels:
         raise ValueError(f"{where}: found {picture.shape[2]} channels, accepted are {channels}")
-    deep = "float32" in (info.get("dtype"), "float32" if kind else "")
+    deep = "float32" in (info.get("dtype"), "float32" if found else "")
     if picture.dtype != np.uint8 and not deep:
         raise ValueError(f"{where}: found {picture.dtype}, the model was trained with uint8")
 

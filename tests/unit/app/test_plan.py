@@ -1,8 +1,10 @@
-"""`densekit plan` on small volumes: a proposal that composes, and refusals."""
+"""`densekit plan` on small volumes: a recipe that runs as it is printed, and refusals."""
 
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,68 +12,202 @@ import pytest
 import yaml
 
 from densekit.app.cli import main
-from densekit.app.compose import compose
 from tests.unit.data.medical_files import write_nifti
 
-CASES = 12
+SHAPE = (18, 20, 8)
+QUIET = [
+    *(
+        "precision=32-true",
+        "trainer.accelerator=cpu",
+        "trainer.max_steps=2",
+        "callbacks.pictures=null",
+    ),
+    *(
+        "callbacks.progress=null",
+        "trainer.enable_progress_bar=false",
+        "trainer.limit_test_batches=1",
+    ),
+    *("trainer.enable_model_summary=false", "trainer.limit_val_batches=1", "callbacks.curves=null"),
+]
+ONE_SET = """
+# @package _global_
+data:
+  liver:
+    _target_: densekit.data.Source
+    train: {_target_: densekit.data.MedicalVolumes, root: "${paths.data}"}
+"""
+PARTS = """
+# @package _global_
+vars:
+  whole:
+    _target_: densekit.data.MedicalVolumes
+    root: ${paths.data}
+    intensity: {kind: percentile, low: 5, high: 95}  # must not survive the plan's
+  by: {_target_: densekit.data.HoldOut, every: 3, val_every: 3}
+data:
+  liver:
+    _target_: densekit.data.Source
+    heads: [segmentation]
+    train: {_target_: densekit.data.Part, data: "${vars.whole}", split: train, splits: "${vars.by}"}
+    val: {_target_: densekit.data.Part, data: "${vars.whole}", split: val, splits: "${vars.by}"}
+    mean: [100]
+    std: [30]
+"""
+
+
+def volumes(case: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """CT with air around, PET in SUV, and a mask; by (x, y, z)."""
+    rng = np.random.default_rng(case)
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[6:12, 5:12, 2:6] = 1
+    mask[12:15, 5:12, 2:6] = 2
+    ct = np.where(mask, rng.normal(60, 20, SHAPE), -1000).astype(np.float32)
+    pet = rng.gamma(1.0, 2.0, SHAPE).astype(np.float32)
+    return ct, pet, mask
+
+
+def decathlon(root: Path, cases: int) -> None:
+    training = []
+    for case in range(cases):
+        _, pet, mask = volumes(case)
+        pair = {key: f"./{key}sTr/case_{case:03d}.nii.gz" for key in ("image", "label")}
+        write_nifti(root / pair["image"], pet, np.diag([1.0, 1.0, 4.0, 1.0]))
+        write_nifti(root / pair["label"], mask, np.diag([1.0, 1.0, 4.0, 1.0]))
+        training.append(pair)
+    labels = {"0": "background", "1": "anterior", "2": "posterior"}
+    content = {"modality": {"0": "MRI"}, "labels": labels, "training": training}
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def nnunet(root: Path, cases: int) -> None:
+    for case in range(cases):
+        *channels, mask = volumes(case)
+        for number, image in enumerate(channels):
+            write_nifti(root / f"imagesTr/c{case}_{number:04d}.nii.gz", image, np.eye(4))
+        write_nifti(root / f"labelsTr/c{case}.nii.gz", mask, np.eye(4))
+    content = {
+        "channel_names": {"0": "CT", "1": "PET"},
+        "labels": {"background": 0, "left lobe": 1, "right lobe": 2},
+        "file_ending": ".nii.gz",
+    }
+    (root / "dataset.json").write_text(json.dumps(content))
+
+
+def pairs(root: Path, cases: int) -> None:
+    for case in range(cases):
+        ct, _, mask = volumes(case)
+        write_nifti(root / f"images/c{case}.nii.gz", ct, np.eye(4))
+        write_nifti(root / f"masks/c{case}.nii.gz", mask, np.eye(4))
+
+
+def planned(root: Path, text: str, words: list[str]) -> tuple[dict, list[str]]:
+    """The experiment that is written for a data file called `mine`, and the words to train it."""
+    (root / "conf" / "data").mkdir(parents=True)
+    (root / "conf" / "data" / "mine.yaml").write_text(text)
+    file = root / "conf" / "experiment" / "sub" / "mine.yaml"
+    assert main(["plan", "data=mine", f"output={file}", "memory=0.5", *words]) == 0
+    content = file.read_text()
+    (command,) = [line for line in content.splitlines() if line.startswith("# Command: ")]
+    words = shlex.split(command.removeprefix("# Command: "))
+    assert words[:3] == ["densekit", "train", "experiment=sub/mine"]
+    return yaml.safe_load(content), words[1:]
+
+
+def rules(plan: dict, split: str = "train") -> dict:
+    rule: dict = plan["data"]["liver"][split]["intensity"]
+    return rule
+
+
+@pytest.mark.parametrize(
+    ("write", "text", "more", "expected"),
+    [
+        (decathlon, PARTS, [], "val/segmentation/dice"),
+        (nnunet, ONE_SET, [], None),
+        (
+            pairs,
+            ONE_SET,
+            ["++data.liver.train.labels={background: 0, lobe: 1, vessel: 2}"],
+            None,
+        ),
+    ],
+)
+def test_a_plan_runs_as_it_is_printed(
+    write: Callable[[Path, int], None],
+    text: str,
+    more: list[str],
+    expected: str | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "some data", 6)
+    words = [f"paths.data={tmp_path / 'some data'}", "backbone.width=8", *more]
+    plan, command = planned(tmp_path, text, words)
+    assert plan["callbacks"]["checkpoint"]["monitor"] == expected
+    assert ("check_val_every_n_epoch" in plan["trainer"]) is (expected is not None)
+    assert not (tmp_path / "runs").exists(), "a plan leaves nothing behind"
+    assert main([*command, *QUIET]) == 0
+    (run,) = (tmp_path / "runs" / "sub_mine").iterdir()
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert any((tmp_path / "runs" / "cache" / "liver_planned").iterdir())
+    steps = plan["data"]["liver"]["train_transform"]["steps"]["augment"]["steps"]
+    assert ("RandFlip_x" in steps) is (write is not nnunet)  # whose classes are left and right
+    if write is decathlon:
+        assert plan["vars"]["whole"]["intensity"] == {"kind": "zscore"}
+        assert plan["vars"]["whole"]["spacing"] == [4.0, 1.0, 1.0]
+        assert plan["backbone"]["hold"] == [2, 0, 0]
+        assert steps["RandAffine"]["rotate_range"] == [0.26, 0.0, 0.0]
+    elif write is nnunet:
+        ct, pet = rules(plan)["rules"]
+        assert (ct["kind"], pet["kind"]) == ("clip", "zscore")
+        assert ct["low"] > -50
+        assert ct["high"] < 200
+    else:
+        assert rules(plan)["kind"] == "clip"
 
 
 @pytest.fixture
-def volumes(tmp_path: Path) -> Path:
-    """A Decathlon folder of the name that the group `data` knows; slices 4 mm apart."""
-    folder, affine = tmp_path / "hippocampus", np.diag([1.0, 1.0, 4.0, 1.0])
-    training = []
-    for case in range(CASES):
-        image = np.random.default_rng(case).normal(size=(36, 40, 16)).astype(np.float32)
-        mask = np.zeros(image.shape, np.uint8)
-        mask[10:20, 10:20, 4:8] = 1
-        mask[20:24, 10:20, 4:8] = 2
-        paths = {key: f"./{key}sTr/case_{case:03d}.nii.gz" for key in ("image", "label")}
-        write_nifti(folder / paths["image"], image, affine)
-        write_nifti(folder / paths["label"], mask, affine)
-        training.append(paths)
-    labels = {"0": "background", "1": "anterior", "2": "posterior"}
-    content = {"modality": {"0": "MRI"}, "labels": labels, "training": training}
-    (folder / "dataset.json").write_text(json.dumps(content))
-    return tmp_path
+def hippocampus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Words that find volumes of the name that the group `data` knows."""
+    monkeypatch.chdir(tmp_path)
+    decathlon(tmp_path / "hippocampus", 4)
+    return ["plan", "data=hippocampus", f"paths.data={tmp_path}", "cases=1"]
 
 
-def test_the_proposal_composes_and_fits_what_was_seen(
-    volumes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_file_that_is_there_stays(
+    hippocampus: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(volumes)
-    file = volumes / "conf" / "experiment" / "hippocampus_planned.yaml"
-    words = [f"paths.data={volumes}", f"paths.runs={volumes / 'runs'}"]
-    assert main(["plan", "data=hippocampus", f"output={file}", "cases=3", *words]) == 0
-    assert "3 looked at" in capsys.readouterr().out
-    plan = yaml.safe_load(file.read_text())
-    assert plan["data"]["hippocampus"]["train"] == {
-        "spacing": [4.0, 1.0, 1.0],
-        "intensity": {"kind": "zscore"},
-    }
-    assert plan["backbone"] == {"stem": "full", "width": 32, "hold": [2, 0, 0]}
-    assert plan["inferer"]["window"] == [16, 40, 40]
-    cfg = compose(["experiment=hippocampus_planned", *words]).cfg
-    assert cfg.data.hippocampus.train_transform.steps.patch.size == [16, 40, 40]
-    assert cfg.inferer.window == [16, 40, 40]
-    assert not (volumes / "runs").exists(), "a plan leaves nothing behind"
-
-
-def test_a_file_that_is_there_stays(volumes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = volumes / "mine.yaml"
-    file.write_text("mine")
-    words = ["plan", "data=hippocampus", f"output={file}", f"paths.data={volumes}", "cases=1"]
-    assert main(words) == 2
+    Path("mine.yaml").write_text("mine")
+    assert main([*hippocampus, "output=mine.yaml"]) == 2
     assert "not overwritten" in capsys.readouterr().err
-    assert file.read_text() == "mine"
+    assert Path("mine.yaml").read_text() == "mine"
+
+
+def test_without_a_file_the_plan_says_where_it_belongs(
+    hippocampus: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*hippocampus, "memory=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "1 looked at" in printed
+    assert "# Save as: conf/experiment/hippocampus_planned.yaml" in printed
+    assert "# Command: densekit train experiment=hippocampus_planned paths.data=" in printed
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [([], "data=NAME is missing"), (["data=scenes"], "2 spatial dimensions, accepted are volumes")],
+    [
+        (["data=scenes"], "2 spatial dimensions, accepted are volumes"),
+        ([], "data=NAME is missing"),
+        (["data=hippocampus", "memory=lots"], "memory=lots: accepted is a number"),
+        (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
+        (["data=hippocampus", "cases=0"], "cases=0: accepted is a number of at least 1"),
+    ],
 )
 def test_what_cannot_be_planned(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    hippocampus: list[str],
+    words: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert main(["plan", *words]) == 2
+    assert main(["plan", hippocampus[2], *words]) == 2
     assert message in capsys.readouterr().err

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from densekit.data.intensity import check_rule, scale
+from densekit.data import MedicalVolumes
+from densekit.data.images import ImageReader
+from densekit.data.intensity import check_rule, kinds, scale
+from tests.unit.data.medical_files import write_msd
 
 
 @pytest.fixture
@@ -73,8 +78,44 @@ def test_given_image_stays(image):
         ({"kind": "percentile", "high": 101}, r"percentiles are 0 to 100"),
         ({"kind": "zscore", "foreground": "air"}, r"intensity\.foreground: a number"),
         ({"kind": "zscore", "low": 1}, r"intensity \(zscore\): 'low'"),
+        (
+            {"kind": "clip", "low": 0, "high": 9, "mean": 3},
+            r"intensity \(clip\): std must be given",
+        ),
+        ({"kind": "clip", "low": 9, "high": 0, "mean": 3, "std": 1}, r"low must be less than high"),
+        (
+            {"kind": "clip", "low": 0, "high": 9, "mean": 3, "std": 0},
+            r"intensity\.std: more than 0",
+        ),
+        ({"kind": "channels"}, r"intensity\.rules: expected a list of rules"),
+        ({"kind": "channels", "rules": ["zscore"]}, r"intensity\.rules: expected \{kind: \.\.\.\}"),
+        ({"kind": "channels", "rules": [{"kind": "ct"}]}, r"intensity\.kind: 'ct'"),
+        ({"kind": "channels", "rules": [{"kind": "zscore"}], "low": 1}, r"channels\): 'low'"),
     ],
 )
 def test_wrong_rules_are_refused(rule, message):
     with pytest.raises(ValueError, match=message):
         check_rule(rule)
+
+
+def test_a_rule_a_channel(image):
+    rules = [{"kind": "clip", "low": 400, "high": 600, "mean": 500, "std": 50}, {"kind": "zscore"}]
+    rule = {"kind": "channels", "rules": rules}
+    out = scale(image, rule)
+    np.testing.assert_allclose(
+        out[..., 0], (np.clip(image[..., 0], 400, 600) - 500) / 50, atol=1e-5
+    )
+    np.testing.assert_array_equal(out[..., 1], scale(image, {"kind": "zscore"})[..., 1])
+    assert check_rule(rule) == rule
+    assert kinds(rule) == {"clip", "zscore"}
+    with pytest.raises(ValueError, match="expected a rule for each of 1 channels, got 2"):
+        scale(image[..., :1], rule)
+
+
+@pytest.mark.parametrize("reader", [ImageReader, None])
+def test_another_number_of_rules_is_refused_before_anything_is_read(reader, tmp_path):
+    rule = {"kind": "channels", "rules": [{"kind": "zscore"}] * 2}
+    write_msd(tmp_path, count=1)
+    build = partial(ImageReader, 3) if reader else partial(MedicalVolumes, tmp_path)
+    with pytest.raises(ValueError, match=r"intensity\.rules: expected a rule for each of [13] ch"):
+        build(intensity=rule)
