@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from densekit.app.errors import UsageError, explain
+from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.usage import COMMANDS, LISTS, help_of, overview
 from densekit.build import nearest
 
@@ -21,11 +21,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Words after `densekit`; default the process's own.
 
     Returns:
-        The exit code: 0 done, 1 done in part, 2 wrong command line or input.
+        The exit code: 0 done, 1 done in part, 2 wrong command line or input, 128 + N stopped by
+        signal N.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         return _dispatch(words)
+    except Stopped as stop:
+        print(f"densekit: {stop}", file=sys.stderr)
+        return stop.code
     except KeyboardInterrupt:
         print("densekit: interrupted", file=sys.stderr)
         return 130

@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import os
+import signal
 import traceback
 
 
 class UsageError(ValueError):
     """The command line or the configuration is wrong; nothing has been done yet."""
+
+
+class Stopped(BaseException):
+    """A signal has ended a run that was not done.
+
+    Attributes:
+        signal: Which one.
+        code: The exit code that shells and schedulers know it by, 143 of SIGTERM.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.signal = signal.Signals(number)
+        self.code = 128 + number
+        super().__init__(f"stopped by {self.signal.name}")
 
 
 def explain(error: Exception) -> str | None:

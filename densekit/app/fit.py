@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.data_info import check_heads, model_info
 from densekit.app.earlier_logs import continue_logs
+from densekit.app.errors import Stopped
 from densekit.app.keep import with_kept
 from densekit.app.prepare import METRICS, dump
 from densekit.app.start import start_from
@@ -18,22 +19,36 @@ if TYPE_CHECKING:
 
     from densekit.data import DataModule
     from densekit.model import DenseModel
-    from densekit.training import LitModel
+    from densekit.training import LitModel, Stopping
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 LIMITS = ("limit_val_batches", "limit_test_batches")
 
 
 def run_job(cfg: Mapping[str, Any]) -> None:
-    """Trains or evaluates, as the configuration's `command` says."""
-    (evaluate if cfg["command"] == "eval" else fit)(cfg)
+    """Trains or evaluates, as the configuration's `command` says.
+
+    Raises:
+        Stopped: A signal has ended it early; what could be saved is saved.
+    """
+    from densekit.training import Stopping
+
+    stopping = Stopping()
+    try:
+        with stopping.listening():
+            (evaluate if cfg["command"] == "eval" else fit)(cfg, stopping)
+    except (SystemExit, KeyboardInterrupt):
+        if stopping.signal is None:
+            raise
+        raise Stopped(stopping.signal) from None
 
 
-def fit(cfg: Mapping[str, Any]) -> None:
+def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     """Trains, then evaluates the best checkpoint; figures end up in the run folder.
 
     Args:
         cfg: Resolved configuration, see `densekit.app.prepare.resolve`.
+        stopping: Ends it when a signal asks for it.
     """
     import torch
     from lightning.pytorch import seed_everything
@@ -50,7 +65,7 @@ def fit(cfg: Mapping[str, Any]) -> None:
     lit = _module(cfg, model, optimizer, schedule)
     trainer = _trainer(
         cfg["trainer"],
-        callbacks=_each(cfg, "callbacks"),
+        callbacks=[stopping, *_each(cfg, "callbacks")],
         logger=_each(cfg, "logger"),
         default_root_dir=cfg["paths"]["run"],
     )
@@ -62,7 +77,7 @@ def fit(cfg: Mapping[str, Any]) -> None:
         _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
 
 
-def evaluate(cfg: Mapping[str, Any]) -> None:
+def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
     import torch
     from lightning.pytorch.callbacks import RichProgressBar
@@ -78,7 +93,13 @@ def evaluate(cfg: Mapping[str, Any]) -> None:
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
     trainer = _trainer(
         {**kept, "_target_": "lightning.pytorch.Trainer", "use_distributed_sampler": False},
-        callbacks=[RichProgressBar(), MetricsTable(), MetricsFile(run / METRICS), CasesFile(run)],
+        callbacks=[
+            stopping,
+            RichProgressBar(),
+            MetricsTable(),
+            MetricsFile(run / METRICS),
+            CasesFile(run),
+        ],
         logger=False,
         enable_checkpointing=False,
         default_root_dir=str(run),

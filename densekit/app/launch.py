@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
 import uuid
 from collections.abc import Callable, Mapping, MutableMapping
@@ -15,11 +16,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from densekit.app.errors import UsageError
+from densekit.app.errors import Stopped, UsageError
 from densekit.app.fit import run_job
 from densekit.app.prepare import new_folder, seal, write_config
 
 AGREE_SECONDS = 300
+STOP_SECONDS = 300
+"""What workers get to finish their step and to save once a signal has come."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def started_outside() -> bool:
@@ -113,12 +117,17 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
 
 
 def _launch(file: Path, count: int) -> None:
-    """Starts the workers and waits for them; one that fails ends the others."""
+    """Starts the workers and waits for them; one that fails ends the others.
+
+    A signal that ends this process is sent on to the workers first, which save and end.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     # Every process would otherwise take all cores, and all of them would wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOP_SECONDS))
     config = LaunchConfig(
         min_nodes=1,
         max_nodes=1,
@@ -128,14 +137,24 @@ def _launch(file: Path, count: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
+    words = ("-m", "densekit.app.worker", str(file), seal(file), str(os.getpid()))
+    handlers = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGQUIT)}
     try:
-        elastic_launch(config, sys.executable)("-m", "densekit.app.worker", str(file), seal(file))
+        elastic_launch(config, sys.executable)(*words)
+    except SignalException as error:
+        raise Stopped(error.sigval) from None
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
+        for number in STOPS:
+            if failure.exitcode in (-number, 128 + number):
+                raise Stopped(number) from None
         raise UsageError(
             f"worker {rank} of {count} ended with exit code {failure.exitcode}; its message "
             f"stands above. Run folder: {file.parent}"
         ) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _through_store(make: Callable[[], Path]) -> Path:

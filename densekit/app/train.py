@@ -19,7 +19,7 @@ from densekit.app.data_info import (
     check_trained,
     say_unseen_classes,
 )
-from densekit.app.errors import UsageError, explain
+from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.keep import keep_heads
 from densekit.app.overrides import existing, expand, split_options, with_trust
 from densekit.app.prepare import (
@@ -110,7 +110,14 @@ def train(overrides: Sequence[str], run: Path | None = None) -> Path:
     cfg, name = checked(overrides)
     run = run or launch.agree_on_folder(Path(cfg.paths.runs) / name)
     place(cfg, run)
-    launch.start({"command": "train", **resolve(cfg)})
+    if launch.is_main():
+        print_lines(f"run folder: {run}")
+    try:
+        launch.start({"command": "train", **resolve(cfg)})
+    except Stopped:
+        if launch.is_main() and (run / "checkpoints" / "last.ckpt").exists():
+            print_lines(f"continue:   densekit train {quoted(f'resume={run}')}")
+        raise
     if launch.is_main():
         _say_what_next(run, with_trust(list(cfg.trust)))
     return run
@@ -224,7 +231,6 @@ def _say_what_next(run: Path, trust: str) -> None:
         checkpoints.glob("epoch_*.ckpt"), key=lambda file: file.stat().st_mtime, default=None
     )
     last = checkpoints / "last.ckpt"
-    print_lines(f"run folder: {run}")
     if not last.exists():
         return
     word = quoted(f"checkpoint={best or last}")

@@ -1,4 +1,4 @@
-"""One process of a run: `python -m densekit.app.worker RUN/config.yaml SHA256`.
+"""One process of a run: `python -m densekit.app.worker RUN/config.yaml SHA256 LAUNCHER`.
 
 The file is resolved and was checked by the process that wrote it, which hands over its SHA-256;
 Hydra composes nothing here. Without it the file may be anybody's, and builds what a stored
@@ -8,14 +8,18 @@ configuration may: see `densekit.trust`.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import sys
+import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from densekit.app.errors import UsageError, explain
+from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.fit import run_job
 from densekit.app.launch import is_main
 from densekit.app.prepare import seal
@@ -23,18 +27,27 @@ from densekit.app.report import spoken_log
 from densekit.build import check_targets
 from densekit.trust import check_stored
 
+ORPHAN_SECONDS = 60
+"""What a process gets to save and end once its launcher is gone."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job that a resolved configuration describes; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if len(arguments) not in (1, 2):
-        print("usage: python -m densekit.app.worker RUN/config.yaml [SHA256]", file=sys.stderr)
+    if len(arguments) not in (1, 2, 3):
+        words = "RUN/config.yaml [SHA256 [LAUNCHER]]"
+        print(f"usage: python -m densekit.app.worker {words}", file=sys.stderr)
         return 2
+    if len(arguments) == 3:
+        launcher = int(arguments.pop())
+        threading.Thread(target=_end_after, args=(launcher,), daemon=True).start()
     try:
         cfg = _read(Path(arguments[0]), *arguments[1:])
         # Every process would say the same: the first one speaks, the others only warn.
         with spoken_log(logging.INFO if is_main() else logging.WARNING):
             run_job(cfg)
+    except Stopped as stop:
+        return stop.code
     except Exception as error:
         message = explain(error)
         if message is None:
@@ -57,6 +70,15 @@ def _read(file: Path, sealed: str = "") -> dict[str, Any]:
         raise UsageError(f"{file}: paths.run: expected {run}, got {cfg['paths']['run']}")
     check_stored({**cfg, "vars": {}}, folder=run)
     return {**cfg, "trust": [], "artifact": None}
+
+
+def _end_after(launcher: int) -> None:
+    """Ends this process when the one that started it is killed, whatever it is doing."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(ORPHAN_SECONDS)
+    os._exit(128 + signal.SIGTERM)
 
 
 if __name__ == "__main__":

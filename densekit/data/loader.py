@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -101,7 +104,7 @@ class EvalLoader(DataLoader[Any]):
             collate_fn=collate_fn,
             num_workers=num_workers,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_one_thread,
+            worker_init_fn=_begin_worker,
             persistent_workers=num_workers > 0,
             # Without a generator of its own, every pass would take a number from torch's global
             # stream, and a resumed run would differ in whatever else draws from it.
@@ -159,9 +162,23 @@ class Loader(EvalLoader):
             self._epoch, self._batches = self._epoch + 1, 0
 
 
-def _one_thread(worker: int) -> None:
-    """A worker is one of many: OpenCV's own threads would only fight with the others."""
+def _begin_worker(worker: int) -> None:
+    """A worker is one of many: OpenCV's own threads would only fight with the others.
+
+    It ends with its run, and not at a signal that a scheduler or a terminal sends to all processes:
+    the run still needs it for the step that is under way.
+    """
     import cv2
 
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """Ends what an error has left behind: it ignores the SIGTERM that Python would end it with."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()

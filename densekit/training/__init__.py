@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy(
         "RunPictures": "run_pictures",
         "SignalFile": "signal_propagation",
         "Step": "schedules",
+        "Stopping": "stopping",
         "Transfer": "transfer",
         "UncertaintyBalance": "balance",
         "measure_signal": "signal_propagation",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,8 +19,17 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
+
+from densekit.ops.dist import max_over_processes
+from densekit.training.place import (
+    forget_cut_off,
+    go_to_validation,
+    is_accumulating,
+    validation_is_due,
+)
 
 LAST = "last.ckpt"
 BY_EPOCH = "epoch_{epoch:03d}"
@@ -72,8 +82,9 @@ class Checkpoint(ModelCheckpoint):
 
     A resumed run goes on from the best so far: its files are brought into the new folder.
 
-    `last.ckpt` is also saved when the run is asked to end (SIGTERM), between two steps. An error
-    saves nothing: what it leaves in memory is not worth going on with.
+    `last.ckpt` is also saved when the run is asked to end (SIGTERM, Ctrl-C), between two optimiser
+    steps: gradients that are being accumulated get their remaining batches first. An error saves
+    nothing: what it leaves in memory is not worth going on with.
 
     Args:
         folder: Where the files go.
@@ -82,6 +93,7 @@ class Checkpoint(ModelCheckpoint):
         keep: Number of best checkpoints to keep, -1 keeps all.
         every_n_epochs: Distance of the epochs that are candidates for the best.
         last_every_n_steps: Save `last.ckpt` also after every so many optimiser steps.
+        every_minutes: Save `last.ckpt` also after so many minutes.
     """
 
     def __init__(
@@ -92,6 +104,7 @@ class Checkpoint(ModelCheckpoint):
         keep: int = 1,
         every_n_epochs: int = 1,
         last_every_n_steps: int | None = None,
+        every_minutes: float | None = None,
     ) -> None:
         super().__init__(
             dirpath=folder,
@@ -104,8 +117,12 @@ class Checkpoint(ModelCheckpoint):
             enable_version_counter=False,
         )
         self.last_every_n_steps = last_every_n_steps
+        self.every_minutes = every_minutes
         self._last_step = 0
         self._fitting: Trainer | None = None
+        self._last_time = 0.0
+        self._is_asked_to_end = False
+        self._is_before_validation = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes every checkpoint of the run atomic."""
@@ -117,14 +134,35 @@ class Checkpoint(ModelCheckpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = AtomicCheckpointIO()
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock of `every_minutes`."""
+        super().on_train_start(trainer, pl_module)
+        self._last_time = time.monotonic()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves within long epochs, if asked to."""
-        step = trainer.global_step
-        due = self.last_every_n_steps and step % self.last_every_n_steps == 0
-        if due and step != self._last_step:  # the step stands still while gradients accumulate
+        """Saves within long epochs, if asked to; lets no run end within an optimiser step."""
+        signals = trainer._signal_connector
+        self._is_asked_to_end |= signals.received_sigterm
+        if is_accumulating(trainer):
+            signals.received_sigterm = False
+            return
+        signals.received_sigterm = self._is_asked_to_end
+        if not self._is_asked_to_end and self._is_due(trainer, pl_module):
+            self._is_before_validation = validation_is_due(trainer)
             self._save_last(trainer)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts its batches from the first one, also in a run that was cut off in it."""
+        forget_cut_off(trainer)
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Notes that a validation is still to be done."""
+        if self._is_before_validation:
+            go_to_validation(checkpoint)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Saves the best first: the last then knows of it."""
@@ -134,8 +172,10 @@ class Checkpoint(ModelCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Saves when the run is asked to end."""
-        if isinstance(exception, SIGTERMException) and not trainer.sanity_checking:
+        """Saves when the run is asked to end; weights that are only measured are saved already."""
+        training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+        if isinstance(exception, SIGTERMException) and training:
+            self._is_before_validation = trainer.validating
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -222,12 +262,21 @@ class Checkpoint(ModelCheckpoint):
         carried: Mapping[str, str] = trainer.strategy.broadcast(places)
         return carried
 
+    def _is_due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        step = trainer.global_step
+        if self.last_every_n_steps and step % self.last_every_n_steps == 0:
+            return step != self._last_step
+        if self.every_minutes is None:
+            return False
+        passed = torch.tensor(time.monotonic() - self._last_time, device=pl_module.device)
+        return float(max_over_processes(passed)) >= 60 * self.every_minutes
+
     def _save_last(self, trainer: Trainer) -> None:
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            return
-        self._last_step = trainer.global_step
-        self.last_model_path = str(Path(str(self.dirpath)) / LAST)
-        trainer.save_checkpoint(self.last_model_path, weights_only=False)
+        if not trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self._last_step, self._last_time = trainer.global_step, time.monotonic()
+            self.last_model_path = str(Path(str(self.dirpath)) / LAST)
+            trainer.save_checkpoint(self.last_model_path, weights_only=False)
+        self._is_before_validation = False
 
 
 def _validates_within_epochs(trainer: Trainer) -> bool:

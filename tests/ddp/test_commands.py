@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from densekit.app.cli import main
+from tests.unit.app.small_run import SMALL_RUN
 
 pytestmark = [pytest.mark.ddp, pytest.mark.slow]
 
@@ -73,3 +79,48 @@ def test_a_failing_worker_is_named(
     words = [*TINY, "trainer.devices=2", "trainer.sync_batchnorm=true"]
     assert main(["train", *words]) == 2
     assert "of 2 ended with exit code" in capsys.readouterr().err
+
+
+@pytest.fixture
+def training(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """Two processes with loader workers in the middle of an epoch, in a group of their own."""
+    words = [*SMALL_RUN, "data.scenes.train.length=16000", "data.scenes.num_workers=1"]
+    words += ["trainer.devices=2", "callbacks.curves=null"]
+    words += [f"paths.runs={tmp_path / 'runs'}", "callbacks.checkpoint.last_every_n_steps=1"]
+    program = [sys.executable, "-m", "densekit", "train", *words]
+    process = subprocess.Popen(program, cwd=tmp_path, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/checkpoints/last.ckpt")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.2)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def workers_of(folder: Path) -> list[str]:
+    """Command lines of the workers that write into a folder."""
+    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    lines = found.stdout.splitlines()
+    return [line for line in lines if "densekit.app.worker" in line and str(folder) in line]
+
+
+def test_a_signal_to_all_processes_saves(training: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    os.killpg(training.pid, signal.SIGTERM)
+    assert training.wait(60) == 143
+    assert workers_of(tmp_path) == []
+    (last,) = tmp_path.glob("runs/*/*/checkpoints/last.ckpt")
+    assert torch.load(last, weights_only=True)["global_step"] > 0
+
+
+def test_a_killed_launcher_leaves_no_worker(
+    training: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    assert len(workers_of(tmp_path)) >= 2
+    training.kill()
+    training.wait(10)
+    deadline = time.monotonic() + 60
+    while workers_of(tmp_path) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    assert workers_of(tmp_path) == []

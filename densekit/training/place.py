@@ -1,0 +1,43 @@
+"""Where in a run Lightning's loops stand, for checkpoints that go on from exactly there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+
+def is_accumulating(trainer: Trainer) -> bool:
+    """Whether the gradients of the batch that has just ended wait for further batches."""
+    return trainer.fit_loop._should_accumulate()
+
+
+def validation_is_due(trainer: Trainer) -> bool:
+    """Whether a validation follows the batch that has just ended."""
+    fit, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher
+    return fetcher is not None and fit.epoch_loop._should_check_val_fx(fetcher)
+
+
+def go_to_validation(checkpoint: dict[str, Any]) -> None:
+    """Lets a run that is resumed from here begin with the validation that is due, from its start.
+
+    Lightning would leave it out, or measure only the images that were left.
+
+    Args:
+        checkpoint: What is about to be saved; the batch before the validation is done.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    trained = loops["epoch_loop.batch_progress"]
+    for count in (trained["total"], trained["current"]):
+        count["completed"] = count["processed"]
+    measured = loops["epoch_loop.val_loop.batch_progress"]
+    measured["current"] = dict.fromkeys(measured["current"], 0)
+    # One batch begun and not ended: this is how Lightning knows a validation that was cut off.
+    measured["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
+    measured["is_last_batch"] = False
+
+
+def forget_cut_off(trainer: Trainer) -> None:
+    """At the start of a validation, takes back the batch that `go_to_validation` has begun."""
+    total: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+    total.ready = total.started = total.processed

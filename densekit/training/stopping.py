@@ -1,0 +1,118 @@
+"""Ending a run that is asked to end: between two steps, in all processes alike."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from densekit.ops import dist
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+PATIENCE = 1.0
+"""Seconds after which another Ctrl-C is one more and not the same, forwarded by a launcher."""
+
+
+class Stopping(Callback):
+    """Ends a run that SIGTERM, Ctrl-C or SIGHUP asks to end where it can be resumed.
+
+    During training, validation and test a signal is only noted. After the step or batch the
+    processes agree, and Lightning ends the run in all of them (`SIGTERMException`); `Checkpoint`
+    saves. At any other time there is nothing to save, and the process ends at once. So it does at a
+    second Ctrl-C.
+
+    Attributes:
+        signal: What has asked the run to end, None as long as nothing has.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._since = 0.0
+        self._looping = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes the signals over; one that the process was started to ignore stays ignored."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        taken = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
+        for number in taken:
+            signal.signal(number, self._note)
+        try:
+            yield
+        finally:
+            for number in taken:
+                signal.signal(number, before[number])
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Keeps Lightning's own handler from talking to other processes in the middle of a step."""
+        trainer._signal_connector._sigterm_notifier_fn = _nothing  # type: ignore[assignment]
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From here on there is something to save."""
+        self._looping = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Ends the run after the step."""
+        self._agree(trainer, pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measuring is ended in all processes alike, too."""
+        self._looping = True
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, *_: Any
+    ) -> None:
+        """Ends the run within validation, which a resumed run begins anew."""
+        self._agree(trainer, pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measuring is ended in all processes alike, too."""
+        self._looping = True
+
+    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Ends the run within the test."""
+        self._agree(trainer, pl_module)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """From here on there is nothing to save."""
+        self._looping = False
+
+    def _agree(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        asked = self.signal is not None
+        if trainer.world_size > 1:  # perhaps only some have got the signal: one node is drained
+            flag = torch.tensor(float(self.signal or 0), device=pl_module.device)
+            number = int(dist.max_over_processes(flag))
+            asked = number > 0
+            if asked and self.signal is None:
+                self.signal = signal.Signals(number)
+        if asked:
+            trainer._signal_connector.received_sigterm = True
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        now, again = time.monotonic(), self.signal is not None
+        if again and (number != signal.SIGINT or now - self._since < PATIENCE):
+            return
+        self.signal, self._since = signal.Signals(number), now
+        if again or (number == signal.SIGINT and not self._looping):
+            raise KeyboardInterrupt
+        if not self._looping:
+            raise SystemExit(128 + number)
+        if dist.rank() == 0:  # past Python's buffers, which the signal may have caught writing
+            os.write(2, f"{self.signal.name}: the run ends after this step\n".encode())
+
+
+def _nothing(*_: Any) -> None:
+    """What Lightning does at a signal."""
