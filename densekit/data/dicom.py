@@ -13,12 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit._names import unknown
+from densekit.data.dicom_files import Header, check_length, given, one_series, picture_headers
 from densekit.data.dicom_order import check_even, in_order
 from densekit.data.extras import need
 from densekit.data.grids import Grid, Volume, voxel_sizes
 
-_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", "")
+SAME_SPACING = 1e-3
+"""Share by which the spacing of two slices of a series may differ."""
+
+SAME_DIRECTION = 1e-4
+SQUARE = 1e-2
+"""How far directions may be from unit vectors at right angles: headers round them."""
+
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
@@ -64,12 +70,12 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
 
     Args:
         path: Folder of the slices, or one (multi-frame) file.
-        series: SeriesInstanceUID, where the folder holds several.
+        series: SeriesInstanceUID or SeriesDescription, where the folder holds several.
 
     Raises:
-        ValueError: For several series, slices that are missing, double, unevenly spaced or of
-            different size or direction, colour, and whatever lacks its place in space; it names
-            the files.
+        ValueError: For several series, files that are cut, slices that are missing, double,
+            unevenly spaced or of different size or direction, colour, and whatever lacks its place
+            in space; it names the files.
     """
     slices = _slices(path, series)
     grid = _grid(slices, path)
@@ -82,22 +88,28 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
 
 def _slices(path: Path, series: str | None) -> list[Slice]:
     """The slices of one series along their normal."""
-    files = _one_series(_headers(path), path, series)
-    found = [one for file, header in files for one in _slices_of(file, header)]
-    first = found[0]
+    headers = one_series(picture_headers(path), path, series)
+    found = [one for header in headers for one in _slices_of(header)]
     for other in found[1:]:
-        for what in ("size", "directions", "spacing"):
-            here, there = getattr(first, what), getattr(other, what)
-            if not np.allclose(here, there, rtol=1e-4, atol=1e-4):
-                raise ValueError(
-                    f"{path}: {first.name} and {other.name} are of one series but differ in"
-                    f" {what}: {np.asarray(here).tolist()} and {np.asarray(there).tolist()}"
-                )
+        _check_alike(path, found[0], other)
     positions = np.stack([one.position for one in found])
-    order = in_order(positions, np.cross(*first.directions))
+    normal = np.cross(*found[0].directions)
+    order = in_order(positions, normal)
     found = [found[i] for i in order]
-    check_even(path, [one.name for one in found], positions[order], np.cross(*first.directions))
+    check_even(path, [one.name for one in found], positions[order], normal)
     return found
+
+
+def _check_alike(path: Path, first: Slice, other: Slice) -> None:
+    tolerances = {"size": (0.0, 0.0), "directions": (0.0, SAME_DIRECTION)}
+    tolerances["spacing"] = (SAME_SPACING, 0.0)
+    for what, (share, most) in tolerances.items():
+        here, there = getattr(first, what), getattr(other, what)
+        if not np.allclose(here, there, rtol=share, atol=most):
+            raise ValueError(
+                f"{path}: {first.name} and {other.name} are of one series but differ in"
+                f" {what}: {np.asarray(here).tolist()} and {np.asarray(there).tolist()}"
+            )
 
 
 def _grid(slices: Sequence[Slice], path: Path) -> Grid:
@@ -121,95 +133,69 @@ def _grid(slices: Sequence[Slice], path: Path) -> Grid:
     )
 
 
-def _headers(path: Path) -> list[tuple[Path, Any]]:
-    """Every picture of a folder (or one file) with its header."""
-    pydicom = need("pydicom", f"{path}: reading DICOM")
-    headers = []
-    for file in [path] if path.is_file() else sorted(path.iterdir()):
-        if not file.is_file() or file.name.startswith(".") or file.name.upper() == "DICOMDIR":
-            continue
-        try:
-            header = pydicom.dcmread(file, stop_before_pixels=True)
-        except (pydicom.errors.InvalidDicomError, EOFError, OSError) as error:
-            if file.suffix.lower() in _DICOM_SUFFIXES:
-                raise ValueError(f"{file}: not a readable DICOM file: {error}") from error
-            continue
-        if "Rows" in header:  # a report or a plan is no picture
-            headers.append((file, header))
-    if not headers:
-        inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:10]) or "nothing"
-        raise ValueError(f"{path}: no DICOM picture in this folder, it holds {inside}")
-    return headers
-
-
-def _one_series(
-    headers: Sequence[tuple[Path, Any]], path: Path, series: str | None
-) -> list[tuple[Path, Any]]:
-    groups: dict[str, list[tuple[Path, Any]]] = {}
-    for file, header in headers:
-        groups.setdefault(str(header.get("SeriesInstanceUID", "")), []).append((file, header))
-    if series is not None:
-        if series not in groups:
-            raise ValueError(f"{path}: {unknown('series', series, groups)}")
-        return groups[series]
-    if len(groups) > 1:
-        rows = [
-            f"{uid} ({group[0][1].get('SeriesDescription', 'no description')}, {len(group)} files)"
-            for uid, group in groups.items()
-        ]
-        raise ValueError(
-            f"{path}: {len(groups)} series in one folder, give each a folder of its own (in Python,"
-            f" series= chooses one): {'; '.join(rows)}"
-        )
-    return next(iter(groups.values()))
-
-
-def _slices_of(path: Path, header: Any) -> Iterator[Slice]:
+def _slices_of(header: Header) -> Iterator[Slice]:
     """The slices in one file: one, or the frames of an enhanced object."""
-    colours, kind = header.get("SamplesPerPixel", 1), header.get("PhotometricInterpretation", "")
+    path, tags = header.path, header.tags
+    colours, kind = given(tags, "SamplesPerPixel", 1), given(tags, "PhotometricInterpretation")
     if colours != 1 or not str(kind).startswith("MONOCHROME"):
         raise ValueError(f"{path}: a colour picture ({kind}), accepted are grey ones (MONOCHROME)")
-    if "ModalityLUTSequence" in header:
+    if given(tags, "ModalityLUTSequence"):
         raise ValueError(f"{path}: values by a modality table, accepted are slope and intercept")
-    if "PerFrameFunctionalGroupsSequence" in header:
-        shared = header.get("SharedFunctionalGroupsSequence") or [{}]
-        for number, own in enumerate(header.PerFrameFunctionalGroupsSequence):
-            yield _slice(path, header, number, (own, shared[0]))
-    elif int(header.get("NumberOfFrames") or 1) > 1:
+    frames = int(given(tags, "NumberOfFrames", 1))
+    if groups := given(tags, "PerFrameFunctionalGroupsSequence"):
+        if len(groups) != frames:
+            raise ValueError(f"{path}: {frames} frames, but {len(groups)} groups that place them")
+        check_length(header, frames)
+        shared = given(tags, "SharedFunctionalGroupsSequence", [{}])
+        for number, own in enumerate(groups):
+            yield _slice(path, tags, number, (own, shared[0]))
+    elif frames > 1:
         raise ValueError(
-            f"{path}: {header.NumberOfFrames} frames without a place for each; accepted are"
+            f"{path}: {frames} frames without a place for each; accepted are"
             " enhanced objects (PerFrameFunctionalGroupsSequence) and one slice a file"
         )
     else:
-        yield _slice(path, header, 0, ())
+        check_length(header, 1)
+        yield _slice(path, tags, 0, ())
 
 
-def _slice(path: Path, header: Any, number: int, groups: Sequence[Any]) -> Slice:
-    def numbers(key: str, sequence: str, default: Any = None) -> Any:
+def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
+    def numbers(key: str, sequence: str, count: int, default: Any = None) -> NDArray[Any]:
         """The tag out of the frame's groups, or of the header itself."""
-        for group in groups:
-            if sequence in group and key in group[sequence][0]:
-                return group[sequence][0][key].value
-        value = header.get(key, default)
+        places = [given(group, sequence) for group in groups]
+        holders = [*(place[0] for place in places if place), tags]
+        values = [given(holder, key) for holder in holders]
+        value = next((value for value in values if value is not None), default)
         if value is None:
             raise ValueError(f"{path}: frame {number + 1} lacks {key}: its place is not known")
-        return value
+        found = np.asarray(value, dtype=np.float64).reshape(-1)
+        if len(found) != count or not np.isfinite(found).all():
+            raise ValueError(
+                f"{path}: frame {number + 1}: {key}: expected {count} finite number(s), got {value}"
+            )
+        return found
 
-    position = numbers("ImagePositionPatient", "PlanePositionSequence")
-    directions = numbers("ImageOrientationPatient", "PlaneOrientationSequence")
-    rows, columns = numbers("PixelSpacing", "PixelMeasuresSequence")
-    thickness = numbers("SliceThickness", "PixelMeasuresSequence", 1.0) or 1.0
-    thickness = numbers("SpacingBetweenSlices", "PixelMeasuresSequence", thickness) or thickness
-    slope = numbers("RescaleSlope", "PixelValueTransformationSequence", 1.0)
-    intercept = numbers("RescaleIntercept", "PixelValueTransformationSequence", 0.0)
+    directions = numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6).reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > SQUARE:
+        raise ValueError(
+            f"{path}: ImageOrientationPatient: expected two unit vectors at right angles, got"
+            f" {directions.tolist()}"
+        )
+    spacing = numbers("PixelSpacing", "PixelMeasuresSequence", 2)
+    if spacing.min() <= 0:
+        raise ValueError(f"{path}: PixelSpacing: expected more than 0, got {spacing.tolist()}")
+    [thickness] = numbers("SliceThickness", "PixelMeasuresSequence", 1, 1.0)
+    [between] = numbers("SpacingBetweenSlices", "PixelMeasuresSequence", 1, thickness)
+    [slope] = numbers("RescaleSlope", "PixelValueTransformationSequence", 1, 1.0)
+    [intercept] = numbers("RescaleIntercept", "PixelValueTransformationSequence", 1, 0.0)
     return Slice(
         path=path,
         frame=number,
-        size=(int(header.Rows), int(header.Columns)),
-        position=np.asarray(position, dtype=np.float64),
-        directions=np.asarray(directions, dtype=np.float64).reshape(2, 3),
-        spacing=(float(rows), float(columns)),
-        thickness=abs(float(thickness)),
+        size=(int(tags.Rows), int(tags.Columns)),
+        position=numbers("ImagePositionPatient", "PlanePositionSequence", 3),
+        directions=directions,
+        spacing=(float(spacing[0]), float(spacing[1])),
+        thickness=abs(float(between or thickness or 1.0)),
         slope=float(slope),
         intercept=float(intercept),
     )

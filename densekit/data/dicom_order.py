@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SAME_PLACE = 1e-3
-"""Slices nearer than this, in millimetres, are at the same place."""
+"""Slices nearer than this share of the largest distance are at the same place."""
 
 UNEVEN = 0.02
 """Share of the distance by which a slice may be off its place: scanners round positions."""
@@ -43,7 +43,7 @@ def check_even(
     steps = np.diff(positions, axis=0)  # (N - 1, 3)
     gaps = steps @ normal
     double = int(gaps.argmin())
-    if gaps[double] < SAME_PLACE:
+    if gaps[double] <= SAME_PLACE * gaps.max():
         raise ValueError(
             f"{path}: {names[double]} and {names[double + 1]} are at the same place. Several echoes"
             " or times in one series are separate volumes: give each a folder."
@@ -57,11 +57,15 @@ def check_even(
     missing = round(gaps[worst] / usual) - 1
     if missing > 0 and abs(gaps[worst] - (missing + 1) * usual) <= UNEVEN * gaps[worst]:
         raise ValueError(
-            f"{between} {missing} slice(s) are missing: {gaps[worst]:.3f} mm where"
-            f" slices are {usual:.3f} mm apart"
+            f"{between} {missing} slice(s) are missing: {gaps[worst]:.4g} mm where"
+            f" slices are {usual:.4g} mm apart"
         )
     raise ValueError(
-        f"{between} the step is {np.round(steps[worst], 3).tolist()} mm, elsewhere"
-        f" {np.round(np.median(steps, axis=0), 3).tolist()}: slices must be even. Resample the"
+        f"{between} the step is {_shown(steps[worst])} mm, elsewhere"
+        f" {_shown(np.median(steps, axis=0))}: slices must be even. Resample the"
         " series onto an even grid first."
     )
+
+
+def _shown(step: NDArray[Any]) -> list[float]:
+    return [float(f"{value:.4g}") for value in step]

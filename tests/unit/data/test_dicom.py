@@ -130,9 +130,123 @@ def test_rounded_positions_are_accepted(tmp_path, values):
     assert read_grid(folder).spacing[0] == pytest.approx(2.5)
 
 
+UID = "1.2.826.0.1.3680043.8.498.4242"
+ROWS, SPACING, PIXELS = b"\x28\x00\x10\x00US", b"\x28\x00\x30\x00DS", b"\xe0\x7f\x10\x00OW"
+
+
+@pytest.mark.parametrize("name", ["001.dcm", UID, f"{UID}.dcm", "IM000001", "slice.0001", "a.MR"])
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (0, "an empty file"),
+        (60, "not a readable DICOM file"),
+        (140, "ends before its size"),
+        (ROWS, "ends before its size"),
+        (SPACING, "got 0: the file is cut"),
+        (PIXELS, "got 0: the file is cut"),
+        (-1, "expected 48 bytes of pixels .* the file is cut"),
+    ],
+)
+def test_a_cut_file_of_a_series_is_refused_whatever_its_name(tmp_path, values, name, cut, message):
+    folder = write_series(tmp_path / "s", values)
+    (folder / "001.dcm").rename(folder / name)  # the last slice
+    if name.endswith(".MR"):
+        (folder / "002.dcm").rename(folder / "b.MR")
+    whole = (folder / name).read_bytes()
+    end = whole.index(cut) if isinstance(cut, bytes) else cut
+    (folder / name).write_bytes(whole[:end])
+    for read in (read_grid, read_volume):
+        with pytest.raises(ValueError, match=rf"s/{name}: .*{message}"):
+            read(folder)
+
+
+def test_what_has_no_pixels_is_passed_over_unless_it_is_of_the_series(tmp_path, values):
+    folder = write_series(tmp_path / "s", values)
+    (folder / "._001.dcm").write_bytes(b"Mac OS X")
+    report = pydicom.dcmread(folder / "001.dcm")
+    for tag in ("Rows", "Columns", "PixelData"):
+        delattr(report, tag)
+    report.SOPClassUID = pydicom.uid.BasicTextSRStorage
+    report.SeriesInstanceUID = "1.2.4"
+    report.save_as(folder / "report")
+    assert read_grid(folder).shape == (5, 4, 6)
+    report.SeriesInstanceUID = "1.2.3"
+    report.save_as(folder / "report")
+    with pytest.raises(ValueError, match=r"s/report: expected a picture as the other files"):
+        read_grid(folder)
+    report.SOPClassUID, report.SeriesInstanceUID = pydicom.uid.CTImageStorage, "1.2.4"
+    report.save_as(folder / "report")
+    with pytest.raises(ValueError, match=r"s/report: expected a whole DICOM picture"):
+        read_grid(folder)
+
+
+EMPTY = [
+    *("SliceThickness", "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept"),
+    *("SeriesDescription", "NumberOfFrames", "ModalityLUTSequence"),
+    *("PerFrameFunctionalGroupsSequence", "SharedFunctionalGroupsSequence"),
+]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_empty_tags_are_absent_ones(tmp_path, values, count):
+    folder = write_series(tmp_path / "s", values[:count])
+    expected = read_volume(folder)
+    for file in folder.iterdir():
+        header = pydicom.dcmread(file)
+        if count == 1:
+            del header.SliceThickness
+        header.save_as(file)
+    if count == 1:
+        expected = read_volume(folder)
+    for tag in EMPTY:
+        for file in folder.iterdir():
+            header = pydicom.dcmread(file)
+            setattr(header, tag, [] if tag.endswith("Sequence") else None)
+            header.save_as(file)
+        volume = read_volume(folder)
+        np.testing.assert_array_equal(volume.image, expected.image)
+        np.testing.assert_array_equal(volume.affine, expected.affine)
+
+
+def test_empty_functional_groups_fall_back_to_the_header(tmp_path, values):
+    path = write_enhanced(tmp_path / "e.dcm", values, range(5))
+    expected = read_volume(path)
+    header = pydicom.dcmread(path)
+    spacing = header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].PixelSpacing
+    header.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = []
+    header.PixelSpacing = spacing
+    for group in header.PerFrameFunctionalGroupsSequence:
+        group.PixelMeasuresSequence = []
+    header.save_as(path)
+    np.testing.assert_array_equal(read_volume(path).affine, expected.affine)
+    del header.PerFrameFunctionalGroupsSequence[0]
+    header.save_as(path)
+    with pytest.raises(ValueError, match=r"e\.dcm: 5 frames, but 4 groups"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("scale", [1e-5, 1e-3, 1.0, 100.0])
+def test_slices_are_compared_with_their_own_distance(tmp_path, values, scale):
+    tags = {"PixelSpacing": [0.8 * scale, 0.5 * scale]}
+    folder = write_series(tmp_path / "s", values, gap=2.5 * scale, **tags)
+    assert read_grid(folder).spacing == pytest.approx([2.5 * scale, 0.8 * scale, 0.5 * scale])
+    places = [scale * place for place in (0, 2.5, 5, 5, 7.5)]
+    folder = write_series(tmp_path / "double", values, places=places, **tags)
+    with pytest.raises(ValueError, match="are at the same place"):
+        read_grid(folder)
+    places = [scale * place for place in (0, 2.5, 5, 10, 12.5)]
+    folder = write_series(tmp_path / "gap", values, places=places, **tags)
+    with pytest.raises(ValueError, match=r"1 slice\(s\) are missing"):
+        read_grid(folder)
+
+
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
+        ({"ImagePositionPatient": []}, r"001\.dcm: frame 1 lacks ImagePositionPatient"),
+        ({"PixelSpacing": [0.8]}, r"001\.dcm: frame 1: PixelSpacing: expected 2 finite number"),
+        ({"PixelSpacing": [0, 0.5]}, r"001\.dcm: PixelSpacing: expected more than 0"),
+        ({"ImageOrientationPatient": [0] * 6}, r"001\.dcm: ImageOrientationPatient: expected two"),
         ({"ImagePositionPatient": None}, r"001\.dcm: frame 1 lacks ImagePositionPatient"),
         ({"PixelSpacing": None}, r"001\.dcm: frame 1 lacks PixelSpacing"),
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, r"001\.dcm: a colour picture"),
