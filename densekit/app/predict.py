@@ -258,7 +258,7 @@ def _run(
                 continue
             image = predictor.read(case[0]) if len(case) == 1 else _channels(case)
             result = predictor([image])[0]
-        except ValueError as error:  # the file is broken, or no image for this model
+        except (ValueError, TypeError) as error:  # the file is broken, or no image for this model
             named = str(case[0]) in str(error)
             broken.append(str(error) if named else f"{case[0]}: {error}")
             continue

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from densekit.app.errors import UsageError
+from densekit.data.dicom_files import DICOM_SUFFIXES
+from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 
-NIFTI = (".nii", ".nii.gz")
-DICOM = (".dcm", ".dicom", ".ima")
 MAGIC = (128, b"DICM")
 """Where a DICOM file of any name tells what it is."""
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")
@@ -20,7 +20,7 @@ CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 
 
 def find_volumes(source: str | None) -> tuple[list[Path], Path]:
-    """NIfTI files and folders with DICOM files, and the folder that their names are relative to.
+    """Files of volumes and folders with DICOM files, and the folder that names are relative to.
 
     Args:
         source: A file, a DICOM folder, a folder that holds several (with its sub-folders) or a
@@ -44,8 +44,8 @@ def find_volumes(source: str | None) -> tuple[list[Path], Path]:
         root = fixed_part(path)
     if not found:
         raise UsageError(
-            f"densekit predict: source={source}: no volume there; accepted are {', '.join(NIFTI)} "
-            "files and folders with DICOM files"
+            f"densekit predict: source={source}: no volume there; accepted are "
+            f"{', '.join(SUFFIXES)} files and folders with DICOM files"
         )
     return found, root
 
@@ -109,28 +109,27 @@ def fixed_part(pattern: Path) -> Path:
 
 def stem(path: Path) -> Path:
     """A volume's path without the suffix of its format."""
-    for suffix in (".nii.gz", ".nii", *DICOM):
-        if path.name.lower().endswith(suffix):
-            return path.with_name(path.name[: -len(suffix)])
-    return path
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return path.with_suffix("")
+    return path.with_name(volume_stem(path))
 
 
 def _volumes(path: Path) -> Iterator[Path]:
     """The volumes at and under a path, in the order of their names."""
     if path.is_file():
-        if path.name.lower().endswith(NIFTI):
+        if is_volume_file(path):
             yield path
         return
-    entries = sorted(path.iterdir())
+    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
     if any(_is_dicom(entry) for entry in entries):
         yield path
     for entry in entries:
-        if entry.is_dir() or entry.name.lower().endswith(NIFTI):
+        if entry.is_dir() or is_volume_file(entry):
             yield from _volumes(entry)
 
 
 def _is_dicom(file: Path) -> bool:
-    if not file.is_file() or file.suffix.lower() in DICOM:
+    if not file.is_file() or file.suffix.lower() in DICOM_SUFFIXES:
         return file.is_file()
     if file.suffix and not file.suffix[1:].isdecimal():
         return False

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from densekit.data.dicom_files import Header, check_length, given, one_series, picture_headers
 from densekit.data.dicom_order import check_even, in_order
 from densekit.data.extras import need
-from densekit.data.grids import Grid, Volume, voxel_sizes
+from densekit.data.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
 
 SAME_SPACING = 1e-3
 """Share by which the spacing of two slices of a series may differ."""
@@ -24,8 +24,6 @@ SAME_SPACING = 1e-3
 SAME_DIRECTION = 1e-4
 SQUARE = 1e-2
 """How far directions may be from unit vectors at right angles: headers round them."""
-
-_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 @dataclass(frozen=True)
@@ -122,7 +120,7 @@ def _grid(slices: Sequence[Slice], path: Path) -> Grid:
     lps[:3, 1] = first.directions[1] * first.spacing[0]
     lps[:3, 2] = across
     lps[:3, 3] = first.position
-    affine = _LPS_TO_RAS @ lps
+    affine = LPS_TO_RAS @ lps
     return Grid(
         path=str(path),
         kind="dicom",

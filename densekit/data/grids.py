@@ -19,6 +19,9 @@ SAME_GRID = 0.1
 FLAT = 1e-4
 """Volume of three axes of length 1 from which they span no space."""
 
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the world of DICOM and ITK (left, posterior, superior) to that of NIfTI."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
@@ -26,14 +29,14 @@ class Grid:
 
     Attributes:
         path: File or folder it was read from.
-        kind: "nifti" or "dicom".
+        kind: "nifti", "itk" or "dicom".
         shape: Voxels along z, y, x, the stored axes transposed.
         channels: C.
         spacing: Millimetres between neighbouring voxels along z, y, x.
         affine: (4, 4) float64, stored (x, y, z) index to millimetres in NIfTI's world (right,
             anterior, superior), exactly as the source has it.
         is_placed: Whether the file says how its axes lie in the body; else the affine is a guess.
-        header: NIfTI header of the source, None for DICOM.
+        header: NIfTI header of the source, None for other formats.
     """
 
     path: str
@@ -64,8 +67,10 @@ def voxel_sizes(affine: NDArray[Any], path: str) -> tuple[float, float, float]:
     Raises:
         ValueError: If the affine is not finite or flattens an axis, naming the file.
     """
+    if not np.isfinite(affine).all():
+        raise ValueError(f"{path}: expected a finite affine, got {affine.tolist()}")
     steps = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not steps.all():
+    if not steps.all():
         raise ValueError(f"{path}: the affine {affine.tolist()} is no volume's: an axis vanishes")
     if abs(np.linalg.det(affine[:3, :3] / steps)) < FLAT:
         raise ValueError(

@@ -11,7 +11,7 @@ from typing import Any
 
 from densekit.data.files import natural
 from densekit.data.naming import nearest
-from densekit.data.nifti import SUFFIXES, is_nifti, nifti_stem
+from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 
 Labels = Mapping[str, int | Sequence[int]]
 
@@ -182,12 +182,21 @@ def _check_files(layout: Layout) -> None:
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    found = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    return {_stem(p): p for p in found if p.is_dir() or is_nifti(p)}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or not (path.is_dir() or is_volume_file(path)):
+            continue
+        other = found.setdefault(_stem(path), path)
+        if other != path:
+            raise ValueError(
+                f"{folder}: expected one volume a name, got {other.name} and {path.name}: which one"
+                " is meant? Move the other one away."
+            )
+    return found
 
 
 def _stem(path: Path) -> str:
-    return nifti_stem(path) if is_nifti(path) else path.name
+    return path.name if path.is_dir() else volume_stem(path)
 
 
 def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
-"""NIfTI files: stored axes (x, y, z, C) read as (z, y, x, C), masks written back likewise."""
+"""NIfTI and Analyze: stored axes (x, y, z, C) read as (z, y, x, C), masks written back likewise."""
 
 from __future__ import annotations
 
+import gzip
+import math
 import uuid
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +15,12 @@ from numpy.typing import NDArray
 from densekit.data.extras import need
 from densekit.data.grids import SAME_GRID, Grid, Volume, grid_distance, orientation_of, voxel_sizes
 
-SUFFIXES = (".nii", ".nii.gz")
 SHEAR = 1e-4
 """Cosine between two axes from which they are not at right angles."""
 
 _TO_MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
-
-
-def is_nifti(path: Path) -> bool:
-    """Whether the name is a NIfTI file's."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
-def nifti_stem(path: Path) -> str:
-    """The file's name without `.nii` or `.nii.gz`."""
-    return path.name[: -len(".nii.gz" if path.name.lower().endswith(".gz") else ".nii")]
+_MOST_PACKED = 1100
+"""Times that gzip can make a file smaller."""
 
 
 def nifti_grid(path: Path) -> Grid:
@@ -47,10 +40,9 @@ def read_nifti(path: Path) -> Volume:
     """
     file = _open(path)
     grid = _grid(file, path)
-    try:
-        stored = file.get_fdata(dtype=np.float32, caching="unchanged")
-    except (OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path}: the voxels cannot be read: {error}") from error
+    if path.suffix.lower() == ".gz":  # nibabel stops before the checksum
+        file = type(file).from_bytes(gzip.decompress(path.read_bytes()))
+    stored = file.get_fdata(dtype=np.float32, caching="unchanged")
     image = stored.reshape(*grid.shape[::-1], grid.channels).transpose(2, 1, 0, 3)
     return Volume(image=np.ascontiguousarray(image), **vars(grid))
 
@@ -105,11 +97,12 @@ def _mask_file(data: NDArray[Any], like: Grid) -> Any:
     nibabel = need("nibabel", "writing NIfTI")
     if like.header is None:
         file = nibabel.Nifti1Image(data, like.affine, dtype=data.dtype)
-        file.set_sform(like.affine, code="scanner")
+        placed = "scanner" if like.is_placed else "unknown"
+        file.set_sform(like.affine, code=placed)
         # A quaternion knows no shear (a tilted gantry): viewers must not prefer it then.
         axes = like.affine[:3, :3] / np.linalg.norm(like.affine[:3, :3], axis=0)
         is_sheared = np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR
-        file.set_qform(like.affine, code="unknown" if is_sheared else "scanner")
+        file.set_qform(like.affine, code="unknown" if is_sheared else placed)
         file.header.set_xyzt_units("mm")
         return file
     header = like.header.copy()
@@ -124,12 +117,9 @@ def _mask_file(data: NDArray[Any], like: Grid) -> Any:
 
 def _open(path: Path) -> Any:
     nibabel = need("nibabel", f"{path}: reading NIfTI")
-    try:
-        file = nibabel.load(path)
-    except (OSError, EOFError, nibabel.filebasedimages.ImageFileError) as error:
-        raise ValueError(f"{path}: not a readable NIfTI file: {error}") from error
-    if not isinstance(file, nibabel.Nifti1Pair):  # Nifti2 is one too
-        raise ValueError(f"{path}: found {type(file).__name__}, accepted are NIfTI-1 and NIfTI-2")
+    file = nibabel.load(path)
+    if not isinstance(file, nibabel.AnalyzeImage):  # NIfTI is one too
+        raise ValueError(f"{path}: expected NIfTI or Analyze, got {type(file).__name__}")
     return file
 
 
@@ -140,16 +130,72 @@ def _grid(file: Any, path: Path) -> Grid:
     dtype = file.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iuf":
         raise ValueError(f"{path}: voxels of type {dtype}, accepted are integers and floats")
+    _check_length(file, path, math.prod(shape) * dtype.itemsize)
+    if flat := [step for step in _stored_steps(file)[: len(shape)] if not abs(step) > 0]:
+        raise ValueError(f"{path}: pixdim: expected more than 0 on each axis, got {flat[0]}")
     x, y, z, channels = (*shape, 1, 1)[:4]
     affine = np.asarray(file.affine, dtype=np.float64)
-    unit = _TO_MILLIMETRES.get(file.header.get_xyzt_units()[0], 1.0)
+    header = file.header if "sform_code" in file.header else None  # Analyze has no frame to keep
+    unit = "mm" if header is None else header.get_xyzt_units()[0]
+    scale = _TO_MILLIMETRES.get(unit, 1.0)
     return Grid(
         path=str(path),
         kind="nifti",
         shape=(z, y, x),
         channels=channels,
-        spacing=tuple(side * unit for side in voxel_sizes(affine, str(path))),
+        spacing=tuple(side * scale for side in voxel_sizes(affine, str(path))),
         affine=affine,
-        is_placed=bool(file.header["sform_code"] > 0 or file.header["qform_code"] > 0),
-        header=file.header,
+        is_placed=_is_placed(file),
+        header=header,
     )
+
+
+def _stored_steps(file: Any) -> list[float]:
+    """Millimetres along x, y, z in the header, where the affine comes from them.
+
+    nibabel makes 1 of 0.
+    """
+    header = file.header
+    if "sform_code" in header and header["sform_code"] > 0:
+        return []
+    kind = "header" if "header" in file.file_map else "image"
+    with file.file_map[kind].get_prepare_fileobj("rb") as stream:
+        raw = type(header).from_fileobj(stream, check=False)
+    steps: list[float] = raw["pixdim"][1:4].tolist()
+    return steps
+
+
+def _is_placed(file: Any) -> bool:
+    """Whether the header, or for Analyze SPM's `.mat` beside it, says how the axes lie."""
+    if "sform_code" in file.header:
+        return bool(file.header["sform_code"] > 0 or file.header["qform_code"] > 0)
+    mat = file.file_map.get("mat")
+    return mat is not None and mat.filename is not None and Path(mat.filename).is_file()
+
+
+def _check_length(file: Any, path: Path, voxels: int) -> None:
+    """Refuses a file that cannot hold what its header promises: it is cut, or the header is wrong.
+
+    Args:
+        file: As nibabel opens it.
+        path: Its name.
+        voxels: Bytes that the voxels should have.
+    """
+    image = Path(file.file_map["image"].filename)
+    needed = voxels + max(0, int(file.dataobj.offset))
+    there = image.stat().st_size
+    is_packed = image.suffix.lower() == ".gz"
+    if needed > there * (_MOST_PACKED if is_packed else 1):
+        raise ValueError(f"{path}: expected {needed} bytes, got {there}: the file is cut")
+    if is_packed and _said_length(image) != needed % (1 << 32):
+        with gzip.open(image) as stream:  # cut, or packed in several parts
+            there = sum(len(part) for part in iter(lambda: stream.read(1 << 20), b""))
+        if there < needed:
+            raise ValueError(f"{path}: expected {needed} bytes, got {there}: the file is cut")
+
+
+def _said_length(file: Path) -> int:
+    """Bytes before packing, modulo 2 ** 32, as the end of a gzip file says."""
+    with file.open("rb") as stream:
+        stream.seek(-4, 2)
+        return int.from_bytes(stream.read(4), "little")

@@ -5,7 +5,8 @@ z, y, x the stored axes of a volume, slowest first; C its channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +15,36 @@ from numpy.typing import NDArray
 
 from densekit.data.dicom import dicom_grid, read_dicom
 from densekit.data.grids import Grid, Volume, check_same_grid
-from densekit.data.nifti import SUFFIXES, is_nifti, nifti_grid, read_nifti, write_nifti
+from densekit.data.itk import itk_grid, read_itk
+from densekit.data.nifti import nifti_grid, read_nifti, write_nifti
+from densekit.data.volume_files import ITK, NIFTI, SUFFIXES, has_suffix
+
+_LONGEST = 300
+"""Letters of a library's message."""
 
 
 def read_volume(path: str | Path, series: str | None = None) -> Volume:
-    """Reads a NIfTI file (4-D: channels), a folder with a DICOM series, or one DICOM file.
+    """Reads one volume of any format; of four axes the last is channels.
 
-    Values are as stored, by slope and intercept (HU for CT); depth is never rescaled.
+    NIfTI (`.nii`, `.nii.gz`, or a pair `.hdr` and `.img`), Analyze, MetaImage (`.mha`, `.mhd`),
+    NRRD (`.nrrd`, `.nhdr`), a folder with a DICOM series, or one DICOM file. Values are as stored,
+    by slope and intercept (HU for CT); depth is never rescaled.
 
     Args:
         path: The file or folder.
-        series: SeriesInstanceUID, where a folder holds several.
+        series: SeriesInstanceUID or SeriesDescription (`*` and `?` stand for any letters), where a
+            DICOM folder holds several.
 
     Raises:
         ValueError: Naming the file or folder, for whatever is missing, damaged, incomplete, not
             scalar or not finite.
     """
     found = _existing(Path(path))
-    volume = read_nifti(found) if is_nifti(found) else read_dicom(found, series)
+    with _named(found, "volume"):
+        if found.is_dir() or not has_suffix(found, SUFFIXES):
+            volume = read_dicom(found, series)
+        else:
+            volume = read_itk(found) if has_suffix(found, ITK) else read_nifti(found)
     bad = volume.image.size - int(np.isfinite(volume.image).sum())
     if bad:
         raise ValueError(
@@ -44,7 +57,12 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
 def read_grid(path: str | Path, series: str | None = None) -> Grid:
     """The frame of a volume from headers alone; arguments and errors are `read_volume`'s."""
     found = _existing(Path(path))
-    return nifti_grid(found) if is_nifti(found) else dicom_grid(found, series)
+    with _named(found, "header of a volume"):
+        if found.is_dir() or not has_suffix(found, SUFFIXES):
+            grid = dicom_grid(found, series)
+        else:
+            grid = itk_grid(found) if has_suffix(found, ITK) else nifti_grid(found)
+    return grid
 
 
 def read_channels(paths: Sequence[str | Path]) -> Volume:
@@ -88,10 +106,8 @@ def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
         ValueError: If the name, the shape or the type does not fit.
     """
     target = Path(path)
-    if not is_nifti(target):
-        raise ValueError(
-            f"{path}: masks are written as NIfTI, accepted are {' and '.join(SUFFIXES)}"
-        )
+    if not has_suffix(target, NIFTI):
+        raise ValueError(f"{path}: masks are written as NIfTI, accepted are {' and '.join(NIFTI)}")
     if tuple(mask.shape[-3:]) != like.shape or mask.ndim not in (3, 4):
         raise ValueError(
             f"{path}: the mask has shape {mask.shape}, {like.path} has {like.shape} (z, y, x)"
@@ -99,6 +115,24 @@ def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
     if mask.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{path}: a mask of {mask.dtype}, accepted are uint8 and uint16")
     write_nifti(target, mask, like)
+
+
+@contextmanager
+def _named(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a library raises into one error that names the file."""
+    try:
+        yield
+    except ImportError:  # a package of ours is missing
+        raise
+    # Headers of damaged files lead anywhere: zlib, overflows, singular matrices, no memory
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        # ITK names the line of its own source first
+        cause = " ".join(str(error).rpartition("ERROR: ")[2].split())[:_LONGEST] or "no message"
+        raise ValueError(
+            f"{path}: expected a readable {what}, got {type(error).__name__}: {cause}"
+        ) from error
 
 
 def _existing(path: Path) -> Path:

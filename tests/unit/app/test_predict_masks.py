@@ -210,6 +210,30 @@ def test_volumes_come_back_in_their_own_frame(tmp_path: Path) -> None:
     assert [(e["depth"], e["height"], e["width"]) for e in entries] == [(9, 14, 12), (5, 8, 8)]
 
 
+def test_broken_scans_are_listed_and_the_others_predicted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "in"
+    nifti(folder / "a.nii.gz", 6, 8, 8)
+    whole = (folder / "a.nii.gz").read_bytes()
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4)), np.eye(4)), folder / "z.nii")
+    damaged = bytearray(whole)
+    damaged[200:240] = bytes(40)
+    broken = {"b.nii.gz": whole[:-200], "c.nii.gz": bytes(damaged), "d.nii": b"", "e.mha": b"text"}
+    broken |= {"f.nrrd": b"", "g.hdr": b"text", "h/1.dcm": b""}
+    for name, content in broken.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    checkpoint = checkpoint_of(volume_segmenter(), tmp_path / "m.ckpt")
+    assert predict(checkpoint, folder, tmp_path / "o") == 1
+    found = sorted(file.name for file in (tmp_path / "o" / "masks").iterdir())
+    assert found == ["a.nii.gz", "z.nii.gz"]
+    said = capsys.readouterr().out
+    assert "7 images could not be read:" in said
+    flat = said.replace("\n", "")
+    assert all(f"{folder / name}: " in flat for name in broken)
+
+
 def test_channels_of_a_case_are_files(tmp_path: Path) -> None:
     model = tiny_segmenter(dims=3, channels=2, dtype="float32")
     for number in (0, 1):

@@ -20,6 +20,21 @@ def test_a_pattern_that_matches_folder_and_file_names_each_volume_once(tmp_path:
     assert root == tmp_path
 
 
+def test_hidden_files_and_folders_are_no_volumes(tmp_path: Path) -> None:
+    names = ["a.nii.gz", "._a.nii.gz", ".ipynb_checkpoints/a.nii.gz", "b/._1.dcm", ".DS_Store"]
+    names += ["c/x.mha", "c/y.nrrd", "c/z.hdr", "c/z.img"]
+    for name in names:
+        file = tmp_path / name
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    found, root = find_volumes(str(tmp_path))
+    relative = [file.relative_to(root) for file in found]
+    assert list(map(str, relative)) == ["a.nii.gz", "c/x.mha", "c/y.nrrd", "c/z.hdr"]
+    assert [str(name) for name in volume_names([[file] for file in found], root)] == [
+        *("a.jpg", "c/x.jpg", "c/y.jpg", "c/z.jpg")
+    ]
+
+
 def test_a_table_lists_the_files_of_each_case(tmp_path: Path) -> None:
     lines = ["patient,image_0,image_1"]
     for patient in ("p1", "p2"):
