@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,14 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _float32() -> Iterator[None]:
+    """`precision=auto` is float32, whatever this processor is fast at: runs are the same on all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("densekit.training.devices.cpu_gains_from_bf16", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

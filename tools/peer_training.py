@@ -23,7 +23,8 @@ from densekit.app.prepare import describe_data, resolve
 from densekit.build import build_model, instantiate
 from densekit.data import Source
 from densekit.model import DenseModel
-from densekit.training import resolve_precision
+from densekit.ops.precision import Call
+from densekit.training import layer_calls, resolve_precision
 from densekit.training.metric_set import MetricSet, build_metrics
 from densekit.training.optim import parameter_groups
 
@@ -69,6 +70,11 @@ def prepare(arguments: Sequence[str]) -> Job:
     torch.manual_seed(int(cfg.seed))
     info = model_info(sources, job["heads"], job["resize"])
     source, model = next(iter(sources.values())), build_model(job, info)
+
+    def calls() -> list[Call]:
+        found: list[Call] = layer_calls(model, [source.image_size()])
+        return found
+
     return Job(
         source=source,
         model=model,
@@ -76,7 +82,7 @@ def prepare(arguments: Sequence[str]) -> Job:
         metrics=build_metrics(model, source.heads, metric_recipes(job)),
         optimizer=instantiate(job["optimizer"], "optimizer"),
         schedule=instantiate(job["schedule"], "schedule"),
-        bf16="bf16" in resolve_precision(str(job["precision"]), "cpu"),
+        bf16="bf16" in resolve_precision(str(job["precision"]), "cpu", calls),
         minutes=None if options["minutes"] is None else float(options["minutes"]),
         steps=None if options["steps"] is None else int(options["steps"]),
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,8 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     lit = _module(cfg, model, optimizer, schedule)
     trainer = _trainer(
         cfg["trainer"],
+        lit,
+        data,
         callbacks=[stopping, *_each(cfg, "callbacks")],
         logger=_each(cfg, "logger"),
         default_root_dir=cfg["paths"]["run"],
@@ -91,8 +93,11 @@ def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
     run = Path(cfg["paths"]["run"])
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
+    lit = _module(cfg, model)
     trainer = _trainer(
         {**kept, "_target_": "lightning.pytorch.Trainer", "use_distributed_sampler": False},
+        lit,
+        data,
         callbacks=[
             stopping,
             RichProgressBar(),
@@ -105,7 +110,7 @@ def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
         default_root_dir=str(run),
     )
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
-    measure(_module(cfg, model), datamodule=data, verbose=False)
+    measure(lit, datamodule=data, verbose=False)
     if cfg.get("artifact") and trainer.is_global_zero:
         # The weights as they were read: a model divided over processes holds a part of them.
         write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)
@@ -156,14 +161,34 @@ def _each(cfg: Mapping[str, Any], group: str) -> list[Any]:
     return [instantiate(node, f"{group}.{name}") for name, node in nodes.items()]
 
 
-def _trainer(node: Mapping[str, Any], **parts: Any) -> Trainer:
-    from densekit.training import resolve_precision
+def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: Any) -> Trainer:
+    from densekit.training import layer_calls, resolve_precision
 
-    accelerator = str(node.get("accelerator", "auto"))
-    precision = resolve_precision(str(node.get("precision", "32-true")), accelerator)
+    precision = resolve_precision(
+        str(node.get("precision", "32-true")),
+        str(node.get("accelerator", "auto")),
+        lambda: layer_calls(lit.model, _sizes(lit, data)),
+        backward=lit.optimizer is not None,
+    )
     make = instantiate({**node, "precision": precision, "_partial_": True}, "trainer")
     trainer: Trainer = make(**parts)
     return trainer
+
+
+def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
+    """Of the images that the network will see: of each data set the first one."""
+    from densekit.ops.resize import resized_size
+
+    model = lit.model
+    window = getattr(lit.inferer, "window", None)
+    rule = model.info.get("resize")
+    for source in data.sources.values():
+        sides = source.image_size()[-model.spatial_dims :]  # of a volume one slice
+        if source.train is None and window:
+            sides = tuple(map(min, sides, window))
+        elif source.train is None and rule:
+            sides = resized_size(sides[0], sides[1], rule)
+        yield sides
 
 
 def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: bool) -> None:

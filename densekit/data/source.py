@@ -136,6 +136,13 @@ class Source:
             self.num_workers,
         )
 
+    def image_size(self) -> tuple[int, ...]:
+        """Sides of the first image, of training if there is any, as a loader would have it."""
+        split = next(name for name in SPLITS if getattr(self, name) is not None)
+        transform = self.train_transform if split == "train" else self.eval_transform
+        sample, _ = Drawn(getattr(self, split), transform, self.seed)[0, 0, True]
+        return tuple(sample["image"].shape[:-1])
+
     def _sampler(self, dataset: Dataset) -> TrainSampler:
         if self.images_per_identity is not None:
             if self.repeats > 1 or self.group_by_aspect:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
@@ -16,6 +17,7 @@ from densekit.inference.frames import Frames
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
+from densekit.ops.precision import Calls, first_wrong
 from densekit.types import Batch, Meta, Result
 
 if TYPE_CHECKING:
@@ -32,7 +34,8 @@ class Predictor:
     Args:
         model_or_checkpoint: A model, or the path of a checkpoint.
         device: Where the network runs.
-        precision: None for float32, "bf16" or "fp16" for autocast.
+        precision: None for float32, "bf16" or "fp16" for autocast. The layers of the first batch
+            are tried, see `densekit.ops.precision`; a warning says if their numbers are wrong.
         trust: Packages whose classes a checkpoint's configuration may build, besides densekit's
             and installed plug-ins'.
         batch_size: Images a forward pass.
@@ -62,6 +65,7 @@ class Predictor:
         self.model = model_or_checkpoint.to(device).eval()
         self.device = torch.device(device)
         self.precision = precision
+        self._tried = False
         self.batch_size = batch_size
         self.frames = Frames(self.model)
         self.inferer: Any = stored if inferer is None else inferer
@@ -113,6 +117,23 @@ class Predictor:
             return nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
 
+    def _inferred(self, batch: Batch) -> list[dict[str, Result]]:
+        if self._tried or self.precision is None:
+            with self.autocast():
+                plain: list[dict[str, Result]] = self.inferer(self.model, batch)
+                return plain
+        with self.autocast(), Calls() as calls:
+            results: list[dict[str, Result]] = self.inferer(self.model, batch)
+        self._tried = True
+        dtype = PRECISIONS[self.precision]
+        if wrong := first_wrong(calls.found, dtype, self.device, backward=False):
+            warnings.warn(
+                f"precision={self.precision}: computes wrong numbers here (torch "
+                f"{torch.__version__}): {wrong}; without precision= they are right",
+                stacklevel=2,
+            )
+        return results
+
     @torch.inference_mode()
     def _predict(self, images: list[tuple[Tensor, Meta]]) -> list[dict[str, Result]]:
         if len({image.dtype for image, _ in images}) > 1:
@@ -120,8 +141,7 @@ class Predictor:
         batch = _stack(images, self.device)
         if not self.frames.slices:
             batch = self.model.resized(batch)
-        with self.autocast():
-            results: list[dict[str, Result]] = self.inferer(self.model, batch)
+        results = self._inferred(batch)
         for result in results:
             for name, part in result.items():
                 names = self.names.get(name)

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import platform
 from pathlib import Path
 
 
-def _made_by_amd() -> bool:
+def processor() -> str:
+    """Maker, model and abilities of the first core, as far as the system tells."""
     cpuinfo = Path("/proc/cpuinfo")
-    return cpuinfo.exists() and "AuthenticAMD" in cpuinfo.read_text()
+    if not cpuinfo.exists():
+        return platform.processor()
+    wanted = ("vendor_id", "cpu family", "model", "stepping", "flags")
+    first = cpuinfo.read_text().partition("\n\n")[0]
+    return "\n".join(line for line in first.splitlines() if line.startswith(wanted))
+
+
+def _made_by_amd() -> bool:
+    return "AuthenticAMD" in processor()
 
 
 MADE_BY_AMD = _made_by_amd()

@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Stopping": "stopping",
         "Transfer": "transfer",
         "UncertaintyBalance": "balance",
+        "layer_calls": "devices",
         "measure_signal": "signal_propagation",
         "newest_checkpoint": "checkpoint",
         "resolve_precision": "devices",

@@ -2,38 +2,91 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import torch
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch import nn
 
 from densekit.ops.cpu import MADE_BY_AMD
+from densekit.ops.precision import Call, Calls, first_wrong
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
+    from densekit.model import DenseModel
+
 AMPERE = 8
 """CUDA capability from which on bfloat16 is computed by the tensor cores."""
+SIXTEEN_BITS = {
+    **dict.fromkeys(("bf16-mixed", "bf16-true", "bf16"), torch.bfloat16),
+    **dict.fromkeys(("16-mixed", "16-true", "16"), torch.float16),
+}
+"""Names of Lightning's Trainer."""
+CPU = torch.device("cpu")
 
 
-def resolve_precision(precision: str, accelerator: str) -> str:
-    """Replaces "auto" by what the device computes fastest.
+def resolve_precision(
+    precision: str, accelerator: str, calls: Callable[[], Iterable[Call]], *, backward: bool = True
+) -> str:
+    """Replaces "auto" by what the device computes fastest, if it computes it right.
+
+    A precision that is asked for is kept; where its numbers are wrong a warning says so.
 
     Args:
-        precision: "auto", or a precision of Lightning's Trainer, which is returned as it is.
+        precision: "auto", or a precision of Lightning's Trainer.
         accelerator: Trainer's accelerator: "cpu", "gpu", "cuda", "auto", ...
+        calls: What the layers will compute, see `layer_calls`; asked if it matters.
+        backward: Whether gradients are computed.
 
     Returns:
-        "bf16-mixed" where the device computes faster in bfloat16, else "32-true".
+        A precision of the Trainer; for "auto" it is "bf16-mixed" where the device computes faster
+        in bfloat16 and every call agrees with float32, else "32-true".
     """
-    if precision != "auto":
-        return precision
     on_gpu = accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available())
+    chosen = precision
+    if precision == "auto":
+        chosen = "bf16-mixed" if _gains_from_bf16(accelerator, on_gpu) else "32-true"
+    dtype = SIXTEEN_BITS.get(chosen)
+    if dtype is None or not (on_gpu or accelerator in ("cpu", "auto")):
+        return chosen
+    # Every process tries on the device it is going to train on.
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else CPU
+    wrong = first_wrong(calls(), dtype, device, backward=backward)
+    if wrong is None:
+        return chosen
+    found = f"{dtype} computes wrong numbers here (torch {torch.__version__}): {wrong}"
+    if precision == "auto":
+        rank_zero_info(f"precision=auto is 32-true: {found}")
+        return "32-true"
+    rank_zero_warn(f"precision={precision}: {found}; precision=32-true computes them right")
+    return chosen
+
+
+def layer_calls(model: DenseModel, sizes: Iterable[Sequence[int]]) -> list[Call]:
+    """What the layers of a model compute for images of some sizes, each kind once.
+
+    Args:
+        model: Run once a size, without gradients, as in evaluation.
+        sizes: Sides of images in the network's frame.
+    """
+    modes = {module: module.training for module in model.modules()}
+    channels = len(model.info["mean"])
+    with torch.no_grad(), Calls() as calls:
+        for sides in set(map(tuple, sizes)):
+            image = model.mean.new_zeros((1, channels, *sides))
+            model.eval()(image, torch.tensor([sides], device=image.device))
+    for module, mode in modes.items():
+        module.training = mode
+    return list(calls.found)
+
+
+def _gains_from_bf16(accelerator: str, on_gpu: bool) -> bool:
     if on_gpu:
-        native = torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= AMPERE
-    else:
-        native = accelerator in ("cpu", "auto") and cpu_gains_from_bf16()
-    return "bf16-mixed" if native else "32-true"
+        return torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= AMPERE
+    return accelerator in ("cpu", "auto") and cpu_gains_from_bf16()
 
 
 def cpu_gains_from_bf16() -> bool:

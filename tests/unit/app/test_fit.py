@@ -10,7 +10,12 @@ import lightning.pytorch as L
 import pytest
 from lightning.pytorch.callbacks import Callback
 
+from densekit.app import fit
+from densekit.app.data_info import model_info
 from densekit.app.fit import _evaluate_best
+from densekit.app.prepare import resolve
+from densekit.app.train import checked
+from densekit.build import build_model, instantiate
 from densekit.training import Checkpoint, MetricsFile
 from tests.unit.training.fakes import FakeData, fake_lit, trainer
 
@@ -55,3 +60,37 @@ def test_the_last_checkpoint_is_not_measured_twice(tmp_path: Path) -> None:
     assert figures["val/spot/distance"] == seen.figures[2]["val/spot/distance"]
     assert figures["test/spot/distance"] == pytest.approx(figures["val/spot/distance"])
     assert (figures["epoch"], figures["step"]) == (2, 12)
+
+
+@pytest.mark.parametrize(("wrong", "precision"), [(None, "bf16-mixed"), ("conv2d is", "32-true")])
+def test_auto_precision_is_tried_at_the_size_of_the_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str | None, precision: str
+) -> None:
+    tried: list[Any] = []
+
+    def answer(calls: Any, *_: Any, backward: bool) -> str | None:
+        tried.extend(calls)
+        assert backward
+        return wrong
+
+    monkeypatch.setattr("densekit.training.devices.cpu_gains_from_bf16", lambda: True)
+    monkeypatch.setattr("densekit.training.devices.first_wrong", answer)
+    cfg, _ = checked(
+        [
+            "experiment=quickstart_classification",
+            "data.scenes.train.length=8",
+            "data.scenes.train.size=[64,96]",
+            "data.scenes.test=null",
+            "data.scenes.val.length=8",
+            "backbone.width=4",
+            "trainer.accelerator=cpu",
+        ]
+    )
+    job = resolve(cfg)
+    data = fit._data(job)
+    model = build_model(job, model_info(data.sources, job["heads"], None))
+    lit = fit._module(job, model, instantiate(job["optimizer"], "optimizer"))
+    trainer = fit._trainer(job["trainer"], lit, data, logger=False, enable_checkpointing=False)
+    assert trainer.precision == precision
+    assert {call.function for call in tried} == {"conv2d", "linear"}
+    assert {tuple(sorted(call.image[2:])) for call in tried} == {(), (4, 6), (8, 8)}

@@ -178,3 +178,23 @@ def test_restores_each_axis_by_its_own_ratio() -> None:
     assert result["detection"]["boxes"].tolist() == [[5, 20, 10, 40]]
     assert result["detection"]["labels"].tolist() == [1]
     assert result["grade"]["scores"].tolist() == [0.5, 0.25]
+
+
+def test_precision_that_computes_wrongly_is_said_once(
+    model: DenseModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def answer(calls: object, *_: object, backward: bool) -> str:
+        asked.append(calls)
+        assert not backward
+        return "conv2d: its output is off by 9 of its size"
+
+    monkeypatch.setattr("densekit.inference.predictor.first_wrong", answer)
+    predictor = Predictor(model, precision="bf16")
+    with pytest.warns(UserWarning, match="precision=bf16: .*conv2d: its output is off"):
+        predictor(arrays()[:1])
+    predictor(arrays()[:1])
+    Predictor(model)(arrays()[:1])
+    assert len(asked) == 1
+    assert asked[0]

@@ -86,6 +86,73 @@ def test_evidence_is_saved_and_weights_are_not(tmp_path: Path) -> None:
     assert all(torch.isfinite(v).all() for v in last["state_dict"].values())
 
 
+class Kernel(torch.autograd.Function):
+    """The identity; its gradient is not finite, under autocast or always."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, harm: float, always: bool) -> torch.Tensor:
+        ctx.harm = harm if always or torch.is_autocast_enabled("cpu") else 0.0
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
+        return gradients[0] + ctx.harm, None, None
+
+
+class Broken(torch.nn.Linear):
+    """A layer whose weight gets a gradient that is not finite; everything else is well."""
+
+    always, harm = True, float("nan")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        weight = Kernel.apply(self.weight, self.harm, self.always)
+        return torch.nn.functional.linear(x, weight, self.bias)
+
+
+@pytest.mark.parametrize("harm", [float("nan"), float("inf"), 1e37])
+@pytest.mark.parametrize(
+    ("precision", "always", "cause"),
+    [
+        ("32-true", True, "a layer or loss whose derivative is infinite"),
+        ("bf16-mixed", True, "a layer or loss whose derivative is infinite"),
+        ("bf16-mixed", False, "in float32 it is finite; use precision=32-true"),
+    ],
+)
+def test_gradients_are_looked_at_too(
+    tmp_path: Path, harm: float, precision: str, always: bool, cause: str
+) -> None:
+    model = FakeModel()
+    layer = model.heads.spot.box = Broken(4, 4)
+    layer.always, layer.harm = always, harm
+    trace = Trace()
+    run = trainer(tmp_path, callbacks=[trace, NonFinite(tmp_path)], precision=precision)
+    with pytest.raises(NonFiniteLossError) as caught:
+        run.fit(fake_lit(model), datamodule=FakeData())
+    text = str(caught.value)
+    assert "the gradient of step 0 is not finite, the loss is: spot/box = " in text
+    assert "First non-finite gradient: heads.spot.box.weight." in text
+    assert cause in text
+    assert "too high" not in text
+    assert trace.calls[-2:] == ["NonFiniteLossError", "after backward"]  # weights are as before
+    saved = torch.load(tmp_path / "rank_0.pt", weights_only=True)
+    assert saved["module"] == "heads.spot.box.weight"
+
+
+def test_first_gradient_on_the_way_back_is_named(tmp_path: Path) -> None:
+    class Root(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return (x - x.detach()).sqrt() + x  # infinite slope at 0, times 0
+
+    model = FakeModel()
+    model.backbone.append(Root())
+    run = trainer(tmp_path, callbacks=[NonFinite(tmp_path)])
+    with pytest.raises(
+        NonFiniteLossError, match=r"gradient: backbone\.1\.(bias|weight)\."
+    ) as caught:
+        run.fit(fake_lit(model), datamodule=FakeData())
+    assert "learning rate is not to blame" in str(caught.value)
+
+
 class Trace(Callback):
     """Notes what happened, and the weights at each backward pass."""
 

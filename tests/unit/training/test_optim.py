@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from densekit.training.devices import check_sync_batch_norm, cpu_gains_from_bf16, resolve_precision
+from densekit.training.devices import check_sync_batch_norm
 from densekit.training.optim import batch_size_scale, build_optimizer, parameter_groups
 from tests.unit.training.fakes import FakeData, FakeSource, fake_lit, trainer
 
@@ -120,29 +120,6 @@ def test_gradients_can_be_clipped(tmp_path: Path) -> None:
     trainer(tmp_path, **settings).fit(lit, datamodule=FakeData())
     moved = (lit.state_dict()["model.heads.spot.box.weight"] - before).abs().max()
     assert 0 <= moved < 1e-7
-
-
-@pytest.mark.parametrize("native", [True, False])
-def test_precision_follows_the_cpu(monkeypatch: pytest.MonkeyPatch, native: bool) -> None:
-    monkeypatch.setattr("densekit.training.devices.cpu_gains_from_bf16", lambda: native)
-    assert resolve_precision("auto", "cpu") == ("bf16-mixed" if native else "32-true")
-    assert resolve_precision("16-mixed", "cpu") == "16-mixed"
-    assert resolve_precision("auto", "mps") == "32-true"
-
-
-@pytest.mark.parametrize(("capability", "expected"), [((7, 5), "32-true"), ((9, 0), "bf16-mixed")])
-def test_precision_follows_the_gpu(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], expected: str
-) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert resolve_precision("auto", "gpu") == resolve_precision("auto", "auto") == expected
-
-
-def test_torch_without_the_question_means_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
-        monkeypatch.delattr(torch.cpu, name, raising=False)
-    assert cpu_gains_from_bf16() is False
 
 
 def test_sync_batch_norm_on_cpu_is_refused() -> None:

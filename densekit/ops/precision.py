@@ -1,0 +1,260 @@
+"""Whether layers compute right numbers in 16 bits on this device, found by trying them.
+
+A fast kernel may be a wrong one: that of torch 2.15 and oneDNN for AVX512-BF16 makes weight
+gradients of 1e37 where a volume of 2 slices goes through a 3x3x3 convolution in bfloat16, and
+writes beyond its memory. So every call that autocast casts is noted during a forward pass, and run
+forward and backward on noise, beside float32. On a CPU that is done in another process, which a
+wrong kernel may bring down, and the answer is kept in a file.
+
+Shapes: B images, C channels, D spatial dimensions, S the D sizes of a map.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from densekit.ops.cpu import processor
+
+TOLERANCE = 0.03
+"""Of the norm of what float32 computes. Rounding to bfloat16 costs 0.002 to 0.005."""
+FULL_BLOCKS = 64
+"""Kernels go through channels in blocks of 16 to 64: more of them are the same once more."""
+LONGEST = 8
+"""Side from which on a map is no special case, unless the kernel reaches further."""
+IMAGES = 2
+RIGHT = "right"
+"""What is printed, and kept in the file, where every call computes what float32 does."""
+
+_CONV = ("stride", "padding", "dilation", "groups")
+_TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    **{f"conv{dims}d": _CONV for dims in (1, 2, 3)},
+    **{f"conv_transpose{dims}d": _TRANSPOSED for dims in (1, 2, 3)},
+}
+"""Functions of `torch.nn.functional`, and what they take behind input, weight and bias."""
+FUNCTIONS: dict[Any, str] = {getattr(F, name): name for name in SETTINGS}
+
+
+@dataclass(frozen=True)
+class Call:
+    """A kind of call of a layer.
+
+    Attributes:
+        function: Name in `torch.nn.functional`.
+        image: Shape of the input.
+        weight: Shape of the weight.
+        last: Whether both lie channels last.
+        settings: Values of `SETTINGS`.
+    """
+
+    function: str
+    image: tuple[int, ...]
+    weight: tuple[int, ...]
+    last: bool = False
+    settings: tuple[Any, ...] = ()
+
+    def __str__(self) -> str:
+        """As a line for users names it."""
+        if self.function == "linear":
+            return "linear layer of {1} -> {0} channels".format(*self.weight)
+        kernel, sides = ("x".join(map(str, s[2:])) for s in (self.weight, self.image))
+        return f"{self.function} with kernel {kernel} on a map of {sides}"
+
+
+class Calls(TorchFunctionMode):
+    """Notes the calls that autocast casts while it is entered; `found` has each kind once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[Call, None] = {}
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Runs the function as it is."""
+        if (name := FUNCTIONS.get(func)) is not None:
+            self.found[_call(name, *args, **(kwargs or {}))] = None
+        return func(*args, **(kwargs or {}))
+
+
+def first_wrong(
+    calls: Iterable[Call], dtype: torch.dtype, device: torch.device, *, backward: bool = True
+) -> str | None:
+    """What the first call that computes wrong numbers is and does; None if all are right.
+
+    Args:
+        calls: See `Calls`.
+        dtype: Of autocast: bfloat16 or float16.
+        device: Where they are to run.
+        backward: Whether gradients count too.
+    """
+    calls = tuple(calls)
+    if device.type == "cpu":
+        return _kept(calls, str(dtype).removeprefix("torch."), backward)
+    return next(filter(None, (wrong(call, dtype, device, backward) for call in calls)), None)
+
+
+def wrong(call: Call, dtype: torch.dtype, device: torch.device, backward: bool) -> str | None:
+    """What a call computes wrongly, and by how much; None if nothing."""
+    exact = _outcome(call, None, device, backward)
+    for name, value in _outcome(call, dtype, device, backward).items():
+        off = float((value - exact[name]).norm() / exact[name].norm().clamp(min=1e-12))
+        if not off <= TOLERANCE:  # NaN too
+            return f"{call}: its {name} is off by {off:.2g} of its size"
+    return None
+
+
+def _call(
+    name: str, image: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Call:
+    """The kind of a call; what only makes it larger is cut to what shows every case."""
+    settings = dict(zip(SETTINGS[name], args, strict=False)) | kwargs
+    settings = {key: _plain(settings[key]) for key in SETTINGS[name] if key in settings}
+    defaults: dict[str, Any] = {"padding": 0, "output_padding": 0}
+    values = [settings.get(key, defaults.get(key, 1)) for key in SETTINGS[name]]
+    groups = int(settings.get("groups", 1))
+    kept = min(groups, _fewer(groups))
+    first, second, *kernel = weight.shape
+    first = _fewer(first // groups) * kept
+    second = _fewer(second)
+    if name == "linear":
+        return Call(name, (IMAGES, second), (first, second))
+    values[SETTINGS[name].index("groups")] = kept
+    channels = first if "transpose" in name else second * kept
+    dilation = settings.get("dilation", 1)
+    steps = dilation if isinstance(dilation, tuple) else (dilation,) * len(kernel)
+    reach = [step * (side - 1) + 1 for step, side in zip(steps, kernel, strict=True)]
+    sides = [
+        min(side, max(LONGEST, length))
+        for side, length in zip(image.shape[-len(kernel) :], reach, strict=True)
+    ]
+    shape = (IMAGES, channels, *sides)
+    return Call(name, shape, (first, second, *kernel), _lies_last(weight), tuple(values))
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else value
+
+
+def _fewer(channels: int) -> int:
+    return min(channels, FULL_BLOCKS + channels % 16)
+
+
+def _lies_last(weight: Tensor) -> bool:
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return weight.ndim in formats and weight.is_contiguous(memory_format=formats[weight.ndim])
+
+
+def _outcome(
+    call: Call, dtype: torch.dtype | None, device: torch.device, backward: bool
+) -> dict[str, Tensor]:
+    """Output and gradients of a call with weight, input and gradient of noise, in float32."""
+    generator = torch.Generator().manual_seed(0)
+    image, weight = (
+        _noise(shape, generator, device, call.last) for shape in (call.image, call.weight)
+    )
+    named = dict(zip(SETTINGS[call.function], call.settings, strict=True))
+    # One thing beyond "enabled" must not differ: the cache would keep weights of another call.
+    cast = torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
+    with torch.enable_grad(), cast:
+        y: Tensor = getattr(F, call.function)(image, weight, **named)
+    found = {"output": y.detach().float()}
+    if backward:
+        gradient = torch.randn(y.shape, generator=generator).to(y)
+        of_image, of_weight = torch.autograd.grad(y, [image, weight], gradient)
+        found |= {"gradient of the input": of_image, "gradient of the weight": of_weight}
+    return found
+
+
+def _noise(
+    shape: tuple[int, ...], generator: torch.Generator, device: torch.device, last: bool
+) -> Tensor:
+    noise = torch.randn(shape, generator=generator).to(device)
+    if last:
+        formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+        noise = noise.to(memory_format=formats[noise.ndim])
+    return noise.requires_grad_()
+
+
+@lru_cache(maxsize=256)
+def _kept(calls: tuple[Call, ...], dtype: str, backward: bool) -> str | None:
+    """`first_wrong` of the CPU from the file of an earlier trial, or by a new one."""
+    job = {
+        "calls": [asdict(call) for call in calls],
+        "dtype": dtype,
+        "backward": backward,
+        "threads": torch.get_num_threads(),
+        "onednn": torch.backends.mkldnn.enabled,
+    }
+    words = json.dumps(job)
+    of_here = (torch.__version__, processor(), Path(__file__).read_text("utf-8"), words)
+    flags = sorted(f"{key}={value}" for key, value in os.environ.items() if "DNN" in key)
+    key = hashlib.sha256("\n".join((*of_here, *flags)).encode()).hexdigest()[:32]
+    file = _folder() / f"{key}.txt"
+    if file.exists():
+        kept = file.read_text("utf-8")
+        return None if kept == RIGHT else kept
+    answer = _tried_apart(words)
+    with contextlib.suppress(OSError):  # no home to write to: the next run tries again
+        file.parent.mkdir(parents=True, exist_ok=True)
+        new = file.with_suffix(f".{os.getpid()}")
+        new.write_text(answer or RIGHT, "utf-8")
+        new.replace(file)
+    return answer
+
+
+def _folder() -> Path:
+    home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(home) / "densekit" / "precision"
+
+
+def _tried_apart(words: str) -> str | None:
+    """Runs `main` in a process of its own, as a wrong kernel may write beyond its memory."""
+    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    command = [sys.executable, "-m", "densekit.ops.precision"]
+    done = subprocess.run(command, input=words, capture_output=True, text=True, env=paths)
+    if done.returncode > 0:
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")
+    answer = done.stdout.splitlines()[-1]
+    if done.returncode < 0:  # by a signal
+        return f"{answer}: it ended the process that tried it"
+    return None if answer == RIGHT else answer
+
+
+def main() -> None:
+    """Reads a job from standard input; prints every call it tries, and last what is wrong."""
+    job = json.load(sys.stdin)
+    torch.set_num_threads(job["threads"])
+    torch.backends.mkldnn.enabled = job["onednn"]
+    dtype = getattr(torch, job["dtype"])
+    for plain in job["calls"]:
+        call = Call(**{key: _tupled(value) for key, value in plain.items()})
+        print(call, flush=True)
+        if answer := wrong(call, dtype, torch.device("cpu"), job["backward"]):
+            print(answer, flush=True)
+            os._exit(0)  # without tidying up memory that may be broken
+    print(RIGHT)
+
+
+def _tupled(value: Any) -> Any:
+    return tuple(map(_tupled, value)) if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    main()
