@@ -6,10 +6,11 @@ Shape letters: A anchors of all levels, a anchors of one cell.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import torch
 from torch import Tensor
+
+from densekit.ops.constants import constant
 
 Grids = tuple[tuple[int, int], ...]
 """Height and width of each level in cells."""
@@ -23,15 +24,15 @@ def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool)
         ratios: Height over width.
         rounded: Round corners to whole pixels, as torchvision does and detectron2 does not.
     """
-    size = torch.tensor(sizes, dtype=torch.float32)
-    height_ratio = torch.tensor(ratios, dtype=torch.float32).sqrt()
+    size = torch.tensor(sizes, dtype=torch.float32, device="cpu")
+    height_ratio = torch.tensor(ratios, dtype=torch.float32, device="cpu").sqrt()
     width = ((1 / height_ratio)[:, None] * size).flatten()
     height = (height_ratio[:, None] * size).flatten()
     anchors = torch.stack([-width, -height, width, height], 1) / 2
     return anchors.round() if rounded else anchors
 
 
-@lru_cache(maxsize=64)
+@constant
 def pyramid_anchors(
     grids: Grids,
     strides: Grids,
@@ -58,8 +59,8 @@ def pyramid_anchors(
         grids, strides, sizes, strict=True
     ):
         cell = cell_anchors(level_sizes, ratios, rounded)
-        y = torch.arange(rows, dtype=torch.float32) * stride_y
-        x = torch.arange(columns, dtype=torch.float32) * stride_x
+        y = torch.arange(rows, dtype=torch.float32, device="cpu") * stride_y
+        x = torch.arange(columns, dtype=torch.float32, device="cpu") * stride_x
         y, x = torch.meshgrid(y, x, indexing="ij")
         shift = torch.stack([x, y, x, y], -1)  # (rows, columns, 4)
         levels.append((shift[:, :, None] + cell).flatten(0, 2))

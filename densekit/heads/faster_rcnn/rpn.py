@@ -11,7 +11,6 @@ Shape letters: B images, A anchors of all levels, a anchors of one cell, C chann
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from densekit.heads.faster_rcnn.rules import BoxLossRule, ProposalRule, Sampling
 from densekit.losses.box import smooth_l1
 from densekit.ops.anchors import pyramid_anchors
 from densekit.ops.boxes import encode_boxes
+from densekit.ops.constants import constant
 from densekit.ops.dist import global_count
 from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
 from densekit.ops.nms import Backend
@@ -50,11 +50,11 @@ class Cells(NamedTuple):
     width: Tensor
 
 
-@lru_cache(maxsize=64)
+@constant
 def _cells(
     grids: tuple[tuple[int, int], ...], batch: int, per_cell: int, device: torch.device
 ) -> Cells:
-    sides = torch.tensor(grids)
+    sides = torch.tensor(grids, device="cpu")
     count = sides.prod(1)
     start = count.cumsum(0) - count
     return Cells(*(t.to(device) for t in (start * per_cell, start * batch, *sides.unbind(1))))

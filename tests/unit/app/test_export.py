@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +14,10 @@ import yaml
 from densekit.app.cli import main
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
-from densekit.heads import FCN, UNet
+from densekit.heads import FCN, FasterRCNN, UNet
 from densekit.inference.export import PredictionsByName
 from densekit.model import DenseModel
+from densekit.necks import FPN
 
 NAMES = ["road", "car"]
 HEADS = {
@@ -37,6 +40,56 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, DenseModel]:
     file = tmp_path_factory.mktemp("export") / "both.ckpt"
     save_artifact(file, model, yaml.safe_dump(config))
     return file, model.eval()
+
+
+FRESH = """
+import sys, torch
+from densekit.app.cli import main
+from densekit.artifact import model_from_artifact
+from densekit.inference.export import PredictionsByName
+checkpoint, file = sys.argv[1:]
+assert main(["export", f"checkpoint={checkpoint}", f"output={file}", "size=[64,96]"]) == 0
+model = model_from_artifact(checkpoint).eval()
+image, size = torch.rand(1, 3, 64, 96) * 255, torch.tensor([[64, 80]])
+program = torch.export.load(file).module()
+for sides in ([64, 96], [32, 64]):  # what comes after an export works, of its size and of others
+    image = torch.rand(1, 3, *sides) * 255
+    size = torch.tensor([[sides[0], sides[1] - 10]])
+    with torch.inference_mode():
+        expected = PredictionsByName(model)(image, size)
+    assert all(type(value) is torch.Tensor for value in expected.values())
+    if sides == [64, 96]:
+        for name, value in program(image, size).items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
+batch = {
+    "image": image, "size": size, "sample_valid": torch.ones(1, dtype=torch.bool),
+    "boxes": torch.tensor([[[4.0, 4, 20, 20]]]), "labels": torch.zeros(1, 1, dtype=torch.long),
+    "boxes_valid": torch.ones(1, 1, dtype=torch.bool), "key": torch.zeros(1, dtype=torch.long),
+}
+sum(model.train().loss(batch).values()).backward()
+print("all of it worked")
+"""
+
+
+@pytest.mark.slow
+def test_a_detector_is_exported_by_a_fresh_process(tmp_path: Path) -> None:
+    """Fresh, because whatever has predicted before leaves what a trace would have to make."""
+    known = {"names": NAMES, "ids": [7, 26], "num_classes": 2}
+    model = DenseModel(
+        ResNet(18, width=8),
+        {"detection": partial(FasterRCNN, num_classes=2)},
+        partial(FPN, out_channels=16),
+        {"heads": {"detection": known}},
+    )
+    config = {
+        "backbone": {"_target_": "densekit.backbones.ResNet", "depth": 18, "width": 8},
+        "neck": {"_target_": "densekit.necks.FPN", "out_channels": 16},
+        "heads": {"detection": {"_target_": "densekit.heads.FasterRCNN", "num_classes": 2}},
+    }
+    save_artifact(tmp_path / "m.ckpt", model, yaml.safe_dump(config))
+    words = [sys.executable, "-c", FRESH, str(tmp_path / "m.ckpt"), str(tmp_path / "m.pt2")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert "all of it worked" in done.stdout, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("heads", [["near", "whole"], ["near"]])
