@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import Container, OmegaConf
 
 from densekit.app.errors import UsageError
+from densekit.app.watched import MAIN, OWN
 from densekit.build import nearest
 
 logger = logging.getLogger(__name__)
@@ -77,15 +78,21 @@ def say_unseen_classes(sources: Mapping[str, Any]) -> None:
 def check_monitors(
     callbacks: Mapping[str, Any], sources: Mapping[str, Any], heads: Mapping[str, Any]
 ) -> None:
-    """Refuses a callback that watches figures of a head, or data set, that is not there.
+    """Refuses a callback that watches metrics of a head, or data set, that is not there.
 
-    Lightning would find out after the first epoch.
+    What is left is known once the metrics are built, see `densekit.app.watched`.
     """
+    own = all(str(node["_target_"]).startswith(OWN) for node in callbacks.values() if node)
     evaluated = [name for name, source in sources.items() if source.val is not None]
     accepted = evaluated if len(evaluated) > 1 else list(heads)
     for name, node in callbacks.items():
         monitor = node.get("monitor") if isinstance(node, Mapping) else None
         parts = str(monitor).split("/")
+        if own and monitor not in (None, MAIN) and parts[0] not in ("val", "train"):
+            raise UsageError(
+                f"callbacks.{name}.monitor: expected {MAIN} or a metric such as val/HEAD/METRIC,"
+                f" got {monitor!r}"
+            )
         if len(parts) > 2 and parts[0] == "val" and parts[1] not in accepted:
             hint = nearest(parts[1], accepted)
             raise UsageError(f"callbacks.{name}.monitor: {monitor}: no {parts[1]!r} there. {hint}")

@@ -20,6 +20,8 @@ from densekit.build import nearest
 
 FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
 OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
+CHOICES = ("data", "metrics")
+"""Groups of the configuration that an evaluation may choose from anew."""
 SPLITS = ("test", "val")
 """In the order in which the default is chosen."""
 ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"}
@@ -72,21 +74,20 @@ def evaluate(arguments: Sequence[str]) -> Path:
 def _configuration(
     artifact: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
 ) -> DictConfig:
-    """The checkpoint's configuration with other data, if chosen, and with single values set."""
+    """The checkpoint's configuration with other data or metrics, and with single values set."""
     chosen, of_data, rest = _sort(words)
-    unused: dict[str, Any] = {"callbacks": {}, "logger": {}}
+    groups = {word.partition("=")[0].lstrip("+") for word in chosen}
+    if "data" not in groups:
+        _refuse_paths(of_data)
+        of_data, rest = [], [*rest, *of_data]
     stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
-    if chosen and "data" in stored:
-        unused["data"] = {}
-    plain = reopen({**stored, **unused}, checkpoint, words, trust)
+    unused = ("callbacks", "logger", *(key for key in groups if key in stored))
+    plain = reopen({**stored, **{key: {} for key in unused}}, checkpoint, words, trust)
     plain["trainer"] |= ONE_DEVICE
     if chosen:
         composed = compose([*chosen, *of_data]).cfg
         place(composed, Path("run"))
-        plain["data"] = OmegaConf.to_container(composed.data, resolve=True)
-    else:
-        _refuse_paths(of_data)
-        rest = [*rest, *of_data]
+        plain |= {key: OmegaConf.to_container(composed[key], resolve=True) for key in groups}
     keep_axes(plain["data"], info)
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
@@ -95,14 +96,16 @@ def _configuration(
 
 
 def _sort(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Divides words into the choice of data, values of data and paths, and the rest."""
+    """Divides words into choices, values of data and paths, and the rest."""
     chosen, of_data, rest = [], [], []
     for word in words:
         key = word.partition("=")[0].lstrip("+~")
-        if key == "data":
+        if key in CHOICES:
             chosen.append(word)
         elif is_choice(word):
-            raise UsageError(f"densekit eval: {word}: the checkpoint holds it; data= can be chosen")
+            raise UsageError(
+                f"densekit eval: {word}: the checkpoint holds it; expected data= or metrics="
+            )
         elif key.partition(".")[0] in ("data", "paths"):
             of_data.append(word)
         else:

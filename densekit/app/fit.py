@@ -12,6 +12,7 @@ from densekit.app.errors import Stopped
 from densekit.app.keep import with_kept
 from densekit.app.prepare import METRICS, dump
 from densekit.app.start import start_from
+from densekit.app.watched import check_direction, objective_name, settled
 from densekit.build import build_model, instantiate
 
 if TYPE_CHECKING:
@@ -63,12 +64,15 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     optimizer = instantiate(cfg["optimizer"], "optimizer")
     schedule = instantiate(cfg["schedule"], "schedule")
     lit = _module(cfg, model, optimizer, schedule)
+    cfg = _watching(cfg, lit, data)
+    lit.config = dump(cfg)
+    loggers = _each(cfg, "logger")
     trainer = _trainer(
         cfg["trainer"],
         lit,
         data,
-        callbacks=[stopping, *_each(cfg, "callbacks")],
-        logger=_each(cfg, "logger"),
+        callbacks=[stopping, *_loggable(_each(cfg, "callbacks"), loggers)],
+        logger=loggers,
         default_root_dir=cfg["paths"]["run"],
     )
     if cfg["resume"] and trainer.is_global_zero:
@@ -125,18 +129,28 @@ def _data(cfg: Mapping[str, Any]) -> DataModule:
 
 
 def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Head name to metric name to what builds it, of the heads whose metrics are configured."""
+    """Head name to metric name to what builds it, of the heads whose metrics are configured.
+
+    A metric set to null is left out.
+    """
     return {
-        head: {name: instantiate(node, f"metrics.{head}.{name}") for name, node in named.items()}
+        head: {
+            name: instantiate(node, f"metrics.{head}.{name}")
+            for name, node in named.items()
+            if node is not None
+        }
         for head, named in cfg["metrics"].items()
     }
 
 
 def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
     """That of the configuration; a network of slices predicts whole volumes with it too."""
+    from densekit.inference.inferer import Inferer
     from densekit.inference.slices import sliced
 
     inferer = instantiate(cfg["inferer"], "inferer")
+    if isinstance(inferer, Inferer):
+        inferer.check(model)
     return sliced(inferer, model.info) if model.info.get("slices") else inferer
 
 
@@ -153,6 +167,28 @@ def _module(
         config=dump(cfg),
     )
     return lit
+
+
+def _watching(cfg: Mapping[str, Any], lit: LitModel, data: DataModule) -> dict[str, Any]:
+    """The configuration with what is watched by name; metrics are built, and refused, for that."""
+    validated = cfg["trainer"].get("limit_val_batches") != 0
+    logged = {
+        stage: lit.logged(stage, data.sources if is_run else {})
+        for stage, is_run in {"val": validated, "test": cfg["test"]}.items()
+    }
+    found = {**cfg, "callbacks": settled(cfg["callbacks"], logged["val"], trust=cfg["trust"])}
+    if cfg.get("objective") is not None:
+        found["objective"] = objective_name(cfg["objective"], logged)
+        check_direction(found["objective"], cfg.get("direction"), logged)
+    return found
+
+
+def _loggable(callbacks: list[Any], loggers: list[Any]) -> list[Any]:
+    """The callbacks without those that do nothing but log, where there is no logger."""
+    from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
+
+    alone = LearningRateMonitor | DeviceStatsMonitor
+    return [one for one in callbacks if loggers or not isinstance(one, alone)]
 
 
 def _each(cfg: Mapping[str, Any], group: str) -> list[Any]:

@@ -24,7 +24,7 @@ CONFIG = "config.yaml"
 METRICS = "metrics.json"
 OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics")
 """What the configuration of a run has and that of a model alone may lack."""
-OF_A_COMMAND = ("command", "split", "artifact")
+OF_A_COMMAND = ("command", "split", "artifact", "objective", "direction")
 """What a command has noted down beside the configuration."""
 
 logger = logging.getLogger(__name__)

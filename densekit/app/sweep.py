@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from densekit.app.errors import UsageError
 from densekit.app.prepare import METRICS
+from densekit.app.watched import MAIN
 from densekit.build import nearest
 
 GROUPS = ("hydra/sweeper", "hydra/launcher")
@@ -29,8 +30,8 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
     Args:
         words: Overrides, some with ranges, and those of Hydra's own keys.
         folder: Where the runs go.
-        objective: The figure of `metrics.json` that a sweeper is told; None for those that search
-            nothing.
+        objective: The metric of `metrics.json` that a sweeper is told, `main` for the main one;
+            None for those that search nothing.
 
     Raises:
         UsageError: A sweeper or launcher is not installed, or the words do not compose.
@@ -43,6 +44,8 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
 
     from densekit.app import groups
 
+    if objective is None and any(_searches(word) for word in words):
+        objective = MAIN
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("densekit", create_config_search_path(str(groups.own_conf())))
     own = [
@@ -66,29 +69,59 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
 
 
 def figure(metrics: Path, objective: str) -> float:
-    """A figure of a run.
+    """A metric of a run.
 
     Raises:
-        UsageError: The run has no such figure.
+        UsageError: The run has not measured it, or it has no value: that is never the best one.
     """
     found: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
     if objective not in found:
-        raise UsageError(f"objective={objective}: no such figure. {nearest(objective, found)}")
+        hint = nearest(objective, found)
+        raise UsageError(f"objective: expected a metric, got {objective!r}; {hint}")
+    if found[objective] is None:
+        raise UsageError(f"objective: expected a number of {objective}, got none in {metrics}")
     return float(found[objective])
+
+
+def settled_objective(run: Path) -> str:
+    """The name of the main metric of a run, which its checkpoint knows.
+
+    Raises:
+        UsageError: The run has kept none.
+    """
+    import yaml
+
+    from densekit.artifact import read_checkpoint
+
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        raise UsageError(f"objective: expected a metric by name, got main without {last}")
+    return str(yaml.safe_load(read_checkpoint(last)["config"])["objective"])
 
 
 def _job(cfg: Any, objective: str | None) -> float | None:
     """What Hydra calls, perhaps on another machine; the configuration is composed once more."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
+    from omegaconf import DictConfig, OmegaConf
 
     from densekit.app.train import train
 
     hydra = HydraConfig.get()
     GlobalHydra.instance().clear()  # or nothing could be composed in here
     folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
-    run = train(list(hydra.overrides.task), folder)
-    return None if objective is None else figure(run / METRICS, objective)
+    direction = OmegaConf.select(cast(DictConfig, hydra), "sweeper.direction")
+    told = {"objective": objective, "direction": getattr(direction, "name", direction)}
+    run = train(list(hydra.overrides.task), folder, told)
+    if objective is None:
+        return None
+    return figure(run / METRICS, settled_objective(run) if objective == MAIN else objective)
+
+
+def _searches(word: str) -> bool:
+    """Whether a word names a sweeper that looks for the best, as Optuna does."""
+    key, _, value = word.lstrip("+").partition("=")
+    return key == "hydra/sweeper" and value != "basic"
 
 
 def _quoted(folder: Path) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -97,12 +98,15 @@ def read(arguments: Sequence[str]) -> Words:
     return Words(overrides, bool(flags & {"--multirun", "-m"}), show or resolved, resolved)
 
 
-def train(overrides: Sequence[str], run: Path | None = None) -> Path:
+def train(
+    overrides: Sequence[str], run: Path | None = None, told: Mapping[str, Any] | None = None
+) -> Path:
     """Runs one job and returns its run folder.
 
     Args:
         overrides: Words of the command line.
         run: The run folder; default a new one in `paths.runs/NAME`.
+        told: What a sweep adds: the `objective`, and the `direction` of what is better.
 
     Raises:
         UsageError: Something is wrong with the words; nothing has been written then.
@@ -113,7 +117,7 @@ def train(overrides: Sequence[str], run: Path | None = None) -> Path:
     if launch.is_main():
         print_lines(f"run folder: {run}")
     try:
-        launch.start({"command": "train", **resolve(cfg)})
+        launch.start({"command": "train", **(told or {}), **resolve(cfg)})
     except Stopped:
         if launch.is_main() and (run / "checkpoints" / "last.ckpt").exists():
             print_lines(f"continue:   densekit train {quoted(f'resume={run}')}")

@@ -29,11 +29,14 @@ class Head(nn.Module, ABC):
         reads: Levels that `forward` and `loss` look up; set by the instance.
         target_keys: Keys of `Batch` that `loss` needs.
         size_divisor: The padded sides of an image must be multiples of this.
+        main_metric: The metric that the head is judged by and what of it is better, `("AP",
+            "max")`; None leaves that to the loss of validation.
     """
 
     reads: tuple[str, ...]
     target_keys: tuple[str, ...]
     size_divisor: int = 1
+    main_metric: tuple[str, str] | None = None
 
     @abstractmethod
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:

@@ -60,6 +60,7 @@ class Classification(Head):
         if level not in specs:
             raise ValueError(unknown("level", level, specs))
         self.level, self.multilabel = level, multilabel
+        self.main_metric = ("mAP" if multilabel else "accuracy", "max")
         self.reads = (level,)
         self.stride = specs[level].stride
         self.losses = nn.ModuleDict(

@@ -47,6 +47,15 @@ class CleanUp(Inferer):
         """What the wrapped inferer predicts."""
         return self.inferer.predict(model, batch, features)
 
+    def check(self, model: DenseModel) -> None:
+        """Refuses classes that no head with masks has.
+
+        Raises:
+            ValueError: With the nearest name; also if there is no background to put anywhere.
+        """
+        super().check(model)
+        self._known(model, [n for n, head in model.heads.items() if "mask" in head.target_keys])  # type: ignore[operator]
+
     def finish(
         self, model: DenseModel, results: list[dict[str, Result]]
     ) -> list[dict[str, Result]]:
@@ -54,17 +63,23 @@ class CleanUp(Inferer):
         results = self.inferer.finish(model, results)
         info = model.info.get("heads", {})
         masked = {head for result in results for head, part in result.items() if "mask" in part}
-        classes = {head: _classes(info.get(head), f"heads.{head}") for head in masked}
-        names = {name for of_head in classes.values() for name in of_head.values()}
-        for name in self.largest if masked else ():
-            if name not in names:
-                raise ValueError(unknown("CleanUp.largest", name, sorted(names)))
+        classes = self._known(model, masked)
         for result in results:
             for head in masked & result.keys():
                 multilabel = bool(info[head].get("multilabel"))
                 mask = self._cleaned(result[head]["mask"], classes[head], multilabel)
                 result[head] = {**result[head], "mask": mask}
         return results
+
+    def _known(self, model: DenseModel, heads: Iterable[str]) -> dict[str, dict[int, str]]:
+        """Mask value and name of the classes of each head, those of `largest` among them."""
+        info = model.info.get("heads", {})
+        classes = {head: _classes(info.get(head), f"heads.{head}") for head in heads}
+        names = {name for of_head in classes.values() for name in of_head.values()}
+        for name in self.largest if classes else ():
+            if name not in names:
+                raise ValueError(unknown("CleanUp.largest", name, sorted(names)))
+        return classes
 
     def _cleaned(
         self, mask: NDArray[Any], classes: Mapping[int, str], multilabel: bool

@@ -43,6 +43,16 @@ class Inferer(ABC):
             features: Of this batch, if they were already computed for the loss.
         """
 
+    def check(self, model: DenseModel) -> None:
+        """Refuses a model that cannot be predicted with, before any image is read.
+
+        Raises:
+            ValueError: Here never, but what a wrapped inferer says.
+        """
+        wrapped = getattr(self, "inferer", None)
+        if isinstance(wrapped, Inferer):
+            wrapped.check(model)
+
     def finish(
         self, model: DenseModel, results: list[dict[str, Result]]
     ) -> list[dict[str, Result]]:

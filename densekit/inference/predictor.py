@@ -13,6 +13,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from densekit.inference import inferer as inferers
 from densekit.inference.frames import Frames
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
@@ -69,6 +70,8 @@ class Predictor:
         self.batch_size = batch_size
         self.frames = Frames(self.model)
         self.inferer: Any = stored if inferer is None else inferer
+        if isinstance(self.inferer, inferers.Inferer):
+            self.inferer.check(self.model)
         self.read = self.frames.read
         if self.frames.slices and not isinstance(self.inferer, Slices):
             self.inferer = sliced(cast(Any, self.inferer), self.model.info)

@@ -11,7 +11,8 @@ import logging
 import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,6 +27,8 @@ from densekit.types import Result, Truth
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
+
+Made = TypeVar("Made")
 
 Recipe = Metric | Callable[..., Metric]
 """A metric, or what builds one from entries of `info["heads"][HEAD]`, e.g. `partial(VocMap)`."""
@@ -156,14 +159,21 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
         model: Its heads make their own metrics; `info["heads"][HEAD]` is what recipes are given.
         heads: Names of the heads that the data set has the truth of; None, all.
         recipes: Replaces the own metrics of the heads it names.
+
+    Raises:
+        ValueError: A metric cannot be built; the message begins with its key.
     """
     built: dict[str, dict[str, Metric]] = {}
     for name in model.heads if heads is None else heads:
         info = model.info.get("heads", {}).get(name, {})
         if name in recipes:
-            built[name] = {key: _build(recipe, info) for key, recipe in recipes[name].items()}
+            built[name] = {
+                key: _named(f"metrics.{name}.{key}", partial(_build, recipe, info))
+                for key, recipe in recipes[name].items()
+            }
         else:
-            built[name] = cast(Head, model.heads[name]).make_metrics(info)
+            make = cast(Head, model.heads[name]).make_metrics
+            built[name] = _named(f"heads.{name}.make_metrics", partial(make, info))
     return MetricSet(built)
 
 
@@ -179,6 +189,14 @@ def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
     for head in recipes:
         if head not in known:
             raise ValueError(unknown("metrics", head, known))
+
+
+def _named(key: str, make: Callable[[], Made]) -> Made:
+    """What is made; an error of whatever kind, of a plug-in too, comes with its key."""
+    try:
+        return make()
+    except Exception as error:
+        raise ValueError(f"{key}: {type(error).__name__}: {error}") from error
 
 
 def _build(recipe: Recipe, info: Mapping[str, Any]) -> Metric:

@@ -19,7 +19,7 @@ from densekit.ops.hash import mix
 from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
-from densekit.training.monitors import check_monitors
+from densekit.training.monitors import Logged, check_monitors, logged_names
 from densekit.training.optim import (
     OptimizerFactory,
     batch_size_scale,
@@ -263,6 +263,18 @@ class LitModel(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Takes what this process holds of parameters that are divided."""
         take_own_rows(checkpoint, self.model)
+
+    def logged(self, stage: str, sources: Mapping[str, Any]) -> Logged:
+        """What an evaluation will log, before anything is measured.
+
+        Args:
+            stage: "val" or "test".
+            sources: Data sets by name.
+
+        Raises:
+            ValueError: A metric cannot be built, or names clash.
+        """
+        return logged_names(stage, self.model, sources, self._recipes, self.inferer)
 
     def cases(self, stage: str) -> list[dict[str, Any]]:
         """The figures of every image of the last evaluation, with its data set's name.

@@ -52,6 +52,7 @@ class Embedding(Head):
     """
 
     target_keys = ("identity",)
+    main_metric = ("auc", "max")
 
     def __init__(
         self,

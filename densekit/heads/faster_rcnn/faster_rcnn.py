@@ -43,6 +43,7 @@ class FasterRCNN(Head):
     """
 
     target_keys = ("boxes", "boxes_valid", "labels")
+    main_metric = ("AP", "max")
 
     def __init__(
         self,

@@ -65,6 +65,7 @@ class Segmentation(Head):
     """
 
     target_keys = ("mask",)
+    main_metric = ("mIoU", "max")
     align_corners: ClassVar[bool] = False
     """How the logits are interpolated; smp's decoders that end at a coarse stride align corners."""
 

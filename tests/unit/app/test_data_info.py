@@ -147,11 +147,18 @@ def test_no_data_set_is_called_as_the_total_loss_is() -> None:
 def test_monitors_name_what_is_there() -> None:
     heads = {"cells": {}, "cars": {}, "signs": {}}
     both = {"a": CELLS, "b": ROADS}
-    check_monitors({"c": {"monitor": "val/cells/AP"}}, {"a": CELLS}, heads)
-    check_monitors({"c": {"monitor": "val/loss"}, "d": None, "e": {}}, both, heads)
-    check_monitors({"c": {"monitor": "val/a/cells/AP"}}, both, heads)
+    check_monitors({"c": {"_target_": "x.Y", "monitor": "val/cells/AP"}}, {"a": CELLS}, heads)
+    ours = {"_target_": "densekit.training.Checkpoint"}
+    for monitor in ("val/loss", "train/loss", "main", None):
+        check_monitors({"c": {**ours, "monitor": monitor}, "d": None, "e": ours}, both, heads)
+    for monitor in ("accuracy", "epoch", "test/cells/AP", ""):
+        with pytest.raises(UsageError, match=r"callbacks\.c\.monitor: expected main or a metric"):
+            check_monitors({"c": {**ours, "monitor": monitor}}, both, heads)
+    foreign = {"x": {"_target_": "mine.Logs"}, "c": {**ours, "monitor": "mine"}}
+    check_monitors(foreign, both, heads)
+    check_monitors({"c": {"_target_": "x.Y", "monitor": "val/a/cells/AP"}}, both, heads)
     with pytest.raises(UsageError, match=r"callbacks\.c\.monitor.*Did you mean 'cells'"):
-        check_monitors({"c": {"monitor": "val/cell/AP"}}, {"a": CELLS}, heads)
+        check_monitors({"c": {"_target_": "x.Y", "monitor": "val/cell/AP"}}, {"a": CELLS}, heads)
 
 
 def test_a_stored_config_moves_to_its_new_run() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -17,13 +19,16 @@ from densekit.app.errors import UsageError
 from densekit.app.sweep import figure
 
 RATES: list[float] = []
+TOLD: list[dict[str, Any]] = []
 
 
-def fake_train(overrides: list[str], run: Path) -> Path:
-    """A run whose figure is best at a learning rate of 0.01."""
+def fake_train(overrides: list[str], run: Path, told: dict[str, Any]) -> Path:
+    """A run whose metric is best at a learning rate of 0.01; its main metric is that one."""
     rate = float(compose(overrides).cfg.optimizer.lr)
     RATES.append(rate)
-    run.mkdir(parents=True, exist_ok=True)
+    TOLD.append(told)
+    (run / "checkpoints").mkdir(parents=True, exist_ok=True)
+    torch.save({"config": "objective: val/detection/AP50"}, run / "checkpoints" / "last.ckpt")
     (run / "metrics.json").write_text(json.dumps({"val/detection/AP50": -abs(rate - 0.01)}))
     return run
 
@@ -35,15 +40,19 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(folder)
     monkeypatch.setattr(train_command, "train", fake_train)
     RATES.clear()
+    TOLD.clear()
     return folder
 
 
-def test_optuna_is_told_the_figure(in_folder: Path) -> None:
+@pytest.mark.parametrize("objective", [["objective=val/detection/AP50"], []])
+def test_optuna_is_told_the_metric(in_folder: Path, objective: list[str]) -> None:
     words = ["experiment=quickstart", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=4"]
     words += ["hydra.sweeper.direction=maximize", "hydra.sweeper.n_jobs=1"]
     words += ["optimizer.lr=tag(log, interval(1e-3, 1e-1))"]
-    assert main(["train", "-m", *words, "objective=val/detection/AP50"]) == 0
+    assert main(["train", "-m", *words, *objective]) == 0
     assert len(RATES) == 4
+    expected = "val/detection/AP50" if objective else "main"
+    assert TOLD[0] == {"objective": expected, "direction": "maximize"}
     assert all(1e-3 <= rate <= 1e-1 for rate in RATES)
     (search,) = (in_folder / "runs" / "search").iterdir()
     best = (search / "optimization_results.yaml").read_text()
@@ -72,6 +81,9 @@ def test_unknown_figure_is_refused(tmp_path: Path) -> None:
     file.write_text('{"val/detection/AP50": 0.5}')
     with pytest.raises(UsageError, match="Did you mean 'val/detection/AP50'"):
         figure(file, "val/detection/AP5")
+    file.write_text('{"val/detection/AP50": null}')
+    with pytest.raises(UsageError, match="expected a number of val/detection/AP50"):
+        figure(file, "val/detection/AP50")
 
 
 @pytest.mark.parametrize(

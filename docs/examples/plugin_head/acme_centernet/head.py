@@ -36,6 +36,7 @@ class CenterNet(Head):
     """
 
     target_keys = ("boxes", "labels", "boxes_valid", "crowd")
+    main_metric = ("AP", "max")
 
     def __init__(
         self,

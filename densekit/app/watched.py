@@ -1,0 +1,132 @@
+"""What callbacks and sweeps watch: the main metric if nothing else is said, and nothing unknown."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.errors import UsageError
+from densekit.build import find_class
+
+if TYPE_CHECKING:
+    from densekit.training.monitors import Logged
+
+MAIN = "main"
+"""Stands for the main metric of the first head that has one, else for the loss."""
+DIRECTIONS = {"maximize": "max", "minimize": "min"}
+"""What Optuna calls them."""
+OWN = ("densekit.", "lightning.")
+"""Callbacks of ours and of Lightning's log nothing that could be watched."""
+
+logger = logging.getLogger(__name__)
+
+
+def settled(
+    callbacks: Mapping[str, Any], logged: Logged, *, trust: list[str]
+) -> dict[str, Mapping[str, Any] | None]:
+    """The configuration of callbacks with what they watch by name, and what of it is better.
+
+    Args:
+        callbacks: Name to configuration, None for one that is left out.
+        logged: What validation will log.
+        trust: Further packages whose classes may be built.
+
+    Raises:
+        UsageError: Something is watched that will not be logged, or it is not known what of it is
+            better.
+    """
+    foreign = [n for n in callbacks.values() if n and not str(n["_target_"]).startswith(OWN)]
+    found: dict[str, Mapping[str, Any] | None] = {}
+    for name, node in callbacks.items():
+        if node is None or "monitor" not in node:
+            found[name] = node
+            continue
+        key = f"callbacks.{name}.monitor"
+        monitor, optional = node["monitor"], _may_be_null(node, key, trust)
+        if monitor == MAIN and logged.main is None and optional:
+            logger.info("%s: nothing is validated: the newest checkpoint is kept", key)
+            monitor = None
+        elif monitor is None and not optional:
+            raise UsageError(
+                f"{key}: expected {MAIN} or a metric, got null; {_hint(monitor, logged)}"
+            )
+        if monitor is None:
+            found[name] = {**node, "monitor": None}
+            continue
+        name_of, mode = _watched(key, monitor, node.get("mode"), logged, strict=not foreign)
+        found[name] = {**node, "monitor": name_of, "mode": mode}
+        logger.info("%s: %s (%s)", key, name_of, mode)
+    return found
+
+
+def objective_name(objective: str, logged: Mapping[str, Logged]) -> str:
+    """The name of the metric that a sweeper is told.
+
+    Args:
+        objective: As it stands on the command line.
+        logged: "val" and "test" to what will be logged.
+
+    Raises:
+        UsageError: It will not be measured.
+    """
+    main = logged["val"].main
+    if objective == MAIN:
+        if main is None:
+            raise UsageError("objective: expected data with a validation split, got none")
+        return main.name
+    if not any(of_stage.may_hold(objective) for of_stage in logged.values()):
+        hint = _hint(objective, *logged.values())
+        raise UsageError(f"objective: expected a metric, got {objective!r}; {hint}")
+    return objective
+
+
+def check_direction(objective: str, direction: str | None, logged: Mapping[str, Logged]) -> None:
+    """Refuses a search for the worst: Optuna minimises unless told otherwise.
+
+    Raises:
+        UsageError: The direction is against what is known to be better.
+    """
+    modes = [mode for of_stage in logged.values() if (mode := of_stage.mode(objective))]
+    if modes and direction in DIRECTIONS and DIRECTIONS[direction] != modes[0]:
+        right = next(word for word, mode in DIRECTIONS.items() if mode == modes[0])
+        raise UsageError(
+            f"hydra.sweeper.direction: expected {right} for {objective}, got {direction}"
+        )
+
+
+def _watched(
+    key: str, monitor: str, mode: str | None, logged: Logged, *, strict: bool
+) -> tuple[str, str]:
+    if monitor == MAIN:
+        if logged.main is None:
+            raise UsageError(f"{key}: expected data with a validation split, got none")
+        monitor = logged.main.name
+    elif not monitor.startswith("train/") and strict and not logged.may_hold(monitor):
+        raise UsageError(f"{key}: expected a metric, got {monitor!r}; {_hint(monitor, logged)}")
+    known = "min" if monitor == "train/loss" else logged.mode(monitor)
+    chosen = mode or known
+    where = key.replace(".monitor", ".mode")
+    if chosen is None or chosen not in DIRECTIONS.values():
+        raise UsageError(f"{where}: expected max or min of {monitor}, got {chosen!r}")
+    if logged.main and monitor == logged.main.name and chosen != known:
+        raise UsageError(f"{where}: expected {known} of {monitor}, got {chosen!r}")
+    return monitor, chosen
+
+
+def _may_be_null(node: Mapping[str, Any], key: str, trust: list[str]) -> bool:
+    """Whether a callback works without a metric, as checkpoints do: they keep the newest."""
+    made = find_class(str(node["_target_"]), key.rpartition(".")[0], trust)
+    parameter = inspect.signature(made).parameters.get("monitor")
+    return parameter is not None and parameter.default is None
+
+
+def _hint(name: object, *logged: Logged) -> str:
+    """The nearest name, and those there are: of whole data sets before those of single classes."""
+    from densekit.data.naming import nearest
+
+    names = [name for of_stage in logged for name in of_stage.modes]
+    if not names and not any(of_stage.open for of_stage in logged):
+        return "nothing is validated"
+    return nearest(str(name), sorted(names, key=lambda one: one.count("/")))
