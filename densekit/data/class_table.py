@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from densekit.data.naming import check_names
+from densekit.data.naming import tidy_names, trimmed, unique_keys
+from densekit.data.tables import read_table, read_text
 
 _log = logging.getLogger("densekit.data")
 
@@ -45,7 +45,7 @@ def find_table(folders: Iterable[Path]) -> ClassTable | None:
             path = folder / name
             if path.is_file():
                 table = read(path)
-                check_names(table.names, str(path))
+                table = replace(table, names=tidy_names(table.names, str(path)))
                 _log.info("%s: classes %s", path, ", ".join(table.names))
                 return table
     return None
@@ -75,9 +75,8 @@ def parse_colour(value: Any, key: str) -> Colour:
 
 
 def _lines(path: Path) -> list[str]:
-    text = path.read_text(encoding="utf-8-sig")
-    stripped = (line.strip() for line in text.splitlines())
-    return [line for line in stripped if line and not line.startswith("#")]
+    lines = map(trimmed, read_text(path, str(path)).splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def _read_names(path: Path) -> ClassTable:
@@ -87,13 +86,14 @@ def _read_names(path: Path) -> ClassTable:
 
 def _read_json(path: Path) -> ClassTable:
     """A list of names, names to stored values, or `{"classes": [...], "ignore_index": 255}`."""
+    text = read_text(path, str(path))
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text, object_pairs_hook=unique_keys)
     except ValueError as error:
         raise ValueError(f"{path}: not valid JSON: {error}") from error
     ignore: tuple[int, ...] = ()
     if isinstance(content, dict) and "classes" in content:
-        ignore = (int(content["ignore_index"]),) if "ignore_index" in content else ()
+        ignore = (_whole(content["ignore_index"], path),) if "ignore_index" in content else ()
         content = content["classes"]
     if isinstance(content, list):
         return ClassTable(content, ignore=ignore)
@@ -113,15 +113,13 @@ def _read_labelmap(path: Path) -> ClassTable:
 
 def _read_csv(path: Path) -> ClassTable:
     """Columns `name` and `r`, `g`, `b` or `value`."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [
-            {str(key).strip().lower(): str(value).strip() for key, value in row.items()}
-            for row in csv.DictReader(file)
-        ]
-    if not rows or "name" not in rows[0]:
+    rows = [
+        {column.lower(): cell for column, cell in row.items()}
+        for _, row in read_table(path, str(path), [])
+    ]
+    if "name" not in rows[0]:
         raise ValueError(
-            f"{path}: the columns name and r, g, b or value are needed, found"
-            f" {sorted(rows[0]) if rows else 'no row'}"
+            f"{path}: the columns name and r, g, b or value are needed, found {sorted(rows[0])}"
         )
     names = [row["name"] for row in rows]
     if {"r", "g", "b"} <= rows[0].keys():
@@ -137,10 +135,10 @@ def _colour_of(texts: Sequence[str], path: Path) -> Colour:
     return parse_colour([_whole(text, path) for text in texts], str(path))
 
 
-def _whole(text: str, path: Path) -> int:
+def _whole(text: Any, path: Path) -> int:
     try:
         return int(text)
-    except ValueError:
+    except (ValueError, TypeError):
         raise ValueError(f"{path}: a whole number is needed, found {text!r}") from None
 
 

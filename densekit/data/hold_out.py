@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from densekit._names import unknown
 from densekit.data.files import natural
+from densekit.data.naming import same_words, say_lookalikes
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -70,11 +71,15 @@ class HoldOut:
     def members(self, split: str, groups: Sequence[str]) -> list[int]:
         """Places in `groups` (one an image) of those in a split, in order.
 
+        Groups that look alike are one: `P1` and `P1 `, `1` and `1.0`.
+
         Raises:
             ValueError: If there is no such split, or it has no group.
         """
         if split not in SPLITS:
             raise ValueError(unknown("split", split, SPLITS))
+        groups = same_words(groups)
+        say_lookalikes(groups, "HoldOut: groups")
         part = self._part(split, sorted(set(groups), key=natural))
         chosen = [i for i, group in enumerate(groups) if group in part]
         if not chosen:

@@ -22,6 +22,7 @@ from densekit.data.tables import (
     places_of_split,
     read_table,
     whole_numbers,
+    words,
 )
 from densekit.types import Meta, Sample, TargetSpec
 
@@ -196,7 +197,8 @@ class IdentityTable(IdentityImages):
         rows = [rows[place] for place in places_of_split(rows, split, "IdentityTable.split")]
         images = [row["image"] for _, row in rows]
         check_images(folder, images, str(folder / table))
-        names = sorted({row["identity"] for _, row in rows}, key=natural)
+        known = words(rows, "identity")
+        names = sorted(set(known), key=natural)
         label = {name: number for number, name in enumerate(names)}
         columns = rows[0][1]
         facts: dict[str, NDArray[np.int64]] = {
@@ -210,7 +212,7 @@ class IdentityTable(IdentityImages):
         points = numbers(rows, POINTS) if POINTS[0] in columns else None
         super().__init__(
             ImageFiles(folder, images, ImageReader(channels, dtype)),
-            [label[row["identity"]] for _, row in rows],
+            [label[name] for name in known],
             names,
             facts,
             None if points is None else points.reshape(-1, 5, 2).astype(np.float32),

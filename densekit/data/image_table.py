@@ -16,7 +16,7 @@ from densekit.data.categories import PictureCategories
 from densekit.data.files import check_images, existing_folder, natural
 from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
-from densekit.data.naming import check_names, nearest
+from densekit.data.naming import check_names, nearest, same_words, say_lookalikes
 from densekit.data.tables import Row, check_filled, places_of_split, read_table
 
 _KEY = "ImageTable"
@@ -112,7 +112,7 @@ def _categories(
 def categories_of(
     said: Sequence[tuple[str, str]], names: Sequence[str] | None, key: str
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """K names and (N,) classes of what the lines of a file say.
+    """K names and (N,) classes of what the lines of a file say; what looks alike is one class.
 
     Args:
         said: Line and class name of each.
@@ -122,13 +122,15 @@ def categories_of(
     Raises:
         ValueError: Naming the line, for a class that is unknown or empty.
     """
-    found = sorted({name for _, name in said if name}, key=natural)
+    words = same_words(name for _, name in said)
+    say_lookalikes(filter(None, words), f"{key}: classes")
+    found = sorted(set(filter(None, words)), key=natural)
     names = check_names(found if names is None else names, f"{key}.names")
-    place = {name: number for number, name in enumerate(names)}
-    for where, name in said:
-        if name not in place:
+    place = {word: number for number, word in enumerate(same_words(names))}
+    for (where, name), word in zip(said, words, strict=True):
+        if word not in place:
             raise ValueError(f"{where}: no class {name!r}; {nearest(name, names)}")
-    return names, np.asarray([place[name] for _, name in said], dtype=np.int64)
+    return names, np.asarray([place[word] for word in words], dtype=np.int64)
 
 
 def _switch(cell: str, where: str, column: str) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import check_names
+from densekit.data.naming import tidy_names
 from densekit.types import IGNORE_INDEX
 
 IGNORE_NAME = "ignore"
@@ -48,7 +48,7 @@ class LabelTable:
             values = {name: v for name, v in values.items() if v != [0]}
         else:
             values = dict(sorted(values.items(), key=lambda item: item[1]))
-        self.names = check_names(list(values), said_by)
+        self.names = tidy_names(list(values), said_by)
         self._values = list(values.values())
         flat = [v for group in [*self._values, self._ignored] for v in group]
         if not self.multilabel and len(set(flat)) < len(flat) or len(values) > IGNORE_INDEX:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from densekit.data.class_table import ClassTable, find_table, parse_colour
 from densekit.data.mask_codes import UNKNOWN, MaskCode
 from densekit.data.mask_values import is_coloured, pack, stored_values
-from densekit.data.naming import check_names
+from densekit.data.naming import tidy_names
 from densekit.data.patience import tracked
 from densekit.types import IGNORE_INDEX
 
@@ -45,11 +45,11 @@ def declared_table(
         if names is not None:
             raise ValueError(f"{key}: colours name the classes, names must not be given too")
         parsed = [parse_colour(value, f"{key}.colours.{name}") for name, value in colours.items()]
-        table = ClassTable(check_names(list(colours), f"{key}.colours"), colours=parsed)
+        table = ClassTable(tidy_names(list(colours), f"{key}.colours"), colours=parsed)
     elif isinstance(names, Mapping):
-        table = ClassTable(check_names(list(names), f"{key}.names"), list(names.values()))
+        table = ClassTable(tidy_names(list(names), f"{key}.names"), list(names.values()))
     elif names is not None:
-        table = ClassTable(check_names(names, f"{key}.names"))
+        table = ClassTable(tidy_names(names, f"{key}.names"))
     else:
         return None
     values: Sequence[Any] = table.colours or table.values or ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ from densekit.data.files import check_images, existing_folder
 from densekit.data.images import ImageReader
 from densekit.data.mask_classes import declared_table, find_code
 from densekit.data.masks import PairedMasks
-from densekit.data.naming import nearest
+from densekit.data.naming import nearest, trimmed
+from densekit.data.tables import check_filled, read_table, read_text
 
 _KEY = "MaskList"
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_TABLES = (".csv", ".tsv")
 
 
 class MaskList(PairedMasks):
@@ -73,48 +73,30 @@ class MaskList(PairedMasks):
 
 def _read(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
     """Image and masks of every row."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        beside = [entry.name for entry in path.parent.glob("*.[tc]*")]
-        raise ValueError(
-            f"{_KEY}.list_file: no file {path}; {nearest(path.name, beside)}"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file: {error}") from error
-    delimiter = _DELIMITERS.get(path.suffix.lower())
-    if delimiter is not None:
-        return _table(path, text, delimiter, names)
+    if path.suffix.lower() in _TABLES:
+        return _table(path, names)
     return [
         _pair(line, f"{path}, line {number}")
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip()
+        for number, line in enumerate(read_text(path, f"{_KEY}.list_file").splitlines(), start=1)
+        if trimmed(line)
     ]
 
 
 def _pair(line: str, where: str) -> tuple[str, list[str]]:
     """Columns divided by a tab, else a comma, else blanks."""
     divider = next((sign for sign in ("\t", ",") if sign in line), None)
-    parts = [part.strip() for part in line.strip().split(divider)]
+    parts = [trimmed(part) for part in trimmed(line).split(divider)]
     if len(parts) != 2 or not all(parts):
         raise ValueError(f"{where}: an image and a mask are needed, found {line.strip()!r}")
     return parts[0], [parts[1]]
 
 
-def _table(
-    path: Path, text: str, delimiter: str, names: Sequence[str]
-) -> list[tuple[str, list[str]]]:
-    table = csv.DictReader(text.splitlines(), delimiter=delimiter)
-    header = list(table.fieldnames or ())
+def _table(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    rows = read_table(path, f"{_KEY}.list_file", ["image"])
+    header = list(rows[0][1])
     columns = ["mask"] if "mask" in header else list(names)
-    if missing := [column for column in ("image", *columns) if column not in header] or (
-        [] if columns else ["mask"]
-    ):
-        raise ValueError(f"{path}: no column {missing[0]!r}; {nearest(missing[0], header)}")
-    pairs = []
-    for number, row in enumerate(table, start=2):
-        cells = [(row[column] or "").strip() for column in ("image", *columns)]
-        if not cells[0] or (columns == ["mask"] and not cells[1]):
-            raise ValueError(f"{path}, line {number}: an image and a mask are needed")
-        pairs.append((cells[0], cells[1:]))
-    return pairs
+    for column in columns or ["mask"]:
+        if column not in header:
+            raise ValueError(f"{path}: no column {column!r}; {nearest(column, header)}")
+    check_filled(rows, ["image", *(["mask"] if columns == ["mask"] else [])])
+    return [(row["image"], [row[column] for column in columns]) for _, row in rows]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from densekit.data.files import natural
-from densekit.data.naming import nearest
+from densekit.data.naming import nearest, unique_keys
+from densekit.data.tables import check_filled, read_table, read_text
 from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 
 Labels = Mapping[str, int | Sequence[int]]
@@ -149,11 +149,8 @@ def table_images(path: Path) -> list[tuple[Path, ...]]:
 
 def _rows(path: Path, needed: Sequence[str]) -> list[tuple[dict[str, str], tuple[Path, ...]]]:
     """The lines of a table, and the images that each names."""
-    try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a readable table: {error}") from error
-    columns = list(rows[0]) if rows else []
+    rows = read_table(path, "MedicalVolumes.root", [])
+    columns = list(rows[0][1])
     images = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
     if not images or not set(needed) <= set(columns):
         wanted = " and ".join(f"`{name}`" for name in (*needed, "image"))
@@ -161,10 +158,8 @@ def _rows(path: Path, needed: Sequence[str]) -> list[tuple[dict[str, str], tuple
             f"{path}: columns {columns}; needed are {wanted} (or `image_0`, `image_1`,"
             " ...), perhaps `patient`"
         )
-    for number, row in enumerate(rows, start=2):
-        if empty := [column for column in (*images, *needed) if not row[column]]:
-            raise ValueError(f"{path}: line {number} has no {empty[0]}")
-    return [(row, tuple(path.parent / row[column] for column in images)) for row in rows]
+    check_filled(rows, [*images, *needed])
+    return [(row, tuple(path.parent / row[column] for column in images)) for _, row in rows]
 
 
 def _check_files(layout: Layout) -> None:
@@ -208,9 +203,10 @@ def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _json(path: Path) -> Mapping[str, Any]:
+    text = read_text(path, str(path))
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        said = json.loads(text, object_pairs_hook=unique_keys)
+    except ValueError as error:
         raise ValueError(f"{path}: not readable as JSON: {error}") from error
     if not isinstance(said, dict):
         raise ValueError(f"{path}: a JSON object is needed, found {type(said).__name__}")

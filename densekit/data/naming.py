@@ -4,7 +4,65 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import logging
+import re
+import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import Any
+
+_log = logging.getLogger("densekit.data")
+
+_EDGES = re.compile(r"^[\s\ufeff\u200b-\u200d\u2060]+|[\s\ufeff\u200b-\u200d\u2060]+$")
+"""What nobody sees at the ends of a text: blanks of any width, marks of byte order."""
+_WHOLE = re.compile(r"(-?\d+)\.0*")
+
+
+def trimmed(text: str) -> str:
+    """The text without what nobody sees at its ends."""
+    return _EDGES.sub("", text)
+
+
+def tidy(text: str) -> str:
+    """The text trimmed and in one form of Unicode, in which letters have their accents."""
+    return unicodedata.normalize("NFC", trimmed(text))
+
+
+def same_words(texts: Iterable[str]) -> list[str]:
+    """Texts that look alike, made equal: trimmed, in one form of Unicode, `1.0` as `1`.
+
+    The last only where all are whole numbers: `1.0` may be the name of a version too.
+    """
+    found = [tidy(text) for text in texts]
+    numbers = [text if text.lstrip("-").isdecimal() else _WHOLE.fullmatch(text) for text in found]
+    if not all(number or not text for number, text in zip(numbers, found, strict=True)):
+        return found
+    return [
+        number[1] if isinstance(number, re.Match) else text
+        for number, text in zip(numbers, found, strict=True)
+    ]
+
+
+def say_lookalikes(names: Iterable[str], what: str) -> None:
+    """Warns of names that differ in capital letters or leading zeros alone.
+
+    Args:
+        names: Names that count as different.
+        what: What they are, for the message.
+    """
+    alike: dict[str, list[str]] = {}
+    for name in sorted(set(names)):
+        key = name.lstrip("0") or "0" if name.isdecimal() else name.casefold()
+        alike.setdefault(key, []).append(name)
+    groups = [group for group in alike.values() if len(group) > 1]
+    if groups:
+        _log.warning(
+            "%s: %s are taken as different; write them alike if they are one%s",
+            *(what, " and ".join(map(repr, groups[0])), _and_more(len(groups) - 1)),
+        )
+
+
+def _and_more(count: int) -> str:
+    return f" (and {count} more such groups)" if count else ""
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:
@@ -51,3 +109,32 @@ def check_names(names: Sequence[str], key: str) -> list[str]:
         found = f"{repeated[0]!r} stands twice" if repeated else "no class at all"
         raise ValueError(f"{key}: every class must be named once, found {found}")
     return list(names)
+
+
+def tidy_names(names: Sequence[str], key: str) -> list[str]:
+    """The class names as a list, each without what nobody sees at its ends.
+
+    Raises:
+        TypeError: As `check_names`.
+        ValueError: As `check_names`, which sees the tidy names; or if one is empty.
+    """
+    whole = isinstance(names, str) or not all(isinstance(name, str) for name in names)
+    found = check_names(names if whole else [tidy(name) for name in names], key)
+    if "" in found:
+        raise ValueError(f"{key}: expected a name for every class, got an empty one")
+    say_lookalikes(found, key)
+    return found
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """The hook for `json.loads` that keeps no second entry of a name.
+
+    Raises:
+        ValueError: If a name stands twice, of which the library would keep the last.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"expected every name once, got {twice!r} twice")
+    return found

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from densekit.data.tables import check_filled, read_table
+from densekit.data.tables import check_filled, read_table, read_text
 
 FOLDS = 10
 """Into which pairs without folds are dealt."""
@@ -54,12 +54,7 @@ def read_pairs(path: Path, file_name: str = "{name}/{name}_{number:04d}.jpg") ->
     """
     if path.suffix.lower() == ".csv":
         return _table(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise ValueError(f"pairs: no file {path}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file: {error}") from error
+    text = read_text(path, "pairs")
     words = [line.partition("#")[0].split() for line in text.splitlines()]
     lines = [(f"{path}, line {number}", line) for number, line in enumerate(words, 1) if line]
     if not lines:

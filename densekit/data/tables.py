@@ -13,13 +13,32 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import nearest
+from densekit.data.naming import nearest, same_words, say_lookalikes, trimmed
 
 _BEYOND = 1 << 63
 """The least whole number that has no place in 64 bits."""
 
 Row = tuple[str, dict[str, str]]
-"""`FILE, line 7` and the cells by column, without blanks around them."""
+"""`FILE, line 7` and the cells by column, without blanks of any kind around them."""
+
+
+def read_text(path: Path, key: str) -> str:
+    """A text file's content, without a mark of byte order.
+
+    Args:
+        path: The file.
+        key: The argument that named it, for messages.
+
+    Raises:
+        ValueError: If there is no such file, or it is not UTF-8.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        beside = [entry.name for entry in path.parent.glob("*") if entry.is_file()]
+        raise ValueError(f"{key}: no file {path}; {nearest(path.name, beside)}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: expected a text file in UTF-8, got {error}") from error
 
 
 def read_table(
@@ -37,16 +56,10 @@ def read_table(
         ValueError: If there is no such file, column or row, or a row has other than the header's
             number of cells.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        beside = [entry.name for entry in path.parent.glob("*") if entry.is_file()]
-        raise ValueError(f"{key}: no file {path}; {nearest(path.name, beside)}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a text file: {error}") from error
+    text = read_text(path, key)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
     lines = csv.reader(text.splitlines(), delimiter=delimiter)
-    rows = [(lines.line_num, [cell.strip() for cell in cells]) for cells in lines]
+    rows = [(lines.line_num, [trimmed(cell) for cell in cells]) for cells in lines]
     rows = [(number, cells) for number, cells in rows if any(cells)]
     names = list(header) if header is not None else (rows.pop(0)[1] if rows else [])
     for column in columns:
@@ -60,6 +73,19 @@ def read_table(
         if len(cells) != len(names):
             raise ValueError(f"{where}: {len(names)} columns ({', '.join(names)}), found {cells}")
         found.append((where, dict(zip(names, cells, strict=True))))
+    return found
+
+
+def words(rows: Sequence[Row], column: str) -> list[str]:
+    """The names that a column has; those that look alike are equal, others that might be are said.
+
+    Args:
+        rows: Those of a table.
+        column: Of classes, identities or groups; not of files.
+    """
+    found = same_words(row[column] for _, row in rows)
+    where = rows[0][0].rpartition(", line")[0] if rows else ""
+    say_lookalikes(found, f"{where}: {column}")
     return found
 
 
@@ -88,9 +114,10 @@ def places_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[in
     """
     if split is None:
         return list(range(len(rows)))
-    kept = [place for place, (_, row) in enumerate(rows) if row["split"] == split]
+    found = words(rows, "split")
+    kept = [place for place, word in enumerate(found) if word == split]
     if not kept:
-        there = sorted({row["split"] for _, row in rows})
+        there = sorted(set(found))
         raise ValueError(f"{key}: no row of {split!r}; {nearest(split, there)}")
     return kept
 
@@ -116,7 +143,7 @@ def whole_numbers(rows: Sequence[Row], column: str) -> NDArray[np.int64]:
 def _whole_number(where: str, row: dict[str, str], column: str) -> int:
     found = row.get(column, "no such column")
     try:
-        number = int(found)
+        number = int(same_words([found])[0])  # 1.0 of a spreadsheet is 1
     except ValueError:
         number = _BEYOND
     if not -_BEYOND <= number < _BEYOND:

@@ -123,6 +123,9 @@ def test_missing_folders_and_empty_ones(pair):
     ("file", "text"),
     [
         ("classes.txt", "sky\nroad\n# no class\n\ncar\n"),
+        ("classes.txt", "\ufeffsky \n\u00a0road\n# no class\n \u3000\ncar\r\n"),
+        ("classes.json", '\ufeff["sky", "road ", " car"]'),
+        ("classes.csv", "\ufeffName,Value\n sky,0\nroad\u00a0,1\ncar,2\n"),
         ("labels.txt", "sky\nroad\ncar\n"),
         ("classes.json", '["sky", "road", "car"]'),
         ("classes.json", '{"sky": 0, "road": 1, "car": 2}'),
@@ -135,7 +138,7 @@ def test_missing_folders_and_empty_ones(pair):
 @pytest.mark.parametrize("place", [".", "masks"])
 def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
     root = pair("images/train/a.png", "masks/train/a.png", 2)
-    (root / place / file).write_text(text)
+    (root / place / file).write_text(text, encoding="utf-8")
     data = MaskFolder(root / "images" / "train", root / "masks" / "train")
     assert data.names == ["sky", "road", "car"]
     assert data.mask(0)[0, 0] == 2
@@ -155,11 +158,23 @@ def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
         ("class_dict.csv", "label,r\nx,1", r"columns name .* found \['label', 'r'\]"),
         ("class_dict.csv", "name,r,g,b\nx,1,2,300", r"a colour is .* found \[1, 2, 300\]"),
         ("classes.csv", "name,value\nx,one", "a whole number is needed, found 'one'"),
+        ("classes.csv", "name,value\nx\n", r"line 2: 2 columns \(name, value\), found \['x'\]"),
+        ("classes.txt", "a\na \n", "'a' stands twice"),
+        ("classes.txt", "caf\u00e9\ncafe\u0301\n", "stands twice"),
+        ("classes.txt", b"sky\ncaf\xe9\n", "expected a text file in UTF-8, got"),
+        ("labels.txt", "sky\nroad\n".encode("utf-16"), "expected a text file in UTF-8, got"),
+        ("labelmap.txt", b"caf\xe9:1,2,3::\n", "expected a text file in UTF-8, got"),
+        ("class_dict.csv", b"name,r,g,b\ncaf\xe9,1,2,3\n", "expected a text file in UTF-8, got"),
+        ("classes.json", b'["caf\xe9"]', "expected a text file in UTF-8, got"),
+        ("classes.json", '{"a": 0, "a": 1}', "expected every name once, got 'a' twice"),
+        ("classes.json", '["a", "a "]', "'a' stands twice"),
+        ("classes.json", '["a", " "]', "expected a name for every class, got an empty one"),
+        ("classes.json", '{"classes": ["a"], "ignore_index": "x"}', "a whole number is needed"),
     ],
 )
 def test_broken_class_files_are_named(pair, file, text, message):
     root = pair("i/a.png", "m/a.png")
-    (root / "m" / file).write_text(text)
+    (root / "m" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=f"{file}.*{message}"):
         MaskFolder(root / "i", root / "m")
 
@@ -228,7 +243,7 @@ def test_table_with_a_column_a_class(pair):
         ("a.txt", "", "no pair"),
         ("a.txt", "i/a.png m/b.png", r"a\.txt: 1 of 1 masks are missing, .*m/b\.png"),
         ("a.txt", "i/b.png m/a.png", r"a\.txt: 1 of 1 images are missing, .*i/b\.png"),
-        ("a.csv", "image,mask\ni/a.png,\n", r"a\.csv, line 2: an image and a mask"),
+        ("a.csv", "image,mask\ni/a.png,\n", r"a\.csv, line 2: the cell of 'mask' is empty"),
         ("b.txt", "", r"MaskList\.list_file: no file .*a\.txt; did you mean 'b\.txt'"),
     ],
 )
