@@ -14,6 +14,7 @@ from densekit.app.prepare import METRICS, dump
 from densekit.app.start import start_from
 from densekit.app.watched import check_direction, objective_name, settled
 from densekit.build import build_model, instantiate
+from densekit.trust import MODEL, without_weights
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -58,7 +59,9 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     torch.set_float32_matmul_precision("high")
     data = _data(cfg)
     info = model_info(data.sources, cfg["heads"], cfg["resize"])
-    model = build_model(cfg, with_kept(info, cfg.get("kept")))
+    # The weights of a run that is resumed replace all others.
+    parts = {key: without_weights(cfg[key]) for key in MODEL} if cfg["resume"] else {}
+    model = build_model({**cfg, **parts}, with_kept(info, cfg.get("kept")))
     if cfg["checkpoint"]:
         start_from(model, cfg)
     optimizer = instantiate(cfg["optimizer"], "optimizer")

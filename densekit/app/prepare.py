@@ -121,7 +121,8 @@ def reopen(
 ) -> dict[str, Any]:
     """A stored configuration, checked, and open again where a new run differs from the old one.
 
-    What pointed into the old run folder points into the new one, `precision=` reaches the trainer,
+    What pointed into the old run folder points into the new one, what lay in `paths.data` follows
+    it, `precision=` reaches the trainer,
     and what the app has noted down about the old command is gone, as are `vars`, which have been
     resolved. Nothing of it widens trust, brings weights, or says where to write.
 
@@ -151,8 +152,9 @@ def reopen(
     runs = _own_runs(plain, checkpoint)
     plain["paths"] = {**plain["paths"], "runs": runs or "runs"}
     plain["data"] = _without_caches(plain["data"], runs)
-    node = _relative(dict(plain), str(plain["paths"]["run"]))
+    node = _relative(dict(plain), str(plain["paths"]["run"]), "${paths.run}")
     assert isinstance(node, dict)
+    node["data"] = _relative(node["data"], str(plain["paths"].get("data")), "${paths.data}")
     node["paths"]["run"] = None
     if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
         node["trainer"]["precision"] = "${precision}"
@@ -212,14 +214,14 @@ def _leave_as_stored(node: Any) -> bool:
     return any([here, *map(_leave_as_stored, node.values())])
 
 
-def _relative(node: Any, run: str) -> Any:
-    """Puts `${paths.run}` back in front of what lies in the folder `run`."""
+def _relative(node: Any, folder: str, name: str) -> Any:
+    """Puts a name back in front of what lies in the folder that it stood for."""
     if isinstance(node, dict):
-        return {key: _relative(value, run) for key, value in node.items()}
+        return {key: _relative(value, folder, name) for key, value in node.items()}
     if isinstance(node, list):
-        return [_relative(value, run) for value in node]
-    if isinstance(node, str) and (node == run or node.startswith(f"{run}/")):
-        return "${paths.run}" + node.removeprefix(run)
+        return [_relative(value, folder, name) for value in node]
+    if isinstance(node, str) and (node == folder or node.startswith(f"{folder}/")):
+        return name + node.removeprefix(folder)
     return node
 
 

@@ -34,7 +34,9 @@ from densekit.app.prepare import (
     run_name,
 )
 from densekit.app.report import print_lines, quoted
+from densekit.app.resuming import check_classes, check_length, check_moved, check_resumed
 from densekit.app.sweep import is_hydras, sweep
+from densekit.trust import MODEL, without_weights
 
 FLAGS = ("--multirun", "-m", "--resolve")
 PENDING = Path("run")
@@ -170,6 +172,8 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     check_trained(sources, [name for name in cfg.heads if name not in kept])
     say_unseen_classes(sources)
     plain = resolve(cfg)
+    if cfg.resume:
+        _check_resumed(plain, sources)
     check_monitors(plain["callbacks"], sources, cfg.heads)
     check_resize(plain["resize"], sources)
     return cfg, name
@@ -184,6 +188,8 @@ def _configuration(overrides: Sequence[str]) -> Composed:
     if "resume" in found:
         found["resume"] = str(_resumable(Path(found["resume"])))
     words = [*rest, *(f"{key}={value}" for key, value in found.items())]
+    if "resume" in found and "checkpoint" in found:
+        raise UsageError("resume, checkpoint: expected one of the two, got both")
     if "resume" in found and not any(is_choice(word) for word in rest):
         return _stored(Path(found["resume"]), words)
     return compose(words)
@@ -201,14 +207,32 @@ def _stored(checkpoint: Path, words: Sequence[str]) -> Composed:
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     cfg.checkpoint = None
+    check_moved(words, plain["data"])
     apply_values(cfg, words, trust)
+    changed: Any = OmegaConf.to_container(cfg)
+    check_resumed({**plain, "checkpoint": None}, changed, checkpoint)
     return Composed(cfg, str(cfg.run_name))
+
+
+def _check_resumed(plain: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
+    """Refuses what would make a resumed run another one, now that everything is worked out."""
+    from densekit.artifact import load_artifact
+    from densekit.training import progress
+
+    file = Path(plain["resume"])
+    artifact = load_artifact(file)
+    stored = yaml.safe_load(artifact["config"])
+    weights = {key: without_weights(stored.get(key)) for key in MODEL}
+    own = {key: without_weights(plain.get(key)) for key in MODEL}
+    check_resumed({**stored, "checkpoint": None} | weights, {**plain} | own, file)
+    check_length(plain["trainer"], progress(file)[1], file)
+    check_classes(sources, artifact["info"].get("heads", {}), file)
 
 
 def _resumable(path: Path) -> Path:
     """The checkpoint to go on from: the one named, or the previous whole one if it is damaged."""
     from densekit.artifact import BrokenCheckpointError, load_artifact
-    from densekit.training import newest_checkpoint
+    from densekit.training import furthest_checkpoint
 
     if path.is_dir() and (path / "checkpoints").is_dir():
         path = path / "checkpoints"
@@ -216,7 +240,7 @@ def _resumable(path: Path) -> Path:
         # A file that is refused for what it holds is an alarm, not a reason to try its neighbour.
         with contextlib.suppress(BrokenCheckpointError):
             load_artifact(path)
-    found: Path = newest_checkpoint(path)
+    found: Path = furthest_checkpoint(path)
     return found
 
 

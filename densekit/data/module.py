@@ -68,12 +68,29 @@ class DataModule(LightningDataModule):
     # Lightning itself restores the places of loaders in the middle of an epoch only: a run that
     # goes on between two epochs would see the images of the first epoch again.
     def state_dict(self) -> dict[str, dict[str, int]]:
-        """The place of each training loader."""
-        return {name: loader.state_dict() for name, loader in self._loaders.items()}
+        """The place of each training loader, and how many images its order is of."""
+        return {
+            name: {**loader.state_dict(), "images": self._count(name)}
+            for name, loader in self._loaders.items()
+        }
 
     def load_state_dict(self, state_dict: dict[str, dict[str, int]]) -> None:
-        """Lets the next training loaders begin at these places."""
+        """Lets the next training loaders begin at these places.
+
+        Raises:
+            ValueError: A data set has another number of images: their order is another, too.
+        """
+        for name, place in state_dict.items():
+            if name in self.sources and place.get("images", self._count(name)) != self._count(name):
+                raise ValueError(
+                    f"data.{name}.train: expected the {place['images']} images of the run that is"
+                    f" resumed, got {self._count(name)}; checkpoint=PATH in place of resume= starts"
+                    " a new run from its weights"
+                )
         self._places = dict(state_dict)
+
+    def _count(self, name: str) -> int:
+        return len(self.sources[name].train or ())
 
     def _eval_loaders(self, split: str) -> list[DataLoader[Any]]:
         present = {

@@ -30,8 +30,9 @@ __getattr__, __dir__, __all__ = lazy(
         "Transfer": "transfer",
         "UncertaintyBalance": "balance",
         "layer_calls": "devices",
+        "progress": "checkpoint",
         "measure_signal": "signal_propagation",
-        "newest_checkpoint": "checkpoint",
+        "furthest_checkpoint": "checkpoint",
         "resolve_precision": "devices",
     },
 )

@@ -305,34 +305,44 @@ def _bring(file: Path, target: Path) -> None:
         partial.replace(target)
 
 
-def newest_checkpoint(path: str | Path) -> Path:
-    """Finds the newest checkpoint that can be read, and says which ones cannot.
+def furthest_checkpoint(path: str | Path) -> Path:
+    """Finds the checkpoint of a run that has got furthest, and says which ones cannot be read.
 
     Args:
-        path: A checkpoint, or a folder of them. Of a broken file its neighbours are tried.
+        path: A checkpoint, or a folder of them. Of a broken file its neighbours are tried. Times of
+            files tell nothing: a copied folder has new ones.
 
     Raises:
         ValueError: There is none, or none can be read.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
-    others = sorted(folder.glob("*.ckpt"), key=_time, reverse=True)
-    candidates = others if path.is_dir() else [path, *(file for file in others if file != path)]
-    if not path.exists() or not candidates:
+    files = sorted(folder.glob("*.ckpt"))
+    if not path.exists() or not files:
         raise ValueError(f"no checkpoint at {path}: expected a file like {LAST} or their folder")
-    for candidate in candidates:
-        reason = _why_unreadable(candidate)
-        if reason is None:
-            if candidate != candidates[0]:
-                logger.warning("going on with the previous checkpoint, %s", candidate)
-            return candidate
-        logger.warning("%s cannot be read: %s", candidate, reason)
-    raise ValueError(f"none of the checkpoints in {folder} can be read: {candidates}")
+    if path.is_file() and _readable(path):
+        return path
+    whole = [file for file in files if file != path and _readable(file)]
+    if not whole:
+        raise ValueError(f"none of the checkpoints in {folder} can be read: {files}")
+    # Of one step the last knows most: it is written after the best.
+    found = max(whole, key=lambda file: (*progress(file), file.name == LAST))
+    if len(whole) < len(files):
+        logger.warning("going on with %s", found)
+    return found
 
 
-def _time(path: Path) -> tuple[int, bool]:
-    """When a file was written; within one tick of the clock the last one comes after the best."""
-    return path.stat().st_mtime_ns, path.name == LAST
+def progress(path: Path) -> tuple[int, int]:
+    """Optimiser steps and epoch that a readable checkpoint is in, (-1, -1) of weights alone."""
+    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    return int(content.get("global_step", -1)), int(content.get("epoch", -1))
+
+
+def _readable(path: Path) -> bool:
+    reason = _why_unreadable(path)
+    if reason is not None:
+        logger.warning("%s cannot be read: %s", path, reason)
+    return reason is None
 
 
 def _why_unreadable(path: Path) -> str | None:

@@ -26,6 +26,8 @@ from densekit.training.optim import (
     build_optimizer,
     by_step,
     combined,
+    restate,
+    stated,
 )
 from densekit.training.row_swap import RowSwap
 from densekit.training.schedules import Constant, Schedule
@@ -121,6 +123,7 @@ class LitModel(LightningModule):
         loss = type(model).loss
         self._loss = torch.compile(loss) if compile else loss
         self.validated_step: int | None = None
+        self._stated: list[tuple[float, float]] = []
         self._recipes = metrics or {}
         self._rows: RowSwap | None = None
         self._metrics: dict[str, list[MetricSet]] = {}
@@ -194,7 +197,10 @@ class LitModel(LightningModule):
             fused=self.trainer.precision != "16-mixed",
         )
         self._rows = RowSwap(optimizer)
-        return by_step(self.trainer, optimizer, self.schedule, self.transfer.starts(self.model))
+        parts = self.transfer.starts(self.model)
+        scheduled = by_step(self.trainer, optimizer, self.schedule, parts)
+        self._stated = stated(optimizer)
+        return scheduled
 
     def configure_model(self) -> None:
         """Divides over processes what heads have to divide, and keeps DDP away from it."""
@@ -217,6 +223,9 @@ class LitModel(LightningModule):
 
     def on_train_start(self) -> None:
         """Spares parts from the first step on: Lightning sets no mode by itself."""
+        if self.trainer.ckpt_path:
+            scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
+            restate(scheduler, self._stated)
         self.transfer.hold(self.model, self._share)
         self._late = set(self.transfer.starts(self.model).values())
 

@@ -174,6 +174,27 @@ def by_step(
     return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
+def stated(optimizer: Optimizer) -> list[tuple[float, float]]:
+    """Learning rate and weight decay of each group of a fresh optimiser with its schedule."""
+    return [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups]
+
+
+def restate(scheduler: LambdaLR, groups: Iterable[tuple[float, float]]) -> None:
+    """Gives the optimiser of a resumed run what its configuration states, at the step it is at.
+
+    A checkpoint would bring the learning rate, its schedule and the decay of the run before.
+
+    Args:
+        scheduler: Restored, with its optimiser.
+        groups: What `stated` said before.
+    """
+    own = scheduler.optimizer.param_groups
+    for place, (group, (lr, decay)) in enumerate(zip(own, groups, strict=True)):
+        factor = scheduler.lr_lambdas[place](scheduler.last_epoch)
+        group.update(initial_lr=lr, lr=lr * factor, weight_decay=decay)
+        scheduler.base_lrs[place] = lr
+
+
 def _setting(factory: OptimizerFactory, name: str) -> float:
     """A numeric setting: bound by `partial`, else the default in the signature, else 0."""
     bound = factory.keywords if isinstance(factory, functools.partial) else {}

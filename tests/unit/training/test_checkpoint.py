@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from densekit.training import Checkpoint, Cosine, Ema, newest_checkpoint
+from densekit.training import Checkpoint, Cosine, Ema, furthest_checkpoint
 from densekit.training.checkpoint import AtomicCheckpointIO
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
@@ -191,23 +191,23 @@ def test_newest_readable_checkpoint_is_found(
     torch.save({"state_dict": {"w": torch.ones(1000)}}, last)
     for file in (last, good):
         os.utime(file, (1e9, 1e9))  # one tick of the clock
-    assert newest_checkpoint(tmp_path) == last
-    assert newest_checkpoint(good) == good
+    assert furthest_checkpoint(tmp_path) == last
+    assert furthest_checkpoint(good) == good
     last.write_bytes(last.read_bytes()[:2000])
     with caplog.at_level(logging.WARNING):
-        assert newest_checkpoint(last) == good
+        assert furthest_checkpoint(last) == good
     assert "last.ckpt cannot be read" in caplog.text
     good.write_bytes(b"")
     with pytest.raises(ValueError, match="none of the checkpoints"):
-        newest_checkpoint(tmp_path)
+        furthest_checkpoint(tmp_path)
 
 
 def test_a_checkpoint_that_would_run_code_is_not_readable(tmp_path: Path) -> None:
     torch.save({"state_dict": Path("x")}, tmp_path / "last.ckpt")
     with pytest.raises(ValueError, match="none of the checkpoints"):
-        newest_checkpoint(tmp_path)
+        furthest_checkpoint(tmp_path)
 
 
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint at .*nothing.ckpt"):
-        newest_checkpoint(tmp_path / "nothing.ckpt")
+        furthest_checkpoint(tmp_path / "nothing.ckpt")
