@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from densekit.app import groups
 from densekit.app.errors import UsageError
-from densekit.app.overrides import parse, trusted_packages
-from densekit.app.targets import check_arguments, check_nodes
+from densekit.app.overrides import first_job, parse, quote_name, trusted_packages
+from densekit.app.targets import check_arguments, check_nodes, read
+from densekit.app.values import is_text
 from densekit.build import nearest
 
 logger = logging.getLogger(__name__)
@@ -54,18 +56,15 @@ def compose(arguments: Sequence[str]) -> Composed:
     choices = [override for override in overrides if _is_choice(override)]
     for override in choices:
         _check_choice(override)
-    base = _compose([str(override.input_line) for override in choices])
-    trust = trusted(arguments)
-    lines = []
-    for override in overrides:
-        line = str(override.input_line)
-        lines.append(line if _is_choice(override) else _check_value(base, override, trust))
-    cfg = _compose(lines)
+    cfg = _compose([str(override.input_line) for override in choices])
     for file in groups.hidden_files(groups.extra_folders()):
         logger.warning("%s is not used: densekit has a file of that name; rename yours", file)
     name = _pop_name(cfg)
-    known = _compose([])
-    _check_top_level(cfg, known)
+    trust = trusted(arguments)
+    for override in overrides:
+        if not _is_choice(override):
+            _apply(cfg, override, trust)
+    _check_top_level(cfg, _compose([]))
     check_nodes(_plain(cfg), trust)
     return Composed(cfg, name)
 
@@ -81,7 +80,7 @@ def apply_values(cfg: DictConfig, arguments: Sequence[str], trust: Sequence[str]
     overrides = parse(arguments)
     _refuse_sweeps(overrides)
     for override in overrides:
-        _check_value(cfg, override, trust)
+        _apply(cfg, override, trust)
     check_nodes(_plain(cfg), trust)
 
 
@@ -94,9 +93,28 @@ def trusted(arguments: Sequence[str]) -> list[str]:
     return trust
 
 
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """The words of a multirun as a sweeper of Hydra's reads them.
+
+    Paths and names are quoted, and `++` stands before an argument of a class that no file mentions.
+
+    Raises:
+        UsageError: The first job would not compose.
+    """
+    first = first_job(arguments)
+    compose(first)
+    cfg = compose([word for word in first if is_choice(word)]).cfg
+    words = []
+    for override in parse(arguments, sweep=True):
+        is_value = override.type is OverrideType.CHANGE and not _is_choice(override)
+        is_new = is_value and not _find(cfg, override.key_or_group)[2]
+        words.append(f"++{override.input_line}" if is_new else str(override.input_line))
+    return words
+
+
 def is_choice(argument: str) -> bool:
     """Whether an argument chooses an option of a group (`data=bccd`)."""
-    return _is_choice(parse([argument])[0])
+    return _is_choice(parse([argument], sweep=True)[0])
 
 
 def _compose(lines: list[str]) -> DictConfig:
@@ -110,6 +128,9 @@ def _compose(lines: list[str]) -> DictConfig:
             )
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UsageError(str(error)) from error
+        except yaml.YAMLError as error:
+            said = " ".join(str(error).split())  # it names file, line and column
+            raise UsageError(f"conf: expected files that YAML can read, got {said}") from error
 
 
 def _pop_name(cfg: DictConfig) -> str:
@@ -123,14 +144,20 @@ def _pop_name(cfg: DictConfig) -> str:
 def _refuse_sweeps(overrides: Sequence[Override]) -> None:
     for override in overrides:
         if override.is_sweep_override():
+            key = override.key_or_group
             raise UsageError(
-                f"{override.input_line}: several values. Add -m to run one job for each, or "
-                f"write key=[a,b] for a list"
+                f"{key}: expected one value, got {_written(override)}; add -m to run one job for"
+                f" each, or write {key}=[a,b] for a list"
             )
 
 
+def _written(override: Override) -> str:
+    return str(override.input_line).partition("=")[2]
+
+
 def _is_choice(override: Override) -> bool:
-    return groups.is_group(override.key_or_group)
+    """Whether an override names options of a group; `optimizer={_target_: ...}` is a value."""
+    return groups.is_group(override.key_or_group) and not isinstance(override.value(), dict)
 
 
 def _check_choice(override: Override) -> None:
@@ -139,28 +166,37 @@ def _check_choice(override: Override) -> None:
         groups.check_choice(group, override.value(), line)
 
 
-def _check_value(cfg: DictConfig, override: Override, trust: Sequence[str]) -> str:
-    """Checks one key=value against the configuration, applies it there, and returns the override.
-
-    What comes back is the override for Hydra: a real argument that no file mentions gets `++`.
-    """
-    key, line = override.key_or_group, str(override.input_line)
+def _apply(cfg: DictConfig, override: Override, trust: Sequence[str]) -> None:
+    """Checks one key=value against a configuration and applies it there."""
+    key = override.key_or_group
+    if override.package is not None:
+        raise UsageError(f"{key}@{override.package}: expected a group before the @, got {key}")
     owner, name, found = _find(cfg, key)
     if override.type is OverrideType.DEL:
         if not found:
             _refuse(cfg, owner, name)
         with open_dict(cfg):
             (OmegaConf.select(cfg, owner) if owner else cfg).pop(name)
-        return line
+        return
     if not found:
-        added = override.type is not OverrideType.CHANGE
-        _check_new(cfg, owner, name, added, trust)
-        if not added:
-            line = f"++{line}"
-    value = override.value()
+        _check_new(cfg, owner, name, override.type is not OverrideType.CHANGE, trust)
+    value = _value(cfg, owner, name, override)
     built = isinstance(value, dict) and "_target_" in value
-    OmegaConf.update(cfg, key, value, merge=not built, force_add=True)
-    return line
+    try:
+        OmegaConf.update(cfg, key, value, merge=not built, force_add=True)
+    except (OmegaConfBaseException, ValueError, TypeError) as error:
+        shown = f"{_written(override)} ({str(error).splitlines()[0]})"
+        raise UsageError(f"{key}: expected a value that YAML can hold, got {shown}") from error
+
+
+def _value(cfg: DictConfig, owner: str, name: str, override: Override) -> Any:
+    """What an override sets; text letter by letter where the class takes text and nothing else."""
+    node = OmegaConf.select(cfg, owner) if owner else cfg
+    is_class = isinstance(node, DictConfig) and isinstance(node.get("_target_"), str)
+    said = read(node) if is_class else None
+    if said is None or not is_text(said.types.get(name, "")):
+        return override.value()
+    return parse([f"{name}={quote_name(_written(override))}"])[0].value()
 
 
 def _find(cfg: DictConfig, key: str) -> tuple[str, str, bool]:
@@ -169,13 +205,17 @@ def _find(cfg: DictConfig, key: str) -> tuple[str, str, bool]:
     parts = key.split(".")
     for index, part in enumerate(parts):
         owner = ".".join(parts[:index])
+        if isinstance(node, ListConfig):
+            raise UsageError(
+                f"{key}: expected the key of a whole list, got a place in it; a list is replaced as"
+                f" a whole: {owner}=[...]"
+            )
         if not isinstance(node, DictConfig):
-            raise UsageError(f"{key}: {owner} holds {node!r} and has no keys")
-        if node._is_none() or part not in node:
+            raise UsageError(f"{key}: {owner} holds {node} and has no keys")
+        child = None if node._is_none() else node._get_node(part, validate_access=False)
+        if child is None:
             return owner, part, False
-        node = node._get_node(part)
-        if not isinstance(node, DictConfig) and index == len(parts) - 1:
-            break
+        node = child
     return ".".join(parts[:-1]), parts[-1], True
 
 
@@ -200,6 +240,8 @@ def _refuse(cfg: DictConfig, owner: str, name: str) -> None:
 def _check_top_level(cfg: DictConfig, known: DictConfig) -> None:
     """Refuses a key that nothing reads, which only a file can have brought in."""
     accepted = {str(key) for key in known} - {"hydra"}
+    for name in sorted(accepted - {str(key) for key in cfg}):
+        raise UsageError(f"{name}: expected a value, got none; it can be set but not be removed")
     for key in cfg:
         if key not in accepted:
             raise UsageError(

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from densekit.app.errors import UsageError
-from densekit.build import INTERNAL_KEYS, find_class, nearest, walk
+from densekit.app.signatures import OF_METRICS, Signature, signature
+from densekit.app.values import OF_A_RUN, check_kind, check_number
+from densekit.build import INTERNAL_KEYS, TORCH_CLASSES, find_class, nearest, walk
 
 PASSED_ON = {
     "builtins.object": set[str](),
     "torch.nn.modules.module.Module": set[str](),
-    "torchmetrics.metric.Metric": {
-        *("compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step"),
-        *("distributed_available_fn", "process_group", "sync_on_compute"),
-    },
+    "torchmetrics.metric.Metric": set(OF_METRICS),
 }
 """What the base classes at the end of a chain of `**kwargs` take."""
 
@@ -30,6 +29,8 @@ def arguments(node: Mapping[str, Any], key: str, trust: Sequence[str]) -> set[st
     Raises:
         UsageError: The class is not trusted or does not exist, or another argument is wrong.
     """
+    if said := read(node):
+        return None if said.is_open else set(said.types)
     try:
         found = find_class(str(node["_target_"]), key, trust)
         names, is_open = _own(found)
@@ -39,6 +40,14 @@ def arguments(node: Mapping[str, Any], key: str, trust: Sequence[str]) -> set[st
         return names
     inherited = _inherited(found) if found.__module__.startswith("densekit.") else None
     return None if inherited is None else inherited | _passed_on(found, node, key)
+
+
+def read(node: Mapping[str, Any]) -> Signature | None:
+    """What the source of a node's class says, where it is one that any configuration may build."""
+    path = str(node["_target_"])
+    found = signature(path)
+    ours = found is not None and found.package == path.partition(".")[0] == "densekit"
+    return found if ours or path in TORCH_CLASSES else None
 
 
 def _own(function: Any) -> tuple[set[str], bool]:
@@ -85,14 +94,26 @@ def check_arguments(
     accepted = arguments(node, key, trust)
     if accepted is None:
         return
-    for name in names:
+    for name in map(str, names):
         if name not in accepted and name not in INTERNAL_KEYS:
             owner, hint = str(node["_target_"]).rpartition(".")[2], nearest(name, accepted)
             raise UsageError(f"{key}.{name}: {owner} has no such argument. {hint}")
 
 
 def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:
-    """Checks every class of a configuration, and every argument written for it."""
+    """Checks every class of a configuration, and every argument written for it.
+
+    Raises:
+        UsageError: A class does not exist or is not trusted, an argument is not one of its class,
+            or a value is of another kind, or out of the range, that is accepted.
+    """
+    for key, annotation in OF_A_RUN.items():
+        if key in cfg:
+            check_kind(key, cfg[key], annotation)
     for key, node in walk(cfg):
+        check_number(key, node)
         if isinstance(node, Mapping) and "_target_" in node:
             check_arguments(node, node, key, trust)
+            types = said.types if (said := read(node)) else {}
+            for name in [name for name in node if name in types]:
+                check_kind(f"{key}.{name}", node[name], types[name])

@@ -64,7 +64,10 @@ def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["eval", "checkpoint=nothing.ckpt"], "no such file"),
         (["predict", "chekpoint=x"], "Did you mean 'checkpoint'"),
         (["predict", "checkpoint=nothing.ckpt"], "no such file"),
-        (["predict", f"checkpoint={__file__}", "threshold=high"], "threshold=high: accepted is a"),
+        (
+            ["predict", f"checkpoint={__file__}", "threshold=high"],
+            "threshold: expected a number of at least 0, got high",
+        ),
         (["predict", f"checkpoint={__file__}", "device=gpu"], "device=gpu: accepted are auto, cpu"),
         (["predict", f"checkpoint={__file__}", "device=cuda:99"], "device=cuda:99: this machine"),
         (["predict", f"checkpoint={__file__}", f"source={__file__}"], "output=DIR is missing"),

@@ -19,6 +19,35 @@ def test_default_composes() -> None:
     assert "hydra" not in composed.cfg
 
 
+def test_values_of_files_that_are_missing_are_set(project: Path) -> None:
+    file = project / "conf" / "experiment" / "mine.yaml"
+    file.write_text(
+        "# @package _global_\nvars: {width: \"???\"}\nbackbone: {width: '${vars.width}'}\n"
+    )
+    assert compose(["experiment=mine", "vars.width=8"]).cfg.backbone.width == 8
+    assert OmegaConf.is_missing(compose(["experiment=mine"]).cfg.vars, "width")
+
+
+def test_a_class_stands_for_what_was_there() -> None:
+    words = ["inferer={_target_:densekit.inference.SlidingWindow,window:[64,64]}"]
+    words += ["optimizer={_target_:torch.optim.AdamW,lr:1e-3}"]
+    cfg = compose(words).cfg
+    assert cfg.inferer.window == [64, 64]
+    assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW", "lr": 1e-3}
+
+
+@pytest.mark.parametrize("name", ["2024_01_02", "1e3", "no", "010"])
+def test_text_arguments_of_classes_are_text(name: str) -> None:
+    words = [f"callbacks.checkpoint.monitor={name}", f"data.scenes.train.split={name}"]
+    cfg = compose([*words, f"run_name={name}", f"trust=[{name}]"]).cfg
+    assert (cfg.callbacks.checkpoint.monitor, cfg.data.scenes.train.split) == (name, name)
+    assert (cfg.run_name, cfg.trust) == (name, [name])
+    assert compose([f"optimizer.lr={name}"] if name == "1e3" else []).cfg.optimizer.lr in (
+        1000,
+        0.02,
+    )
+
+
 def test_experiment_gives_the_name() -> None:
     assert compose(["experiment=quickstart"]).name == "quickstart"
 
@@ -69,12 +98,28 @@ def test_entries_can_be_removed() -> None:
         ("~callbacks.curvess", r"'callbacks\.curvess'.*'curves'"),
         ("paths.dta=x", r"'paths\.dta'.*'data'"),
         ("+foo=1", "'foo'"),
-        ("seed=1,2", "Add -m"),
+        ("seed=1,2", "seed: expected one value, got 1,2; add -m"),
         ("neck=null", "neck=none"),
         ("backbone.depth.x=1", r"backbone\.depth holds 18"),
         ("backbone._target_=densekit.backbones.Resnet", "Did you mean 'ResNet'"),
         ("+heads.mine._target_=my_head.MyHead", r"trust=\[my_head\]"),
         ("optimizer._target_=torch.hub.load", "refused"),
+        ("+vars.x={null: 1}", r"vars\.x: expected a value that YAML can hold, got \{null: 1\}"),
+        ("seed@x=3", "seed@x: expected a group before the @"),
+        ("~seed", "seed: expected a value, got none"),
+        ("seed=-1", "seed: expected a number of 0 to 4294967295, got -1"),
+        ("seed=two", "seed: expected a whole number, got 'two'"),
+        ("optimizer.lr=-1", r"optimizer\.lr: expected a number of at least 0, got -1"),
+        ("optimizer.lr=fast", r"optimizer\.lr: expected a number, got 'fast'"),
+        ("trainer.max_epochs=two", r"max_epochs: expected a whole number or null, got 'two'"),
+        ("trainer.max_epochs=-2", r"max_epochs: expected a number of at least -1, got -2"),
+        ("trainer.devices=0", r"trainer\.devices: expected at least 1, .*, got 0"),
+        ("trainer.devices=[]", r"trainer\.devices: expected at least 1, .*, got \[\]"),
+        ("data.scenes.batch_size=0", r"scenes\.batch_size: expected a number of at least 1, got 0"),
+        ("data.scenes.num_workers=-1", "num_workers: expected a number of at least 0, got -1"),
+        ("data.scenes.train.size=[a,b]", r"size: expected a list of int, got \['a', 'b'\]"),
+        ("backbone.depth=true", r"backbone\.depth: expected a whole number, got True"),
+        ("test=maybe", "test: expected true or false, got 'maybe'"),
     ],
 )
 def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) -> None:
@@ -175,6 +220,9 @@ def test_own_files_are_not_hidden_silently(project: Path) -> None:
         ("optimiser: {lr: 1}", "'optimiser'.*'optimizer'"),
         ("optimizer: {lrr: 1}", r"optimizer\.lrr: SGD"),
         ("heads: {detection: {num_clases: 1}}", r"heads\.detection\.num_clases"),
+        ("optimizer: {lr: fast}", r"optimizer\.lr: expected a number, got 'fast'"),
+        ("run_name: 2024_01_02", "run_name: expected text or null, got 20240102"),
+        ("vars: {a: ]", r"expected files that YAML can read, got .*mine\.yaml"),
     ],
 )
 def test_mistakes_in_files_are_refused(project: Path, text: str, message: str) -> None:
@@ -201,6 +249,8 @@ def test_values_are_applied_to_a_stored_config() -> None:
     assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 2, "nesterov": True}
     with pytest.raises(UsageError, match="'lr'"):
         apply_values(cfg, ["optimizer.lrr=2"])
+    with pytest.raises(UsageError, match=r"sizes\.0: expected the key of a whole list.*: sizes="):
+        apply_values(OmegaConf.create({"sizes": [1]}), ["sizes.0=2"])
     apply_values(cfg, ["~optimizer.nesterov"])
     assert "nesterov" not in cfg.optimizer
     cfg.other = 1

@@ -12,7 +12,7 @@ from densekit.app.overrides import (
     expand,
     is_path_key,
     parse,
-    quote_path,
+    quote,
     refuse_rest,
     split_options,
 )
@@ -55,9 +55,9 @@ def test_paths_survive_the_grammar(key: str, path: str) -> None:
 
 
 def test_null_and_quoted_values_stay_as_they_are() -> None:
-    assert quote_path("resume=null") == "resume=null"
-    assert quote_path("resume='a b'") == "resume='a b'"
-    assert quote_path("seed=1") == "seed=1"
+    assert quote("resume=null") == "resume=null"
+    assert quote("resume='a b'") == "resume='a b'"
+    assert quote("seed=1") == "seed=1"
     assert parse(["resume=null"])[0].value() is None
 
 
@@ -77,14 +77,83 @@ def test_sweep_over_groups_lists_and_ranges() -> None:
     assert len(expand(["seed=range(4)"])) == 4
 
 
-def test_a_path_is_never_a_sweep() -> None:
-    assert expand(["paths.data=/a,b"]) == [["paths.data='/a,b'"]]
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("null,IMAGENET1K_V1", [None, "IMAGENET1K_V1"]),
+        ("/a=b,/it's", ["/a=b", "/it's"]),
+        ("'/a,b'", ["/a,b"]),
+        ("'/a,b','it\\'s'", ["/a,b", "it's"]),
+        ("choice(/a(1),'/b,c')", ["/a(1)", "/b,c"]),
+        ("${paths.data}/a,/b", ["${paths.data}/a", "/b"]),
+    ],
+)
+def test_commas_part_paths_in_a_sweep_and_quotes_keep_them(value: str, expected: list[str]) -> None:
+    jobs = expand([f"backbone.weights={value}"])
+    assert [parse(job)[0].value() for job in jobs] == expected
 
 
-@pytest.mark.parametrize("word", ["seed", "seed=[", "a b=1"])
-def test_no_key_value_is_refused_by_name(word: str) -> None:
-    with pytest.raises(UsageError, match="no key=value"):
+@pytest.mark.parametrize("path", [path for path in ODD if "," not in path] + ['"', "a\\'b", "é\\"])
+def test_a_path_is_one_job_and_the_same_in_every_sweeper(path: str) -> None:
+    word = f"checkpoint={path}"
+    (job,) = expand([word])
+    assert split_options(job, {"checkpoint": None})[0] == {"checkpoint": path}
+    (override,) = parse([word], sweep=True)
+    again = f"checkpoint={override.get_value_element_as_str()}"  # what Hydra's sweepers hand on
+    assert split_options([again], {"checkpoint": None})[0] == {"checkpoint": path}
+    assert parse([again])[0].value() == path
+
+
+NO_NUMBERS = ["2024_01_02", "2024-01-02", "1e3", "010", "0x10", "on", "off", "no", "true", "1:30"]
+NO_NUMBERS += ["nan", ".5", "~", "a=b", "it's", "1_000.5"]
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_names_are_text_letter_by_letter(name: str) -> None:
+    for key in ("run_name", "objective", "experiment", "+head@heads.cells"):
+        assert parse([f"{key}={name}"])[0].value() == name
+        (job,) = expand([f"{key}={name}"])
+        assert parse(job)[0].value() == name
+    assert parse([f"trust=[{name},a]"])[0].value() == [name, "a"]
+    assert parse([f"keep_heads={name}"])[0].value() == [name]
+    assert split_options([f"run_name={name}"], {"run_name": None})[0] == {"run_name": name}
+    assert split_options([f"device={name}"], {"device": "auto"})[0] == {"device": name}
+    assert split_options([f"heads=[{name}]"], {"heads": None})[0] == {"heads": [name]}
+
+
+def test_several_names_are_a_sweep() -> None:
+    jobs = expand(["run_name=1e3,2024_01", "optimizer=glob(*)"])
+    assert jobs[0] == ["run_name=1e3", "optimizer=adamw"]
+    assert [job[0] for job in jobs] == 2 * ["run_name=1e3"] + 2 * ["run_name=2024_01"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed", "seed: expected key=value"),
+        ("seed=[", r"seed: expected a value of Hydra's grammar, got \["),
+        ("a b=1", "a b: expected a value of"),
+        ("heads.a.sizes[0]=[8]", r"sizes\[0\]: expected the key of a whole list.*sizes=\[\.\.\.\]"),
+        ("seed=sort(a,1)", "seed: expected a value of"),
+        (f"seed={'9' * 5000}", "seed: expected a value of"),
+    ],
+)
+def test_no_key_value_is_refused_by_name(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         parse([word])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=interval(0, 1)", "seed: expected values to run, got interval.*hydra/sweeper=optuna"),
+        ("seed=glob(*)", "seed: expected a pattern of options of a group"),
+        ("optimizer=glob(x*)", "optimizer: expected a pattern of options"),
+    ],
+)
+def test_what_no_job_can_be_made_of_is_refused(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        expand([word])
 
 
 @pytest.mark.parametrize("path", ODD)
