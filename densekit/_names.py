@@ -1,4 +1,4 @@
-"""Settings that are a name out of a table: a misspelt one is told the nearest."""
+"""Words of messages: numbers of things, and the nearest of a table to a misspelt name."""
 
 from __future__ import annotations
 
@@ -31,6 +31,11 @@ def unknown(setting: str, name: object, accepted: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.4)
     hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
     return f"{setting}: {name!r} is not known, accepted are {', '.join(accepted)}{hint}"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `2 images`; `2 boxes` where the plural is given."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def foreground(head: Mapping[str, Any]) -> dict[int, str]:

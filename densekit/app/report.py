@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,6 @@ def print_table(metrics: Mapping[str, float], title: str) -> None:
         metrics: Flat figures, `STAGE/HEAD/FIGURE`; without a stage they fill one column.
         title: Stands above the table.
     """
-    from rich.console import Console
-    from rich.table import Table
-
     rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
         stage, slash, figure = name.partition("/")
@@ -76,13 +73,37 @@ def print_table(metrics: Mapping[str, float], title: str) -> None:
         else:
             rows.setdefault(name, {})[""] = value
     stages = [stage for stage in ("", *STAGES) if any(stage in row for row in rows.values())]
-    table = Table(title=title, title_justify="left")
-    table.add_column("metric")
-    for stage in stages:
-        table.add_column(stage, justify="right")
-    for figure, row in rows.items():
-        table.add_row(figure, *(_text(row.get(stage)) for stage in stages))
-    Console().print(table)
+    lines = [
+        [name, *(number_text(row.get(stage)) for stage in stages)] for name, row in rows.items()
+    ]
+    print_numbers(["metric", *stages], lines, title)
+
+
+def print_numbers(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
+    """Prints a table of names, in the first column, and numbers."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=escape(title), title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*(escape(cell) for cell in row))
+    print_whole(table)
+
+
+def print_whole(table: Any) -> None:
+    """Prints a table of rich that breaks lines between words alone: a name can be copied.
+
+    A table whose words do not fit is wider than the terminal.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console()
+    wide = console.options.update(max_width=10_000)
+    needed = Measurement.get(console, wide, table).minimum
+    Console(width=max(console.width, needed)).print(table)
 
 
 def print_lines(*lines: str) -> None:
@@ -98,7 +119,8 @@ def quoted(path: Any) -> str:
     return shlex.quote(str(path))
 
 
-def _text(value: float | None) -> str:
+def number_text(value: float | None) -> str:
+    """A number of a table; empty where there is none."""
     if value is None:
         return ""
     return "nan" if math.isnan(value) else f"{value:.4f}"

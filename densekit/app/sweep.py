@@ -8,7 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from omegaconf import DictConfig, OmegaConf
+
+from densekit.app.compose import for_hydra
 from densekit.app.errors import UsageError
+from densekit.app.jobs import write_words
+from densekit.app.overrides import quote_text
 from densekit.app.prepare import METRICS
 from densekit.app.watched import MAIN
 from densekit.build import nearest
@@ -34,7 +39,8 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
             None for those that search nothing.
 
     Raises:
-        UsageError: A sweeper or launcher is not installed, or the words do not compose.
+        UsageError: A sweeper or launcher is not installed, the words do not compose, or a job has
+            no such figure.
     """
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
@@ -46,11 +52,13 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
 
     if objective is None and any(_searches(word) for word in words):
         objective = MAIN
+    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    of_jobs = for_hydra([word for word in words if word not in of_hydra])
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("densekit", create_config_search_path(str(groups.own_conf())))
     own = [
         groups.searchpath(groups.extra_folders()),
-        f"hydra.sweep.dir={_quoted(folder)}",
+        f"hydra.sweep.dir={quote_text(str(folder))}",
         "hydra.sweep.subdir=${hydra.job.num}",
         "hydra.output_subdir=null",  # the run folder holds the configuration already
     ]
@@ -58,7 +66,7 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
         hydra.multirun(
             config_name="config",
             task_function=partial(_job, objective=objective),
-            overrides=[*own, *words],
+            overrides=[*own, *of_hydra, *of_jobs],
             with_log_configuration=False,
         )
     except (HydraException, OmegaConfBaseException) as error:
@@ -103,7 +111,6 @@ def _job(cfg: Any, objective: str | None) -> float | None:
     """What Hydra calls, perhaps on another machine; the configuration is composed once more."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf import DictConfig, OmegaConf
 
     from densekit.app.train import train
 
@@ -112,7 +119,10 @@ def _job(cfg: Any, objective: str | None) -> float | None:
     folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
     direction = OmegaConf.select(cast(DictConfig, hydra), "sweeper.direction")
     told = {"objective": objective, "direction": getattr(direction, "name", direction)}
-    run = train(list(hydra.overrides.task), folder, told)
+    # Not resolved: what a word interpolates is in our configuration, not in Hydra's.
+    words: Any = OmegaConf.to_container(hydra.overrides.task)
+    run = train(words, folder, told)
+    write_words(words, run)
     if objective is None:
         return None
     return figure(run / METRICS, settled_objective(run) if objective == MAIN else objective)
@@ -122,9 +132,3 @@ def _searches(word: str) -> bool:
     """Whether a word names a sweeper that looks for the best, as Optuna does."""
     key, _, value = word.lstrip("+").partition("=")
     return key == "hydra/sweeper" and value != "basic"
-
-
-def _quoted(folder: Path) -> str:
-    from hydra.core.override_parser.types import Quote, QuotedString
-
-    return str(QuotedString(str(folder), Quote.single).with_quotes())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
+from densekit._names import counted
 from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
 from densekit.app.data_info import (
@@ -21,8 +23,9 @@ from densekit.app.data_info import (
     say_unseen_classes,
 )
 from densekit.app.errors import Stopped, UsageError, explain
+from densekit.app.jobs import summarise, write_words
 from densekit.app.keep import keep_heads
-from densekit.app.overrides import existing, expand, split_options, with_trust
+from densekit.app.overrides import existing, expand, quote_text, split_options, with_trust
 from densekit.app.prepare import (
     describe_data,
     dump,
@@ -135,7 +138,10 @@ def _search(arguments: Sequence[str]) -> int:
     of_runs = [word for word in words if word.startswith("paths.runs=")]
     runs = Path(str(compose(of_runs).cfg.paths.runs)).expanduser().absolute()
     folder = new_folder(runs / str(options["run_name"] or "search"))
-    sweep(words, folder, options["objective"])
+    try:
+        sweep(words, folder, options["objective"])
+    finally:
+        summarise(folder)  # of what was done before a job failed, too
     print_lines(f"runs: {folder}")
     return 0
 
@@ -151,13 +157,15 @@ def _sweep(arguments: Sequence[str]) -> int:
     folder = new_folder(Path(first.cfg.paths.runs) / name)
     failed = []
     for number, job in enumerate(jobs):
-        print_lines(f"job {number} of {len(jobs)}: {' '.join(job)}")
+        print_lines(f"job {number} of {len(jobs)}: {shlex.join(job)}")
         try:
-            train(job, folder / str(number))
+            write_words(job, train(job, folder / str(number)))
         except Exception as error:
             logger.error("job %d failed", number, exc_info=explain(error) is None)
-            failed.append(f"job {number} ({' '.join(job)}): {explain(error) or repr(error)}")
-    print_lines(f"{len(jobs) - len(failed)} of {len(jobs)} jobs done, in {folder}", *failed)
+            failed.append(f"job {number} ({shlex.join(job)}): {explain(error) or repr(error)}")
+    summarise(folder)
+    done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'job')} done"
+    print_lines(f"{done}, in {folder}", *failed)
     return 1 if failed else 0
 
 
@@ -187,7 +195,7 @@ def _configuration(overrides: Sequence[str]) -> Composed:
         found[key] = str(existing("train", key, value).absolute())
     if "resume" in found:
         found["resume"] = str(_resumable(Path(found["resume"])))
-    words = [*rest, *(f"{key}={value}" for key, value in found.items())]
+    words = [*rest, *(f"{key}={quote_text(value)}" for key, value in found.items())]
     if "resume" in found and "checkpoint" in found:
         raise UsageError("resume, checkpoint: expected one of the two, got both")
     if "resume" in found and not any(is_choice(word) for word in rest):

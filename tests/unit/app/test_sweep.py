@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,21 @@ from densekit.app import train as train_command
 from densekit.app.cli import main
 from densekit.app.compose import compose
 from densekit.app.errors import UsageError
+from densekit.app.jobs import spread
 from densekit.app.sweep import figure
 
 RATES: list[float] = []
 TOLD: list[dict[str, Any]] = []
+PATHS: list[str] = []
 
 
-def fake_train(overrides: list[str], run: Path, told: dict[str, Any]) -> Path:
+def fake_train(overrides: list[str], run: Path, told: dict[str, Any] | None = None) -> Path:
     """A run whose metric is best at a learning rate of 0.01; its main metric is that one."""
-    rate = float(compose(overrides).cfg.optimizer.lr)
+    cfg = compose(overrides).cfg
+    rate = float(cfg.optimizer.lr)
     RATES.append(rate)
-    TOLD.append(told)
+    PATHS.append(str(cfg.paths.data))
+    TOLD.append(told or {})
     (run / "checkpoints").mkdir(parents=True, exist_ok=True)
     torch.save({"config": "objective: val/detection/AP50"}, run / "checkpoints" / "last.ckpt")
     (run / "metrics.json").write_text(json.dumps({"val/detection/AP50": -abs(rate - 0.01)}))
@@ -41,6 +47,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(train_command, "train", fake_train)
     RATES.clear()
     TOLD.clear()
+    PATHS.clear()
     return folder
 
 
@@ -65,6 +72,55 @@ def test_basic_sweeper_with_a_launcher_runs_every_combination(in_folder: Path) -
     assert main(["train", "-m", *words, "run_name=both"]) == 0
     assert RATES == [0.1, 0.2]
     assert len(list((in_folder / "runs" / "both").glob("*/*/metrics.json"))) == 2
+
+
+SWEEPERS = {
+    "own": [],
+    "basic": ["hydra/sweeper=basic"],
+    "optuna": ["hydra/sweeper=optuna", "hydra.sweeper.n_trials=1", "hydra.sweeper.n_jobs=1"],
+}
+
+
+@pytest.mark.parametrize("sweeper", SWEEPERS)
+@pytest.mark.parametrize("path", ["/a=b it's (1)[x]~#&;:写", "'/a,b'"])
+def test_odd_paths_reach_the_jobs_of_every_sweeper(path: str, sweeper: str) -> None:
+    words = ["-m", "experiment=quickstart", f"paths.data={path}", "optimizer.amsgrad=true"]
+    words += SWEEPERS[sweeper] and [*SWEEPERS[sweeper], "objective=val/detection/AP50"]
+    assert main(["train", *words]) == 0
+    assert [path.strip("'")] == PATHS
+
+
+@pytest.mark.parametrize("sweeper", ["own", "basic"])
+def test_paths_are_swept(sweeper: str) -> None:
+    words = ["-m", "experiment=quickstart", "paths.data=/a=b,'/c,d'", *SWEEPERS[sweeper]]
+    assert main(["train", *words]) == 0
+    assert PATHS == ["/a=b", "/c,d"]
+
+
+@pytest.mark.parametrize("sweeper", ["own", "basic"])
+def test_a_multirun_ends_with_a_table_of_its_jobs(
+    in_folder: Path, sweeper: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["-m", "experiment=quickstart", "optimizer.lr=0.01,0.03", *SWEEPERS[sweeper]]
+    assert main(["train", *words]) == 0
+    (file,) = in_folder.glob("runs/*/*/jobs.csv")
+    rows = list(csv.reader(file.open(encoding="utf-8")))
+    assert rows[0] == ["job", "words", "val/detection/AP50"]
+    assert [row[:2] for row in rows[1:3]] == [
+        ["0", "optimizer.lr=0.01"],
+        ["1", "optimizer.lr=0.03"],
+    ]
+    assert [float(row[2]) for row in rows[1:]] == pytest.approx([0, -0.02, -0.01, 0.02 / 2**0.5, 2])
+    assert [row[0] for row in rows[3:]] == ["mean", "std", "count"]
+    shown = capsys.readouterr().out
+    assert "mean of 2" in shown
+    assert str(file) in shown
+
+
+def test_metrics_that_a_job_could_not_measure_are_left_out_of_the_mean() -> None:
+    assert spread([1.0, None, 3.0, math.nan]) == {"mean": 2, "std": 2**0.5, "count": 2}
+    assert spread([1.0]) == {"mean": 1, "std": None, "count": 1}
+    assert spread([None]) == {"mean": None, "std": None, "count": 0}
 
 
 def test_unknown_sweeper_is_refused_with_what_to_install(
