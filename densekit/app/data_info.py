@@ -63,16 +63,43 @@ def check_trained(sources: Mapping[str, Any], heads: Iterable[str]) -> None:
 
 
 def say_unseen_classes(sources: Mapping[str, Any]) -> None:
-    """Names the classes that no training mask shows: nothing can be learned of them."""
+    """Names the classes that no training mask or box is of: nothing can be learned of them."""
+    from densekit.data.boxes import classes_without_objects
     from densekit.data.foreground import unseen_classes
 
     for name, source in sources.items():
+        boxless = classes_without_objects(source.train) if source.train is not None else []
+        if boxless:
+            logger.warning(
+                "data.%s.train: no object of %d of its classes: %s; the network cannot learn them,"
+                " `names` of the data set leaves them out",
+                *(name, len(boxless), ", ".join(map(repr, boxless[:10]))),
+            )
         missing, looked = unseen_classes(source.train) if source.train is not None else ([], 0)
         if missing:
             logger.warning(
                 "data.%s.train: no pixel of %s in %d masks: the network cannot learn it",
                 *(name, ", ".join(map(repr, missing)), looked),
             )
+
+
+def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+    """Refuses a head for fewer classes than its data have: the last ones would be background.
+
+    Args:
+        sources: Data sets by name.
+        heads: Resolved head configurations by name.
+    """
+    for head, node in heads.items():
+        for source in _trainers(sources, head):
+            needed = told(sources[source], head).get("num_classes")
+            given = node.get("num_classes") if isinstance(node, Mapping) else None
+            if isinstance(given, int) and isinstance(needed, int) and given < needed:
+                names = ", ".join(map(str, told(sources[source], head).get("names", ())))
+                raise UsageError(
+                    f"heads.{head}.num_classes: expected {needed} as in data.{source} ({names}),"
+                    f" got {given}; leave it out"
+                )
 
 
 def check_monitors(

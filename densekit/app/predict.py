@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import glob
 import json
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
@@ -31,6 +32,7 @@ from densekit.app.sources import (
     volume_names,
 )
 from densekit.app.write_results import Writer
+from densekit.data.files import IMAGE_SUFFIXES, same_name, seen
 
 if TYPE_CHECKING:
     from densekit.data.grids import Volume
@@ -50,9 +52,7 @@ OPTIONS: dict[str, Any] = {
 }
 INFERER = "inferer"
 """The key of the checkpoint's configuration that can be set."""
-SUFFIXES = frozenset(
-    [".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp", ".npy", ".svs"]
-)
+SUFFIXES = frozenset([*IMAGE_SUFFIXES, ".npy", ".svs"])
 SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 
 
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = _find(options["source"], predictor)
     files = [case[0] for case in cases]
-    ids = image_ids([file.relative_to(root) for file in files], options["annotations"])
+    listed = listed_images([file.relative_to(root) for file in files], options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
     embeddings = str(options["embeddings"])
@@ -78,7 +78,7 @@ def main(arguments: Sequence[str]) -> int:
         if predictor.frames.dims == 1:
             broken = predict_series(predictor, files, names, writer)
         else:
-            broken = _run(predictor, cases, ids, names, writer)
+            broken = _run(predictor, cases, listed, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
     print_lines(f"{len(writer.images)} images{_count(writer)}: {writer.output}")
@@ -105,7 +105,11 @@ def find_images(
     if path.is_file():
         return [path], path.parent
     if path.is_dir():
-        found = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in suffixes]
+        found = [
+            file
+            for file in sorted(path.rglob("*"))
+            if file.suffix.lower() in suffixes and all(map(seen, file.relative_to(path).parts))
+        ]
         root = path
     else:
         found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
@@ -116,7 +120,20 @@ def find_images(
     return found, root
 
 
-def image_ids(files: Sequence[Path], annotations: str | None) -> list[int]:
+class Listed(NamedTuple):
+    """What is known of an image before it is opened.
+
+    Attributes:
+        id: Its COCO id.
+        size: Height and width that it is annotated with, None where nobody says; they decide
+            whether EXIF turns it, as in training and evaluation.
+    """
+
+    id: int
+    size: tuple[int, int] | None = None
+
+
+def listed_images(files: Sequence[Path], annotations: str | None) -> list[Listed]:
     """COCO image ids: those of an annotation file, else numbers in the names, else 1, 2, 3.
 
     Args:
@@ -131,9 +148,11 @@ def image_ids(files: Sequence[Path], annotations: str | None) -> list[int]:
         stems = [file.stem for file in files]
         numbered = all(stem.isdecimal() for stem in stems)
         ids = [int(stem) for stem in stems] if numbered else []
-        return ids if ids and len(set(ids)) == len(ids) else list(range(1, len(files) + 1))
-    by_path = _listed_images(existing("predict", "annotations", annotations), annotations)
-    return [by_path[path] for path in _matched(files, list(by_path), annotations)]
+        unique = ids and len(set(ids)) == len(ids)
+        return [Listed(i) for i in (ids if unique else range(1, len(files) + 1))]
+    by_path = _of_annotations(existing("predict", "annotations", annotations), annotations)
+    named = [Path(same_name(str(file))) for file in files]
+    return [by_path[path] for path in _matched(named, list(by_path), annotations)]
 
 
 def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) -> list[Path]:
@@ -161,15 +180,23 @@ def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) ->
     return [found[file][0] for file in files]
 
 
-def _listed_images(file: Path, annotations: str) -> dict[Path, int]:
-    """File name to id of the images of a COCO file."""
+def _of_annotations(file: Path, annotations: str) -> dict[Path, Listed]:
+    """File name to id and size of the images of a COCO file."""
     try:
-        content = json.loads(file.read_text("utf-8"))
-        return {Path(image["file_name"]): int(image["id"]) for image in content["images"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = json.loads(file.read_bytes())
+        return {Path(same_name(image["file_name"])): _listed(image) for image in content["images"]}
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(
             f"annotations={annotations}: no COCO JSON with images of file_name and id: {error!r}"
         ) from error
+
+
+def _listed(image: Mapping[str, Any]) -> Listed:
+    number = image["id"]
+    if isinstance(number, float) and (not number.is_integer() or abs(number) > 2**53):
+        raise ValueError(f"id: expected a whole number, got {number!r}")
+    height, width = image.get("height"), image.get("width")
+    return Listed(int(number), (int(height), int(width)) if height and width else None)
 
 
 def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
@@ -243,7 +270,7 @@ def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], P
 def _run(
     predictor: Predictor,
     cases: Sequence[Sequence[Path]],
-    ids: Sequence[int],
+    listed: Sequence[Listed],
     names: Sequence[Path],
     writer: Writer,
 ) -> list[str]:
@@ -251,12 +278,14 @@ def _run(
     from rich.progress import track
 
     broken, tiler = [], Tiler(predictor)
-    for case, image_id, name in track(list(zip(cases, ids, names, strict=True)), "predicting"):
+    for case, (image_id, size), name in track(
+        list(zip(cases, listed, names, strict=True)), "predicting"
+    ):
         try:
             if tiler.takes(case[0]):
                 tiler.run(case[0], image_id, name, writer)
                 continue
-            image = predictor.read(case[0]) if len(case) == 1 else _channels(case)
+            image = predictor.read(case[0], size) if len(case) == 1 else _channels(case)
             result = predictor([image])[0]
         except (ValueError, TypeError) as error:  # the file is broken, or no image for this model
             named = str(case[0]) in str(error)
@@ -282,7 +311,8 @@ def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
     """Where each picture goes: as in the source, `.jpg`; names that would collide keep theirs."""
     relative = [file.relative_to(root) for file in files]
     short = [path.with_suffix(".jpg") for path in relative]
+    count = Counter(short)
     return [
-        name if short.count(name) == 1 else path.with_name(path.name + ".jpg")
+        name if count[name] == 1 else path.with_name(path.name + ".jpg")
         for name, path in zip(short, relative, strict=True)
     ]

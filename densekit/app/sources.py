@@ -6,6 +6,7 @@ import glob
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -95,8 +96,9 @@ def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
         path.with_name(match[1]) if len(case) > 1 and (match := CHANNEL.match(path.name)) else path
         for path, case in zip(short, cases, strict=True)
     ]
+    count = Counter(short)
     chosen = [
-        name if short.count(name) == 1 else path for name, path in zip(short, relative, strict=True)
+        name if count[name] == 1 else path for name, path in zip(short, relative, strict=True)
     ]
     return [path.with_name(path.name + ".jpg") for path in chosen]
 

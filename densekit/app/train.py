@@ -18,6 +18,7 @@ from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
 from densekit.app.data_info import (
     check_monitors,
+    check_num_classes,
     check_resize,
     check_trained,
     say_unseen_classes,
@@ -180,6 +181,7 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     check_trained(sources, [name for name in cfg.heads if name not in kept])
     say_unseen_classes(sources)
     plain = resolve(cfg)
+    check_num_classes(sources, plain["heads"])
     if cfg.resume:
         _check_resumed(plain, sources)
     check_monitors(plain["callbacks"], sources, cfg.heads)

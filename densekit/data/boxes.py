@@ -13,6 +13,7 @@ from densekit.data.findings import Findings
 from densekit.data.images import ImageReader
 from densekit.data.sanitise import clip_boxes
 from densekit.data.segments import draw
+from densekit.data.subset import Subset
 from densekit.types import Meta, Sample, Truth
 
 
@@ -103,3 +104,19 @@ class BoxDataset:
                 masks[slot] = draw(data.segments[row], (height, width))
             sample["instance_masks"] = masks
         return sample
+
+
+def classes_without_objects(dataset: Any) -> list[str]:
+    """Names of the classes that no box is of; none for data sets without boxes.
+
+    Args:
+        dataset: A data set or a part of one.
+    """
+    whole = dataset.data if isinstance(dataset, Subset) else dataset
+    if not isinstance(whole, BoxDataset):
+        return []
+    images = dataset.positions if isinstance(dataset, Subset) else np.arange(len(whole))
+    data = whole.annotations
+    of_image = np.repeat(np.arange(len(whole)), np.diff(data.offsets))
+    used = set(data.labels[np.isin(of_image, images)].tolist())
+    return [name for label, name in enumerate(whole.names) if label not in used]

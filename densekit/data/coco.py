@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from densekit.data.annotations import Rows, pack
 from densekit.data.boxes import BoxDataset
-from densekit.data.files import check_images, existing_folder
+from densekit.data.files import existing_folder, existing_images
 from densekit.data.findings import Findings
 from densekit.data.images import ImageReader, stored_size
 from densekit.data.naming import check_names, nearest
@@ -21,6 +21,8 @@ from densekit.data.sanitise import sanitise
 from densekit.data.segments import NOTHING, encode
 
 NUMBER = (int, float)  # ids too: 3.0 is what some exporters make of 3
+EXACT = 2**53
+"""Whole numbers written as fractions are exact up to here."""
 
 
 class CocoDetection(BoxDataset):
@@ -63,7 +65,7 @@ class CocoDetection(BoxDataset):
         ids = [ids_by_name[name] for name in classes]
         records = content["images"]
         files = [_typed(record, "file_name", (str,), path, "images") for record in records]
-        check_images(folder, files, str(path))
+        files = existing_images(folder, files, str(path))
         image_ids = _unique_ids(records, path)
         sizes = _sizes(records, folder, path)
         parser = _Parser(path, image_ids, sizes, ids_by_name, classes, instance_masks, findings)
@@ -111,7 +113,7 @@ class _Parser:
         rows = Rows.empty()
         for record in annotations:
             name = f"annotation {record.get('id', '(without id)')}"
-            image = self.position.get(_typed(record, "image_id", NUMBER, self.path, name))
+            image = self.position.get(_whole(record, "image_id", self.path, name))
             if image is None:
                 where = f"{name}: image_id {record['image_id']}"
                 self.findings.add("annotation of an image not in the file, dropped", where)
@@ -156,7 +158,7 @@ class _Parser:
         return bool(crowd)
 
     def _label(self, record: dict[str, Any], name: str) -> int:
-        category = _typed(record, "category_id", NUMBER, self.path, name)
+        category = _whole(record, "category_id", self.path, name)
         if category not in self.name_of:
             known = ", ".join(f"{i} ({n})" for i, n in list(self.name_of.items())[:20])
             raise ValueError(
@@ -175,7 +177,10 @@ class _Parser:
         if not self.instance_masks:
             return NOTHING
         height, width = (int(side) for side in self.sizes[image])
-        segment, fault = encode(record.get("segmentation"), (height, width))
+        try:
+            segment, fault = encode(record.get("segmentation"), (height, width))
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {name}: segmentation: {error}") from error
         if fault:
             self.findings.add("outline dropped, box kept", f"{name}: {fault}")
         return segment
@@ -218,6 +223,14 @@ def _typed(record: dict[str, Any], key: str, kinds: tuple[type, ...], path: Path
     return value
 
 
+def _whole(record: dict[str, Any], key: str, path: Path, name: str) -> int:
+    """An id; a fraction is one where no digit of it is lost."""
+    value = _typed(record, key, NUMBER, path, name)
+    if isinstance(value, float) and (not value.is_integer() or abs(value) > EXACT):
+        raise ValueError(f"{path}: {name}: {key} is a whole number, found {value!r}")
+    return int(value)
+
+
 def _categories(categories: list[dict[str, Any]], path: Path) -> dict[str, int]:
     """Class name to category id, in the order of the ids."""
     pairs = sorted(
@@ -244,6 +257,8 @@ def _classes(ids_by_name: dict[str, int], names: Sequence[str] | None, path: Pat
 
 def _unique_ids(records: list[dict[str, Any]], path: Path) -> list[int]:
     ids: list[int] = [_typed(record, "id", (int,), path, "images") for record in records]
+    if wide := [i for i in ids if not -(1 << 63) <= i < 1 << 63]:
+        raise ValueError(f"{path}: images: expected ids of 64 bits, got {wide[0]}")
     if len(set(ids)) < len(ids):
         seen: set[int] = set()
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]

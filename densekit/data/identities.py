@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.files import check_images, existing_folder, natural
-from densekit.data.image_files import ImageFiles, folders_in, images_below
+from densekit.data.files import (
+    existing_folder,
+    existing_images,
+    folders_in,
+    images_below,
+    natural,
+)
+from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
 from densekit.data.naming import digest, nearest
 from densekit.data.tables import (
@@ -196,7 +202,7 @@ class IdentityTable(IdentityImages):
         check_filled(rows, needed)
         rows = [rows[place] for place in places_of_split(rows, split, "IdentityTable.split")]
         images = [row["image"] for _, row in rows]
-        check_images(folder, images, str(folder / table))
+        images = existing_images(folder, images, str(folder / table))
         known = words(rows, "identity")
         names = sorted(set(known), key=natural)
         label = {name: number for number, name in enumerate(names)}

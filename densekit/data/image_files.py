@@ -5,7 +5,6 @@ H, W the size of an image, C its channels, N images.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.files import IMAGE_SUFFIXES, natural
 from densekit.data.images import ImageReader, stored_size
 from densekit.data.patience import tracked
-from densekit.data.stacks import ARRAY_SUFFIXES
 
 
 class ImageFiles:
@@ -62,37 +59,3 @@ class ImageFiles:
         reader = self.reader
         intensity = {} if reader.intensity is None else {"intensity": reader.intensity}
         return {"channels": reader.channels, "dtype": reader.dtype, **intensity}
-
-
-def folders_in(root: Path) -> list[str]:
-    """Names of the folders in a folder; those that begin with a dot are left alone."""
-    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and _seen(entry.name))
-
-
-def images_below(root: Path, folder: str = "") -> list[str]:
-    """Names below `root` of the images in one of its folders and in the folders of that.
-
-    Numbers in names are sorted as numbers; names that begin with a dot are left alone. Links are
-    followed, each folder once.
-    """
-    suffixes = (*IMAGE_SUFFIXES, *ARRAY_SUFFIXES)
-    found: list[str] = []
-    walked = set[str]()
-    for place, folders, files in os.walk(root / folder, followlinks=True):
-        real = os.path.realpath(place)
-        if real in walked:  # a link back
-            folders.clear()
-            continue
-        walked.add(real)
-        folders[:] = filter(_seen, folders)
-        below = os.path.relpath(place, root)
-        found += [
-            os.path.normpath(os.path.join(below, name))  # noqa: PTH118 (Path is 10 times slower)
-            for name in files
-            if name.lower().endswith(suffixes) and _seen(name)
-        ]
-    return sorted((name.replace(os.sep, "/") for name in found), key=natural)
-
-
-def _seen(name: str) -> bool:
-    return not name.startswith(".")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from densekit.data.categories import PictureCategories
-from densekit.data.files import existing_folder
-from densekit.data.image_files import ImageFiles, folders_in, images_below
+from densekit.data.files import existing_folder, folders_in, images_below
+from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
 from densekit.data.naming import check_names, nearest
 

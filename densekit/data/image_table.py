@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.categories import PictureCategories
-from densekit.data.files import check_images, existing_folder, natural
+from densekit.data.files import existing_folder, existing_images, natural
 from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
 from densekit.data.naming import check_names, nearest, same_words, say_lookalikes
@@ -69,7 +69,7 @@ class ImageTable(PictureCategories):
         names, categories = _categories(rows, label, separator, columns, names)
         kept = places_of_split(rows, split, f"{_KEY}.split")
         images = _images([rows[place] for place in kept])
-        check_images(folder, images, str(folder / table))
+        images = existing_images(folder, images, str(folder / table))
         reader = ImageReader(channels, dtype, intensity)
         super().__init__(ImageFiles(folder, images, reader), names, categories[kept])
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit.data.class_table import between
-from densekit.data.files import existing_folder
-from densekit.data.image_files import images_below
+from densekit.data.files import existing_folder, images_below, same_name
 from densekit.data.images import ImageReader
 from densekit.data.mask_classes import declared_table, find_code
 from densekit.data.masks import PairedMasks
@@ -90,7 +89,7 @@ def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
         if not path.stem.endswith(suffix):
             continue
         stem = path.stem.removesuffix(suffix)
-        name = (path.relative_to(folder).parent / stem).as_posix()
+        name = same_name((path.relative_to(folder).parent / stem).as_posix())
         if name in found:
             raise ValueError(f"{found[name]} and {path}: two files of one name")
         found[name] = path

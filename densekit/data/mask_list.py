@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit.data.class_table import between
-from densekit.data.files import check_images, existing_folder
+from densekit.data.files import existing_folder, existing_images
 from densekit.data.images import ImageReader
 from densekit.data.mask_classes import declared_table, find_code
 from densekit.data.masks import PairedMasks
@@ -58,13 +58,13 @@ class MaskList(PairedMasks):
         pairs = _read(path, declared.names if declared else [])
         if not pairs:
             raise ValueError(f"{path}: no pair of image and mask in it")
-        check_images(folder, [image for image, _ in pairs], str(path))
+        images = existing_images(folder, [image for image, _ in pairs], str(path))
         files = [mask for _, masks in pairs for mask in masks if mask]
-        check_images(folder, files, str(path), "masks")
-        rows = [[folder / mask if mask else None for mask in masks] for _, masks in pairs]
+        there = dict(zip(files, existing_images(folder, files, str(path), "masks"), strict=True))
+        rows = [[folder / there[mask] if mask else None for mask in masks] for _, masks in pairs]
         folders = between(folder, (folder / files[0]).parent) if files else []
         super().__init__(
-            [folder / image for image, _ in pairs],
+            [folder / image for image in images],
             rows,
             find_code(rows, declared, ignore, folders, _KEY),
             ImageReader(channels, dtype, intensity),

@@ -14,6 +14,10 @@ ROUNDING = 1.0
 """Pixels that a box may leave its image by before that counts as a defect; clipped either way."""
 
 
+THINNEST = 2.0**-20
+"""Sides below this share of the image's longer side are lost: boxes are trained in float32."""
+
+
 def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
     """Boxes cut at the border of their image.
 
@@ -56,13 +60,17 @@ def sanitise(
     low, high = boxes[:, :2], boxes[:, 2:]
     empty = (high <= low).any(axis=1)
     outside = ~empty & ((high <= 0) | (low >= limit)).any(axis=1)
+    sides = np.minimum(high, limit) - np.maximum(low, 0)
+    thin = (sides <= THINNEST * limit.max(axis=1, keepdims=True)).any(axis=1) & ~empty & ~outside
     far = ((low < -ROUNDING) | (high > limit + ROUNDING)).any(axis=1)
     kinds = {
         "box inverted or without area, dropped": empty,
         "box outside its image, dropped": outside,
-        "box clipped to its image": far & ~empty & ~outside,
+        "box too thin for float32, dropped": thin,
+        "box clipped to its image": far & ~empty & ~outside & ~thin,
     }
     for kind, hit in kinds.items():
         for row in np.flatnonzero(hit).tolist():
             findings.add(kind, f"{where(row)}: {boxes[row].round(2).tolist()}")
-    return np.logical_not(empty | outside)
+    kept: NDArray[Any] = ~(empty | outside | thin)
+    return kept

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
 from densekit.types import IGNORE_INDEX
 
 NOTHING = b""
@@ -25,6 +26,9 @@ def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
     Returns:
         The packed outline (`NOTHING` if no part is usable) and what is wrong with it ("" if
         nothing is); bad polygons are dropped one by one.
+
+    Raises:
+        ValueError: A coordinate is so far away that drawing it would take all memory.
     """
     if isinstance(segmentation, dict):
         try:
@@ -33,8 +37,13 @@ def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
             return NOTHING, f"broken RLE ({error})"
     if not isinstance(segmentation, list):
         return NOTHING, f"segmentation is a {type(segmentation).__name__}"
-    good = [polygon for polygon in segmentation if _is_polygon(polygon)]
-    fault = "" if len(good) == len(segmentation) else "polygon with fewer than 3 points"
+    found = polygons(segmentation)
+    faults = [polygon_fault(polygon) for polygon in found]
+    good = [polygon for polygon, fault in zip(found, faults, strict=True) if not fault]
+    for polygon in good:
+        if fault := far_coordinate(polygon, size):
+            raise ValueError(fault)
+    fault = next(filter(None, faults), "" if good else "no polygon")
     return (pickle.dumps(good) if good else NOTHING), fault
 
 
@@ -52,13 +61,6 @@ def draw(segment: bytes, size: tuple[int, int]) -> NDArray[Any]:
     runs = coco_mask.frPyObjects(outline, height, width)
     drawn: NDArray[Any] = coco_mask.decode(coco_mask.merge(runs))
     return drawn
-
-
-def _is_polygon(points: Any) -> bool:
-    """At least three finite points, as one flat list of numbers."""
-    if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
-        return False
-    return all(isinstance(v, (int, float)) for v in points) and bool(np.isfinite(points).all())
 
 
 def _checked_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[Any]:

@@ -88,14 +88,14 @@ class Augment:
 
     def _with_boxes(self, sample: Sample, boxes: NDArray[Any], rows: NDArray[Any]) -> Sample:
         """Puts the transformed boxes in, without those that became too small."""
-        boxes = clip_boxes(boxes, sample["image"].shape[:2])
+        boxes = clip_boxes(boxes.astype(np.float32), sample["image"].shape[:2])
         short = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
         # A box that was thin from the start is kept: only a transform may make it too small.
         before = sample["boxes"][rows]
         was = (before[:, 2:] - before[:, :2]).min(axis=1, initial=np.inf)
         keep = (short >= np.minimum(self.min_side, 0.5 * was)) & (short > 0)
         out = select_boxes(sample, rows[keep])
-        out["boxes"] = boxes[keep].astype(np.float32)
+        out["boxes"] = boxes[keep]
         return out
 
 

@@ -1,8 +1,10 @@
-"""Pascal VOC: one XML file an image, splits as text files."""
+"""Pascal VOC: one XML file per image, splits as text files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -10,24 +12,46 @@ import numpy as np
 
 from densekit.data.annotations import Rows, pack
 from densekit.data.boxes import BoxDataset
-from densekit.data.files import existing_folder, images_by_stem, listed_stems
+from densekit.data.files import (
+    check_stems,
+    existing_folder,
+    files_below,
+    images_by_stem,
+    listed_stems,
+    only_image,
+    same_name,
+)
 from densekit.data.findings import Findings
 from densekit.data.images import ImageReader, stored_size
 from densekit.data.naming import check_names, nearest
 from densekit.data.sanitise import sanitise
 
+FLAGS = ("difficult", "truncated", "occluded")
+WORDS = {
+    **dict.fromkeys(("0", "0.0", "false", "no", "f", "n", "", "unspecified"), False),
+    **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
+}
+"""What is written for a flag; VOC itself has 0, 1 and, for what nobody looked at, Unspecified."""
+
+_DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+_log = logging.getLogger("densekit.data")
+
 
 class VocDetection(BoxDataset):
-    """A data set in VOC's layout: `Annotations`, `JPEGImages`, `ImageSets/Main/SPLIT.txt`.
+    """Images with an XML file each: VOC's layout, or any two folders of images and XML.
 
-    VOC counts pixels from 1 and includes both corners, so 1 is subtracted from xmin and ymin alone.
-    Image ids are positions in the split.
+    Files are paired by their path below the two folders, so that `cam1/a.jpg` has `cam1/a.xml`;
+    between `a.jpg` and `a.png` the `<filename>` of the XML decides. VOC counts pixels from 1 and
+    includes both corners, so 1 is subtracted from xmin and ymin alone. Image ids are positions.
 
     Args:
         root: Folder of the data set (`VOCdevkit/VOC2012`).
-        split: Name of a file in `ImageSets/Main`.
+        split: Name of a file in `ImageSets/Main`; None takes every image that has an XML file,
+            which `Part` and `HoldOut` divide.
+        images: Folder of the images, relative to `root`.
+        annotations: Folder of the XML files, relative to `root`; it may be the same.
         names: Class names in the order of their labels; the default is every class of the folder
-            `Annotations`, sorted, so that all splits agree.
+            of XML files, sorted, so that all splits agree.
         channels: Channels of the images, 1, 3 or 4.
         dtype: "uint8" or "float32"; see `ImageReader`.
         strict: Raise at the first defective annotation instead of repairing and counting it.
@@ -40,31 +64,39 @@ class VocDetection(BoxDataset):
     def __init__(
         self,
         root: str | Path,
-        split: str,
+        split: str | None = None,
         *,
+        images: str = "JPEGImages",
+        annotations: str = "Annotations",
         names: Sequence[str] | None = None,
         channels: int = 3,
         dtype: str = "uint8",
         strict: bool = False,
     ) -> None:
-        folder = existing_folder(Path(root), "VocDetection.root")
-        images = existing_folder(folder / "JPEGImages", "VocDetection.root")
-        xml = existing_folder(folder / "Annotations", "VocDetection.root")
-        stems = listed_stems(folder / "ImageSets" / "Main", split, "VocDetection.split")
-        by_stem = images_by_stem(images)
-        missing = [stem for stem in stems if stem not in by_stem]
-        if missing:
-            raise ValueError(
-                f"split {split!r}: {len(missing)} of {len(stems)} images are missing, the first is"
-                f" {images / (missing[0] + '.jpg')}"
-            )
-        classes = _scan(xml) if names is None else check_names(names, "VocDetection.names")
-        findings = Findings(f"{xml} ({split})", strict)
+        root = existing_folder(Path(root), "VocDetection.root")
+        folder = existing_folder(root / images, "VocDetection.images")
+        xml = existing_folder(root / annotations, "VocDetection.annotations")
+        xml_of = {
+            same_name(name[: -len(".xml")]): xml / name for name in files_below(xml, (".xml",))
+        }
+        by_stem = images_by_stem(folder)
+        if split is None:
+            stems = _annotated(by_stem, xml_of, folder, xml)
+        else:
+            splits = root / "ImageSets" / "Main"
+            stems = listed_stems(splits, split, "VocDetection.split", by_stem)
+        check_stems(stems, by_stem, folder, f"split {split!r}" if split else str(xml))
+        classes = _scan(xml_of, xml) if names is None else check_names(names, "VocDetection.names")
+        findings = Findings(f"{xml} ({split})" if split else str(xml), strict)
         rows, sizes = Rows.empty(), np.zeros((len(stems), 2), dtype=np.int64)
+        files: list[str] = []
         for image, stem in enumerate(stems):
-            tree = _parse(xml / f"{stem}.xml")
-            sizes[image] = _size(tree, images / by_stem[stem])
-            _add_objects(rows, tree, image, classes, xml / f"{stem}.xml")
+            path = xml_of.get(stem, xml / f"{stem}.xml")
+            tree = _parse(path)
+            picture = only_image(by_stem[stem], folder, tree.findtext("filename") or "")
+            files.append(str(picture.relative_to(folder)))
+            sizes[image] = _size(tree, picture)
+            _add_objects(rows, tree, image, classes, path)
         keep = sanitise(
             rows.boxes(),
             sizes[np.asarray(rows.image, dtype=np.int64)],
@@ -72,10 +104,9 @@ class VocDetection(BoxDataset):
             findings,
         )
         findings.log()
-        files = [by_stem[stem] for stem in stems]
         super().__init__(
             pack(rows, keep, files, list(range(len(stems))), sizes, segments=False),
-            images,
+            folder,
             ImageReader(channels, dtype),
             names=classes,
             ids=list(range(1, len(classes) + 1)),
@@ -83,20 +114,48 @@ class VocDetection(BoxDataset):
         )
 
 
+def _annotated(
+    by_stem: Mapping[str, Sequence[str]], xml_of: Mapping[str, Path], folder: Path, xml: Path
+) -> list[str]:
+    """Names that have an XML file, in the order of the images; says which images have none."""
+    if not xml_of:
+        raise ValueError(f"VocDetection.annotations: {xml}: expected XML files, got none")
+    if spare := [stem for stem in by_stem if stem not in xml_of]:
+        first = folder / by_stem[spare[0]][0]
+        _log.warning("%s: %d images without an XML file, left out: %s", xml, len(spare), first)
+    return [*(s for s in by_stem if s in xml_of), *(s for s in xml_of if s not in by_stem)]
+
+
 def _parse(path: Path) -> ElementTree.Element:
+    """The `<annotation>` of a file, whatever its encoding and its name space."""
     try:
-        return ElementTree.parse(path).getroot()
+        content = path.read_bytes()
     except OSError as error:
         raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
-    except ElementTree.ParseError as error:
+    try:
+        tree = ElementTree.fromstring(_decoded(content))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise ValueError(f"{path}: not valid XML: {error}") from error
+    for element in tree.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if tree.tag != "annotation":
+        raise ValueError(f"{path}: expected <annotation> of Pascal VOC, got <{tree.tag}>")
+    return tree
 
 
-def _scan(folder: Path) -> list[str]:
+def _decoded(content: bytes) -> bytes | str:
+    """The file for the parser, which knows Unicode and codes of one byte only."""
+    declared = _DECLARED.match(content)
+    if declared is None:
+        return content
+    return content.decode(declared[1].decode()).partition("?>")[2]
+
+
+def _scan(xml_of: Mapping[str, Path], folder: Path) -> list[str]:
     """All class names that occur in a folder of annotations, sorted."""
     found = {
         _class_name(item, path, number)
-        for path in sorted(folder.glob("*.xml"))
+        for path in xml_of.values()
         for number, item in enumerate(_parse(path).iter("object"), start=1)
     }
     return check_names(sorted(found), f"classes found in {folder}")
@@ -135,7 +194,8 @@ def _add_objects(
         rows.label.append(classes.index(name))
         rows.area.append((box[2] - box[0]) * (box[3] - box[1]))
         rows.crowd.append(False)
-        rows.difficult.append((item.findtext("difficult") or "0").strip() == "1")
+        flags = {key: _flag(item, key, path, number) for key in FLAGS}
+        rows.difficult.append(flags["difficult"])
 
 
 def _box(item: ElementTree.Element, path: Path, number: int) -> tuple[float, float, float, float]:
@@ -148,3 +208,11 @@ def _box(item: ElementTree.Element, path: Path, number: int) -> tuple[float, flo
             f" {corners}"
         ) from None
     return xmin - 1, ymin - 1, xmax, ymax
+
+
+def _flag(item: ElementTree.Element, key: str, path: Path, number: int) -> bool:
+    word = (item.findtext(key) or "0").strip()
+    flag = WORDS.get(word.casefold())
+    if flag is None:
+        raise ValueError(f"{path}: object {number}: {key}: expected 0 or 1, got {word!r}")
+    return flag

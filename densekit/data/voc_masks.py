@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from densekit.data.class_table import ClassTable, find_table
-from densekit.data.files import check_images, existing_folder, images_by_stem, listed_stems
+from densekit.data.files import (
+    check_stems,
+    existing_folder,
+    existing_images,
+    images_by_stem,
+    listed_stems,
+    only_image,
+)
 from densekit.data.images import ImageReader
 from densekit.data.mask_classes import declared_table, find_code
 from densekit.data.masks import PairedMasks
@@ -55,17 +62,20 @@ class VocSegmentation(PairedMasks):
         folder = existing_folder(Path(root), f"{_KEY}.root")
         images = existing_folder(folder / "JPEGImages", f"{_KEY}.root")
         mask_folder = existing_folder(folder / masks, f"{_KEY}.masks")
-        stems = listed_stems(folder / "ImageSets" / "Segmentation", split, f"{_KEY}.split")
         by_stem = images_by_stem(images)
-        pictures = [by_stem.get(stem, f"{stem}.jpg") for stem in stems]
-        check_images(images, pictures, f"split {split!r}")
-        check_images(mask_folder, [f"{stem}.png" for stem in stems], f"split {split!r}", "masks")
-        files = [[mask_folder / f"{stem}.png"] for stem in stems]
+        splits = folder / "ImageSets" / "Segmentation"
+        stems = listed_stems(splits, split, f"{_KEY}.split", by_stem)
+        said_by = f"split {split!r}"
+        check_stems(stems, by_stem, images, said_by)
+        pictures = [only_image(by_stem[stem], images) for stem in stems]
+        masks_of = [f"{stem}.png" for stem in stems]
+        masks_of = existing_images(mask_folder, masks_of, said_by, "masks")
+        files = [[mask_folder / mask] for mask in masks_of]
         declared = declared_table(names, colours, _KEY)
         if declared is None and find_table([folder]) is None:
             declared = ClassTable(VOC_NAMES)
         super().__init__(
-            [images / picture for picture in pictures],
+            pictures,
             files,
             find_code(files, declared, ignore, [folder], _KEY),
             ImageReader(channels, dtype),

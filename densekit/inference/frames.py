@@ -55,8 +55,12 @@ class Frames:
     def _pictures(self) -> ImageReader:
         return ImageReader(self.channels, self.dtype)
 
-    def read(self, path: Path) -> NDArray[Any] | Volume:
+    def read(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[Any] | Volume:
         """A picture (H, W, C), a series (L, C), or a volume with its frame, NIfTI or DICOM.
+
+        Args:
+            path: The file.
+            size: Height and width that a picture is annotated with, see `ImageReader`.
 
         Raises:
             ValueError: Naming the file, if it cannot be read.
@@ -67,7 +71,7 @@ class Frames:
                 raise ValueError(f"{path}: holds {len(found)} series, accepted is one")
             return found[0]
         if self.dims != 3:
-            return self._pictures(path)
+            return self._pictures(path, size)
         from densekit.data.volumes import read_volume
 
         return read_volume(path)

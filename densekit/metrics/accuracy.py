@@ -64,7 +64,7 @@ class Accuracy(ImageMetric):
 
     def confusion(self) -> NDArray[np.int64]:
         """(K, K) images by their class (row) and the predicted one (column), as last computed."""
-        return _confusion(self.computed()[:, 1:], len(self.names))
+        return _confusion(self.computed()[1], len(self.names))
 
     def cases(self) -> list[dict[str, Any]]:
         """A row for each image of all processes, by ascending `image_id`, as last computed."""
@@ -76,7 +76,9 @@ class Accuracy(ImageMetric):
                 "confidence": float(confidence),
                 "place": int(place) + 1,
             }
-            for image, category, predicted, place, confidence in self.computed()
+            for image, (category, predicted, place, confidence) in zip(
+                *self.computed(), strict=True
+            )
         ]
 
 

@@ -18,11 +18,20 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
-from densekit.metrics.rows import as_tensors, check_names, flat, gathered, row_device, unique_ids
+from densekit.metrics.rows import (
+    as_tensors,
+    check_names,
+    flat,
+    gathered,
+    id_bits,
+    ids_of,
+    row_device,
+    unique_ids,
+)
 from densekit.types import Result, Truth
 
-DETECTION_COLUMNS = 7  # image, label, score, x1, y1, x2, y2
-TRUTH_COLUMNS = 9  # image, label, area, x1, y1, x2, y2, crowd, difficult
+DETECTION_COLUMNS = 7  # image (bits), label, score, x1, y1, x2, y2
+TRUTH_COLUMNS = 9  # image (bits), label, area, x1, y1, x2, y2, crowd, difficult
 
 logger = logging.getLogger(__name__)
 
@@ -103,8 +112,7 @@ class BoxMetric(Metric, ABC):
         if len(results) != len(truth):
             raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
         device = row_device(self.device)
-        ids = torch.tensor([t["image_id"] for t in truth], dtype=torch.float64, device=device)
-        self.images.append(ids)
+        self.images.append(flat([id_bits([t["image_id"] for t in truth])], device))
         self.detections.append(
             flat([self._detection_rows(r, t) for r, t in zip(results, truth, strict=True)], device)
         )
@@ -112,12 +120,12 @@ class BoxMetric(Metric, ABC):
 
     def compute(self) -> dict[str, Tensor]:
         """All figures, () float64 each; NaN, with the reason in the log, without ground truth."""
-        ids = unique_ids(gathered(self.images, 1)[:, 0], type(self).__name__)
-        annotated = _annotated(_sorted(gathered(self.truth, TRUTH_COLUMNS)), ids)
+        ids = unique_ids(ids_of(gathered(self.images, 1)[:, 0]), type(self).__name__)
+        annotated = _annotated(*_sorted(gathered(self.truth, TRUTH_COLUMNS), ids))
         if annotated.labels.size == 0:
             reason = f"none of {len(ids)} images has an annotated box" if ids.size else "no images"
             logger.warning("%s is nan: %s", type(self).__name__, reason)
-        detections = _detections(_sorted(gathered(self.detections, DETECTION_COLUMNS)), ids)
+        detections = _detections(*_sorted(gathered(self.detections, DETECTION_COLUMNS), ids))
         return as_tensors(self.figures(len(ids), detections, annotated), self.device)
 
     @abstractmethod
@@ -129,7 +137,7 @@ class BoxMetric(Metric, ABC):
     def _detection_rows(self, result: Result, truth: Truth) -> Tensor:
         boxes = _column(result["boxes"]).reshape(-1, 4)
         labels, scores = _column(result["labels"]), _column(result["scores"])
-        image_id = torch.full_like(labels, truth["image_id"])
+        image_id = id_bits([truth["image_id"]]).expand_as(labels)
         rows = torch.cat((torch.stack((image_id, labels, scores), dim=1), boxes), dim=1)
         self._check(rows, f"a detection in image {truth['image_id']}")
         return rows
@@ -141,7 +149,7 @@ class BoxMetric(Metric, ABC):
         area = _column(truth["area"]) if "area" in truth else sides.prod(dim=1)
         crowd = _column(truth["crowd"]) if "crowd" in truth else absent
         difficult = _column(truth["difficult"]) if "difficult" in truth else absent
-        image_id = torch.full_like(labels, truth["image_id"])
+        image_id = id_bits([truth["image_id"]]).expand_as(labels)
         rows = torch.cat(
             (
                 torch.stack((image_id, labels, area), dim=1),
@@ -154,7 +162,7 @@ class BoxMetric(Metric, ABC):
         return rows
 
     def _check(self, rows: Tensor, where: str) -> None:
-        if not bool(torch.isfinite(rows).all()):
+        if not bool(torch.isfinite(rows[:, 1:]).all()):
             raise ValueError(f"{where} has a box, score or area that is NaN or infinite")
         labels = rows[:, 1]
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
@@ -169,26 +177,30 @@ def _column(values: Any) -> Tensor:
     return torch.as_tensor(values, dtype=torch.float64, device="cpu")
 
 
-def _sorted(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows by image; within an image the order of its update stays, as it decides ties."""
-    return rows[np.argsort(rows[:, 0], kind="stable")]
+def _sorted(
+    rows: NDArray[np.float64], ids: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Place of each row's image among the ids, ascending, and what the rows say of it.
+
+    Within an image the order of its update stays, as it decides ties.
+    """
+    image = np.searchsorted(ids, ids_of(rows[:, 0]))
+    order = np.argsort(image, kind="stable")
+    return image[order], rows[order, 1:]
 
 
-def _detections(rows: NDArray[np.float64], ids: NDArray[np.float64]) -> Detections:
+def _detections(image: NDArray[np.int64], rows: NDArray[np.float64]) -> Detections:
     return Detections(
-        image=np.searchsorted(ids, rows[:, 0]),
-        labels=rows[:, 1].astype(np.int64),
-        scores=rows[:, 2],
-        boxes=rows[:, 3:7],
+        image=image, labels=rows[:, 0].astype(np.int64), scores=rows[:, 1], boxes=rows[:, 2:6]
     )
 
 
-def _annotated(rows: NDArray[np.float64], ids: NDArray[np.float64]) -> Annotated:
+def _annotated(image: NDArray[np.int64], rows: NDArray[np.float64]) -> Annotated:
     return Annotated(
-        image=np.searchsorted(ids, rows[:, 0]),
-        labels=rows[:, 1].astype(np.int64),
-        area=rows[:, 2],
-        boxes=rows[:, 3:7],
-        crowd=rows[:, 7] > 0,
-        difficult=rows[:, 8] > 0,
+        image=image,
+        labels=rows[:, 0].astype(np.int64),
+        area=rows[:, 1],
+        boxes=rows[:, 2:6],
+        crowd=rows[:, 6] > 0,
+        difficult=rows[:, 7] > 0,
     )

@@ -15,11 +15,15 @@ from typing import Any
 from faster_coco_eval import mask as rle_api
 
 from densekit.metrics.coco_protocol import Annotation
+from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
+
+EXACT = 2.0**53
+"""Numbers written as fractions are whole up to here; above, their last digits are lost."""
 
 
 def _read(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_bytes())  # whatever UTF it is, with or without its mark
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except OSError as error:  # a folder, for one
@@ -48,15 +52,11 @@ def read_ground_truth(
         )
     for key in ("images", "categories", "annotations"):
         _require(data, key, list, f"{path}")
-    images = {
-        _require(image, "id", int, f"{path}: images[{n}]"): image
-        for n, image in enumerate(data["images"])
-    }
+    images = _by_id(data["images"], f"{path}: images")
+    categories = _by_id(data["categories"], f"{path}: categories")
     names = {
-        _require(category, "id", int, f"{path}: categories[{n}]"): _require(
-            category, "name", str, f"{path}: categories[{n}]"
-        )
-        for n, category in enumerate(data["categories"])
+        key: _require(category, "name", str, f"{path}: category {key}")
+        for key, category in categories.items()
     }
     truth = []
     for n, entry in enumerate(data["annotations"]):
@@ -104,9 +104,34 @@ def read_detections(
 def _row(entry: Any, where: str, new_id: int) -> Annotation:
     return {
         "id": new_id,
-        "image_id": _require(entry, "image_id", int, where),
-        "category_id": _require(entry, "category_id", int, where),
+        "image_id": _id(entry, "image_id", where),
+        "category_id": _id(entry, "category_id", where),
     }
+
+
+def _by_id(entries: list[Any], where: str) -> dict[int, Annotation]:
+    """Entries by their ids.
+
+    Raises:
+        ValueError: An id stands twice.
+    """
+    found: dict[int, Annotation] = {}
+    for n, entry in enumerate(entries):
+        key = _id(entry, "id", f"{where}[{n}]")
+        if key in found:
+            raise ValueError(f"{where}[{n}]: expected ids that differ, got {key} a second time")
+        found[key] = entry
+    return found
+
+
+def _id(entry: Any, key: str, where: str) -> int:
+    """A whole number; 3.0 is what some exporters make of 3."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, float):
+        return int(_require(entry, key, int, where))
+    if not value.is_integer() or abs(value) > EXACT:
+        raise ValueError(f"{where}: {key}: expected a whole number, got {value!r}")
+    return int(value)
 
 
 def _refuse_unknown_images(unknown: set[int], path: Path, annotations: Path) -> None:
@@ -153,6 +178,8 @@ def _rle(value: Any, where: str, image: Annotation) -> Annotation:
             )
     elif not value:
         raise ValueError(f"{where}: segmentation is empty")
+    else:
+        value = _polygons(value, where, (height, width))
     try:
         if isinstance(value, list):
             rle = rle_api.merge(rle_api.frPyObjects(value, height, width))
@@ -164,6 +191,14 @@ def _rle(value: Any, where: str, image: Annotation) -> Annotation:
     except Exception as error:  # the C++ side raises whatever it meets
         raise ValueError(f"{where}: segmentation cannot be read as a mask: {error}") from None
     return dict(rle)
+
+
+def _polygons(value: list[Any], where: str, size: tuple[int, int]) -> list[list[float]]:
+    found: list[list[float]] = polygons(value)
+    for polygon in found:
+        if fault := polygon_fault(polygon) or far_coordinate(polygon, size):
+            raise ValueError(f"{where}: segmentation cannot be read as a mask: {fault}")
+    return found
 
 
 def _require(entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:

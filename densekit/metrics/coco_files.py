@@ -54,15 +54,28 @@ def evaluate_files(
     if not truth:
         logger.warning("AP is nan: %s has no annotations", annotations)
         return nothing_measured(class_names, max_detections)
+    image_ids = sorted(images)
+    place = {image_id: position for position, image_id in enumerate(image_ids)}
+    label = {category: position for position, category in enumerate(category_ids)}
     tables = measure(
-        list(images.values()),
-        category_ids,
-        truth,
-        detections,
+        [{**images[image_id], "id": place[image_id]} for image_id in image_ids],
+        range(len(category_ids)),
+        _renumbered(truth, place, label),
+        _renumbered(detections, place, label),
         iou_type=iou_type,
         max_detections=max_detections,
     )
     return summarize(tables, class_names)
+
+
+def _renumbered(
+    rows: list[Annotation], place: dict[int, int], label: dict[int, int]
+) -> list[Annotation]:
+    """Rows with positions for ids, which the evaluator would take for doubles."""
+    return [
+        {**row, "image_id": place[row["image_id"]], "category_id": label[row["category_id"]]}
+        for row in rows
+    ]
 
 
 def _of_known_categories(

@@ -19,12 +19,22 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from densekit.metrics.means import Values
-from densekit.metrics.rows import as_tensors, flat, gathered, row_device, unique_ids
+from densekit.metrics.rows import (
+    as_tensors,
+    flat,
+    gathered,
+    id_bits,
+    ids_of,
+    row_device,
+    unique_ids,
+)
 from densekit.types import Result, Truth
 
 HEADER = 5  # image, template, media, identity, gallery
 PAIR_COLUMNS = 4  # first template, second template, same, fold
 UNSAID = -1.0
+EXACT = 1 << 53
+"""Numbers of templates and media travel as float64, which is exact up to here."""
 
 logger = logging.getLogger(__name__)
 
@@ -84,14 +94,13 @@ class EmbeddingMetric(Metric, ABC):
             raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
         device = row_device(self.device)
         rows = [_row(r, t) for r, t in zip(results, truth, strict=True)]
-        ids = torch.tensor([t["image_id"] for t in truth], dtype=torch.float64, device=device)
-        self.images.append(ids)
+        self.images.append(flat([id_bits([t["image_id"] for t in truth])], device))
         self.rows.append(flat(rows, device))
         self.pairs.append(flat([_pair_rows(t) for t in truth], device))
 
     def compute(self) -> dict[str, Tensor]:
         """All figures, () float64 each; NaN, with the reason in the log, if there is no value."""
-        images = gathered(self.images, 1)[:, 0]
+        images = ids_of(gathered(self.images, 1)[:, 0])
         unique_ids(images, type(self).__name__)
         table = self._table(len(images))
         table = table[np.argsort(table[:, 0])]
@@ -189,6 +198,8 @@ def _row(result: Result, truth: Truth) -> Tensor:
         truth.get("identity", UNSAID),
         truth.get("gallery", UNSAID),
     )
+    if max(abs(int(number)) for number in about) > EXACT:
+        raise ValueError(f"image {image}: expected numbers up to 2^53, got {about}")
     return torch.cat([torch.tensor(about, dtype=torch.float64), embedding.reshape(-1)])
 
 

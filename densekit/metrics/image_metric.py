@@ -13,11 +13,20 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
 from densekit.metrics.means import Values
-from densekit.metrics.rows import as_tensors, flat, gathered, row_device, unique_ids
+from densekit.metrics.rows import (
+    as_tensors,
+    flat,
+    gathered,
+    id_bits,
+    ids_of,
+    row_device,
+    unique_ids,
+)
 from densekit.types import Result, Truth
 
 logger = logging.getLogger(__name__)
@@ -43,7 +52,7 @@ class ImageMetric(Metric, ABC):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._table: Values | None = None
+        self._table: tuple[NDArray[np.int64], Values] | None = None
         # torchmetrics makes the state of a process without updates in this type.
         self.set_dtype(torch.float64)
         self.add_state("rows", default=[], dist_reduce_fx="cat")
@@ -61,27 +70,26 @@ class ImageMetric(Metric, ABC):
         """
         if len(results) != len(truth):
             raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
-        rows = [
-            torch.from_numpy(np.append(float(t["image_id"]), self.row(r, t)))
-            for r, t in zip(results, truth, strict=True)
-        ]
+        rows = [self._numbered(r, t) for r, t in zip(results, truth, strict=True)]
         self.rows.append(flat(rows, row_device(self.device)))
         self._table = None
 
     def compute(self) -> dict[str, Tensor]:
         """All figures, () float64 each; NaN, with the reason in the log, if there is no value."""
         table = gathered(self.rows, 1 + self.width)
-        ids = unique_ids(table[:, 0], type(self).__name__)
-        self._table = table[np.argsort(table[:, 0])]
-        figures = self.table_figures(self._table[:, 1:])
+        images = ids_of(table[:, 0])
+        ids = unique_ids(images, type(self).__name__)
+        rows = table[np.argsort(images), 1:]
+        self._table = ids, rows
+        figures = self.table_figures(rows)
         name, value = next(iter(figures.items()))
         if math.isnan(value):
             reason = f"{len(ids)} images, {self.nothing}" if len(ids) else "no images"
             logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
         return as_tensors(figures, self.device)
 
-    def computed(self) -> Values:
-        """(N, 1 + W) ids and rows of all processes, by ascending id, as last computed.
+    def computed(self) -> tuple[NDArray[np.int64], Values]:
+        """(N,) ascending ids and (N, W) rows of the images of all processes, as last computed.
 
         Raises:
             RuntimeError: Before `compute`, which gathers the rows.
@@ -94,6 +102,11 @@ class ImageMetric(Metric, ABC):
         """Forgets all images."""
         super().reset()
         self._table = None
+
+    def _numbered(self, result: Result, truth: Truth) -> Tensor:
+        """The row of one image behind its id."""
+        row = torch.from_numpy(np.asarray(self.row(result, truth), dtype=np.float64).reshape(-1))
+        return torch.cat((id_bits([truth["image_id"]]), row))
 
     @property
     @abstractmethod

@@ -75,10 +75,10 @@ class MaskMetric(ImageMetric):
         Raises:
             RuntimeError: Before `compute`, which gathers the rows.
         """
-        table = self.computed()
+        ids, table = self.computed()
         return [
             {"image_id": int(image), **self.case_figures(row)}
-            for image, row in zip(table[:, 0], self._values(table[:, 1:]), strict=True)
+            for image, row in zip(ids, self._values(table), strict=True)
         ]
 
     @abstractmethod

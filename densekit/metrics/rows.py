@@ -1,7 +1,8 @@
 """Rows that metrics keep of every image, and their way through processes.
 
 Rows are flat float64 tensors: torchmetrics gathers those of any length, also of a process that saw
-nothing, and ids, coordinates and counts below 2^53 stay exact.
+nothing, and coordinates and counts below 2^53 stay exact. Image ids have 64 bits: they travel as
+the bits of a float64, which copies and gathering leave alone.
 """
 
 from __future__ import annotations
@@ -13,6 +14,24 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics.utilities import dim_zero_cat
+
+
+def id_bits(ids: Sequence[int]) -> Tensor:
+    """(N,) float64 with the bits of N image ids, whole numbers of 64 bits.
+
+    Raises:
+        ValueError: One has more.
+    """
+    for image_id in ids:
+        if not -(1 << 63) <= image_id < 1 << 63:
+            raise ValueError(f"image_id: expected a whole number of 64 bits, got {image_id}")
+    return torch.tensor(list(map(int, ids)), dtype=torch.int64).view(torch.float64)
+
+
+def ids_of(bits: NDArray[np.float64]) -> NDArray[np.int64]:
+    """(N,) the image ids of `id_bits`."""
+    ids: NDArray[np.int64] = np.ascontiguousarray(bits).view(np.int64)
+    return ids
 
 
 def check_names(names: Sequence[str]) -> list[str]:
@@ -41,7 +60,7 @@ def gathered(state: list[Tensor] | Tensor, columns: int) -> NDArray[np.float64]:
     return array
 
 
-def unique_ids(images: NDArray[np.float64], metric: str) -> NDArray[np.float64]:
+def unique_ids(images: NDArray[np.int64], metric: str) -> NDArray[np.int64]:
     """The ascending ids of the images.
 
     Args:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from PIL import Image
 
 from densekit.app.data_info import (
     check_heads,
     check_monitors,
+    check_num_classes,
     check_resize,
     check_trained,
     model_info,
@@ -20,6 +24,7 @@ from densekit.app.data_info import (
 )
 from densekit.app.errors import UsageError
 from densekit.app.prepare import OF_A_RUN, keep_axes, reopen
+from densekit.data import CocoDetection, Subset
 
 
 def source(names: list[str], heads: list[str], **more: Any) -> Any:
@@ -205,6 +210,36 @@ def test_classes_that_no_training_mask_shows_are_named(caplog: pytest.LogCapture
     assert caplog.messages == [
         "data.ct.train: no pixel of 'liver' in 3 masks: the network cannot learn it"
     ]
+
+
+@pytest.mark.parametrize("part", [False, True])
+def test_classes_without_an_object_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, part: bool
+) -> None:
+    """As Roboflow exports them: class 0 is a heading that no object has."""
+    Image.new("RGB", (20, 20)).save(tmp_path / "a.png")
+    categories = [{"id": i, "name": name} for i, name in enumerate(("cells", "red", "white"))]
+    boxes = [
+        {"id": i, "image_id": 1, "category_id": i, "bbox": [1, 1, 5, 5]} for i in range(1, 3 - part)
+    ]
+    images = [{"id": 1, "file_name": "a.png", "height": 20, "width": 20}]
+    content = {"images": images, "categories": categories, "annotations": boxes}
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    data: Any = CocoDetection(tmp_path, ".", "gt.json")
+    data = Subset(data, [0]) if part else data
+    say_unseen_classes({"mine": SimpleNamespace(train=data)})
+    missing = "2 of its classes: 'cells', 'white'" if part else "1 of its classes: 'cells'"
+    assert f"data.mine.train: no object of {missing}" in caplog.messages[0]
+
+
+def test_a_head_for_fewer_classes_than_its_data_is_refused() -> None:
+    heads = {"cells": {"num_classes": 3}}
+    three = source(["a", "b", "c"], ["cells"])
+    check_num_classes({"mine": three}, heads)
+    check_num_classes({"mine": three}, {"cells": {}})
+    for given in (1, 2):
+        with pytest.raises(UsageError, match=r"heads\.cells\.num_classes: expected 3 .*got [12]"):
+            check_num_classes({"mine": three}, {"cells": {"num_classes": given}})
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from densekit.app.errors import UsageError
-from densekit.app.predict import described_heads, find_images, image_ids, overlay_names
+from densekit.app.predict import (
+    Listed,
+    _run,
+    described_heads,
+    find_images,
+    listed_images,
+    overlay_names,
+)
 from densekit.app.write_boxes import coco_entries
 from densekit.app.write_results import Writer
+from densekit.inference.frames import Frames
 
 RESULT = {
     "boxes": np.array([[1.0, 2.0, 11.0, 22.0], [0.0, 0.0, 5.0, 5.0]], dtype=np.float32),
@@ -61,25 +72,29 @@ def test_no_image_is_refused(
         find_images(source)
 
 
+def ids(files: list[Path], annotations: str | None) -> list[int]:
+    return [listed.id for listed in listed_images(files, annotations)]
+
+
 def test_ids_are_numbers_of_the_names_or_positions() -> None:
-    assert image_ids([Path("000000000139.jpg"), Path("7.png")], None) == [139, 7]
-    assert image_ids([Path("a.jpg"), Path("7.png")], None) == [1, 2]
-    assert image_ids([Path("x/7.jpg"), Path("y/7.png")], None) == [1, 2]
+    assert ids([Path("000000000139.jpg"), Path("7.png")], None) == [139, 7]
+    assert ids([Path("a.jpg"), Path("7.png")], None) == [1, 2]
+    assert ids([Path("x/7.jpg"), Path("y/7.png")], None) == [1, 2]
 
 
 def test_ids_of_an_annotation_file(tmp_path: Path) -> None:
     file = tmp_path / "gt.json"
     file.write_text(json.dumps({"images": [{"id": 42, "file_name": "train/a.jpg"}]}))
-    assert image_ids([Path("x/a.jpg")], str(file)) == [42]
+    assert ids([Path("x/a.jpg")], str(file)) == [42]
     with pytest.raises(UsageError, match="1 of 1 images.*b.jpg"):
-        image_ids([Path("x/b.jpg")], str(file))
+        ids([Path("x/b.jpg")], str(file))
 
 
 def test_ids_are_found_by_path_before_name(tmp_path: Path) -> None:
     file = tmp_path / "gt.json"
     images = [{"id": 1, "file_name": "a/x.jpg"}, {"id": 2, "file_name": "./b/x.jpg"}]
     file.write_text(json.dumps({"images": [*images, {"id": 3, "file_name": "c/y.jpg"}]}))
-    assert image_ids([Path("b/x.jpg"), Path("y.jpg"), Path("a/x.jpg")], str(file)) == [2, 3, 1]
+    assert ids([Path("b/x.jpg"), Path("y.jpg"), Path("a/x.jpg")], str(file)) == [2, 3, 1]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +112,7 @@ def test_an_id_that_is_unclear_is_refused(
     images = [{"id": i, "file_name": name} for i, name in enumerate(listed)]
     file.write_text(json.dumps({"images": images}))
     with pytest.raises(UsageError, match=r"gt\.json: which image is .*x\.jpg have the same name"):
-        image_ids([Path(name) for name in files], str(file))
+        ids([Path(name) for name in files], str(file))
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"images": 3}', '{"images": [{"id": 1}]}', "\x00"])
@@ -105,7 +120,65 @@ def test_annotations_that_are_no_coco_file_are_named(tmp_path: Path, text: str) 
     file = tmp_path / "gt.json"
     file.write_text(text)
     with pytest.raises(UsageError, match=r"gt\.json: no COCO JSON"):
-        image_ids([Path("a.jpg")], str(file))
+        ids([Path("a.jpg")], str(file))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_ids_sizes_and_names_of_an_annotation_file(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "gt.json"
+    images = [
+        {"id": 1726000000000000001, "file_name": "caf\u00e9.jpg", "height": 64, "width": 96},
+        {"id": 1726000000000000002, "file_name": "b.jpg"},
+    ]
+    file.write_bytes(json.dumps({"images": images}, ensure_ascii=False).encode(encoding))
+    # macOS stores names decomposed.
+    assert listed_images([Path("b.jpg"), Path("cafe\u0301.jpg")], str(file)) == [
+        Listed(1726000000000000002),
+        Listed(1726000000000000001, (64, 96)),
+    ]
+
+
+@pytest.mark.parametrize("number", [1.5, 1.726e18])
+def test_an_id_that_is_not_whole_is_refused(tmp_path: Path, number: float) -> None:
+    file = tmp_path / "gt.json"
+    file.write_text(json.dumps({"images": [{"id": number, "file_name": "a.jpg"}]}))
+    with pytest.raises(UsageError, match=r"gt\.json: .*expected a whole number"):
+        listed_images([Path("a.jpg")], str(file))
+
+
+def test_images_are_predicted_in_the_frame_of_their_annotation(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.jpg", exif=exif)
+    model = SimpleNamespace(
+        info={"resize": {"min_size": 8}, "heads": {}},
+        mean=torch.zeros(1, 3),
+        spatial_dims=2,
+    )
+    frames = Frames(model)  # type: ignore[arg-type]
+    seen: list[tuple[int, ...]] = []
+
+    class Predicted:
+        def __init__(self) -> None:
+            self.frames, self.model, self.read = frames, model, frames.read
+
+        def __call__(self, images: list[Any]) -> list[dict[str, Any]]:
+            seen.append(images[0].shape)
+            return [{}]
+
+    writer = Writer(tmp_path / "out", {})
+    for size in ((6, 9), (9, 6), None):
+        cases, names = [[tmp_path / "a.jpg"]], [Path("a.jpg")]
+        assert not _run(Predicted(), cases, [Listed(1, size)], names, writer)  # type: ignore[arg-type]
+    assert seen == [(6, 9, 3), (9, 6, 3), (9, 6, 3)]
+
+
+def test_what_systems_and_editors_leave_behind_is_no_image(folder: Path) -> None:
+    before = find_images(str(folder))[0]
+    for name in ("._a.JPG", ".ipynb_checkpoints/a.png", "sub/._c.jpg", "Thumbs.db", ".DS_Store"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"\0\5\x16\7")
+    assert find_images(str(folder))[0] == before
 
 
 def test_a_model_without_class_names_is_refused() -> None:

@@ -269,3 +269,41 @@ def test_annotations_are_arrays_only(coco):
     for packed in (parts.pop("paths"), parts.pop("segments")):
         assert all(isinstance(value, np.ndarray) for value in vars(packed).values())
     assert all(isinstance(value, np.ndarray) for value in parts.values())
+
+
+def test_outlines_of_points_and_far_coordinates(coco):
+    points = [[1, 1], [9, 1], [9, 9]]
+    data = CocoDetection(
+        **coco([{"segmentation": points}, {"segmentation": [sum(points, [])]}]), instance_masks=True
+    )
+    masks = data[0]["instance_masks"]
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert masks[0].max() == 1
+    far = coco([{"segmentation": [[1, 1, 9, 1, 2**31, 9]]}])
+    with pytest.raises(ValueError, match=r"annotation 1: segmentation: expected coordinates near"):
+        CocoDetection(**far, instance_masks=True)
+
+
+@pytest.mark.parametrize("box", [[59.9999999, 2, 30, 10], [0, 2, 1e-9, 10], [5, 39.99999999, 9, 9]])
+def test_a_box_too_thin_for_float32_is_dropped(coco, box):
+    data = CocoDetection(**coco([{"bbox": box}, {"bbox": [1, 2, 10, 20]}]))
+    assert data.findings.counts == {"box too thin for float32, dropped": 1}
+    assert len(data[0]["boxes"]) == 1
+
+
+def test_names_in_the_other_form_of_unicode_are_found(coco):
+    arguments = coco([{}])
+    for file in ("0.png", "1.png"):
+        (arguments["root"] / "images" / file).rename(
+            arguments["root"] / "images" / f"cafe\u0301{file}"
+        )
+    path = arguments["root"] / arguments["annotations"]
+    path.write_text(path.read_text().replace('"file_name": "', '"file_name": "caf\u00e9'))
+    assert CocoDetection(**arguments)[1]["image"].shape == (40, 60, 3)
+    assert not (arguments["root"] / "images" / "caf\u00e90.png").exists()
+
+
+@pytest.mark.parametrize("image_id", [1726000000000000001.0, 10.5])
+def test_an_id_that_lost_digits_is_refused(coco, image_id):
+    with pytest.raises(ValueError, match="annotation 1: image_id is a whole number"):
+        CocoDetection(**coco([{"image_id": image_id}]))

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from densekit.data import VocDetection
+from densekit.data import HoldOut, Part, VocDetection
 
 
 def test_one_is_subtracted_from_the_first_corner_only(voc):
@@ -96,3 +96,123 @@ def test_size_left_out_is_read_from_the_image(voc):
     path = root / "Annotations/im0.xml"
     path.write_text(path.read_text().replace("<width>60</width>", "<width>0</width>"))
     assert VocDetection(root, "train").sizes.tolist() == [[40, 60]]
+
+
+BOX = (2, 2, 9, 9)
+
+
+@pytest.mark.parametrize("word", ["1", " 1 ", "True", "true", "yes", "1.0"])
+@pytest.mark.parametrize("key", ["difficult"])
+def test_a_flag_may_be_a_word(voc, word, key):
+    assert VocDetection(voc([("cat", BOX, word)]), "train")[0]["truth"]["difficult"].tolist() == [
+        True
+    ]
+
+
+@pytest.mark.parametrize("word", ["0", "False", "no", "", "Unspecified"])
+def test_a_flag_that_is_not_set(voc, word):
+    assert not VocDetection(voc([("cat", BOX, word)]), "train")[0]["truth"]["difficult"].any()
+
+
+@pytest.mark.parametrize("key", ["difficult", "truncated", "occluded"])
+def test_an_unknown_flag_is_refused(voc, key):
+    root = voc([("cat", BOX, 0)])
+    file = root / "Annotations/im0.xml"
+    file.write_text(file.read_text().replace("<difficult>0</difficult>", f"<{key}>perhaps</{key}>"))
+    with pytest.raises(ValueError, match=rf"im0\.xml: object 1: {key}: expected 0 or 1.*perhaps"):
+        VocDetection(root, "train")
+
+
+@pytest.mark.parametrize(
+    ("head", "encoding", "name"),
+    [
+        ('<?xml version="1.0" encoding="gb2312"?>', "gb2312", "车"),
+        ("<?xml version='1.0' encoding='Shift_JIS' standalone='yes'?>", "shift_jis", "車"),
+        ('<?xml version="1.0" encoding="windows-1252"?>', "cp1252", "café"),
+        ('\ufeff<?xml version="1.0" encoding="utf-8"?>', "utf-8", "café"),
+        ('<?xml version="1.0" encoding="utf-16"?>', "utf-16", "车"),
+    ],
+)
+def test_xml_of_other_encodings(voc, head, encoding, name):
+    root = voc([("cat", BOX, 0)])
+    file = root / "Annotations/im0.xml"
+    file.write_bytes((head + file.read_text().replace("cat", name)).encode(encoding))
+    assert VocDetection(root, "train").names == [name]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "not valid XML: .*klingon"),
+        (b'<?xml version="1.0" encoding="utf-8"?><annotation>\xff</annotation>', "not valid XML"),
+        (b"<html><body>404</body></html>", "expected <annotation> .*, got <html>"),
+        (b"", "not valid XML"),
+    ],
+)
+def test_what_is_no_annotation_is_refused(voc, content, message):
+    root = voc([("cat", BOX, 0)])
+    (root / "Annotations/im0.xml").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"im0\.xml: {message}"):
+        VocDetection(root, "train")
+
+
+def test_a_name_space_hides_no_object(voc):
+    root = voc([("cat", BOX, 0)])
+    file = root / "Annotations/im0.xml"
+    file.write_text(file.read_text().replace("<annotation>", '<annotation xmlns="urn:x">'))
+    assert len(VocDetection(root, "train")[0]["boxes"]) == 1
+
+
+def test_the_xml_decides_between_images_of_one_name(voc, write_image):
+    root = voc([("cat", BOX, 0)])
+    write_image(root / "JPEGImages/im0.png")
+    with pytest.raises(ValueError, match=r"im0\.jpg and .*im0\.png: expected one image"):
+        VocDetection(root, "train")
+    file = root / "Annotations/im0.xml"
+    text = file.read_text()
+    for name in ("im0.png", "im0.jpg"):
+        file.write_text(text.replace("<annotation>", f"<annotation><filename>{name}</filename>"))
+        assert VocDetection(root, "train").path(0).name == name
+
+
+def test_names_with_spaces_folders_and_both_forms_of_unicode(voc):
+    root = voc([("cat", BOX, 0)], [("cat", BOX, 0)], [("cat", BOX, 0)], [("cat", BOX, 0)])
+    names = ["scan (1)", "cam1/a", "cam2/a", "cafe\u0301"]
+    for number, name in enumerate(names):
+        for folder, suffix in (("JPEGImages", ".jpg"), ("Annotations", ".xml")):
+            target = root / folder / f"{name}{suffix}"
+            target.parent.mkdir(exist_ok=True)
+            (root / folder / f"im{number}{suffix}").rename(target)
+    lines = ["scan (1)", "cam1/a 1", "cam2/a.jpg", "caf\u00e9  -1", ""]
+    (root / "ImageSets/Main/train.txt").write_text("\r\n".join(lines))
+    data = VocDetection(root, "train")
+    found = [data.path(i).relative_to(root / "JPEGImages").with_suffix("") for i in range(4)]
+    assert list(map(str, found)) == names
+    assert [len(data[i]["boxes"]) for i in range(4)] == [1] * 4
+
+
+def test_what_systems_leave_behind_is_no_annotation(voc):
+    root = voc([("cat", BOX, 0)])
+    for name in ("._im0.xml", ".ipynb_checkpoints/im0-checkpoint.xml", "Thumbs.db"):
+        (root / "Annotations" / name).parent.mkdir(exist_ok=True)
+        (root / "Annotations" / name).write_bytes(b"\0\5\x16\7")
+    (root / "JPEGImages/._im0.jpg").write_bytes(b"\0\5\x16\7")
+    assert len(VocDetection(root, "train")) == len(VocDetection(root)) == 1
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_any_two_folders_are_divided_by_hold_out(voc, write_image, caplog, apart):
+    root = voc(*[[("cat", BOX, 0)] for _ in range(5)])
+    write_image(root / "JPEGImages/unlabelled.jpg")
+    if not apart:
+        for file in (root / "Annotations").iterdir():
+            file.rename(root / "JPEGImages" / file.name)
+    folders = {"images": "JPEGImages", "annotations": "Annotations" if apart else "JPEGImages"}
+    with caplog.at_level(logging.WARNING, "densekit.data"):
+        data = VocDetection(root, **folders)
+    assert "1 images without an XML file, left out" in caplog.text
+    parts = [Part(data, split, HoldOut(every=5)) for split in ("train", "val")]
+    assert [len(part) for part in parts] == [4, 1]
+    (root / folders["annotations"] / "lost.xml").write_text("<annotation/>")
+    with pytest.raises(ValueError, match=r"1 of 6 images are missing, .*lost\.jpg"):
+        VocDetection(root, **folders)

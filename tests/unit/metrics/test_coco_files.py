@@ -129,3 +129,58 @@ def test_a_missing_file_is_named(tmp_path):
         evaluate_files(tmp_path, tmp_path)
     with pytest.raises(ValueError, match=r"nowhere\.json: no such file"):
         evaluate_files(tmp_path / "nowhere.json", tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("first", [1, 1726000000000000001, -(2**62), 2**70])
+def test_ids_of_any_size_tell_images_and_classes_apart(evaluate, first):
+    data = ground_truth()
+    data["images"] = [image | {"id": first + n} for n, image in enumerate(data["images"])]
+    data["categories"] = [c | {"id": first + n} for n, c in enumerate(data["categories"])]
+    ids = {"image_id": first, "category_id": first + 1}
+    data["annotations"][0] |= ids
+    assert evaluate([detection(**ids)], data)["AP"] == 1.0
+    for key in ids:
+        wrong = ids | {key: first + (key == "image_id")}
+        assert evaluate([detection(**wrong)], data)["AP"] == 0.0
+
+
+def test_an_id_with_a_fraction_is_whole_or_refused(evaluate):
+    assert evaluate([detection(image_id=3.0)])["AP"] == 1.0
+    for number in (3.5, 2.0**60):
+        with pytest.raises(ValueError, match=r"entry 0: image_id: expected a whole number"):
+            evaluate([detection(image_id=number)])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_with_a_byte_order_mark(tmp_path, encoding):
+    for name, content in (("d", [detection()]), ("gt", ground_truth())):
+        (tmp_path / f"{name}.json").write_bytes(json.dumps(content).encode(encoding))
+    assert evaluate_files(tmp_path / "d.json", tmp_path / "gt.json")["AP"] == 1.0
+
+
+POINTS = [[10, 10], [60, 10], [60, 60], [10, 60]]
+
+
+@pytest.mark.parametrize("outline", [POINTS, [POINTS], SQUARE[0], SQUARE])
+def test_outlines_of_points_are_polygons(evaluate, outline):
+    data = ground_truth()
+    data["annotations"][0]["segmentation"] = outline
+    assert evaluate([detection(segmentation=SQUARE)], data, iou_type="segm")["AP"] == 1.0
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [POINTS[:2], [[10, 10, 60, 60]], [*SQUARE, [1, 2, 3, 4]], [[1, 2, 3, 4, 5, 6, 7]], [["a"] * 6]],
+)
+def test_outlines_that_are_no_polygons_are_refused(evaluate, outline):
+    data = ground_truth()
+    data["annotations"][0]["segmentation"] = outline
+    with pytest.raises(ValueError, match=r"annotations\[0\]: segmentation cannot be read as a mas"):
+        evaluate([], data, iou_type="segm")
+
+
+@pytest.mark.parametrize("far", [2**31, -(2**31), 1e9, 1e300])
+def test_a_coordinate_far_away_is_refused(evaluate, far):
+    entry = detection(segmentation=[[10, 10, 60, 10, far, 60]])
+    with pytest.raises(ValueError, match=r"entry 0: .*expected coordinates near the image"):
+        evaluate([entry], iou_type="segm")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from densekit.metrics import CocoMap
+from densekit.metrics import CocoMap, VocMap
 from tests.unit.metrics.scenes import random_scene
 
 BOX = np.array([[10.0, 10.0, 60.0, 60.0]])
@@ -145,3 +145,17 @@ def test_an_image_given_twice_is_refused():
     metric.update([result()], [truth(7)])
     with pytest.raises(ValueError, match="image 7 more than once"):
         metric.compute()
+
+
+@pytest.mark.parametrize("first", [0, 2**53, 1726000000000000001, -(2**63), 2**63 - 2])
+@pytest.mark.parametrize("kind", [CocoMap, VocMap])
+def test_neighbouring_ids_of_64_bits_are_two_images(kind, first):
+    other = result(np.array([[100.0, 100.0, 150.0, 150.0]]))
+    metric = kind(["cat", "dog"])
+    metric.update([result(), other], [truth(first), truth(first + 1, other["boxes"])])
+    assert float(next(iter(metric.compute().values()))) == 1.0
+    metric.reset()
+    metric.update([other, result()], [truth(first), truth(first + 1, other["boxes"])])
+    assert float(next(iter(metric.compute().values()))) == 0.0
+    with pytest.raises(ValueError, match=r"expected a whole number of 64 bits"):
+        metric.update([result()], [truth(2**63)])
