@@ -69,6 +69,8 @@ def write_artifact(
 def load_artifact(path: str | Path) -> dict[str, Any]:
     """Reads `state_dict`, `config` and `info` of an artifact or of a training checkpoint.
 
+    Of a training checkpoint `reached` says the `epoch` and the `step`, of others nothing.
+
     Raises:
         FileNotFoundError: There is no such file.
         BrokenCheckpointError: The file is truncated or damaged.
@@ -91,6 +93,11 @@ def load_artifact(path: str | Path) -> dict[str, Any]:
         "state_dict": _own_names(content["state_dict"]),
         "config": content["config"],
         "info": content["info"],
+        "reached": {
+            name: int(content[key])
+            for name, key in {"epoch": "epoch", "step": "global_step"}.items()
+            if isinstance(content.get(key), int)
+        },
     }
 
 

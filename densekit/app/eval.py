@@ -24,7 +24,13 @@ CHOICES = ("data", "metrics")
 """Groups of the configuration that an evaluation may choose from anew."""
 SPLITS = ("test", "val")
 """In the order in which the default is chosen."""
-ONE_DEVICE = {"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"}
+OWN_TRAINER = {
+    **{"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"},
+    **{"limit_val_batches": 1.0, "limit_test_batches": 1.0, "precision": "${precision}"},
+}
+"""What the trainer of a run says of training alone, or of the machine it ran on."""
+PRECISION = "32-true"
+"""As predictions are made unless told otherwise."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -83,7 +89,8 @@ def _configuration(
     stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
     unused = ("callbacks", "logger", *(key for key in groups if key in stored))
     plain = reopen({**stored, **{key: {} for key in unused}}, checkpoint, words, trust)
-    plain["trainer"] |= ONE_DEVICE
+    plain["trainer"] |= OWN_TRAINER
+    plain["precision"] = PRECISION
     if chosen:
         composed = compose([*chosen, *of_data]).cfg
         place(composed, Path("run"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from densekit.data import DataModule
     from densekit.model import DenseModel
     from densekit.training import LitModel, Stopping
+
+logger = logging.getLogger(__name__)
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 LIMITS = ("limit_val_batches", "limit_test_batches")
@@ -88,13 +91,11 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
 
 def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
-    import torch
     from lightning.pytorch.callbacks import RichProgressBar
 
     from densekit.artifact import build_from_artifact, load_artifact, write_artifact
     from densekit.training import CasesFile, MetricsFile, MetricsTable
 
-    torch.set_float32_matmul_precision("high")
     data = _data(cfg)
     artifact = load_artifact(cfg["checkpoint"])
     model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
@@ -109,7 +110,7 @@ def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
             stopping,
             RichProgressBar(),
             MetricsTable(),
-            MetricsFile(run / METRICS),
+            MetricsFile(run / METRICS, artifact["reached"]),
             CasesFile(run),
         ],
         logger=False,
@@ -211,6 +212,7 @@ def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: 
     )
     make = instantiate({**node, "precision": precision, "_partial_": True}, "trainer")
     trainer: Trainer = make(**parts)
+    logger.info("precision: %s", trainer.precision)
     return trainer
 
 

@@ -81,6 +81,7 @@ def main(arguments: Sequence[str]) -> int:
             broken = _run(predictor, cases, listed, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
+    print_lines(f"precision: {predictor.precision or '32-true'}")
     print_lines(f"{len(writer.images)} images{_count(writer)}: {writer.output}")
     if broken:
         print_lines(f"{len(broken)} images could not be read:", *broken)

@@ -96,6 +96,9 @@ options:
   data=NAME           a file of the group data: {data}
   split=NAME          default test, or val where there is no test
   output=DIR          where metrics.json goes
+  metrics=NAME        other metrics, or several: metrics=[coco,voc]
+  precision=32-true   as in densekit predict; bf16-mixed, 16-mixed, or auto as in training
+  trainer.KEY=VALUE   devices, accelerator, limit_test_batches; those of the training do not count
   artifact=FILE       writes the model with what was measured and predictions need: the similarity
                       thresholds of verification, which densekit verify reads
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in

@@ -23,10 +23,13 @@ class MetricsFile(Callback):
 
     Args:
         path: The file; it is overwritten.
+        reached: `epoch` and `step` of weights that were loaded before the trainer had them, as far
+            as they are known.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, reached: Mapping[str, int] | None = None) -> None:
         self.path = Path(path)
+        self.reached = reached
         self.figures: dict[str, float | int | None] = {}
         self._loaded: dict[str, int] = {}
 
@@ -49,10 +52,16 @@ class MetricsFile(Callback):
         if not trainer.is_global_zero:
             return
         self.figures |= json_figures(trainer.callback_metrics)
-        self.figures |= {"epoch": trainer.current_epoch, "step": trainer.global_step}
-        if trainer.state.fn != TrainerFn.FITTING and trainer.ckpt_path:
-            self.figures |= self._loaded
+        self.figures |= self._reached(trainer)
         write_text(self.path, json.dumps(self.figures, indent=1, ensure_ascii=False) + "\n")
+
+    def _reached(self, trainer: Trainer) -> Mapping[str, int]:
+        if trainer.state.fn != TrainerFn.FITTING:
+            if self.reached is not None:
+                return self.reached
+            if trainer.ckpt_path:
+                return self._loaded
+        return {"epoch": trainer.current_epoch, "step": trainer.global_step}
 
 
 def json_figures(metrics: Mapping[str, Tensor]) -> dict[str, float | int | None]:

@@ -146,6 +146,31 @@ def test_eval_writes_where_the_user_says_and_nowhere_else(
     assert not (folder / "elsewhere").exists()
 
 
+def test_eval_measures_whole_splits_in_float32_whatever_the_training_was_told(
+    folder: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def change(cfg: dict[str, Any]) -> None:
+        cfg["trainer"] |= {"limit_test_batches": 1, "limit_val_batches": 1}
+        cfg["precision"] = cfg["trainer"]["precision"] = "bf16-mixed"
+
+    limited = _changed(run / "checkpoints" / "last.ckpt", folder / "limited" / "last.ckpt", change)
+    words = ["metrics=[coco,voc]", "output=out/limited"]
+    assert main(["eval", f"checkpoint={limited}", *words]) == 0
+    trained = json.loads((run / "metrics.json").read_text())
+    measured = json.loads((folder / "out" / "limited" / "metrics.json").read_text())
+    coco = {name for name in trained if name.startswith("test/detection/AP")}
+    assert len(coco) == 11  # six, and one per class
+    assert {name: measured[name] for name in coco} == {name: trained[name] for name in coco}
+    assert {"test/detection/VOC07_AP50", "test/detection/VOC10_AP50"} <= measured.keys()
+    assert (measured["epoch"], measured["step"]) == (trained["epoch"], trained["step"])
+    assert "precision: 32-true" in capsys.readouterr().err
+    words = ["trainer.limit_test_batches=1", "metrics=voc", "output=out/few"]
+    assert main(["eval", f"checkpoint={limited}", *words]) == 0
+    few = json.loads((folder / "out" / "few" / "metrics.json").read_text())
+    assert "test/detection/AP" not in few
+    assert few["test/loss"] != measured["test/loss"]
+
+
 def test_eval_of_other_data(folder: Path, run: Path) -> None:
     words = [f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", "data=scenes", "split=val"]
     words += ["data.scenes.val.length=1", "data.scenes.val.size=[64,96]", "output=out/other"]
