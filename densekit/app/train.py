@@ -40,6 +40,7 @@ from densekit.app.prepare import (
 from densekit.app.report import print_lines, quoted
 from densekit.app.resuming import check_classes, check_length, check_moved, check_resumed
 from densekit.app.sweep import is_hydras, sweep
+from densekit.build import instantiate
 from densekit.trust import MODEL, without_weights
 
 FLAGS = ("--multirun", "-m", "--resolve")
@@ -186,7 +187,18 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
         _check_resumed(plain, sources)
     check_monitors(plain["callbacks"], sources, cfg.heads)
     check_resize(plain["resize"], sources)
+    _check_end(plain)
     return cfg, name
+
+
+def _check_end(cfg: Mapping[str, Any]) -> None:
+    """Refuses a schedule that needs the end of a run that has none."""
+    from densekit.training.schedules import check_end
+
+    limits = cfg["trainer"]
+    epochs, steps = limits.get("max_epochs"), limits.get("max_steps", -1)
+    if steps == -1 and (epochs == -1 or (epochs is None and limits.get("max_time"))):
+        check_end(instantiate(cfg["schedule"], "schedule"))
 
 
 def _configuration(overrides: Sequence[str]) -> Composed:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -30,7 +30,7 @@ from densekit.training.optim import (
     stated,
 )
 from densekit.training.row_swap import RowSwap
-from densekit.training.schedules import Constant, Schedule
+from densekit.training.schedules import Constant, Schedule, not_reached
 from densekit.training.sharding import (
     check_sharding,
     clip_by_global_norm,
@@ -228,6 +228,14 @@ class LitModel(LightningModule):
             restate(scheduler, self._stated)
         self.transfer.hold(self.model, self._share)
         self._late = set(self.transfer.starts(self.model).values())
+
+    def on_train_end(self) -> None:
+        """Says whether the learning rate never reached its value."""
+        total = self.trainer.estimated_stepping_batches
+        if not self.trainer.interrupted and (
+            line := not_reached(self.schedule, self.global_step, total)
+        ):
+            rank_zero_warn(line)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Lets the parts train whose time has come."""

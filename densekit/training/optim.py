@@ -19,7 +19,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from densekit.training.schedules import Schedule
+from densekit.training.schedules import Schedule, check_end
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -157,14 +157,20 @@ def by_step(
         optimizer: Its groups have names, see `parameter_groups`.
         schedule: Factor of every learning rate by step.
         starts: Prefix of a group's name to the share of the run before which its rate is zero.
+
+    Raises:
+        ValueError: The run has no last step and one of them needs it.
     """
 
     def factor(start: float, step: int) -> float:
         # Step 0 is asked for before the loaders exist. Making them here to know the length would
         # be too early for Lightning to restore their state in a resumed run.
         total = trainer.estimated_stepping_batches if step > 0 else sys.maxsize
-        return schedule(step, total) if step >= start * total else 0.0
+        begun = not start or step >= start * total  # the total may be infinite
+        return schedule(step, total) if begun else 0.0
 
+    if endless(trainer):
+        check_end(schedule, (starts or {}).values())
     shares = [
         max((share for part, share in (starts or {}).items() if _below(name, part)), default=0.0)
         for name in (group["name"] for group in optimizer.param_groups)
@@ -193,6 +199,11 @@ def restate(scheduler: LambdaLR, groups: Iterable[tuple[float, float]]) -> None:
         factor = scheduler.lr_lambdas[place](scheduler.last_epoch)
         group.update(initial_lr=lr, lr=lr * factor, weight_decay=decay)
         scheduler.base_lrs[place] = lr
+
+
+def endless(trainer: Trainer) -> bool:
+    """Whether a run goes on until time, a callback or a person ends it."""
+    return trainer.max_epochs in (-1, None) and trainer.max_steps == -1
 
 
 def _setting(factory: OptimizerFactory, name: str) -> float:

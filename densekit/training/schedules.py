@@ -7,7 +7,7 @@ whole run, and is a pure function of them: a resumed run goes on exactly where i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 
@@ -28,11 +28,67 @@ class Schedule(Protocol):
         ...
 
 
-def warmup(step: int, steps: int, factor: float) -> float:
-    """Rises in a line from `factor` at step 0 to 1 at step `steps`."""
-    if step >= steps:
+WARM_SHARE = 0.1
+"""Of a run, that its warm-up takes at most."""
+
+
+def warmup_end(steps: int, total_steps: float) -> float:
+    """The step at which a warm-up ends: a short run has a shorter one."""
+    return min(steps, WARM_SHARE * total_steps)
+
+
+def warmup(step: int, end: float, factor: float) -> float:
+    """Rises in a line from `factor` at step 0 to 1 at step `end`."""
+    if step >= end:
         return 1.0
-    return factor + (1.0 - factor) * step / steps
+    return factor + (1.0 - factor) * step / end
+
+
+def needs_end(schedule: Schedule) -> bool:
+    """Whether a schedule is another one where the run has no end."""
+    long = 10**9
+    return any(
+        schedule(step, long) != schedule(step, math.inf) for step in range(0, long, long // 50)
+    )
+
+
+def check_end(schedule: Schedule, starts: Iterable[float] = ()) -> None:
+    """Refuses what is planned by the length of the run, where that is not known.
+
+    Args:
+        schedule: Of the learning rate.
+        starts: Shares of the run before which some part does not learn.
+
+    Raises:
+        ValueError: One of them needs the end of the run.
+    """
+    expected = (
+        "expected a run with an end (trainer.max_epochs or trainer.max_steps), got one without"
+    )
+    if needs_end(schedule):
+        name = getattr(schedule, "__name__", type(schedule).__name__)
+        raise ValueError(f"schedule: {name} {expected}; schedule=constant needs none")
+    if any(starts):
+        raise ValueError(f"transfer: for parts that start later {expected}")
+
+
+def not_reached(schedule: Schedule, steps: int, total_steps: float) -> str | None:
+    """A sentence on a run whose learning rate stayed below the optimiser's; None if it did not.
+
+    Args:
+        schedule: Of the learning rate.
+        steps: Optimiser steps taken.
+        total_steps: Steps that the schedule was asked for.
+    """
+    asked = sorted({0, *range(0, steps, max(1, steps // 1000)), max(0, steps - 1)})
+    highest = max(schedule(step, total_steps) for step in asked)
+    if highest > 0.9 or steps == 0:
+        return None
+    return (
+        f"schedule: the learning rate reached {highest:.2g} of its value, as the run ended after "
+        f"{steps} steps; a shorter warm-up (schedule.warmup_steps, schedule.rise) or a longer run "
+        "reaches it"
+    )
 
 
 def half_cosine(start: float, end: float, progress: float) -> float:
@@ -45,7 +101,7 @@ class Constant:
     """The same learning rate all the time, after a warm-up.
 
     Args:
-        warmup_steps: Optimiser steps of the linear warm-up.
+        warmup_steps: Optimiser steps of the linear warm-up, at most `WARM_SHARE` of the run.
         warmup_factor: Factor at step 0.
     """
 
@@ -55,7 +111,7 @@ class Constant:
 
     def __call__(self, step: int, total_steps: float) -> float:
         """See `Schedule`."""
-        return warmup(step, self.warmup_steps, self.warmup_factor)
+        return warmup(step, warmup_end(self.warmup_steps, total_steps), self.warmup_factor)
 
 
 class Step:
@@ -65,7 +121,7 @@ class Step:
         milestones: Fractions of the run, rising, each between 0 and 1: epochs 8 and 11 of 12 are
             `[0.667, 0.917]`. As fractions they hold for any batch size and length.
         gamma: Factor at each milestone.
-        warmup_steps: Optimiser steps of the linear warm-up.
+        warmup_steps: Optimiser steps of the linear warm-up, at most `WARM_SHARE` of the run.
         warmup_factor: Factor at step 0.
 
     Raises:
@@ -93,7 +149,7 @@ class Step:
     def __call__(self, step: int, total_steps: float) -> float:
         """See `Schedule`."""
         passed = sum(step >= milestone * total_steps for milestone in self.milestones)
-        rise = warmup(step, self.warmup_steps, self.warmup_factor)
+        rise = warmup(step, warmup_end(self.warmup_steps, total_steps), self.warmup_factor)
         return float(rise * self.gamma**passed)
 
 
@@ -101,7 +157,7 @@ class Cosine:
     """Warm-up, then half a cosine wave down to the end of the run (Loshchilov & Hutter, SGDR).
 
     Args:
-        warmup_steps: Optimiser steps of the linear warm-up.
+        warmup_steps: Optimiser steps of the linear warm-up, at most `WARM_SHARE` of the run.
         warmup_factor: Factor at step 0.
         final_factor: Factor at the end of the run.
     """
@@ -115,10 +171,11 @@ class Cosine:
 
     def __call__(self, step: int, total_steps: float) -> float:
         """See `Schedule`."""
-        if step < self.warmup_steps:
-            return warmup(step, self.warmup_steps, self.warmup_factor)
-        remaining = max(total_steps - self.warmup_steps, 1.0)
-        return half_cosine(1.0, self.final_factor, (step - self.warmup_steps) / remaining)
+        end = warmup_end(self.warmup_steps, total_steps)
+        if step < end:
+            return warmup(step, end, self.warmup_factor)
+        remaining = max(total_steps - end, 1.0)
+        return half_cosine(1.0, self.final_factor, (step - end) / remaining)
 
 
 class OneCycle:

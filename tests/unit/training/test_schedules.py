@@ -15,7 +15,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from densekit.training import Constant, Cosine, OneCycle, Step
-from densekit.training.schedules import Schedule
+from densekit.training.schedules import Schedule, check_end, needs_end, not_reached
 from tests.unit.training.fakes import FakeData, fake_lit, trainer
 
 ALL = [Constant(5), Cosine(5), Step([0.5, 0.75], warmup_steps=5), OneCycle()]
@@ -34,8 +34,8 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[flo
 @pytest.mark.parametrize(
     ("schedule", "reference"),
     [
-        (Cosine(), partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=40)),
-        (Step([0.5, 0.75]), partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[20, 30])),
+        (Cosine(), partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=400)),
+        (Step([0.5, 0.75]), partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[200, 300])),
         (
             Constant(10, 0.1),
             partial(torch.optim.lr_scheduler.LinearLR, start_factor=0.1, total_iters=10),
@@ -43,8 +43,8 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[flo
     ],
 )
 def test_values_are_torchs(schedule: Schedule, reference: Any) -> None:
-    found = [schedule(step, 40) for step in range(40)]
-    assert found == pytest.approx(torchs(reference, 40), abs=1e-9)
+    found = [schedule(step, 400) for step in range(400)]
+    assert found == pytest.approx(torchs(reference, 400), abs=1e-9)
 
 
 def test_one_cycle_is_torchs_up_to_its_off_by_one() -> None:
@@ -82,6 +82,45 @@ def test_rise_must_be_a_fraction() -> None:
         OneCycle(rise=30)
 
 
+@pytest.mark.parametrize(
+    "schedule", [Constant(500), Cosine(500), Step([0.5], warmup_steps=500)], ids=lambda s: type(s)
+)
+@pytest.mark.parametrize("total", [1, 12, 390, 4999, 5000, 50_000])
+def test_warm_up_is_at_most_a_tenth_of_the_run(schedule: Schedule, total: int) -> None:
+    rates = [schedule(step, total) for step in range(total)]
+    peak = min(500, -(-total // 10))
+    if peak < total:
+        assert rates[peak] == pytest.approx(1.0, abs=0.02)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[0] == 1e-3
+
+
+def thirds(step: int, total_steps: float) -> float:
+    """A schedule as a plug-in writes it."""
+    return 1.0 if step < total_steps / 3 else 0.1
+
+
+def by_steps(step: int, total_steps: float) -> float:
+    return 0.5 ** (step // 100)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (Constant(), False),
+        (Constant(500), False),
+        (by_steps, False),
+        (Cosine(), True),
+        (Cosine(500), True),
+        (OneCycle(), True),
+        (Step([0.9]), True),
+        (thirds, True),
+    ],
+)
+def test_what_needs_the_end_of_the_run(schedule: Schedule, expected: bool) -> None:
+    assert needs_end(schedule) is expected
+
+
 class Rates(Callback):
     def __init__(self) -> None:
         self.found: list[float] = []
@@ -99,3 +138,57 @@ def test_schedule_spans_the_optimiser_steps_of_the_run(tmp_path: Path, accumulat
     )
     steps = 3 * math.ceil(4 / accumulate)
     assert rates.found == pytest.approx([0.1 * schedule(step, steps) for step in range(steps)])
+
+
+@pytest.mark.parametrize("limit", [{"max_epochs": -1}, {"max_epochs": None}])
+@pytest.mark.parametrize("schedule", [Constant(), Constant(3), by_steps])
+def test_a_run_without_an_end_learns(
+    tmp_path: Path, limit: dict[str, Any], schedule: Schedule
+) -> None:
+    class Enough(Callback):
+        def on_train_batch_end(self, trainer: L.Trainer, *_: Any) -> None:
+            trainer.should_stop = trainer.global_step >= 6
+
+    rates = Rates()
+    settings = {**limit, "max_time": "00:01:00:00", "limit_val_batches": 0}
+    run = trainer(tmp_path, callbacks=[rates, Enough()], **settings)
+    run.fit(fake_lit(schedule=schedule), datamodule=FakeData())
+    count = len(rates.found)
+    assert count >= 6
+    assert rates.found == pytest.approx([0.1 * schedule(step, math.inf) for step in range(count)])
+
+
+@pytest.mark.parametrize("schedule", [Cosine(), OneCycle(), Step([0.5]), thirds])
+def test_a_schedule_that_needs_the_end_is_refused_without_one(
+    tmp_path: Path, schedule: Schedule
+) -> None:
+    run = trainer(tmp_path, max_epochs=-1, max_time="00:00:01:00")
+    with pytest.raises(ValueError, match=r"^schedule: .*trainer.max_epochs or max_steps"):
+        run.fit(fake_lit(schedule=schedule), datamodule=FakeData())
+    steps = trainer(tmp_path, max_epochs=-1, max_steps=3, limit_val_batches=0)
+    steps.fit(fake_lit(schedule=schedule), datamodule=FakeData())
+    assert steps.global_step == 3
+
+
+def test_parts_that_start_later_need_the_end() -> None:
+    with pytest.raises(ValueError, match="^transfer: for parts that start later expected"):
+        check_end(Constant(), [0.0, 0.5])
+    check_end(Constant(), [0.0])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "total", "said"),
+    [
+        (Constant(500), math.inf, "0.0"),
+        (OneCycle(), 4000, "0.04"),
+        (Cosine(), 40, ""),
+        (Cosine(500), 40, ""),
+    ],
+)
+def test_a_run_that_never_reached_its_rate_says_so(
+    schedule: Schedule, total: float, said: str
+) -> None:
+    line = not_reached(schedule, 10, total)
+    assert (line or "").startswith(f"schedule: the learning rate reached {said}" if said else "")
+    assert bool(line) == bool(said)
+    assert not_reached(schedule, 0, total) is None
