@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.images import ImageReader
+from densekit.inference.given import channels_first
 from densekit.model import DenseModel
 from densekit.types import Meta
 
 if TYPE_CHECKING:
     from densekit.data.grids import Volume
-
-    Image = str | Path | NDArray[Any] | Tensor | Volume
+    from densekit.inference.given import Image
 
 _log = logging.getLogger("densekit.inference")
-
-AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 
 
 class Frames:
@@ -50,6 +48,8 @@ class Frames:
         self.orientation = info.get("orientation")
         self._is_unsure = self.dims == 3 and "orientation" not in info
         self.dtype = "float32" if self.intensity else str(info.get("dtype", "uint8"))
+        is_of_bytes = self.dims == 2 and self.dtype == "uint8"
+        self.full_scale = model.full_scale if is_of_bytes else None
 
     @cached_property
     def _pictures(self) -> ImageReader:
@@ -91,23 +91,28 @@ class Frames:
         shares = {code: np.asarray(row, np.float32) for code, row in self.letters.items()}
         return [encode(text, shares, where) for where, text in read_sequences(path)]
 
-    def prepared(self, image: Image) -> tuple[Tensor, Meta]:
+    def prepared(self, image: Image, where: str = "image") -> tuple[Tensor, Meta]:
         """(C, *S) uint8 or float32 in the network's frame, and the size and axes before.
 
         Arrays and tensors are taken to have the orientation and the spacing that the model was
         trained with.
 
+        Args:
+            image: One of `given.Image`.
+            where: What it is called in messages; a file by its name.
+
         Raises:
-            ValueError: The number of axes or of channels is another than the model's, or a volume
-                does not say how it lies in the body.
+            ValueError: The number of axes or of channels is another than the model's, the values
+                cannot be of its unit, or a volume does not say how it lies in the body.
             TypeError: The type is one that the model was not trained with.
         """
         if isinstance(image, str | Path):
+            where = str(image)
             image = self.read(Path(image))
         given: Any = image
         if hasattr(given, "affine"):
             return self._volume(given)
-        tensor = self._channels_first(given)
+        tensor = self._channels_first(given, where)
         meta = Meta(original_size=tuple(tensor.shape[1:]))
         if self.intensity is None:
             return tensor, meta
@@ -133,27 +138,18 @@ class Frames:
         if said := two_frames(volume):
             _log.warning("sform and qform differ, the sform is used: %s", said)
         axes = axes_to(volume, self.orientation)
-        image = self._channels_first(turned(volume.image, axes)).movedim(0, -1).numpy()
+        image = self._channels_first(turned(volume.image, axes), volume.path).movedim(0, -1).numpy()
         spacing = turned_sides(volume.spacing, axes)
         framed = network_frame(image, spacing, self.intensity, self.spacing)
         meta = Meta(original_size=volume.shape, axes=axes)
         return torch.from_numpy(framed).movedim(-1, 0), meta
 
-    def _channels_first(self, image: NDArray[Any] | Tensor) -> Tensor:
-        if isinstance(image, np.ndarray):
-            array = image[..., None] if image.ndim == self.dims else image
-            array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch's only order
-            tensor = torch.from_numpy(np.ascontiguousarray(np.moveaxis(array, -1, 0)))
-        else:
-            tensor = image
-        if tensor.ndim != self.dims + 1 or tensor.shape[0] != self.channels:
-            axes = AXES[self.dims]
-            raise ValueError(
-                f"image: found shape {tuple(tensor.shape)}, accepted are ({self.channels}, {axes}) "
-                f"tensors and ({axes}, {self.channels}) arrays"
-            )
-        if tensor.dtype == torch.uint8 or tensor.is_floating_point():
-            return tensor
-        if self.dtype == "float32":  # stored values of any depth, unscaled
-            return tensor.float()
-        raise TypeError(f"image: found {tensor.dtype}, accepted are uint8 and floats")
+    def _channels_first(self, image: Any, where: str) -> Tensor:
+        return channels_first(
+            image,
+            self.dims,
+            self.channels,
+            deep=self.dtype == "float32",
+            full_scale=self.full_scale,
+            where=where,
+        )

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from densekit.inference import inferer as inferers
 from densekit.inference.frames import Frames
+from densekit.inference.given import each
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
@@ -22,7 +23,7 @@ from densekit.ops.precision import Calls, first_wrong
 from densekit.types import Batch, Meta, Result
 
 if TYPE_CHECKING:
-    from densekit.inference.frames import Image
+    from densekit.inference.given import Image
 
 Inferer = Callable[[DenseModel, Batch], list[dict[str, Result]]]
 
@@ -82,31 +83,40 @@ class Predictor:
         heads = self.model.info.get("heads", {})
         return {name: list(head.get("names", ())) for name, head in heads.items()}
 
-    def __call__(self, images: Iterable[Image]) -> list[dict[str, Result]]:
-        """Predicts all images.
+    def __call__(self, images: Image | Iterable[Image]) -> list[dict[str, Result]]:
+        """Predicts one image or many.
 
         Args:
-            images: Paths, (H, W, C) arrays or (C, H, W) tensors, uint8 or float in the unit of
-                `model.info["full_scale"]`. For a model of volumes: NIfTI files, DICOM folders, what
-                `densekit.data.volumes.read_volume` returns, (D, H, W, C) arrays or (C, D, H, W)
-                tensors; the last two in the model's own orientation and spacing.
+            images: Paths, PIL images, (H, W, C) or (H, W) arrays, (C, H, W) or (H, W) tensors; one,
+                several, or a batch with a first axis more. Values are uint8, or floats in the unit
+                of the stored images (0..255 for most models, see `model.info["full_scale"]`), or of
+                any depth for models that were trained so. Grey, RGB and RGBA are brought to the
+                model's channels, as files are. For a model of volumes: NIfTI files, DICOM folders,
+                what `densekit.data.volumes.read_volume` returns, (D, H, W, C) arrays or
+                (C, D, H, W) tensors; the last two in the model's own orientation and spacing.
 
         Returns:
-            One dict an image, head name to its result. Detection has `boxes` (N, 4) float32 xyxy
-            in pixels of that image, `scores` (N,), `labels` (N,) and, if the model knows its
-            classes, `names`, a list of N. Segmentation has `mask`, uint8 of the image's size with
-            classes, or multi-label (K, ...) with 0 and 1, and `names`, the K class names.
-            Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and `names`, a
-            list of n: the most probable class, or the labels of 0.5 and more. An embedding is
-            `embedding` (E,) float32 of length 1.
+            A list of one dict an image, also for one image; head name to its result. Detection has
+            `boxes` (N, 4) float32 xyxy in pixels of that image, `scores` (N,), `labels` (N,) and,
+            if the model knows its classes, `names`, a list of N. Segmentation has `mask`, uint8 of
+            the image's size with classes, or multi-label (K, ...) with 0 and 1, and `names`, the K
+            class names. Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and
+            `names`, a list of n: the most probable class, or the labels of 0.5 and more. An
+            embedding is `embedding` (E,) float32 of length 1.
+
+        Raises:
+            ValueError: An image cannot be read, has other channels than the model or no pixels, or
+                values that are not finite or of another unit; named by file or place.
+            TypeError: It is no image, or of a type that the model was not trained with.
         """
         return list(self.stream(images))
 
-    def stream(self, images: Iterable[Image]) -> Iterator[dict[str, Result]]:
+    def stream(self, images: Image | Iterable[Image]) -> Iterator[dict[str, Result]]:
         """The same, one image after the other, holding one batch in memory."""
-        remaining = iter(images)
+        remaining = enumerate(each(images, self.frames.dims))
         while part := list(islice(remaining, self.batch_size)):
-            yield from self._predict([self.frames.prepared(image) for image in part])
+            prepared = [self.frames.prepared(image, f"images[{place}]") for place, image in part]
+            yield from self._predict(prepared)
 
     def head(self, name: str) -> HeadPredictor:
         """A predictor of one head, whose results are flat."""
@@ -172,8 +182,8 @@ class HeadPredictor:
         """Class names of the head."""
         return self.predictor.names[self.name]
 
-    def __call__(self, images: Iterable[Image]) -> list[Result]:
-        """One flat dict an image; see `Predictor`."""
+    def __call__(self, images: Image | Iterable[Image]) -> list[Result]:
+        """A list of one flat dict an image; see `Predictor`."""
         return [result[self.name] for result in self.predictor(images)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from densekit import DenseModel, Predictor
+from densekit.inference.frames import Frames
+from densekit.inference.given import channels_first
 from densekit.inference.restore import restore
 from tests.unit.tiny import spread, tiny_detector
 
@@ -135,20 +138,103 @@ def test_another_inferer_takes_the_place(model: DenseModel) -> None:
     assert seen[0].tolist() == [[64, 96], [64, 64]]
 
 
+def test_one_image_is_a_list_of_one_result(model: DenseModel, tmp_path: Path) -> None:
+    image, file = arrays()[0], tmp_path / "a.png"
+    Image.fromarray(image).save(file)
+    tensor = torch.from_numpy(image).movedim(-1, 0)
+    predictor = Predictor(model)
+    expected = predictor([image])
+    for one in (str(file), file, image, tensor, Image.fromarray(image), image[None], tensor[None]):
+        assert_equal(predictor(one), expected)
+    flat = [{"detection": result} for result in predictor.head("detection")(str(file))]
+    assert_equal(flat, expected)
+    assert_equal(list(predictor.stream(image)), expected)
+    assert_equal(predictor(np.array([str(file), str(file)])), expected * 2)
+    assert_equal(predictor(np.stack([image, image])), expected * 2)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGBA", "P", "1", "LA", "CMYK"])
+def test_pictures_of_any_mode_are_read_as_their_files(
+    model: DenseModel, mode: str, tmp_path: Path
+) -> None:
+    picture = Image.fromarray(arrays()[0]).convert(mode)
+    file = tmp_path / f"a.{'tif' if mode == 'CMYK' else 'png'}"
+    picture.save(file)
+    expected = Predictor(model)(file)
+    assert_equal(Predictor(model)(picture), expected)
+    array = np.asarray(picture)
+    if mode in ("L", "RGBA"):
+        assert_equal(Predictor(model)(array), expected)
+        assert_equal(Predictor(model)(array.astype(np.float32)), expected)
+
+
+def test_a_turned_picture_is_turned() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    Image.fromarray(arrays()[0]).save(buffer, "jpeg", exif=exif)
+    frames = Frames(tiny_detector())
+    assert frames.prepared(Image.open(buffer))[0].shape == (3, 90, 60)
+
+
+def test_colour_becomes_grey_as_pillow_makes_it() -> None:
+    image = arrays()[0]
+    expected = np.asarray(Image.fromarray(image).convert("L"))
+    floats = image.astype(np.float64)
+    for given in (image, Image.fromarray(image), torch.from_numpy(image).movedim(-1, 0), floats):
+        (grey,) = channels_first(given, 2, 1, deep=False, full_scale=255, where="image")
+        np.testing.assert_allclose(grey, expected, atol=0.51 if given is floats else 0)
+
+
+FLOATS = np.linspace(0, 1, 8 * 9 * 3, dtype=np.float32).reshape(8, 9, 3)
+
+
 @pytest.mark.parametrize(
     ("image", "error", "message"),
     [
-        (np.zeros((8, 9), np.uint8), ValueError, r"found shape \(1, 8, 9\), accepted are \(3, H"),
-        (np.zeros((3, 8, 9), np.uint8), ValueError, r"found shape \(9, 3, 8\)"),
-        (torch.zeros(8, 9, 3), ValueError, r"found shape \(8, 9, 3\)"),
-        (np.zeros((8, 9, 3), np.int32), TypeError, "found torch.int32, accepted are uint8"),
+        (np.zeros((3, 8, 9), np.uint8), ValueError, r"expected \(3, H, W\).*got shape \(9, 3, 8\)"),
+        (torch.zeros(8, 9, 3), ValueError, r"got shape \(8, 9, 3\)"),
+        (np.zeros((8, 9, 2), np.uint8), ValueError, r"got shape \(2, 8, 9\)"),
+        (np.zeros(8, np.uint8), ValueError, r"got shape"),
+        (np.zeros((0, 9, 3), np.uint8), ValueError, r"expected one pixel or more"),
+        (np.zeros((8, 9, 3), np.int32), TypeError, "expected uint8 or floats, got torch.int32"),
+        (np.zeros((8, 9, 3), np.uint16), TypeError, "expected uint8 or floats, got torch.uint16"),
+        (np.zeros((8, 9, 3), np.complex64), TypeError, "got torch.complex64"),
+        (np.ones((8, 9, 3), bool), TypeError, "got torch.bool"),
+        (Image.new("I;16", (9, 8)), TypeError, "got torch.uint16"),
+        (FLOATS, ValueError, r"expected floats of 0\.\.255, .*got 0\.\.1; give uint8"),
+        (torch.from_numpy(FLOATS).movedim(-1, 0).double(), ValueError, r"got 0\.\.1;"),
+        (FLOATS * 4.7 - 2.1, ValueError, r"got -2\.1\.\.2\.6"),
+        (FLOATS * 65535, ValueError, r"got 0\.\.6\.55e\+04"),
+        (FLOATS * np.nan, ValueError, "expected finite values, got NaN"),
+        (np.full((8, 9, 3), np.inf), ValueError, "expected finite values"),
+        ({"image": FLOATS}, TypeError, "images.*expected a path.*got dict"),
+        (None, TypeError, "expected a path.*got NoneType"),
+        (7, TypeError, "expected a path.*got int"),
+        (b"GIF89a", TypeError, "expected a path.*got bytes"),
     ],
 )
+@pytest.mark.parametrize("many", [False, True])
 def test_refuses_images(
-    model: DenseModel, image: Any, error: type[Exception], message: str
+    model: DenseModel, image: Any, error: type[Exception], message: str, many: bool
 ) -> None:
     with pytest.raises(error, match=message):
-        Predictor(model)([image])
+        Predictor(model)([image] if many else image)
+
+
+def test_names_the_image_of_many(model: DenseModel) -> None:
+    with pytest.raises(ValueError, match=r"images\[2\]: expected finite values"):
+        Predictor(model)([*arrays()[:2], np.full((8, 9, 3), np.nan)])
+    with pytest.raises(ValueError, match="images: expected at most 4 axes"):
+        Predictor(model)(np.zeros((1, 1, 8, 9, 3), np.uint8))
+
+
+def test_black_floats_and_those_of_another_scale_are_right(model: DenseModel) -> None:
+    Predictor(model)([np.zeros((40, 40, 3), np.float32), FLOATS * 255])
+    of_one = tiny_detector({"full_scale": 1.0})
+    Predictor(of_one)(FLOATS)
+    with pytest.raises(ValueError, match=r"expected floats of 0\.\.1, .*got 0\.\.255"):
+        Predictor(of_one)(FLOATS * 255)
 
 
 def test_refuses_settings(model: DenseModel) -> None:

@@ -55,5 +55,5 @@ def test_predictor_slices_what_was_trained_on_slices() -> None:
     array = volume.permute(1, 2, 3, 0).numpy()
     (other,) = Predictor(model)([array])
     assert other["segmentation"]["mask"].any()
-    with pytest.raises(ValueError, match=r"accepted are \(1, D, H, W\) tensors"):
+    with pytest.raises(ValueError, match=r"expected \(1, D, H, W\) tensors"):
         Predictor(model)([np.zeros((4, 4, 4, 3), np.uint8)])
