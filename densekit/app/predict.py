@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from densekit.app.errors import UsageError
+from densekit.app.found import below, files_of, fixed_part
 from densekit.app.huge import Tiler
 from densekit.app.overrides import (
     device_name,
@@ -27,12 +27,11 @@ from densekit.app.report import print_lines
 from densekit.app.sources import (
     by_case,
     find_volumes,
-    fixed_part,
     listed_volumes,
     volume_names,
 )
 from densekit.app.write_results import Writer
-from densekit.data.files import IMAGE_SUFFIXES, same_name, seen
+from densekit.data.files import IMAGE_SUFFIXES, files_below, same_name
 
 if TYPE_CHECKING:
     from densekit.data.grids import Volume
@@ -69,7 +68,7 @@ def main(arguments: Sequence[str]) -> int:
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = _find(options["source"], predictor)
     files = [case[0] for case in cases]
-    listed = listed_images([file.relative_to(root) for file in files], options["annotations"])
+    listed = listed_images(below(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
     embeddings = str(options["embeddings"])
@@ -106,15 +105,10 @@ def find_images(
     if path.is_file():
         return [path], path.parent
     if path.is_dir():
-        found = [
-            file
-            for file in sorted(path.rglob("*"))
-            if file.suffix.lower() in suffixes and all(map(seen, file.relative_to(path).parts))
-        ]
+        found = sorted(path / name for name in files_below(path, tuple(suffixes)))
         root = path
     else:
-        found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
-        found = [file for file in found if file.is_file()]
+        found = [file for file in files_of(path) if file.is_file()]
         root = fixed_part(path)
     if not found:
         raise UsageError(f"densekit predict: source={source}: no image there")
@@ -310,7 +304,7 @@ def _count(writer: Writer) -> str:
 
 def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
     """Where each picture goes: as in the source, `.jpg`; names that would collide keep theirs."""
-    relative = [file.relative_to(root) for file in files]
+    relative = below(files, root)
     short = [path.with_suffix(".jpg") for path in relative]
     count = Counter(short)
     return [

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import glob
-import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from densekit.app.errors import UsageError
+from densekit.app.found import below, files_of, fixed_part, folders_below
 from densekit.data.dicom_files import DICOM_SUFFIXES
 from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 
@@ -36,12 +35,13 @@ def find_volumes(source: str | None) -> tuple[list[Path], Path]:
     if path.is_file():
         return [path], path.parent
     if path.is_dir():
-        found = list(_volumes(path))
+        found = _volumes(path)
         root = path.parent if found == [path] else path
     else:
-        matches = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207
         # A pattern with ** matches a folder and what lies in it: each volume counts once.
-        found = list(dict.fromkeys(volume for match in matches for volume in _volumes(match)))
+        volumes = [volume for match in files_of(path) for volume in _volumes(match)]
+        places = {(os.path.realpath(volume.parent), volume.name): volume for volume in volumes}
+        found = list(places.values())
         root = fixed_part(path)
     if not found:
         raise UsageError(
@@ -90,7 +90,7 @@ def listed_volumes(table: Path) -> tuple[list[list[Path]], Path]:
 
 def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
     """Where each case's overlay goes: as in the source, `.jpg`; names that collide keep theirs."""
-    relative = [case[0].relative_to(root) for case in cases]
+    relative = below([case[0] for case in cases], root)
     short = [stem(path) for path in relative]
     short = [
         path.with_name(match[1]) if len(case) > 1 and (match := CHANNEL.match(path.name)) else path
@@ -103,12 +103,6 @@ def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
     return [path.with_name(path.name + ".jpg") for path in chosen]
 
 
-def fixed_part(pattern: Path) -> Path:
-    """The folder of a pattern before its first wildcard."""
-    parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
-    return Path(*parts)
-
-
 def stem(path: Path) -> Path:
     """A volume's path without the suffix of its format."""
     if path.suffix.lower() in DICOM_SUFFIXES:
@@ -116,18 +110,17 @@ def stem(path: Path) -> Path:
     return path.with_name(volume_stem(path))
 
 
-def _volumes(path: Path) -> Iterator[Path]:
+def _volumes(path: Path) -> list[Path]:
     """The volumes at and under a path, in the order of their names."""
     if path.is_file():
-        if is_volume_file(path):
-            yield path
-        return
-    entries = [entry for entry in sorted(path.iterdir()) if not entry.name.startswith(".")]
-    if any(_is_dicom(entry) for entry in entries):
-        yield path
-    for entry in entries:
-        if entry.is_dir() or is_volume_file(entry):
-            yield from _volumes(entry)
+        return [path] if is_volume_file(path) else []
+    found = []
+    for folder in folders_below(path):
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if any(_is_dicom(entry) for entry in entries):
+            found.append(folder)
+        found += [entry for entry in entries if entry.is_file() and is_volume_file(entry)]
+    return sorted(found)
 
 
 def _is_dicom(file: Path) -> bool:

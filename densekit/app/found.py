@@ -1,0 +1,82 @@
+"""Folders below a folder, files of a pattern, and names that stay below a folder."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import itertools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+
+def folders_below(folder: Path) -> list[Path]:
+    """The folder and the folders in it, sorted; those that begin with a dot are left alone.
+
+    Each once: a link that leads back is a way without an end, several are more ways than can be
+    walked.
+    """
+    inside = (name for name in _walk(folder) if (folder / name).is_dir())
+    shown = (name for name in inside if not any(part.startswith(".") for part in name.parts))
+    return sorted([folder, *(folder / name for name in shown)])
+
+
+def files_of(pattern: Path) -> list[Path]:
+    """The files, and the folders, that a pattern matches, sorted; `**` is any number of folders.
+
+    As in the shell, `*` does not match a dot at the beginning of a name.
+    """
+    if "**" not in pattern.parts:
+        return [Path(name) for name in sorted(glob.glob(str(pattern)))]  # noqa: PTH207
+    root = fixed_part(pattern)
+    wanted = pattern.relative_to(root).parts
+    names = [Path(), *_walk(root)]
+    return sorted(root / name for name in names if _matches(name.parts, wanted))
+
+
+def fixed_part(pattern: Path) -> Path:
+    """The folder of a pattern before its first wildcard."""
+    parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
+    return Path(*parts)
+
+
+def below(files: Sequence[Path], root: Path) -> list[Path]:
+    """Each file by a name that does not leave a folder: relative to `root`, without `..`.
+
+    Where a file is not below `root`, names are relative to the folder that holds them all.
+    """
+    plain = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 (keeps links)
+    base = Path(os.path.abspath(root))  # noqa: PTH100
+    if not all(file.is_relative_to(base) for file in plain):
+        base = Path(os.path.commonpath([file.parent for file in plain]))
+    return [file.relative_to(base) for file in plain]
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Files and folders relative to the root, links followed, each folder once."""
+    walked = {os.path.realpath(root)}
+    for place, inside, files in os.walk(root, followlinks=True):
+        inside[:] = [name for name in inside if _new(Path(place, name), walked)]
+        here = Path(place).relative_to(root)
+        yield from (here / name for name in (*files, *inside))
+
+
+def _new(folder: Path, walked: set[str]) -> bool:
+    real = os.path.realpath(folder)
+    if real in walked:
+        return False
+    walked.add(real)
+    return True
+
+
+def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether the parts of a name fit those of a pattern."""
+    if not wanted:
+        return not parts
+    if wanted[0] == "**" and _matches(parts, wanted[1:]):
+        return True
+    if not parts or (parts[0].startswith(".") and not wanted[0].startswith(".")):
+        return False
+    if wanted[0] == "**":
+        return _matches(parts[1:], wanted)
+    return fnmatch.fnmatchcase(parts[0], wanted[0]) and _matches(parts[1:], wanted[1:])
