@@ -59,7 +59,10 @@ ROLES = {
     "callbacks": Role(
         "lightning.pytorch.Callback", ("densekit.training", "lightning.pytorch.callbacks")
     ),
-    "logger": Role("lightning.pytorch.loggers.Logger", ("lightning.pytorch.loggers",)),
+    "logger": Role(
+        "lightning.pytorch.loggers.Logger",
+        ("densekit.training.loggers", "lightning.pytorch.loggers"),
+    ),
     "trainer": Role(
         "lightning.pytorch.Trainer", ("lightning.pytorch.Trainer", "lightning.pytorch.strategies")
     ),

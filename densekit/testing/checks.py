@@ -224,8 +224,15 @@ def _judged(subject: Subject) -> None:
         figures = metrics.compute()
         wrong = [name for name, value in figures.items() if value.numel() != 1]
         assert not wrong, f"{wrong} are no single numbers"
+        _check_main(getattr(model.heads[HEAD], "main_metric", None), list(figures))
         metrics.reset(torch.device("cpu"))
     metrics.update([], [])  # a rank without an image in its last batch
+
+
+def _check_main(main: tuple[str, str] | None, figures: list[str]) -> None:
+    if main is not None:
+        assert f"{HEAD}/{main[0]}" in figures, f"main_metric {main[0]!r} is none of {figures}"
+        assert main[1] in ("max", "min"), f"main_metric: {main[1]!r} is neither max nor min"
 
 
 def _trains_on(subject: Subject, samples: list[Sample] | Any) -> None:
@@ -293,7 +300,11 @@ CHECKS = (
     Check("compiles", "torch.compile takes the loss as one graph, with equal terms", _compiles),
     Check("exports", "torch.export takes the predictions, and they are equal", _exports),
     Check("saves", "a loaded or copied model predicts the same, bit for bit", _saves),
-    Check("metrics", "its metrics give numbers, and take a batch of no image", _judged),
+    Check(
+        "metrics",
+        "its metrics give numbers, its main one among them, and take a batch of no image",
+        _judged,
+    ),
     Check(
         "learns",
         f"the loss on one batch falls by {1 - FALL:.0%} in {STEPS} steps of AdamW",

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy(
         "LitModel": "module",
         "MetricsFile": "metrics_file",
         "MetricsTable": "metrics_table",
+        "MlflowLogger": "loggers",
         "NonFinite": "non_finite",
         "NonFiniteLossError": "non_finite",
         "OneCycle": "schedules",

@@ -177,6 +177,21 @@ class NoEmptyBatch(Presence):
         return {"stacked": Stacked()}
 
 
+class Counted(Metric):
+    def update(self, results: list[Any], truth: list[Any]) -> None:
+        pass
+
+    def compute(self) -> dict[str, Tensor]:
+        return {"count": torch.zeros(())}
+
+
+class OtherMain(Presence):
+    main_metric = ("counted", "max")
+
+    def make_metrics(self, info: Any) -> dict[str, Metric]:
+        return {"counted": Counted()}
+
+
 class Stuck(Presence):
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         return {"bce": super().loss(features, batch)["bce"] * 1e-12 + 1}
@@ -220,6 +235,10 @@ def _error(head: type[Head], name: str) -> str | None:
     subject = Subject(partial(head, num_classes=CLASSES), samples, {}, info)
     (outcome,) = head_report(subject, [BY_NAME[name]])
     return outcome.error
+
+
+def test_a_main_metric_that_no_metric_gives_is_named() -> None:
+    assert "main_metric 'counted' is none of" in str(_error(OtherMain, "metrics"))
 
 
 @pytest.mark.ddp
