@@ -13,7 +13,13 @@ from densekit.app import launch
 from densekit.app.compose import apply_values, compose, is_choice, trusted
 from densekit.app.data_info import told
 from densekit.app.errors import UsageError
-from densekit.app.overrides import existing, output_folder, refuse_rest, split_options
+from densekit.app.overrides import (
+    checkpoint_file,
+    existing,
+    output_folder,
+    refuse_rest,
+    split_options,
+)
 from densekit.app.prepare import METRICS, describe_data, keep_axes, place, reopen, resolve
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.build import nearest
@@ -55,7 +61,7 @@ def evaluate(arguments: Sequence[str]) -> Path:
     from densekit.artifact import load_artifact
 
     options, rest = split_options(arguments, OPTIONS)
-    checkpoint = existing("eval", "checkpoint", options["checkpoint"]).absolute()
+    checkpoint = checkpoint_file("eval", options["checkpoint"]).absolute()
     artifact = load_artifact(checkpoint)
     trust = trusted(rest)
     info = artifact["info"]

@@ -8,7 +8,7 @@ from typing import Any
 
 from densekit.app.errors import UsageError
 from densekit.app.overrides import (
-    existing,
+    checkpoint_file,
     number,
     refuse_rest,
     split_options,
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     options, rest = split_options(arguments, OPTIONS)
     refuse_rest("export", rest, OPTIONS)
-    checkpoint = existing("export", "checkpoint", options["checkpoint"])
+    checkpoint = checkpoint_file("export", options["checkpoint"])
     batch = int(number("export", "batch", options["batch"], at_least=1))
     trust = trusted_packages(options["trust"])
     from densekit.artifact import build_from_artifact, load_artifact

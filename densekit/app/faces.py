@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.overrides import device_name, existing, trusted_packages, with_trust
+from densekit.app.overrides import checkpoint_file, device_name, trusted_packages, with_trust
 from densekit.build import nearest
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Embedder:
     def __init__(self, command: str, options: Mapping[str, Any]) -> None:
         from densekit.inference import Predictor
 
-        path = existing(command, "checkpoint", options["checkpoint"])
+        path = checkpoint_file(command, options["checkpoint"])
         device = device_name(command, options["device"])
         self.predictor: Predictor = Predictor(
             path,

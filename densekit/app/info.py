@@ -7,25 +7,28 @@ from pathlib import Path
 from typing import Any
 
 from densekit.app.errors import UsageError
-from densekit.app.overrides import split_options
+from densekit.app.overrides import checkpoint_file, split_options
 
 MAX_NAMES = 20
 """Classes that are printed; of more, the first and the number."""
-OPTIONS: dict[str, Any] = {"json": False}
+OPTIONS: dict[str, Any] = {"json": False, "checkpoint": None}
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     options, files = split_options(arguments, OPTIONS)
+    if options["checkpoint"]:  # as the other commands call it
+        files.append(options["checkpoint"])
     if len(files) != 1:
         raise UsageError(f"densekit info: one checkpoint, found {len(files)}: densekit info PATH")
-    facts = describe(_read(files[0]))
+    file = str(checkpoint_file("info", files[0]))
+    facts = describe(_read(file))
     if options["json"]:
         import json
 
         print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        _print(files[0], facts)
+        _print(file, facts)
     return 0
 
 

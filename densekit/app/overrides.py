@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import re
 import sys
@@ -15,6 +16,8 @@ import yaml
 from densekit.app import groups
 from densekit.app.errors import UsageError
 from densekit.build import nearest
+
+logger = logging.getLogger(__name__)
 
 PATH_NAMES = frozenset(
     {
@@ -273,6 +276,28 @@ def existing(command: str, key: str, value: Any) -> Path:
     if not path.exists():
         raise UsageError(f"densekit {command}: {key}={value}: no such file or folder")
     return path
+
+
+def checkpoint_file(command: str, value: Any) -> Path:
+    """The file of the option `checkpoint`; of a run folder its best one, which is named.
+
+    Raises:
+        UsageError: There is no such file or folder, or no checkpoint in the folder.
+    """
+    path = existing(command, "checkpoint", value)
+    if path.is_file():
+        return path
+    from densekit.training import best_checkpoint
+
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    if not any(folder.glob("*.ckpt")):
+        raise UsageError(
+            f"densekit {command}: checkpoint={value}: expected a file or a run folder with"
+            " checkpoints/*.ckpt, got a folder without"
+        )
+    found: Path = best_checkpoint(folder)
+    logger.info("checkpoint: %s", found)
+    return found
 
 
 def output_folder(command: str, value: Any) -> Path:

@@ -14,6 +14,7 @@ from densekit.app.errors import UsageError
 from densekit.app.found import below, files_of, fixed_part
 from densekit.app.huge import Tiler
 from densekit.app.overrides import (
+    checkpoint_file,
     device_name,
     existing,
     number,
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = split_options(arguments, OPTIONS)
     of_inferer = [word for word in rest if _root(word) == INFERER]
     refuse_rest("predict", [word for word in rest if word not in of_inferer], [*OPTIONS, INFERER])
-    checkpoint = existing("predict", "checkpoint", options["checkpoint"])
+    checkpoint = checkpoint_file("predict", options["checkpoint"])
     threshold = number("predict", "threshold", options["threshold"], at_least=0)
     device = device_name("predict", options["device"])
     output = output_folder("predict", options["output"])

@@ -26,7 +26,14 @@ from densekit.app.data_info import (
 from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.jobs import summarise, write_words
 from densekit.app.keep import keep_heads
-from densekit.app.overrides import existing, expand, quote_text, split_options, with_trust
+from densekit.app.overrides import (
+    checkpoint_file,
+    existing,
+    expand,
+    quote_text,
+    split_options,
+    with_trust,
+)
 from densekit.app.prepare import (
     describe_data,
     dump,
@@ -205,10 +212,10 @@ def _configuration(overrides: Sequence[str]) -> Composed:
     """Composes; `resume=PATH` without a choice of groups takes the configuration from the file."""
     options, rest = split_options(overrides, {"resume": None, "checkpoint": None})
     found = {key: value for key, value in options.items() if value is not None}
-    for key, value in found.items():
-        found[key] = str(existing("train", key, value).absolute())
+    if "checkpoint" in found:
+        found["checkpoint"] = str(checkpoint_file("train", found["checkpoint"]).absolute())
     if "resume" in found:
-        found["resume"] = str(_resumable(Path(found["resume"])))
+        found["resume"] = str(_resumable(existing("train", "resume", found["resume"]).absolute()))
     words = [*rest, *(f"{key}={quote_text(value)}" for key, value in found.items())]
     if "resume" in found and "checkpoint" in found:
         raise UsageError("resume, checkpoint: expected one of the two, got both")
@@ -276,16 +283,11 @@ def _shown(words: Words) -> str:
 
 
 def _say_what_next(run: Path, trust: str) -> None:
-    checkpoints = run / "checkpoints"
-    best = max(
-        checkpoints.glob("epoch_*.ckpt"), key=lambda file: file.stat().st_mtime, default=None
-    )
-    last = checkpoints / "last.ckpt"
-    if not last.exists():
+    if not (run / "checkpoints" / "last.ckpt").exists():
         return
-    word = quoted(f"checkpoint={best or last}")
+    word = quoted(f"checkpoint={run}")
     print_lines(
         f"evaluate:   densekit eval {word}{trust}",
         f"predict:    densekit predict {word} source=FOLDER output=DIR{trust}",
-        f"continue:   densekit train {quoted(f'resume={last}')} trainer.max_epochs=MORE{trust}",
+        f"continue:   densekit train {quoted(f'resume={run}')} trainer.max_epochs=MORE{trust}",
     )

@@ -40,8 +40,10 @@ commands:
 
 first steps:
   densekit train experiment=quickstart
-  densekit eval checkpoint=runs/quickstart/TIMESTAMP/checkpoints/last.ckpt
+  densekit eval checkpoint=runs/quickstart/TIMESTAMP
   densekit predict checkpoint=PATH source=FOLDER output=DIR
+
+checkpoint=PATH is a file, or a run folder, which stands for its best checkpoint.
 """
 
 TRAIN = """usage: densekit train [group=option ...] [key=value ...] [-m] [--cfg job] [--resolve]
@@ -66,7 +68,7 @@ options:
   +head@heads.NAME=X  a second head
   resume=PATH         go on exactly where a checkpoint or run folder stopped; without further groups
                       the configuration is the checkpoint's
-  checkpoint=PATH     start from the weights of a checkpoint
+  checkpoint=PATH     start from the weights of a checkpoint; of a run folder, those of its best one
   trust=[PACKAGE]     allow classes of a package that is neither densekit's nor an installed plug-in
   -m, --multirun      one job for each combination of a=1,2 b=x,y, one after the other
   hydra/sweeper=optuna objective=FIGURE, hydra/launcher=submitit_slurm
@@ -85,14 +87,14 @@ runs/eval/TIMESTAMP). The data are those it was trained with, or those of a grou
 form needs no model: it measures COCO results against COCO annotations.
 
 examples:
-  densekit eval checkpoint=runs/quickstart/TIMESTAMP/checkpoints/last.ckpt
+  densekit eval checkpoint=runs/quickstart/TIMESTAMP
   densekit eval checkpoint=PATH data=bccd paths.data=FOLDER split=val
   densekit eval checkpoint=PATH data.bccd.test.root=FOLDER
   densekit eval checkpoint=PATH trainer.devices=2 trainer.accelerator=cpu
   densekit eval results=detections.json annotations=instances_val2017.json
 
 options:
-  checkpoint=PATH     checkpoint of a run, or an artifact
+  checkpoint=PATH     a run folder (its best checkpoint is taken), a checkpoint, or an artifact
   data=NAME           a file of the group data: {data}
   split=NAME          default test, or val where there is no test
   output=DIR          where metrics.json goes
@@ -122,7 +124,7 @@ CASE_0001.nii.gz. A TIFF or .npy picture of more than 67 million pixels goes thr
 its mask is masks/NAME.tif: memory is bounded by the tile.
 
 examples:
-  densekit predict checkpoint=runs/NAME/TIMESTAMP/checkpoints/last.ckpt source=photos output=out
+  densekit predict checkpoint=runs/NAME/TIMESTAMP source=photos output=out
   densekit predict checkpoint=PATH source='photos/**/*.jpg' output=out threshold=0.7
   densekit predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json
   densekit predict checkpoint=PATH source=patient_17/T1 output=out
@@ -191,9 +193,9 @@ with what is known of each. What cannot be used is named with its error.
 
 INFO = """usage: densekit info PATH [json=true]
 
-Prints what a checkpoint or an exported program says of itself: version, backbone, neck, heads with
-their settings, classes with the data set's ids, channels, mean, std, resize rule, inferer. Nothing
-of it is built.
+Prints what a checkpoint (of a run folder, its best) or an exported program says of itself: version,
+backbone, neck, heads with their settings, classes with the data set's ids, channels, mean, std,
+resize rule, inferer. Nothing of it is built.
 
 examples:
   densekit info runs/quickstart/TIMESTAMP/checkpoints/last.ckpt

@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy(
         "layer_calls": "devices",
         "progress": "checkpoint",
         "measure_signal": "signal_propagation",
+        "best_checkpoint": "checkpoint",
         "furthest_checkpoint": "checkpoint",
         "resolve_precision": "devices",
     },

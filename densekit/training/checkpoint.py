@@ -328,8 +328,26 @@ def furthest_checkpoint(path: str | Path) -> Path:
     # Of one step the last knows most: it is written after the best.
     found = max(whole, key=lambda file: (*progress(file), file.name == LAST))
     if len(whole) < len(files):
-        logger.warning("going on with %s", found)
+        logger.warning("going on with the previous checkpoint, %s", found)
     return found
+
+
+def best_checkpoint(folder: Path) -> Path:
+    """The best checkpoint of a folder by what its furthest one knows, else the furthest itself.
+
+    Raises:
+        ValueError: There is none, or none can be read.
+    """
+    furthest = furthest_checkpoint(folder)
+    content = torch.load(furthest, map_location="cpu", weights_only=True, mmap=True)
+    for state in content.get("callbacks", {}).values():
+        best = state.get("best_model_path") if isinstance(state, Mapping) else None
+        if best:  # by name: the folder may have been moved or copied
+            file = folder / Path(best).name
+            if _is_whole(file):
+                return file
+            logger.warning("%s, the best checkpoint, is not there or damaged", file)
+    return furthest
 
 
 def progress(path: Path) -> tuple[int, int]:

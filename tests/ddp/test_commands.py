@@ -101,7 +101,7 @@ def training(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def workers_of(folder: Path) -> list[str]:
     """Command lines of the workers that write into a folder."""
-    found = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True)
+    found = subprocess.run(["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True)
     lines = found.stdout.splitlines()
     return [line for line in lines if "densekit.app.worker" in line and str(folder) in line]
 

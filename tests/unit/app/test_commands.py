@@ -80,7 +80,7 @@ def test_resume_passes_over_a_truncated_checkpoint(
 
 
 def test_eval_repeats_the_figures_of_the_run(folder: Path, run: Path) -> None:
-    best = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    best = f"checkpoint={run}"
     assert main(["eval", best, "output=out/eval"]) == 0
     trained = json.loads((run / "metrics.json").read_text())
     measured = json.loads((folder / "out" / "eval" / "metrics.json").read_text())
@@ -203,7 +203,7 @@ def test_predict_names_broken_images_and_keeps_the_others(
     source.mkdir()
     Image.new("RGB", (70, 50), "red").save(source / "good.png")
     (source / "broken.jpg").write_bytes((source / "good.png").read_bytes()[:60])
-    words = [f"checkpoint={run / 'checkpoints' / 'last.ckpt'}", f"source={source}", "output=out/p"]
+    words = [f"checkpoint={run}", f"source={source}", "output=out/p"]
     assert main(["predict", *words]) == 1
     assert "broken.jpg" in capsys.readouterr().out
     assert isinstance(json.loads((folder / "out" / "p" / "results.json").read_text()), list)
@@ -230,6 +230,6 @@ def test_weights_of_another_run_are_taken_over(
     folder: Path, run: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     words = [*TINY, "test=false", "run_name=start", "trainer.max_steps=1"]
-    start = f"checkpoint={run / 'checkpoints' / 'last.ckpt'}"
+    start = f"checkpoint={run}"
     assert main(["train", *words, start]) == 0
     assert main(["train", *words, f"checkpoint={folder / 'nothing.ckpt'}"]) == 2

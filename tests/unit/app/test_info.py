@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from densekit.app import info
+from densekit.app.cli import main
 from densekit.app.errors import UsageError
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
@@ -78,5 +79,44 @@ def test_one_file_is_asked_for(arguments: list[str]) -> None:
 
 
 def test_missing_file_is_named() -> None:
-    with pytest.raises(FileNotFoundError, match="nowhere.ckpt"):
+    with pytest.raises(UsageError, match="nowhere.ckpt: no such file or folder"):
         info.main(["nowhere.ckpt"])
+
+
+@pytest.mark.parametrize("inside", ["", "checkpoints"])
+@pytest.mark.parametrize(
+    "command", ["info", "info checkpoint", "predict", "export", "eval", "train"]
+)
+def test_every_command_takes_a_run_folder(
+    artifact: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    command: str,
+    inside: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(artifact.parent)
+    run = artifact.parent / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    file = artifact.rename(run / "checkpoints" / "last.ckpt")
+    place = run / inside
+    words = {
+        "info": ["info", str(place)],
+        "info checkpoint": ["info", f"checkpoint={place}"],
+        # Each of these goes on to refuse something else than the folder.
+        "predict": ["predict", f"checkpoint={place}", "output=out", "source=nothing.png"],
+        "export": ["export", f"checkpoint={place}", "output=a.txt"],
+        "eval": ["eval", f"checkpoint={place}"],
+        "train": ["train", f"checkpoint={place}", "seeed=1"],
+    }[command]
+    code = main(words)
+    captured = capsys.readouterr()
+    assert f"checkpoint: {file}" in captured.err
+    assert code == (0 if "info" in command else 2)
+    assert "no such file or folder" not in captured.err
+
+
+def test_a_folder_without_checkpoints_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", f"checkpoint={tmp_path}", "source=a", "output=b"]) == 2
+    assert "expected a file or a run folder with checkpoints/*.ckpt" in capsys.readouterr().err

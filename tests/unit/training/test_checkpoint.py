@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
-from densekit.training import Checkpoint, Cosine, Ema, furthest_checkpoint
+from densekit.training import Checkpoint, Cosine, Ema, best_checkpoint, furthest_checkpoint
 from densekit.training.checkpoint import AtomicCheckpointIO
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
@@ -211,3 +211,20 @@ def test_a_checkpoint_that_would_run_code_is_not_readable(tmp_path: Path) -> Non
 def test_missing_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no checkpoint at .*nothing.ckpt"):
         furthest_checkpoint(tmp_path / "nothing.ckpt")
+
+
+def test_of_a_folder_the_best_is_found_by_what_the_furthest_knows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    states = {"Checkpoint{}": {"best_model_path": "/gone/epoch_001.ckpt"}, "Curves": {}}
+    last = {"global_step": 9, "epoch": 2, "callbacks": states}
+    torch.save({"global_step": 6, "epoch": 1}, tmp_path / "epoch_001.ckpt")
+    torch.save(last, tmp_path / "last.ckpt")
+    torch.save({**last, "global_step": 3, "callbacks": {}}, tmp_path / "epoch_000.ckpt")
+    assert best_checkpoint(tmp_path) == tmp_path / "epoch_001.ckpt"
+    assert furthest_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    (tmp_path / "epoch_001.ckpt").unlink()
+    assert best_checkpoint(tmp_path) == tmp_path / "last.ckpt"
+    assert "epoch_001.ckpt, the best checkpoint, is not there" in caplog.text
+    torch.save({"state_dict": {}}, tmp_path / "last.ckpt")  # weights alone are of no step
+    assert furthest_checkpoint(tmp_path) == tmp_path / "epoch_000.ckpt"
