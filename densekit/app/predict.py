@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +36,6 @@ from densekit.app.write_results import Writer
 from densekit.data.files import IMAGE_SUFFIXES, files_below, same_name
 
 if TYPE_CHECKING:
-    from densekit.data.grids import Volume
     from densekit.inference import Predictor
 
 OPTIONS: dict[str, Any] = {
@@ -44,6 +44,8 @@ OPTIONS: dict[str, Any] = {
     "output": None,
     "threshold": 0.5,
     "annotations": None,
+    "channels": [],
+    "series": None,
     "overlays": True,
     "embeddings": "npz",
     "device": "auto",
@@ -67,7 +69,7 @@ def main(arguments: Sequence[str]) -> int:
     output = output_folder("predict", options["output"])
     predictor = _predictor(checkpoint, device, options, of_inferer)
     heads = described_heads(predictor.model.info, checkpoint)
-    cases, root = _find(options["source"], predictor)
+    cases, root = _find(options["source"], _names(options["channels"]), predictor)
     files = [case[0] for case in cases]
     listed = listed_images(below(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
@@ -78,7 +80,8 @@ def main(arguments: Sequence[str]) -> int:
         if predictor.frames.dims == 1:
             broken = predict_series(predictor, files, names, writer)
         else:
-            broken = _run(predictor, cases, listed, names, writer)
+            read = partial(_read, predictor, next(iter(_names(options["series"])), None))
+            broken = _run(predictor, read, cases, listed, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
     print_lines(f"precision: {predictor.precision or '32-true'}")
@@ -225,6 +228,12 @@ def _predictor(
     return Predictor(checkpoint, device, precision, trust=trust, inferer=inferer)
 
 
+def _names(value: Any) -> list[str]:
+    """One name or a list of them; YAML reads some as numbers."""
+    given = value if isinstance(value, list) else [value]
+    return [str(name) for name in given if name is not None]
+
+
 def _root(word: str) -> str:
     """The first name of a key, `inferer` of `+inferer.window=[64,64]`."""
     return word.partition("=")[0].lstrip("+~").partition(".")[0]
@@ -249,7 +258,9 @@ def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> An
     return instantiate(chosen, INFERER)
 
 
-def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], Path]:
+def _find(
+    source: str | None, images: Sequence[str], predictor: Predictor
+) -> tuple[list[list[Path]], Path]:
     """The files of each image, and the folder that their names are relative to."""
     if predictor.frames.dims != 3:
         from densekit.data.series import SUFFIXES as SERIES
@@ -257,14 +268,15 @@ def _find(source: str | None, predictor: Predictor) -> tuple[list[list[Path]], P
         suffixes = SEQUENCES if predictor.frames.letters else SERIES
         files, root = find_images(source, SUFFIXES if predictor.frames.dims == 2 else suffixes)
         return [[file] for file in files], root
-    if str(source).lower().endswith(".csv"):
-        return listed_volumes(existing("predict", "source", source))
+    if source and (images or source.lower().endswith(".csv")):
+        return listed_volumes(Path(source).expanduser(), images)
     files, root = find_volumes(source)
     return by_case(files, predictor.frames.channels), root
 
 
 def _run(
     predictor: Predictor,
+    read: Callable[[Sequence[Path], tuple[int, int] | None], Any],
     cases: Sequence[Sequence[Path]],
     listed: Sequence[Listed],
     names: Sequence[Path],
@@ -281,7 +293,7 @@ def _run(
             if tiler.takes(case[0]):
                 tiler.run(case[0], image_id, name, writer)
                 continue
-            image = predictor.read(case[0], size) if len(case) == 1 else _channels(case)
+            image = read(case, size)
             result = predictor([image])[0]
         except (ValueError, TypeError) as error:  # the file is broken, or no image for this model
             named = str(case[0]) in str(error)
@@ -291,10 +303,15 @@ def _run(
     return broken
 
 
-def _channels(case: Sequence[Path]) -> Volume:
+def _read(
+    predictor: Predictor, series: str | None, case: Sequence[Path], size: tuple[int, int] | None
+) -> Any:
+    """A picture of one file, or a volume of one or more."""
+    if predictor.frames.dims != 3:
+        return predictor.read(case[0], size)
     from densekit.data.volumes import read_channels
 
-    return read_channels(case)
+    return read_channels(case, series)
 
 
 def _count(writer: Writer) -> str:

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from densekit.app.errors import UsageError
 from densekit.app.found import below, files_of, fixed_part, folders_below
-from densekit.data.dicom_files import DICOM_SUFFIXES
+from densekit.data.dicom_files import DICOM_SUFFIXES, is_dicom
 from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 
-MAGIC = (128, b"DICM")
-"""Where a DICOM file of any name tells what it is."""
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 """nnU-Net's way to name the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
 
@@ -77,14 +75,25 @@ def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
     return list(cases.values())
 
 
-def listed_volumes(table: Path) -> tuple[list[list[Path]], Path]:
-    """The files of each case of a table (`image`, or `image_0`, ... a channel), and their root."""
-    from densekit.data.medical_layouts import table_images
+def listed_volumes(source: Path, images: Sequence[str] = ()) -> tuple[list[list[Path]], Path]:
+    """The files of each case of a table, or of folders of patients, and their root.
 
-    cases = [list(files) for files in table_images(table)]
+    Args:
+        source: A table with the columns `image`, or `image_0`, ... a channel, or a folder with a
+            folder for each patient.
+        images: What the columns, or the files of each patient, are called, one a channel.
+
+    Raises:
+        UsageError: There are none, or one is not there.
+    """
+    from densekit.data.medical_layouts import listed_images
+
+    cases = [list(files) for files in listed_images(source, images)]
+    if not cases:
+        raise UsageError(f"densekit predict: source={source}: no folder with volumes there")
     missing = [file for case in cases for file in case if not file.exists()]
     if missing:
-        raise UsageError(f"densekit predict: {table}: {missing[0]} is not there")
+        raise UsageError(f"densekit predict: {source}: {missing[0]} is not there")
     return cases, Path(os.path.commonpath([case[0].parent for case in cases]))
 
 
@@ -117,18 +126,7 @@ def _volumes(path: Path) -> list[Path]:
     found = []
     for folder in folders_below(path):
         entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
-        if any(_is_dicom(entry) for entry in entries):
+        if any(is_dicom(entry) for entry in entries):
             found.append(folder)
         found += [entry for entry in entries if entry.is_file() and is_volume_file(entry)]
     return sorted(found)
-
-
-def _is_dicom(file: Path) -> bool:
-    if not file.is_file() or file.suffix.lower() in DICOM_SUFFIXES:
-        return file.is_file()
-    if file.suffix and not file.suffix[1:].isdecimal():
-        return False
-    place, magic = MAGIC
-    with file.open("rb") as stream:
-        stream.seek(place)
-        return stream.read(len(magic)) == magic

@@ -119,9 +119,10 @@ overlays/ to look at. It predicts as the checkpoint was validated: sliding windo
 augmentation and clean-up included. An image that cannot be read is named at the end, the exit code
 is 1 then; the others are not lost.
 
-A model of volumes takes NIfTI files and DICOM folders; channels of a case are CASE_0000.nii.gz,
-CASE_0001.nii.gz. A TIFF or .npy picture of more than 67 million pixels goes through tile by tile,
-its mask is masks/NAME.tif: memory is bounded by the tile.
+A model of volumes takes NIfTI, MetaImage and NRRD files and DICOM folders; channels of a case are
+CASE_0000.nii.gz, CASE_0001.nii.gz, or files of each patient's folder that channels= names. A
+TIFF or .npy picture of more than 67 million pixels goes through tile by tile, its mask is
+masks/NAME.tif: memory is bounded by the tile.
 
 examples:
   densekit predict checkpoint=runs/NAME/TIMESTAMP source=photos output=out
@@ -129,10 +130,13 @@ examples:
   densekit predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json
   densekit predict checkpoint=PATH source=patient_17/T1 output=out
   densekit predict checkpoint=PATH source=patients.csv output=out       # image_0, image_1, ...
+  densekit predict checkpoint=PATH source=BraTS output=out channels=[flair,t1,t1ce,t2]
 
 options:
   threshold=0.5       lowest score of a box that is drawn; results.json holds them all
   annotations=PATH    COCO JSON to take the image ids from, for densekit eval results=
+  channels=[A,B]      what the channels are called in each patient's folder, or columns of a table
+  series=NAME         UID or description of one series (* and ? stand for letters) of DICOM folders
   overlays=true       false writes no pictures
   embeddings=npz      or parquet (densekit[faces])
   inferer.KEY=VALUE   of the checkpoint's inferer, inferer.overlap=0.75; another one as a whole,

@@ -28,6 +28,7 @@ class MaskClasses:
     Attributes:
         drawn: Mask value (multi-label: channel) of every class but the background, and its name.
         values: Mask value to the value that is stored: the data set's own where there is one.
+        order: Value of each region in a map of labels; empty where regions are stored as planes.
     """
 
     def __init__(self, head: Mapping[str, Any]) -> None:
@@ -40,11 +41,21 @@ class MaskClasses:
         whole = [value for value in own if isinstance(value, int) and 0 <= value < 1 << 16]
         usable = not self.multilabel and len(set(whole)) == len(own) == count
         self.values: list[int] = whole if usable else list(range(count))
+        self.order: list[int] = list(head.get("regions_class_order") or ())
 
     def table(self, largest: int) -> list[int]:
         """Stored value of each mask value; plain class numbers where one is above `largest`."""
         fits = max(self.values) <= largest
         return self.values if fits else list(range(len(self.values)))
+
+    def label_map(self, planes: NDArray[Any]) -> NDArray[Any]:
+        """(*S) labels of regions (K, *S), each painted over those before it, as nnU-Net does."""
+        import numpy as np
+
+        out = np.zeros(planes.shape[1:], np.uint8 if max(self.order) < 256 else np.uint16)
+        for plane, value in zip(planes, self.order, strict=True):
+            out[plane == 1] = value
+        return out
 
     def labels(self, stored: NDArray[Any]) -> NDArray[Any]:
         """Mask values (H, W) of what `table(255)` made of them."""
@@ -62,12 +73,17 @@ class MaskClasses:
         table = self.table(largest)
         return [
             {
-                "value": 1 if self.multilabel else table[value],
+                "value": self._stored(value, table),
                 "name": name,
                 "colour": list(class_colour(value)),
             }
             for value, name in self.drawn.items()
         ]
+
+    def _stored(self, value: int, table: list[int]) -> int:
+        if self.order:
+            return self.order[value]
+        return 1 if self.multilabel else table[value]
 
 
 class MaskWriter:

@@ -26,7 +26,7 @@ class VolumeWriter:
     largest = (1 << 16) - 1
 
     def write(self, mask: NDArray[Any], classes: MaskClasses, file: Path, like: Volume) -> None:
-        """Writes a mask.
+        """Writes a mask; planes of regions as one map of labels where their order is known.
 
         Args:
             mask: (z, y, x) classes or multi-label (K, z, y, x).
@@ -41,7 +41,10 @@ class VolumeWriter:
         file.parent.mkdir(parents=True, exist_ok=True)
         table = classes.table(self.largest)
         stored = np.array(table, np.uint8 if max(table) < 256 else np.uint16)
-        values = mask if classes.multilabel else stored[mask]
+        if classes.multilabel:
+            values = classes.label_map(mask) if classes.order else mask
+        else:
+            values = stored[mask]
         write_mask(file.with_name(file.name + ".nii.gz"), values, like)
 
     def draw(self, image: Volume, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:

@@ -11,6 +11,8 @@ from densekit._names import unknown
 from densekit.data.extras import need
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+_MAGIC = (128, b"DICM")
+"""Where a DICOM file of any name tells what it is."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
 """Class of a `DICOMDIR`, whatever its name."""
 
@@ -34,6 +36,19 @@ def given(tags: Any, key: str, default: Any = None) -> Any:
     value = tags.get(key)
     is_empty = value is None or (hasattr(value, "__len__") and not len(value))
     return default if is_empty else value
+
+
+def is_dicom(file: Path) -> bool:
+    """Whether a file is meant as DICOM, by its suffix or, if it has none or a number, its start."""
+    suffix = file.suffix.lower()
+    if not file.is_file() or suffix in DICOM_SUFFIXES:
+        return file.is_file()
+    if suffix and not suffix[1:].isdecimal():
+        return False
+    place, magic = _MAGIC
+    with file.open("rb") as stream:
+        stream.seek(place)
+        return stream.read(len(magic)) == magic
 
 
 def picture_headers(path: Path) -> list[Header]:

@@ -26,11 +26,11 @@ from densekit.data.grids import Grid, check_same_grid, orientation_of
 from densekit.data.hold_out import HoldOut
 from densekit.data.intensity import check_channels, check_rule
 from densekit.data.label_table import LabelTable
-from densekit.data.medical_layouts import Case, find_layout
+from densekit.data.medical_layouts import Case, Names, find_layout
 from densekit.data.nifti import two_frames
 from densekit.data.resample import network_frame, resample_mask
 from densekit.data.volumes import read_channels, read_channels_grid, read_grid, read_volume
-from densekit.types import Meta, Sample, Truth
+from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 _log = logging.getLogger("densekit.data")
 
@@ -43,13 +43,24 @@ class MedicalVolumes:
 
     Args:
         root: A folder with `dataset.json` (MSD, or nnU-Net's raw layout), a folder with `images`
-            and `masks` (NIfTI files, or folders with a DICOM series each, of the same name), or a
-            table `.csv` with the columns `image` (or `image_0`, `image_1`, ... a channel), `mask`
-            and perhaps `patient`, paths relative to the table.
+            and `masks` (files, or folders with a DICOM series each, of the same name), a folder
+            with a folder for each patient (`P1/flair.nii.gz` or `P1/P1_flair.nii.gz`,
+            `P1/seg.nii.gz`), or a table `.csv` with the columns `image` (or `image_0`, `image_1`,
+            ... a channel), `mask` and perhaps `patient`, paths relative to the table.
         split: "train", "val" or "test" by `splits`, or "all".
         splits: How patients are divided; the group is the patient.
+        channels: What the channels are called where they are not called so: folders beside each
+            other, columns of the table, files of each patient; by default all that are no mask.
+        mask: What the masks are called, likewise.
+        roi: What masks of the region that counts are called (in `dataset.json` a key of each pair,
+            or a folder): where they are 0, no loss is taken and nothing is measured.
+        series: SeriesInstanceUID or SeriesDescription of the images, where DICOM folders hold
+            several; `*` and `?` stand for any letters.
         labels: Class name to stored value, e.g. `{background: 0, tumour: 1}`; needed where no
             `dataset.json` says it. See `LabelTable`.
+        regions_class_order: nnU-Net's: the value that each region is written with, one over the
+            other, when predictions become one map of labels again; by default what `dataset.json`
+            says, and without it a plane for each region is written.
         intensity: How stored values are scaled, see `scale`; None leaves them.
         orientation: Where x, y and z run to, e.g. "RAS": right, anterior, superior. Volumes of any
             other are turned when they are read (an oblique one by its nearest axes), so that z, y,
@@ -77,26 +88,35 @@ class MedicalVolumes:
         split: str = "all",
         *,
         splits: HoldOut | None = None,
+        channels: Sequence[str] = (),
+        mask: str | None = None,
+        roi: str | None = None,
+        series: str | None = None,
         labels: Mapping[str, Any] | None = None,
+        regions_class_order: Sequence[int] = (),
         intensity: Mapping[str, Any] | None = None,
         orientation: str | None = "RAS",
         spacing: Sequence[float | None] | None = None,
         cache: str | Path | None = None,
     ) -> None:
-        layout = find_layout(Path(root))
+        layout = find_layout(Path(root), _names(channels, mask, roi))
         self._labels = _labels(layout.labels, labels, layout.said_by)
+        self._order = _checked_order(
+            list(regions_class_order or layout.regions_class_order), self._labels
+        )
         self._intensity = check_rule(intensity)
         self._orientation = check_orientation(orientation, "MedicalVolumes.orientation")
         self._spacing = _checked_spacing(spacing)
         self._cache = None if cache is None else Path(cache)
+        self._series = series
         self.names, self.ids = self._labels.names, self._labels.ids
         chosen = _members(layout.cases, split, splits)
         self.cases = [layout.cases[i] for i in chosen]
         self._image_ids = chosen
-        self.grids = [_checked_grid(case) for case in self.cases]
+        self.grids = [_checked_grid(case, series) for case in self.cases]
         self._axes = [axes_to(grid, self._orientation) for grid in self.grids]
-        rule = [self._intensity, self._spacing, self._labels.key, self._orientation]
-        self._keys = [entry_key((*case.images, case.mask), rule) for case in self.cases]
+        rule = [self._intensity, self._spacing, self._labels.key, self._orientation, series]
+        self._keys = [entry_key(case.files, rule) for case in self.cases]
         self.channels = self.grids[0].channels
         _check_channels(self.grids)
         check_channels(self._intensity, self.channels)
@@ -136,6 +156,8 @@ class MedicalVolumes:
             "spatial_dims": 3,
             "orientation": self._orientation,
         }
+        if self._order:
+            described["regions_class_order"] = list(self._order)
         if self._intensity is not None:
             described["intensity"] = dict(self._intensity)
         if self._spacing is not None:
@@ -157,9 +179,16 @@ class MedicalVolumes:
         return {"truth": made["mask"], **made}
 
     def stored_mask(self, index: int) -> NDArray[Any]:
-        """(z, y, x) or (K, z, y, x) uint8 classes of a volume as stored, without reading it."""
-        path = self.cases[index].mask
-        return self._labels.encode(read_volume(path).image[..., 0], str(path))
+        """(z, y, x) or (K, z, y, x) uint8 classes as stored, without reading the volume.
+
+        Raises:
+            ValueError: If a file cannot be read or the mask has values of no class.
+        """
+        case = self.cases[index]
+        mask = self._labels.encode(read_volume(case.mask).image[..., 0], str(case.mask))
+        if case.roi is not None:
+            mask[..., read_volume(case.roi).image[..., 0] == 0] = IGNORE_INDEX
+        return mask
 
     def __getitem__(self, index: int) -> Sample:
         """The volume and its mask in the network's frame, with the mask as stored as `truth`.
@@ -184,9 +213,8 @@ class MedicalVolumes:
 
     def _prepare(self, index: int) -> Arrays:
         case, axes = self.cases[index], self._axes[index]
-        volume = turned(read_channels(case.images).image, axes)
-        stored = turned(read_volume(case.mask).image[..., 0], axes)
-        truth = self._labels.encode(stored, str(case.mask))
+        volume = turned(read_channels(case.images, self._series).image, axes)
+        truth = turned_mask(self.stored_mask(index), axes)
         image = network_frame(volume, self.voxel(index), self._intensity, self._spacing)
         mask = resample_mask(truth, image.shape[:-1])
         return {"image": image, "mask": mask, "truth": truth}
@@ -204,12 +232,21 @@ def _members(cases: Sequence[Case], split: str, splits: HoldOut | None) -> list[
     return splits.members(split, patients)
 
 
-def _checked_grid(case: Case) -> Grid:
-    grid = read_channels_grid(case.images)
-    mask = read_grid(case.mask)
-    check_same_grid(grid, mask)
-    if mask.channels != 1:
-        raise ValueError(f"{mask.path}: {mask.channels} channels, a mask has one")
+def _names(channels: Sequence[str], mask: str | None, roi: str | None) -> Names:
+    if isinstance(channels, str):
+        raise TypeError(f"MedicalVolumes.channels: expected a list of names, got {channels!r}")
+    return Names(tuple(channels), mask, roi)
+
+
+def _checked_grid(case: Case, series: str | None) -> Grid:
+    grid = read_channels_grid(case.images, series)
+    for path in (case.mask, case.roi):
+        if path is None:
+            continue
+        mask = read_grid(path)
+        check_same_grid(grid, mask)
+        if mask.channels != 1:
+            raise ValueError(f"{mask.path}: {mask.channels} channels, a mask has one")
     return grid
 
 
@@ -252,6 +289,17 @@ def _labels(found: Mapping[str, Any], given: Mapping[str, Any] | None, said_by: 
             f"{said_by} does not name the classes: give MedicalVolumes.labels, name to stored value"
         )
     return LabelTable(found, f"{said_by}: labels")
+
+
+def _checked_order(order: list[int], labels: LabelTable) -> list[int]:
+    whole = [value for value in order if type(value) is int and 0 < value < 1 << 16]
+    if order and (not labels.multilabel or len(whole) != len(labels.names)):
+        regions = f"{len(labels.names)} regions" if labels.multilabel else "no regions"
+        raise ValueError(
+            f"regions_class_order: expected one whole number from 1 for each region, got {order}"
+            f" for {regions}"
+        )
+    return order
 
 
 def _checked_spacing(spacing: Sequence[float | None] | None) -> tuple[float | None, ...] | None:

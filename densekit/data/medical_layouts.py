@@ -1,15 +1,23 @@
-"""How medical data sets lie in folders: MSD, nnU-Net's raw layout, pairs, and a table of them."""
+"""How medical data sets lie: MSD, nnU-Net's raw layout, pairs, folders of patients, tables."""
 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from densekit.data.files import natural
+from densekit.data.files import existing_folder, natural
 from densekit.data.naming import nearest, unique_keys
+from densekit.data.patient_folders import (
+    check_patients,
+    image_names,
+    mask_name,
+    patient_folders,
+    visible,
+)
 from densekit.data.tables import check_filled, read_table, read_text
 from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 
@@ -25,12 +33,19 @@ class Case:
         patient: Given by a table; None: found from the name.
         images: The volume, or one volume a channel.
         mask: Its annotation.
+        roi: A mask of what counts; None: everything does.
     """
 
     name: str
     patient: str | None
     images: tuple[Path, ...]
     mask: Path
+    roi: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that belong to it."""
+        return (*self.images, self.mask, *(() if self.roi is None else (self.roi,)))
 
 
 @dataclass(frozen=True)
@@ -42,42 +57,59 @@ class Layout:
         labels: Class name to stored value or values, empty where the layout does not say.
         said_by: The file that says so.
         modalities: What each channel is ("CT", "T1"), empty where the layout does not say.
+        regions_class_order: nnU-Net's, the value that each region has in a map of labels.
     """
 
     cases: list[Case]
     labels: Labels
     said_by: str
     modalities: tuple[str, ...] = ()
+    regions_class_order: tuple[int, ...] = ()
 
 
-def find_layout(root: Path) -> Layout:
+@dataclass(frozen=True)
+class Names:
+    """What volumes are called: folders of pairs, columns of a table, or files of each patient.
+
+    Attributes:
+        channels: One each; empty: as the layout has them.
+        mask: Likewise; None: as the layout has it.
+        roi: Masks of what counts; None: there are none.
+    """
+
+    channels: tuple[str, ...] = ()
+    mask: str | None = None
+    roi: str | None = None
+
+
+def find_layout(root: Path, names: Names = Names()) -> Layout:
     """Recognises the layout.
 
     Args:
         root: A folder with `dataset.json` (MSD's `training` list, or nnU-Net's `file_ending`), a
-            folder with `images` and `masks`, or a table `.csv`.
+            folder with `images` and `masks`, a folder with a folder for each patient, or a table
+            `.csv`.
+        names: What is called otherwise; `dataset.json` says the first two itself.
 
     Raises:
         ValueError: If it is none of these, or a file that it speaks of is missing.
     """
+    pair = [*(names.channels or ("images",)), names.mask or "masks"]
     if root.suffix.lower() == ".csv":
-        layout = _table(root)
+        layout = _table(root, names)
     elif (root / "dataset.json").is_file():
         said = _json(root / "dataset.json")
-        layout = _nnunet(root, said) if "file_ending" in said else _msd(root, said)
-    elif (root / "images").is_dir() and (root / "masks").is_dir():
-        layout = _pairs(root)
+        layout = (_nnunet if "file_ending" in said else _msd)(root, said, names.roi)
+    elif all((root / name).is_dir() for name in pair):
+        layout = _pairs(root, pair[:-1], pair[-1], names.roi)
     else:
-        inside = ", ".join(sorted(p.name for p in root.iterdir())[:10]) if root.is_dir() else ""
-        raise ValueError(
-            f"{root}: no medical data set; accepted are a folder with dataset.json (MSD, nnU-Net),"
-            f" a folder with images and masks, a table .csv; found {inside or 'nothing'}"
-        )
+        layout = _patients(root, names)
+    layout = replace(layout, cases=_named(layout.cases, root))
     _check_files(layout)
     return layout
 
 
-def _msd(root: Path, said: Mapping[str, Any]) -> Layout:
+def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     """Medical Segmentation Decathlon: `training` lists the pairs, channels are the 4th axis."""
     key = root / "dataset.json"
     rows = said.get("training")
@@ -85,8 +117,16 @@ def _msd(root: Path, said: Mapping[str, Any]) -> Layout:
         raise ValueError(
             f"{key}: `training` must list pairs of image and label, found {rows!r:.80}"
         )
+    if roi is not None and (lacking := [row["image"] for row in rows if roi not in row]):
+        raise ValueError(f"{key}: `training` names no {roi!r} for {lacking[0]}")
     cases = [
-        Case(_stem(Path(row["image"])), None, (root / row["image"],), root / row["label"])
+        Case(
+            _stem(Path(row["image"])),
+            None,
+            (root / row["image"],),
+            root / row["label"],
+            None if roi is None else root / row[roi],
+        )
         for row in rows
     ]
     labels = said.get("labels", {})
@@ -95,7 +135,7 @@ def _msd(root: Path, said: Mapping[str, Any]) -> Layout:
     return Layout(cases, labels, str(key), _modalities(said))
 
 
-def _nnunet(root: Path, said: Mapping[str, Any]) -> Layout:
+def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     """nnU-Net's raw layout: `imagesTr/CASE_0000.nii.gz` a channel, `labelsTr/CASE.nii.gz`."""
     key, ending = root / "dataset.json", said["file_ending"]
     if ending not in SUFFIXES:
@@ -112,48 +152,109 @@ def _nnunet(root: Path, said: Mapping[str, Any]) -> Layout:
             None,
             tuple(images / f"{name}_{channel:04d}{ending}" for channel in range(len(channels))),
             root / "labelsTr" / f"{name}{ending}",
+            None if roi is None else root / roi / f"{name}{ending}",
         )
         for name in names
     ]
-    return Layout(cases, said.get("labels", {}), str(key), _modalities(said))
+    order = tuple(said.get("regions_class_order") or ())
+    return Layout(cases, said.get("labels", {}), str(key), _modalities(said), order)
 
 
-def _pairs(root: Path) -> Layout:
-    """`images/CASE` and `masks/CASE`, each a NIfTI file or a folder with one DICOM series."""
-    images, masks = _by_stem(root / "images"), _by_stem(root / "masks")
-    for here, there, missing in (("images", masks, images), ("masks", images, masks)):
-        if lacking := sorted(set(there) - set(missing)):
-            hint = nearest(lacking[0], sorted(missing))
-            raise ValueError(f"{root / here}: {len(lacking)} missing, first {lacking[0]!r}; {hint}")
-    cases = [Case(name, None, (images[name],), masks[name]) for name in images]
+def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Layout:
+    """`images/CASE` and `masks/CASE`, each a file or a folder with one DICOM series."""
+    names = [*images, mask, *([] if roi is None else [roi])]
+    found = {name: _by_stem(existing_folder(root / name, "MedicalVolumes")) for name in names}
+    stems = set().union(*found.values())
+    for name, volumes in found.items():
+        if lacking := sorted(stems - set(volumes)):
+            hint = nearest(lacking[0], sorted(volumes))
+            raise ValueError(f"{root / name}: {len(lacking)} missing, first {lacking[0]!r}; {hint}")
+    cases = [
+        Case(
+            stem,
+            None,
+            tuple(found[name][stem] for name in images),
+            found[mask][stem],
+            None if roi is None else found[roi][stem],
+        )
+        for stem in found[mask]
+    ]
     return Layout(cases, {}, str(root))
 
 
-def _table(path: Path) -> Layout:
-    """Columns `mask`, `image` (or `image_0`, `image_1`, ... a channel) and perhaps `patient`."""
+def _patients(root: Path, names: Names) -> Layout:
+    """`PATIENT/flair.nii.gz` or `PATIENT/PATIENT_flair.nii.gz`, one of them a mask."""
+    folders = patient_folders(root)
+    mask = names.mask or mask_name(folders)
+    if mask is None or not folders:
+        inside = ", ".join(p.name for p in visible(root)[:10]) if root.is_dir() else ""
+        raise ValueError(
+            f"{root}: no medical data set; accepted are a folder with dataset.json (MSD, nnU-Net),"
+            " a folder with images and masks, a folder for each patient (in which `mask` says what"
+            f" the mask is called), a table .csv; found {inside or 'nothing'}"
+        )
+    others = [mask, *([] if names.roi is None else [names.roi])]
+    images = list(names.channels)
+    check_patients(folders, [*images, *others])
+    images = images or image_names(folders, others)
     cases = [
-        Case(_stem(files[0]), row.get("patient"), files, path.parent / row["mask"])
-        for row, files in _rows(path, ["mask"])
+        Case(
+            folder.name,
+            None,
+            tuple(volumes[name] for name in images),
+            volumes[mask],
+            None if names.roi is None else volumes[names.roi],
+        )
+        for folder, volumes in folders.items()
+    ]
+    return Layout(cases, {}, str(root))
+
+
+def _table(path: Path, names: Names) -> Layout:
+    """Columns `mask`, `image` (or `image_0`, `image_1`, ... a channel) and perhaps `patient`."""
+    mask = names.mask or "mask"
+    needed = [mask, *([] if names.roi is None else [names.roi])]
+    cases = [
+        Case(
+            _stem(files[0]),
+            row.get("patient"),
+            files,
+            path.parent / row[mask],
+            None if names.roi is None else path.parent / row[names.roi],
+        )
+        for row, files in _rows(path, needed, names.channels)
     ]
     return Layout(cases, {}, str(path))
 
 
-def table_images(path: Path) -> list[tuple[Path, ...]]:
-    """The volume of each line of a table, one file a channel; masks are not asked for.
+def listed_images(source: Path, images: Sequence[str]) -> list[tuple[Path, ...]]:
+    """The volumes of each line of a table, or of each patient's folder; masks are not asked for.
+
+    Args:
+        source: A table, or a folder with a folder for each patient.
+        images: What the channels are called, see `Names`; a table has default ones.
 
     Raises:
-        ValueError: The table cannot be read, or a line has no image.
+        ValueError: The table cannot be read, or one has no volume of that name.
     """
-    return [files for _, files in _rows(path, [])]
+    if source.suffix.lower() == ".csv":
+        return [files for _, files in _rows(source, [], images)]
+    folders = patient_folders(source)
+    check_patients(folders, images)
+    return [tuple(volumes[name] for name in images) for volumes in folders.values()]
 
 
-def _rows(path: Path, needed: Sequence[str]) -> list[tuple[dict[str, str], tuple[Path, ...]]]:
+def _rows(
+    path: Path, needed: Sequence[str], images: Sequence[str] = ()
+) -> list[tuple[dict[str, str], tuple[Path, ...]]]:
     """The lines of a table, and the images that each names."""
     rows = read_table(path, "MedicalVolumes.root", [])
     columns = list(rows[0][1])
-    images = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
-    if not images or not set(needed) <= set(columns):
-        wanted = " and ".join(f"`{name}`" for name in (*needed, "image"))
+    found = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
+    wanted_images = images or ("image",)
+    images = images or found
+    if not images or not {*images, *needed} <= set(columns):
+        wanted = " and ".join(f"`{name}`" for name in (*needed, *wanted_images))
         raise ValueError(
             f"{path}: columns {columns}; needed are {wanted} (or `image_0`, `image_1`,"
             " ...), perhaps `patient`"
@@ -162,10 +263,20 @@ def _rows(path: Path, needed: Sequence[str]) -> list[tuple[dict[str, str], tuple
     return [(row, tuple(path.parent / row[column] for column in images)) for _, row in rows]
 
 
+def _named(cases: list[Case], root: Path) -> list[Case]:
+    """Cases by their paths where patients have files of equal names."""
+    if len({case.name for case in cases}) == len(cases):
+        return cases
+    base = root.parent if root.is_file() else root
+    firsts = [case.images[0] for case in cases]
+    paths = [Path(os.path.relpath(first.with_name(_stem(first)), base)) for first in firsts]
+    return [replace(case, name=path.as_posix()) for case, path in zip(cases, paths, strict=True)]
+
+
 def _check_files(layout: Layout) -> None:
     if not layout.cases:
         raise ValueError(f"{layout.said_by}: no case found")
-    files = [file for case in layout.cases for file in (*case.images, case.mask)]
+    files = [file for case in layout.cases for file in case.files]
     if missing := [file for file in files if not file.exists()]:
         raise ValueError(
             f"{layout.said_by}: {len(missing)} of {len(files)} files are missing, the first is"
@@ -178,8 +289,8 @@ def _check_files(layout: Layout) -> None:
 
 def _by_stem(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.name.startswith(".") or not (path.is_dir() or is_volume_file(path)):
+    for path in visible(folder):
+        if not (path.is_dir() or is_volume_file(path)):
             continue
         other = found.setdefault(_stem(path), path)
         if other != path:

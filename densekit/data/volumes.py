@@ -65,16 +65,17 @@ def read_grid(path: str | Path, series: str | None = None) -> Grid:
     return grid
 
 
-def read_channels(paths: Sequence[str | Path]) -> Volume:
+def read_channels(paths: Sequence[str | Path], series: str | None = None) -> Volume:
     """Several volumes of one patient stacked as channels (multi-sequence studies).
 
     Args:
         paths: In the order of the channels; the frame is the first one's.
+        series: See `read_volume`.
 
     Raises:
         ValueError: If they do not lie on the same grid, naming both files.
     """
-    first, *others = [read_volume(path) for path in paths]
+    first, *others = [read_volume(path, series) for path in paths]
     if not others:
         return first
     for other in others:
@@ -83,9 +84,9 @@ def read_channels(paths: Sequence[str | Path]) -> Volume:
     return Volume(**{**vars(first), "image": image, "channels": image.shape[-1]})
 
 
-def read_channels_grid(paths: Sequence[str | Path]) -> Grid:
+def read_channels_grid(paths: Sequence[str | Path], series: str | None = None) -> Grid:
     """The frame that `read_channels` gives, from headers alone."""
-    first, *others = [read_grid(path) for path in paths]
+    first, *others = [read_grid(path, series) for path in paths]
     for other in others:
         check_same_grid(first, other)
     return Grid(**{**vars(first), "channels": sum(grid.channels for grid in (first, *others))})

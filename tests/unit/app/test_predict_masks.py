@@ -23,6 +23,7 @@ from densekit.app.write_masks import MaskClasses, MaskWriter
 from densekit.app.write_volumes import shown_slices
 from densekit.artifact import save_artifact
 from densekit.data import read_volume
+from densekit.data.volumes import read_channels
 from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation, WholeImage
 from densekit.pictures import class_colour
 from tests.unit.data.medical_files import write_series
@@ -245,6 +246,57 @@ def test_channels_of_a_case_are_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"p7_0000 and so on: found 2 files, the model takes 3"):
         by_case(files, 3)
     assert by_case(files, 1) == [[file] for file in files]
+
+
+def test_channels_of_a_patient_are_named_files(tmp_path: Path) -> None:
+    model = tiny_segmenter(dims=3, channels=2, dtype="float32", orientation="RAS")
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt")
+    for patient in ("P1", "P2"):
+        for seed, name in enumerate(("flair", "t1", "seg")):
+            nifti(tmp_path / "in" / patient / f"{patient}_{name}.nii.gz", 6, 8, 8, seed=seed)
+    nifti(tmp_path / "in" / "P2" / "P2_t1.nii.gz", 5, 8, 8)  # another grid
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o", "channels=[t1,flair]") == 1
+    (file,) = (tmp_path / "o" / "masks").rglob("*.nii.gz")
+    assert file.name == "P1_t1.nii.gz"
+    paths = [tmp_path / "in" / "P1" / f"P1_{name}.nii.gz" for name in ("t1", "flair")]
+    (result,) = Predictor(model)([read_channels(paths)])
+    found = np.asarray(nibabel.load(file).dataobj).T
+    np.testing.assert_array_equal(found, result["segmentation"]["mask"])
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o", "channels=[t2,flair]") == 2
+
+
+def test_one_series_of_a_folder(tmp_path: Path) -> None:
+    values = pixels(1, 6, 14, 12)[0].numpy().astype(np.uint16)
+    folder = write_series(tmp_path / "in" / "scan", values)
+    for file in list(folder.iterdir()):
+        file.rename(folder / f"t1_{file.name}")
+    tags = {"SeriesInstanceUID": "1.2.9", "SeriesDescription": "T2"}
+    write_series(folder, values[:4], **tags)
+    checkpoint = checkpoint_of(volume_segmenter(), tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 1
+    for series, depth in (("T1", 6), ("T?", None), ("1.2.9", 4)):
+        code = predict(checkpoint, tmp_path / "in", tmp_path / series, f"series={series}")
+        assert code == (depth is None)
+        for file in (tmp_path / series / "masks").glob("*"):
+            assert nibabel.load(file).shape == (12, 14, depth)
+
+
+def test_regions_become_one_map_of_labels(tmp_path: Path) -> None:
+    model = tiny_segmenter(dims=3, dtype="float32", classes=2, multilabel=True, orientation="RAS")
+    nifti(tmp_path / "in" / "a.nii.gz", 6, 8, 8)
+    (result,) = Predictor(model)([tmp_path / "in" / "a.nii.gz"])
+    first, second = result["segmentation"]["mask"]
+    assert first.any()
+    assert second.any()
+    assert predict(checkpoint_of(model, tmp_path / "p.ckpt"), tmp_path / "in", tmp_path / "p") == 0
+    planes = np.asarray(nibabel.load(tmp_path / "p" / "masks" / "a.nii.gz").dataobj)
+    np.testing.assert_array_equal(planes.T, [first, second])
+    model.info["heads"]["segmentation"]["regions_class_order"] = [2, 300]
+    assert predict(checkpoint_of(model, tmp_path / "m.ckpt"), tmp_path / "in", tmp_path / "o") == 0
+    labels = np.asarray(nibabel.load(tmp_path / "o" / "masks" / "a.nii.gz").dataobj).T
+    np.testing.assert_array_equal(labels, np.where(second == 1, 300, np.where(first == 1, 2, 0)))
+    legend = json.loads((tmp_path / "o" / "classes.json").read_text())["segmentation"]
+    assert [entry["value"] for entry in legend] == [2, 300]
 
 
 def test_which_volumes(tmp_path: Path) -> None:

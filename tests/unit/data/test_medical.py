@@ -235,3 +235,216 @@ def test_wrong_arguments(msd):
         MedicalVolumes(msd, spacing=[1, 1])
     with pytest.raises(ValueError, match=r"intensity\.kind: 'zscor'.*'zscore'"):
         MedicalVolumes(msd, intensity={"kind": "zscor"})
+
+
+PATIENTS = ("BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Training_010")
+
+
+def brats(root, prefixed=True, suffix=".nii.gz", inner=""):
+    """A folder for each patient with four sequences and a mask."""
+    rng = np.random.default_rng(0)
+    for patient in PATIENTS:
+        for name in ("flair", "t1", "t1ce", "t2", "seg"):
+            values = rng.normal(size=(4, 5, 6)).astype(np.float32)
+            values = values if name != "seg" else (values > 1).astype(np.uint8) * 4
+            file = f"{patient}_{name}{suffix}" if prefixed else f"{name}{suffix}"
+            write_nifti(root / inner / patient / file, values, UPRIGHT)
+    return root
+
+
+TUMOUR = {"background": 0, "tumour": 4}
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
+@pytest.mark.parametrize("inner", ["", "HGG"])
+def test_a_folder_for_each_patient(tmp_path, prefixed, suffix, inner):
+    root = brats(tmp_path, prefixed, suffix, inner)
+    (root / "name_mapping.csv").write_text("Grade,ID\n")
+    (root / ".DS_Store").touch()
+    hidden = root / inner / PATIENTS[0]
+    (hidden / f"._flair{suffix}").write_bytes(b"Mac OS X")
+    data = MedicalVolumes(root, labels=TUMOUR)
+    assert tuple(case.name for case in data.cases) == PATIENTS
+    assert data.channels == 4
+    sample = data[1]
+    start = f"{PATIENTS[1]}_" if prefixed else ""
+    folder = root / inner / PATIENTS[1]
+    for channel, name in enumerate(("flair", "t1", "t1ce", "t2")):
+        stored = read_volume(folder / f"{start}{name}{suffix}").image[..., 0]
+        np.testing.assert_array_equal(sample["image"][..., channel], stored)
+    seg = read_volume(folder / f"{start}seg{suffix}").image[..., 0]
+    np.testing.assert_array_equal(sample["mask"], seg == 4)
+    chosen = MedicalVolumes(root, labels=TUMOUR, channels=["t1ce", "flair"], mask="seg")
+    np.testing.assert_array_equal(chosen[1]["image"], sample["image"][..., [2, 0]])
+    split = HoldOut(every=3, group=r"BraTS20_Training_(\d+)")
+    held = MedicalVolumes(root, "test", splits=split, labels=TUMOUR)
+    assert [case.name for case in held.cases] == [PATIENTS[0]]
+
+
+def test_patients_that_differ_are_named(tmp_path):
+    root = brats(tmp_path)
+    last = root / PATIENTS[2]
+    (last / f"{PATIENTS[2]}_t2.nii.gz").rename(last / f"{PATIENTS[2]}_t3.nii.gz")
+    with pytest.raises(ValueError, match=r"_010: expected the volumes flair, t1, t1ce, t2 as in"):
+        MedicalVolumes(root, labels=TUMOUR)
+    assert MedicalVolumes(root, labels=TUMOUR, channels=["t1"]).channels == 1
+    with pytest.raises(ValueError, match=r"_010: expected a volume called 't2', got none; did you"):
+        MedicalVolumes(root, labels=TUMOUR, channels=["t2"])
+    (last / f"{PATIENTS[2]}_seg.nii.gz").rename(last / "W39_1998.09.19_Segm.nii.gz")
+    with pytest.raises(ValueError, match=rf"{PATIENTS[2]}: expected a volume called 'seg'"):
+        MedicalVolumes(root, labels=TUMOUR, channels=["t1"], mask="seg")
+    unnamed = write_nifti(tmp_path / "x" / "P1" / "t1.nii", np.zeros((2, 2, 2))).parents[1]
+    with pytest.raises(ValueError, match=r"no medical data set.*`mask` says"):
+        MedicalVolumes(unnamed, labels=TUMOUR)
+    with pytest.raises(TypeError, match=r"MedicalVolumes\.channels: expected a list"):
+        MedicalVolumes(root, labels=TUMOUR, channels="t1")
+
+
+def test_tables_and_lists_of_files_of_equal_names(tmp_path):
+    root = brats(tmp_path, prefixed=False)
+    rows = [f"{p}/flair.nii.gz,{p}/t1.nii.gz,{p}/seg.nii.gz" for p in PATIENTS]
+    lines = ["image_0,image_1,mask", *rows]
+    (root / "cases.csv").write_text("\n".join(lines))
+    data = MedicalVolumes(root / "cases.csv", labels=TUMOUR)
+    assert [case.name for case in data.cases] == [f"{p}/flair" for p in PATIENTS]
+    (root / "cases.csv").write_text("\n".join([*lines, lines[1]]))
+    with pytest.raises(ValueError, match=rf"{PATIENTS[0]}/flair' stands there more than once"):
+        MedicalVolumes(root / "cases.csv", labels=TUMOUR)
+    (root / "cases.csv").write_text("\n".join(["flair,t1,seg", *lines[1:]]))
+    named = MedicalVolumes(root / "cases.csv", labels=TUMOUR, channels=["t1"], mask="seg")
+    np.testing.assert_array_equal(named[0]["image"], data[0]["image"][..., 1:])
+    rows = [{"image": f"{p}/t2.nii.gz", "label": f"{p}/seg.nii.gz"} for p in PATIENTS]
+    said = {"training": rows, "labels": {"0": "b", "4": "t"}}
+    (root / "dataset.json").write_text(json.dumps(said))
+    assert [case.name for case in MedicalVolumes(root).cases] == [f"{p}/t2" for p in PATIENTS]
+
+
+@pytest.mark.parametrize("names", [("c01.nii", "c01.nii.gz"), ("c01.nii.gz", "c01")])
+@pytest.mark.parametrize("place", ["images", "P1"])
+def test_two_volumes_of_one_name_are_refused_with_both(tmp_path, names, place):
+    root = write_msd(tmp_path, 1)
+    (root / "dataset.json").unlink()
+    for folder in {place, "masks"} if place == "images" else {place}:
+        (root / folder).mkdir()
+        shutil.copy(root / "labelsTr" / "case_00.nii.gz", root / folder / "seg.nii.gz")
+    for name in names:
+        target = root / place / name
+        if "." not in name:
+            write_series(target, np.zeros((2, 2, 2), np.uint16))
+            continue
+        nibabel.save(nibabel.load(root / "labelsTr" / "case_00.nii.gz"), target)
+    for folder in ("imagesTr", "labelsTr"):
+        shutil.rmtree(root / folder)
+    first, second = sorted(names)
+    message = f"{place}: expected one volume a name, got {first} and {second}"
+    with pytest.raises(ValueError, match=message):
+        MedicalVolumes(root, labels={"background": 0, "a": 1})
+
+
+def roi_of(shape):
+    roi = np.zeros(shape, np.uint8)
+    roi[1:-1] = 255
+    return roi
+
+
+def with_roi(root, layout):
+    """A data set of each layout whose masks of what counts are called `fov`."""
+    if layout == "patients":
+        brats(root, prefixed=False)
+        files = [root / patient / "fov.nii.gz" for patient in PATIENTS]
+    elif layout == "nnunet":
+        nnunet(root, {"background": 0, "a": 1, "b": 2, "c": 3})
+        files = [root / "fov" / f"{case}.nii.gz" for case in ("p1_a", "p1_b", "p2_a")]
+    else:
+        write_msd(root, 3, (4, 5, 6))
+        names = [f"case_{i:02d}.nii.gz" for i in range(3)]
+        files = [root / "fov" / name for name in names]
+    for file in files:
+        write_nifti(file, roi_of((4, 5, 6)), UPRIGHT)
+    if layout == "msd":
+        said = json.loads((root / "dataset.json").read_text())
+        for row, name in zip(said["training"], names, strict=True):
+            row["fov"] = f"fov/{name}"
+        (root / "dataset.json").write_text(json.dumps(said))
+    if layout == "pairs":
+        (root / "imagesTr").rename(root / "images")
+        (root / "labelsTr").rename(root / "masks")
+        (root / "dataset.json").unlink()
+    if layout == "table":
+        (root / "dataset.json").unlink()
+        rows = [f"imagesTr/{n},labelsTr/{n},fov/{n}" for n in names]
+        (root / "t.csv").write_text("\n".join(["image,mask,fov", *rows]))
+        return root / "t.csv", files
+    return root, files
+
+
+@pytest.mark.parametrize("layout", ["patients", "nnunet", "msd", "pairs", "table"])
+def test_what_lies_outside_the_region_of_interest_does_not_count(tmp_path, layout):
+    root, files = with_roi(tmp_path, layout)
+    labels = {"background": 0, "a": 1, "b": 2, "c": 3, "d": 4}
+    rule = {"labels": labels} if layout != "nnunet" else {}
+    images = {"channels": ["flair"]} if layout == "patients" else {}
+    plain = MedicalVolumes(root, **rule, **images)[1]
+    sample = MedicalVolumes(root, roi="fov", **rule, **images)[1]
+    inside = roi_of((4, 5, 6)).T > 0
+    pairs = [(sample["mask"], plain["mask"]), (sample["truth"]["mask"], plain["truth"]["mask"])]
+    for found, expected in pairs:
+        np.testing.assert_array_equal(found[~inside], 255)
+        np.testing.assert_array_equal(found[inside], expected[inside])
+    write_nifti(files[1], roi_of((4, 5, 7)), UPRIGHT)
+    with pytest.raises(ValueError, match=rf"{files[1].name}: 7 x 5 x 4 voxels"):
+        MedicalVolumes(root, roi="fov", **rule, **images)
+    files[1].unlink()
+    with pytest.raises(ValueError, match=r"missing|expected a volume called 'fov'"):
+        MedicalVolumes(root, roi="fov", **rule, **images)
+    with pytest.raises(ValueError, match=r"fovea"):
+        MedicalVolumes(root, roi="fovea", **rule, **images)
+
+
+def test_regions_without_a_region_of_interest_are_ignored_in_every_plane(tmp_path):
+    root, _ = with_roi(tmp_path, "nnunet")
+    regions = {"background": 0, "whole": [1, 2, 3], "core": [3]}
+    mask = MedicalVolumes(root, roi="fov", labels=regions)[0]["mask"]
+    outside = np.broadcast_to(roi_of((4, 5, 6)).T == 0, mask.shape)
+    np.testing.assert_array_equal(mask == 255, outside)
+
+
+def test_a_series_of_each_folder_by_its_description(tmp_path):
+    values = np.random.default_rng(0).integers(0, 99, (3, 4, 6), dtype=np.uint16)
+    for number, patient in enumerate(("anna", "bert")):
+        folder = write_series(
+            tmp_path / "images" / patient, values, SeriesInstanceUID=f"1.{number}"
+        )
+        for file in list(folder.iterdir()):
+            file.rename(folder / f"t1_{file.name}")
+        tags = {"SeriesInstanceUID": f"2.{number}", "SeriesDescription": f"T2 axial {number}"}
+        write_series(folder, values + 100, **tags)
+        write_series(tmp_path / "masks" / patient, (values > 50).astype(np.uint16))
+    labels = {"background": 0, "part": 1}
+    with pytest.raises(ValueError, match=r"images/anna: 2 series in one folder; choose one by"):
+        MedicalVolumes(tmp_path, labels=labels)
+    for series, offset in (("T1", 0), ("T2*", 100), ("T2 axial ?", 100)):
+        data = MedicalVolumes(tmp_path, labels=labels, series=series)
+        assert data[1]["image"].min() == values.min() + offset
+    with pytest.raises(ValueError, match=r"images/bert: series: '1\.0' is not known.*T2 axial 1"):
+        MedicalVolumes(tmp_path, labels=labels, series="1.0")
+    with pytest.raises(ValueError, match=r"images/anna: 2 series of the name 'T\*' in one folder"):
+        MedicalVolumes(tmp_path, labels=labels, series="T*")
+
+
+def test_order_of_regions(tmp_path):
+    regions = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": [3]}
+    root = nnunet(tmp_path, regions)
+    assert "regions_class_order" not in MedicalVolumes(root).describe()
+    said = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(said | {"regions_class_order": [1, 2, 3]}))
+    assert MedicalVolumes(root).describe()["regions_class_order"] == [1, 2, 3]
+    other = MedicalVolumes(root, regions_class_order=[2, 1, 4])
+    assert other.describe()["regions_class_order"] == [2, 1, 4]
+    for wrong in ([1, 2], [0, 1, 2], [1, 2, "3"]):
+        with pytest.raises(ValueError, match=r"regions_class_order: expected one whole number"):
+            MedicalVolumes(root, regions_class_order=wrong)
+    (root / "dataset.json").write_text(json.dumps(said | {"labels": {"background": 0, "a": 1}}))
+    with pytest.raises(ValueError, match=r"regions_class_order: .* for no regions"):
+        MedicalVolumes(root, regions_class_order=[1])

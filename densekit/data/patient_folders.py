@@ -1,0 +1,100 @@
+"""A folder for each patient: its volumes, told apart by what their files are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from densekit.data.dicom_files import is_dicom
+from densekit.data.files import natural
+from densekit.data.naming import nearest
+from densekit.data.volume_files import is_volume_file, volume_stem
+
+MASKS = (
+    *("mask", "masks", "seg", "segm", "segmentation", "label", "labels", "labelmap", "annotation"),
+    *("gt", "groundtruth", "ground_truth", "truth"),
+)
+"""Names that say a volume is a mask, where nobody names another."""
+
+Volumes = dict[str, Path]
+"""Name in the folder to the volume: `flair` of `P1/P1_flair.nii.gz` and of `P1/flair.nii.gz`."""
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files."""
+    return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+
+
+def patient_folders(root: Path) -> dict[Path, Volumes]:
+    """Every folder under a root that holds volumes, files or folders with a DICOM series each.
+
+    Raises:
+        ValueError: Two volumes of a folder have one name.
+    """
+    return dict(_folders(root)) if root.is_dir() else {}
+
+
+def mask_name(folders: Mapping[Path, Volumes]) -> str | None:
+    """What the masks of all patients are called, where it is one of `MASKS`."""
+    names = {name for volumes in folders.values() for name in volumes}
+    found = [name for name in names if name.lower() in MASKS]
+    return found[0] if len(found) == 1 else None
+
+
+def image_names(folders: Mapping[Path, Volumes], others: Sequence[str]) -> list[str]:
+    """What the channels of all patients are called: whatever is not one of `others`.
+
+    Raises:
+        ValueError: Patients have different ones.
+    """
+    of_folder = {
+        folder: sorted(set(volumes) - set(others), key=natural)
+        for folder, volumes in folders.items()
+    }
+    (first, names), *rest = of_folder.items()
+    for folder, found in rest:
+        if found != names:
+            raise ValueError(
+                f"{folder}: expected the volumes {', '.join(names)} as in {first.name}, got"
+                f" {', '.join(found)}; `channels` names those that are meant"
+            )
+    return names
+
+
+def check_patients(folders: Mapping[Path, Volumes], names: Sequence[str]) -> None:
+    """Refuses a patient without one of the named volumes."""
+    for folder, volumes in folders.items():
+        if missing := [name for name in names if name not in volumes]:
+            hint = nearest(missing[0], sorted(volumes))
+            raise ValueError(f"{folder}: expected a volume called {missing[0]!r}, got none; {hint}")
+
+
+def _folders(folder: Path) -> Iterator[tuple[Path, Volumes]]:
+    entries = visible(folder)
+    volumes: Volumes = {}
+    for entry in entries:
+        if not (is_volume_file(entry) if entry.is_file() else _has_series(entry)):
+            continue
+        name = _name(entry, folder)
+        if name in volumes:
+            raise ValueError(
+                f"{folder}: expected one volume a name, got {volumes[name].name} and {entry.name}"
+            )
+        volumes[name] = entry
+    if volumes:
+        yield folder, volumes
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _folders(entry)
+
+
+def _name(entry: Path, folder: Path) -> str:
+    """What a volume is called beside the others of its patient."""
+    stem = entry.name if entry.is_dir() else volume_stem(entry)
+    rest = stem.removeprefix(folder.name).lstrip("_-. ") if stem.startswith(folder.name) else stem
+    return rest or stem
+
+
+def _has_series(folder: Path) -> bool:
+    return any(is_dicom(file) for file in visible(folder))
