@@ -18,7 +18,7 @@ from monai.networks.nets.unet import UNet
 from peer_training import Job, prepare, print_figures, train
 from torch import Tensor, nn
 
-from densekit.inference.restore import restore_mask
+from densekit.inference.restore import restore
 
 CHANNELS = (16, 32, 64, 128, 256)
 
@@ -52,11 +52,11 @@ def evaluate(peer: nn.Module, job: Job) -> dict[str, Any]:
     for batch in job.source.eval_loader("test"):
         images = job.model.normalise(batch["image"], batch["size"])
         results = []
-        for image, size, meta in zip(images, batch["size"].tolist(), batch["meta"], strict=True):
+        for image, size, meta in zip(images, batch["size"], batch["meta"], strict=True):
             # Without padding: an instance norm must not see it.
-            inside = image[(slice(None), *(slice(side) for side in size))]
-            logits = infer(inside[None], peer)[0]
-            results.append({head: {"mask": restore_mask(logits, meta["original_size"])}})
+            inside = image[(slice(None), *(slice(side) for side in size.tolist()))]
+            logits: Any = infer(inside[None], peer)
+            results += restore({head: {"logits": logits}}, {"size": size[None], "meta": [meta]})
         job.metrics.update(results, batch["truth"])
     return dict(job.metrics.compute())
 

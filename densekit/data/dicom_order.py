@@ -45,8 +45,8 @@ def check_even(
     double = int(gaps.argmin())
     if gaps[double] <= SAME_PLACE * gaps.max():
         raise ValueError(
-            f"{path}: {names[double]} and {names[double + 1]} are at the same place. Several echoes"
-            " or times in one series are separate volumes: give each a folder."
+            f"{path}: {names[double]} and {names[double + 1]} are at the same place. Remove copies;"
+            " several echoes or times in one series are separate volumes: give each a folder."
         )
     usual = float(np.median(gaps))
     off = np.linalg.norm(steps - np.median(steps, axis=0), axis=1)

@@ -28,7 +28,7 @@ from densekit.data.intensity import check_channels, check_rule
 from densekit.data.label_table import LabelTable
 from densekit.data.medical_layouts import Case, Names, find_layout
 from densekit.data.nifti import two_frames
-from densekit.data.resample import network_frame, resample_mask
+from densekit.data.resample import network_frame, resample_mask, resampled_size
 from densekit.data.volumes import read_channels, read_channels_grid, read_grid, read_volume
 from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
@@ -118,6 +118,7 @@ class MedicalVolumes:
         rule = [self._intensity, self._spacing, self._labels.key, self._orientation, series]
         self._keys = [entry_key(case.files, rule) for case in self.cases]
         self.channels = self.grids[0].channels
+        self._check_sizes()
         _check_channels(self.grids)
         check_channels(self._intensity, self.channels)
         said = layout.modalities
@@ -210,6 +211,13 @@ class MedicalVolumes:
                 spacing=grid.spacing,
             ),
         )
+
+    def _check_sizes(self) -> None:
+        for index, (grid, sides) in enumerate(zip(self.grids, self.sizes.tolist(), strict=True)):
+            try:
+                resampled_size(sides, self.voxel(index), self._spacing)
+            except ValueError as error:
+                raise ValueError(f"{grid.path}: {error}") from error
 
     def _prepare(self, index: int) -> Arrays:
         case, axes = self.cases[index], self._axes[index]

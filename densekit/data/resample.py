@@ -10,6 +10,7 @@ added, and resizing to the old number of voxels lands on the old grid exactly.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from densekit.data.intensity import Rule, scale
+
+MOST_VOXELS = 1 << 31
+"""Of a resampled volume: 8 GiB a channel."""
 
 
 def network_frame(
@@ -45,13 +49,23 @@ def network_frame(
 def resampled_size(
     size: Sequence[int], spacing: Sequence[float], target: Sequence[float | None] | None
 ) -> tuple[int, ...]:
-    """Voxels along each axis at the common spacing, at least 1."""
+    """Voxels along each axis at the common spacing, at least 1.
+
+    Raises:
+        ValueError: If they would be too many for any memory: a spacing is in another unit.
+    """
     if target is None:
         return tuple(size)
-    return tuple(
+    found = tuple(
         side if wanted is None else max(1, round(side * step / wanted))
         for side, step, wanted in zip(size, spacing, target, strict=True)
     )
+    if math.prod(found) > max(MOST_VOXELS, math.prod(size)):
+        raise ValueError(
+            f"spacing: expected up to {MOST_VOXELS} voxels, got {found} (z, y, x) from"
+            f" {tuple(size)} of {tuple(spacing)} mm at {list(target)} mm: is one in another unit?"
+        )
+    return found
 
 
 def resample(image: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:

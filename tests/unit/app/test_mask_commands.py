@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 
 from densekit.app.cli import main
 from densekit.data import read_volume
@@ -58,14 +59,25 @@ def test_volumes_to_a_table_and_to_masks_of_a_dicom_scan(
 
     mirror(tmp_path / "data" / "hippocampus", tmp_path / "mirrored" / "hippocampus")
     checkpoint = run / "checkpoints" / "last.ckpt"
-    measured = []
-    for data in ("data", "mirrored"):
-        words = [f"checkpoint={checkpoint}", f"output={data}_figures", "data=hippocampus"]
-        assert main(["eval", *words, f"paths.data={tmp_path / data}"]) == 0
-        measured.append(json.loads(Path(f"{data}_figures", "metrics.json").read_text()))
-    assert measured[0] == pytest.approx(measured[1], rel=1e-9, nan_ok=True)
-    other = [*words[::2], f"paths.data={tmp_path / 'data'}", "output=other"]
-    assert main(["eval", *other, "data.hippocampus.test.orientation=LAS"]) != 0
+    mirrored = ["data=hippocampus", f"paths.data={tmp_path / 'mirrored'}", "trainer.precision=32"]
+    assert main(["eval", f"checkpoint={checkpoint}", "output=a", *mirrored]) == 0
+    measured = json.loads(Path("a", "metrics.json").read_text())
+    expected = {key: value for key, value in figures.items() if key in measured and "test/" in key}
+    assert len(expected) > 10
+    assert {key: measured[key] for key in expected} == pytest.approx(
+        expected, rel=1e-6, nan_ok=True
+    )
+    old = torch.load(checkpoint, weights_only=True)
+    del old["info"]["orientation"]
+    torch.save(old, "old.ckpt")
+    capsys.readouterr()
+    assert main(["eval", "checkpoint=old.ckpt", "output=b", *mirrored]) == 0
+    said = "does not say in which orientation it was trained: axes of volumes are taken as stored"
+    assert said in " ".join(capsys.readouterr().out.split())
+    stored = json.loads(Path("b", "metrics.json").read_text())
+    assert stored["test/segmentation/dice"] != pytest.approx(expected["test/segmentation/dice"])
+    wrong = ["output=c", *mirrored, "data.hippocampus.test.orientation=LAS"]
+    assert main(["eval", f"checkpoint={checkpoint}", *wrong]) != 0
     message = "data.hippocampus: expected orientation RAS, which the checkpoint was trained with"
     assert message in " ".join(capsys.readouterr().err.split())
 

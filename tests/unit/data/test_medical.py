@@ -448,3 +448,8 @@ def test_order_of_regions(tmp_path):
     (root / "dataset.json").write_text(json.dumps(said | {"labels": {"background": 0, "a": 1}}))
     with pytest.raises(ValueError, match=r"regions_class_order: .* for no regions"):
         MedicalVolumes(root, regions_class_order=[1])
+
+
+def test_spacings_of_another_unit_are_refused_before_memory_is_asked_for(msd):
+    with pytest.raises(ValueError, match=r"case_00\.nii\.gz: spacing: expected up to 2147483648"):
+        MedicalVolumes(msd, spacing=[0.001, 0.001, 0.001])
