@@ -36,6 +36,15 @@ def _float32() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Marks of files that were read lie in a folder of the session, not in the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        memory = tmp_path_factory.mktemp("read") / "marks"
+        patch.setattr("densekit.data.intact._memory", lambda folder: memory)
+        yield
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """Folder of the real data sets (`DENSEKIT_TEST_DATA`), or a skip that says where it looked."""

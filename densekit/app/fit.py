@@ -129,7 +129,8 @@ def _data(cfg: Mapping[str, Any]) -> DataModule:
 
     sources = {name: instantiate(node, f"data.{name}") for name, node in cfg["data"].items()}
     check_heads(sources, cfg["heads"])
-    return DataModule(sources)
+    chosen = {key: cfg[key] for key in ("on_broken",) if key in cfg}  # older runs have none
+    return DataModule(sources, **chosen)
 
 
 def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from densekit.data.annotations import Annotations
 from densekit.data.findings import Findings
 from densekit.data.images import ImageReader
+from densekit.data.intact import Origin
 from densekit.data.sanitise import clip_boxes
 from densekit.data.segments import draw
 from densekit.data.subset import Subset
@@ -68,6 +69,22 @@ class BoxDataset:
         """The file of an image."""
         return self._images / self.annotations.paths[index].decode()
 
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C) image.
+
+        Raises:
+            ValueError: If it cannot be read, with its path.
+        """
+        return self._reader(self.path(index), self._size(index))
+
+    def _size(self, index: int) -> tuple[int, int]:
+        height, width = (int(side) for side in self.annotations.sizes[index])
+        return height, width
+
     def __getitem__(self, index: int) -> Sample:
         """The image with its boxes clipped to it, and the untouched annotation as `truth`.
 
@@ -78,16 +95,15 @@ class BoxDataset:
         """
         data = self.annotations
         rows = slice(int(data.offsets[index]), int(data.offsets[index + 1]))
-        height, width = (int(side) for side in data.sizes[index])
+        height, width = self._size(index)
         image_id = int(data.image_ids[index])
-        path = self.path(index)
         sample = Sample(
-            image=self._reader(path, (height, width)),
+            image=self.read(index),
             boxes=clip_boxes(data.boxes[rows], (height, width)).astype(np.float32),
             labels=data.labels[rows].copy(),
             crowd=data.crowd[rows] | data.difficult[rows],
             index=index,
-            meta=Meta(path=str(path), image_id=image_id, original_size=(height, width)),
+            meta=Meta(path=str(self.path(index)), image_id=image_id, original_size=(height, width)),
             truth=Truth(
                 image_id=image_id,
                 size=(height, width),

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.image_files import ImageFiles
+from densekit.data.intact import Origin
 from densekit.data.intensity import check_rule, scale
 from densekit.types import Meta, Sample, Truth
 
@@ -98,13 +99,21 @@ class PictureCategories(CategoryDataset):
         """The file of an image."""
         return self._files.path(index)
 
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return self._files.origin(index)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C), upright."""
+        return self._files.read(index)
+
     def where(self, index: int) -> str:
         """The file of an image."""
         return str(self.path(index))
 
     def image(self, index: int) -> NDArray[Any]:
         """(H, W, C), upright."""
-        return self._files.read(index)
+        return self.read(index)
 
     @property
     def sizes(self) -> NDArray[Any]:

@@ -21,6 +21,7 @@ from densekit.data.files import (
 )
 from densekit.data.image_files import ImageFiles
 from densekit.data.images import ImageReader
+from densekit.data.intact import Origin
 from densekit.data.naming import digest, nearest
 from densekit.data.tables import (
     check_filled,
@@ -100,6 +101,14 @@ class IdentityImages:
     def path(self, index: int) -> Path:
         """The file of an image."""
         return self.files.path(index)
+
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return self.files.origin(index)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C), upright."""
+        return self.files.read(index)
 
     def __getitem__(self, index: int) -> Sample:
         """The image and whom it shows.

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.images import ImageReader, stored_size
+from densekit.data.intact import Origin
 from densekit.data.patience import tracked
 
 
@@ -47,6 +48,10 @@ class ImageFiles:
             ValueError: It cannot be read; with the path.
         """
         return self.reader(self.path(index))
+
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return [self.path(index)], self.reader.declared
 
     @cached_property
     def sizes(self) -> NDArray[Any]:

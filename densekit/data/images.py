@@ -6,7 +6,6 @@ C channels, H and W the size that is annotated.
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ from densekit.data.stacks import (
     stack_orientation,
     stack_size,
 )
+from densekit.data.whole import check_whole
 
 _log = logging.getLogger("densekit.data")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
@@ -72,6 +72,11 @@ class ImageReader:
         self.intensity = _checked_rule(intensity, channels) if intensity else None
         # Shared between loader workers, so that each of them does not warn again.
         self._warned = torch.zeros(3, dtype=torch.uint8).share_memory_()
+
+    @property
+    def declared(self) -> str:
+        """What files are read as, in words: images read by equal ones are equal."""
+        return f"{self.channels} {self.dtype} {self.intensity}"
 
     def __call__(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[Any]:
         """Reads one image.
@@ -131,6 +136,7 @@ class ImageReader:
             spread = find_spread(file)
             orientation = orientation_of(file)
             file.load()  # finds a truncated file, which OpenCV reads in part
+            check_whole(file, path)
             upright = file.format == "TIFF"  # Pillow turns these itself
             if deep:  # without the channel that OpenCV makes of a transparent colour
                 array = self._checked(read_deep_png(path)[:, :, :deep], path)
@@ -189,9 +195,9 @@ class ImageReader:
         if image.mode != mode:
             if mode != "L" or image.mode != "1":
                 self._warn(1, f"{path}: {image.mode} image converted to the declared {mode}")
-            with warnings.catch_warnings():  # "palette images with transparency"
-                warnings.simplefilter("ignore")
-                image = image.convert(mode)
+            if mode != "RGBA":  # Pillow warns of opacities that it leaves out
+                image.info.pop("transparency", None)
+            image = image.convert(mode)
         array = np.array(image)
         if spread is not None and unscaled:
             array = spread.stored(array)

@@ -20,6 +20,7 @@ from densekit.data.stacks import (
     read_stack,
     stack_size,
 )
+from densekit.data.whole import check_whole
 
 _INDEX_MODES = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "LA", "PA")
 _COLOUR_MODES = ("RGB", "RGBA")
@@ -129,6 +130,7 @@ def _open(path: Path) -> tuple[Image.Image, bool, Spread | None]:
         deep = is_deep_colour(image)
         spread = find_spread(image)
         image.load()
+        check_whole(image, path)
     _check_alpha(image, path)
     return image, deep, spread
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.images import ImageReader, possible_sizes
+from densekit.data.intact import Origin
 from densekit.data.mask_codes import MaskCode
 from densekit.data.mask_values import mask_size
 from densekit.data.patience import tracked
@@ -68,6 +69,22 @@ class MaskDataset(ABC):
         """The file of an image."""
         return Path(self._paths[index].decode())
 
+    def origin(self, index: int) -> Origin:
+        """The files of an image, and how they are read."""
+        return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C) image.
+
+        Raises:
+            ValueError: If it cannot be read, with its path.
+        """
+        return self._reader(self.path(index), self._size(index))
+
+    def _size(self, index: int) -> tuple[int, int]:
+        height, width = (int(side) for side in self._sizes[index])
+        return height, width
+
     def __getitem__(self, index: int) -> Sample:
         """The image and its mask, which is the truth too.
 
@@ -75,7 +92,7 @@ class MaskDataset(ABC):
             ValueError: If one cannot be read, or the mask holds a value that is no class; with the
                 path.
         """
-        height, width = (int(side) for side in self._sizes[index])
+        height, width = self._size(index)
         path, mask, image_id = self.path(index), self.mask(index), int(self._image_ids[index])
         return Sample(
             image=self._reader(path, (height, width)),
@@ -119,9 +136,25 @@ class PairedMasks(MaskDataset):
         Raises:
             ValueError: Naming the file, for values outside the classes.
         """
-        height, width = (int(side) for side in self._sizes[index])
-        files = [Path(file.decode()) if file != _NO_FILE else None for file in self._masks[index]]
-        return self.code.read(files, (height, width))
+        return self.code.read(self._mask_files(index), self._size(index))
+
+    def origin(self, index: int) -> Origin:
+        """The files of an image and its mask, and how they are read."""
+        images, how = super().origin(index)
+        masks = [file for file in self._mask_files(index) if file is not None]
+        return [*images, *masks], f"{how} {self.code}"
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C) image, after a look at its mask.
+
+        Raises:
+            ValueError: If one cannot be read, with its path.
+        """
+        self.mask(index)
+        return super().read(index)
+
+    def _mask_files(self, index: int) -> list[Path | None]:
+        return [Path(file.decode()) if file != _NO_FILE else None for file in self._masks[index]]
 
 
 _NO_FILE = str(Path()).encode()

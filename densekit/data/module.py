@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,10 +10,20 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
+from densekit.data.intact import broken_files
 from densekit.data.loader import Loader
-from densekit.data.source import Source
+from densekit.data.naming import nearest
+from densekit.data.source import SPLITS, Source
+from densekit.data.subset import Subset
+
+ON_BROKEN = ("stop", "skip", "unchecked")
+STAGES = {"fit": SPLITS, "validate": ("val",), "test": ("test",)}
+"""The splits that are read before a stage of the trainer begins."""
+SHOWN = 100
+"""Broken files that are named."""
 
 _NOTHING: Any = ()
+_log = logging.getLogger("densekit.data")
 
 
 class DataModule(LightningDataModule):
@@ -21,15 +32,24 @@ class DataModule(LightningDataModule):
     A training batch is `{data set: Batch}`; an epoch is as long as the longest data set, shorter
     ones go round. The evaluation loaders are a list in the order of `source_names`.
 
+    Every file is read once before the first step, what was right last time is remembered.
+
     Args:
         sources: Name to data set.
+        on_broken: What files that cannot be read do: "stop" the run before it begins, all of them
+            named; "skip" leaves those of training out and says so, while evaluation, whose numbers
+            would be of other images, stops; "unchecked" reads no file beforehand.
     """
 
-    def __init__(self, sources: Mapping[str, Source]) -> None:
+    def __init__(self, sources: Mapping[str, Source], on_broken: str = "stop") -> None:
         super().__init__()
         if not sources:
             raise ValueError("data: at least one data set is needed")
+        if on_broken not in ON_BROKEN:
+            raise ValueError(f"on_broken: found {on_broken!r}; {nearest(on_broken, ON_BROKEN)}")
         self.sources = dict(sources)
+        self.on_broken = on_broken
+        self._read: set[tuple[str, str]] = set()
         self._loaders: dict[str, Loader] = {}
         self._places: dict[str, dict[str, int]] = {}
 
@@ -42,6 +62,53 @@ class DataModule(LightningDataModule):
             if source.val is not None or source.test is not None
         )
         return list(evaluated)
+
+    def prepare_data(self) -> None:
+        """Reads the files in one process for all of a node, which then remember them."""
+        trainer = self.trainer
+        if self.on_broken == "unchecked" or trainer is None or trainer.world_size == 1:
+            return
+        for source in self.sources.values():
+            for split in STAGES.get(getattr(trainer.state.fn, "value", ""), ()):
+                if (dataset := getattr(source, split)) is not None:
+                    broken_files(dataset)
+
+    def setup(self, stage: str) -> None:
+        """Reads the files of the splits that a stage needs.
+
+        Raises:
+            ValueError: Some cannot be read, see `on_broken`; all are named.
+        """
+        if self.on_broken == "unchecked":
+            return
+        found = []
+        for name, source in self.sources.items():
+            for split in STAGES.get(stage, ()):
+                if (name, split) in self._read:
+                    continue
+                faults = self._broken(name, source, split)
+                found += faults
+                if not faults:
+                    self._read.add((name, split))
+        if found:
+            raise ValueError("\n".join(found))
+
+    def _broken(self, name: str, source: Source, split: str) -> list[str]:
+        """What to stop for; with "skip" the training images that remain replace the others."""
+        dataset = getattr(source, split)
+        broken = {} if dataset is None else broken_files(dataset)
+        if not broken:
+            return []
+        listed = [f"data.{name}.{split}: {len(broken)} of {len(dataset)} images cannot be read:"]
+        listed += [f"  {fault}" for fault in list(dict.fromkeys(broken.values()))[:SHOWN]]
+        if self.on_broken == "skip" and split == "train" and len(broken) < len(dataset):
+            _log.warning("%s\n  left out (on_broken=skip)", "\n".join(listed))
+            source.train = Subset(dataset, [i for i in range(len(dataset)) if i not in broken])
+            return []
+        hint = "mend them, or take them out of the list of images"
+        if split == "train":
+            hint += "; on_broken=skip trains without them"
+        return [*listed, f"  {hint}"]
 
     def train_dataloader(self) -> CombinedLoader:
         """Batches of every data set that has training images."""

@@ -60,6 +60,12 @@ class Subset:
         return found[self.positions] if len(found) else found
 
     @property
+    def labels(self) -> NDArray[np.int64]:
+        """(n,) whom the images show; no attribute where the whole data set does not know it."""
+        labels: NDArray[np.int64] = self.data.labels[self.positions]  # type: ignore[attr-defined]
+        return labels
+
+    @property
     def sizes(self) -> NDArray[Any]:
         """(n, D) sides of every image of this part."""
         sizes: NDArray[Any] = self.data.sizes[self.positions]
