@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 HEAD_KEYS = ("names", "ids", "num_classes")
 IDENTITY_KEYS = ("num_identities", "identities")
 """What a data set of identities says in their place; the second, a digest of names, if it can."""
-MASK_KEYS = ("background", "multilabel", "regions_class_order")
+MASK_KEYS = ("background", "multilabel", "plane_values", "regions_class_order")
 """What a data set with semantic masks says of them too."""
 MODEL_KEYS = (
     "mean",

@@ -7,6 +7,7 @@ import glob
 import itertools
 import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 
@@ -56,9 +57,16 @@ def _walk(root: Path) -> Iterator[Path]:
     """Files and folders relative to the root, links followed, each folder once."""
     walked = {os.path.realpath(root)}
     for place, inside, files in os.walk(root, followlinks=True):
-        inside[:] = [name for name in inside if _new(Path(place, name), walked)]
-        here = Path(place).relative_to(root)
+        # A folder of its own comes before a link to it, and what is seen before what is hidden.
+        folder = Path(place)
+        inside.sort(key=partial(_rank, folder))
+        inside[:] = [name for name in inside if _new(folder / name, walked)]
+        here = folder.relative_to(root)
         yield from (here / name for name in (*files, *inside))
+
+
+def _rank(folder: Path, name: str) -> tuple[bool, bool]:
+    return name.startswith("."), (folder / name).is_symlink()
 
 
 def _new(folder: Path, walked: set[str]) -> bool:

@@ -28,6 +28,7 @@ class MaskClasses:
     Attributes:
         drawn: Mask value (multi-label: channel) of every class but the background, and its name.
         values: Mask value to the value that is stored: the data set's own where there is one.
+            Multi-label, what stands for no and yes.
         order: Value of each region in a map of labels; empty where regions are stored as planes.
     """
 
@@ -36,10 +37,12 @@ class MaskClasses:
         self.multilabel = bool(head.get("multilabel"))
         count = max(2, len(head["names"]))
         own = list(head.get("ids") or [])
-        if head.get("num_classes") == 1:  # whatever is not the one class is 0
+        if self.multilabel:
+            own, count = list(head.get("plane_values") or [0, 1]), 2
+        elif head.get("num_classes") == 1:  # whatever is not the one class is 0
             own = [0, *own[-1:]]
         whole = [value for value in own if isinstance(value, int) and 0 <= value < 1 << 16]
-        usable = not self.multilabel and len(set(whole)) == len(own) == count
+        usable = len(set(whole)) == len(own) == count
         self.values: list[int] = whole if usable else list(range(count))
         self.order: list[int] = list(head.get("regions_class_order") or ())
 
@@ -58,7 +61,7 @@ class MaskClasses:
         return out
 
     def labels(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Mask values (H, W) of what `table(255)` made of them."""
+        """Mask values of what `table(255)` made of them."""
         import numpy as np
 
         table = np.zeros(256, np.uint8)
@@ -83,7 +86,7 @@ class MaskClasses:
     def _stored(self, value: int, table: list[int]) -> int:
         if self.order:
             return self.order[value]
-        return 1 if self.multilabel else table[value]
+        return table[1 if self.multilabel else value]
 
 
 class MaskWriter:
@@ -104,7 +107,8 @@ class MaskWriter:
             _save(mask, classes.table(self.largest), dict.fromkeys(classes.drawn), file)
             return
         for channel, name in classes.drawn.items():
-            _save(mask[channel], [0, 1], {1: channel}, file.with_name(f"{file.name}_{name}"))
+            part = file.with_name(f"{file.name}_{name.replace('/', '_')}")
+            _save(mask[channel], classes.table(self.largest), {1: channel}, part)
 
     def draw(
         self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path

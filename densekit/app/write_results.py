@@ -86,8 +86,8 @@ class Writer:
         self.legends[head] = classes.legend(255)
         if self.overlays:
             small, found = source.thumbnail(PREVIEW)[0], TileSource(mask).thumbnail(PREVIEW)[0]
-            labels = classes.labels(found[..., 0])
-            drawn = found.transpose(2, 0, 1) if classes.multilabel else labels
+            labels = classes.labels(found).transpose(2, 0, 1)
+            drawn = labels if classes.multilabel else labels[0]
             self.pictures.draw(small, drawn, classes, self._folder("overlays", head) / name)
 
     def mask_file(self, head: str, name: Path) -> Path:

@@ -130,12 +130,14 @@ class MaskCode:
     def describe(self) -> dict[str, Any]:
         """What `Dataset.describe` says of masks."""
         several = self.rest is None
+        planes = {"plane_values": [self.rest, self.values[0]]} if self.multilabel else {}
         return {
             "names": list(self.names),
             "ids": list(range(len(self.names))) if self.multilabel else list(self.values),
             "num_classes": len(self.names),
             "background": several and self.names[0].casefold() in BACKGROUND,
             "multilabel": self.multilabel,
+            **planes,
         }
 
 

@@ -22,6 +22,8 @@ _log = logging.getLogger("densekit.data")
 SPLITS = ("train", "val", "test")
 OF_SLICES = ("channels", "slices", "spatial_dims")
 """What the description of slices and that of their volumes differ in."""
+OF_YES = ("ids", "plane_values")
+"""What masks without a yes cannot say."""
 OF_TRAINING = ("num_identities", "identities")
 """What evaluation on other identities (`OpenSet`) does not describe."""
 
@@ -224,6 +226,9 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
         raise ValueError("a data set needs at least one of train, val and test")
     (first, reference), *others = described.items()
     for split, found in others:
+        data = splits[split]
+        if _is_one_question(reference) and data is not None and not shows_foreground(data):
+            found |= {key: reference[key] for key in OF_YES if key in reference}
         for key in sorted(set(reference) | set(found)):
             if key in OF_SLICES and _is_volume_of(reference, found):
                 continue
@@ -241,6 +246,13 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
                     " `names` where the annotations alone do not tell."
                 )
     return dict(reference)
+
+
+def _is_one_question(described: Mapping[str, Any]) -> bool:
+    """Whether classes are stored as yes and no."""
+    return "multilabel" in described and bool(
+        described["multilabel"] or described.get("num_classes") == 1
+    )
 
 
 def _is_volume_of(slices: Mapping[str, Any], volumes: Mapping[str, Any]) -> bool:

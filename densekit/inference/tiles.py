@@ -55,11 +55,12 @@ def predict_tiles(
         model: For pictures, in eval mode.
         source: TIFF or `.npy` file, see `TileSource`.
         target: TIFF to write, with the class colours as its palette; multi-label classes are
-            channels of 0 and 1. It appears whole or not at all.
+            channels. It appears whole or not at all.
         head: The head whose mask is written; the only one by default.
         tile: Side of a tile in pixels, raised to a multiple of the network's stride.
         margin: Pixels around a tile; None measures what the network looks at (`receptive_margin`).
-        values: What is written for each class, 0 to 255; by default its number.
+        values: What is written for each class, 0 to 255; by default its number. Multi-label, for no
+            and yes.
 
     Returns:
         Side of the tiles and margin, as they were used.
@@ -75,7 +76,7 @@ def predict_tiles(
     tile, margin = -(-tile // step) * step, _margin(model, margin)
     found = (mask for _, mask in tile_masks(model, picture, tile, margin, head))
     stored = np.arange(256) if values is None else np.asarray(values)
-    masks = (stored.astype(np.uint8)[mask] if mask.ndim == 2 else mask for mask in found)
+    masks = (stored.astype(np.uint8)[mask] for mask in found)
     first = next(masks)
     shape = (*picture.shape[:2], *first.shape[2:])
     partial = Path(f"{target}.part")

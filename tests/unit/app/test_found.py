@@ -26,6 +26,8 @@ def linked(tmp_path: Path) -> Path:
         (tmp_path / "root" / "a" / f"up{number}").symlink_to(tmp_path / "root")
         (tmp_path / "root" / "b" / f"self{number}").symlink_to(tmp_path / "root" / "b")
     (tmp_path / "root" / "a" / "other").symlink_to(tmp_path / "root" / "b")
+    (tmp_path / "root" / ".cache").symlink_to(tmp_path / "root" / "b")
+    (tmp_path / "root" / "0").symlink_to(tmp_path / "root" / "b")
     return tmp_path / "root"
 
 

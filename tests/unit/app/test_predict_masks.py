@@ -92,15 +92,22 @@ def test_masks_of_pictures_hold_the_data_set_s_values(tmp_path: Path) -> None:
     assert not list((tmp_path / "o").glob("results*.json"))
 
 
-def test_overlapping_classes_are_a_file_each(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [None, [0, 255], [255, 0], [7, 3]])
+def test_overlapping_classes_are_a_file_each(tmp_path: Path, stored: list[int] | None) -> None:
     model, image = tiny_segmenter(multilabel=True), pixels(1, 30, 40)[0].numpy()
+    head = model.info["heads"]["segmentation"]
+    head["names"] = ["background", "organ", "left/right"]
+    head |= {"plane_values": stored} if stored else {}
+    no, yes = stored or [0, 1]
     Image.fromarray(image).save(tmp_path / "a.png")
     assert predict(checkpoint_of(model, tmp_path / "m"), tmp_path / "a.png", tmp_path / "o") == 0
     expected = Predictor(model)([image])[0]["segmentation"]["mask"]
-    for channel, name in enumerate(["background", "organ", "tumour"]):
+    for channel, name in enumerate(["background", "organ", "left_right"]):
         values, colours = palette_of(tmp_path / "o" / "masks" / f"a_{name}.png")
-        np.testing.assert_array_equal(values, expected[channel])
-        assert colours[1] == class_colour(channel)
+        np.testing.assert_array_equal(values, np.where(expected[channel], yes, no))
+        assert colours[yes] == class_colour(channel)
+    classes = json.loads((tmp_path / "o" / "classes.json").read_text())["segmentation"]
+    assert [entry["value"] for entry in classes] == [yes] * 3
 
 
 def test_masks_of_series_are_tables(tmp_path: Path) -> None:
@@ -400,3 +407,18 @@ def test_huge_pictures_go_through_in_tiles(
     assert (tmp_path / "o" / "masks" / "small.png").is_file()
     assert (tmp_path / "o" / "overlays" / "big.jpg").is_file()
     assert len(json.loads((tmp_path / "o" / "images.json").read_text())) == 2
+
+
+def test_overlapping_classes_of_huge_pictures_are_channels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(huge, "HUGE", 50 * 50)
+    model, image = tiny_segmenter(multilabel=True), pixels(1, 60, 70)[0].numpy()
+    model.info["heads"]["segmentation"]["plane_values"] = [0, 255]
+    tifffile.imwrite(tmp_path / "big.tif", image, tile=(64, 64))
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "big.tif", tmp_path / "o") == 0
+    found = tifffile.imread(tmp_path / "o" / "masks" / "big.tif")
+    expected = Predictor(model)([image])[0]["segmentation"]["mask"]
+    np.testing.assert_array_equal(found, expected.transpose(1, 2, 0) * 255)
+    assert (tmp_path / "o" / "overlays" / "big.jpg").is_file()

@@ -17,15 +17,16 @@ from tests.unit.data.medical_files import write_msd
 def masks(tmp_path):
     """A folder of 4x4 images whose masks are of one value each."""
 
-    def write(*values, **arguments):
+    def write(*values, split=".", **arguments):
+        root = tmp_path / split
         for kind in ("i", "m"):
-            (tmp_path / kind).mkdir(exist_ok=True)
+            (root / kind).mkdir(parents=True, exist_ok=True)
         for number, value in enumerate(values):
-            Image.new("RGB", (4, 4)).save(tmp_path / "i" / f"{number}.png")
+            Image.new("RGB", (4, 4)).save(root / "i" / f"{number}.png")
             mask = np.zeros((4, 4), np.uint8)
             mask[0] = value
-            Image.fromarray(mask).save(tmp_path / "m" / f"{number}.png")
-        return MaskFolder(tmp_path / "i", tmp_path / "m", **arguments)
+            Image.fromarray(mask).save(root / "m" / f"{number}.png")
+        return MaskFolder(root / "i", root / "m", **arguments)
 
     return write
 
@@ -79,3 +80,17 @@ def test_volumes_and_their_slices(tmp_path):
     for data in (volumes, VolumeSlices(volumes), Repeat(VolumeSlices(volumes), 2)):
         assert unseen_classes(data) == (["tail"], 2)
         Source(train=data, mean=[0.0], std=[1.0])
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("value", [255, 7])
+def test_val_without_a_yes_goes_with_any_train(masks, caplog, several, value):
+    train, val = masks(value, split="train"), masks(0, 0, split="val")
+    if several:
+        of = {split.path(0).parents[1] for split in (train, val)}
+        val, train = (MaskFolder(f / "i", {n: f / "m" for n in "ab"}) for f in sorted(of)[::-1])
+    with caplog.at_level(logging.WARNING, "densekit.data"):
+        source = Source(train=train, val=val)
+    assert source.describe()["ids"] == ([0, 1] if several else [value])
+    assert source.describe().get("plane_values", [0, value]) == [0, value]
+    assert "of val has a pixel of a class" in caplog.text
