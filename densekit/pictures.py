@@ -6,7 +6,6 @@ Everything takes and returns (H, W, 3) uint8 arrays; PIL draws.
 from __future__ import annotations
 
 import colorsys
-import functools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from densekit._fonts import Lettered, lettered
 
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -23,6 +24,10 @@ Rectangle = tuple[float, float, float, float]
 BACKGROUND: Colour = (24, 26, 31)
 INK: Colour = (238, 240, 244)
 VOID: Colour = (255, 255, 255)
+LARGEST = 640
+"""Pixels of an image's longer side in the pictures of a run: what is larger is made smaller."""
+WIDEST = 1920
+"""Pixels up to which a low picture is made wider, so that it becomes higher."""
 READABLE_SIDE = 480
 """Pixels of an image's longer side below which names would not be legible over it."""
 
@@ -79,6 +84,14 @@ def to_rgb(image: ArrayLike) -> Picture:
         low, high = np.percentile(array, (1, 99)) if array.size else (0.0, 1.0)
         array = ((array - low) / max(float(high - low), 1e-12)).clip(0, 1) * 255
     return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def at_most(image: ArrayLike, side: int) -> Picture:
+    """`to_rgb`, made smaller where the longer side of the image has more than `side` pixels."""
+    picture = to_rgb(image)
+    height, width = picture.shape[:2]
+    share = side / max(height, width, side)
+    return np.array(_resized(picture, round(width * share), round(height * share)))
 
 
 def as_picture(image: NDArray[Any]) -> Picture:
@@ -177,20 +190,20 @@ def draw_boxes(
     kinds = np.asarray(labels).reshape(-1).tolist()
     if len(kinds) != len(corners):
         raise ValueError(f"{len(corners)} boxes, but {len(kinds)} labels")
-    texts, areas = [names[kind] for kind in kinds], (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+    said, areas = [names[kind] for kind in kinds], (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     weight = areas  # which tag gives way where two would collide: the larger object's
     if scores is not None:
         certain = np.asarray(scores, dtype=np.float64).reshape(-1)
-        texts = [f"{text} {score:.2f}" for text, score in zip(texts, certain, strict=True)]
+        said = [f"{text} {score:.2f}" for text, score in zip(said, certain, strict=True)]
         weight = -certain
     draw, longer = ImageDraw.Draw(canvas), max(canvas.size)
-    line, font = max(3, round(longer / 200)), _font(max(14, round(longer / 44)))
+    line, texts = max(3, round(longer / 200)), lettered(said, max(14, round(longer / 44)))
     for n in np.argsort(-areas, kind="stable"):  # small boxes over large ones
         _outline(draw, corners[n], class_colour(kinds[n]), line)
     order = np.argsort(weight, kind="stable").tolist()
-    places = _places([corners[n] for n in order], [texts[n] for n in order], font, canvas.size)
+    places = _places([corners[n] for n in order], [texts[n] for n in order], canvas.size)
     for n, place in reversed(list(zip(order, places, strict=True))):
-        _tag(draw, place, texts[n], class_colour(kinds[n]), font)
+        _tag(draw, place, texts[n], class_colour(kinds[n]))
     return np.array(canvas)
 
 
@@ -235,20 +248,20 @@ def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
         picture: (H, W, 3).
         classes: Mask value to name, see `draw_mask`.
     """
-    font = _font(max(13, min(22, picture.shape[1] // 55)))
-    box, step = round(font.size), round(1.7 * font.size)
+    box = max(13, min(22, picture.shape[1] // 55))
+    step = round(1.7 * box)
     places, x, y = [], box, step // 2
-    for value, name in classes.items():
-        width = round(1.5 * box + font.getlength(name))
+    for value, text in zip(classes, lettered(classes.values(), box), strict=True):
+        width = round(1.5 * box + text[1].getlength(text[0]))
         if x > box and x + width > picture.shape[1]:
             x, y = box, y + step
-        places.append((x, y, value, name))
+        places.append((x, y, value, text))
         x += width + box
     height = y + step if places else 0
     canvas = Image.new("RGB", (picture.shape[1], len(picture) + height), BACKGROUND)
     canvas.paste(Image.fromarray(picture))
     draw = ImageDraw.Draw(canvas)
-    for x, y, value, name in places:
+    for x, y, value, (name, font) in places:
         top = len(picture) + y
         draw.rectangle((x, top, x + box, top + box), fill=class_colour(value))
         draw.text((x + round(1.5 * box), top + box / 2), name, INK, font, anchor="lm")
@@ -259,18 +272,21 @@ def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
     """Panels of equal height in a row, each under its title.
 
     Args:
-        images: (H, W, C) each, of any sizes; the tallest gives the height.
+        images: (H, W, C) each, of any sizes; the tallest gives the height, which low ones are
+            brought to as long as they do not become wider than `WIDEST`.
         titles: One a panel.
     """
     pictures = [to_rgb(image) for image in images]
-    height = max(READABLE_SIDE // 2, *(len(picture) for picture in pictures))
+    tallest = max(len(picture) for picture in pictures)
+    ratio = max(picture.shape[1] / len(picture) for picture in pictures)
+    height = max(tallest, min(READABLE_SIDE // 2, round(WIDEST / ratio)))
     panels = [_resized(p, round(p.shape[1] * height / p.shape[0]), height) for p in pictures]
-    font = _font(max(15, height // 26))
-    strip, gap = round(2 * font.size), max(6, height // 60)
+    size = max(15, height // 26)
+    strip, gap = 2 * size, max(6, height // 60)
     width = sum(panel.width for panel in panels) + gap * (len(panels) + 1)
     canvas = Image.new("RGB", (width, strip + height + gap), BACKGROUND)
     draw, left = ImageDraw.Draw(canvas), gap
-    for panel, title in zip(panels, titles, strict=True):
+    for panel, (title, font) in zip(panels, lettered(titles, size), strict=True):
         canvas.paste(panel, (left, strip))
         draw.text((left + panel.width / 2, strip / 2), title, INK, font, anchor="mm")
         left += panel.width + gap
@@ -312,14 +328,6 @@ def _resized(picture: Picture, width: int, height: int) -> Image.Image:
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)
 
 
-@functools.lru_cache(maxsize=8)
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    font = ImageFont.load_default(size)
-    if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this Pillow was built without FreeType, which draws the names")
-    return font
-
-
 def _inner(region: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:
     """The region without a rim of some pixels; the border of the picture is no rim."""
     padded = np.pad(region, line, mode="edge")
@@ -346,13 +354,12 @@ def _outline(draw: ImageDraw.ImageDraw, box: NDArray[np.float64], ink: Colour, l
 
 def _places(
     boxes: Sequence[NDArray[np.float64]],
-    texts: Sequence[str],
-    font: ImageFont.FreeTypeFont,
+    texts: Sequence[Lettered],
     size: tuple[int, int],
 ) -> list[Rectangle]:
     """Where the tags go: on, in or under their boxes, the first place that no earlier tag has."""
     taken: list[Rectangle] = []
-    for box, text in zip(boxes, texts, strict=True):
+    for box, (text, font) in zip(boxes, texts, strict=True):
         width, height = font.getlength(text) + 0.6 * font.size, 1.3 * font.size
         left, top, right, bottom = box.tolist()
         corners = [
@@ -381,13 +388,8 @@ def _shared(a: Rectangle, b: Rectangle) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
-def _tag(
-    draw: ImageDraw.ImageDraw,
-    place: Rectangle,
-    text: str,
-    ink: Colour,
-    font: ImageFont.FreeTypeFont,
-) -> None:
+def _tag(draw: ImageDraw.ImageDraw, place: Rectangle, tag: Lettered, ink: Colour) -> None:
+    text, font = tag
     draw.rectangle(place, fill=ink)
     red, green, blue = ink
     dark = 0.299 * red + 0.587 * green + 0.114 * blue > 120

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from densekit.app.planning import Plan
-from densekit.app.report import print_lines
+from densekit.app.report import print_lines, print_numbers
 from densekit.data.fingerprint import Fingerprint
 
 
@@ -27,12 +25,12 @@ def report(found: Fingerprint, plan: Plan, cases: int) -> None:
         ["patch, voxels", "", "", "", _joined(plan.patch)],
     ]
     columns = ["along z, y, x", "smallest", "median", "largest", "planned"]
-    _print(f"{cases} training volumes, {len(found.shapes)} looked at", columns, rows)
+    print_numbers(columns, rows, f"{cases} training volumes, {len(found.shapes)} looked at")
     rows = [
         [name, f"{share:.3%}", f"{present} of {len(found.shapes)}"]
         for name, share, present in zip(found.names, found.shares, found.present, strict=True)
     ]
-    _print("classes", ["class", "share of voxels", "cases with it"], rows)
+    print_numbers(["class", "share of voxels", "cases with it"], rows, "classes")
     named = found.modalities or [""] * len(found.percentiles)
     rules = plan.intensity.get("rules", [plan.intensity] * len(named))
     rows = [
@@ -42,17 +40,8 @@ def report(found: Fingerprint, plan: Plan, cases: int) -> None:
         )
     ]
     columns = ["channel", "0.5 %", "median", "99.5 %", "planned"]
-    _print("stored values in the foreground", columns, rows)
+    print_numbers(columns, rows, "stored values in the foreground")
     print_lines(f"a step of {plan.batch_size} patches takes about {plan.memory:.1f} GiB in float32")
-
-
-def _print(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 def _spread(rows: np.ndarray) -> list[str]:

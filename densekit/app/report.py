@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from densekit._console import table_of
+
 STAGES = ("val", "test")
 
 
@@ -81,15 +83,7 @@ def print_table(metrics: Mapping[str, float], title: str) -> None:
 
 def print_numbers(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Prints a table of names, in the first column, and numbers."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=escape(title), title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*(escape(cell) for cell in row))
-    print_whole(table)
+    print_whole(table_of(title, columns, rows))
 
 
 def print_whole(table: Any) -> None:

@@ -11,6 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from densekit._fonts import in_figures, lettering
+
 LEGIBLE = 40
 """Classes up to which the picture has names; up to half of them it has numbers too."""
 
@@ -58,6 +60,11 @@ def draw_confusion(counts: NDArray[np.int64], names: list[str], path: Path) -> N
         names: K class names.
         path: The picture.
     """
+    with in_figures(names):
+        _draw([lettering(name)[0] for name in names], counts, path)
+
+
+def _draw(names: list[str], counts: NDArray[np.int64], path: Path) -> None:
     total = counts.sum(axis=1, keepdims=True)
     shares = counts / np.maximum(total, 1)
     side = 3.5 + min(len(names), LEGIBLE) * 0.3

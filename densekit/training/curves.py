@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from densekit._fonts import in_figures, lettering
 from densekit.training.sources import LOSS, is_main, source_names
 
 FIGURES_PER_HEAD = 4
@@ -98,6 +99,11 @@ def draw_curves(series: Series, path: Path) -> None:
             `val/...`, `lr`.
         path: PNG file; its folder is made.
     """
+    with in_figures(series):
+        _draw_panels({lettering(name)[0]: line for name, line in series.items()}, path)
+
+
+def _draw_panels(series: Series, path: Path) -> None:
     losses = {name: line for name, line in series.items() if LOSS in name.split("/")}
     figures = _first_of_each_head({k: v for k, v in series.items() if k not in losses})
     panels = [

@@ -64,18 +64,18 @@ def plane_of(
         classes: What counts as foreground.
 
     Returns:
-        (H, W, 3) or (H, W), and the masks of that plane in its size.
+        (H, W, 3), and the masks of that plane in its size, `pictures.LARGEST` pixels or less.
     """
     if image.ndim == 2:
         return pictures.draw_series(image), [pictures.series_bands(mask) for mask in masks]
     if image.ndim == 3:
-        return _at_size(pictures.to_rgb(image), masks[0].shape[-2:]), list(masks)
+        return _in_one_size(image, masks)
     counts = pictures.foreground_of_slices(masks[0], classes)  # (z,)
     best = np.flatnonzero(counts == counts.max())
     place = int(best[len(best) // 2])
     own = min(len(image) - 1, int((place + 0.5) * len(image) / len(counts)))
     plane = pictures.to_grey(image[..., 0])[own]
-    return _at_size(plane, masks[0].shape[-2:]), [mask[..., place, :, :] for mask in masks]
+    return _in_one_size(plane, [mask[..., place, :, :] for mask in masks])
 
 
 def inside(values: Tensor, batch: Batch, row: int) -> Tensor:
@@ -93,8 +93,20 @@ def inside(values: Tensor, batch: Batch, row: int) -> Tensor:
     return part
 
 
-def _at_size(plane: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    if plane.shape[:2] == tuple(size):
-        return plane
-    height, width = size
-    return np.array(Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR))
+def _in_one_size(
+    plane: NDArray[Any], masks: Sequence[NDArray[Any]]
+) -> tuple[pictures.Picture, list[NDArray[Any]]]:
+    """An image and its masks (..., H, W) in the size of the masks, or made smaller."""
+    sides = masks[0].shape[-2:]
+    share = pictures.LARGEST / max(*sides, pictures.LARGEST)
+    height, width = (max(1, round(side * share)) for side in sides)
+    # Where a mask keeps its size, every row and column is its own.
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip((height, width), sides, strict=True)
+    )
+    picture = pictures.to_rgb(plane)
+    if picture.shape[:2] != (height, width):
+        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        picture = np.array(resized)
+    return picture, [mask[..., rows, :][..., columns] for mask in masks]

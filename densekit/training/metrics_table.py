@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 from rich.table import Table
 
+from densekit._console import table_of
 from densekit.training.sources import is_main, source_names
 
 
@@ -56,17 +57,13 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
 
 def figures_table(title: str, figures: Mapping[str, float], before: Mapping[str, float]) -> Table:
     """Lays figures out, with their change since `before` where it has the same name."""
-    table = Table("figure", title=title, title_justify="left")
-    table.add_column("value", justify="right")
     changes = any(name in before for name in figures)
-    if changes:
-        table.add_column("change", justify="right")
+    rows = []
     for name, value in figures.items():
         row = [name, "-" if math.isnan(value) else f"{value:.4f}"]
         change = value - before.get(name, math.nan)
-        row += ["" if math.isnan(change) else f"{change:+.4f}"] * changes
-        table.add_row(*row)
-    return table
+        rows.append(row + ["" if math.isnan(change) else f"{change:+.4f}"] * changes)
+    return table_of(title, ["metric", "value", *["change"] * changes], rows)
 
 
 def _print(trainer: Trainer, table: Table) -> None:

@@ -146,7 +146,7 @@ def draw_batch(
     if "mask" in batch:
         return [draw_truth_of_batch(batch, row, classes) for row in rows]
     if "category" in batch and "boxes" not in batch:
-        return [draw_category(unpadded(batch, row), batch["category"][row], names) for row in rows]
+        return [draw_category(seen(batch, row), batch["category"][row], names) for row in rows]
     if batch["image"].ndim != 4:
         return []
     cells = []
@@ -156,7 +156,9 @@ def draw_batch(
             valid = batch["boxes_valid"][row]  # (T,)
             boxes = batch["boxes"][row][valid].cpu().numpy()
             labels = batch["labels"][row][valid].cpu().numpy()
-        cells.append(draw(unpadded(batch, row), boxes, labels, names))
+        image = seen(batch, row)
+        share = np.divide(image.shape[:2], batch["size"][row].tolist())[[1, 0, 1, 0]]
+        cells.append(draw(image, boxes * share, labels, names))
     return cells
 
 
@@ -188,22 +190,22 @@ def draw_result(
         if "mask" in of_head and "mask" in truth
     ]
     drawn += [
-        draw_category_result(unpadded(batch, row), head, of_head, truth["category"], names)
+        draw_category_result(seen(batch, row), head, of_head, truth["category"], names)
         for head, of_head in result.items()
         if "probabilities" in of_head and "category" in truth
     ]
     if batch["image"].ndim != 4 or "boxes" not in truth:
         return drawn
-    image = unpadded(batch, row)
-    original = batch["meta"][row].get("original_size", image.shape[:2])
+    image = seen(batch, row)
+    original = batch["meta"][row].get("original_size", batch["size"][row].tolist())
     # Results and truth are in the original frame; the image has left it if it was resized.
     scale = np.divide(image.shape[:2], original)[[1, 0, 1, 0]]
     expected = draw(image, truth["boxes"] * scale, truth["labels"], names)
     for head, of_head in result.items():
         if "boxes" not in of_head:
             continue
-        seen = of_head["scores"] >= min_score
-        kept = (of_head[key][seen] for key in ("boxes", "labels", "scores"))
+        certain = of_head["scores"] >= min_score
+        kept = (of_head[key][certain] for key in ("boxes", "labels", "scores"))
         boxes, labels, scores = kept
         found = draw(image, boxes * scale, labels, names, scores)
         drawn.append(pictures.side_by_side([found, expected], [head, "ground truth"]))
@@ -223,13 +225,28 @@ def draw(
     return pictures.draw_boxes(image, boxes, labels, complete, scores)
 
 
-def unpadded(batch: Batch, row: int) -> NDArray[Any]:
-    """One image of a batch as (*S, C) without its padding."""
-    return inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
+def seen(batch: Batch, row: int) -> NDArray[Any]:
+    """One image of a batch as (*S, C) without its padding; pictures no larger than they are shown.
+
+    Its colours are those of the whole image, so that a smaller one looks like it.
+    """
+    image: NDArray[Any] = inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
+    if image.ndim != 3 or max(image.shape[:2]) <= pictures.LARGEST:
+        return image
+    return pictures.at_most(image, pictures.LARGEST)
 
 
 def save_grid(cells: Sequence[pictures.Picture], columns: int, path: Path) -> None:
-    """Saves pictures in a grid as wide as the widest, so that none is made smaller."""
-    if cells:
-        width = max(cell.shape[1] for cell in cells)
-        pictures.save(pictures.grid(cells, columns, cell_width=width), path)
+    """Saves pictures in a grid as wide as the widest, each in its own size."""
+    if not cells:
+        return
+    width = max(cell.shape[1] for cell in cells)
+    padded = []
+    for cell in cells:
+        left = (width - cell.shape[1]) // 2
+        room = ((0, 0), (left, width - cell.shape[1] - left))
+        planes = [
+            np.pad(cell[..., c], room, constant_values=pictures.BACKGROUND[c]) for c in range(3)
+        ]
+        padded.append(np.stack(planes, axis=-1))
+    pictures.save(pictures.grid(padded, columns, cell_width=width), path)

@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit import pictures
+from densekit import _fonts, pictures
+from densekit._fonts import lettered, lettering
+from densekit.training.confusion import draw_confusion
+from densekit.training.curves import draw_curves
 
 NAMES = ["cat", "dog", "bird"]
 
@@ -76,8 +79,8 @@ def test_boxes_without_labels_are_refused():
 
 def test_tags_of_neighbours_do_not_hide_each_other():
     boxes = np.array([[200, 200, 400, 350], [202, 202, 402, 352], [204, 198, 398, 352]])
-    font = pictures._font(14)
-    places = pictures._places(boxes, ["one name", "another", "a third"], font, (640, 500))
+    texts = lettered(["one name", "another", "a third"], 14)
+    places = pictures._places(boxes, texts, (640, 500))
     for n, place in enumerate(places):
         assert all(pictures._shared(place, other) == 0 for other in places[:n])
 
@@ -194,3 +197,79 @@ def test_grey_of_a_volume_is_stretched_as_a_whole():
     assert scaled.max() == 255
     assert scaled[0].max() < scaled[9].min()
     assert not pictures.to_grey(np.full((2, 2, 2), 7.0)).any()
+
+
+@pytest.fixture
+def only_shipped(monkeypatch):
+    """A machine without further fonts, on which nothing has been said yet."""
+    monkeypatch.setattr(_fonts, "installed", lambda: ())
+    monkeypatch.setattr(_fonts, "_warned", set())
+    _fonts.font_with.cache_clear()
+    yield
+    _fonts.font_with.cache_clear()
+
+
+@pytest.fixture
+def chinese_font(tmp_path, monkeypatch):
+    """A font of its own with one Chinese character, as a machine may have it."""
+    from fontTools.fontBuilder import FontBuilder
+    from fontTools.pens.ttGlyphPen import TTGlyphPen
+
+    pen = TTGlyphPen(None)
+    pen.moveTo((0, 0))
+    for corner in ((0, 700), (500, 700), (500, 0)):
+        pen.lineTo(corner)
+    pen.closePath()
+    font = FontBuilder(1000, isTTF=True)
+    font.setupGlyphOrder([".notdef", "cat"])
+    font.setupCharacterMap({ord("猫"): "cat"})
+    font.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "cat": pen.glyph()})
+    font.setupHorizontalMetrics({".notdef": (600, 0), "cat": (600, 0)})
+    font.setupHorizontalHeader(ascent=800, descent=-200)
+    font.setupNameTable({"familyName": "Own", "styleName": "Regular"})
+    font.setupOS2()
+    font.setupPost()
+    path = str(tmp_path / "own.ttf")
+    font.save(path)
+    monkeypatch.setattr(_fonts, "installed", lambda: (path,))
+    _fonts.font_with.cache_clear()
+    yield path
+    _fonts.font_with.cache_clear()
+
+
+def test_every_name_is_drawn_with_a_font_that_has_it(chinese_font):
+    assert lettering("cat 0.9") == ("cat 0.9", None)
+    for text in ("Müll", "κύτταρο", "клетка", "naïve – “x”"):
+        assert lettering(text) == (text, _fonts.shipped())
+    assert lettering("猫") == ("猫", chinese_font)
+    assert lettering("u\u0308") == ("ü", _fonts.shipped())  # as some file systems write it
+
+
+def test_what_no_font_has_is_drawn_as_its_number_and_said_once(only_shipped, caplog):
+    with caplog.at_level("WARNING"):
+        assert lettering("猫 ü") == ("[732B] ü", _fonts.shipped())
+        assert lettering("犬") == ("[72AC]", _fonts.shipped())
+    assert lettering("two\nlines\t") == ("two[A]lines[9]", None)
+    assert len(caplog.messages) == 1
+    assert "Noto Sans CJK" in caplog.text
+
+
+@pytest.mark.parametrize("names", [("猫", "犬"), ("é", "è"), ("клетка", "кл"), ("a\nb", "b")])
+def test_different_names_look_different_wherever_they_are_drawn(names, only_shipped):
+    image = grey()
+    tags = [pictures.draw_boxes(image, [[50, 50, 300, 200]], [0], [name]) for name in names]
+    legends = [pictures.with_legend(pictures.to_rgb(image), {1: name}) for name in names]
+    titles = [pictures.side_by_side([image], [name]) for name in names]
+    for one, other in (tags, legends, titles):
+        assert one.shape != other.shape or (one != other).any()
+
+
+def test_matplotlib_draws_names_of_any_script_and_formulas_as_they_are(
+    tmp_path, only_shipped, recwarn
+):
+    names = ["猫", "犬", "$\\bad{", "_hidden", "[old]"]
+    draw_confusion(np.eye(5, dtype=np.int64), names, tmp_path / "a.png")
+    draw_confusion(np.eye(5, dtype=np.int64), [*names[1::-1], *names[2:]], tmp_path / "b.png")
+    draw_curves({"train/猫/loss/$\\x{": [(1, 2.0)]}, tmp_path / "c.png")
+    assert not np.array_equal(*(np.array(Image.open(tmp_path / f"{n}.png")) for n in "ab"))
+    assert [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)] == []

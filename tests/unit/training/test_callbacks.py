@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from densekit import pictures
 from densekit.training import (
@@ -23,7 +25,8 @@ from densekit.training import (
 )
 from densekit.training.curves import Series, draw_curves
 from densekit.training.metrics_file import json_figures
-from densekit.training.run_pictures import draw_batch, draw_result
+from densekit.training.metrics_table import figures_table
+from densekit.training.run_pictures import draw_batch, draw_result, save_grid
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
 
@@ -256,3 +259,43 @@ def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
     truth, found = drawn
     np.testing.assert_array_equal(truth, [[2, 2, 12, 12]])
     np.testing.assert_array_equal(found, [[3, 3, 13, 13]])
+
+
+@pytest.mark.parametrize("size", [(1500, 2000), (30, 20000), (20000, 30), (700, 640)])
+def test_pictures_of_large_images_are_bounded(size: tuple[int, int], tmp_path: Path) -> None:
+    height, width = size
+    box = np.array([[0.0, 0, width / 2, height]])
+    mask = np.zeros(size, np.uint8)
+    mask[:, : width // 2] = 1
+    batch: Any = make_batch(
+        image=torch.zeros(1, 3, *size, dtype=torch.uint8),
+        size=torch.tensor([size]),
+        boxes=torch.tensor(box)[None],
+        boxes_valid=torch.tensor([[True]]),
+        labels=torch.tensor([[0]]),
+        meta=[{"original_size": size}],
+        truth=[{"boxes": box, "labels": np.array([0]), "mask": mask}],
+    )
+    found = {"boxes": box, "labels": np.array([0]), "scores": np.array([0.9])}
+    rows = draw_result(batch, 0, {"d": found, "s": {"mask": mask}}, ["cat"], 0.5, {1: "cat"})
+    assert len(rows) == 2
+    cells = draw_batch(batch, ["cat"], 8, {1: "cat"})
+    cells += draw_batch({**batch, "mask": torch.from_numpy(mask)[None]}, [], 8, {1: "cat"})
+    for row in [*rows, *cells]:
+        assert row.shape[0] <= 800
+        assert row.shape[1] <= 2 * 1920 + 100
+    if min(size) > 600:  # the mask is still where it was
+        left, right = np.split((cells[1][100] == 0).all(1), [cells[1].shape[1] // 2])
+        assert left.mean() < 0.1
+        assert right.mean() > 0.9
+    save_grid([*rows, *cells], 1, tmp_path / "all.png")
+    width, height = Image.open(tmp_path / "all.png").size
+    assert width <= 2 * 1920 + 200
+    assert height <= 4 * 900
+
+
+def test_names_are_text_in_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["AP/[old]", "AP/[/x]", "AP/[bold]a[/bold]", "AP/:cat:", "AP/a\\"]
+    Console(file=sys.stdout, width=80).print(figures_table("[red]", dict.fromkeys(names, 0.5), {}))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in ("[red]", *names))

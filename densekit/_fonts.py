@@ -1,0 +1,120 @@
+"""Letters for pictures: class names are in any script, and no font has every character."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import unicodedata
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from PIL import ImageFont
+
+Lettered = tuple[str, ImageFont.FreeTypeFont]
+"""A text and the font it is drawn with."""
+
+logger = logging.getLogger(__name__)
+
+_warned: set[str] = set()
+
+
+def lettering(text: str) -> tuple[str, str | None]:
+    """What to draw of a text, and the font to draw it with.
+
+    Args:
+        text: Of the user: any characters.
+
+    Returns:
+        One line, in which characters that no font here has are their numbers, `[732B]`, with one
+        warning; the file of the font, None where any font will do.
+    """
+    line = "".join(
+        one if one.isprintable() else _number(one) for one in unicodedata.normalize("NFC", text)
+    )
+    if line.isascii():
+        return line, None
+    file = font_with(frozenset(line))
+    if file is not None:
+        return line, file
+    there = characters(shipped())
+    missing = "".join(sorted(set(line) - there))
+    if not _warned:
+        logger.warning(
+            "no font here has the characters %s of %r: pictures show their numbers; install one"
+            " that has them, such as Noto Sans CJK",
+            *(missing, text),
+        )
+    _warned.add(missing)
+    return "".join(one if one in there else _number(one) for one in line), shipped()
+
+
+def lettered(texts: Iterable[str], size: int) -> list[Lettered]:
+    """Each text as Pillow can draw it, with a font of `size` pixels."""
+    return [(line, font_of(size, file)) for line, file in map(lettering, texts)]
+
+
+@functools.lru_cache(maxsize=32)
+def font_of(size: int, file: str | None = None) -> ImageFont.FreeTypeFont:
+    """A font of Pillow's, its own one without a file."""
+    font = ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
+    if not isinstance(font, ImageFont.FreeTypeFont):
+        raise RuntimeError("this Pillow was built without FreeType, which draws the names")
+    return font
+
+
+@contextmanager
+def in_figures(texts: Iterable[str]) -> Iterator[None]:
+    """Lets matplotlib draw texts with the fonts that have them, and read no formula in a `$`.
+
+    Args:
+        texts: What is drawn; each is to be given to matplotlib as `lettering` writes it.
+    """
+    import matplotlib as mpl
+    from matplotlib.font_manager import FontProperties
+
+    files = sorted({file for text in texts if (file := lettering(text)[1])})
+    families = [FontProperties(fname=file).get_name() for file in (shipped(), *files)]
+    with mpl.rc_context({"font.family": families, "text.parse_math": False}):
+        yield
+
+
+@functools.cache
+def font_with(letters: frozenset[str]) -> str | None:
+    """The file of a font that has all of these characters, None without one."""
+    return next((file for file in (shipped(), *installed()) if letters <= characters(file)), None)
+
+
+@functools.cache
+def shipped() -> str:
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more, no Chinese."""
+    import matplotlib as mpl
+
+    return str(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
+
+
+@functools.cache
+def installed() -> tuple[str, ...]:
+    """Files of the fonts of this machine, upright sans-serif ones of normal weight first."""
+    from matplotlib.font_manager import fontManager
+
+    found = sorted(
+        fontManager.ttflist,
+        key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400),
+    )
+    return tuple(dict.fromkeys(font.fname for font in found))
+
+
+@functools.cache
+def characters(file: str) -> frozenset[str]:
+    """The characters of a font, none if it cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(map(chr, FT2Font(file).get_charmap()))
+    except (OSError, RuntimeError):
+        return frozenset()
+
+
+def _number(letter: str) -> str:
+    return f"[{ord(letter):X}]"
