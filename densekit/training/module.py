@@ -41,6 +41,7 @@ from densekit.training.sharding import (
     take_own_rows,
 )
 from densekit.training.sources import log_name, loss_name, source_heads, source_names
+from densekit.training.synced_norm import use_synced_norms
 from densekit.training.transfer import Transfer
 from densekit.types import Batch, Features, Result
 
@@ -203,7 +204,8 @@ class LitModel(LightningModule):
         return scheduled
 
     def configure_model(self) -> None:
-        """Divides over processes what heads have to divide, and keeps DDP away from it."""
+        """Divides over processes what heads have to divide, away from DDP; norms stay whole."""
+        use_synced_norms(self.trainer)
         names = shard_heads(self.model)
         self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in names]
 

@@ -160,7 +160,12 @@ class BatchNorm(nn.BatchNorm2d):
     """Batch norm that uses the stored statistics where the batch has one value a channel.
 
     Pooled branches of a batch of one image: batch statistics of one value are nothing.
+
+    Attributes:
+        synced: What takes its place where processes share statistics: they have more values.
     """
+
+    synced = nn.SyncBatchNorm
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, H, W) to the same shape."""

@@ -163,7 +163,7 @@ def test_a_schedule_that_needs_the_end_is_refused_without_one(
     tmp_path: Path, schedule: Schedule
 ) -> None:
     run = trainer(tmp_path, max_epochs=-1, max_time="00:00:01:00")
-    with pytest.raises(ValueError, match=r"^schedule: .*trainer.max_epochs or max_steps"):
+    with pytest.raises(ValueError, match=r"^schedule: .*trainer.max_epochs or trainer.max_steps"):
         run.fit(fake_lit(schedule=schedule), datamodule=FakeData())
     steps = trainer(tmp_path, max_epochs=-1, max_steps=3, limit_val_batches=0)
     steps.fit(fake_lit(schedule=schedule), datamodule=FakeData())
