@@ -111,6 +111,8 @@ def load(model: DenseModel, theirs: nn.Module, where: str, prefixes: dict[str, s
         else:
             state[prefixes[prefix] + key.removeprefix(prefix)] = value
     own = model.state_dict()
+    for unused in getattr(model.heads[HEAD], "unused", ()):  # what the original never runs
+        state = {k: v for k, v in state.items() if not k.startswith(f"heads.{HEAD}.{unused}")}
     trimmed = {key for key in state if key.startswith("backbone.")} - set(own)
     state = {key: value for key, value in state.items() if key not in trimmed}
     different = sorted(state.keys() ^ own.keys()) or sorted(

@@ -75,7 +75,8 @@ class SmpHead(Segmentation):
     """A decoder of segmentation-models-pytorch and the convolution that makes its logits.
 
     Channels and strides come from the specs; images are padded to what the decoder can take. Tensor
-    for tensor smp's `decoder.*` and `segmentation_head.0.*`.
+    for tensor smp's `decoder.*` and `segmentation_head.0.*`, but for what its decoder has and never
+    runs (the attention of a block without a skip): that is left out here, and where it is loaded.
 
     Args:
         specs: Of all levels there could be; pictures only.
@@ -87,6 +88,9 @@ class SmpHead(Segmentation):
         losses: See `Segmentation`.
         loss_weights: See `Segmentation`.
         settings: Arguments of the decoder's class, e.g. `decoder_channels` or `dropout`.
+
+    Attributes:
+        unused: Prefixes of the names that are left out.
 
     Raises:
         ValueError: An unknown decoder, setting or level, or levels the decoder cannot join.
@@ -118,6 +122,8 @@ class SmpHead(Segmentation):
         self.decoder = make(**_arguments(make, kind, levels, settings))
         _accept_one_value(self.decoder)
         channels = _out_channels(decoder, self.decoder, levels)
+        self.unused = _drop_unused(self.decoder, levels)
+        self.register_load_state_dict_pre_hook(_without_unused)  # type: ignore[no-untyped-call]
         convolution = nn.Conv2d(
             channels, num_classes, kind.kernel_size, padding=kind.kernel_size // 2
         )
@@ -241,21 +247,54 @@ def _arguments(
     return {k: v for k, v in derived.items() if k in wanted} | defaults | dict(settings)
 
 
-@torch.no_grad()
-def _out_channels(name: str, decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
-    """Channels that the decoder returns, found by a forward without values."""
+def _probed(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[nn.Module, Tensor]:
+    """A copy of a decoder without values, and its output."""
     probe = copy.deepcopy(decoder).to("meta", torch.float32).eval()
     side = PROBE * max(levels[-1].stride)
     maps = [
         torch.empty(1, level.channels, *(side // step for step in level.stride), device="meta")
         for level in levels
     ]
+    return probe, probe(maps)
+
+
+def _drop_unused(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[str, ...]:
+    """Takes out the modules that no output depends on; returns the prefixes of their names."""
+    with torch.enable_grad():
+        probe, output = _probed(decoder, levels)
+        named = dict(probe.named_parameters())
+        gradients = torch.autograd.grad(output.sum(), list(named.values()), allow_unused=True)
+    idle = {name for name, grad in zip(named, gradients, strict=True) if grad is None}
+    dropped: list[str] = []
+    for prefix, module in list(decoder.named_modules()):
+        names = {f"{prefix}.{name}" for name, _ in module.named_parameters()}
+        inside = any(prefix.startswith(f"{above}.") for above in dropped)
+        if prefix and names and names <= idle and not inside:
+            parent, _, child = prefix.rpartition(".")
+            setattr(decoder.get_submodule(parent), child, nn.Identity())
+            dropped.append(prefix)
+    return tuple(f"decoder.{prefix}." for prefix in dropped)
+
+
+def _without_unused(
+    head: SmpHead, state_dict: dict[str, Tensor], prefix: str, *others: object
+) -> None:
+    """Leaves out of what is loaded what the head has left out."""
+    for name in list(state_dict):
+        if name.startswith(tuple(prefix + unused for unused in head.unused)):
+            del state_dict[name]
+
+
+@torch.no_grad()
+def _out_channels(name: str, decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
+    """Channels that the decoder returns, found by a forward without values."""
     try:
-        channels: int = probe(maps).shape[1]
+        channels: int = _probed(decoder, levels)[1].shape[1]
     except RuntimeError as error:
         raise ValueError(
-            f"decoder {name!r}: found levels of strides {[level.stride for level in levels]}, "
-            "which it cannot join; most decoders accept backbone.stem=imagenet and "
-            "output_stride=32, deeplabv3plus output_stride=16 or 8"
+            f"decoder {name!r}: found levels of strides {[level.stride for level in levels]} and "
+            f"{[level.channels for level in levels]} channels, which it cannot join ({error}); most"
+            " decoders accept backbone.stem=imagenet and output_stride=32, deeplabv3plus "
+            "output_stride=16 or 8, attention at least 16 channels"
         ) from error
     return channels

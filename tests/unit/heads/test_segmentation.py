@@ -230,3 +230,50 @@ def test_pan_says_that_an_image_is_too_small() -> None:
 def test_supervised_is_the_output_alone_by_default() -> None:
     logits = torch.zeros(1)
     assert Supervised(logits) == (logits, "", 1.0, True)
+
+
+@pytest.mark.parametrize("depth", [3, 5])
+@pytest.mark.parametrize(
+    ("decoder", "settings"),
+    [
+        ("unet", {"attention_type": "scse"}),
+        ("unet", {"attention_type": "scse", "add_center_block": True, "use_norm": "identity"}),
+        ("unetplusplus", {"attention_type": "scse"}),
+        ("unetplusplus", {"attention_type": "scse", "center": True}),
+        ("manet", {"use_norm": False}),
+        ("fpn", {"merge_policy": "cat"}),
+        ("deeplabv3", {"aspp_separable": True}),
+        *((name, {}) for name in ("linknet", "pspnet", "upernet", "segformer")),
+    ],
+)
+def test_every_parameter_of_smp_learns(decoder: str, settings: dict[str, Any], depth: int) -> None:
+    if decoder.startswith("unet") or decoder == "manet":
+        settings = {**settings, "decoder_channels": [32, 16, 16, 16, 16][:depth]}
+    widths = (3, 16, 16, 16, 32, 32)
+    specs = {f"c{n}": FeatureSpec(width, (2**n,) * 2) for n, width in enumerate(widths)}
+    head = SmpHead(specs, 2, decoder, depth=depth, **settings)
+    levels = {
+        name: torch.randn(2, spec.channels, 64 // spec.stride[0], 64 // spec.stride[0])
+        for name, spec in specs.items()
+    }
+    head.low_resolution(levels).square().mean().backward()
+    assert [name for name, p in head.named_parameters() if p.grad is None] == []
+
+
+@pytest.mark.parametrize("decoder", ["unet", "unetplusplus"])
+def test_what_smp_never_runs_is_left_out_of_what_is_loaded(decoder: str) -> None:
+    specs = {f"c{n}": FeatureSpec(16 if n else 3, (2**n,) * 2) for n in range(6)}
+    place = SmpHead(specs, 2, decoder).decoder
+    settings = {"attention_type": "scse", "decoder_channels": (64, 32, 32, 16, 16)}
+    head = SmpHead(specs, 2, decoder, **settings)
+    assert head.unused
+    theirs = type(place)([specs[f"c{n}"].channels for n in range(6)], n_blocks=5, **settings)
+    state = {f"decoder.{name}": value for name, value in theirs.state_dict().items()}
+    state |= {f"segmentation_head.{k}": v for k, v in head.segmentation_head.state_dict().items()}
+    assert any(name.startswith(head.unused) for name in state)
+    nn.ModuleDict({"a": head}).load_state_dict({f"a.{name}": v for name, v in state.items()})
+    levels = [
+        torch.randn(2, specs[f"c{n}"].channels, 64 // 2**n, 64 // 2**n, requires_grad=True)
+        for n in range(6)
+    ]
+    torch.testing.assert_close(head.eval().decoder(levels), theirs.eval()(levels))
