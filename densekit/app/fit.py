@@ -58,6 +58,8 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     import torch
     from lightning.pytorch import seed_everything
 
+    from densekit.training import guarded
+
     seed_everything(int(cfg["seed"]), workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     data = _data(cfg)
@@ -72,7 +74,7 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     lit = _module(cfg, model, optimizer, schedule)
     cfg = _watching(cfg, lit, data)
     lit.config = dump(cfg)
-    loggers = _each(cfg, "logger")
+    loggers = [guarded(one) for one in _each(cfg, "logger")]
     trainer = _trainer(
         cfg["trainer"],
         lit,

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from densekit.app.data_info import agreed, check_heads, register_data_info
 from densekit.app.errors import UsageError
+from densekit.app.groups import own_conf
 from densekit.app.report import print_lines
 from densekit.app.targets import arguments
 from densekit.build import check_targets, instantiate
@@ -22,6 +23,7 @@ from densekit.trust import MODEL, check_stored, without_weights
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+MLFLOW = "lightning.pytorch.loggers.MLFlowLogger"
 OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics")
 """What the configuration of a run has and that of a model alone may lack."""
 OF_A_COMMAND = ("command", "split", "artifact", "objective", "direction")
@@ -122,9 +124,9 @@ def reopen(
     """A stored configuration, checked, and open again where a new run differs from the old one.
 
     What pointed into the old run folder points into the new one, what lay in `paths.data` follows
-    it, `precision=` reaches the trainer,
-    and what the app has noted down about the old command is gone, as are `vars`, which have been
-    resolved. Nothing of it widens trust, brings weights, or says where to write.
+    it, `precision=` reaches the trainer, loggers write to the server of this machine, and what the
+    app has noted down about the old command is gone, as are `vars`, which have been resolved.
+    Nothing of it widens trust, brings weights, or says where to write.
 
     Args:
         stored: What the checkpoint holds.
@@ -144,6 +146,7 @@ def reopen(
         )
     plain = {**stored, "vars": {}, "trust": [], "kept": stored.get("kept")}
     plain |= {key: without_weights(stored.get(key)) for key in MODEL}
+    plain["logger"] = _without_servers(plain.get("logger") or {})
     given = [word.partition("=")[0].lstrip("+~") for word in words]
     try:
         check_stored(plain, trust, folder=str(plain["paths"]["run"]), given=given)
@@ -155,10 +158,33 @@ def reopen(
     node = _relative(dict(plain), str(plain["paths"]["run"]), "${paths.run}")
     assert isinstance(node, dict)
     node["data"] = _relative(node["data"], str(plain["paths"].get("data")), "${paths.data}")
+    node["logger"] = _on_this_machine(node["logger"])
     node["paths"]["run"] = None
     if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
         node["trainer"]["precision"] = "${precision}"
     return {key: value for key, value in node.items() if key not in OF_A_COMMAND}
+
+
+def _on_this_machine(loggers: Mapping[str, Any]) -> dict[str, Any]:
+    """Loggers that write to the server of this machine's environment, as those of `conf` do."""
+    shipped = yaml.safe_load((own_conf() / "logger" / "mlflow.yaml").read_text(encoding="utf-8"))
+    server = {"tracking_uri": shipped["mlflow"]["tracking_uri"]}
+    return {
+        name: {**node, **server} if _is_mlflow(node) else node for name, node in loggers.items()
+    }
+
+
+def _without_servers(loggers: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: {key: value for key, value in node.items() if key != "tracking_uri"}
+        if _is_mlflow(node)
+        else node
+        for name, node in loggers.items()
+    }
+
+
+def _is_mlflow(node: Any) -> bool:
+    return isinstance(node, dict) and node.get("_target_") == MLFLOW
 
 
 def _own_runs(plain: Mapping[str, Any], checkpoint: Path) -> str | None:

@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy(
         "UncertaintyBalance": "balance",
         "layer_calls": "devices",
         "progress": "checkpoint",
+        "guarded": "guarded_logger",
         "measure_signal": "signal_propagation",
         "best_checkpoint": "checkpoint",
         "furthest_checkpoint": "checkpoint",

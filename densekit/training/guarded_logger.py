@@ -1,0 +1,54 @@
+"""Loggers that may fail: what they cannot write is lost, and nothing else is."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
+from lightning.pytorch.loggers import Logger
+
+METHODS = (
+    *("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"),
+    "after_save_checkpoint",
+)
+_DROPPED = "_densekit_dropped"
+
+log = logging.getLogger(__name__)
+
+
+def guarded(logger: Logger) -> Logger:
+    """The same logger, of a class of its own kind, that is dropped at its first error.
+
+    A database that is locked, a server without network or a full disk end no training: the error is
+    said once and the logger does nothing from then on.
+
+    Args:
+        logger: Changed in place.
+    """
+    kind: Any = type(logger)
+    parts: dict[str, Any] = {name: _guard(getattr(kind, name)) for name in METHODS}
+    if isinstance(getattr(kind, "experiment", None), property):
+        parts["experiment"] = property(_guard(kind.experiment.fget, DummyExperiment))
+    logger.__class__ = type(kind.__name__, (kind,), parts)
+    return logger
+
+
+def _guard(method: Callable[..., Any], instead: Callable[[], Any] = lambda: None) -> Any:
+    @functools.wraps(method)
+    def call(self: Any, *arguments: Any, **settings: Any) -> Any:
+        if not getattr(self, _DROPPED, False):
+            try:
+                return method(self, *arguments, **settings)
+            except Exception as error:  # whatever a tracking library runs into
+                setattr(self, _DROPPED, True)
+                reason = (str(error).splitlines() or [""])[0]
+                log.warning(
+                    "logger: %s is dropped, the run goes on without it: %s: %s",
+                    *(type(self).__name__, type(error).__name__, reason),
+                )
+        return instead()
+
+    return call
