@@ -32,6 +32,7 @@ __getattr__, __dir__, __all__ = lazy(
         "MaskList": "mask_list",
         "MedicalVolumes": "medical",
         "MixUp": "mixing",
+        "ObjectMasks": "object_masks",
         "OpenSet": "open_set",
         "Patch": "patch",
         "OneOf": "mixing",

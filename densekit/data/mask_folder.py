@@ -17,6 +17,9 @@ from densekit.data.naming import nearest
 _log = logging.getLogger("densekit.data")
 _KEY = "MaskFolder"
 
+Affixes = tuple[str, str]
+"""What a name has before and after the part that an image and its mask share."""
+
 
 class MaskFolder(PairedMasks):
     """Images and masks paired by name, sub-folders included: `a/12.jpg` with `a/12.png`.
@@ -30,8 +33,13 @@ class MaskFolder(PairedMasks):
         images: Folder of the images.
         masks: Folder of the masks; or class names to folders, for multi-label masks with a file a
             class.
-        image_suffix: What an image's name has after the common part, e.g. `_leftImg8bit`.
+        image_prefix: What an image's name has before the common part, e.g. `img_`.
+        image_suffix: What it has after it, e.g. `_leftImg8bit`.
+        mask_prefix: Likewise, of a mask.
         mask_suffix: Likewise, e.g. `_mask`.
+        roi: Folder of masks of the region of interest (the field of view of a camera), paired as
+            the masks are: where they are 0, pixels are ignored by losses and metrics.
+        roi_suffix: What their names have after the common part.
         names: Class names in the order of their labels, or class names to stored values. One
             class, say `{membrane: 0}`, makes a binary data set of that value against the other.
         colours: Class names to `[red, green, blue]`, for masks of colours.
@@ -50,8 +58,12 @@ class MaskFolder(PairedMasks):
         images: str | Path,
         masks: str | Path | Mapping[str, str | Path],
         *,
+        image_prefix: str = "",
         image_suffix: str = "",
+        mask_prefix: str = "",
         mask_suffix: str = "",
+        roi: str | Path | None = None,
+        roi_suffix: str = "",
         names: Sequence[str] | Mapping[str, int] | None = None,
         colours: Mapping[str, Sequence[int]] | None = None,
         ignore: Sequence[Any] | None = None,
@@ -68,27 +80,43 @@ class MaskFolder(PairedMasks):
             folders = [Path(masks)]
         for mask_folder in folders:
             existing_folder(mask_folder, f"{_KEY}.masks")
-        pictures = _by_name(folder, image_suffix)
-        if mask_suffix and any(mask_folder.samefile(folder) for mask_folder in folders):
-            pictures = {n: p for n, p in pictures.items() if not p.stem.endswith(mask_suffix)}
+        named, of_mask = (image_prefix, image_suffix), (mask_prefix, mask_suffix)
+        of_roi = ("", roi_suffix)
+        pictures = _by_name(folder, named)
+        others = [(path, of_mask) for path in folders]
+        others += [] if roi is None else [(existing_folder(Path(roi), f"{_KEY}.roi"), of_roi)]
+        for path, affixes in others:
+            if any(affixes) and path.samefile(folder):
+                pictures = {n: p for n, p in pictures.items() if not _has(p.stem, affixes)}
         if not pictures:
-            raise ValueError(f"{_KEY}.images: no image named *{image_suffix}.* in {folder}")
-        columns = [_matched(pictures, path, mask_suffix) for path in folders]
+            wanted = f"{image_prefix}*{image_suffix}.*"
+            raise ValueError(f"{_KEY}.images: no image named {wanted} in {folder}")
+        columns = [_matched(pictures, path, of_mask, "mask") for path in folders]
         rows = [list(row) for row in zip(*columns, strict=True)]
         declared = declared_table(names, colours, _KEY)
         code = find_code(rows, declared, ignore, between(folder, folders[0]), _KEY)
         super().__init__(
-            list(pictures.values()), rows, code, ImageReader(channels, dtype, intensity)
+            list(pictures.values()),
+            rows,
+            code,
+            ImageReader(channels, dtype, intensity),
+            None if roi is None else _matched(pictures, Path(roi), of_roi, "roi"),
         )
 
 
-def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
-    """Path below the folder, without what follows the common part of the name, to the file."""
+def _has(stem: str, affixes: Affixes) -> bool:
+    prefix, suffix = affixes
+    long_enough = len(stem) > len(prefix) + len(suffix)
+    return long_enough and stem.startswith(prefix) and stem.endswith(suffix)
+
+
+def _by_name(folder: Path, affixes: Affixes) -> dict[str, Path]:
+    """Path below the folder, with the common part of the name alone, to the file."""
     found: dict[str, Path] = {}
     for path in map(folder.joinpath, images_below(folder)):
-        if not path.stem.endswith(suffix):
+        if not _has(path.stem, affixes):
             continue
-        stem = path.stem.removesuffix(suffix)
+        stem = path.stem.removeprefix(affixes[0]).removesuffix(affixes[1])
         name = same_name((path.relative_to(folder).parent / stem).as_posix())
         if name in found:
             raise ValueError(f"{found[name]} and {path}: two files of one name")
@@ -96,15 +124,19 @@ def _by_name(folder: Path, suffix: str) -> dict[str, Path]:
     return found
 
 
-def _matched(pictures: Mapping[str, Path], folder: Path, suffix: str) -> list[Path]:
-    """The mask of each image."""
-    masks = _by_name(folder, suffix)
+def _matched(pictures: Mapping[str, Path], folder: Path, affixes: Affixes, what: str) -> list[Path]:
+    """The mask, or the region of interest, of each image."""
+    masks = _by_name(folder, affixes)
     missing = [name for name in pictures if name not in masks]
     if missing:
+        place, _, stem = missing[0].rpartition("/")
+        wanted = f"{place}/{affixes[0]}{stem}{affixes[1]}.*".lstrip("/")
         raise ValueError(
-            f"{folder}: {len(missing)} of {len(pictures)} images have no mask, the first is"
-            f" {pictures[missing[0]]}: no {missing[0]}{suffix}.*; {nearest(missing[0], masks)}"
+            f"{folder}: {len(missing)} of {len(pictures)} images have no {what}, the first is"
+            f" {pictures[missing[0]]}: no {wanted}; {nearest(missing[0], masks)}"
         )
     if spare := [path for name, path in masks.items() if name not in pictures]:
-        _log.warning("%s: %d masks without an image, left out: %s", folder, len(spare), spare[0])
+        _log.warning(
+            "%s: %d files (%s) without an image, left out: %s", folder, len(spare), what, spare[0]
+        )
     return [masks[name] for name in pictures]

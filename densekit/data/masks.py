@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from densekit.data.images import ImageReader, possible_sizes
 from densekit.data.intact import Origin
 from densekit.data.mask_codes import MaskCode
-from densekit.data.mask_values import mask_size
+from densekit.data.mask_values import mask_size, stored_values
 from densekit.data.patience import tracked
-from densekit.types import Meta, Sample, Truth
+from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 
 class MaskDataset(ABC):
@@ -111,6 +111,7 @@ class PairedMasks(MaskDataset):
         masks: The mask file of each, or one a class, None where there is nothing of it.
         code: Which stored value is which class.
         reader: How images are read.
+        roi: The region of interest of each, a file whose pixels are 0 outside; None: everywhere.
 
     Raises:
         ValueError: If an image and its mask differ in size; names both.
@@ -122,13 +123,17 @@ class PairedMasks(MaskDataset):
         masks: Sequence[Sequence[Path | None]],
         code: MaskCode,
         reader: ImageReader,
+        roi: Sequence[Path] | None = None,
     ) -> None:
-        pairs = list(zip(images, masks, strict=True))
-        sizes = [_common_size(image, files) for image, files in tracked(pairs, "comparing sizes")]
+        regions = [(file,) for file in roi] if roi is not None else [()] * len(images)
+        files = [(*of, *region) for of, region in zip(masks, regions, strict=True)]
+        pairs = list(zip(images, files, strict=True))
+        sizes = [common_size(image, files) for image, files in tracked(pairs, "comparing sizes")]
         super().__init__(images, np.asarray(sizes), reader, code.describe())
         self.code = code
         self._masks = _as_bytes([file or Path() for files in masks for file in files])
         self._masks = self._masks.reshape(len(images), -1)
+        self._roi = None if roi is None else _as_bytes(roi)
 
     def mask(self, index: int) -> NDArray[Any]:
         """(H, W) uint8 classes of an image, or multi-label (K, H, W); 255 where ignored.
@@ -136,13 +141,17 @@ class PairedMasks(MaskDataset):
         Raises:
             ValueError: Naming the file, for values outside the classes.
         """
-        return self.code.read(self._mask_files(index), self._size(index))
+        mask = self.code.read(self._mask_files(index), self._size(index))
+        if self._roi is not None:
+            mask[..., self._outside(index)] = IGNORE_INDEX
+        return mask
 
     def origin(self, index: int) -> Origin:
         """The files of an image and its mask, and how they are read."""
         images, how = super().origin(index)
         masks = [file for file in self._mask_files(index) if file is not None]
-        return [*images, *masks], f"{how} {self.code}"
+        roi = [] if self._roi is None else [Path(self._roi[index].decode())]
+        return [*images, *masks, *roi], f"{how} {self.code}"
 
     def read(self, index: int) -> NDArray[Any]:
         """(H, W, C) image, after a look at its mask.
@@ -156,6 +165,15 @@ class PairedMasks(MaskDataset):
     def _mask_files(self, index: int) -> list[Path | None]:
         return [Path(file.decode()) if file != _NO_FILE else None for file in self._masks[index]]
 
+    def _outside(self, index: int) -> NDArray[Any]:
+        """(H, W) bool: pixels that do not count."""
+        assert self._roi is not None
+        path = Path(self._roi[index].decode())
+        stored = stored_values(path)
+        if stored.ndim != 2:
+            raise ValueError(f"{path}: expected a region of one plane, got {len(stored)} planes")
+        return np.asarray(stored == 0)
+
 
 _NO_FILE = str(Path()).encode()
 
@@ -165,7 +183,7 @@ def _as_bytes(paths: Sequence[Path]) -> NDArray[Any]:
     return np.asarray([str(path).encode() for path in paths])
 
 
-def _common_size(image: Path, masks: Sequence[Path | None]) -> tuple[int, int]:
+def common_size(image: Path, masks: Sequence[Path | None]) -> tuple[int, int]:
     """Height and width that an image, in one of its orientations, shares with its masks."""
     accepted = possible_sizes(image)
     size = accepted[0]

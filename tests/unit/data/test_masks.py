@@ -15,6 +15,7 @@ from densekit.data import (
     HoldOut,
     MaskFolder,
     MaskList,
+    ObjectMasks,
     Part,
     Scenes,
     Source,
@@ -75,6 +76,102 @@ def test_images_and_masks_in_one_folder(pair):
     data = MaskFolder(root / "both", root / "both", mask_suffix="_mask", names=["cell"])
     assert len(data) == 1
     assert data.path(0).name == "a.png"
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "affixes"),
+    [
+        ("i/img_001.jpg", "m/001_mask.png", {"image_prefix": "img_", "mask_suffix": "_mask"}),
+        ("i/001.jpg", "m/mask_001.png", {"mask_prefix": "mask_"}),
+        ("i/001.jpg", "i/mask_001.png", {"mask_prefix": "mask_"}),
+        (
+            "i/s/x-001-y.jpg",
+            "m/s/x-001-z.png",
+            dict.fromkeys(["image_prefix", "mask_prefix"], "x-")
+            | {"image_suffix": "-y", "mask_suffix": "-z"},
+        ),
+    ],
+)
+def test_names_have_what_stands_before_and_after(pair, image, mask, affixes):
+    root = pair(image, mask)
+    data = MaskFolder(root / image[0], root / mask[0], names=["cell"], **affixes)
+    assert len(data) == 1
+    assert data.mask(0).sum() == 8
+    (root / mask).rename((root / mask).with_name("other.png"))
+    with pytest.raises(ValueError, match=rf"no {mask.partition('/')[2].rpartition('.')[0]}\.\*"):
+        MaskFolder(root / image[0], root / mask[0], names=["cell"], **affixes)
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "tif", "bmp"])
+def test_outside_the_region_of_interest_nothing_counts(pair, suffix):
+    root = pair("i/21_training.png", "m/21_manual1.png", 255)
+    inside = np.zeros(SIZE, dtype=np.uint8)
+    inside[:, 2:] = 255
+    (root / "fov").mkdir()
+    Image.fromarray(inside).save(root / "fov" / f"21_mask.{suffix}")
+    words = {"image_suffix": "_training", "mask_suffix": "_manual1", "roi_suffix": "_mask"}
+    data = MaskFolder(root / "i", root / "m", roi=root / "fov", names=["vessel"], **words)
+    mask = data[0]["mask"]
+    assert (mask[:, :2] == 255).all()
+    assert mask[:, 2:].sum() == 6
+    np.testing.assert_array_equal(data[0]["truth"]["mask"], mask)
+    several = MaskFolder(root / "i", {"a": root / "m", "b": root / "m"}, roi=root / "fov", **words)
+    assert (several.mask(0)[:, :, :2] == 255).all()
+    assert several.mask(0)[:, :, 2:].max() == 1
+    assert (root / "fov" / f"21_mask.{suffix}") in several.origin(0)[0]
+
+
+def test_regions_of_interest_that_do_not_fit(pair):
+    root = pair("i/a.png", "m/a.png")
+    pair("i/a.png", "fov/a.png", size=(6, 9))
+    with pytest.raises(ValueError, match=r"i/a\.png has .* its mask .*fov/a\.png has 6 x 9"):
+        MaskFolder(root / "i", root / "m", roi=root / "fov", names=["vessel"])
+    (root / "fov" / "a.png").rename(root / "fov" / "b.png")
+    with pytest.raises(ValueError, match=r"fov: 1 of 1 images have no roi, .*no a\.\*"):
+        MaskFolder(root / "i", root / "m", roi=root / "fov", names=["vessel"])
+    with pytest.raises(ValueError, match=r"MaskFolder\.roi: no folder"):
+        MaskFolder(root / "i", root / "m", roi=root / "fo", names=["vessel"])
+
+
+def test_a_file_an_object_is_their_union(pair):
+    root = pair("s/n1/images/n1.png", "s/n1/masks/b.png", 255)
+    other = np.zeros(SIZE, dtype=np.uint8)
+    other[3:, 3:] = 1
+    Image.fromarray(other).convert("RGBA").save(root / "s" / "n1" / "masks" / "c.png")
+    pair("s/n2/images/n2.png", "s/n2/masks/a.png", 0)
+    (root / "s" / "n2" / "masks" / "a.png").unlink()
+    data = ObjectMasks(root / "s", name="nucleus")
+    assert [data.mask(i).sum() for i in range(2)] == [8 + 15, 0]
+    assert data.describe() | {"names": ["nucleus"], "num_classes": 1} == data.describe()
+    assert pickle.loads(pickle.dumps(data))[0]["mask"].shape == SIZE
+    assert len(data.origin(0)[0]) == 3
+    assert len(Part(data, "train", HoldOut(every=2))) == 1
+    assert Source(train=data).describe()["names"] == ["nucleus"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda n: (n / "masks" / "a.png").write_bytes(b"no"), r"a\.png: not a readable mask"),
+        (lambda n: (n / "images" / "n1.png").unlink(), r"n1/images: expected one image, got 0"),
+        (
+            lambda n: shutil.copy(n / "images/n1.png", n / "images/o.png"),
+            "expected one image, got 2",
+        ),
+        (lambda n: shutil.rmtree(n / "masks"), r"ObjectMasks: no folder .*n1/masks"),
+        (
+            lambda n: Image.fromarray(np.arange(48, dtype=np.uint8).reshape(SIZE)).save(
+                n / "masks" / "a.png"
+            ),
+            r"masks/a\.png: expected one object",
+        ),
+    ],
+)
+def test_broken_folders_of_objects(pair, change, message):
+    root = pair("s/n1/images/n1.png", "s/n1/masks/a.png", 255)
+    change(root / "s" / "n1")
+    with pytest.raises(ValueError, match=message):
+        ObjectMasks(root / "s").mask(0)
 
 
 def test_image_without_mask_is_refused_and_the_reverse_said(pair, caplog):
