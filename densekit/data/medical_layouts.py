@@ -129,7 +129,7 @@ def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
         )
         for row in rows
     ]
-    labels = said.get("labels", {})
+    labels = _labels(key, said)
     if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
         labels = {str(name): int(value) for value, name in labels.items()}
     return Layout(cases, labels, str(key), _modalities(said))
@@ -157,7 +157,7 @@ def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
         for name in names
     ]
     order = tuple(said.get("regions_class_order") or ())
-    return Layout(cases, said.get("labels", {}), str(key), _modalities(said), order)
+    return Layout(cases, _labels(key, said), str(key), _modalities(said), order)
 
 
 def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Layout:
@@ -311,6 +311,13 @@ def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(named, Mapping):
         return ()
     return tuple(str(named[number]) for number in sorted(named, key=lambda n: natural(str(n))))
+
+
+def _labels(path: Path, said: Mapping[str, Any]) -> Labels:
+    labels = said.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise ValueError(f"{path}: labels: expected names with their values, got {labels!r:.80}")
+    return labels
 
 
 def _json(path: Path) -> Mapping[str, Any]:

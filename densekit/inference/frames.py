@@ -46,7 +46,7 @@ class Frames:
         self.letters = info.get("letters")
         self.spacing = info.get("spacing")
         self.orientation = info.get("orientation")
-        self._is_unsure = self.dims == 3 and "orientation" not in info
+        self._is_unsure = self.orientation is None  # then volumes are taken as they are stored
         self.dtype = "float32" if self.intensity else str(info.get("dtype", "uint8"))
         is_of_bytes = self.dims == 2 and self.dtype == "uint8"
         self.full_scale = model.full_scale if is_of_bytes else None
@@ -128,7 +128,7 @@ class Frames:
         from densekit.data.nifti import two_frames
         from densekit.data.resample import network_frame
 
-        if self._is_unsure:
+        if self._is_unsure and volume.is_placed:
             self._is_unsure = False
             _log.warning(
                 "the model does not say in which orientation it was trained: axes are taken as"

@@ -123,3 +123,26 @@ def test_hippocampus_as_slices(folder):
     assert 40 < len(data) < volumes.sizes[:, 1].sum()
     assert data[7]["image"].shape[-1] == 3
     assert data[7]["mask"].any()
+
+
+def test_a_dicom_series_and_its_nifti_of_any_orientation_are_one_volume(folder, tmp_path):
+    scan = read_volume(folder("mr_brain_dicom") / "T1post")
+    tumour = read_volume(folder("mr_brain_dicom") / "MaskTumor")
+    for name, codes in (("a", "RAS"), ("b", "LPS"), ("c", "PIR")):
+        for kind, volume in (("images", scan), ("masks", tumour)):
+            file = nibabel.Nifti1Image(volume.image[..., 0].T, scan.affine)
+            spaces = nibabel.orientations
+            turn = spaces.ornt_transform(
+                spaces.io_orientation(file.affine), spaces.axcodes2ornt(codes)
+            )
+            (tmp_path / kind).mkdir(exist_ok=True)
+            nibabel.save(file.as_reoriented(turn), tmp_path / kind / f"{name}.nii")
+    for kind, series in (("images", "T1post"), ("masks", "MaskTumor")):
+        (tmp_path / kind / "dicom").symlink_to(folder("mr_brain_dicom") / series)
+    values = sorted({0, *np.unique(tumour.image).astype(int).tolist()})
+    labels = {f"value {value}": value for value in values}
+    samples = list(MedicalVolumes(tmp_path, labels=labels))
+    assert len(samples) == 4
+    for sample in samples[1:]:
+        np.testing.assert_array_equal(sample["image"], samples[0]["image"])
+        np.testing.assert_array_equal(sample["mask"], samples[0]["mask"])

@@ -77,6 +77,20 @@ def test_predictions_come_back_in_the_axes_of_the_file(tmp_path):
         np.testing.assert_array_equal(found["segmentation"]["mask"].T, wanted)
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_predictions_of_slices_come_back_too(tmp_path, axis):
+    rule = {"axis": axis, "neighbours": 1}
+    model = tiny_segmenter(channels=3, dtype="float32", slices=rule, orientation="RAS")
+    predictor = Predictor(model.float())
+    [expected] = predictor([pair(tmp_path / "ras") / "images" / "case_00.nii.gz"])
+    mask = nibabel.Nifti1Image(expected["segmentation"]["mask"].T, UPRIGHT)
+    assert len(np.unique(mask.dataobj)) > 1
+    for number, order in enumerate(ORDERS[5::9]):
+        [found] = predictor([pair(tmp_path / str(number), order) / "images" / "case_00.nii.gz"])
+        wanted = np.asarray(mask.as_reoriented(np.array(order)).dataobj)
+        np.testing.assert_array_equal(found["segmentation"]["mask"].T, wanted)
+
+
 @pytest.mark.parametrize("orientation", ["RAS", "LPS", "PIR"])
 @pytest.mark.parametrize("affine", [AFFINE, UPRIGHT], ids=["ALS", "RAS"])
 def test_turned_volumes_equal_nibabel(tmp_path, orientation, affine):

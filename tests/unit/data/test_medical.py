@@ -453,3 +453,14 @@ def test_order_of_regions(tmp_path):
 def test_spacings_of_another_unit_are_refused_before_memory_is_asked_for(msd):
     with pytest.raises(ValueError, match=r"case_00\.nii\.gz: spacing: expected up to 2147483648"):
         MedicalVolumes(msd, spacing=[0.001, 0.001, 0.001])
+
+
+@pytest.mark.parametrize("labels", [["a", "b"], "background", 3])
+def test_labels_of_dataset_json_are_a_mapping(msd, labels):
+    said = json.loads((msd / "dataset.json").read_text())
+    (msd / "dataset.json").write_text(json.dumps(said | {"labels": labels}))
+    with pytest.raises(ValueError, match=r"dataset\.json: labels: expected names"):
+        MedicalVolumes(msd)
+    (msd / "dataset.json").write_text(json.dumps(said | {"labels": None}))
+    with pytest.raises(ValueError, match=r"dataset\.json does not name the classes"):
+        MedicalVolumes(msd)
