@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 
-def plain(cells: Iterable[str]) -> list[Text]:
-    """Cells, titles and lines as rich prints them letter by letter."""
+def plain(text: str, style: str = "") -> Text:
+    """A cell, a title or a line that rich prints letter by letter."""
     from rich.text import Text
 
-    return [Text(cell) for cell in cells]
+    return Text(text, style)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """A table of names, in the first column, and numbers."""
     from rich.table import Table
 
-    table = Table(title=plain([title])[0] if title else None, title_justify="left")
-    for index, column in enumerate(plain(columns)):
-        table.add_column(column, justify="right" if index else "left")
+    table = Table(title=plain(title) if title else None, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(plain(column), justify="right" if index else "left")
     for row in rows:
-        table.add_row(*plain(row))
+        table.add_row(*map(plain, row))
     return table

@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from densekit._console import plain
 from densekit.app.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from densekit.testing.head import Outcome
     from densekit.testing.subject import Subject
     from densekit.types import Sample
@@ -47,7 +50,6 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code: 1 if a head breaks the contract."""
     subjects = _subjects(arguments)
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     from densekit.testing.checks import CHECKS
@@ -57,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     for name, subject in subjects.items():
         with console.status(f"heads.{name}"):
             outcomes = head_report(subject, CHECKS)
-        table = Table(title=escape(f"heads.{name}"), title_justify="left")
+        table = Table(title=plain(f"heads.{name}"), title_justify="left")
         for column in ("check", "", "the contract"):
             table.add_column(column, overflow="fold")
         for outcome in outcomes:
@@ -67,14 +69,12 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
-def _row(outcome: Outcome) -> tuple[str, str, str]:
-    from rich.markup import escape
-
+def _row(outcome: Outcome) -> tuple[Text, Text, Text]:
     check = outcome.check
     if outcome.error is None:
-        return check.name, "[green]ok[/green]", f"[dim]{escape(check.asks)}[/dim]"
-    found = f"{escape(check.asks)}\n[red]{escape(outcome.error)}[/red]"
-    return check.name, "[red]FAILED[/red]", found
+        return plain(check.name), plain("ok", "green"), plain(check.asks, "dim")
+    found = plain(f"{check.asks}\n").append(outcome.error, "red")
+    return plain(check.name), plain("FAILED", "red"), found
 
 
 def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:

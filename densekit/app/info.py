@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densekit._console import plain
 from densekit.app.errors import UsageError
 from densekit.app.overrides import checkpoint_file, split_options
 
@@ -84,28 +85,28 @@ def _settings(node: Mapping[str, Any]) -> dict[str, Any]:
 
 def _print(file: str, facts: Mapping[str, Any]) -> None:
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     size = Path(file).stat().st_size / 2**20
     table = Table(
-        title=escape(f"{file}, {size:.1f} MiB{_values(facts['values'])}"),
+        title=plain(f"{file}, {size:.1f} MiB{_values(facts['values'])}"),
         title_justify="left",
         show_header=False,
     )
     table.add_column(style="bold")
     table.add_column(overflow="fold")
-    table.add_row("written by", f"densekit {facts['version']}" if facts["version"] else "unknown")
+    version = f"densekit {facts['version']}" if facts["version"] else "unknown"
+    table.add_row("written by", plain(version))
     for part in ("backbone", "neck", "inferer"):
         if facts[part]:
-            table.add_row(part, escape(_spoken(facts[part])))
+            table.add_row(part, plain(_spoken(facts[part])))
     for key, value in facts["input"].items():
-        table.add_row(key, escape("as stored" if value is None else _plain(value)))
+        table.add_row(plain(key), plain("as stored" if value is None else _plain(value)))
     for name, head in facts["heads"].items():
-        table.add_row(f"head {name}", escape(_spoken(head)))
+        table.add_row(plain(f"head {name}"), plain(_spoken(head)))
         if "names" in head:
-            table.add_row("classes", escape(_classes(head["names"], head.get("ids"))))
-    table.add_row("trained on", escape(", ".join(facts["data"]) or "unknown"))
+            table.add_row("classes", plain(_classes(head["names"], head.get("ids"))))
+    table.add_row("trained on", plain(", ".join(facts["data"]) or "unknown"))
     Console().print(table)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from densekit._console import plain
 from densekit.app.errors import UsageError
 from densekit.app.groups import own_conf
 from densekit.app.usage import LISTS
@@ -41,7 +42,6 @@ def main(command: str, arguments: Sequence[str]) -> int:
     if arguments:
         raise UsageError(f"densekit {command}: takes no arguments, found {arguments[0]!r}")
     from rich.console import Console
-    from rich.markup import escape
     from rich.table import Table
 
     group = LISTS[command]
@@ -50,11 +50,11 @@ def main(command: str, arguments: Sequence[str]) -> int:
     for column in rows[0] if rows else ():
         table.add_column(column, overflow="fold", no_wrap=column == "name")  # to be copied whole
     for row in rows:
-        table.add_row(*(escape(cell) for cell in row.values()))
+        table.add_row(*map(plain, row.values()))
     console = Console()
     console.print(table)
     for line in broken:
-        console.print(f"[red]{escape(line)}[/red]", soft_wrap=True)
+        console.print(plain(line, "red"), soft_wrap=True)
     return 1 if broken else 0
 
 

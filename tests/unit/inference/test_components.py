@@ -9,9 +9,10 @@ import pytest
 import torch
 
 from densekit import DenseModel, Predictor
-from densekit.inference import CleanUp
+from densekit.inference import CleanUp, TestTimeAugmentation
 from densekit.inference.components import drop_small, keep_largest
 from densekit.inference.inferer import Inferer
+from densekit.inference.slices import Slices
 from densekit.types import Batch, Features, Predictions
 from tests.unit.inference.segmenter import tiny_segmenter
 
@@ -94,3 +95,21 @@ def test_refuses() -> None:
     model.info["heads"] = {}
     with pytest.raises(ValueError, match="model.info has none for heads.segmentation"):
         predicted(model, CleanUp(Says(np.zeros((4, 5)), 3), min_size=3))
+
+
+def test_what_cannot_be_cleaned_is_refused_before_an_image() -> None:
+    model = tiny_segmenter()
+    for inferer in (
+        CleanUp(largest=["organs"]),
+        CleanUp(CleanUp(largest=["organs"])),
+        TestTimeAugmentation(CleanUp(largest=["organs"])),
+        Slices(CleanUp(largest=["organs"])),
+    ):
+        with pytest.raises(ValueError, match=r"CleanUp\.largest: 'organs'.*did you mean 'organ'"):
+            inferer.check(model)
+        with pytest.raises(ValueError, match=r"CleanUp\.largest"):
+            Predictor(model, inferer=inferer)
+    CleanUp(largest=["organ"]).check(model)
+    model.info["heads"]["segmentation"]["background"] = False
+    with pytest.raises(ValueError, match=r"puts background where it removes something"):
+        CleanUp(min_size=3).check(model)
