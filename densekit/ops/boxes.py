@@ -46,9 +46,9 @@ def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:
 
 
 def at_least(boxes: Tensor, side: float) -> Tensor:
-    """Whether both sides of boxes (..., 4) are `side` pixels or more: (...) bool."""
-    wide = boxes[..., 2] - boxes[..., 0] >= side
-    return wide & (boxes[..., 3] - boxes[..., 1] >= side)
+    """Whether boxes (..., 4) have an area and both sides are `side` pixels or more: (...) bool."""
+    shorter = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
+    return (shorter >= side) & (shorter > 0)
 
 
 def encode_boxes(gt: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 1)) -> Tensor:

@@ -309,11 +309,20 @@ def broken_data(batches: Mapping[str, Batch]) -> str | None:
     for source, batch in batches.items():
         for name, value in tensors(batch).items():
             if not all_finite(value):
-                return f"{name} of data set {source!r} is not finite: the data are broken"
+                broken = f"{name} of data set {source!r} is not finite: the data are broken"
+                return broken + _where(batch, value)
         wrong = bad_boxes(batch)
         if wrong:
             return f"data set {source!r} has boxes without an area, in {wrong}"
     return None
+
+
+def _where(batch: Batch, value: Tensor) -> str:
+    """Which images a tensor is not finite for, if it has a row for each."""
+    names = file_names(batch)
+    if len(names) != len(value):
+        return ""
+    return f", in {[n for n, row in zip(names, value, strict=True) if not all_finite(row)]}"
 
 
 def bad_boxes(batch: Batch) -> list[str]:

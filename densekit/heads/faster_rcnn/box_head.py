@@ -170,7 +170,7 @@ class BoxHead(nn.Module):
             count = global_count(
                 drawn if self.sampling.divide_by_drawn else torch.full_like(drawn, valid.numel())
             )
-            boxes = boxes * valid[..., None]  # what an empty slot points at may be no box
+            boxes = torch.where(valid[..., None], boxes, 0.0)  # an empty slot may point at no box
         logits, deltas = self(table, levels, boxes, valid)
         entropy = F.cross_entropy(
             logits.to(dtype).flatten(0, 1), target.flatten(), reduction="none"

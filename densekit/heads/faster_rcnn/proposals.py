@@ -16,7 +16,7 @@ from densekit.ops.nms import Backend, nms_keep
 
 
 class Proposals(NamedTuple):
-    """Boxes (B, P, 4) float32 by falling score, and which rows hold one, (B, P) bool."""
+    """Boxes (B, P, 4) float32 by falling score, 0 in the others; which rows hold one, (B, P)."""
 
     boxes: Tensor
     valid: Tensor
@@ -82,7 +82,7 @@ def select_proposals(
     score = torch.where(keep.view_as(valid), logits.sigmoid(), -1.0).flatten(1)
     score, order = score.sort(dim=1, descending=True, stable=True)
     score, order = score[:, :post_nms], order[:, :post_nms]
-    return Proposals(
-        boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4)),
-        score >= 0,
-    )
+    best = boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))
+    valid = score >= 0
+    # of an image that is NaN so are the boxes, and what pools them knows no invalid rows
+    return Proposals(torch.where(valid[..., None], best, 0.0), valid)

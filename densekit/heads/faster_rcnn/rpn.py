@@ -227,7 +227,9 @@ class RPN(nn.Module):
         reach = len(self.convs)
         rows, inside, cell_anchor = self._patches(table, sampled, reach)
         side = 2 * reach + 1
-        x = F.embedding(rows, table.rows) * inside[..., None]  # (B N, side^2, C)
+        x = F.embedding(rows, table.rows)  # (B N, side^2, C)
+        # not a product: beyond the border stands a cell of the first image, which may be NaN
+        x = torch.where(inside[..., None] > 0, x, 0.0)
         x = x.view(len(x), side, side, -1).permute(0, 3, 1, 2)
         mask = inside.view(-1, 1, side, side)
         for conv in self._convs():

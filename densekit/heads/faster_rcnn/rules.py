@@ -27,7 +27,7 @@ class ProposalRule:
         test_pre_nms: The same for inference.
         test_post_nms: The same for inference.
         nms_iou: Proposals of one level that overlap more are suppressed.
-        min_size: Smallest side in pixels.
+        min_size: Smallest side in pixels; a box without area is none, at 0 too.
     """
 
     train_pre_nms: int = 2000
@@ -93,7 +93,7 @@ class DetectionRule:
         score_threshold: Detections at or below it are dropped.
         nms_iou: Detections of one class that overlap more are suppressed.
         max_detections: Detections an image.
-        min_size: Smallest side in pixels.
+        min_size: Smallest side in pixels; a box without area is none, at 0 too.
         candidates: Most (box, class) pairs an image that the static back end looks at; where more
             pass the threshold, `overflow` says so.
     """

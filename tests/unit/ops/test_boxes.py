@@ -56,6 +56,14 @@ def test_at_least_counts_the_side_itself() -> None:
     assert at_least(boxes, 2).tolist() == [True, False, False, False]
 
 
+def test_at_least_wants_an_area_and_numbers() -> None:
+    nan = float("nan")
+    boxes = torch.tensor(
+        [[1.0, 1, 1, 3], [1, 1, 3, 1], [1, 1, 1, 1], [1, 1, 1 + 1e-6, 2], [nan] * 4]
+    )
+    assert at_least(boxes, 0).tolist() == [False, False, False, True, False]
+
+
 @pytest.mark.parametrize("weights", WEIGHTS)
 def test_decode_undoes_encode(weights: DeltaWeights) -> None:
     gt, anchors = some_boxes(2, 9).double(), some_boxes(2, 9).double()

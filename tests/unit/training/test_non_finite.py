@@ -60,7 +60,11 @@ def fit(folder: Path, harm: Any, *, compile: bool = False) -> None:
     ("harm", "cause", "module"),
     [
         (weights, "weights were already not finite", "backbone.0 (Conv2d)"),
-        (boxes, "boxes of data set 'toy' is not finite", "none within a module"),
+        (
+            boxes,
+            "boxes of data set 'toy' is not finite: the data are broken, in ['image_",
+            "none within a module",
+        ),
         (no_area, "boxes without an area, in ['image_", "none within a module"),
         (huge, "the learning rate 0.1 is too high", "none within a module"),
     ],
