@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import signal
 import traceback
+from pathlib import Path
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Errors of the system that say more than any traceback: full, too large, read-only, forbidden."""
 
 
 class UsageError(ValueError):
@@ -28,16 +34,17 @@ class Stopped(BaseException):
 def explain(error: Exception) -> str | None:
     """The message to print instead of a traceback, None where the traceback is what helps.
 
-    An error that densekit itself raises names file or key and what is accepted: its traceback adds
-    nothing. Anything that other code raises is a defect somewhere, and is shown whole.
+    An error that densekit itself raises, here or in a process that loads data, names file or key
+    and what is accepted: its traceback adds nothing. Nor does that of a disk that cannot be written
+    to. Anything else that other code raises is a defect somewhere, and is shown whole.
     """
     if os.environ.get("DENSEKIT_TRACEBACK"):
         return None
     if isinstance(error, UsageError):
         return str(error)
-    if type(error).__module__.partition(".")[0] == "densekit" or _raised_here(error):
-        return f"{error}\n(DENSEKIT_TRACEBACK=1 shows where this was raised)"
-    return None
+    own = type(error).__module__.partition(".")[0] == "densekit" or _raised_here(error)
+    said = str(error) if own else _of_worker(error) or _of_disk(error)
+    return said and f"{said}\n(DENSEKIT_TRACEBACK=1 shows where this was raised)"
 
 
 def _raised_here(error: Exception) -> bool:
@@ -47,3 +54,22 @@ def _raised_here(error: Exception) -> bool:
     frames = list(traceback.walk_tb(error.__traceback__))
     module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
     return module.partition(".")[0] == "densekit"
+
+
+def _of_worker(error: Exception) -> str | None:
+    """What a line of densekit raised in a loader's process, of which only the text arrives here."""
+    if not re.match(r"Caught \w+ in DataLoader worker process \d+\.", str(error)):
+        return None
+    *_, last = re.split(r'^  File "', str(error), flags=re.MULTILINE)
+    file, _, rest = last.partition('"')
+    raised = re.search(r"^([\w.]*)(?:Error|Exception): (.*)", rest, re.MULTILINE | re.DOTALL)
+    if raised is None or not Path(file).is_relative_to(Path(__file__).parents[1]):
+        return None
+    expected = f"{raised[1]}Error" in ("ValueError", "TypeError", "FileNotFoundError")
+    return raised[2].strip() if expected or raised[1].startswith("densekit.") else None
+
+
+def _of_disk(error: Exception) -> str | None:
+    if not isinstance(error, OSError) or error.errno not in UNWRITABLE:
+        return None
+    return f"{error.filename or 'disk'}: expected to be written, got: {error.strerror}"

@@ -96,6 +96,10 @@ def new_folder(parent: Path) -> Path:
             folder.mkdir(parents=True)
         except FileExistsError:
             continue
+        except OSError as error:
+            raise UsageError(
+                f"paths.runs: expected a folder that can be written, got {parent}: {error.strerror}"
+            ) from error
         return folder.absolute()
     raise UsageError(f"{parent}: more than a thousand runs in one second")
 

@@ -38,6 +38,10 @@ BY_STEP = "epoch_{epoch:03d}_step_{step:06d}"
 logger = logging.getLogger(__name__)
 
 
+class UnwritableError(OSError):
+    """A checkpoint could not be written."""
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes `path` in one step, whatever file system the temporary folder is on.
 
@@ -67,6 +71,12 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(target)
+        except (OSError, RuntimeError) as error:  # torch's writer says what it is in its own words
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+            raise UnwritableError(
+                f"{target}: expected to be written, got: {reason}; the checkpoints before it are"
+                " whole"
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
 
