@@ -13,6 +13,7 @@ from densekit.app import launch
 from densekit.app.compose import apply_values, compose, is_choice, trusted
 from densekit.app.data_info import told
 from densekit.app.errors import UsageError
+from densekit.app.fit import HARDWARE, LIMITS
 from densekit.app.overrides import (
     checkpoint_file,
     existing,
@@ -22,12 +23,19 @@ from densekit.app.overrides import (
 )
 from densekit.app.prepare import METRICS, describe_data, keep_axes, place, reopen, resolve
 from densekit.app.report import print_lines, print_table, write_metrics
+from densekit.app.resuming import check_moved
 from densekit.build import nearest
 
 FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
 OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
 CHOICES = ("data", "metrics")
 """Groups of the configuration that an evaluation may choose from anew."""
+USED = (
+    *("data", "metrics", "inferer", "on_broken", "precision", "trust", "paths.data"),
+    *(f"trainer.{name}" for name in (*HARDWARE, *LIMITS)),
+    *("training.compile", "training.channels_last"),
+)
+"""Keys of the configuration that an evaluation makes use of, with all that is below them."""
 SPLITS = ("test", "val")
 """In the order in which the default is chosen."""
 OWN_TRAINER = {
@@ -66,6 +74,7 @@ def evaluate(arguments: Sequence[str]) -> Path:
     trust = trusted(rest)
     info = artifact["info"]
     cfg = _configuration(artifact, checkpoint, rest, trust)
+    launch.check(dict(cfg.trainer))
     split = _choose_split(cfg, options["split"])
     sources = describe_data(cfg)
     _check_names(sources, info.get("heads", {}))
@@ -90,7 +99,6 @@ def _configuration(
     chosen, of_data, rest = _sort(words)
     groups = {word.partition("=")[0].lstrip("+") for word in chosen}
     if "data" not in groups:
-        _refuse_paths(of_data)
         of_data, rest = [], [*rest, *of_data]
     stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
     unused = ("callbacks", "logger", *(key for key in groups if key in stored))
@@ -105,6 +113,8 @@ def _configuration(
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     apply_values(cfg, rest, trust)
+    check_moved(rest, plain["data"])
+    _refuse_unused(rest)
     return cfg
 
 
@@ -126,12 +136,14 @@ def _sort(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
     return chosen, of_data, rest
 
 
-def _refuse_paths(words: Sequence[str]) -> None:
+def _refuse_unused(words: Sequence[str]) -> None:
+    """Refuses what holds for training alone, or is the checkpoint's."""
     for word in words:
-        if word.startswith("paths."):
+        key = word.partition("=")[0].lstrip("+~")
+        if not any(key == name or key.startswith(f"{name}.") for name in USED):
             raise UsageError(
-                f"densekit eval: {word}: the checkpoint's paths are resolved; name the data too, "
-                f"for example data=bccd {word}"
+                f"densekit eval: {word}: an evaluation does not use it; expected a key of"
+                f" {', '.join(USED)}"
             )
 
 

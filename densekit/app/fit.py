@@ -13,6 +13,7 @@ from densekit.app.errors import Stopped
 from densekit.app.keep import with_kept
 from densekit.app.prepare import METRICS, dump
 from densekit.app.start import start_from
+from densekit.app.trainer_settings import with_switches
 from densekit.app.watched import check_direction, objective_name, settled
 from densekit.build import build_model, instantiate
 from densekit.trust import MODEL, without_weights
@@ -75,11 +76,12 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     cfg = _watching(cfg, lit, data)
     lit.config = dump(cfg)
     loggers = [guarded(one) for one in _each(cfg, "logger")]
+    settings, callbacks = with_switches(cfg["trainer"], _each(cfg, "callbacks"))
     trainer = _trainer(
-        cfg["trainer"],
+        settings,
         lit,
         data,
-        callbacks=[stopping, *_loggable(_each(cfg, "callbacks"), loggers)],
+        callbacks=[stopping, *_loggable(callbacks, loggers)],
         logger=loggers,
         default_root_dir=cfg["paths"]["run"],
     )
@@ -205,6 +207,8 @@ def _each(cfg: Mapping[str, Any], group: str) -> list[Any]:
 
 
 def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: Any) -> Trainer:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     from densekit.training import layer_calls, resolve_precision
 
     precision = resolve_precision(
@@ -214,7 +218,10 @@ def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: 
         backward=lit.optimizer is not None,
     )
     make = instantiate({**node, "precision": precision, "_partial_": True}, "trainer")
-    trainer: Trainer = make(**parts)
+    try:
+        trainer: Trainer = make(**parts)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"trainer: {error}") from error
     logger.info("precision: %s", trainer.precision)
     return trainer
 

@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -55,14 +55,33 @@ def agree_on_folder(parent: Path) -> Path:
     )
 
 
+def check(trainer: Mapping[str, Any]) -> None:
+    """Refuses a start that cannot become the processes that are asked for.
+
+    Args:
+        trainer: Its settings.
+
+    Raises:
+        UsageError: Several nodes, or several tasks of SLURM, without torchrun or srun.
+    """
+    if started_outside():
+        return
+    if int(trainer.get("num_nodes", 1)) > 1:
+        raise UsageError("trainer.num_nodes: start several nodes with torchrun or srun")
+    tasks = int(os.environ.get("SLURM_NTASKS") or 1)
+    by_hand = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if tasks > 1 and not by_hand and count_devices(trainer) == 1:
+        raise UsageError(
+            f"SLURM_NTASKS: expected 1 for a process without srun, got {tasks}: write `srun"
+            f" densekit ...` for {tasks} processes, or `#SBATCH --ntasks=1`"
+        )
+
+
 def start(cfg: dict[str, Any]) -> None:
     """Runs a resolved job: here, or in as many workers as `trainer.devices` asks for.
 
     Args:
         cfg: Resolved configuration with `paths.run`; it is written there first.
-
-    Raises:
-        UsageError: Several nodes without torchrun or srun.
     """
     trainer = cfg["trainer"]
     if started_outside():
@@ -71,8 +90,6 @@ def start(cfg: dict[str, Any]) -> None:
             write_config(cfg, Path(cfg["paths"]["run"]))
         run_job(cfg)
         return
-    if int(trainer.get("num_nodes", 1)) > 1:
-        raise UsageError("trainer.num_nodes: start several nodes with torchrun or srun")
     count = count_devices(trainer)
     if count > 1 and trainer.get("strategy", "auto") == "auto":
         trainer["strategy"] = "ddp"
@@ -91,6 +108,7 @@ def adopt_world(trainer: MutableMapping[str, Any]) -> None:
     else:
         nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
         local = _slurm_tasks() // nodes
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(local))  # Lightning insists on it
     trainer.update(devices=local, num_nodes=nodes)
     if local * nodes > 1 and trainer.get("strategy", "auto") == "auto":
         trainer["strategy"] = "ddp"
@@ -106,7 +124,7 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
     devices, accelerator = trainer.get("devices", "auto"), str(trainer.get("accelerator", "auto"))
     if isinstance(devices, str) and re.fullmatch(r"-?\d+", devices):
         devices = int(devices)
-    if isinstance(devices, list):
+    if not isinstance(devices, str) and isinstance(devices, Sequence):
         return len(devices)
     if isinstance(devices, int) and devices >= 0:
         return devices

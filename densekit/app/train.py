@@ -47,6 +47,7 @@ from densekit.app.prepare import (
 from densekit.app.report import print_lines, quoted
 from densekit.app.resuming import check_classes, check_length, check_moved, check_resumed
 from densekit.app.sweep import is_hydras, sweep
+from densekit.app.trainer_settings import check_taken
 from densekit.build import instantiate
 from densekit.trust import MODEL, without_weights
 
@@ -183,6 +184,10 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     composed = _configuration(overrides)
     cfg = composed.cfg
     name = run_name(cfg, composed.name)
+    if cfg.paths.run is not None:
+        raise UsageError("paths.run: expected nothing, as a run makes its folder; set paths.runs")
+    check_taken(cfg.trainer)
+    launch.check(dict(cfg.trainer))
     place(cfg, PENDING)
     kept = keep_heads(cfg)
     sources = describe_data(cfg)

@@ -184,7 +184,11 @@ def test_eval_of_other_data(folder: Path, run: Path) -> None:
     [
         (["split=tets"], "Did you mean 'test'"),
         (["backbone=resnet50"], "the checkpoint holds it"),
-        (["paths.data=/x"], "name the data too"),
+        (["paths.data=/x"], "none of scenes lies in the old one"),
+        (["paths.runs=/x"], "an evaluation does not use it"),
+        (["optimizer.lr=1"], "an evaluation does not use it"),
+        (["trainer.max_epochs=1"], "an evaluation does not use it"),
+        (["seed=1"], "an evaluation does not use it"),
         (["trainer.max_epoch=1"], "Did you mean 'max_epochs'"),
         (["data=scene"], "Did you mean 'scenes'"),
     ],

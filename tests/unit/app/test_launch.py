@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ from densekit.app import launch
 from densekit.app.errors import UsageError
 from densekit.app.prepare import new_folder
 
-OUTSIDE = ("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS")
+OUTSIDE = (
+    *("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"),
+    *("SLURM_NTASKS", "SLURM_JOB_NAME", "SLURM_NTASKS_PER_NODE"),
+)
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +54,8 @@ def test_srun_decides_devices_and_nodes(monkeypatch: pytest.MonkeyPatch, tmp_pat
     trainer: dict[str, Any] = {}
     launch.adopt_world(trainer)
     assert trainer == {"devices": 2, "num_nodes": 2, "strategy": "ddp"}
+    assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
     assert not launch.is_main()
     assert launch.agree_on_folder(tmp_path) == launch.agree_on_folder(tmp_path)
     assert launch.agree_on_folder(tmp_path).name == "slurm_77_0"
@@ -68,10 +74,22 @@ def test_unknown_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         launch.agree_on_folder(tmp_path)
 
 
-def test_several_nodes_need_a_launcher(tmp_path: Path) -> None:
-    cfg = {"trainer": {"num_nodes": 2}, "paths": {"run": str(tmp_path)}}
+def test_several_nodes_need_a_launcher() -> None:
     with pytest.raises(UsageError, match="trainer.num_nodes"):
-        launch.start(cfg)
+        launch.check({"num_nodes": 2})
+
+
+@pytest.mark.parametrize(("job", "devices"), [("train", 1), ("mine", "auto"), ("x", [0])])
+def test_tasks_without_srun_are_refused(
+    monkeypatch: pytest.MonkeyPatch, job: str, devices: Any
+) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    monkeypatch.setenv("SLURM_JOB_NAME", job)
+    with pytest.raises(UsageError, match="SLURM_NTASKS: expected 1 .*got 2: write `srun densekit"):
+        launch.check({"devices": devices, "accelerator": "cpu"})
+    launch.check({"devices": 2, "accelerator": "cpu"})  # densekit starts them itself
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
+    launch.check({"devices": devices, "accelerator": "cpu"})
 
 
 def test_strategy_is_filled_in_and_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
