@@ -98,6 +98,11 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
     if root.suffix.lower() == ".csv":
         layout = _table(root, names)
     elif (root / "dataset.json").is_file():
+        if names.channels or names.mask:
+            raise ValueError(
+                f"{root / 'dataset.json'}: expected no `channels` and no `mask`, which it names"
+                f" itself, got {list(names.channels)} and {names.mask!r}"
+            )
         said = _json(root / "dataset.json")
         layout = (_nnunet if "file_ending" in said else _msd)(root, said, names.roi)
     elif all((root / name).is_dir() for name in pair):

@@ -50,7 +50,7 @@ def read_nifti(path: Path) -> Volume:
 def two_frames(grid: Grid) -> str | None:
     """What a header says that places its volume twice, by sform and by qform, and differently.
 
-    The sform is used, as in nibabel, SimpleITK takes the qform: nobody can tell which is meant.
+    The sform is used, as in nibabel; nobody can tell which is meant.
 
     Returns:
         For a message; None where they agree or one is not set.
@@ -58,7 +58,7 @@ def two_frames(grid: Grid) -> str | None:
     header = grid.header
     if header is None or header["sform_code"] < 1 or header["qform_code"] < 1:
         return None
-    sform = f"sform {orientation_of(grid)} at {grid.affine[:3, 3].round(2).tolist()}"
+    sform = f"sform {_shown(grid)}"
     try:
         quaternion = header.get_qform()
         sizes = voxel_sizes(quaternion, grid.path)
@@ -67,11 +67,13 @@ def two_frames(grid: Grid) -> str | None:
     distance = grid_distance(grid.affine, quaternion, grid.shape)
     if distance <= SAME_GRID:
         return None
-    other = replace(grid, affine=quaternion, spacing=sizes)
-    return (
-        f"{grid.path}: {sform}, qform {orientation_of(other)} at"
-        f" {quaternion[:3, 3].round(2).tolist()}, up to {distance:.3g} voxels apart"
-    )
+    qform = f"qform {_shown(replace(grid, affine=quaternion, spacing=sizes))}"
+    return f"{grid.path}: {sform}, {qform}, up to {distance:.3g} voxels apart"
+
+
+def _shown(grid: Grid) -> str:
+    origin = ", ".join(f"{value:.4g}" for value in grid.affine[:3, 3])
+    return f"{orientation_of(grid)} from ({origin})"
 
 
 def write_nifti(path: Path, mask: NDArray[Any], like: Grid) -> None:

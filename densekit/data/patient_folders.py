@@ -16,6 +16,9 @@ MASKS = (
 )
 """Names that say a volume is a mask, where nobody names another."""
 
+_BETWEEN = "_-. "
+"""What stands between the name of a patient and that of a volume."""
+
 Volumes = dict[str, Path]
 """Name in the folder to the volume: `flair` of `P1/P1_flair.nii.gz` and of `P1/flair.nii.gz`."""
 
@@ -92,8 +95,9 @@ def _folders(folder: Path) -> Iterator[tuple[Path, Volumes]]:
 def _name(entry: Path, folder: Path) -> str:
     """What a volume is called beside the others of its patient."""
     stem = entry.name if entry.is_dir() else volume_stem(entry)
-    rest = stem.removeprefix(folder.name).lstrip("_-. ") if stem.startswith(folder.name) else stem
-    return rest or stem
+    rest = stem.removeprefix(folder.name)
+    is_prefixed = rest != stem and rest[:1] in tuple(_BETWEEN)
+    return (rest.lstrip(_BETWEEN) if is_prefixed else stem) or stem
 
 
 def _has_series(folder: Path) -> bool:

@@ -183,13 +183,13 @@ def test_two_frames_that_differ_are_said_with_both(tmp_path, caplog):
         nibabel.save(file, root / kind / "case_00.nii.gz")
     MedicalVolumes(root, labels=LABELS)
     assert "1 of 1 volumes have an sform and a qform that differ" in caplog.text
-    assert "case_00.nii.gz: sform RAS at" in caplog.text
-    assert "qform LAS at" in caplog.text
+    assert "case_00.nii.gz: sform RAS from (5, -7, 11)" in caplog.text
+    assert "qform LAS from" in caplog.text
     caplog.clear()
     model = tiny_segmenter(dims=3, dtype="float32", orientation="RAS").float()
     Predictor(model)([root / "images" / "case_00.nii.gz"])
     assert "the sform is used" in caplog.text
-    assert "qform LAS at" in caplog.text
+    assert "qform LAS from" in caplog.text
 
 
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])

@@ -301,6 +301,23 @@ def test_patients_that_differ_are_named(tmp_path):
         MedicalVolumes(root, labels=TUMOUR, channels="t1")
 
 
+def test_names_of_volumes_in_a_folder(tmp_path):
+    root = tmp_path / "t1"
+    for name in ("t1.nii", "t1ce.nii", "t1_flair.nii", "t1 seg.nii"):
+        write_nifti(root / name, np.zeros((2, 2, 2), np.uint8), UPRIGHT)
+    data = MedicalVolumes(tmp_path, labels=TUMOUR, channels=["t1", "t1ce", "flair"], mask="seg")
+    names = [path.name for path in data.cases[0].files]
+    assert names == ["t1.nii", "t1ce.nii", "t1_flair.nii", "t1 seg.nii"]
+
+
+def test_what_dataset_json_names_is_not_named_again(msd):
+    for names in ({"channels": ["t1"]}, {"mask": "seg"}):
+        with pytest.raises(
+            ValueError, match=r"dataset\.json: expected no `channels` and no `mask`"
+        ):
+            MedicalVolumes(msd, **names)
+
+
 def test_tables_and_lists_of_files_of_equal_names(tmp_path):
     root = brats(tmp_path, prefixed=False)
     rows = [f"{p}/flair.nii.gz,{p}/t1.nii.gz,{p}/seg.nii.gz" for p in PATIENTS]
