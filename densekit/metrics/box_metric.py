@@ -106,8 +106,8 @@ class BoxMetric(Metric, ABC):
                 difficult (M,) where known (else the box's area, False, False).
 
         Raises:
-            ValueError: If the lists differ in length, a label is not a class, or a box or a score
-                is not finite.
+            ValueError: If the lists differ in length, an entry has another shape, a label is not a
+                class, a box ends before it begins, or a box or a score is not finite.
         """
         if len(results) != len(truth):
             raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
@@ -135,36 +135,41 @@ class BoxMetric(Metric, ABC):
         """Measures; every key must be there whatever the rows, with NaN for what has no value."""
 
     def _detection_rows(self, result: Result, truth: Truth) -> Tensor:
-        boxes = _column(result["boxes"]).reshape(-1, 4)
-        labels, scores = _column(result["labels"]), _column(result["scores"])
+        where = f"a detection in image {truth['image_id']}"
+        boxes = _boxes(result["boxes"], where)
+        labels, scores = (_column(result, key, len(boxes), where) for key in ("labels", "scores"))
         image_id = id_bits([truth["image_id"]]).expand_as(labels)
         rows = torch.cat((torch.stack((image_id, labels, scores), dim=1), boxes), dim=1)
-        self._check(rows, f"a detection in image {truth['image_id']}")
+        self._check(rows, boxes, where)
         return rows
 
     def _truth_rows(self, truth: Truth) -> Tensor:
-        boxes, labels = _column(truth["boxes"]).reshape(-1, 4), _column(truth["labels"])
-        absent = torch.zeros_like(labels)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        area = _column(truth["area"]) if "area" in truth else sides.prod(dim=1)
-        crowd = _column(truth["crowd"]) if "crowd" in truth else absent
-        difficult = _column(truth["difficult"]) if "difficult" in truth else absent
+        where = f"the annotation of image {truth['image_id']}"
+        boxes = _boxes(truth["boxes"], where)
+        labels = _column(truth, "labels", len(boxes), where)
+        known: dict[str, Tensor] = {
+            "area": (boxes[:, 2:] - boxes[:, :2]).prod(dim=1),
+            "crowd": torch.zeros_like(labels),
+            "difficult": torch.zeros_like(labels),
+        }
+        known |= {key: _column(truth, key, len(boxes), where) for key in known if key in truth}
         image_id = id_bits([truth["image_id"]]).expand_as(labels)
-        rows = torch.cat(
-            (
-                torch.stack((image_id, labels, area), dim=1),
-                boxes,
-                torch.stack((crowd, difficult), dim=1),
-            ),
-            dim=1,
-        )
-        self._check(rows, f"the annotation of image {truth['image_id']}")
+        flags = torch.stack((known["crowd"], known["difficult"]), dim=1)
+        rows = torch.cat((torch.stack((image_id, labels, known["area"]), 1), boxes, flags), dim=1)
+        self._check(rows, boxes, where)
         return rows
 
-    def _check(self, rows: Tensor, where: str) -> None:
+    def _check(self, rows: Tensor, boxes: Tensor, where: str) -> None:
         if not bool(torch.isfinite(rows[:, 1:]).all()):
             raise ValueError(f"{where} has a box, score or area that is NaN or infinite")
+        inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
+        if bool(inverted.any()):
+            box = boxes[inverted][0].tolist()
+            raise ValueError(f"{where}: expected boxes with x1 <= x2 and y1 <= y2, got {box}")
         labels = rows[:, 1]
+        if bool((broken := labels != labels.round()).any()):
+            got = float(labels[broken][0])
+            raise ValueError(f"{where}: expected labels that are whole numbers, got {got:g}")
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
             wrong = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(
@@ -173,8 +178,22 @@ class BoxMetric(Metric, ABC):
             )
 
 
-def _column(values: Any) -> Tensor:
-    return torch.as_tensor(values, dtype=torch.float64, device="cpu")
+def _boxes(values: Any, where: str) -> Tensor:
+    """(N, 4) float64; no box may be of any shape."""
+    boxes = torch.as_tensor(values, dtype=torch.float64, device="cpu")
+    if boxes.numel() and (boxes.ndim != 2 or boxes.shape[1] != 4):
+        raise ValueError(f"{where}: expected boxes of shape (N, 4), got {tuple(boxes.shape)}")
+    return boxes.reshape(-1, 4)
+
+
+def _column(entry: Mapping[str, Any], key: str, count: int, where: str) -> Tensor:
+    """(N,) float64."""
+    values = torch.as_tensor(entry[key], dtype=torch.float64, device="cpu")
+    if values.numel() != count or values.ndim != 1:
+        raise ValueError(
+            f"{where}: expected {key} of shape ({count},), one a box, got {tuple(values.shape)}"
+        )
+    return values
 
 
 def _sorted(

@@ -16,15 +16,22 @@ MAX_LOG_SCALE = math.log(1000.0 / 16)
 DeltaWeights = tuple[float, float, float, float]
 
 
+def exact(boxes: Tensor) -> Tensor:
+    """Boxes in a dtype that holds their areas: float16 ends at 65504, a square of 256 pixels."""
+    wide = torch.float32 if boxes.is_floating_point() else torch.int64
+    return boxes.to(torch.promote_types(boxes.dtype, wide))
+
+
 def box_area(boxes: Tensor) -> Tensor:
-    """Areas (..., N) of boxes (..., N, 4)."""
+    """Areas (..., N) of boxes (..., N, 4), in float32 or more, or int64."""
+    boxes = exact(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Areas of overlap (..., N, M) of boxes (..., N, 4) and (..., M, 4)."""
-    ax1, ay1, ax2, ay2 = a[..., :, None, :].unbind(-1)
-    bx1, by1, bx2, by2 = b[..., None, :, :].unbind(-1)
+    """Areas of overlap (..., N, M) of boxes (..., N, 4) and (..., M, 4), as in `box_area`."""
+    ax1, ay1, ax2, ay2 = exact(a)[..., :, None, :].unbind(-1)
+    bx1, by1, bx2, by2 = exact(b)[..., None, :, :].unbind(-1)
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
     height = (torch.minimum(ay2, by2) - torch.maximum(ay1, by1)).clamp_(min=0)
     return width.mul_(height)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
-from densekit.ops.boxes import box_area, intersection
+from densekit.ops.boxes import box_area, exact, intersection
 
 Backend = Literal["ragged", "static"]
 MAX_PAIRS = 1 << 26
@@ -40,7 +40,7 @@ def nms_keep(
     """Marks the boxes that survive suppression.
 
     Args:
-        boxes: (P, N, 4) float32 or float64, each problem sorted by falling score.
+        boxes: (P, N, 4) floats, each problem sorted by falling score.
         valid: (P, N) bool; other rows neither survive nor suppress.
         iou_threshold: Overlaps above it are suppressed.
         group: (P, N) int64; boxes of different groups, e.g. classes, do not suppress each other.
@@ -49,6 +49,7 @@ def nms_keep(
     Returns:
         (P, N) bool.
     """
+    boxes = exact(boxes)
     if (backend or default_backend(boxes.device)) == "static":
         return _in_chunks(boxes, valid, iou_threshold, group)
     group = torch.zeros_like(valid, dtype=torch.int64) if group is None else group
@@ -87,7 +88,7 @@ def _ragged(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -
         kept = [solve(problem) for problem in problems]
     else:
         kept = list(_pool(threads).map(solve, problems))
-    return torch.stack(kept)
+    return torch.stack(kept) if kept else torch.zeros_like(valid)
 
 
 @_ragged.register_fake

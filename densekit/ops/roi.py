@@ -20,6 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
+from densekit.ops.boxes import box_area
+
 
 @dataclass(frozen=True)
 class PyramidTable:
@@ -62,7 +64,7 @@ def assign_levels(
         canonical_size: A box of this side goes to `canonical_level`.
         canonical_level: See above.
     """
-    side = torch.sqrt((boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1]))
+    side = torch.sqrt(box_area(boxes))
     level = torch.floor(canonical_level + torch.log2(side / canonical_size) + 1e-6)
     return torch.clamp(torch.nan_to_num(level, nan=lowest), lowest, highest).long() - lowest
 

@@ -139,6 +139,34 @@ def test_what_cannot_be_right_is_refused():
         metric.update([result(scores=(np.nan,))], [truth(7)])
 
 
+@pytest.mark.parametrize("metric", [CocoMap, VocMap])
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": (0.5,)}, "expected labels that are whole numbers, got 0.5"),
+        ({"labels": ((0,),)}, r"expected labels of shape \(1,\), one a box, got \(1, 1\)"),
+        ({"labels": (0, 1)}, r"expected labels of shape \(1,\), one a box, got \(2,\)"),
+        ({"boxes": ((9, 1, 2, 8),)}, r"expected boxes with x1 <= x2 .* got \[9.0, 1.0, 2.0, 8.0\]"),
+        ({"boxes": ((1, 9, 2, 8),)}, "expected boxes with x1 <= x2 and y1 <= y2"),
+        ({"boxes": (1, 2, 3, 4)}, r"expected boxes of shape \(N, 4\), got \(4,\)"),
+        ({"boxes": ((1, 2, 3, 4, 5),)}, r"expected boxes of shape \(N, 4\), got \(1, 5\)"),
+    ],
+)
+def test_shapes_and_values_are_checked(metric, changed, message):
+    measured = metric(["cat", "dog"])
+    arrays = {key: np.array(value, np.float64) for key, value in changed.items()}
+    with pytest.raises(ValueError, match=f"a detection in image 7: {message}"):
+        measured.update([{**result(), **arrays}], [truth(7)])
+    with pytest.raises(ValueError, match=f"the annotation of image 7: {message}"):
+        measured.update([result()], [{**truth(7), **arrays}])
+    for key in ("crowd", "area", "difficult"):
+        with pytest.raises(ValueError, match=f"expected {key} of shape"):
+            measured.update([result()], [{**truth(7), key: np.zeros(2)}])
+    with pytest.raises(ValueError, match="expected scores of shape"):
+        measured.update([{**result(), "scores": np.zeros((1, 2))}], [truth(7)])
+    measured.update([{**result(), "boxes": np.array([[1, 1, 1, 4.0]])}], [truth(7)])  # no area
+
+
 def test_an_image_given_twice_is_refused():
     metric = CocoMap(["cat", "dog"])
     metric.update([result(), result()], [truth(7), truth(8)])

@@ -18,6 +18,7 @@ from densekit.ops.boxes import (
     clip_boxes,
     decode_boxes,
     encode_boxes,
+    intersection,
 )
 
 WEIGHTS: list[DeltaWeights] = [(1, 1, 1, 1), (10.0, 10.0, 5.0, 5.0)]
@@ -40,6 +41,17 @@ def test_iou_of_a_box_with_itself_and_with_one_that_touches_it() -> None:
     expected = torch.tensor([[1, 0, 0.5], [0, 1, 0], [0.5, 0, 1]])
     assert torch.equal(box_iou(boxes, boxes), expected)
     assert box_area(boxes).tolist() == [4, 4, 2]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int16, torch.uint8])
+def test_areas_of_short_numbers_do_not_overflow(dtype: torch.dtype) -> None:
+    side = 200 if dtype == torch.uint8 else 1000
+    boxes = torch.tensor([[0, 0, side, side], [0, 0, side, side // 2]]).to(dtype)
+    precise = boxes.double()
+    assert box_area(boxes).tolist() == box_area(precise).tolist()
+    assert intersection(boxes, boxes).tolist() == intersection(precise, precise).tolist()
+    torch.testing.assert_close(box_iou(boxes, boxes).double(), box_iou(precise, precise))
+    assert at_least(boxes, 1).all()
 
 
 def test_clips_each_image_to_its_own_size() -> None:

@@ -82,9 +82,21 @@ def test_boxes_without_area_overlap_nothing(backend: Backend) -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_no_boxes(backend: Backend) -> None:
-    keep = nms_keep(torch.zeros(2, 0, 4), torch.zeros(2, 0, dtype=torch.bool), 0.5, None, backend)
-    assert keep.shape == (2, 0)
+@pytest.mark.parametrize("grouped", [False, True])
+@pytest.mark.parametrize("shape", [(3, 0), (0, 5), (0, 0), (1, 0)])
+def test_no_boxes(backend: Backend, grouped: bool, shape: tuple[int, int]) -> None:
+    group = torch.zeros(shape, dtype=torch.int64) if grouped else None
+    valid = torch.ones(shape, dtype=torch.bool)
+    keep = nms_keep(torch.zeros(*shape, 4), valid, 0.5, group, backend)
+    assert (keep.shape, keep.dtype) == (shape, torch.bool)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_large_boxes_in_half_precision(backend: Backend) -> None:
+    boxes, valid, _ = problem()
+    boxes = (boxes * 8).round().half()
+    expected = nms_keep(boxes.double(), valid, 0.5, backend=backend)
+    assert torch.equal(nms_keep(boxes, valid, 0.5, backend=backend), expected)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
