@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from densekit.data.dicom_files import Header, check_length, given, one_series, picture_headers
 from densekit.data.dicom_order import check_even, in_order
 from densekit.data.extras import need
+from densekit.data.files import reading
 from densekit.data.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
 
 SAME_SPACING = 1e-3
@@ -87,7 +88,10 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
 def _slices(path: Path, series: str | None) -> list[Slice]:
     """The slices of one series along their normal."""
     headers = one_series(picture_headers(path), path, series)
-    found = [one for header in headers for one in _slices_of(header)]
+    found: list[Slice] = []
+    for header in headers:
+        with reading(header.path, "DICOM header"):
+            found += _slices_of(header)
     for other in found[1:]:
         _check_alike(path, found[0], other)
     positions = np.stack([one.position for one in found])
@@ -173,6 +177,9 @@ def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
             )
         return found
 
+    size = (int(given(tags, "Rows", 0)), int(given(tags, "Columns", 0)))
+    if min(size) < 1:
+        raise ValueError(f"{path}: expected rows and columns, got {size[0]} and {size[1]}")
     directions = numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6).reshape(2, 3)
     if np.abs(directions @ directions.T - np.eye(2)).max() > SQUARE:
         raise ValueError(
@@ -189,7 +196,7 @@ def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
     return Slice(
         path=path,
         frame=number,
-        size=(int(tags.Rows), int(tags.Columns)),
+        size=size,
         position=numbers("ImagePositionPatient", "PlanePositionSequence", 3),
         directions=directions,
         spacing=(float(spacing[0]), float(spacing[1])),

@@ -45,6 +45,8 @@ def is_dicom(file: Path) -> bool:
         return file.is_file()
     if suffix and not suffix[1:].isdecimal():
         return False
+    if suffix and not file.stat().st_size:  # a slice named by its UID, of which nothing is left
+        return True
     place, magic = _MAGIC
     with file.open("rb") as stream:
         stream.seek(place)

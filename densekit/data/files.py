@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from densekit.data.naming import nearest
 from densekit.data.stacks import ARRAY_SUFFIXES
+
+_LONGEST = 300
+"""Letters of a library's message."""
 
 IMAGE_SUFFIXES: tuple[str, ...] = (
     ".jpg",
@@ -220,3 +224,29 @@ def natural(name: str) -> list[tuple[int, str]]:
 
 def _listing(folder: Path) -> Iterable[str]:
     return os.listdir(folder) if folder.is_dir() else []  # noqa: PTH208
+
+
+@contextmanager
+def reading(path: Path, what: str) -> Iterator[None]:
+    """Turns whatever a library raises into one error that names the file.
+
+    Args:
+        path: The file; an error that names it, or a file in that folder, goes on as it is.
+        what: What the file should be, for the message.
+
+    Raises:
+        ValueError: Instead of any error but a missing package's.
+    """
+    try:
+        yield
+    except ImportError:  # a package of ours is missing
+        raise
+    # Headers of damaged files lead anywhere: zlib, overflows, singular matrices, no memory
+    except Exception as error:
+        if isinstance(error, ValueError) and str(error).startswith(str(path)):
+            raise
+        # ITK names the line of its own source first
+        cause = " ".join(str(error).rpartition("ERROR: ")[2].split())[:_LONGEST] or "no message"
+        raise ValueError(
+            f"{path}: expected a readable {what}, got {type(error).__name__}: {cause}"
+        ) from error

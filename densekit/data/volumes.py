@@ -5,8 +5,7 @@ z, y, x the stored axes of a volume, slowest first; C its channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.dicom import dicom_grid, read_dicom
+from densekit.data.files import reading
 from densekit.data.grids import Grid, Volume, check_same_grid
 from densekit.data.itk import itk_grid, read_itk
 from densekit.data.nifti import nifti_grid, read_nifti, write_nifti
 from densekit.data.volume_files import ITK, NIFTI, SUFFIXES, has_suffix
-
-_LONGEST = 300
-"""Letters of a library's message."""
 
 
 def read_volume(path: str | Path, series: str | None = None) -> Volume:
@@ -40,7 +37,7 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
             scalar or not finite.
     """
     found = _existing(Path(path))
-    with _named(found, "volume"):
+    with reading(found, "volume"):
         if found.is_dir() or not has_suffix(found, SUFFIXES):
             volume = read_dicom(found, series)
         else:
@@ -57,7 +54,7 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
 def read_grid(path: str | Path, series: str | None = None) -> Grid:
     """The frame of a volume from headers alone; arguments and errors are `read_volume`'s."""
     found = _existing(Path(path))
-    with _named(found, "header of a volume"):
+    with reading(found, "header of a volume"):
         if found.is_dir() or not has_suffix(found, SUFFIXES):
             grid = dicom_grid(found, series)
         else:
@@ -116,24 +113,6 @@ def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
     if mask.dtype not in (np.uint8, np.uint16):
         raise ValueError(f"{path}: a mask of {mask.dtype}, accepted are uint8 and uint16")
     write_nifti(target, mask, like)
-
-
-@contextmanager
-def _named(path: Path, what: str) -> Iterator[None]:
-    """Turns whatever a library raises into one error that names the file."""
-    try:
-        yield
-    except ImportError:  # a package of ours is missing
-        raise
-    # Headers of damaged files lead anywhere: zlib, overflows, singular matrices, no memory
-    except Exception as error:
-        if isinstance(error, ValueError) and str(error).startswith(str(path)):
-            raise
-        # ITK names the line of its own source first
-        cause = " ".join(str(error).rpartition("ERROR: ")[2].split())[:_LONGEST] or "no message"
-        raise ValueError(
-            f"{path}: expected a readable {what}, got {type(error).__name__}: {cause}"
-        ) from error
 
 
 def _existing(path: Path) -> Path:

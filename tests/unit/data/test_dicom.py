@@ -243,6 +243,8 @@ def test_slices_are_compared_with_their_own_distance(tmp_path, values, scale):
 @pytest.mark.parametrize(
     ("tags", "message"),
     [
+        ({"Rows": 0}, r"001\.dcm: expected rows and columns, got 0 and 6"),
+        ({"Columns": 0}, r"001\.dcm: expected rows and columns, got 4 and 0"),
         ({"ImagePositionPatient": []}, r"001\.dcm: frame 1 lacks ImagePositionPatient"),
         ({"PixelSpacing": [0.8]}, r"001\.dcm: frame 1: PixelSpacing: expected 2 finite number"),
         ({"PixelSpacing": [0, 0.5]}, r"001\.dcm: PixelSpacing: expected more than 0"),
@@ -263,6 +265,14 @@ def test_odd_slices_are_refused_by_name(tmp_path, values, tags, message):
     place = np.array([10.0, 20, 30]) + normal * 10
     write_slice(folder / "001.dcm", values[4], place, **tags)
     with pytest.raises(ValueError, match=message):
+        read_volume(folder)
+
+
+def test_values_that_are_no_numbers_are_refused_by_file(tmp_path, values):
+    folder = write_series(tmp_path / "s", values)
+    raw = (folder / "002.dcm").read_bytes()
+    (folder / "002.dcm").write_bytes(raw.replace(b"0.8\\0.5", b"a.b\\0.5"))
+    with pytest.raises(ValueError, match=r"s/002\.dcm: expected a readable DICOM header"):
         read_volume(folder)
 
 
