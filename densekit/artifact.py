@@ -33,6 +33,7 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "full_scale": (int, float),
     "channel_order": (str,),
     "letters": (dict,),
+    "prepared": (dict,),
 }
 """What the entries of `info` are that a model is built from."""
 _EXTRA_STATE = "_extra_state"
@@ -211,8 +212,9 @@ def _check_types(content: Mapping[str, Any], path: str | Path) -> None:
     for key in ("mean", "std"):
         for value in info.get(key, ()):
             _check_type(value, f"info.{key}, an entry", (int, float), path)
-    for head, known in info.get("heads", {}).items():
-        _check_type(known, f"info.heads.{head}", (dict,), path)
+    for key in ("heads", "prepared"):
+        for head, known in info.get(key, {}).items():
+            _check_type(known, f"info.{key}.{head}", (dict,), path)
 
 
 def _check_type(value: Any, key: str, kinds: tuple[type, ...], path: str | Path) -> None:

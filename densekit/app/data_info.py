@@ -186,7 +186,20 @@ def model_info(
     for key in MODEL_KEYS:
         if any(key in one for one in described):
             info[key] = agreed(sources, list(sources), key)
+    if prepared := {head: rule for head in heads if (rule := _prepared(sources, head))}:
+        info["prepared"] = prepared
     return info
+
+
+def _prepared(sources: Mapping[str, Any], head: str) -> dict[str, Any] | None:
+    """How the pictures of a head of identities come to the network, as its data sets tell."""
+    tell = [getattr(sources[name], "prepared", None) for name in _trainers(sources, head)]
+    found = [rule for rule in (one() for one in tell if one is not None) if rule]
+    if not found:
+        return None
+    from densekit.data.prepared import joined
+
+    return joined(found)
 
 
 def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:

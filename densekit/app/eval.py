@@ -21,7 +21,15 @@ from densekit.app.overrides import (
     refuse_rest,
     split_options,
 )
-from densekit.app.prepare import METRICS, describe_data, keep_axes, place, reopen, resolve
+from densekit.app.prepare import (
+    METRICS,
+    describe_data,
+    keep_axes,
+    place,
+    reopen,
+    resolve,
+    stored_run,
+)
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.resuming import check_moved
 from densekit.build import nearest
@@ -102,7 +110,8 @@ def _configuration(
         of_data, rest = [], [*rest, *of_data]
     stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
     unused = ("callbacks", "logger", *(key for key in groups if key in stored))
-    plain = reopen({**stored, **{key: {} for key in unused}}, checkpoint, words, trust)
+    stored |= {key: {} for key in unused}
+    plain = reopen(stored_run(stored, checkpoint, words, trust))
     plain["trainer"] |= OWN_TRAINER
     plain["precision"] = PRECISION
     if chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from densekit.inference import Predictor
+
+logger = logging.getLogger(__name__)
 
 OPTIONS: dict[str, Any] = {
     "checkpoint": None,
@@ -72,6 +75,14 @@ class Embedder:
         known = self.predictor.model.info.get("heads", {})
         self.head = _head(known, options["head"], path)
         self.info: dict[str, Any] = known[self.head]
+        rule = self.predictor.model.info.get("prepared", {}).get(self.head)
+        self.predictor.frames.expected = [] if rule is None else [rule]
+        if rule is None:
+            logger.warning(
+                "%s does not say how its pictures were prepared: those of another size or cut than "
+                "in training have similarities that mean nothing",
+                path,
+            )
 
     def __call__(self, files: Sequence[Path]) -> NDArray[Any]:
         """(N, E) float32 embeddings of length 1.

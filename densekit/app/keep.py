@@ -35,8 +35,7 @@ def keep_heads(cfg: DictConfig) -> list[str]:
     artifact = load_artifact(cfg.checkpoint)
     there = model_config(artifact["config"])
     info = artifact["info"]
-    known = {"heads": info.get("heads", {}), "input": info.get("resize")}
-    check_stored({**there, "kept": known}, list(cfg.trust))
+    check_stored({**there, "info": info}, list(cfg.trust))
     new = [str(name) for name in cfg.heads]
     for name in names:
         if name not in there["heads"]:
@@ -59,6 +58,7 @@ def keep_heads(cfg: DictConfig) -> list[str]:
         cfg.kept = {
             "heads": {name: info.get("heads", {}).get(name, {}) for name in names},
             "input": {key: info[key] for key in MODEL_KEYS if key in info},
+            "prepared": {k: v for k, v in info.get("prepared", {}).items() if k in names},
         }
     return names
 
@@ -77,4 +77,6 @@ def with_kept(info: Mapping[str, Any], kept: Mapping[str, Any] | None) -> dict[s
             f"keep_heads: the data have {info['channels']} channels, the checkpoint's network"
             f" takes {seen['channels']}"
         )
-    return {**info, **seen, "heads": {**info["heads"], **kept["heads"]}}
+    both = {**info, **seen, "heads": {**info["heads"], **kept["heads"]}}
+    prepared = {**info.get("prepared", {}), **kept.get("prepared", {})}
+    return both | ({"prepared": prepared} if prepared else {})

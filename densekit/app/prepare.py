@@ -122,15 +122,13 @@ def seal(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def reopen(
+def stored_run(
     stored: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
 ) -> dict[str, Any]:
-    """A stored configuration, checked, and open again where a new run differs from the old one.
+    """A run's configuration out of a checkpoint, without what a file has no say in.
 
-    What pointed into the old run folder points into the new one, what lay in `paths.data` follows
-    it, `precision=` reaches the trainer, loggers write to the server of this machine, and what the
-    app has noted down about the old command is gone, as are `vars`, which have been resolved.
-    Nothing of it widens trust, brings weights, or says where to write.
+    Nothing of it widens trust, brings weights, or says where to write: loggers write to the server
+    of this machine. `vars` have been resolved.
 
     Args:
         stored: What the checkpoint holds.
@@ -139,30 +137,48 @@ def reopen(
         trust: See `densekit.trust.check_stored`.
 
     Raises:
-        UsageError: It describes a model alone, not a run.
+        UsageError: A part is not what it has to be.
         ValueError: It names what a stored configuration may not build, fetch or write.
     """
-    missing = [key for key in OF_A_RUN if not isinstance(stored.get(key), Mapping)]
-    if missing:
-        raise UsageError(
-            f"checkpoint {checkpoint}: its configuration is not of a run, {', '.join(missing)} "
-            "missing; such a model can be used by densekit predict and in Python"
-        )
-    plain = {**stored, "vars": {}, "trust": [], "kept": stored.get("kept")}
+    for key in (*OF_A_RUN, "callbacks", "logger"):
+        if key in stored and not isinstance(stored[key], Mapping):
+            found = str(stored[key])[:100]
+            raise UsageError(f"checkpoint {checkpoint}: {key}: expected settings, got {found!r}")
+    paths = dict(stored.get("paths", {}))
+    plain = {**stored, "vars": {}, "trust": [], "kept": stored.get("kept"), "paths": paths}
     plain |= {key: without_weights(stored.get(key)) for key in MODEL}
     plain["logger"] = _without_servers(plain.get("logger") or {})
     given = [word.partition("=")[0].lstrip("+~") for word in words]
     try:
-        check_stored(plain, trust, folder=str(plain["paths"]["run"]), given=given)
+        check_stored(plain, trust, folder=str(paths.get("run") or ""), given=given)
     except ValueError as error:
         raise ValueError(f"checkpoint {checkpoint}: {error}") from error
     runs = _own_runs(plain, checkpoint)
-    plain["paths"] = {**plain["paths"], "runs": runs or "runs"}
-    plain["data"] = _without_caches(plain["data"], runs)
+    paths["runs"] = runs or "runs"
+    plain["data"] = _without_caches(plain.get("data", {}), runs)
+    return {key: value for key, value in plain.items() if key in stored or key == "vars"}
+
+
+def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """A stored configuration, open again where a new run differs from the old one.
+
+    What pointed into the old run folder points into the new one, what lay in `paths.data` follows
+    it, `precision=` reaches the trainer, and what the app has noted down about the old command is
+    gone.
+
+    Raises:
+        UsageError: It describes a model alone, not a run.
+    """
+    missing = [key for key in OF_A_RUN if key not in plain]
+    if missing:
+        raise UsageError(
+            f"the checkpoint's configuration is not of a run, {', '.join(missing)} missing; such "
+            "a model can be used by densekit predict and in Python"
+        )
     node = _relative(dict(plain), str(plain["paths"]["run"]), "${paths.run}")
     assert isinstance(node, dict)
     node["data"] = _relative(node["data"], str(plain["paths"].get("data")), "${paths.data}")
-    node["logger"] = _on_this_machine(node["logger"])
+    node["logger"] = _on_this_machine(node.get("logger", {}))
     node["paths"]["run"] = None
     if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
         node["trainer"]["precision"] = "${precision}"

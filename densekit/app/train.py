@@ -43,6 +43,7 @@ from densekit.app.prepare import (
     reopen,
     resolve,
     run_name,
+    stored_run,
 )
 from densekit.app.report import print_lines, quoted
 from densekit.app.resuming import check_classes, check_length, check_moved, check_resumed
@@ -236,7 +237,7 @@ def _stored(checkpoint: Path, words: Sequence[str]) -> Composed:
     artifact = load_artifact(checkpoint)
     plain = yaml.safe_load(artifact["config"])
     trust = trusted(words)
-    plain = reopen(plain, checkpoint, words, trust)
+    plain = reopen(stored_run(plain, checkpoint, words, trust))
     keep_axes(plain["data"], artifact["info"])
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)

@@ -104,6 +104,14 @@ class Source:
         """What the data set says of itself, with `mean` and `std`: plain values."""
         return dict(self._description)
 
+    def prepared(self) -> dict[str, Any] | None:
+        """How pictures of identities come to the network, see `prepared`; None without any."""
+        if self.train is None or "num_identities" not in self._description:
+            return None
+        from densekit.data.prepared import prepared
+
+        return prepared(self.train, [self.train_transform, self.eval_transform])
+
     def train_loader(self) -> Loader:
         """Endlessly shuffled training batches that can be resumed.
 

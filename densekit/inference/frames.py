@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.images import ImageReader
+from densekit.inference.expected import check_prepared
 from densekit.inference.given import channels_first
 from densekit.model import DenseModel
 from densekit.types import Meta
@@ -34,6 +35,9 @@ class Frames:
 
     Args:
         model: Its `info` and channels are looked at.
+
+    Attributes:
+        expected: Rules of `info["prepared"]` that every picture has to keep.
     """
 
     def __init__(self, model: DenseModel) -> None:
@@ -48,6 +52,10 @@ class Frames:
         self.orientation = info.get("orientation")
         self._is_unsure = self.orientation is None  # then volumes are taken as they are stored
         self.dtype = "float32" if self.intensity else str(info.get("dtype", "uint8"))
+        self.resize = info.get("resize")
+        known = info.get("prepared", {})
+        # A model that also does something else with whole pictures is asked head by head.
+        self.expected = list(known.values()) if set(model.heads) <= set(known) else []
         is_of_bytes = self.dims == 2 and self.dtype == "uint8"
         self.full_scale = model.full_scale if is_of_bytes else None
 
@@ -113,6 +121,8 @@ class Frames:
         if hasattr(given, "affine"):
             return self._volume(given)
         tensor = self._channels_first(given, where)
+        for rule in self.expected:
+            check_prepared(tensor.shape[1:], rule, self.resize, where)
         meta = Meta(original_size=tuple(tensor.shape[1:]))
         if self.intensity is None:
             return tensor, meta

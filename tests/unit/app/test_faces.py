@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import pytest
 import yaml
 from PIL import Image
 
+from densekit import Predictor
 from densekit.app import search
 from densekit.app.cli import main
 from densekit.app.errors import UsageError
 from densekit.app.faces import Threshold
 from densekit.app.write_embeddings import EmbeddingWriter, read_embeddings
-from densekit.artifact import load_artifact
+from densekit.artifact import KEYS, load_artifact, write_artifact
 
 PEOPLE, IMAGES = 6, 4
 
@@ -165,6 +167,43 @@ def test_predict_writes_embeddings_and_search_reads_them(work, people, tmp_path,
         assert first.startswith("1.0000  same")
         assert first.endswith("3.png")
         assert float(second[:6]) <= 1
+
+
+@pytest.mark.parametrize("size", [(1, 1), (12, 16), (640, 480)])
+def test_pictures_of_another_cut_get_no_answer(work, people, tmp_path, capsys, size) -> None:
+    """A picture of one pixel and two photographs were `same`, where training saw 16 x 16."""
+    Image.new("L", size, 120).save(tmp_path / "other.png")
+    artifact, good = f"checkpoint={work / 'faces.pt'}", str(people / "s4" / "1.png")
+    expected = f"other.png: expected a picture of 16 x 16, cut as .*, got {size[1]} x {size[0]}"
+    other = str(tmp_path / "other.png")
+    for command in (
+        ["verify", artifact, other, other],
+        ["verify", artifact, good, other],
+        ["search", artifact, other, f"gallery={people}"],
+    ):
+        code, text = answer(capsys, *command, "device=cpu")
+        assert code == 2
+        assert re.search(expected, text), text
+    words = [artifact, f"source={other}", f"output={tmp_path / 'o'}", "device=cpu"]
+    code, text = answer(capsys, "predict", *words)
+    assert code == 1
+    assert "expected a picture of 16 x 16" in " ".join(text.split())
+    with pytest.raises(ValueError, match=expected):
+        Predictor(work / "faces.pt")(other)
+
+
+def test_a_checkpoint_that_does_not_say_is_told_of(work, people, tmp_path, capsys) -> None:
+    stored = load_artifact(work / "faces.pt")
+    assert stored["info"]["prepared"] == {
+        "identity": {"min_size": [16, 16], "max_size": [16, 16], "aligned": False}
+    }
+    del stored["info"]["prepared"]
+    parts = {key: stored[key] for key in KEYS}
+    write_artifact(tmp_path / "old.pt", **parts)
+    one = str(people / "s4" / "1.png")
+    code, text = answer(capsys, "verify", f"checkpoint={tmp_path / 'old.pt'}", one, one)
+    assert code == 0
+    assert "does not say how its pictures were prepared" in text
 
 
 def test_search_in_a_folder(work, people, capsys) -> None:

@@ -87,5 +87,5 @@ def test_the_next_commands_say_the_word(tmp_path: Path, capsys: pytest.CaptureFi
     (tmp_path / "checkpoints" / "last.ckpt").touch()
     _say_what_next(tmp_path, " 'trust=[my_head]'")
     lines = capsys.readouterr().out.replace("\n ", "").splitlines()
-    assert len(lines) == 4
-    assert all(line.endswith("'trust=[my_head]'") for line in lines[1:])
+    assert len(lines) == 3
+    assert all(line.endswith("'trust=[my_head]'") for line in lines)

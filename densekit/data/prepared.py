@@ -1,0 +1,64 @@
+"""How pictures of identities come to a network: what a checkpoint keeps, to be met again later."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from densekit.data.align import AlignFace
+from densekit.data.images import stored_size
+from densekit.data.protocols import Dataset
+
+LOOKED_AT = 1000
+"""Images of a data set whose sizes are looked at, evenly spread."""
+
+
+def prepared(train: Dataset, transforms: Sequence[Any]) -> dict[str, Any]:
+    """Smallest and largest (height, width) that training sees, and whether faces are aligned.
+
+    Args:
+        train: Training images with an identity each.
+        transforms: What changes them, in training and in evaluation; some may be None.
+
+    Returns:
+        `min_size` and `max_size`, lists of two, and `aligned`.
+    """
+    aligner = next((found for found in map(_aligner, transforms) if found is not None), None)
+    if aligner is not None:
+        size = list(aligner.size)
+        return {"min_size": size, "max_size": size, "aligned": True}
+    places = np.unique(np.linspace(0, len(train) - 1, min(len(train), LOOKED_AT)).astype(int))
+    sizes = np.array([_size(train, int(place)) for place in places])
+    return {
+        "min_size": sizes.min(0).tolist(),
+        "max_size": sizes.max(0).tolist(),
+        "aligned": False,
+    }
+
+
+def joined(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What several data sets of one head have in common: all sizes, and alignment of all."""
+    return {
+        "min_size": np.min([one["min_size"] for one in found], axis=0).tolist(),
+        "max_size": np.max([one["max_size"] for one in found], axis=0).tolist(),
+        "aligned": all(one["aligned"] for one in found),
+    }
+
+
+def _aligner(transform: Any) -> AlignFace | None:
+    """The alignment among the steps of a transform."""
+    if isinstance(transform, AlignFace):
+        return transform
+    steps = getattr(transform, "steps", None)
+    within = map(_aligner, steps.values()) if isinstance(steps, dict) else ()
+    return next((found for found in within if found is not None), None)
+
+
+def _size(train: Any, place: int) -> tuple[int, int]:
+    """From the file's header where there is one, else by reading the image."""
+    if hasattr(train, "path"):
+        return stored_size(train.path(place))
+    height, width = train[place]["image"].shape[:2]
+    return height, width
