@@ -16,7 +16,7 @@ from PIL import Image
 
 from densekit.app.cli import main
 from densekit.app.errors import UsageError
-from densekit.app.prepare import MLFLOW, reopen
+from densekit.app.prepare import MLFLOW, reopen, stored_run
 from densekit.app.resuming import check_length, check_resumed
 from tests.unit.app.small_run import SMALL_RUN
 
@@ -155,7 +155,7 @@ def test_a_logger_goes_on_with_the_server_of_this_machine(
     stored = yaml.safe_load((run / "config.yaml").read_text())
     stored["logger"] = {"mlflow": {"_target_": MLFLOW, "tracking_uri": "https://elsewhere"}}
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    cfg = OmegaConf.create(reopen(stored, run / "checkpoints" / "last.ckpt", [], []))
+    cfg = OmegaConf.create(reopen(stored_run(stored, run / "checkpoints" / "last.ckpt", [], [])))
     runs = stored["paths"]["runs"]
     assert cfg.logger.mlflow.tracking_uri == f"sqlite:///{runs}/mlflow.db"
 
