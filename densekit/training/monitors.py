@@ -82,9 +82,9 @@ def logged_names(
         for head in source.heads:
             if found := main_metric(model, head, names):
                 mains.setdefault(head, Main(place + found.name, found.mode))
-        if _has_loss(model, data, inferer):
+        if learning := _with_loss(model, source.heads, data, inferer):
             losses.append(place + LOSS)
-            begin += [f"{place}{head}/{LOSS}/" for head in source.heads]
+            begin += [f"{place}{head}/{LOSS}/" for head in learning]
     modes |= {main.name: main.mode for main in mains.values()} | dict.fromkeys(losses, "min")
     first = next((mains[head] for head in model.heads if head in mains), None)
     return Logged(modes, begin, first or (Main(losses[0], "min") if losses else None))
@@ -129,7 +129,15 @@ def check_monitors(callbacks: Iterable[Any], logged: Iterable[str]) -> None:
         )
 
 
-def _has_loss(model: DenseModel, data: Any, inferer: Any) -> bool:
-    """Whether the network sees whole images of a data set, which losses need."""
-    dims: int = data.describe().get("spatial_dims", 2) if hasattr(data, "describe") else 2
-    return bool(getattr(inferer, "whole_image", True)) and dims == model.spatial_dims
+def _with_loss(model: DenseModel, heads: Iterable[str], data: Any, inferer: Any) -> list[str]:
+    """Heads that have a loss on a data set.
+
+    The network has to see its images whole, and strangers are in no class of identities.
+    """
+    described = data.describe()
+    is_whole = getattr(inferer, "whole_image", True)
+    if not is_whole or described.get("spatial_dims", 2) != model.spatial_dims:
+        return []
+    known = "num_identities" in described
+    keys = {head: getattr(model.heads[head], "target_keys", ()) for head in heads}
+    return [head for head in heads if known or "identity" not in keys[head]]

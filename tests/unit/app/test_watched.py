@@ -27,6 +27,7 @@ class Judged:
 
     def __init__(self, metrics: dict[str, Metric], main: tuple[str, str] | None) -> None:
         self.metrics, self.main_metric = metrics, main
+        self.target_keys = ("boxes",)
 
     def make_metrics(self, info: Any) -> dict[str, Metric]:
         return self.metrics
@@ -83,6 +84,10 @@ def test_without_a_loss_and_a_metric_there_is_no_main_one() -> None:
     assert asked({"x": detector(None)}, whole=False).main is None
     assert asked({"x": detector(None)}, dims=3).main is None
     assert asked({"x": detector()}, sources={}) == ({}, [], None)
+    stranger = detector(None)
+    stranger.target_keys = ("identity",)
+    assert asked({"x": stranger}).main is None
+    assert asked({"x": stranger, "y": detector(None)}).open == ["val/y/loss/"]
 
 
 def test_of_several_data_sets_the_first_that_has_the_head_counts() -> None:
