@@ -295,7 +295,8 @@ def _run(
                 continue
             image = read(case, size)
             result = predictor([image])[0]
-        except (ValueError, TypeError) as error:  # the file is broken, or no image for this model
+        # the file is broken, no image for this model, or too large
+        except (ValueError, TypeError, MemoryError) as error:
             named = str(case[0]) in str(error)
             broken.append(str(error) if named else f"{case[0]}: {error}")
             continue

@@ -61,9 +61,9 @@ def axes_to(grid: Grid, orientation: str | None) -> Axes | None:
         return None
     if not grid.is_placed:
         raise ValueError(
-            f"{grid.path}: expected an orientation to bring to {orientation}, got none (NIfTI:"
-            " sform_code and qform_code are 0); where no volume has one, `orientation: null` takes"
-            " axes as they are stored"
+            f"{grid.path}: expected an orientation to bring to {orientation}, got none (in NIfTI"
+            " sform_code and qform_code are 0): give it one, or train with `orientation: null`,"
+            " which takes axes as they are stored"
         )
     spaces = need("nibabel", "orientation of a volume").orientations
     wanted = spaces.axcodes2ornt(orientation)
@@ -96,9 +96,14 @@ def turned(array: NDArray[Any], axes: Axes | None, first: int = 0) -> NDArray[An
         return array
     order = [first + axis for axis, _ in axes]
     order = [*range(first), *order, *range(first + len(order), array.ndim)]
-    reversed_ = tuple(first + place for place, (_, is_reversed) in enumerate(axes) if is_reversed)
-    # torch takes no negative strides
-    out: NDArray[Any] = np.ascontiguousarray(np.flip(array.transpose(order), reversed_))
+    moved = array.transpose(order)
+    # torch takes no negative strides; of an axis of one voxel NumPy would keep them
+    reversed_ = tuple(
+        first + place
+        for place, (_, is_reversed) in enumerate(axes)
+        if is_reversed and moved.shape[first + place] > 1
+    )
+    out: NDArray[Any] = np.ascontiguousarray(np.flip(moved, reversed_))
     return out
 
 

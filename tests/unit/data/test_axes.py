@@ -77,6 +77,16 @@ def test_predictions_come_back_in_the_axes_of_the_file(tmp_path):
         np.testing.assert_array_equal(found["segmentation"]["mask"].T, wanted)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 1, 9), (20, 24, 1), (1, 20, 24), (20, 24)])
+def test_thin_volumes_are_turned(tmp_path, shape):
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    model = tiny_segmenter(dims=3, dtype="float32", orientation="RAS").float()
+    for number, signs in enumerate(itertools.product((1, -1), repeat=3)):
+        file = write_nifti(tmp_path / f"{number}.nii", values, np.diag([*signs, 1.0]))
+        [result] = Predictor(model)([file])
+        assert result["segmentation"]["mask"].T.squeeze().shape == np.squeeze(values).shape
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_predictions_of_slices_come_back_too(tmp_path, axis):
     rule = {"axis": axis, "neighbours": 1}
