@@ -64,6 +64,7 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     seed_everything(int(cfg["seed"]), workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
     data = _data(cfg)
+    _say_data(data)
     info = model_info(data.sources, cfg["heads"], cfg["resize"])
     # The weights of a run that is resumed replace all others.
     parts = {key: without_weights(cfg[key]) for key in MODEL} if cfg["resume"] else {}
@@ -95,10 +96,8 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
 
 def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
     """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
-    from lightning.pytorch.callbacks import RichProgressBar
-
     from densekit.artifact import build_from_artifact, load_artifact, write_artifact
-    from densekit.training import CasesFile, MetricsFile, MetricsTable
+    from densekit.training import CasesFile, MetricsFile, MetricsTable, Progress
 
     data = _data(cfg)
     artifact = load_artifact(cfg["checkpoint"])
@@ -112,7 +111,7 @@ def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
         data,
         callbacks=[
             stopping,
-            RichProgressBar(),
+            Progress(),
             MetricsTable(),
             MetricsFile(run / METRICS, artifact["reached"]),
             CasesFile(run),
@@ -135,6 +134,16 @@ def _data(cfg: Mapping[str, Any]) -> DataModule:
     check_heads(sources, cfg["heads"])
     chosen = {key: cfg[key] for key in ("on_broken",) if key in cfg}  # older runs have none
     return DataModule(sources, **chosen)
+
+
+def _say_data(data: DataModule) -> None:
+    """Says what each split holds."""
+    from densekit.data.summary import summary
+
+    for name, source in data.sources.items():
+        for split in ("train", "val", "test"):
+            if getattr(source, split) is not None:
+                logger.info("data.%s.%s: %s", name, split, summary(getattr(source, split)))
 
 
 def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

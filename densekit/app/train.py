@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from densekit._names import counted
 from densekit.app import launch
 from densekit.app.compose import Composed, apply_values, compose, is_choice, trusted
+from densekit.app.console_log import kept_console
 from densekit.app.data_info import (
     check_monitors,
     check_num_classes,
@@ -130,16 +131,19 @@ def train(
     cfg, name = checked(overrides)
     run = run or launch.agree_on_folder(Path(cfg.paths.runs) / name)
     place(cfg, run)
-    if launch.is_main():
+    job, trust = {"command": "train", **(told or {}), **resolve(cfg)}, with_trust(list(cfg.trust))
+    if not launch.is_main():
+        launch.start(job)
+        return run
+    with kept_console(run):
         print_lines(f"run folder: {run}")
-    try:
-        launch.start({"command": "train", **(told or {}), **resolve(cfg)})
-    except Stopped:
-        if launch.is_main() and (run / "checkpoints" / "last.ckpt").exists():
-            print_lines(f"continue:   densekit train {quoted(f'resume={run}')}")
-        raise
-    if launch.is_main():
-        _say_what_next(run, with_trust(list(cfg.trust)))
+        try:
+            launch.start(job)
+        except Stopped:
+            if (run / "checkpoints" / "last.ckpt").exists():
+                print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
+            raise
+        _say_what_next(run, trust)
     return run
 
 

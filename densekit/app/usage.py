@@ -49,7 +49,8 @@ checkpoint=PATH is a file, or a run folder, which stands for its best checkpoint
 TRAIN = """usage: densekit train [group=option ...] [key=value ...] [-m] [--cfg job] [--resolve]
 
 Trains, validates after every epoch and tests the best checkpoint at the end. Everything goes into
-one new folder, runs/NAME/TIMESTAMP: checkpoints, resolved config, metrics.json, curves, pictures.
+one new folder, runs/NAME/TIMESTAMP: checkpoints, resolved config, console.log, metrics.json,
+curves, pictures.
 
 examples:
   densekit train experiment=quickstart

@@ -14,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from densekit.app.console_log import kept_console
 from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.fit import run_job
 from densekit.app.launch import is_main
@@ -38,13 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         words = "RUN/config.yaml [SHA256 [LAUNCHER]]"
         print(f"usage: python -m densekit.app.worker {words}", file=sys.stderr)
         return 2
+    kept: AbstractContextManager[None] = nullcontext()
     if len(arguments) == 3:
         launcher = int(arguments.pop())
+        kept = kept_console(Path(arguments[0]).parent)
         threading.Thread(target=_end_after, args=(launcher,), daemon=True).start()
     try:
         cfg = _read(Path(arguments[0]), *arguments[1:])
         # Every process would say the same: the first one speaks, the others only warn.
-        with spoken_log(logging.INFO if is_main() else logging.WARNING):
+        with spoken_log(logging.INFO if is_main() else logging.WARNING), kept:
             run_job(cfg)
     except Stopped as stop:
         return stop.code
