@@ -23,7 +23,7 @@ def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) 
 
     table = Table(title=plain(title) if title else None, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(plain(column), justify="right" if index else "left")
+        table.add_column(plain(column), justify="right" if index else "left", no_wrap=not index)
     for row in rows:
         table.add_row(*map(plain, row))
     return table

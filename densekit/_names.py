@@ -38,6 +38,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def readable(path: object) -> str:
+    r"""A path as text of any encoding: bytes of a name that are no UTF-8 become `\xe9`."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def foreground(head: Mapping[str, Any]) -> dict[int, str]:
     """Mask value (multi-label: channel) of every class but the background, and its name.
 

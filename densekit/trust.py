@@ -16,8 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
-
 from densekit.build import TORCH_CLASSES, check_node, find_class, plugin_packages
 
 
@@ -172,6 +170,8 @@ def _is_part(found: type, part: str, plugin: bool) -> bool:
     """Whether a plug-in's class can be a piece of a model: a module, numbers, or a loss."""
     if not plugin or part not in MODEL:
         return True
+    from torch import nn  # not before a command has something to build
+
     called = any("__call__" in vars(base) for base in found.__mro__)
     return issubclass(found, nn.Module) or dataclasses.is_dataclass(found) or called
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
 from densekit.app.overrides import device_name, number, refuse_rest, split_options
-from densekit.app.report import print_lines, write_metrics
+from densekit.app.report import print_lines, print_whole, write_metrics
 
 if TYPE_CHECKING:
     from densekit.app.benchmark_pairs import Pair
@@ -179,7 +179,6 @@ def _figures(seconds: dict[str, list[float]], reference: str) -> dict[str, float
 
 
 def _print(figures: dict[str, float], options: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     height, width = options["size"]
@@ -194,4 +193,4 @@ def _print(figures: dict[str, float], options: dict[str, Any]) -> None:
         table.add_row(
             name, f"{figures[f'{name}/seconds']:.3f}", f"{figures[f'{name}/speedup']:.2f}"
         )
-    Console().print(table)
+    print_whole(table)

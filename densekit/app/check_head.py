@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from densekit._console import plain
 from densekit.app.errors import UsageError
+from densekit.app.report import print_whole
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -61,10 +62,10 @@ def main(arguments: Sequence[str]) -> int:
             outcomes = head_report(subject, CHECKS)
         table = Table(title=plain(f"heads.{name}"), title_justify="left")
         for column in ("check", "", "the contract"):
-            table.add_column(column, overflow="fold")
+            table.add_column(column)
         for outcome in outcomes:
             table.add_row(*_row(outcome))
-        console.print(table)
+        print_whole(table)
         failed |= any(outcome.error for outcome in outcomes)
     return 1 if failed else 0
 

@@ -25,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal N.
     """
     words = list(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):  # a name that cannot be printed costs no results
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return _dispatch(words)
     except Stopped as stop:

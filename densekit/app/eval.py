@@ -74,10 +74,12 @@ def evaluate(arguments: Sequence[str]) -> Path:
     Raises:
         UsageError: Checkpoint, data or a key is wrong; nothing has been done then.
     """
-    from densekit.artifact import load_artifact
-
     options, rest = split_options(arguments, OPTIONS)
     checkpoint = checkpoint_file("eval", options["checkpoint"]).absolute()
+    if options["split"] not in (None, *SPLITS):
+        raise UsageError(f"split={options['split']}: {nearest(str(options['split']), SPLITS)}")
+    from densekit.artifact import load_artifact
+
     artifact = load_artifact(checkpoint)
     trust = trusted(rest)
     info = artifact["info"]
@@ -158,8 +160,6 @@ def _refuse_unused(words: Sequence[str]) -> None:
 
 def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
     """Keeps one split of the data sets, so that nothing else is read; returns its name."""
-    if wanted is not None and wanted not in SPLITS:
-        raise UsageError(f"split={wanted}: {nearest(str(wanted), SPLITS)}")
     present = [split for split in SPLITS if any(node.get(split) for node in cfg.data.values())]
     split = wanted or (present[0] if present else "test")
     if split not in present:

@@ -62,9 +62,9 @@ class Embedder:
     """
 
     def __init__(self, command: str, options: Mapping[str, Any]) -> None:
+        path = checkpoint_file(command, options["checkpoint"])
         from densekit.inference import Predictor
 
-        path = checkpoint_file(command, options["checkpoint"])
         device = device_name(command, options["device"])
         self.predictor: Predictor = Predictor(
             path,
@@ -94,6 +94,26 @@ class Embedder:
 
         found = [result[self.head]["embedding"] for result in self.predictor.stream(files)]
         return np.stack(found)
+
+    def readable(self, files: Sequence[Path]) -> tuple[list[Path], NDArray[Any], list[str]]:
+        """The files that can be read, their embeddings (N, E), and a message for each other one.
+
+        Raises:
+            UsageError: None of them can be read.
+        """
+        import numpy as np
+
+        found, vectors, broken = [], [], []
+        for file in files:
+            try:
+                vectors.append(self([file])[0])
+            except (ValueError, TypeError) as error:
+                broken.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+                continue
+            found.append(file)
+        if not found:
+            raise UsageError(f"{files[0].parent}: expected pictures, got none to read: {broken[0]}")
+        return found, np.stack(vectors), broken
 
     def threshold(self, options: Mapping[str, Any]) -> Threshold | None:
         """The one that is given, else the stored one, else None.

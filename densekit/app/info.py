@@ -9,6 +9,7 @@ from typing import Any
 from densekit._console import plain
 from densekit.app.errors import UsageError
 from densekit.app.overrides import checkpoint_file, split_options
+from densekit.app.report import print_whole
 
 MAX_NAMES = 20
 """Classes that are printed; of more, the first and the number."""
@@ -84,7 +85,6 @@ def _settings(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _print(file: str, facts: Mapping[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     size = Path(file).stat().st_size / 2**20
@@ -107,7 +107,7 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
         if "names" in head:
             table.add_row("classes", plain(_classes(head["names"], head.get("ids"))))
     table.add_row("trained on", plain(", ".join(facts["data"]) or "unknown"))
-    Console().print(table)
+    print_whole(table)
 
 
 def _values(count: int) -> str:

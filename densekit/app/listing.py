@@ -10,6 +10,7 @@ from typing import Any
 from densekit._console import plain
 from densekit.app.errors import UsageError
 from densekit.app.groups import own_conf
+from densekit.app.report import print_whole
 from densekit.app.usage import LISTS
 
 GIVEN = {
@@ -46,15 +47,16 @@ def main(command: str, arguments: Sequence[str]) -> int:
 
     group = LISTS[command]
     rows, broken = _rows(group)
-    table = Table(title=f"{group}=NAME", title_justify="left")
+    table = Table(
+        title=f"{group}=NAME", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
     for column in rows[0] if rows else ():
-        table.add_column(column, overflow="fold", no_wrap=column == "name")  # to be copied whole
+        table.add_column(column)
     for row in rows:
         table.add_row(*map(plain, row.values()))
-    console = Console()
-    console.print(table)
+    print_whole(table)
     for line in broken:
-        console.print(plain(line, "red"), soft_wrap=True)
+        Console().print(plain(line, "red"), soft_wrap=True)
     return 1 if broken else 0
 
 
@@ -121,7 +123,19 @@ def _reading(node: Mapping[str, Any]) -> dict[str, str]:
         specs = resnet18().features
         make = instantiate({**settings, "_partial_": True}, "head")
         head = make({**specs, **FPN.specs(specs)})
-    return {"reads": ", ".join(head.reads), "trains on": ", ".join(head.target_keys)}
+    return {"reads": ", ".join(_runs(head.reads)), "trains on": ", ".join(head.target_keys)}
+
+
+def _runs(levels: Sequence[str]) -> list[str]:
+    """`c0-c5` for six levels that follow each other; two stay as they are."""
+    runs: list[list[str]] = []
+    for level in levels:
+        before = runs[-1][-1] if runs else ""
+        if before[1:].isdecimal() and level == f"{before[0]}{int(before[1:]) + 1}":
+            runs[-1].append(level)
+        else:
+            runs.append([level])
+    return [f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs]
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -340,17 +340,16 @@ def number(command: str, key: str, value: Any, *, at_least: float) -> float:
 
 def device_name(command: str, value: Any) -> str:
     """The value of the option `device`; `auto` is the first GPU, or the CPU without one."""
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", str(value)):
+        raise UsageError(
+            f"densekit {command}: device: expected auto, cpu, cuda, cuda:1 or mps, got {value}"
+        )
     import torch
 
     found = torch.cuda.is_available()
     if value == "auto":
         return "cuda" if found else "cpu"
-    try:
-        device = torch.device(str(value))
-    except RuntimeError as error:
-        raise UsageError(
-            f"densekit {command}: device={value}: accepted are auto, cpu, cuda, cuda:1, mps"
-        ) from error
+    device = torch.device(str(value))
     count = torch.cuda.device_count() if found else 0
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError(f"densekit {command}: device={value}: this machine has {count} CUDA GPUs")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import glob
 import json
-from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 
+from densekit._names import counted, readable
 from densekit.app.errors import UsageError
 from densekit.app.found import below, files_of, fixed_part
 from densekit.app.huge import Tiler
@@ -28,10 +29,12 @@ from densekit.app.predict_series import predict_series
 from densekit.app.report import print_lines
 from densekit.app.sources import (
     by_case,
+    distinct,
     find_volumes,
     listed_volumes,
     volume_names,
 )
+from densekit.app.write_embeddings import kind_of_file
 from densekit.app.write_results import Writer
 from densekit.data.files import IMAGE_SUFFIXES, files_below, same_name
 
@@ -65,6 +68,8 @@ def main(arguments: Sequence[str]) -> int:
     refuse_rest("predict", [word for word in rest if word not in of_inferer], [*OPTIONS, INFERER])
     checkpoint = checkpoint_file("predict", options["checkpoint"])
     threshold = number("predict", "threshold", options["threshold"], at_least=0)
+    embeddings = kind_of_file(options["embeddings"])
+    _check_given(options)
     device = device_name("predict", options["device"])
     output = output_folder("predict", options["output"])
     predictor = _predictor(checkpoint, device, options, of_inferer)
@@ -74,7 +79,6 @@ def main(arguments: Sequence[str]) -> int:
     listed = listed_images(below(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
-    embeddings = str(options["embeddings"])
     writer = Writer(output, heads, threshold, bool(options["overlays"]), embeddings)
     try:
         if predictor.frames.dims == 1:
@@ -85,10 +89,21 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         writer.close()  # also what was done before an interrupt
     print_lines(f"precision: {predictor.precision or '32-true'}")
-    print_lines(f"{len(writer.images)} images{_count(writer)}: {writer.output}")
+    print_lines(f"{counted(len(writer.images), 'image')}{_count(writer)}: {writer.output}")
     if broken:
-        print_lines(f"{len(broken)} images could not be read:", *broken)
+        print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
     return 1 if broken else 0
+
+
+def _check_given(options: Mapping[str, Any]) -> None:
+    """Refuses words that need no model to be wrong: importing torch takes seconds."""
+    for key, what in (("source", "FOLDER, FILE or GLOB"), ("output", "DIR")):
+        if not options[key]:
+            raise UsageError(f"densekit predict: {key}={what} is missing")
+    if not glob.has_magic(str(options["source"])):
+        existing("predict", "source", options["source"])
+    if options["annotations"] is not None:
+        existing("predict", "annotations", options["annotations"])
 
 
 def find_images(
@@ -318,15 +333,11 @@ def _read(
 def _count(writer: Writer) -> str:
     if not writer.boxes.results:
         return ""
-    return f", {sum(len(entries) for entries in writer.boxes.results.values())} objects"
+    return f", {counted(sum(map(len, writer.boxes.results.values())), 'object')}"
 
 
 def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
     """Where each picture goes: as in the source, `.jpg`; names that would collide keep theirs."""
-    relative = below(files, root)
+    relative = [Path(readable(path)) for path in below(files, root)]
     short = [path.with_suffix(".jpg") for path in relative]
-    count = Counter(short)
-    return [
-        name if count[name] == 1 else path.with_name(path.name + ".jpg")
-        for name, path in zip(short, relative, strict=True)
-    ]
+    return distinct(short, [path.with_name(path.name + ".jpg") for path in relative])

@@ -18,7 +18,7 @@ from densekit.app.errors import UsageError
 from densekit.app.groups import own_conf
 from densekit.app.report import print_lines
 from densekit.app.targets import arguments
-from densekit.build import check_targets, instantiate
+from densekit.build import check_targets, instantiate, walk
 from densekit.trust import MODEL, check_stored, without_weights
 
 CONFIG = "config.yaml"
@@ -47,6 +47,7 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
         for name in cfg.data:
             cfg.data[name].setdefault("heads", list(cfg.heads))
     data = _plain(cfg, "data")
+    _check_roots(data)
     for name, node in data.items():
         check_targets({"data": {name: node}}, list(cfg.trust))
     sources = {name: instantiate(node, f"data.{name}") for name, node in data.items()}
@@ -56,6 +57,15 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
     if any("spatial_dims" in source.describe() for source in sources.values()):
         _tell_backbone(cfg, "spatial_dims", agreed(sources, list(sources), "spatial_dims"))
     return sources
+
+
+def _check_roots(data: Mapping[str, Any]) -> None:
+    """Refuses a folder that is not there, before the classes that look into it are imported."""
+    for key, node in walk(data, "data"):
+        ours = isinstance(node, Mapping) and str(node.get("_target_")).startswith("densekit.")
+        root = node.get("root") if ours else None
+        if isinstance(root, str) and not Path(root).exists():
+            raise UsageError(f"{key}.root: expected a folder that is there, got {root}")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:

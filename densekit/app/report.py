@@ -8,7 +8,12 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from densekit._names import readable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 from densekit._console import table_of
 
@@ -86,7 +91,7 @@ def print_numbers(columns: Sequence[str], rows: Iterable[Sequence[str]], title: 
     print_whole(table_of(title, columns, rows))
 
 
-def print_whole(table: Any) -> None:
+def print_whole(table: Table) -> None:
     """Prints a table of rich that breaks lines between words alone: a name can be copied.
 
     A table whose words do not fit is wider than the terminal.
@@ -96,14 +101,34 @@ def print_whole(table: Any) -> None:
 
     console = Console()
     wide = console.options.update(max_width=10_000)
-    needed = Measurement.get(console, wide, table).minimum
-    Console(width=max(console.width, needed)).print(table)
+    least, most = [], []
+    for column in table.columns:
+        cells = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
+        least.append(max(cell.minimum for cell in cells))
+        most.append(max(cell.maximum for cell in cells))
+    frame = Measurement.get(console, wide, table).maximum - sum(most)
+    widths = shares(least, most, console.width - frame)
+    for column, width in zip(table.columns, widths, strict=True):
+        column.width = width
+    Console(width=max(console.width, sum(widths) + frame)).print(table)
+
+
+def shares(least: Sequence[int], most: Sequence[int], total: int) -> list[int]:
+    """Widths of columns: at least the longest word, at most the longest line, fair between."""
+    widths, spare = list(least), total - sum(least)
+    by_need = sorted(range(len(widths)), key=lambda column: most[column] - least[column])
+    for place, column in enumerate(by_need):
+        share = max(0, spare // (len(widths) - place))
+        share = min(share, most[column] - least[column])
+        widths[column] += share
+        spare -= share
+    return widths
 
 
 def print_lines(*lines: str) -> None:
     """Prints lines as they are: a path is never broken to fit the terminal."""
     for line in lines:
-        print(line)
+        print(readable(line))
 
 
 def quoted(path: Any) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import counted
 from densekit.app.errors import UsageError
 from densekit.app.faces import OPTIONS, Embedder
 from densekit.app.overrides import existing, number, split_options
@@ -23,7 +24,7 @@ INDICES = ("exact", "faiss")
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit code."""
+    """Runs the command; 1 if a picture of the gallery was broken, 0 if none was."""
     defaults = {**OPTIONS, "gallery": None, "top": 5, "index": "exact"}
     options, words = split_options(arguments, defaults)
     if len(words) != 1:
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     gallery = existing("search", "gallery", options["gallery"])
     embed = Embedder("search", options)
     threshold = embed.threshold(options)
-    files, entries = _gallery(gallery, embed)
+    files, entries, broken = _gallery(gallery, embed)
     vector = embed([probe])
     if vector.shape[1] != entries.shape[1]:
         raise UsageError(
@@ -52,7 +53,9 @@ def main(arguments: Sequence[str]) -> int:
     for score, place in zip(scores[0], places[0], strict=True):
         accepted = "" if threshold is None else "same " if score >= threshold.value else "     "
         print_lines(f"{score:.4f}  {accepted}{files[place]}")
-    return 0
+    if broken:
+        print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
+    return 1 if broken else 0
 
 
 def exact(
@@ -93,9 +96,12 @@ def with_faiss(
     return found
 
 
-def _gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any]]:
-    """File names and embeddings, of a folder or of what `densekit predict` has written."""
+def _gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any], list[str]]:
+    """File names and embeddings, of a folder or of what `densekit predict` has written.
+
+    The third is a message for each picture that cannot be read.
+    """
     if path.is_file() and path.suffix in (".npz", ".parquet"):
-        return read_embeddings(path)
-    files, _ = find_images(str(path))
-    return [str(file) for file in files], embed(files)
+        return *read_embeddings(path), []
+    files, vectors, broken = embed.readable(find_images(str(path))[0])
+    return [str(file) for file in files], vectors, broken

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from densekit._names import readable
 from densekit.app.errors import UsageError
 from densekit.app.found import below, files_of, fixed_part, folders_below
 from densekit.data.dicom_files import DICOM_SUFFIXES, is_dicom
@@ -99,17 +101,26 @@ def listed_volumes(source: Path, images: Sequence[str] = ()) -> tuple[list[list[
 
 def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
     """Where each case's overlay goes: as in the source, `.jpg`; names that collide keep theirs."""
-    relative = below([case[0] for case in cases], root)
+    relative = [Path(readable(path)) for path in below([case[0] for case in cases], root)]
     short = [stem(path) for path in relative]
     short = [
         path.with_name(match[1]) if len(case) > 1 and (match := CHANNEL.match(path.name)) else path
         for path, case in zip(short, cases, strict=True)
     ]
-    count = Counter(short)
-    chosen = [
-        name if count[name] == 1 else path for name, path in zip(short, relative, strict=True)
-    ]
-    return [path.with_name(path.name + ".jpg") for path in chosen]
+    return [path.with_name(path.name + ".jpg") for path in distinct(short, relative)]
+
+
+def distinct(short: Sequence[Path], long: Sequence[Path]) -> list[Path]:
+    """The short name of each where no other has it, else the long one; a number parts the rest."""
+    counts, taken, names = Counter(short), set[Path](), list[Path]()
+    for name, whole in zip(short, long, strict=True):
+        chosen = first = name if counts[name] == 1 else whole
+        numbers = itertools.count(2)
+        while chosen in taken:
+            chosen = first.with_name(f"{first.stem}_{next(numbers)}{first.suffix}")
+        taken.add(chosen)
+        names.append(chosen)
+    return names
 
 
 def stem(path: Path) -> Path:

@@ -175,7 +175,8 @@ options:
 SEARCH = """usage: densekit search checkpoint=PATH PICTURE gallery=FOLDER|FILE [top=5] [k=v]
 
 Prints the pictures of a gallery by falling similarity; `same` marks those above the threshold, if
-there is one (see densekit verify --help). With a large gallery the chance that some stranger is
+there is one (see densekit verify --help). A picture that cannot be read is named at the end, the
+exit code is 1 then. With a large gallery the chance that some stranger is
 above it grows with every entry.
 
 examples:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import readable
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,7 +32,7 @@ class CategoryWriter:
         predicted = ";".join(names[label] for label in result["labels"])
         order = (-result["probabilities"]).argsort(kind="stable")[:TOP]
         best = [(names[label], f"{result['probabilities'][label]:.6f}") for label in order]
-        row = [str(file), predicted, *(cell for pair in best for cell in pair)]
+        row = [readable(file), predicted, *(cell for pair in best for cell in pair)]
         self.rows.setdefault(head, []).append(row)
 
     def draw(self, image: Any, result: Mapping[str, Any], names: Sequence[str], file: Path) -> None:

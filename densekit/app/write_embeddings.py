@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import readable
 from densekit.app.errors import UsageError
 
 if TYPE_CHECKING:
@@ -30,11 +31,7 @@ class EmbeddingWriter:
     """
 
     def __init__(self, output: Path, kind: str = "npz") -> None:
-        if kind not in FORMATS:
-            raise UsageError(f"embeddings={kind}: accepted are {', '.join(FORMATS)}")
-        if kind == "parquet":
-            _pyarrow()  # before the first image, not after the last
-        self.output, self.kind = output, kind
+        self.output, self.kind = output, kind_of_file(kind)
         self.found: dict[str, list[tuple[str, NDArray[Any]]]] = {}
 
     def add(self, head: str, file: Path, embedding: NDArray[Any]) -> None:
@@ -45,7 +42,7 @@ class EmbeddingWriter:
             file: Of the image.
             embedding: (E,).
         """
-        self.found.setdefault(head, []).append((str(file), embedding))
+        self.found.setdefault(head, []).append((readable(file), embedding))
 
     def close(self) -> None:
         """Writes `embeddings.npz`, or one file a head where several give embeddings."""
@@ -61,6 +58,15 @@ class EmbeddingWriter:
                 arrow = _pyarrow()
                 columns = {"path": list(files), "embedding": list(stacked)}
                 arrow.parquet.write_table(arrow.table(columns), path)
+
+
+def kind_of_file(kind: str) -> str:
+    """A kind of `EmbeddingWriter`, refused before the first image where it cannot be written."""
+    if kind not in FORMATS:
+        raise UsageError(f"embeddings={kind}: accepted are {', '.join(FORMATS)}")
+    if kind == "parquet":
+        _pyarrow()
+    return kind
 
 
 def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import readable
 from densekit.app.write_boxes import BoxWriter
 from densekit.app.write_categories import CategoryWriter
 from densekit.app.write_embeddings import EmbeddingWriter
@@ -111,7 +112,7 @@ class Writer:
     def _note(self, image_id: int, file: Path, size: tuple[int, ...]) -> None:
         names = ("length",) if len(size) == 1 else ("depth", "height", "width")[-len(size) :]
         sides = dict(zip(names, map(int, size), strict=True))
-        self.images.append({"id": image_id, "file_name": str(file), **sides})
+        self.images.append({"id": image_id, "file_name": readable(file), **sides})
 
     def _add_boxes(
         self, head: str, image: Any, image_id: int, name: Path, result: Mapping[str, Any]

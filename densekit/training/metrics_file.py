@@ -12,6 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
+from densekit._names import readable
+
 STAGES = ("val/", "test/")
 
 
@@ -74,5 +76,5 @@ def write_text(path: Path, text: str) -> None:
     """Replaces a file in one step, so that nobody reads half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(readable(text), encoding="utf-8")
     partial.replace(path)

@@ -99,7 +99,7 @@ def test_lists_a_plugin_beside_a_broken_one(
     install("acme_centernet", "gone_of_test")
     assert listing.main("heads", []) == 1
     printed = capsys.readouterr().out
-    rows = {line.split("│")[1].strip(): line for line in printed.splitlines() if "│" in line}
+    rows = {line.split()[0]: line for line in printed.splitlines() if line.strip()}
     assert "acme_centernet" in rows["acme/centernet"]
     assert "boxes" in rows["acme/centernet"]
     assert "c2, c5" in rows["deeplabv3plus"]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from densekit import __version__
+from densekit._names import counted
 from densekit.app.cli import main
+from densekit.app.report import shares
 from densekit.app.usage import COMMANDS
 
 GROUND_TRUTH = {
@@ -48,6 +52,75 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == f"densekit {__version__}\n"
 
 
+GIVEN = ["predict", f"checkpoint={__file__}", f"source={__file__}", "output=never_made"]
+CHEAP = [
+    ["trian"],
+    ["train", "--cfg", "job", "experiment=bccd_faster_rcnn", "logger=tensorboard"],
+    ["train", "optimzer.lr=1"],
+    ["train", "heads.detection.num_clases=3"],
+    ["train", "backbone._target_=densekit.backbones.Resnet"],
+    ["train", "trainer.max_epochs=two"],
+    ["train", "resume=nothing"],
+    ["train", "checkpoint=nothing.ckpt"],
+    ["train", "data=bccd", "paths.data=/no/such/folder"],
+    ["train", "-m", "seed=0,-1"],
+    ["eval", "checkpoint=nothing.ckpt"],
+    ["eval", f"checkpoint={__file__}", "split=tset"],
+    ["predict", f"checkpoint={__file__}"],
+    ["predict", f"checkpoint={__file__}", "source=nothing", "output=never_made"],
+    [*GIVEN, "device=gpu"],
+    [*GIVEN, "threshold=high"],
+    ["verify", "checkpoint=nothing.ckpt", __file__, __file__],
+    ["search", "checkpoint=nothing.ckpt", __file__, "gallery=nothing"],
+    ["info", "nothing.ckpt"],
+]
+"""What is answered without a network: seconds of imports would stand before the message."""
+
+
+def test_what_needs_no_network_imports_no_torch(tmp_path: Path) -> None:
+    script = (
+        "import json, sys\n"
+        "from densekit.app.cli import main\n"
+        "for words in json.loads(sys.argv[1]):\n"
+        "    main(words)\n"
+        "    heavy = {'torch', 'lightning', 'matplotlib', 'cv2'} & set(sys.modules)\n"
+        "    assert not heavy, (words, heavy)\n"
+    )
+    command = [sys.executable, "-c", script, json.dumps(CHEAP)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("densekit: error: ") == len(CHEAP) - 1
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("width", ["40", "80", "200"])
+@pytest.mark.parametrize("command", ["heads", "experiments"])
+def test_listings_break_no_name(
+    command: str, width: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert main([command]) == 0
+    shown = capsys.readouterr().out
+    words = shown.split()
+    assert {"faster_rcnn_small", "densekit.heads.Classification", "boxes_valid,", "p2-p6"} <= set(
+        words
+    ) or command == "experiments"
+    assert "coco_faster_rcnn_r50_1x" in words or command == "heads"
+    if width == "80":
+        assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_columns_share_what_their_words_leave() -> None:
+    assert shares([3, 4], [3, 30], 20) == [3, 17]
+    assert shares([3, 4, 2], [9, 5, 30], 20) == [8, 5, 7]
+    assert shares([30, 4], [30, 40], 20) == [30, 4]
+    assert [counted(n, "image") for n in (0, 1, 2, 1200)] == [
+        *("0 images", "1 image", "2 images", "1,200 images")
+    ]
+    assert counted(2, "class", "classes") == "2 classes"
+
+
 def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
     assert "usage" in capsys.readouterr().out
@@ -68,8 +141,10 @@ def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
             ["predict", f"checkpoint={__file__}", "threshold=high"],
             "threshold: expected a number of at least 0, got high",
         ),
-        (["predict", f"checkpoint={__file__}", "device=gpu"], "device=gpu: accepted are auto, cpu"),
-        (["predict", f"checkpoint={__file__}", "device=cuda:99"], "device=cuda:99: this machine"),
+        ([*GIVEN, "device=gpu"], "device: expected auto, cpu, cuda, cuda:1 or mps, got gpu"),
+        ([*GIVEN, "device=cuda:99"], "device=cuda:99: this machine"),
+        ([*GIVEN, "source=nothing"], "source=nothing: no such file or folder"),
+        ([*GIVEN, "embeddings=csv"], "embeddings=csv: accepted are npz, parquet"),
         (["predict", f"checkpoint={__file__}", f"source={__file__}"], "output=DIR is missing"),
         (
             ["predict", f"checkpoint={__file__}", f"source={__file__}", f"output={__file__}"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -213,6 +214,23 @@ def test_search_in_a_folder(work, people, capsys) -> None:
     lines = text.splitlines()[1:]
     assert len(lines) == PEOPLE * IMAGES
     assert Path(lines[0].split()[-1]).parts[-2:] == ("s5", "2.png")
+
+
+def test_a_broken_picture_of_a_gallery_is_named_and_the_others_found(
+    work, people, tmp_path, capsys
+) -> None:
+    shutil.copytree(people / "s5", tmp_path / "s5")
+    (tmp_path / "s5" / "9.png").write_text("no picture")
+    (tmp_path / "s5" / "8.png").write_bytes((people / "s5" / "1.png").read_bytes()[:60])
+    words = [str(people / "s5" / "2.png"), f"gallery={tmp_path}", "device=cpu", "top=100"]
+    code, text = answer(capsys, "search", f"checkpoint={work / 'faces.pt'}", *words)
+    assert code == 1
+    assert "2 images could not be read" in text
+    assert all(f"{number}.png" in text for number in (1, 2, 3, 4, 8, 9))
+    for file in (tmp_path / "s5").iterdir():
+        file.write_text("no picture")
+    code, text = answer(capsys, "search", f"checkpoint={work / 'faces.pt'}", *words)
+    assert (code, "expected pictures, got none" in text) == (2, True)
 
 
 def test_exact_and_faiss_find_the_same() -> None:

@@ -103,7 +103,7 @@ def test_every_command_takes_a_run_folder(
         "info": ["info", str(place)],
         "info checkpoint": ["info", f"checkpoint={place}"],
         # Each of these goes on to refuse something else than the folder.
-        "predict": ["predict", f"checkpoint={place}", "output=out", "source=nothing.png"],
+        "predict": ["predict", f"checkpoint={place}", "output=out", "source=nothing*.png"],
         "export": ["export", f"checkpoint={place}", "output=a.txt"],
         "eval": ["eval", f"checkpoint={place}"],
         "train": ["train", f"checkpoint={place}", "seeed=1"],

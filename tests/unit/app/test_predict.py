@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,8 +22,11 @@ from densekit.app.predict import (
     listed_images,
     overlay_names,
 )
+from densekit.app.sources import volume_names
 from densekit.app.write_boxes import coco_entries
+from densekit.app.write_embeddings import read_embeddings
 from densekit.app.write_results import Writer
+from densekit.data.images import ImageReader
 from densekit.inference.frames import Frames
 
 RESULT = {
@@ -202,6 +206,63 @@ def test_overlays_of_equal_names_do_not_collide() -> None:
     files = [Path("r/a.jpg"), Path("r/a.png"), Path("r/b.tif")]
     names = overlay_names(files, Path("r"))
     assert names == [Path("a.jpg.jpg"), Path("a.png.jpg"), Path("b.jpg")]
+
+
+def test_no_two_overlays_share_a_name() -> None:
+    names = ["a.jpg", "a.png", "a.png.gif", "a_2.jpg", "sub/a.jpg", "x.png", "x.jpg"]
+    found = overlay_names([Path("r", name) for name in names], Path("r"))
+    assert found[:3] == [Path("a.jpg.jpg"), Path("a.png.jpg"), Path("a.png_2.jpg")]
+    assert len(set(found)) == len(names)
+
+
+def test_names_of_overlays_are_found_in_one_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = 0
+
+    def count(self: Path, other: object, equal=Path.__eq__) -> bool:
+        nonlocal compared
+        compared += 1
+        return bool(equal(self, other))
+
+    files = [Path("r", f"{number}.png") for number in range(2000)]
+    cases = [[Path("r", f"{number}.nii.gz")] for number in range(2000)]
+    monkeypatch.setattr(type(files[0]), "__eq__", count)
+    overlay_names(files, Path("r"))
+    volume_names(cases, Path("r"))
+    assert compared < 20 * len(files)  # of all pairs it would be 4 million
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", b"\xff\xfe.png", "größe写.png".encode()])
+def test_results_of_a_name_of_any_bytes_are_written(name: bytes, tmp_path: Path) -> None:
+    root = os.fsencode(tmp_path / "in")
+    Path(os.fsdecode(root)).mkdir()
+    Image.new("RGB", (8, 8)).save(os.path.join(root, name), "png")  # noqa: PTH118
+    files, folder = find_images(str(tmp_path / "in"))
+    shown = name.decode("utf-8", "backslashreplace")
+    heads = {
+        "boxes": {"ids": [3, 17], "names": ["x", "y"]},
+        "kind": {"ids": [0, 1], "names": ["x", "y"]},
+        "mask": {"ids": [0, 1], "names": ["x", "y"], "num_classes": 2, "background": True},
+        "person": {"num_identities": 2},
+    }
+    kind = {"labels": np.array([1]), "scores": np.ones(1), "probabilities": np.array([0.2, 0.8])}
+    results = {
+        "boxes": RESULT,
+        "kind": kind,
+        "mask": {"mask": np.zeros((8, 8), np.uint8)},
+        "person": {"embedding": np.ones(4, np.float32)},
+    }
+    writer = Writer(tmp_path / "out", heads)
+    image = ImageReader()(files[0])
+    writer.add(image, 1, files[0], overlay_names(files, folder)[0], results)
+    writer.close()
+    out = tmp_path / "out"
+    (entry,) = json.loads((out / "images.json").read_text("utf-8"))
+    assert entry["file_name"] == str(folder / shown)
+    assert str(folder / shown) in (out / "categories_kind.csv").read_text("utf-8")
+    assert read_embeddings(out / "embeddings.npz")[0] == [str(folder / shown)]
+    stem = Path(shown).stem
+    assert (out / "masks" / "mask" / f"{stem}.png").is_file()
+    assert (out / "overlays" / "boxes" / f"{stem}.jpg").is_file()
 
 
 def test_writer_writes_every_file(tmp_path: Path) -> None:
