@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit.app.compose import compose
 from densekit.app.errors import UsageError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 OPTIONS: dict[str, Any] = {"memory": 8.0, "cases": 40, "output": None}
 BASE = ("backbone=resnet18", "neck=none", "head=unet")
 """The network a plan is made for, unless the command line chooses another."""
+OF_DATA = ("data", "vars", "experiment")
+"""Words that say where the data are."""
 AS_STORED = {"spacing": None, "intensity": None, "cache": None}
 """Arguments of data sets while the plan looks at what is stored."""
 
@@ -46,7 +49,7 @@ def main(words: Sequence[str]) -> int:
         raise UsageError(f"densekit plan: output={file} is there already; it is not overwritten")
     budget = number("plan", "memory", options["memory"], at_least=0)
     cases = int(number("plan", "cases", options["cases"], at_least=1))
-    cfg = compose([*_unless_chosen(rest), *rest]).cfg
+    cfg = _composed(rest)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     with open_dict(cfg):  # a scale, which is to be planned, may be missing yet
         cfg.update(framed(written, {"intensity": {"kind": "zscore"}}, list(cfg.trust)))
@@ -69,6 +72,19 @@ def main(words: Sequence[str]) -> int:
         file.write_text(text, encoding="utf-8")
         print_lines(f"proposed: {file}", f"train:    {recipe.command(file)}")
     return 0
+
+
+def _composed(words: Sequence[str]) -> DictConfig:
+    """The configuration; of an experiment the data alone, whose network is another one."""
+    base = _unless_chosen(words)
+    cfg = compose([*base, *words]).cfg
+    if not any(word.startswith("experiment=") for word in words):
+        return cfg
+    others = [w for w in words if re.split("[.=]", w.lstrip("+"))[0] not in OF_DATA]
+    planned = compose([*base, *others]).cfg
+    with open_dict(planned):
+        planned.data, planned.vars = cfg.data, cfg.vars
+    return planned
 
 
 def _unless_chosen(words: Sequence[str]) -> list[str]:

@@ -193,14 +193,25 @@ def test_without_a_file_the_plan_says_where_it_belongs(
     assert "# Command: densekit train experiment=hippocampus_planned paths.data=" in printed
 
 
+def test_of_an_experiment_the_data_alone_are_planned_for(
+    hippocampus: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["experiment=hippocampus_unet3d", *hippocampus[2:], "backbone.width=8"]
+    assert main(["plan", *words, "data.hippocampus.train.split=all"]) == 0
+    printed = capsys.readouterr().out
+    assert "4 training volumes" in printed
+    assert "experiment=hippocampus_planned paths.data=" in printed
+    assert "decoder_channels" not in printed
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["data=scenes"], "2 spatial dimensions, accepted are volumes"),
         ([], "data=NAME is missing"),
-        (["data=hippocampus", "memory=lots"], "memory=lots: accepted is a number"),
+        (["data=hippocampus", "memory=lots"], "memory: expected a number of at least 0"),
         (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
-        (["data=hippocampus", "cases=0"], "cases=0: accepted is a number of at least 1"),
+        (["data=hippocampus", "cases=0"], "cases: expected a number of at least 1"),
     ],
 )
 def test_what_cannot_be_planned(
