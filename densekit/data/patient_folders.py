@@ -48,13 +48,15 @@ def image_names(folders: Mapping[Path, Volumes], others: Sequence[str]) -> list[
     """What the channels of all patients are called: whatever is not one of `others`.
 
     Raises:
-        ValueError: Patients have different ones.
+        ValueError: Patients have different ones, or none.
     """
     of_folder = {
         folder: sorted(set(volumes) - set(others), key=natural)
         for folder, volumes in folders.items()
     }
     (first, names), *rest = of_folder.items()
+    if not names:
+        raise ValueError(f"{first}: expected volumes beside {' and '.join(others)}, got none")
     for folder, found in rest:
         if found != names:
             raise ValueError(

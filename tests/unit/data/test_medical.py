@@ -301,6 +301,12 @@ def test_patients_that_differ_are_named(tmp_path):
         MedicalVolumes(root, labels=TUMOUR, channels="t1")
 
 
+def test_masks_alone_are_no_data_set(tmp_path):
+    write_nifti(tmp_path / "P1" / "seg.nii", np.zeros((2, 2, 2), np.uint8))
+    with pytest.raises(ValueError, match=r"P1: expected volumes beside seg, got none"):
+        MedicalVolumes(tmp_path, labels=TUMOUR)
+
+
 def test_names_of_volumes_in_a_folder(tmp_path):
     root = tmp_path / "t1"
     for name in ("t1.nii", "t1ce.nii", "t1_flair.nii", "t1 seg.nii"):
