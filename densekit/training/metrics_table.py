@@ -18,8 +18,8 @@ from densekit.training.sources import is_main, source_names
 class MetricsTable(Callback):
     """Prints the main figures after each validation, all of them at the end of a run or test.
 
-    The main figures are those of a whole data set: `AP`, not `AP/cat`. The change since the
-    validation before stands beside them.
+    The main figures are those of a whole data set: `AP`, not `AP/cat`; first comes the one that
+    checkpoints are chosen by. The change since the validation before stands beside them.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,10 @@ class MetricsTable(Callback):
 def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
     """Logged figures of a stage ("val/", "test/") without its name."""
     logged = trainer.callback_metrics
-    return {k.removeprefix(stage): float(v) for k, v in logged.items() if k.startswith(stage)}
+    watched = getattr(trainer.checkpoint_callback, "monitor", None)
+    names = [name for name in logged if name.startswith(stage)]
+    names.sort(key=lambda name: name != watched)
+    return {name.removeprefix(stage): float(logged[name]) for name in names}
 
 
 def figures_table(title: str, figures: Mapping[str, float], before: Mapping[str, float]) -> Table:

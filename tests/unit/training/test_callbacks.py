@@ -69,10 +69,12 @@ def test_sanity_check_writes_nothing(tmp_path: Path) -> None:
 def test_table_shows_main_figures_then_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = trainer(tmp_path, callbacks=[MetricsTable()], max_epochs=2)
+    callbacks = [MetricsTable(), Checkpoint(tmp_path, "val/spot/count")]
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=2)
     run.fit(fake_lit(), datamodule=FakeData())
     first, second, last = capsys.readouterr().out.split("alidation")[1:]
     assert "after epoch 0" in first
+    assert first.index("spot/count") < first.index("loss")  # what is watched comes first
     assert "spot/count" in first
     assert "spot/distance/cat" not in first
     assert "change" not in first
