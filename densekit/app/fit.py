@@ -240,7 +240,10 @@ def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
     from densekit.ops.resize import resized_size
 
     model = lit.model
-    window = getattr(lit.inferer, "window", None)
+    inferer: Any = lit.inferer
+    while hasattr(inferer, "inferer"):  # a window may stand within something else
+        inferer = inferer.inferer
+    window = getattr(inferer, "window", None)
     rule = model.info.get("resize")
     for source in data.sources.values():
         sides = source.image_size()[-model.spatial_dims :]  # of a volume one slice

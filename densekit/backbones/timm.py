@@ -8,6 +8,7 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
 
 from densekit.backbones.base import Backbone
@@ -15,6 +16,8 @@ from densekit.backbones.staged import levels_behind
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Features, FeatureSpec
 
 log = logging.getLogger(__name__)
+
+OTHER = "take another network"
 
 STEM_STRIDE = 2
 """timm lists stages, and before them the stem where it ends at this stride or less."""
@@ -45,9 +48,11 @@ class TimmBackbone(Backbone):
 
     Attributes:
         size_divisor: The largest stride.
+        only: Height and width of the images where the network takes one size; None for any.
 
     Raises:
-        ValueError: If the name is unknown, or the network cannot give its inner maps.
+        ValueError: If the name is unknown, or the network cannot give its inner maps, or gives
+            others than timm says (networks without padding do).
         TypeError: If the network does not take one of the settings.
     """
 
@@ -63,9 +68,9 @@ class TimmBackbone(Backbone):
     ) -> None:
         super().__init__()
         given = {} if output_stride is None else {"output_stride": output_stride}
-        made = _create(
-            name, pretrained=pretrained, in_chans=in_channels, **given, **(settings or {})
-        )
+        given = {"in_chans": in_channels, **given, **(settings or {})}
+        made = _create(name, pretrained=pretrained, **given)
+        self.name = name
         self.model: nn.Module = made.model
         strides = made.feature_info.reduction()
         first = 1 if strides[0] <= STEM_STRIDE else 2
@@ -75,6 +80,9 @@ class TimmBackbone(Backbone):
         for level, width, stride in zip(levels, channels, strides, strict=True):
             self.features[level] = FeatureSpec(width, (stride, stride))
         self.indices = dict(zip(levels, made.out_indices, strict=True))
+        with torch.device("meta"):  # shapes alone
+            shapes = _create(name, **given).model.eval()
+        self.only = _only_size(name, shapes, self.features, self.indices, made.pretrained_cfg)
         self.frozen = self._freeze(freeze_stages)
         if pretrained:
             _tell_statistics(name, made.pretrained_cfg)
@@ -86,11 +94,18 @@ class TimmBackbone(Backbone):
         return max(max(spec.stride) for spec in self.features.values())
 
     def forward(self, x: Tensor) -> Features:
-        """Maps an image (B, C, H, W) to its levels."""
-        maps: list[Tensor] = self.model.forward_intermediates(  # type: ignore[operator]
-            x, indices=list(self.indices.values()), intermediates_only=True, output_fmt="NCHW"
-        )
-        return {"c0": x, **dict(zip(self.indices, maps, strict=True))}
+        """Maps an image (B, C, H, W) to its levels.
+
+        Raises:
+            ValueError: The network takes images of one size, and this has another.
+        """
+        if self.only is not None and tuple(x.shape[2:]) != self.only:
+            raise ValueError(
+                f"image: expected {_spoken(self.only)} pixels, got {_spoken(x.shape[2:])}: timm's "
+                f"{self.name} takes one size; resize the data, or set backbone.settings.img_size "
+                "(some also take dynamic_img_size: true)"
+            )
+        return {"c0": x, **dict(zip(self.indices, _maps(self.model, self.indices, x), strict=True))}
 
     def trim(self, levels: Iterable[str]) -> None:
         """Drops the stages behind the deepest of the levels read."""
@@ -138,11 +153,76 @@ def _create(name: str, **settings: Any) -> Any:
     if ":" not in name and not timm.is_model(name):
         nearest = difflib.get_close_matches(name, timm.list_models(), cutoff=0.4)
         raise ValueError(f"name: timm has no {name!r}; nearest are {', '.join(nearest) or 'none'}")
-    made = timm.create_model(name, features_only=True, feature_cls="getter", **settings)
+    try:
+        made = timm.create_model(name, features_only=True, feature_cls="getter", **settings)
+    except (TypeError, RuntimeError, AssertionError) as error:
+        if isinstance(error, TypeError) and "feature_cls" not in str(error):
+            raise  # one of the settings
+        raise ValueError(f"name: timm's {name} gives no inner maps ({error}); {OTHER}") from error
     needed = ("forward_intermediates", "prune_intermediate_layers")
     if not all(hasattr(made.model, method) for method in needed):
-        raise ValueError(f"name: timm's {name} has no {' and '.join(needed)}; take another network")
+        raise ValueError(f"name: timm's {name} has no {' and '.join(needed)}; {OTHER}")
     return made
+
+
+def _maps(model: nn.Module, indices: Mapping[str, int], image: Tensor) -> list[Tensor]:
+    maps: list[Tensor] = model.forward_intermediates(  # type: ignore[operator]
+        image, indices=list(indices.values()), intermediates_only=True, output_fmt="NCHW"
+    )
+    return maps
+
+
+def _only_size(
+    name: str,
+    shapes: nn.Module,
+    features: Mapping[str, FeatureSpec],
+    indices: Mapping[str, int],
+    config: Mapping[str, Any],
+) -> tuple[int, int] | None:
+    """The one size of images that a network takes; None if it takes any.
+
+    Args:
+        name: Of the network.
+        shapes: The network on the meta device.
+        features: What timm says of its maps.
+        indices: Level to the number of its map.
+        config: What timm says of its weights.
+
+    Raises:
+        ValueError: The maps are others than timm says, or it takes images of no size.
+    """
+    divisor = max(max(spec.stride) for spec in features.values())
+    own = (
+        getattr(getattr(shapes, "patch_embed", None), "img_size", None) or config["input_size"][1:]
+    )
+    height, width = (-(-side // divisor) * divisor for side in own)
+    only: tuple[int, int] | None = None
+    for sides in [(height, width), (height + divisor, width + 2 * divisor)]:
+        try:
+            image = torch.empty(1, features["c0"].channels, *sides, device="meta")
+            maps = _maps(shapes, indices, image)
+        except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+            if sides == (height, width):
+                what = str(error).splitlines()[0] if str(error) else type(error).__name__
+                raise ValueError(
+                    f"name: timm's {name} fails at {_spoken(sides)} pixels ({what}); {OTHER}"
+                ) from error
+            only = height, width
+            continue
+        for level, found in zip(indices, maps, strict=True):
+            spec = features[level]
+            expected = (spec.channels, sides[0] // spec.stride[0], sides[1] // spec.stride[1])
+            if tuple(found.shape[1:]) != expected:
+                raise ValueError(
+                    f"name: timm's {name} gives {level} as {_spoken(found.shape[1:])} for images "
+                    f"of {_spoken(sides)}, expected {_spoken(expected)} by its stride: it does not "
+                    f"pad its convolutions, or takes one size; {OTHER}"
+                )
+    return only
+
+
+def _spoken(sides: Iterable[int]) -> str:
+    return " x ".join(str(side) for side in sides)
 
 
 def _prune(model: nn.Module, indices: Iterable[int]) -> None:

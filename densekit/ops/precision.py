@@ -113,7 +113,11 @@ def first_wrong(
 def wrong(call: Call, dtype: torch.dtype, device: torch.device, backward: bool) -> str | None:
     """What a call computes wrongly, and by how much; None if nothing."""
     exact = _outcome(call, None, device, backward)
-    for name, value in _outcome(call, dtype, device, backward).items():
+    try:
+        found = _outcome(call, dtype, device, backward)
+    except RuntimeError as error:  # no kernel for this type
+        return f"{call}: {str(error).splitlines()[0]}"
+    for name, value in found.items():
         off = float((value - exact[name]).norm() / exact[name].norm().clamp(min=1e-12))
         if not off <= TOLERANCE:  # NaN too
             return f"{call}: its {name} is off by {off:.2g} of its size"

@@ -152,6 +152,59 @@ def test_refuses() -> None:
         TimmBackbone("convnext_atto").trim(["c1"])
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["inception_v3", "inception_v4", "inception_resnet_v2", "legacy_xception", "nasnetalarge"],
+)
+def test_networks_without_padding_are_refused(name: str) -> None:
+    with (
+        torch.device("meta"),
+        pytest.raises(ValueError, match=rf"^name: timm's {name} gives c1 as"),
+    ):
+        TimmBackbone(name)
+
+
+@pytest.mark.parametrize("name", ["hardcorenas_a", "levit_128s", "crossvit_9_240"])
+def test_networks_without_maps_of_their_strides_are_refused(name: str) -> None:
+    with torch.device("meta"), pytest.raises(ValueError, match=rf"^name: timm's {name} "):
+        TimmBackbone(name)
+
+
+def test_networks_of_one_size_say_which() -> None:
+    with torch.device("meta"):
+        network = TimmBackbone("vit_tiny_patch16_224").eval()
+        larger = TimmBackbone("vit_tiny_patch16_224", settings={"img_size": [64, 96]}).eval()
+        free = TimmBackbone("vit_tiny_patch16_224", settings={"dynamic_img_size": True}).eval()
+        image = torch.empty(1, 3, 64, 96)
+    assert (network.only, larger.only, free.only) == ((224, 224), (64, 96), None)
+    message = "image: expected 224 x 224 pixels, got 64 x 96: timm's vit_tiny_patch16_224 takes one"
+    with pytest.raises(ValueError, match=message):
+        network(image)
+    for other in (larger, free):
+        assert [tuple(level.shape[2:]) for level in other(image).values()][1:] == [(4, 6)] * 3
+
+
+FAMILIES = {timm.models._registry._model_to_module[name]: name for name in timm.list_models()[::-1]}
+
+
+@pytest.mark.slow  # a network of each of a hundred families
+@pytest.mark.parametrize("name", FAMILIES.values())
+def test_every_family_keeps_the_contract_or_is_refused(name: str) -> None:
+    with torch.device("meta"):
+        try:
+            network = TimmBackbone(name).eval()
+        except ValueError as error:
+            assert str(error).startswith(f"name: timm's {name} ")  # noqa: PT017
+            return
+        step = network.size_divisor
+        sizes = [network.only] if network.only else [(8 * step, 10 * step), (12 * step, 9 * step)]
+        for height, width in sizes:
+            levels = network(torch.empty(1, 3, height, width))
+            for level, spec in network.features.items():
+                expected = (spec.channels, height // spec.stride[0], width // spec.stride[1])
+                assert tuple(levels[level].shape[1:]) == expected
+
+
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     real = builtins.__import__
 

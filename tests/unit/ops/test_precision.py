@@ -103,6 +103,21 @@ def test_planted_kernels_are_found(
         assert wrong(call, torch.bfloat16, CPU, backward=False) is None
 
 
+def test_a_kernel_that_does_not_exist_is_not_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    (call,) = calls_of(*LAYERS["conv2d"])
+    right = F.conv2d
+
+    def absent(*args: Any, **named: Any) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            raise NotImplementedError("not implemented for 'Half'")
+        return right(*args, **named)
+
+    monkeypatch.setattr(F, "conv2d", absent)
+    found = wrong(call, torch.float16, CPU, backward=True)
+    assert found is not None
+    assert found.endswith("on a map of 8x2: not implemented for 'Half'")
+
+
 def test_job_is_read_tried_and_answered(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
