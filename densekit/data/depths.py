@@ -17,7 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
+_BITS = 258
+"""TIFF's tag of the bits of each channel."""
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 _REDUCED_OR_MASK = 5
@@ -110,6 +113,8 @@ def is_deep_colour(image: Image.Image) -> bool:
     """Whether a file that is not loaded yet has 16 bits a channel, of which Pillow keeps eight."""
     if image.format == "PPM":
         return image.mode == "RGB" and _maxval(image) > 255
+    if isinstance(image, TiffImageFile):  # of planes apart the raw mode tells no depth
+        return max(image.tag_v2.get(_BITS, (1,))) > 8 and image.mode not in DEEP_MODES
     return ";16" in raw_mode(image) and image.mode not in DEEP_MODES
 
 

@@ -16,6 +16,7 @@ from densekit.data.depths import Spread, decoding, find_spread, is_deep_colour, 
 from densekit.data.stacks import (
     ARRAY_SUFFIXES,
     TIFF_SUFFIXES,
+    holds_colours,
     read_deep_png,
     read_stack,
     stack_size,
@@ -39,7 +40,10 @@ def stored_values(path: Path) -> NDArray[Any]:
             alpha channel or its palette contradicts the values.
     """
     if _is_stack(path):
-        planes = np.moveaxis(read_stack(path), -1, 0)
+        stack = read_stack(path)
+        if stack.shape[2] > 2 and holds_colours(path):
+            return _whole(_grey(stack[:, :, :3], path), path)
+        planes = np.moveaxis(stack, -1, 0)
         return _whole(planes[0] if len(planes) == 1 else planes, path)
     image, deep, spread = _open(path)
     if image.mode in _INDEX_MODES:
@@ -49,14 +53,7 @@ def stored_values(path: Path) -> NDArray[Any]:
         return _whole(index if spread is None else spread.stored(index), path)
     colours = _deep_colours(image, path) if deep else np.asarray(image.convert("RGB"))
     colours = colours if spread is None else spread.stored(colours)
-    if (colours == colours[:, :, :1]).all():
-        return np.ascontiguousarray(colours[:, :, 0])
-    planes_too = "; planes of classes in a TIFF are marked photometric=minisblack"
-    raise ValueError(
-        f"{path}: a mask of colours needs to be told their classes, `colours: {{name: [red, green,"
-        f" blue]}}`{planes_too * (path.suffix.lower() in TIFF_SUFFIXES)}; it holds"
-        f" {_listing(colours)}"
-    )
+    return _grey(colours, path)
 
 
 def stored_colours(path: Path) -> NDArray[Any]:
@@ -142,6 +139,18 @@ def _deep_colours(image: Image.Image, path: Path) -> NDArray[Any]:
     if image.format != "PNG":
         raise ValueError(f"{path}: expected a mask of 8 bits a channel, got 16 in {image.format}")
     return read_deep_png(path)[:, :, :3]
+
+
+def _grey(colours: NDArray[Any], path: Path) -> NDArray[Any]:
+    """(H, W) values of colours (H, W, 3) that are all grey."""
+    if (colours == colours[:, :, :1]).all():
+        return np.ascontiguousarray(colours[:, :, 0])
+    planes_too = "; planes of classes in a TIFF are marked photometric=minisblack"
+    raise ValueError(
+        f"{path}: a mask of colours needs to be told their classes, `colours: {{name: [red, green,"
+        f" blue]}}`{planes_too * (path.suffix.lower() in TIFF_SUFFIXES)}; it holds"
+        f" {_listing(colours)}"
+    )
 
 
 def _check_alpha(image: Image.Image, path: Path) -> None:

@@ -45,6 +45,14 @@ def read_stack(path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
 
 
+def holds_colours(path: Path) -> bool:
+    """Whether the channels of a TIFF are red, green and blue, not planes with a meaning each."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    with _open_tiff(path) as tiff:
+        return str(_series(path, tiff).pages[0].photometric.name) == "RGB"
+
+
 def read_deep_png(path: Path) -> NDArray[Any]:
     """The stored values of a PNG with 16 bits a channel, of which Pillow keeps eight.
 

@@ -130,3 +130,12 @@ def test_smaller_copies_in_a_tiff_are_neither_channels_nor_pages(tmp_path, copie
                 writer.write(small, tile=(16, 16), subfiletype=1, **options)
     np.testing.assert_array_equal(read_image(tmp_path / "picture.tif"), picture)
     np.testing.assert_array_equal(stored_values(tmp_path / "mask.tif"), picture[:, :, 0])
+
+
+def test_tiff_of_16_bit_planes_keeps_both_bytes(tmp_path):
+    stored = np.random.default_rng(0).integers(0, 1 << 16, (3, 6, 8)).astype(np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, stored, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(ImageReader(3, "float32")(path), stored.transpose(1, 2, 0))
+    with pytest.raises(ValueError, match=r"a\.tif: more than 8 bits"):
+        ImageReader(3)(path)

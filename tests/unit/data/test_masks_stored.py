@@ -238,6 +238,9 @@ def rgba_with_alpha(values, alpha):
         ("0.tif", lambda grey, path: grey.convert("RGBA").save(path)),
         ("0.tif", lambda grey, path: tifffile.imwrite(path, deep(grey))),
         ("0.tif", lambda grey, path: tifffile.imwrite(path, deep(grey).astype(np.uint8))),
+        ("0.tif", lambda grey, path: rgb_tiff(path, deep(grey).astype(np.float32))),
+        ("0.tif", lambda grey, path: rgb_tiff(path, deep(grey).astype(np.uint32))),
+        ("0.tif", lambda grey, path: rgb_tiff(path, np.moveaxis(deep(grey), -1, 0))),
         ("0.bmp", lambda grey, path: grey.save(path)),
         ("0.bmp", lambda grey, path: grey.convert("RGB").save(path)),
         ("0.webp", lambda grey, path: grey.save(path, lossless=True)),
@@ -250,6 +253,11 @@ def test_one_content_has_the_same_classes_in_every_format(folder, name, save, na
     assert data.describe()["num_classes"] == 3
     assert not data.describe()["multilabel"]
     np.testing.assert_array_equal(data.mask(0), CLASSES)
+
+
+def rgb_tiff(path, array):
+    planar = "separate" if len(array) == 3 and array.shape[-1] > 3 else "contig"
+    tifffile.imwrite(path, array, photometric="rgb", planarconfig=planar)
 
 
 def deep(grey):
