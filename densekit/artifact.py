@@ -121,9 +121,12 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
                 f"checkpoint {file} is refused: it holds objects other than tensors, numbers and "
                 f"text, and loading those can run code"
             ) from error
-        raise BrokenCheckpointError(f"checkpoint {file} is no checkpoint or damaged") from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise BrokenCheckpointError(f"checkpoint {file} is truncated or damaged") from error
+        raise BrokenCheckpointError(f"checkpoint {file} is no checkpoint{_seen(file)}") from error
+    except (
+        Exception
+    ) as error:  # of arbitrary bytes, read as a program of pickle: any error there is
+        what = "truncated or damaged" if _is_archive(file) else f"no checkpoint{_seen(file)}"
+        raise BrokenCheckpointError(f"checkpoint {file} is {what}") from error
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {file}: expected a dict, found {type(content).__name__}")
     return content
@@ -154,7 +157,9 @@ def build_from_artifact(
     try:
         model.load_state_dict(artifact["state_dict"])
     except RuntimeError as error:
-        raise ValueError(f"checkpoint {path}: weights do not fit its config: {error}") from error
+        _, *found = (line.strip() for line in str(error).splitlines())
+        said = f"{(found or [str(error)])[0][:200]} ({len(found)} such lines)"
+        raise ValueError(f"checkpoint {path}: weights do not fit its config: {said}") from error
     return model
 
 
@@ -177,8 +182,9 @@ def model_config(text: str) -> dict[str, Any]:
     """
     try:
         cfg = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ValueError(f"config of the checkpoint: no YAML: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also dates and depths of none
+        said = " ".join(str(error).split())[:300]
+        raise ValueError(f"config of the checkpoint: no YAML: {said}") from error
     if not isinstance(cfg, dict) or not {"backbone", "heads"} <= cfg.keys():
         raise ValueError("config of the checkpoint: the keys backbone and heads are missing")
     if not isinstance(cfg["heads"], dict):
@@ -235,7 +241,18 @@ def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return own or dict(state_dict)
 
 
+def _seen(file: Path) -> str:
+    """How a file begins that is text: a page of a server, a pointer of Git LFS."""
+    with file.open("rb") as stream:
+        begin = stream.read(60).lstrip().partition(b"\n")[0]
+    try:
+        text = begin.decode("utf-8").strip()
+    except UnicodeDecodeError:
+        text = ""
+    return f" but text: {text!r}" if text.isprintable() and len(text) > 4 else " or damaged"
+
+
 def _is_archive(file: Path) -> bool:
     """Whether the file opens as torch's zip container, as an undamaged checkpoint does."""
     with file.open("rb") as stream:
-        return stream.read(2) == b"PK"
+        return stream.read(4) == b"PK\x03\x04"

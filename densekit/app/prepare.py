@@ -219,7 +219,7 @@ def _is_mlflow(node: Any) -> bool:
 
 def _own_runs(plain: Mapping[str, Any], checkpoint: Path) -> str | None:
     """The stored `paths.runs`, if the checkpoint still lies where its run has written it."""
-    run, runs = Path(str(plain["paths"]["run"])), Path(str(plain["paths"].get("runs")))
+    run, runs = (Path(str(plain["paths"].get(key))) for key in ("run", "runs"))
     named = runs / str(plain.get("run_name"))
     at_home = run in checkpoint.absolute().parents and named in (run.parent, run.parent.parent)
     return str(runs) if at_home and ".." not in run.parts else None

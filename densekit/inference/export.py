@@ -9,6 +9,7 @@ Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an i
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from densekit.types import Batch
 INFO, CONFIG = "info.json", "config.yaml"
 """What the file holds beside the program: what the model knows of its data, and how it was made."""
 SUFFIX = ".pt2"
+MAX_FACTS = 64 << 20
+"""Bytes that either may have when it is unpacked."""
 
 
 class PredictionsByName(nn.Module):
@@ -108,9 +111,15 @@ def program_facts(file: Path) -> tuple[dict[str, Any], str]:
 
     try:
         with zipfile.ZipFile(file) as archive:
-            names = {Path(name).name: name for name in archive.namelist()}
-            texts = [archive.read(names[key]).decode() for key in (INFO, CONFIG)]
-    except (KeyError, OSError, zipfile.BadZipFile) as error:
+            parts = {Path(part.filename).name: part for part in archive.infolist()}
+            if max(parts[key].file_size for key in (INFO, CONFIG)) > MAX_FACTS:
+                raise ValueError(f"{INFO} or {CONFIG} of more than {MAX_FACTS >> 20} MiB")
+            texts = [archive.read(parts[key]).decode() for key in (INFO, CONFIG)]
+        info = json.loads(texts[0])
+        if not isinstance(info, dict):
+            raise ValueError(f"{INFO}: expected an object, got {type(info).__name__}")
+    except KeyError as error:
+        raise ValueError(f"{file}: no program of densekit's: expected {error} in it") from error
+    except (ValueError, RecursionError, OSError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{file}: no program of densekit's: {error}") from error
-    info: dict[str, Any] = json.loads(texts[0])
     return info, texts[1]

@@ -203,10 +203,12 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
     if node is None:
         return model, WholeImage()
     try:
+        if not isinstance(node, dict) or "_target_" not in node:
+            raise ValueError(f"inferer: expected a class and its settings, got {str(node)[:100]!r}")
         check_stored({"inferer": node}, trust)
-    except ValueError as error:
+        return model, instantiate(node, "inferer")
+    except (ValueError, TypeError) as error:
         raise ValueError(f"checkpoint {path}: {error}") from error
-    return model, instantiate(node, "inferer")
 
 
 def _stack(images: list[tuple[Tensor, Meta]], device: torch.device) -> Batch:

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from densekit import DenseModel
+from densekit import DenseModel, Predictor
 from densekit.artifact import (
     BrokenCheckpointError,
     load_artifact,
@@ -197,3 +197,67 @@ def test_stored_configs_bring_no_weights_of_their_own() -> None:
     backbone = {"_target_": "x.Y", "weights": "/gone.pth", "pretrained": True, "name": "resnet18"}
     text = yaml.safe_dump({"backbone": backbone, "heads": {"a": {"_target_": "x.Head"}}})
     assert model_config(text)["backbone"] == {"_target_": "x.Y", "name": "resnet18"}
+
+
+PAGE = b"<!DOCTYPE html>\n<html><body>404: Not Found</body></html>\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (PAGE, "is no checkpoint but text: '<!DOCTYPE html>'"),
+        (b"  hello, world", "no checkpoint but text: 'hello, world'"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "but text: 'version https"),
+        ("ce n'est pas un modèle".encode(), "no checkpoint but text"),
+        (b"", "no checkpoint or damaged"),
+        (b"h\x00.", "no checkpoint or damaged"),  # KeyError of a program of pickle
+        (b"j1234.", "no checkpoint but text"),
+        (b"\x88u.", "no checkpoint or damaged"),  # IndexError
+        (b"\xff" * 300, "no checkpoint or damaged"),
+        (b"PK\x03\x04", "truncated or damaged"),
+        (b"PK\x05\x06" + bytes(18), "no checkpoint or damaged"),
+        *((bytes([code]) * 5, "no checkpoint") for code in range(0, 256, 5)),
+    ],
+)
+def test_what_is_no_checkpoint_has_one_line_with_its_name(
+    content: bytes, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "page.ckpt"
+    file.write_bytes(content)
+    with pytest.raises(BrokenCheckpointError, match=message) as caught:
+        load_artifact(file)
+    assert str(file) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_every_truncation_is_named(model: DenseModel, tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    save_artifact(path, model, yaml.safe_dump(CONFIG))
+    whole = path.read_bytes()
+    for share in range(1, 20):
+        path.write_bytes(whole[: len(whole) * share // 20])
+        with pytest.raises(BrokenCheckpointError, match=r"model\.ckpt is truncated or damaged"):
+            load_artifact(path)
+
+
+@pytest.mark.parametrize(
+    "inferer", ["whole", 1.5, {}, [1], {"_target_": "densekit.inference.SlidingWindow", "zz": 1}]
+)
+def test_an_inferer_that_is_none_names_the_file(
+    inferer: Any, model: DenseModel, tmp_path: Path
+) -> None:
+    path = tmp_path / "odd.ckpt"
+    save_artifact(path, model, yaml.safe_dump(CONFIG | {"inferer": inferer}))
+    with pytest.raises(ValueError, match=r"odd\.ckpt: inferer: "):
+        Predictor(path)
+
+
+def test_weights_that_do_not_fit_are_one_line(model: DenseModel, tmp_path: Path) -> None:
+    path = tmp_path / "model.ckpt"
+    save_artifact(path, model, yaml.safe_dump(CONFIG))
+    content = torch.load(path, weights_only=True)
+    content["state_dict"].popitem()
+    torch.save(content, path)
+    with pytest.raises(ValueError, match=r"do not fit its config: Missing key") as caught:
+        model_from_artifact(path)
+    assert "\n" not in str(caught.value)
