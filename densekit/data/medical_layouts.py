@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,9 +18,12 @@ from densekit.data.patient_folders import (
     mask_name,
     patient_folders,
     visible,
+    without_volumes,
 )
 from densekit.data.tables import check_filled, read_table, read_text
 from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
+
+_log = logging.getLogger("densekit.data")
 
 Labels = Mapping[str, int | Sequence[int]]
 
@@ -197,6 +201,11 @@ def _patients(root: Path, names: Names) -> Layout:
             f"{root}: no medical data set; accepted are a folder with dataset.json (MSD, nnU-Net),"
             " a folder with images and masks, a folder for each patient (in which `mask` says what"
             f" the mask is called), a table .csv; found {inside or 'nothing'}"
+        )
+    if empty := without_volumes(folders):
+        _log.warning(
+            "%s: %d folders beside those of patients hold no volume, the first is %s",
+            *(root, len(empty), empty[0].name),
         )
     others = [mask, *([] if names.roi is None else [names.roi])]
     images = list(names.channels)

@@ -34,14 +34,24 @@ def patient_folders(root: Path) -> dict[Path, Volumes]:
     Raises:
         ValueError: Two volumes of a folder have one name.
     """
-    return dict(_folders(root)) if root.is_dir() else {}
+    return dict(_folders(root, ())) if root.is_dir() else {}
 
 
 def mask_name(folders: Mapping[Path, Volumes]) -> str | None:
-    """What the masks of all patients are called, where it is one of `MASKS`."""
+    """What the masks of all patients are called, None where it is none of `MASKS`.
+
+    Raises:
+        ValueError: It is several of them.
+    """
     names = {name for volumes in folders.values() for name in volumes}
-    found = [name for name in names if name.lower() in MASKS]
-    return found[0] if len(found) == 1 else None
+    found = sorted(name for name in names if name.lower() in MASKS)
+    if len(found) > 1:
+        first = next(iter(folders)).parent
+        raise ValueError(
+            f"{first}: expected one mask for each patient, got {' and '.join(found)}; `mask` names"
+            " the one that is meant"
+        )
+    return found[0] if found else None
 
 
 def image_names(folders: Mapping[Path, Volumes], others: Sequence[str]) -> list[str]:
@@ -74,13 +84,21 @@ def check_patients(folders: Mapping[Path, Volumes], names: Sequence[str]) -> Non
             raise ValueError(f"{folder}: expected a volume called {missing[0]!r}, got none; {hint}")
 
 
-def _folders(folder: Path) -> Iterator[tuple[Path, Volumes]]:
+def without_volumes(folders: Mapping[Path, Volumes]) -> list[Path]:
+    """Folders beside those of patients in which there is no volume."""
+    holding = {place for folder in folders for place in (folder, *folder.parents)}
+    beside = {entry for folder in folders for entry in visible(folder.parent)}
+    return sorted(entry for entry in beside - holding if entry.is_dir())
+
+
+def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volumes]]:
+    """The folders with volumes at and under one; `above` are the names down to it."""
     entries = visible(folder)
     volumes: Volumes = {}
     for entry in entries:
         if not (is_volume_file(entry) if entry.is_file() else _has_series(entry)):
             continue
-        name = _name(entry, folder)
+        name = _name(entry, above)
         if name in volumes:
             raise ValueError(
                 f"{folder}: expected one volume a name, got {volumes[name].name} and {entry.name}"
@@ -91,15 +109,17 @@ def _folders(folder: Path) -> Iterator[tuple[Path, Volumes]]:
         return
     for entry in entries:
         if entry.is_dir():
-            yield from _folders(entry)
+            yield from _folders(entry, (*above, entry.name))
 
 
-def _name(entry: Path, folder: Path) -> str:
-    """What a volume is called beside the others of its patient."""
+def _name(entry: Path, above: tuple[str, ...]) -> str:
+    """What a volume is called beside the others, without the name of a folder that it is in."""
     stem = entry.name if entry.is_dir() else volume_stem(entry)
-    rest = stem.removeprefix(folder.name)
-    is_prefixed = rest != stem and rest[:1] in tuple(_BETWEEN)
-    return (rest.lstrip(_BETWEEN) if is_prefixed else stem) or stem
+    for folder in above:
+        rest = stem.removeprefix(folder)
+        if rest != stem and rest[0:1] in tuple(_BETWEEN) and rest.strip(_BETWEEN):
+            return rest.lstrip(_BETWEEN)
+    return stem
 
 
 def _has_series(folder: Path) -> bool:

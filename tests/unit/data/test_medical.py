@@ -301,6 +301,15 @@ def test_patients_that_differ_are_named(tmp_path):
         MedicalVolumes(root, labels=TUMOUR, channels="t1")
 
 
+def test_folders_without_a_volume_are_said(tmp_path, caplog):
+    root = brats(tmp_path)
+    assert len(MedicalVolumes(root, labels=TUMOUR)) == 3
+    assert not caplog.text
+    (root / "BraTS20_Training_011").mkdir()
+    assert len(MedicalVolumes(root, labels=TUMOUR)) == 3
+    assert "1 folders beside those of patients hold no volume, the first is Bra" in caplog.text
+
+
 def test_masks_alone_are_no_data_set(tmp_path):
     write_nifti(tmp_path / "P1" / "seg.nii", np.zeros((2, 2, 2), np.uint8))
     with pytest.raises(ValueError, match=r"P1: expected volumes beside seg, got none"):
@@ -314,6 +323,22 @@ def test_names_of_volumes_in_a_folder(tmp_path):
     data = MedicalVolumes(tmp_path, labels=TUMOUR, channels=["t1", "t1ce", "flair"], mask="seg")
     names = [path.name for path in data.cases[0].files]
     assert names == ["t1.nii", "t1ce.nii", "t1_flair.nii", "t1 seg.nii"]
+
+
+def test_sessions_below_a_patient(tmp_path):
+    for patient in ("sub-01", "sub-02"):
+        for session in ("pre", "post"):
+            for name in ("T1w", "label"):
+                file = tmp_path / patient / session / f"{patient}_{name}.nii.gz"
+                write_nifti(file, np.zeros((2, 2, 2), np.uint8), UPRIGHT)
+    split = HoldOut(every=2, group="(sub-[0-9]+)")
+    data = MedicalVolumes(tmp_path, "test", splits=split, labels=TUMOUR)
+    assert [case.name for case in data.cases] == [
+        f"sub-01/{session}/sub-01_T1w" for session in ("post", "pre")
+    ]
+    write_nifti(tmp_path / "sub-02" / "pre" / "seg.nii", np.zeros((2, 2, 2), np.uint8), UPRIGHT)
+    with pytest.raises(ValueError, match="expected one mask for each patient, got label and seg"):
+        MedicalVolumes(tmp_path, labels=TUMOUR)
 
 
 def test_what_dataset_json_names_is_not_named_again(msd):
