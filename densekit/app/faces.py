@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
 from densekit.app.overrides import checkpoint_file, device_name, trusted_packages, with_trust
+from densekit.app.report import quoted
 from densekit.build import nearest
 
 if TYPE_CHECKING:
@@ -140,7 +141,8 @@ class Embedder:
 
 def no_threshold(options: Mapping[str, Any]) -> str:
     """What to do where nothing tells same from different."""
-    words = f"checkpoint={options['checkpoint']} artifact=FILE data=NAME"
+    checkpoint = quoted(f"checkpoint={options['checkpoint']}")
+    words = f"{checkpoint} artifact=FILE data=NAME"
     words += with_trust(trusted_packages(options["trust"]))
     return (
         "no answer: the checkpoint holds no threshold. threshold=NUMBER gives one; densekit eval"

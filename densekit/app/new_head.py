@@ -10,7 +10,7 @@ from typing import Any
 
 from densekit.app.errors import UsageError
 from densekit.app.overrides import split_options
-from densekit.app.report import print_lines
+from densekit.app.report import print_lines, quoted
 
 TEMPLATES = Path(__file__).parent / "templates"
 SUFFIX = ".txt"
@@ -29,7 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"densekit new-head: {folder} is there and not empty; output=DIR")
     for file in write(folder, words):
         print_lines(str(file))
-    print_lines(f"next: cd {folder} && pip install -e . && densekit check-head head={names[0]}")
+    next_words = f"pip install -e . && densekit check-head {quoted(f'head={names[0]}')}"
+    print_lines(f"next: cd {quoted(folder)} && {next_words}")
     return 0
 
 

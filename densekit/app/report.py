@@ -132,10 +132,14 @@ def print_lines(*lines: str) -> None:
 
 
 def quoted(path: Any) -> str:
-    """A path as a word for the shell."""
+    """A path as a word for the shell, of any letters and of bytes that are no UTF-8."""
     import shlex
 
-    return shlex.quote(str(path))
+    text = str(path)
+    if readable(text) == text:
+        return shlex.quote(text)
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{readable(escaped)}'"
 
 
 def number_text(value: float | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import multiprocessing
+import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -14,11 +15,32 @@ from torch.utils.data import DataLoader, Sampler
 
 from densekit.data.collate import collate
 from densekit.data.protocols import Dataset, Transform
+from densekit.data.rendered import Rendered
 from densekit.data.samplers import Draw, TrainSampler
 from densekit.types import Batch, Sample, TargetSpec
 
+MOST_WORKERS = 8
+FEW_PICTURES, FEW_VOLUMES = 64, 16
 _OF_BATCH = 1
 """Tells the generator of a batch from that of its first image."""
+
+
+def default_workers(dataset: Dataset) -> int:
+    """Processes that read a data set where nobody says how many: what is left of the cores.
+
+    Each process that trains keeps one core of its share, and more than 8 rarely help. None are
+    started for pictures that are drawn, series that lie in memory, or so few samples that starting
+    takes longer, and where a process does not start as a copy of this one (macOS, Windows).
+    """
+    dims = dataset.describe().get("spatial_dims", 2)
+    few = len(dataset) < (FEW_VOLUMES if dims == 3 else FEW_PICTURES)
+    copied = multiprocessing.get_start_method() == "fork"
+    if dims == 1 or few or not copied or isinstance(dataset, Rendered):
+        return 0
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    share = cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(MOST_WORKERS, share - 1))
 
 
 class Drawn:

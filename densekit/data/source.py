@@ -11,7 +11,7 @@ import numpy as np
 
 from densekit.data.foreground import shows_foreground
 from densekit.data.identity_sampler import IdentitySampler
-from densekit.data.loader import Collate, Drawn, EvalLoader, Loader
+from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
 from densekit.data.naming import nearest
 from densekit.data.protocols import BatchTransform, Dataset, Transform
 from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
@@ -43,8 +43,9 @@ class Source:
             the image's own frame.
         batch_transform: Changes training batches of categories, `MixUp` for instance.
         batch_size: Training images a step of one process.
-        eval_batch_size: Evaluation images a step of one process.
-        num_workers: Processes that read images.
+        eval_batch_size: Evaluation images a step of one process. With 1, the default, no result
+            depends on the other images of its batch: images of several sizes are padded in one.
+        num_workers: Processes that read images, 0 for none; the default is `default_workers`.
         mean: One value a channel, in the unit of the stored image; the default is ImageNet's for
             8-bit RGB, its average for 8-bit grey, 0 (and `std` 1) where the data set brings
             intensities to a scale of its own (`intensity`), and what the data set itself says.
@@ -72,7 +73,7 @@ class Source:
         batch_transform: BatchTransform | None = None,
         batch_size: int = 4,
         eval_batch_size: int = 1,
-        num_workers: int = 0,
+        num_workers: int | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         group_by_aspect: bool = False,
@@ -80,6 +81,7 @@ class Source:
         images_per_identity: int | None = None,
         seed: int = 0,
     ) -> None:
+        _check_counts(batch_size, eval_batch_size, num_workers)
         self.train, self.val, self.test = train, val, test
         self.heads = tuple(heads)
         self.targets = dict(heads) if isinstance(heads, Mapping) else {}
@@ -126,7 +128,7 @@ class Source:
             Drawn(dataset, self.train_transform, self.seed),
             self._sampler(dataset),
             Collate(True, _target_specs(dataset), change, self.seed),
-            self.num_workers,
+            self._workers(dataset),
         )
 
     def eval_loader(self, split: str) -> EvalLoader:
@@ -143,7 +145,7 @@ class Source:
             Drawn(dataset, self.eval_transform, self.seed),
             EvalSampler(len(dataset), self.eval_batch_size),
             Collate(training=False, target_specs=_target_specs(dataset)),
-            self.num_workers,
+            self._workers(dataset),
         )
 
     def image_size(self) -> tuple[int, ...]:
@@ -152,6 +154,9 @@ class Source:
         transform = self.train_transform if split == "train" else self.eval_transform
         sample, _ = Drawn(getattr(self, split), transform, self.seed)[0, 0, True]
         return tuple(sample["image"].shape[:-1])
+
+    def _workers(self, dataset: Dataset) -> int:
+        return default_workers(dataset) if self.num_workers is None else self.num_workers
 
     def _sampler(self, dataset: Dataset) -> TrainSampler:
         if self.images_per_identity is not None:
@@ -213,6 +218,16 @@ def _check_foreground(train: Dataset | None, others: Mapping[str, Dataset | None
 def _masks_of(data: Any) -> str:
     """The data set, by its first file."""
     return str(data.path(0)) if hasattr(data, "path") else type(data).__name__
+
+
+def _check_counts(batch_size: int, eval_batch_size: int, num_workers: int | None) -> None:
+    for name, count, least in (
+        ("batch_size", batch_size, 1),
+        ("eval_batch_size", eval_batch_size, 1),
+        ("num_workers", num_workers, 0),
+    ):
+        if count is not None and count < least:
+            raise ValueError(f"{name}: expected at least {least}, got {count}")
 
 
 def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:

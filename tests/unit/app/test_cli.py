@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from densekit import __version__
 from densekit._names import counted
 from densekit.app.cli import main
-from densekit.app.report import shares
+from densekit.app.report import quoted, shares
 from densekit.app.usage import COMMANDS
 
 GROUND_TRUTH = {
@@ -109,6 +110,14 @@ def test_listings_break_no_name(
     assert "coco_faster_rcnn_r50_1x" in words or command == "heads"
     if width == "80":
         assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", [b"it's", b"a b=c;&$x", b"caf\xe9'\\n", "größe".encode()])
+def test_printed_paths_can_be_pasted_into_a_shell(name: bytes) -> None:
+    word = quoted(f"resume={os.fsdecode(name)}")
+    script = f"printf %s {word}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, check=True)
+    assert done.stdout == b"resume=" + name
 
 
 def test_columns_share_what_their_words_leave() -> None:

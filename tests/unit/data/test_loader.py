@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from densekit.data import Augment, DataModule, Scenes, Source
+from densekit.data.loader import default_workers
 
 STEPS = {"HorizontalFlip": {"p": 0.5}, "ColorJitter": {"p": 0.5}, "RandomScale": {"p": 0.5}}
 
@@ -47,6 +48,55 @@ def test_resume_in_the_middle_of_an_epoch_is_equal_to_the_bit(augment, workers):
     for batch, wanted in zip(resumed, batches[2:5], strict=True):
         assert equal(batch, wanted)
     assert resumed.state_dict() == {"epoch": 1, "batches": 2}
+
+
+class Pictures:
+    """A data set of so many pictures that are read."""
+
+    def __init__(self, length: int, dims: int = 2) -> None:
+        self.length, self.dims = length, dims
+
+    def __len__(self) -> int:
+        return self.length
+
+    def describe(self) -> dict[str, int]:
+        return {"spatial_dims": self.dims}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "cores", "processes", "expected"),
+    [
+        (Pictures(1000), 4, 1, 3),
+        (Pictures(1000), 64, 1, 8),
+        (Pictures(1000), 64, 8, 7),
+        (Pictures(1000), 1, 1, 0),
+        (Pictures(1000), 4, 8, 0),
+        (Pictures(63), 4, 1, 0),
+        (Pictures(16, dims=3), 4, 1, 3),
+        (Pictures(15, dims=3), 4, 1, 0),
+        (Pictures(1000, dims=1), 4, 1, 0),
+        (Scenes(length=1000), 4, 1, 0),
+    ],
+)
+def test_workers_are_what_is_left_of_the_cores(dataset, cores, processes, expected, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    assert default_workers(dataset) == expected
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: "spawn")
+    assert default_workers(dataset) == 0
+
+
+def test_batches_of_every_number_of_workers_are_equal_to_the_bit(augment):
+    wanted = list(source(augment, workers=None).train_loader())
+    for workers in (0, 1, 3):
+        found = source(augment, workers=workers).train_loader()
+        assert all(equal(one, two) for one, two in zip(found, wanted, strict=True))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "eval_batch_size", "num_workers"])
+def test_counts_that_cannot_be_are_refused(name):
+    with pytest.raises(ValueError, match=f"{name}: expected at least [01], got -1"):
+        Source(train=Scenes("train", length=4, size=(64, 64)), **{name: -1})
 
 
 def test_epochs_differ_in_order_and_augmentation(augment):
