@@ -6,17 +6,50 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf
+
+from densekit.app.compose import compose
 from densekit.app.errors import UsageError
 from densekit.app.overrides import is_path_key
+from densekit.app.prepare import OF_A_COMMAND
 
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
-    *("schedule", "test", "trainer", "trust", "vars", "command"),
+    *("on_broken", "schedule", "test", "trainer", "trust", *OF_A_COMMAND),
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
 """Keys, with all that is below them."""
-OF_DATA = ("eval_batch_size", "num_workers", "test", "cache", "on_broken")
+GROUPS = ("callbacks", "logger", "metrics", "schedule", "trainer")
+"""Groups of which another option may be chosen; any other choice asks for a whole configuration."""
+OF_DATA = ("eval_batch_size", "num_workers", "test", "cache")
 """What may change of a data set, as may the paths of its files."""
+
+
+def chosen(choices: Sequence[str], trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of groups that are chosen anew, not yet resolved.
+
+    Args:
+        choices: Words such as `logger=wandb`, of `GROUPS`.
+        trainer: The stored settings, which stay where the chosen option says nothing of its own.
+    """
+    if not choices:
+        return {}
+    fresh, usual = compose(choices).cfg, compose([]).cfg
+    nodes = {group: _plain(fresh, group) for group in map(group_of, choices)}
+    if "trainer" in nodes:
+        default = _plain(usual, "trainer")
+        own = {key: value for key, value in nodes["trainer"].items() if default.get(key) != value}
+        nodes["trainer"] = {**trainer, **own}
+    return nodes
+
+
+def group_of(word: str) -> str:
+    """The group that a word chooses from."""
+    return word.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _plain(cfg: DictConfig, key: str) -> Any:
+    return OmegaConf.to_container(cfg[key], resolve=False)
 
 
 def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
@@ -33,7 +66,8 @@ def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint:
     old, new = dict(_leaves(before)), dict(_leaves(now))
     for key in {**old, **new}:
         found, wanted = old.get(key), new.get(key)
-        if found == wanted or _may_change(key):
+        filled = any(other.startswith(f"{key}.") for other in {**old, **new})
+        if found == wanted or filled or _may_change(key):
             continue
         raise UsageError(
             f"{key}: expected {_said(found)} as in {checkpoint}, got {_said(wanted)}: a resumed"

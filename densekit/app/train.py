@@ -47,7 +47,15 @@ from densekit.app.prepare import (
     stored_run,
 )
 from densekit.app.report import print_lines, quoted
-from densekit.app.resuming import check_classes, check_length, check_moved, check_resumed
+from densekit.app.resuming import (
+    GROUPS,
+    check_classes,
+    check_length,
+    check_moved,
+    check_resumed,
+    chosen,
+    group_of,
+)
 from densekit.app.sweep import is_hydras, sweep
 from densekit.app.trainer_settings import check_taken
 from densekit.build import instantiate
@@ -229,7 +237,7 @@ def _configuration(overrides: Sequence[str]) -> Composed:
     words = [*rest, *(f"{key}={quote_text(value)}" for key, value in found.items())]
     if "resume" in found and "checkpoint" in found:
         raise UsageError("resume, checkpoint: expected one of the two, got both")
-    if "resume" in found and not any(is_choice(word) for word in rest):
+    if "resume" in found and all(group_of(w) in GROUPS for w in rest if is_choice(w)):
         return _stored(Path(found["resume"]), words)
     return compose(words)
 
@@ -243,6 +251,9 @@ def _stored(checkpoint: Path, words: Sequence[str]) -> Composed:
     trust = trusted(words)
     plain = reopen(stored_run(plain, checkpoint, words, trust))
     keep_axes(plain["data"], artifact["info"])
+    choices = [word for word in words if is_choice(word)]
+    words = [word for word in words if word not in choices]
+    plain |= chosen(choices, plain["trainer"])
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     cfg.checkpoint = None

@@ -97,6 +97,8 @@ def test_what_is_set_takes_effect(folder: Path, run: Path) -> None:
         ("data.image_folder.batch_size=2", "data.image_folder.batch_size: expected 4"),
         ("training.base_batch_size=4", "training.base_batch_size: expected nothing"),
         ("optimizer._target_=torch.optim.SGD", "optimizer._target_: expected torch.optim.AdamW"),
+        ("+vars.x=1", "vars.x: expected nothing"),
+        ("debug=limit", "as in"),
         ("reset_head=true", "reset_head: expected False"),
         ("trainer.max_epochs=0", "trainer.max_epochs: expected more than 0"),
         ("checkpoint=RUN", "resume, checkpoint: expected one of the two"),
@@ -147,6 +149,16 @@ def test_rendered_data_lie_in_no_folder(
     assert main(["train", f"resume={run}", "paths.data=/x"]) == 2
     assert "none of scenes lies in the old one" in capsys.readouterr().err
     assert json.loads((run / "metrics.json").read_text())
+
+
+def test_groups_that_leave_the_training_alone_may_be_chosen_anew(folder: Path, run: Path) -> None:
+    words = ["trainer=cpu", "logger=none", "schedule=step", "callbacks=[default,ema]"]
+    words += ["callbacks.pictures=null", "callbacks.progress=null"]
+    _, cfg = resumed(folder, run, *words, name="chosen")
+    assert cfg["logger"] == {}
+    assert cfg["schedule"]["_target_"] == "densekit.training.Step"
+    assert "ema" in cfg["callbacks"]
+    assert cfg["trainer"]["enable_model_summary"] is False  # of the stored settings
 
 
 def test_a_logger_goes_on_with_the_server_of_this_machine(
