@@ -15,7 +15,7 @@ from densekit.data.annotations import Rows, pack
 from densekit.data.boxes import BoxDataset
 from densekit.data.files import existing_folder, existing_images
 from densekit.data.findings import Findings
-from densekit.data.images import ImageReader, stored_size
+from densekit.data.images import ImageReader, size_if_readable
 from densekit.data.naming import check_names, nearest
 from densekit.data.sanitise import sanitise
 from densekit.data.segments import NOTHING, encode
@@ -271,7 +271,7 @@ def _sizes(records: list[dict[str, Any]], folder: Path, path: Path) -> NDArray[A
     sizes = [
         tuple(_side(record, key, path) for key in ("height", "width"))
         if record.get("height") and record.get("width")
-        else stored_size(folder / record["file_name"])
+        else size_if_readable(folder / record["file_name"])
         for record in records
     ]
     return np.asarray(sizes, dtype=np.int64).reshape(-1, 2)

@@ -31,6 +31,10 @@ _GREY = re.compile(r"^L;?(\d*)(I?)R?$")
 """Raw modes of grey: its bits where they are fewer than the mode's, and whether it is inverted."""
 
 
+class UnreadableError(ValueError):
+    """A file is damaged or of no known format."""
+
+
 @dataclass(frozen=True)
 class Spread:
     """How stored numbers are shown.
@@ -56,7 +60,7 @@ class Spread:
 
 @contextmanager
 def decoding(path: Path, what: str) -> Iterator[None]:
-    """Turns whatever a decoder raises into one ValueError that names the file.
+    """Turns whatever a decoder raises into one `UnreadableError` that names the file.
 
     Args:
         path: The file.
@@ -70,7 +74,7 @@ def decoding(path: Path, what: str) -> Iterator[None]:
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
         said = str(error) or type(error).__name__
-        raise ValueError(f"{path}: not a readable {what}: {said}") from error
+        raise UnreadableError(f"{path}: not a readable {what}: {said}") from error
 
 
 def num_pages(image: Image.Image) -> int:

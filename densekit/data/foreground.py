@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.depths import UnreadableError
 from densekit.data.patience import tracked
 from densekit.data.protocols import Dataset
 from densekit.data.slices import VolumeSlices
@@ -77,4 +79,5 @@ def _in_random_order(
     # Neighbours are alike: the first slices of a scan may all be empty.
     order = np.random.default_rng(0).permutation(np.unique(places))[:limit]
     for place in tracked(order.tolist(), what):
-        yield read(place)
+        with suppress(UnreadableError):  # all of them are named together before the first step
+            yield read(place)

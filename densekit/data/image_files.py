@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.images import ImageReader, stored_size
+from densekit.data.images import ImageReader, size_if_readable
 from densekit.data.intact import Origin
 from densekit.data.patience import tracked
 
@@ -57,7 +57,7 @@ class ImageFiles:
     def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width, from the headers of the files when first asked for."""
         places = tracked(range(len(self)), "reading sizes")
-        return np.asarray([stored_size(self.path(index)) for index in places])
+        return np.asarray([size_if_readable(self.path(index)) for index in places])
 
     def describe(self) -> dict[str, Any]:
         """Channels and dtype of the images, and their intensity where there is one."""

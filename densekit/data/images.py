@@ -257,6 +257,17 @@ def stored_size(path: Path) -> tuple[int, int]:
     return possible_sizes(path)[0]
 
 
+def size_if_readable(path: Path) -> tuple[int, int]:
+    """Height and width as `stored_size`, (1, 1) of a broken file: reading it says what is wrong.
+
+    So all broken files of a data set are found together, and can be left out.
+    """
+    try:
+        return stored_size(path)
+    except ValueError:
+        return 1, 1
+
+
 def possible_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
     """Height and width after the EXIF orientation, and without it.
 

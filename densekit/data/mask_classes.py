@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.class_table import ClassTable, find_table, parse_colour
+from densekit.data.depths import UnreadableError
 from densekit.data.mask_codes import UNKNOWN, MaskCode
 from densekit.data.mask_values import is_coloured, pack, stored_values
 from densekit.data.naming import tidy_names
@@ -85,7 +87,7 @@ def find_code(
     void = _void(ignore, table, key)
     if table and table.colours and (declared or is_coloured(first)):
         return _of_colours(table, void, explicit=declared is not None, key=key)
-    if len(masks[0]) > 1 or stored_values(first).ndim == 3:
+    if len(masks[0]) > 1 or _first_readable(files).ndim == 3:
         return _multilabel(masks, table, void, key)
     if table is None:
         return _scanned(masks, void)
@@ -135,6 +137,13 @@ def _checked(
     return MaskCode([name for name, _ in kept], [value for _, value in kept], void)
 
 
+def _first_readable(files: Sequence[Path]) -> NDArray[Any]:
+    for path in files[:-1]:
+        with suppress(UnreadableError):
+            return stored_values(path)
+    return stored_values(files[-1])
+
+
 _Counts = Mapping[Path, Mapping[int, int]]
 """Pixels of each stored value, by file."""
 
@@ -143,10 +152,10 @@ def _look(masks: Sequence[MaskPaths], limit: int | None = None) -> _Counts:
     """Counts the values of all files or of a few spread over them."""
     files = [path for paths in masks for path in paths if path is not None]
     step = max(1, len(files) // limit) if limit else 1
-    found = {
-        path: count_values(stored_values(path))
-        for path in tracked(files[::step], "looking at masks")
-    }
+    found = {}
+    for path in tracked(files[::step], "looking at masks"):
+        with suppress(UnreadableError):  # all of them are named together before the first step
+            found[path] = count_values(stored_values(path))
     # Without a yes in the few, all are looked at: what it is must not be guessed.
     return _look(masks) if step > 1 and len(_total(found)) < 2 else found
 

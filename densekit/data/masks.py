@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -184,14 +185,22 @@ def _as_bytes(paths: Sequence[Path]) -> NDArray[Any]:
 
 
 def common_size(image: Path, masks: Sequence[Path | None]) -> tuple[int, int]:
-    """Height and width that an image, in one of its orientations, shares with its masks."""
-    accepted = possible_sizes(image)
-    size = accepted[0]
+    """Height and width that an image, in one of its orientations, shares with its masks.
+
+    Files that cannot be read have every size: reading them says what is wrong, of all together.
+    """
+    accepted: tuple[tuple[int, int], ...] = ()
+    with suppress(ValueError):
+        accepted = possible_sizes(image)
+    size = accepted[0] if accepted else (1, 1)
     for mask in masks:
         if mask is None:
             continue
-        size = mask_size(mask)
-        if size not in accepted:
+        try:
+            size = mask_size(mask)
+        except ValueError:
+            continue
+        if accepted and size not in accepted:
             found = " x ".join(map(str, accepted[0]))
             raise ValueError(
                 f"{image} has height x width {found}, its mask {mask} has {size[0]} x {size[1]}"

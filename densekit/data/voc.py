@@ -22,7 +22,7 @@ from densekit.data.files import (
     same_name,
 )
 from densekit.data.findings import Findings
-from densekit.data.images import ImageReader, stored_size
+from densekit.data.images import ImageReader, size_if_readable
 from densekit.data.naming import check_names, nearest
 from densekit.data.sanitise import sanitise
 
@@ -175,7 +175,7 @@ def _size(tree: ElementTree.Element, image: Path) -> tuple[int, int]:
         size = int(float(height or 0)), int(float(width or 0))
     except ValueError:
         size = 0, 0
-    return size if min(size) > 0 else stored_size(image)
+    return size if min(size) > 0 else size_if_readable(image)
 
 
 def _add_objects(

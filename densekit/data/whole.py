@@ -8,6 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from densekit.data.depths import UnreadableError
+
 _GREY = range(127, 130)
 """Of 8 bits: what libjpeg gives where no data are left, in every colour space."""
 _TAIL = 64
@@ -30,7 +32,7 @@ def check_whole(image: Image.Image, path: Path) -> None:
         path: Its file.
 
     Raises:
-        ValueError: Naming the file.
+        UnreadableError: Naming the file.
     """
     if image.format == "PNG":
         fault = _png_fault(path.read_bytes())
@@ -39,7 +41,7 @@ def check_whole(image: Image.Image, path: Path) -> None:
     else:
         fault = _zeroed(path) if image.format in ("WEBP", "AVIF") else ""
     if fault:
-        raise ValueError(f"{path}: not a readable image: {fault}")
+        raise UnreadableError(f"{path}: not a readable image: {fault}")
 
 
 def _png_fault(content: bytes) -> str:

@@ -157,6 +157,7 @@ def test_images_are_predicted_in_the_frame_of_their_annotation(tmp_path: Path) -
     model = SimpleNamespace(
         info={"resize": {"min_size": 8}, "heads": {}},
         mean=torch.zeros(1, 3),
+        full_scale=255.0,
         spatial_dims=2,
     )
     frames = Frames(model)  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ from densekit.data import (
     Scenes,
     Source,
     Subset,
+    VocDetection,
     read_image,
 )
 from densekit.data.intact import broken_files
@@ -190,3 +191,28 @@ def test_boxes_name_their_image(coco):
     found = broken_files(CocoDetection(**arguments))
     assert list(found) == [1]
     assert found[1].startswith(str(path))
+
+
+def test_files_without_a_header_are_found_with_the_others(tmp_path, coco, voc):
+    """Nobody annotated their sizes, so the headers are read when the data set is built."""
+    arguments = coco([{}], images=3)
+    path = arguments["root"] / arguments["annotations"]
+    path.write_text(path.read_text().replace('"height": 40, "width": 60', '"license": 0'))
+    for name in ("1.png", "2.png"):
+        (arguments["root"] / "images" / name).write_bytes(b"")
+    assert list(broken_files(CocoDetection(**arguments))) == [1, 2]
+    root = voc([("cat", (2, 2, 9, 9), 0)], [("cat", (2, 2, 9, 9), 0)])
+    for file in (root / "Annotations").iterdir():
+        file.write_text(file.read_text().replace("size>", "unsized>"))
+    (root / "JPEGImages" / "im1.jpg").write_text("<html>404</html>")
+    assert list(broken_files(VocDetection(root, "train"))) == [1]
+    for folder in ("pictures", "masks"):
+        (tmp_path / folder).mkdir()
+        for number in range(3):
+            Image.new("L", (5, 4), number % 2).save(tmp_path / folder / f"{number}.png")
+    (tmp_path / "pictures" / "1.png").write_bytes(b"")
+    (tmp_path / "masks" / "2.png").write_bytes(b"")
+    data = MaskFolder(tmp_path / "pictures", tmp_path / "masks", names=["no", "yes"])
+    found = broken_files(data)
+    assert "pictures/1.png" in found[1]
+    assert "masks/2.png" in found[2]
