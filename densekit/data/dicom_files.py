@@ -105,7 +105,9 @@ def one_series(headers: Sequence[Header], path: Path, series: str | None) -> lis
     }
     rows = [f"{uid} ({names[uid]}, {len(group)} files)" for uid, group in groups.items()]
     found = [
-        uid for uid in groups if series is None or uid == series or fnmatchcase(names[uid], series)
+        uid
+        for uid in groups
+        if series is None or series in (uid, names[uid]) or fnmatchcase(names[uid], series)
     ]
     if not found:
         hint = unknown("series", str(series), [*groups, *names.values()])
