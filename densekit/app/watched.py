@@ -37,27 +37,19 @@ def settled(
         UsageError: Something is watched that will not be logged, or it is not known what of it is
             better.
     """
-    foreign = [n for n in callbacks.values() if n and not str(n["_target_"]).startswith(OWN)]
+    strict = all(str(node["_target_"]).startswith(OWN) for node in callbacks.values() if node)
     found: dict[str, Mapping[str, Any] | None] = {}
     for name, node in callbacks.items():
         if node is None or "monitor" not in node:
             found[name] = node
             continue
         key = f"callbacks.{name}.monitor"
-        monitor, optional = node["monitor"], _may_be_null(node, key, trust)
-        if monitor == MAIN and logged.main is None and optional:
-            logger.info("%s: nothing is validated: the newest checkpoint is kept", key)
-            monitor = None
-        elif monitor is None and not optional:
-            raise UsageError(
-                f"{key}: expected {MAIN} or a metric, got null; {_hint(monitor, logged)}"
-            )
-        if monitor is None:
+        if _keeps_newest(key, node, logged, trust):
             found[name] = {**node, "monitor": None}
             continue
-        name_of, mode = _watched(key, monitor, node.get("mode"), logged, strict=not foreign)
-        found[name] = {**node, "monitor": name_of, "mode": mode}
-        logger.info("%s: %s (%s)", key, name_of, mode)
+        monitor, mode = _watched(key, node["monitor"], node.get("mode"), logged, strict=strict)
+        found[name] = {**node, "monitor": monitor, "mode": mode}
+        logger.info("%s: %s (%s)", key, monitor, mode)
     return found
 
 
@@ -96,6 +88,25 @@ def check_direction(objective: str, direction: str | None, logged: Mapping[str, 
         )
 
 
+def _keeps_newest(key: str, node: Mapping[str, Any], logged: Logged, trust: list[str]) -> bool:
+    """Whether a callback watches nothing, as checkpoints may.
+
+    Raises:
+        UsageError: It is to watch nothing and cannot.
+    """
+    monitor = node["monitor"]
+    made = find_class(str(node["_target_"]), key.rpartition(".")[0], trust)
+    parameter = inspect.signature(made).parameters.get("monitor")
+    optional = parameter is not None and parameter.default is None
+    if monitor is None and not optional:
+        hint = _hint(monitor, logged)
+        raise UsageError(f"{key}: expected {MAIN} or a metric, got null; {hint}")
+    if monitor == MAIN and logged.main is None and optional:
+        logger.info("%s: nothing is validated: the newest checkpoint is kept", key)
+        return True
+    return monitor is None
+
+
 def _watched(
     key: str, monitor: str, mode: str | None, logged: Logged, *, strict: bool
 ) -> tuple[str, str]:
@@ -110,16 +121,9 @@ def _watched(
     where = key.replace(".monitor", ".mode")
     if chosen is None or chosen not in DIRECTIONS.values():
         raise UsageError(f"{where}: expected max or min of {monitor}, got {chosen!r}")
-    if logged.main and monitor == logged.main.name and chosen != known:
+    if known is not None and chosen != known:
         raise UsageError(f"{where}: expected {known} of {monitor}, got {chosen!r}")
     return monitor, chosen
-
-
-def _may_be_null(node: Mapping[str, Any], key: str, trust: list[str]) -> bool:
-    """Whether a callback works without a metric, as checkpoints do: they keep the newest."""
-    made = find_class(str(node["_target_"]), key.rpartition(".")[0], trust)
-    parameter = inspect.signature(made).parameters.get("monitor")
-    return parameter is not None and parameter.default is None
 
 
 def _hint(name: object, *logged: Logged) -> str:

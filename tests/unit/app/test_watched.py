@@ -151,6 +151,7 @@ def test_what_is_watched_is_named_with_its_direction(node: Any, monitor: str, mo
             {**CHECKPOINT, "monitor": "val/x/AP", "mode": "min"},
             "mode: expected max of val/x/AP, got 'min'",
         ),
+        ({**CHECKPOINT, "monitor": "val/loss", "mode": "max"}, "mode: expected min of val/loss"),
         ({**CHECKPOINT, "monitor": "main", "mode": "best"}, "mode: expected max or min"),
     ],
 )
