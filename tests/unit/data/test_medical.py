@@ -461,9 +461,8 @@ def test_regions_without_a_region_of_interest_are_ignored_in_every_plane(tmp_pat
 def test_a_series_of_each_folder_by_its_description(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (3, 4, 6), dtype=np.uint16)
     for number, patient in enumerate(("anna", "bert")):
-        folder = write_series(
-            tmp_path / "images" / patient, values, SeriesInstanceUID=f"1.{number}"
-        )
+        tags = {"SeriesInstanceUID": f"1.{number}", "SeriesDescription": "T1 [a]"}
+        folder = write_series(tmp_path / "images" / patient, values, **tags)
         for file in list(folder.iterdir()):
             file.rename(folder / f"t1_{file.name}")
         tags = {"SeriesInstanceUID": f"2.{number}", "SeriesDescription": f"T2 axial {number}"}
@@ -472,7 +471,7 @@ def test_a_series_of_each_folder_by_its_description(tmp_path):
     labels = {"background": 0, "part": 1}
     with pytest.raises(ValueError, match=r"images/anna: 2 series in one folder; choose one by"):
         MedicalVolumes(tmp_path, labels=labels)
-    for series, offset in (("T1", 0), ("T2*", 100), ("T2 axial ?", 100)):
+    for series, offset in (("T1 [a]", 0), ("T2*", 100), ("T2 axial ?", 100)):
         data = MedicalVolumes(tmp_path, labels=labels, series=series)
         assert data[1]["image"].min() == values.min() + offset
     with pytest.raises(ValueError, match=r"images/bert: series: '1\.0' is not known.*T2 axial 1"):
