@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -24,13 +23,15 @@ def shows_foreground(dataset: Dataset) -> bool:
     """Whether any mask has a pixel of another class than the first one, which is the background.
 
     Masks are read until one has, so that only a data set without any takes long. True for data sets
-    whose masks cannot be read alone.
+    whose masks cannot be read alone, or are damaged: those are named before training.
     """
     read, places = _reader(dataset)
     if read is None:
         return True
-    masks = _in_random_order(read, places, "looking for a foreground")
-    return any(((mask > 0) & (mask != IGNORE_INDEX)).any() for mask in masks)
+    for mask in _in_random_order(read, places, "looking for a foreground"):
+        if mask is None or ((mask > 0) & (mask != IGNORE_INDEX)).any():
+            return True
+    return False
 
 
 def unseen_classes(dataset: Dataset) -> tuple[list[str], int]:
@@ -45,8 +46,8 @@ def unseen_classes(dataset: Dataset) -> tuple[list[str], int]:
     names, multilabel = list(described["names"]), bool(described.get("multilabel"))
     missing, looked = set(range(len(names))), 0
     for mask in _in_random_order(read, places, "looking for every class", ENOUGH):
-        looked += 1
-        missing -= _seen(mask, len(names), multilabel)
+        looked += mask is not None
+        missing -= _seen(mask, len(names), multilabel) if mask is not None else set()
         if not missing:
             break
     return [names[label] for label in sorted(missing)], looked
@@ -75,9 +76,13 @@ def _reader(dataset: Any) -> tuple[_Read | None, NDArray[Any]]:
 
 def _in_random_order(
     read: _Read, places: NDArray[Any], what: str, limit: int | None = None
-) -> Iterator[NDArray[Any]]:
+) -> Iterator[NDArray[Any] | None]:
+    """The masks, None for a damaged file."""
     # Neighbours are alike: the first slices of a scan may all be empty.
     order = np.random.default_rng(0).permutation(np.unique(places))[:limit]
     for place in tracked(order.tolist(), what):
-        with suppress(UnreadableError):  # all of them are named together before the first step
-            yield read(place)
+        try:
+            mask = read(place)
+        except UnreadableError:  # all of them are named together before the first step
+            mask = None
+        yield mask

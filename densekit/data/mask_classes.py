@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from densekit.data.class_table import ClassTable, find_table, parse_colour
 from densekit.data.depths import UnreadableError
 from densekit.data.mask_codes import UNKNOWN, MaskCode
-from densekit.data.mask_values import is_coloured, pack, stored_values
+from densekit.data.mask_values import Palette, is_coloured, pack, palette_of, stored_values
 from densekit.data.naming import tidy_names
 from densekit.data.patience import tracked
 from densekit.types import IGNORE_INDEX
@@ -87,6 +88,19 @@ def find_code(
     void = _void(ignore, table, key)
     if table and table.colours and (declared or is_coloured(first)):
         return _of_colours(table, void, explicit=declared is not None, key=key)
+    code = _of_values(masks, table, void, explicit=declared is not None, key=key)
+    return replace(code, palette=_first_palette(files))
+
+
+def _of_values(
+    masks: Sequence[MaskPaths],
+    table: ClassTable | None,
+    void: tuple[int, ...],
+    *,
+    explicit: bool,
+    key: str,
+) -> MaskCode:
+    files = [path for paths in masks for path in paths if path is not None]
     if len(masks[0]) > 1 or _first_readable(files).ndim == 3:
         return _multilabel(masks, table, void, key)
     if table is None:
@@ -98,7 +112,7 @@ def find_code(
     values = table.values
     if values is None and len(table.names) == 2 and _is_black_and_white(masks, void):
         values = [0, 255]
-    return _checked(table.names, values, void, explicit=declared is not None, key=key)
+    return _checked(table.names, values, void, explicit=explicit, key=key)
 
 
 def _void(ignore: Sequence[Any] | None, table: ClassTable | None, key: str) -> tuple[int, ...]:
@@ -142,6 +156,13 @@ def _first_readable(files: Sequence[Path]) -> NDArray[Any]:
         with suppress(UnreadableError):
             return stored_values(path)
     return stored_values(files[-1])
+
+
+def _first_palette(files: Sequence[Path]) -> Palette | None:
+    for path in files:
+        with suppress(UnreadableError):
+            return palette_of(path)
+    return None
 
 
 _Counts = Mapping[Path, Mapping[int, int]]

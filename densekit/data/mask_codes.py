@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.mask_values import stored_colours, stored_values, unpack
+from densekit.data.mask_values import Palette, stored_colours, stored_values, unpack
 from densekit.types import IGNORE_INDEX
 
 UNKNOWN = 254
@@ -37,6 +37,7 @@ class MaskCode:
             multi-label set; None in others.
         colours: Whether masks are colours.
         multilabel: Whether a mask has a plane, or a file, a class.
+        palette: That of the first mask, if its index is read: that of others has to be like it.
     """
 
     names: list[str]
@@ -45,6 +46,7 @@ class MaskCode:
     rest: int | None = None
     colours: bool = False
     multilabel: bool = False
+    palette: Palette | None = None
 
     def read(self, paths: Sequence[Path | None], size: tuple[int, int]) -> NDArray[Any]:
         """The classes of one image.
@@ -73,7 +75,7 @@ class MaskCode:
         return mask
 
     def _stored(self, path: Path) -> NDArray[Any]:
-        return stored_colours(path) if self.colours else stored_values(path)
+        return stored_colours(path) if self.colours else stored_values(path, self.palette)
 
     def _encode(
         self, stored: NDArray[Any], path: Path, accepted: tuple[tuple[int, ...], ...]

@@ -5,6 +5,8 @@ H, W the size of the image, N planes of a multi-label mask.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,41 @@ _INDEX_MODES = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "LA"
 _COLOUR_MODES = ("RGB", "RGBA")
 
 
-def stored_values(path: Path) -> NDArray[Any]:
+@dataclass(frozen=True)
+class Palette:
+    """The colours of a mask with a palette, by which others are judged.
+
+    Attributes:
+        path: The file.
+        index_of: Index of each colour, 0xRRGGBB, that the mask shows under one index.
+    """
+
+    path: Path
+    index_of: Mapping[int, int]
+
+
+def palette_of(path: Path) -> Palette | None:
+    """The palette of a mask, None where it has none.
+
+    Raises:
+        ValueError: As `stored_values`.
+    """
+    if _is_stack(path):
+        return None
+    image, *_ = _open(path)
+    if image.mode not in ("P", "PA"):
+        return None
+    return Palette(path, _index_of(*_shades(image, _index(image))))
+
+
+def stored_values(path: Path, palette: Palette | None = None) -> NDArray[Any]:
     """The values of an index mask, a palette's index, or the planes of a stack.
 
     Files of colours whose channels are equal are grey, in TIFF too.
+
+    Args:
+        path: The file.
+        palette: Of another mask of the set: a colour must have the same index in both.
 
     Returns:
         (H, W), or (N, H, W) for a `.npy` or TIFF file of several planes; whole numbers.
@@ -47,9 +80,9 @@ def stored_values(path: Path) -> NDArray[Any]:
         return _whole(planes[0] if len(planes) == 1 else planes, path)
     image, deep, spread = _open(path)
     if image.mode in _INDEX_MODES:
-        index = np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)
+        index = _index(image)
         if image.mode in ("P", "PA"):
-            _check_palette(image, index, path)
+            _check_palette(*_shades(image, index), path, palette)
         return _whole(index if spread is None else spread.stored(index), path)
     colours = _deep_colours(image, path) if deep else np.asarray(image.convert("RGB"))
     colours = colours if spread is None else spread.stored(colours)
@@ -173,25 +206,48 @@ def _check_alpha(image: Image.Image, path: Path) -> None:
         )
 
 
-def _check_palette(image: Image.Image, index: NDArray[Any], path: Path) -> None:
-    """Refuses a palette of greys, or of opacities, in another order than that of the index.
+def _index(image: Image.Image) -> NDArray[Any]:
+    return np.asarray(image.getchannel(0) if image.mode in ("LA", "PA") else image)
 
-    Programs that count colours (GIF, `quantize`) number them as they like: such an index is no
-    class.
-    """
+
+def _shades(image: Image.Image, index: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """(n,) indices that a mask shows, and (n, 4) their red, green, blue and opacity."""
     used = np.flatnonzero(np.bincount(index.ravel()))  # 10 times faster than sorting
     row = Image.fromarray(used[None].astype(np.uint8)).convert("P")
     row.putpalette(image.getpalette() or [])
     row.info["transparency"] = image.info.get("transparency", b"")
-    shades = np.asarray(row.convert("RGBA"))[0].astype(int)
+    return used, np.asarray(row.convert("RGBA"))[0].astype(int)
+
+
+def _index_of(used: NDArray[Any], shades: NDArray[Any]) -> dict[int, int]:
+    """Colour to index, of the colours that have one."""
+    colours = pack(shades[:, :3]).tolist()
+    pairs = zip(colours, used.tolist(), strict=True)
+    return {colour: index for colour, index in pairs if colours.count(colour) == 1}
+
+
+def _check_palette(
+    used: NDArray[Any], shades: NDArray[Any], path: Path, palette: Palette | None
+) -> None:
+    """Refuses a palette that a program has numbered by itself: such an index is no class.
+
+    Programs that count colours (GIF, `quantize`) do. Greys, or opacities, then stand in another
+    order than that of the index; other colours have another index from file to file.
+    """
+    mend = "save the masks without a palette, or give `colours: {name: [red, green, blue]}`"
+    for colour, index in _index_of(used, shades).items():
+        if palette is not None and palette.index_of.get(colour, index) != index:
+            raise ValueError(
+                f"{path}: expected the colour {unpack(colour)} under the index"
+                f" {palette.index_of[colour]} as in {palette.path}, got {index}; {mend}"
+            )
     if (shades[:, :3] != shades[:, :1]).any():
         return
     greys = shades[:, 3] if (shades[:, 0] == shades[0, 0]).all() else shades[:, 0]
     if (np.diff(greys) < 0).any():
         pairs = ", ".join(f"{i}: {grey}" for i, grey in zip(used, greys, strict=True))
         raise ValueError(
-            f"{path}: expected a palette whose greys rise with the index, got {{{pairs}}}; save the"
-            " mask as grey, without a palette, or give `colours: {name: [red, green, blue]}`"
+            f"{path}: expected a palette whose greys rise with the index, got {{{pairs}}}; {mend}"
         )
 
 

@@ -45,6 +45,17 @@ def test_empty_masks_are_not_trained_on_and_said_elsewhere(masks, caplog, argume
     assert "none of the 3 masks of test" in caplog.text
 
 
+def test_damaged_masks_are_left_to_the_look_at_all_files(masks, tmp_path):
+    masks(1, 0)
+    for number in range(2):
+        (tmp_path / "m" / f"{number}.png").write_bytes(b"no")
+    masks(0, 1)
+    (tmp_path / "m" / "1.png").write_bytes(b"no")
+    data = masks(0, names=["cell"])
+    assert Source(train=data).train is data
+    assert unseen_classes(data) == (["cell"], 1)
+
+
 def test_void_alone_is_no_foreground(masks):
     with pytest.raises(ValueError, match="expected a pixel of a class"):
         Source(train=masks(255, 255, names=["background", "a", "b"]))

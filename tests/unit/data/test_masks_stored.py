@@ -335,3 +335,28 @@ def test_yes_must_be_one_value_in_all_files(folder, write_image, names):
         MaskFolder(data.path(0).parent, masks, names=names)
     void = MaskFolder(data.path(0).parent, masks, names=names, ignore=[255])
     assert [void.mask(i).max() for i in range(2)] == [1, 255]
+
+
+@pytest.mark.parametrize("suffix", ["png", "gif", "tif", "bmp"])
+def test_colours_that_change_their_index_from_file_to_file_are_refused(folder, write_image, suffix):
+    def write(path, order):
+        index = Image.fromarray(np.argsort(order).astype(np.uint8)[CLASSES])
+        index.putpalette(RGB[order].ravel().tolist())
+        index.save(path, **({"optimize": False} if suffix == "gif" else {}))
+
+    names = ["sky", "car", "road"]
+    one = partial(write, order=[0, 1, 2])
+    data = folder(one, f"0.{suffix}", names=names)
+    masks = data.path(0).parents[1] / "masks"
+    write_image(data.path(0).with_name("1.png"), (3, 4))
+    one(masks / f"1.{suffix}")
+    again = MaskFolder(data.path(0).parent, masks, names=names)
+    np.testing.assert_array_equal(again.mask(1), again.mask(0))
+    write(masks / f"1.{suffix}", order=[2, 0, 1])
+    other = MaskFolder(data.path(0).parent, masks, names=names)
+    with pytest.raises(
+        ValueError, match=rf"1\.{suffix}: expected the colour .* as in .*0\.{suffix}"
+    ):
+        other.mask(1)
+    told = MaskFolder(data.path(0).parent, masks, colours=COLOURS)
+    np.testing.assert_array_equal(told.mask(1), CLASSES)
