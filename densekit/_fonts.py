@@ -95,14 +95,17 @@ def shipped() -> str:
 
 @functools.cache
 def installed() -> tuple[str, ...]:
-    """Files of the fonts of this machine, upright sans-serif ones of normal weight first."""
+    """Files of the fonts of this machine, upright sans-serif ones of normal weight first.
+
+    Not matplotlib's Last Resort, which draws every character of a script as one box.
+    """
     from matplotlib.font_manager import fontManager
 
     found = sorted(
         fontManager.ttflist,
         key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400),
     )
-    return tuple(dict.fromkeys(font.fname for font in found))
+    return tuple(dict.fromkeys(f.fname for f in found if not f.name.startswith("Last Resort")))
 
 
 @functools.cache

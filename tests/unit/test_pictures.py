@@ -273,3 +273,12 @@ def test_matplotlib_draws_names_of_any_script_and_formulas_as_they_are(
     draw_curves({"train/猫/loss/$\\x{": [(1, 2.0)]}, tmp_path / "c.png")
     assert not np.array_equal(*(np.array(Image.open(tmp_path / f"{n}.png")) for n in "ab"))
     assert [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)] == []
+
+
+def test_characters_of_every_script_are_told_apart():
+    """Matplotlib ships a font that has them all, each script as one box."""
+    boxes = np.array([[10.0, 40.0, 120.0, 100.0]])
+    image = np.full((120, 200, 3), 90, np.uint8)
+    for one, other in ("\u8f66\u4eba", "\u0915\u0916", "\u0d05\u0d06", "\U00013000\U00013001"):
+        drawn = [pictures.draw_boxes(image, boxes, [0], [name]) for name in (one, other)]
+        assert not np.array_equal(*drawn), (one, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from PIL import Image
 from densekit.app.errors import UsageError
 from densekit.app.predict import (
     Listed,
+    _read,
     _run,
     described_heads,
     find_images,
@@ -158,6 +160,7 @@ def test_images_are_predicted_in_the_frame_of_their_annotation(tmp_path: Path) -
         info={"resize": {"min_size": 8}, "heads": {}},
         mean=torch.zeros(1, 3),
         full_scale=255.0,
+        heads={},
         spatial_dims=2,
     )
     frames = Frames(model)  # type: ignore[arg-type]
@@ -174,7 +177,9 @@ def test_images_are_predicted_in_the_frame_of_their_annotation(tmp_path: Path) -
     writer = Writer(tmp_path / "out", {})
     for size in ((6, 9), (9, 6), None):
         cases, names = [[tmp_path / "a.jpg"]], [Path("a.jpg")]
-        assert not _run(Predicted(), cases, [Listed(1, size)], names, writer)  # type: ignore[arg-type]
+        predicted: Any = Predicted()
+        read = partial(_read, predicted, None)
+        assert not _run(predicted, read, cases, [Listed(1, size)], names, writer)
     assert seen == [(6, 9, 3), (9, 6, 3), (9, 6, 3)]
 
 
