@@ -15,6 +15,7 @@ from densekit.app.compose import compose
 from densekit.app.errors import UsageError
 from densekit.app.overrides import number, split_options
 from densekit.app.plan_recipe import (
+    GROUPS,
     Recipe,
     backbone_settings,
     framed,
@@ -25,6 +26,7 @@ from densekit.app.plan_report import report
 from densekit.app.planning import Memory, Network, propose
 from densekit.app.prepare import describe_data, resolve
 from densekit.app.report import print_lines
+from densekit.app.targets import arguments
 from densekit.build import instantiate
 from densekit.data.source import SPLITS
 
@@ -33,8 +35,6 @@ if TYPE_CHECKING:
     from densekit.data.protocols import Dataset
 
 OPTIONS: dict[str, Any] = {"memory": 8.0, "cases": 40, "output": None}
-BASE = ("backbone=resnet18", "neck=none", "head=unet")
-"""The network a plan is made for, unless the command line chooses another."""
 OF_DATA = ("data", "vars", "experiment")
 """Words that say where the data are."""
 AS_STORED = {"spacing": None, "intensity": None, "cache": None}
@@ -91,7 +91,7 @@ def _unless_chosen(words: Sequence[str]) -> list[str]:
     chosen = {word.partition("=")[0] for word in words}
     if "data" not in chosen and "experiment" not in chosen:
         raise UsageError("densekit plan: data=NAME is missing, a file of the group data")
-    return [word for word in BASE if word.partition("=")[0] not in chosen]
+    return [f"{group}={name}" for group, name in GROUPS.items() if group not in chosen]
 
 
 def _only(sources: Mapping[str, Any]) -> tuple[str, Any]:
@@ -140,6 +140,13 @@ def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Sequence[
     from densekit.app.footprint import training_memory
     from densekit.build import build_model
 
+    key, trust = "backbone", job["trust"]
+    accepted = arguments(job[key], key, trust) or set()
+    if missing := {"stem", "width", "hold"} - accepted:
+        raise UsageError(
+            f"{key}: expected a network whose {', '.join(sorted(missing))} can be planned, as"
+            f" backbone=resnet18, got {job[key]['_target_']}"
+        )
     info = model_info(sources, job["heads"], None)
     channels = next(iter(sources.values())).describe()["channels"]
 

@@ -26,6 +26,7 @@ GROUPS = {
     "optimizer": "adamw",
     "schedule": "onecycle",
 }
+"""What a plan is made for, unless the command line chooses another."""
 FOLDER = "conf/experiment"
 FRAME = {"spacing", "intensity"}
 """Arguments of a data set that reads volumes."""

@@ -211,6 +211,10 @@ def test_of_an_experiment_the_data_alone_are_planned_for(
         ([], "data=NAME is missing"),
         (["data=hippocampus", "memory=lots"], "memory: expected a number of at least 0"),
         (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
+        (
+            ["data=hippocampus", "backbone=timm", "backbone.name=resnet18"],
+            "backbone: expected a network whose hold, stem",
+        ),
         (["data=hippocampus", "cases=0"], "cases: expected a number of at least 1"),
     ],
 )
