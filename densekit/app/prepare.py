@@ -24,6 +24,7 @@ from densekit.trust import MODEL, check_stored, without_weights
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 MLFLOW = "lightning.pytorch.loggers.MLFlowLogger"
+OWN_MLFLOW = "densekit.training.MlflowLogger"
 OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics")
 """What the configuration of a run has and that of a model alone may lack."""
 OF_A_COMMAND = ("command", "split", "artifact", "objective", "direction")
@@ -214,7 +215,7 @@ def _without_servers(loggers: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_mlflow(node: Any) -> bool:
-    return isinstance(node, dict) and node.get("_target_") == MLFLOW
+    return isinstance(node, dict) and node.get("_target_") in (MLFLOW, OWN_MLFLOW)
 
 
 def _own_runs(plain: Mapping[str, Any], checkpoint: Path) -> str | None:

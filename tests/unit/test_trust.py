@@ -91,6 +91,21 @@ def test_every_experiment_may_be_read_back(experiment: str) -> None:
     check_stored(_filled(compose([f"experiment={experiment}"]).cfg), folder="/run")
 
 
+@pytest.mark.parametrize(
+    "choice",
+    [
+        f"{group}={option}"
+        for group in ("callbacks", "logger", "trainer", "optimizer", "schedule", "metrics")
+        for option in groups.options(group)
+    ],
+)
+def test_every_choice_may_be_read_back(choice: str) -> None:
+    parts = _filled(compose([choice]).cfg)
+    for logger in (parts.get("logger") or {}).values():
+        logger.pop("tracking_uri", None)  # a resumed run takes that of this machine
+    check_stored(parts, folder="/run")
+
+
 @pytest.mark.parametrize("head", groups.options("head"))
 def test_checkpoints_of_every_head_load(head: str, tmp_path: Path) -> None:
     words = ["~head", f"head={head}", "backbone.width=8", "neck.out_channels=16"]

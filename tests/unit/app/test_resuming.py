@@ -16,7 +16,7 @@ from PIL import Image
 
 from densekit.app.cli import main
 from densekit.app.errors import UsageError
-from densekit.app.prepare import MLFLOW, reopen, stored_run
+from densekit.app.prepare import MLFLOW, OWN_MLFLOW, reopen, stored_run
 from densekit.app.resuming import check_length, check_resumed
 from tests.unit.app.small_run import SMALL_RUN
 
@@ -161,11 +161,12 @@ def test_groups_that_leave_the_training_alone_may_be_chosen_anew(folder: Path, r
     assert cfg["trainer"]["enable_model_summary"] is False  # of the stored settings
 
 
+@pytest.mark.parametrize("kind", [MLFLOW, OWN_MLFLOW])
 def test_a_logger_goes_on_with_the_server_of_this_machine(
-    run: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = yaml.safe_load((run / "config.yaml").read_text())
-    stored["logger"] = {"mlflow": {"_target_": MLFLOW, "tracking_uri": "https://elsewhere"}}
+    stored["logger"] = {"mlflow": {"_target_": kind, "tracking_uri": "https://elsewhere"}}
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     cfg = OmegaConf.create(reopen(stored_run(stored, run / "checkpoints" / "last.ckpt", [], [])))
     runs = stored["paths"]["runs"]
