@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from densekit._names import counted
 from densekit.data.boxes import BoxDataset
 from densekit.data.categories import CategoryDataset
 from densekit.data.subset import Subset
@@ -21,7 +22,7 @@ def summary(dataset: Any) -> str:
     Args:
         dataset: A data set or a part of one.
     """
-    parts = [_number(len(dataset), "image")]
+    parts = [counted(len(dataset), "image")]
     names = [str(name) for name in dataset.describe().get("names") or ()]
     whole = dataset.data if isinstance(dataset, Subset) else dataset
     if isinstance(whole, BoxDataset):
@@ -29,7 +30,7 @@ def summary(dataset: Any) -> str:
         data = whole.annotations
         of_image = np.repeat(np.arange(len(whole)), np.diff(data.offsets))
         counts = Counter(data.labels[np.isin(of_image, images)].tolist())
-        parts.append(_number(counts.total(), "object"))
+        parts.append(counted(counts.total(), "object"))
         named = [(names[label], count) for label, count in counts.most_common()]
         parts.append(_classes(len(names), [f"{name} {count}" for name, count in named]))
         mended = [f"{count} x {kind}" for kind, count in whole.findings.counts.items()]
@@ -45,8 +46,4 @@ def summary(dataset: Any) -> str:
 
 def _classes(count: int, named: list[str]) -> str:
     more = ", ..." * (len(named) > MOST)
-    return f"{_number(count, 'class', 'classes')} ({', '.join(named[:MOST])}{more})"
-
-
-def _number(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{counted(count, 'class', 'classes')} ({', '.join(named[:MOST])}{more})"
