@@ -65,6 +65,8 @@ def read_table(
     for column in columns:
         if column not in names:
             raise ValueError(f"{path}: no column {column!r}; {nearest(column, names)}")
+    if twice := [name for name in names if name and names.count(name) > 1]:
+        raise ValueError(f"{path}: expected every column once, got {twice[0]!r} twice")
     if not rows:
         raise ValueError(f"{path}: no row in it")
     found = []

@@ -153,3 +153,9 @@ def test_broken_dataset_json_is_named(tmp_path, content, message):
     (tmp_path / "dataset.json").write_bytes(content.replace(b"PAIRS", b'"training": ' + pairs))
     with pytest.raises(ValueError, match=rf"dataset\.json.*{message}"):
         MedicalVolumes(tmp_path)
+
+
+def test_a_column_that_stands_twice_is_refused(pictures):
+    (pictures / "t.csv").write_text("image,mask,mask ,,\n0.png,0_mask.png,1_mask.png,,\n")
+    with pytest.raises(ValueError, match=r"t\.csv: expected every column once, got 'mask' twice"):
+        MaskList(pictures, "t.csv", names=["cell"])
