@@ -46,7 +46,9 @@ class DataModule(LightningDataModule):
         if not sources:
             raise ValueError("data: at least one data set is needed")
         if on_broken not in ON_BROKEN:
-            raise ValueError(f"on_broken: found {on_broken!r}; {nearest(on_broken, ON_BROKEN)}")
+            raise ValueError(
+                f"on_broken: found {on_broken!r}; {nearest(str(on_broken), ON_BROKEN)}"
+            )
         self.sources = dict(sources)
         self.on_broken = on_broken
         self._read: set[tuple[str, str]] = set()

@@ -12,6 +12,9 @@ from densekit.metrics.rows import check_names
 
 IOU_TYPES = ("bbox", "segm")
 
+LENIENCY = 0.05
+"""Share of detections that may leave their image by this share of its side without a word."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -51,6 +54,7 @@ def evaluate_files(
     category_ids = sorted(names)
     class_names = check_names([names[i] for i in category_ids])
     detections = _of_known_categories(detections, names, results)
+    _warn_of_another_frame(detections, images, results)
     if not truth:
         logger.warning("AP is nan: %s has no annotations", annotations)
         return nothing_measured(class_names, max_detections)
@@ -98,6 +102,25 @@ def _of_known_categories(
             accepted,
         )
     return known
+
+
+def _warn_of_another_frame(
+    detections: list[Annotation], images: dict[int, Annotation], path: Path
+) -> None:
+    """Says when boxes leave their images, as those of an image turned by EXIF do."""
+    beyond = 0
+    for row in detections:
+        image = images[row["image_id"]]
+        if row.get("bbox") and image.get("width") and image.get("height"):
+            x, y, width, height = row["bbox"]
+            right, bottom = (1 + LENIENCY) * image["width"], (1 + LENIENCY) * image["height"]
+            beyond += x + width > right or y + height > bottom
+    if beyond > LENIENCY * len(detections):
+        logger.warning(
+            "%s: %d of %d boxes leave their annotated images: were these turned (EXIF) before they"
+            " were predicted? `densekit predict annotations=` leaves them as annotated",
+            *(path, beyond, len(detections)),
+        )
 
 
 def _listed(ids: Sequence[int]) -> str:

@@ -178,6 +178,8 @@ def test_evaluation_is_never_of_fewer_images(pictures):
     DataModule(source, "unchecked").setup("fit")
     with pytest.raises(ValueError, match=r"on_broken: found 'sikp'; did you mean 'skip'"):
         DataModule(source, "sikp")
+    with pytest.raises(ValueError, match=r"on_broken: found False; .*accepted: stop, skip"):
+        DataModule(source, False)
 
 
 def test_what_is_drawn_has_no_files():

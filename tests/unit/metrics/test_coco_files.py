@@ -184,3 +184,10 @@ def test_a_coordinate_far_away_is_refused(evaluate, far):
     entry = detection(segmentation=[[10, 10, 60, 10, far, 60]])
     with pytest.raises(ValueError, match=r"entry 0: .*expected coordinates near the image"):
         evaluate([entry], iou_type="segm")
+
+
+def test_boxes_of_turned_images_are_suspected(evaluate, caplog):
+    evaluate([detection(), detection(bbox=[100, 10, 22, 30])])
+    assert not caplog.records
+    evaluate([detection(), detection(bbox=[10, 80, 30, 35])])  # the image is 100 high
+    assert "1 of 2 boxes leave their annotated images: were these turned (EXIF)" in caplog.text
