@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+_log = logging.getLogger(__name__)
 
 EVENTS = "events.out.tfevents*"
 
@@ -33,10 +36,13 @@ def continue_logs(loggers: Iterable[Logger], run: Path, checkpoint: Path, step: 
         if before == run or not folder.is_relative_to(run):
             continue
         earlier = before / folder.relative_to(run)
-        if isinstance(logger, CSVLogger):
-            logger.experiment.metrics.extend(rows_before(earlier / "metrics.csv", step))
-        else:
-            _copy_events(earlier, folder, logger, step)
+        try:
+            if isinstance(logger, CSVLogger):
+                logger.experiment.metrics.extend(rows_before(earlier / "metrics.csv", step))
+            else:
+                _copy_events(earlier, folder, logger, step)
+        except (OSError, ValueError, csv.Error) as error:  # what is lost is no reason to stop
+            _log.warning("%s: expected the logs of the run before, got %s", earlier, error)
 
 
 def rows_before(file: Path, step: int) -> list[dict[str, Any]]:

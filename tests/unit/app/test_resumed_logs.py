@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.loggers import CSVLogger
 
 from densekit.app.cli import main
-from densekit.app.earlier_logs import rows_before
+from densekit.app.earlier_logs import continue_logs, rows_before
 
 TINY = [
     *("experiment=quickstart_classification", "backbone.width=8", "trainer.accelerator=cpu"),
@@ -61,3 +63,16 @@ def test_rows_of_repeated_steps_are_left_out(tmp_path: Path) -> None:
         {"epoch": "0", "step": "1", "val/loss": "3.0"},
     ]
     assert rows_before(tmp_path / "gone.csv", 2) == []
+
+
+def test_logs_that_cannot_be_read_stop_no_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    (old / "csv").mkdir(parents=True)
+    (old / "csv" / "metrics.csv").write_bytes(b"step,a\n0,\xff\n")
+    logger = CSVLogger(new, name="csv", version="")
+    with caplog.at_level(logging.WARNING, "densekit"):
+        continue_logs([logger], new, old / "checkpoints" / "last.ckpt", 5)
+    assert "expected the logs of the run before" in caplog.text
+    assert logger.experiment.metrics == []
