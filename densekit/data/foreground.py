@@ -71,7 +71,9 @@ def _reader(dataset: Any) -> tuple[_Read | None, NDArray[Any]]:
     if isinstance(dataset, VolumeSlices):
         return dataset.volumes.stored_mask, dataset.volume_of
     read = getattr(dataset, "stored_mask", None) or getattr(dataset, "mask", None)
-    return read, np.arange(0 if read is None else len(dataset))
+    if not callable(read):
+        return None, np.arange(0)
+    return read, np.arange(len(dataset))
 
 
 def _in_random_order(
