@@ -158,7 +158,8 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
         return hydra.utils.instantiate(node, _convert_="all")
     except hydra.errors.InstantiationException as error:
         cause = error.__cause__
-        if not isinstance(cause, ValueError | TypeError | OSError | ModuleNotFoundError):
+        known = isinstance(cause, ValueError | TypeError | OSError | ModuleNotFoundError)
+        if not known and type(cause).__name__ != "MisconfigurationException":  # Lightning's
             raise  # a defect, not a wrong value: its traceback is what helps
         inner = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
         path = f"{key}.{inner[1]}" if inner else key

@@ -22,11 +22,12 @@ from densekit.app.data_info import (
     check_num_classes,
     check_resize,
     check_trained,
+    model_info,
     say_unseen_classes,
 )
 from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.jobs import summarise, write_words
-from densekit.app.keep import keep_heads
+from densekit.app.keep import keep_heads, with_kept
 from densekit.app.overrides import (
     checkpoint_file,
     existing,
@@ -46,6 +47,7 @@ from densekit.app.prepare import (
     run_name,
     stored_run,
 )
+from densekit.app.rehearsal import rehearse
 from densekit.app.report import print_lines, quoted
 from densekit.app.resuming import (
     GROUPS,
@@ -213,6 +215,9 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
     check_monitors(plain["callbacks"], sources, cfg.heads)
     check_resize(plain["resize"], sources)
     _check_end(plain)
+    info = with_kept(model_info(sources, plain["heads"], plain["resize"]), plain["kept"])
+    if not launch.started_outside():
+        rehearse(plain, info)
     return cfg, name
 
 

@@ -55,6 +55,8 @@ def check_number(key: str, value: Any) -> None:
         raise UsageError(f"{key}: expected at least 1, -1 or auto for all, or a list, got {value}")
     if isinstance(value, bool) or not isinstance(value, _NUMBER):
         return
+    if key == "trainer.val_check_interval" and not value > 0:
+        raise UsageError(f"{key}: expected a share of an epoch or a number of steps, got {value}")
     for pattern, least in LEAST.items():
         most = MOST.get(pattern)
         if re.fullmatch(pattern, key) and not least <= value <= (most or value):

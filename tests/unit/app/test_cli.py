@@ -186,6 +186,33 @@ def test_config_is_printed_and_nothing_runs(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("trainer.accelerator=foo", "trainer: You selected an invalid accelerator name"),
+        ("trainer.strategy=foo", "trainer: You selected an invalid strategy name"),
+        ("precision=foo", "trainer: Precision 'foo' is invalid"),
+        ("trainer.limit_val_batches=1.5", "trainer: You have passed invalid value 1.5"),
+        ("trainer.val_check_interval=0", "trainer.val_check_interval: expected a share"),
+        ("backbone.width=0", "backbone: width: got 0"),
+        ("optimizer.betas=[2,3]", "optimizer: Invalid beta parameter at index 0: 2"),
+        ("callbacks.checkpoint.mode=up", "callbacks.checkpoint: `mode` can be min, max but got up"),
+    ],
+)
+def test_what_a_class_refuses_is_refused_before_there_is_a_run_folder(
+    word: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["experiment=quickstart_classification", "trainer.accelerator=cpu", word]
+    assert main(["train", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_failed_check_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["train", "data=bccd", "paths.data=/no/such/folder"]) == 2

@@ -1,0 +1,75 @@
+"""Builds what a run will be made of and throws it away: classes judge their arguments themselves.
+
+What they refuse is refused before there is a run folder, and before any weight is loaded.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from densekit.app.errors import UsageError
+from densekit.build import build_model, instantiate
+from densekit.trust import MODEL, without_weights
+
+
+def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Builds model, optimiser, schedule, callbacks and trainer without memory or files.
+
+    Args:
+        cfg: Resolved configuration.
+        info: What the model will know of its data.
+
+    Raises:
+        ValueError: A class refuses an argument; the message begins with the key of its node.
+    """
+    import torch
+
+    # A head of a plug-in may compute with its parameters, which do not exist here.
+    with torch.device("meta"), contextlib.suppress(NotImplementedError, RuntimeError):
+        build_model({**cfg, **{key: without_weights(cfg[key]) for key in MODEL}}, info)
+    with _refused("optimizer"):
+        instantiate(cfg["optimizer"], "optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    instantiate(cfg["schedule"], "schedule")
+    for name, node in cfg["callbacks"].items():
+        if node is not None:
+            instantiate(node, f"callbacks.{name}")
+    with _refused("trainer"), _silent():
+        make = instantiate({**cfg["trainer"], "_partial_": True}, "trainer")
+        auto = cfg["trainer"].get("precision") == "auto"  # found out with the model itself
+        make(logger=False, **({"precision": None} if auto else {}))
+
+
+@contextlib.contextmanager
+def _refused(key: str) -> Iterator[None]:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    try:
+        yield
+    except UsageError:
+        raise
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        said = str(error)
+        raise UsageError(said if said.startswith(key) else f"{key}: {said}") from error
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """What Lightning says of a trainer it says once more of the real one."""
+    log = logging.getLogger("lightning")
+    before, log.disabled = log.disabled, True
+    children = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [child.level for child in children]
+    for child in children:
+        child.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.disabled = before
+        for child, level in zip(children, levels, strict=True):
+            child.setLevel(level)
