@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning.pytorch as L
@@ -94,3 +95,32 @@ def test_auto_precision_is_tried_at_the_size_of_the_data(
     assert trainer.precision == precision
     assert {call.function for call in tried} == {"conv2d", "linear"}
     assert {tuple(sorted(call.image[2:])) for call in tried} == {(), (4, 6), (8, 8)}
+
+
+class Sized:
+    """A data set whose images are of one size."""
+
+    def __init__(self, sides: tuple[int, ...], train: object) -> None:
+        self.sides, self.train = sides, train
+
+    def image_size(self) -> tuple[int, ...]:
+        return self.sides
+
+
+@pytest.mark.parametrize(
+    ("sides", "dims", "train", "settings", "expected"),
+    [
+        ((40, 60), 2, True, {"rule": {"min_size": 20}}, (40, 60)),  # the transforms have resized
+        ((40, 60), 2, None, {"rule": {"min_size": 20}}, (20, 30)),
+        ((90, 80, 70), 3, None, {"window": (32, 96, 32)}, (32, 80, 32)),
+        ((90, 80, 70), 2, None, {}, (80, 70)),
+    ],
+)
+def test_sizes_are_those_the_network_sees(
+    sides: tuple[int, ...], dims: int, train: object, settings: dict[str, Any], expected: object
+) -> None:
+    inner = SimpleNamespace(**{k: v for k, v in settings.items() if k == "window"})
+    model = SimpleNamespace(spatial_dims=dims, info={"resize": settings.get("rule")})
+    lit: Any = SimpleNamespace(model=model, inferer=SimpleNamespace(inferer=inner))
+    data: Any = SimpleNamespace(sources={"a": Sized(sides, train)})
+    assert [tuple(found) for found in fit._sizes(lit, data)] == [expected]
