@@ -43,7 +43,7 @@ def explain(error: Exception) -> str | None:
     if isinstance(error, UsageError):
         return str(error)
     own = type(error).__module__.partition(".")[0] == "densekit" or _raised_here(error)
-    said = str(error) if own else _of_worker(error) or _of_disk(error)
+    said = _of_worker(error) or (str(error) if own else _of_disk(error))
     return said and f"{said}\n(DENSEKIT_TRACEBACK=1 shows where this was raised)"
 
 
