@@ -43,6 +43,7 @@ from densekit.data.stacks import (
 from densekit.data.whole import check_whole
 
 _log = logging.getLogger("densekit.data")
+_MOVING = ("GIF", "PNG", "WEBP", "AVIF")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
@@ -71,7 +72,7 @@ class ImageReader:
         self.dtype = "float32" if intensity else dtype
         self.intensity = _checked_rule(intensity, channels) if intensity else None
         # Shared between loader workers, so that each of them does not warn again.
-        self._warned = torch.zeros(3, dtype=torch.uint8).share_memory_()
+        self._warned = torch.zeros(4, dtype=torch.uint8).share_memory_()
 
     @property
     def declared(self) -> str:
@@ -134,6 +135,8 @@ class ImageReader:
             deep = len(file.getbands()) if is_deep_colour(file) else 0
             self._check_depth(file, path)
             spread = find_spread(file)
+            if file.format in _MOVING and (frames := getattr(file, "n_frames", 1)) > 1:
+                self._warn(3, f"{path}: the first of {frames} frames is read")
             orientation = orientation_of(file)
             file.load()  # finds a truncated file, which OpenCV reads in part
             check_whole(file, path)

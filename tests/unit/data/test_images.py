@@ -168,3 +168,14 @@ def test_warned_once_for_all_workers(tmp_path):
     assert reader._warned.is_shared()
     buffer = io.BytesIO()
     Image.fromarray(reader(tmp_path / "x.png")).save(buffer, "png")
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_of_moving_pictures_the_first_is_read_with_one_warning(tmp_path, caplog, suffix):
+    frames = [Image.new("RGB", (6, 4), (80 * n, 0, 0)) for n in range(3)]
+    path = tmp_path / f"x.{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:], lossless=True)
+    reader = ImageReader()
+    with caplog.at_level(logging.WARNING, "densekit.data"):
+        assert reader(path).max() == reader(path).max() == 0
+    assert caplog.text.count("the first of 3 frames is read") == 1
