@@ -221,7 +221,7 @@ def _pillow_keeps(path: Path, channels: int) -> bool:
         with Image.open(path) as image:
             pages = num_pages(image)
             return not is_deep_colour(image) and (pages == 1 or pages != channels)
-    except OSError:
+    except Exception:  # Pillow raises whatever it meets; tifffile says what is wrong
         return False
 
 

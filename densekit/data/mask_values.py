@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit.data.depths import Spread, decoding, find_spread, is_deep_colour, num_pages
+from densekit.data.depths import (
+    Spread,
+    UnreadableError,
+    decoding,
+    find_spread,
+    is_deep_colour,
+    num_pages,
+)
 from densekit.data.stacks import (
     ARRAY_SUFFIXES,
     TIFF_SUFFIXES,
@@ -109,8 +116,8 @@ def is_coloured(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return image.mode in ("P", *_COLOUR_MODES)
-    except OSError:
-        return False  # a TIFF of planes
+    except Exception:  # a TIFF of planes, or broken: reading it says what is wrong
+        return False
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -122,12 +129,12 @@ def mask_size(path: Path) -> tuple[int, int]:
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return stack_size(path)
     try:
-        with Image.open(path) as image:
+        with decoding(path, "mask"), Image.open(path) as image:
             return image.height, image.width
-    except (OSError, Image.DecompressionBombError) as error:
+    except UnreadableError:
         if path.suffix.lower() in TIFF_SUFFIXES and path.is_file():
             return stack_size(path)
-        raise ValueError(f"{path}: not a readable mask: {error}") from error
+        raise
 
 
 def pack(colours: NDArray[Any]) -> NDArray[Any]:
@@ -150,7 +157,7 @@ def _is_stack(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return num_pages(image) > 1
-    except OSError:
+    except Exception:  # Pillow raises whatever it meets; tifffile says what is wrong
         return path.is_file()
 
 

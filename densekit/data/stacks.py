@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.depths import decoding
 from densekit.data.orientation import TAG, UPRIGHT
 
 ARRAY_SUFFIXES = (".npy",)
@@ -37,10 +38,8 @@ def read_stack(path: Path) -> NDArray[Any]:
     with _open_tiff(path) as tiff:
         series = _series(path, tiff)
         order = _order(path, series.shape, series.axes)
-        try:
+        with decoding(path, "TIFF"):
             array = series.asarray()
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path}: not a readable TIFF: {error}") from error
     height, width = (array.shape[axis] for axis in order[:2])
     return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
 
@@ -121,9 +120,10 @@ def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
 
 
 def _series(path: Path, tiff: Any) -> Any:
-    if not tiff.series:
-        raise ValueError(f"{path}: not a readable TIFF: no picture in it")
-    return tiff.series[0]
+    with decoding(path, "TIFF"):
+        if not tiff.series:
+            raise ValueError("no picture in it")
+        return tiff.series[0]
 
 
 def _open_tiff(path: Path) -> Any:
@@ -133,7 +133,5 @@ def _open_tiff(path: Path) -> Any:
         raise ImportError(
             f"{path}: a TIFF of many channels or bits needs tifffile: pip install 'densekit[tiles]'"
         ) from error
-    try:
+    with decoding(path, "TIFF"):
         return tifffile.TiffFile(path)
-    except (tifffile.TiffFileError, OSError) as error:
-        raise ValueError(f"{path}: not a readable TIFF: {error}") from error

@@ -139,3 +139,23 @@ def test_tiff_of_16_bit_planes_keeps_both_bytes(tmp_path):
     np.testing.assert_array_equal(ImageReader(3, "float32")(path), stored.transpose(1, 2, 0))
     with pytest.raises(ValueError, match=r"a\.tif: more than 8 bits"):
         ImageReader(3)(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("read", [read_image, stored_values, stored_size])
+def test_whatever_is_broken_in_a_tiff_the_file_is_named(tmp_path, read):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "x.tif"
+    tifffile.imwrite(path, VALUES[:, :, 0].astype(np.uint8), compression="zlib")
+    whole = path.read_bytes()
+    for _ in range(60):
+        place = int(rng.integers(0, len(whole)))
+        broken = bytearray(whole)
+        broken[place : place + 12] = rng.bytes(min(12, len(whole) - place))
+        path.write_bytes(broken)
+        said = ""
+        try:
+            read(path)
+        except ValueError as error:  # some bytes change nothing that can be seen
+            said = str(error)
+        assert not said or str(path) in said
