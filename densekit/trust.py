@@ -213,9 +213,12 @@ def _check_text(text: str, key: str, part: str, folder: str) -> None:
         outside = bool(_PATH.search(text) or _ADDRESS.search(text))
         outside |= part in MODEL and bool(_SCHEME.search(text))
         outside |= part in WRITERS and name in PLACES
-    if outside:
-        where = "inside the run folder" if part in WRITERS else "no file and no address"
+    if outside and part in WRITERS:
         raise ValueError(
-            f"{key}: expected a value that names {where}, got {text!r} from a stored configuration"
-            f"{'; give it on the command line' if part in WRITERS else ''}"
+            f"{key}: expected a place inside the run folder, got {text!r} from a stored "
+            "configuration; give it on the command line"
+        )
+    if outside:
+        raise ValueError(
+            f"{key}: expected no file and no address, got {text!r} from a stored configuration"
         )
