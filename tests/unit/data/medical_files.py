@@ -119,3 +119,18 @@ def write_msd(root, count=6, shape=(5, 6, 7), values=(0, 1, 2), affine=UPRIGHT):
     labels = {str(v): name for v, name in zip(values, names, strict=True)}
     (root / "dataset.json").write_text(json.dumps({"labels": labels, "training": rows}))
     return root
+
+
+PATIENTS = ("BraTS20_Training_001", "BraTS20_Training_002", "BraTS20_Training_010")
+
+
+def brats(root, prefixed=True, suffix=".nii.gz", inner=""):
+    """A folder for each patient with four sequences and a mask."""
+    rng = np.random.default_rng(0)
+    for patient in PATIENTS:
+        for name in ("flair", "t1", "t1ce", "t2", "seg"):
+            values = rng.normal(size=(4, 5, 6)).astype(np.float32)
+            values = values if name != "seg" else (values > 1).astype(np.uint8) * 4
+            file = f"{patient}_{name}{suffix}" if prefixed else f"{name}{suffix}"
+            write_nifti(root / inner / patient / file, values, UPRIGHT)
+    return root
