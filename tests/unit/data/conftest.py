@@ -76,3 +76,18 @@ def voc(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[..., Path]
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def pair(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes an image (6, 8) and a mask whose first row is of a class; returns the root."""
+
+    def write(image: str, mask: str, value: int = 1, size: tuple[int, int] = (6, 8)) -> Path:
+        write_image(tmp_path / image, (6, 8))
+        array = np.zeros(size, dtype=np.uint8)
+        array[0] = value
+        (tmp_path / mask).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(array).save(tmp_path / mask)
+        return tmp_path
+
+    return write

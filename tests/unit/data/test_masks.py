@@ -26,21 +26,6 @@ from densekit.data import (
 SIZE = (6, 8)
 
 
-@pytest.fixture
-def pair(tmp_path, write_image):
-    """Writes an image and a mask whose first row is of a class; returns the root."""
-
-    def write(image, mask, value=1, size=SIZE):
-        write_image(tmp_path / image, SIZE)
-        array = np.zeros(size, dtype=np.uint8)
-        array[0] = value
-        (tmp_path / mask).parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(array).save(tmp_path / mask)
-        return tmp_path
-
-    return write
-
-
 def test_sample_of_a_folder(pair):
     root = pair("i/a.jpg", "m/a.png", 2)
     data = MaskFolder(root / "i", root / "m", names=["x", "y", "z"])
@@ -219,97 +204,6 @@ def test_missing_folders_and_empty_ones(pair):
 @pytest.mark.parametrize(
     ("file", "text"),
     [
-        ("classes.txt", "sky\nroad\n# no class\n\ncar\n"),
-        ("classes.txt", "\ufeffsky \n\u00a0road\n# no class\n \u3000\ncar\r\n"),
-        ("classes.json", '\ufeff["sky", "road ", " car"]'),
-        ("classes.csv", "\ufeffName,Value\n sky,0\nroad\u00a0,1\ncar,2\n"),
-        ("labels.txt", "sky\nroad\ncar\n"),
-        ("classes.json", '["sky", "road", "car"]'),
-        ("classes.json", '{"sky": 0, "road": 1, "car": 2}'),
-        ("classes.json", '{"classes": ["sky", "road", "car", "void"], "ignore_index": 3}'),
-        ("classes.csv", "name,value\nsky,0\nroad,1\ncar,2\n"),
-        ("class_dict.csv", "name, r, g, b\nsky,0,0,1\nroad,1,0,1\ncar,2,0,1\n"),
-        ("labelmap.txt", "# label:color_rgb:parts:actions\nsky:0,0,1::\nroad:1,0,1::\ncar:2,0,1::"),
-    ],
-)
-@pytest.mark.parametrize("place", [".", "masks"])
-def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
-    root = pair("images/train/a.png", "masks/train/a.png", 2)
-    (root / place / file).write_text(text, encoding="utf-8")
-    data = MaskFolder(root / "images" / "train", root / "masks" / "train")
-    assert data.names == ["sky", "road", "car"]
-    assert data.mask(0)[0, 0] == 2
-    if file == "labelmap.txt":  # colours where masks are colours
-        coloured = np.zeros((*SIZE, 3), dtype=np.uint8) + np.asarray([1, 0, 1], dtype=np.uint8)
-        Image.fromarray(coloured).save(root / "masks" / "train" / "a.png")
-        data = MaskFolder(root / "images" / "train", root / "masks" / "train")
-        assert (data.mask(0) == 1).all()
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("classes.json", "[1", "not valid JSON"),
-        ("classes.json", "3", "a list of names"),
-        ("classes.txt", "a\na", "'a' stands twice"),
-        ("class_dict.csv", "label,r\nx,1", r"columns name .* found \['label', 'r'\]"),
-        ("class_dict.csv", "name,r,g,b\nx,1,2,300", r"a colour is .* found \[1, 2, 300\]"),
-        ("classes.csv", "name,value\nx,one", "a whole number is needed, found 'one'"),
-        ("classes.csv", "name,value\nx\n", r"line 2: 2 columns \(name, value\), found \['x'\]"),
-        ("classes.txt", "a\na \n", "'a' stands twice"),
-        ("classes.txt", "caf\u00e9\ncafe\u0301\n", "stands twice"),
-        ("classes.txt", b"sky\ncaf\xe9\n", "expected a text file in UTF-8, got"),
-        ("labels.txt", "sky\nroad\n".encode("utf-16"), "expected a text file in UTF-8, got"),
-        ("labelmap.txt", b"caf\xe9:1,2,3::\n", "expected a text file in UTF-8, got"),
-        ("class_dict.csv", b"name,r,g,b\ncaf\xe9,1,2,3\n", "expected a text file in UTF-8, got"),
-        ("classes.json", b'["caf\xe9"]', "expected a text file in UTF-8, got"),
-        ("classes.json", '{"a": 0, "a": 1}', "expected every name once, got 'a' twice"),
-        ("classes.json", '["a", "a "]', "'a' stands twice"),
-        ("classes.json", '["a", " "]', "expected a name for every class, got an empty one"),
-        ("classes.json", '{"classes": ["a"], "ignore_index": "x"}', "a whole number is needed"),
-    ],
-)
-def test_broken_class_files_are_named(pair, file, text, message):
-    root = pair("i/a.png", "m/a.png")
-    (root / "m" / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match=f"{file}.*{message}"):
-        MaskFolder(root / "i", root / "m")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"names": "cell"}, "the string 'cell'"),
-        ({"names": ["a", "a"]}, "'a' stands twice"),
-        ({"names": {"a": 1, "b": 1}}, "the value 1 stands for two classes"),
-        ({"names": ["a", "b", "c"], "ignore": [1]}, "'b' is named as a class and ignored"),
-        ({"names": ["a"], "colours": {"a": [0, 0, 0]}}, "must not be given too"),
-        ({"colours": {"a": [0, 0], "b": [1, 1, 1]}}, r"colours\.a: a colour .* found \[0, 0\]"),
-        ({"names": [str(i) for i in range(254)]}, "at most 253 classes"),
-    ],
-)
-def test_contradictions_in_the_classes(pair, arguments, message):
-    root = pair("i/a.png", "m/a.png")
-    with pytest.raises((ValueError, TypeError), match=message):
-        MaskFolder(root / "i", root / "m", **arguments)
-
-
-def test_a_folder_a_class_is_multi_label(pair):
-    root = pair("i/a.png", "liver/a.png", 255)
-    pair("i/a.png", "tumour/a.png", 0)
-    masks = {"liver": root / "liver", "tumour": root / "tumour"}
-    data = MaskFolder(root / "i", masks)
-    assert data.mask(0).shape == (2, *SIZE)
-    assert data.mask(0).sum(axis=(1, 2)).tolist() == [8, 0]
-    assert data.describe() | {"multilabel": True, "num_classes": 2} == data.describe()
-    assert class_frequencies(data) == {"liver": 8, "tumour": 0}
-    batch = next(iter(Source(val=data).eval_loader("val")))
-    assert batch["mask"].shape == (1, 2, *SIZE)
-
-
-@pytest.mark.parametrize(
-    ("file", "text"),
-    [
         ("a.txt", "i/a.png m/a.png\n\n"),
         ("a.txt", "i/a.png, m/a.png"),
         ("a.txt", "i/a.png\tm/a.png"),
@@ -406,55 +300,6 @@ def test_coco_category_called_background_is_the_background(coco):
     data = CocoSemantic(**where)
     assert data.names == ["background", "cat"]
     assert (data.mask(0) == 0).all()
-
-
-def test_parts_divide_the_whole_by_position_and_by_patient(pair):
-    for patient, image in [(1, 1), (1, 2), (2, 1), (3, 1), (3, 2), (3, 3)]:
-        root = pair(f"i/p{patient}_{image}.png", f"m/p{patient}_{image}.png")
-    data = MaskFolder(root / "i", root / "m", names=["cell"])
-    held, rest = (Part(data, split, HoldOut(every=3)) for split in ("test", "train"))
-    assert [part.positions.tolist() for part in (held, rest)] == [[0, 3], [1, 2, 4, 5]]
-    sample = held[1]
-    assert (sample["index"], sample["meta"]["image_id"]) == (1, 3)
-    assert held.sizes.tolist() == [[6, 8]] * 2
-    assert class_frequencies(held) == {"background": 80, "cell": 16}
-    assert Source(train=rest, val=held).describe()["names"] == ["cell"]
-    by_patient = [
-        Part(data, "test", HoldOut(folds=3, fold=n, group=r"^p(\d+)_")).positions.tolist()
-        for n in range(3)
-    ]
-    assert sorted(by_patient) == [[0, 1], [2], [3, 4, 5]]
-    others = Part(data, "train", HoldOut(every=3, group=r"^p(\d+)_"))  # without patient 1
-    nested = Part(others, "train", HoldOut(every=2, group=r"^p(\d+)_"))  # and without 2
-    assert [nested.path(i).name for i in range(len(nested))] == ["p3_1.png", "p3_2.png", "p3_3.png"]
-
-
-def test_parts_do_not_depend_on_where_the_data_lie(pair, tmp_path):
-    for number in range(12):
-        root = pair(f"i/p{number}.png", f"m/p{number}.png")
-    elsewhere = tmp_path / "patient7" / "copy"
-    shutil.copytree(root / "i", elsewhere / "i")
-    shutil.copytree(root / "m", elsewhere / "m")
-    found = []
-    for place in (root, elsewhere):
-        data = MaskFolder(place / "i", place / "m", names=["cell"])
-        part = Part(data, "test", HoldOut(folds=3, fold=1))
-        found.append([part.path(i).name for i in range(len(part))])
-    assert found[0] == found[1]
-
-
-def test_parts_of_images_without_a_file():
-    part = Part(Scenes(length=12), "test", HoldOut(every=5))
-    assert part.positions.tolist() == [0, 5, 10]
-
-
-def test_bad_parts(pair):
-    root = pair("i/a.png", "m/a.png")
-    data = MaskFolder(root / "i", root / "m", names=["cell"])
-    with pytest.raises(ValueError, match="'train': nothing is left of 1 groups"):
-        Part(data, "train", HoldOut(every=2))
-    with pytest.raises(ValueError, match=r"HoldOut\.group: 'p_\(x\)' is not in .*a\.png"):
-        Part(data, "test", HoldOut(every=2, group="p_(x)"))
 
 
 def test_frequencies_of_other_data_sets(pair):
