@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from densekit._names import counted
 from densekit.app.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
 from densekit.app.degradation_report import report
 from densekit.app.errors import UsageError
@@ -95,7 +96,7 @@ def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outco
     }
     done = len(configs) - len(files)
     if done:
-        print_lines(f"{done} of {len(configs)} runs are there already")
+        print_lines(f"{done} of {counted(len(configs), 'run')} are there already")
     failed = []
     for name, code, seconds in run_all(files, at_once):
         done += 1

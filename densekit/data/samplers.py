@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from densekit._names import counted
 from densekit.ops import dist
 
 Draw = tuple[int, int, bool]
@@ -50,7 +51,7 @@ class TrainSampler(Sampler[list[Draw]]):
         repeats: int = 1,
     ) -> None:
         if length < 1 or batch_size < 1:
-            raise ValueError(f"no batch of {batch_size} from {length} images")
+            raise ValueError(f"no batch of {batch_size} from {counted(length, 'image')}")
         if repeats < 1 or batch_size % repeats:
             raise ValueError(f"repeats: a divisor of the batch size {batch_size}, found {repeats}")
         self._repeats = repeats

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric
 
+from densekit._names import counted
 from densekit.metrics.means import Values
 from densekit.metrics.rows import (
     as_tensors,
@@ -84,7 +85,7 @@ class ImageMetric(Metric, ABC):
         figures = self.table_figures(rows)
         name, value = next(iter(figures.items()))
         if math.isnan(value):
-            reason = f"{len(ids)} images, {self.nothing}" if len(ids) else "no images"
+            reason = f"{counted(len(ids), 'image')}, {self.nothing}" if len(ids) else "no images"
             logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
         return as_tensors(figures, self.device)
 

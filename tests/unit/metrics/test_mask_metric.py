@@ -83,7 +83,7 @@ def test_nothing_to_measure_is_nan_and_logged(kind, main, caplog):
     with caplog.at_level(logging.WARNING):
         found = figures_of(metric, *one([[255, 255]], [[0, 2]]))
     assert np.isnan(found[main])
-    assert f"{main} is nan: 1 images, no class to measure" in caplog.text
+    assert f"{main} is nan: 1 image, no class to measure" in caplog.text
 
 
 @pytest.mark.parametrize(
