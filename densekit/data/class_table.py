@@ -46,6 +46,7 @@ def find_table(folders: Iterable[Path]) -> ClassTable | None:
             if path.is_file():
                 table = read(path)
                 table = replace(table, names=tidy_names(table.names, str(path)))
+                check_values(table.names, table.values or (), str(path))
                 _log.info("%s: classes %s", path, ", ".join(table.names))
                 return table
     return None
@@ -72,6 +73,27 @@ def parse_colour(value: Any, key: str) -> Colour:
     if len(parts) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in parts):
         raise ValueError(f"{key}: a colour is [red, green, blue] of 0 to 255, found {value!r}")
     return parts[0], parts[1], parts[2]
+
+
+def check_values(names: Sequence[str], values: Sequence[Any], key: str) -> None:
+    """Refuses stored values that are no whole numbers, or that two classes share.
+
+    Args:
+        names: Of the classes.
+        values: Stored value or colour of each, or nothing.
+        key: What says so, for messages.
+
+    Raises:
+        ValueError: Naming the class or the value.
+    """
+    for name, value in zip(names, values, strict=bool(values)):
+        if type(value) not in (int, tuple):  # YAML's yes and no are numbers to Python
+            raise ValueError(
+                f"{key}: {name}: expected the whole number that its pixels are stored with, got"
+                f" {value!r}"
+            )
+        if values.count(value) > 1:
+            raise ValueError(f"{key}: the value {value} stands for two classes")
 
 
 def _lines(path: Path) -> list[str]:

@@ -21,6 +21,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 _BITS = 258
 """TIFF's tag of the bits of each channel."""
+_CHANNELS = 277
+"""TIFF's tag of their number."""
 DEEP_MODES = ("I", "F", "I;16", "I;16L", "I;16B", "I;16N")
 
 _REDUCED_OR_MASK = 5
@@ -68,7 +70,7 @@ def decoding(path: Path, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except MemoryError:
+    except (MemoryError, ImportError):  # a package of ours is missing
         raise
     except Exception as error:  # Pillow raises whatever it meets
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
@@ -89,6 +91,12 @@ def num_pages(image: Image.Image) -> int:
         whole += not int(tags.get(_SUBFILE, 0)) & _REDUCED_OR_MASK
     image.seek(0)
     return whole
+
+
+def has_more_channels(image: Image.Image) -> bool:
+    """Whether a TIFF that is not loaded yet has channels that Pillow leaves out."""
+    tags: Any = getattr(image, "tag_v2", {})
+    return image.mode != "P" and int(tags.get(_CHANNELS, 1)) > len(image.getbands())
 
 
 def find_spread(image: Image.Image) -> Spread | None:

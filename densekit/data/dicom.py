@@ -140,7 +140,10 @@ def _slices_of(header: Header) -> Iterator[Slice]:
     path, tags = header.path, header.tags
     colours, kind = given(tags, "SamplesPerPixel", 1), given(tags, "PhotometricInterpretation")
     if colours != 1 or not str(kind).startswith("MONOCHROME"):
-        raise ValueError(f"{path}: a colour picture ({kind}), accepted are grey ones (MONOCHROME)")
+        raise ValueError(
+            f"{path}: a colour picture ({kind or 'PhotometricInterpretation missing'}), accepted"
+            " are grey ones (MONOCHROME)"
+        )
     if given(tags, "ModalityLUTSequence"):
         raise ValueError(f"{path}: values by a modality table, accepted are slope and intercept")
     frames = int(given(tags, "NumberOfFrames", 1))
@@ -192,6 +195,8 @@ def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
     [thickness] = numbers("SliceThickness", "PixelMeasuresSequence", 1, 1.0)
     [between] = numbers("SpacingBetweenSlices", "PixelMeasuresSequence", 1, thickness)
     [slope] = numbers("RescaleSlope", "PixelValueTransformationSequence", 1, 1.0)
+    if not slope:
+        raise ValueError(f"{path}: RescaleSlope: expected another number than 0, got 0")
     [intercept] = numbers("RescaleIntercept", "PixelValueTransformationSequence", 1, 0.0)
     return Slice(
         path=path,

@@ -104,13 +104,12 @@ def one_series(headers: Sequence[Header], path: Path, series: str | None) -> lis
         for uid, group in groups.items()
     }
     rows = [f"{uid} ({names[uid]}, {len(group)} files)" for uid, group in groups.items()]
+    wanted = "*" if series is None else str(series)  # YAML reads a description `3` as a number
     found = [
-        uid
-        for uid in groups
-        if series is None or series in (uid, names[uid]) or fnmatchcase(names[uid], series)
+        uid for uid in groups if wanted in (uid, names[uid]) or fnmatchcase(names[uid], wanted)
     ]
     if not found:
-        hint = unknown("series", str(series), [*groups, *names.values()])
+        hint = unknown("series", wanted, [*groups, *names.values()])
         raise ValueError(f"{path}: {hint}; there are {'; '.join(rows)}")
     if len(found) > 1:
         asked = "" if series is None else f" of the name {series!r}"
@@ -182,10 +181,17 @@ def _check_unreadable(
         suffix = file.suffix.lower()
         # a file named by its UID has a number there
         is_meant = not suffix or suffix[1:].isdecimal() or suffix in DICOM_SUFFIXES
-        if alone or is_meant or suffix in suffixes:
+        if alone or suffix in suffixes - {""} or (is_meant and not _is_text(file)):
             size = file.stat().st_size
             cause = "an empty file" if not size else f"{size} bytes: {error}"
             raise ValueError(f"{file}: not a readable DICOM file: {cause}") from error
+
+
+def _is_text(file: Path) -> bool:
+    """Whether a file without a suffix is a note (README): what is left of a picture has zeros."""
+    with file.open("rb") as stream:
+        start = stream.read(_MAGIC[0])
+    return bool(start) and not file.suffix and b"\0" not in start
 
 
 def _check_others(others: Sequence[Header], pictures: Sequence[Header]) -> None:

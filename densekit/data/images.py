@@ -20,6 +20,7 @@ from densekit.data.depths import (
     Spread,
     decoding,
     find_spread,
+    has_more_channels,
     is_deep_colour,
     num_pages,
     raw_mode,
@@ -220,7 +221,9 @@ def _pillow_keeps(path: Path, channels: int) -> bool:
     try:
         with Image.open(path) as image:
             pages = num_pages(image)
-            return not is_deep_colour(image) and (pages == 1 or pages != channels)
+            # What is asked for is red, green and blue, whatever else the file has.
+            lost = has_more_channels(image) and (image.mode != "RGB" or channels == 4)
+            return not (lost or is_deep_colour(image)) and (pages == 1 or pages != channels)
     except Exception:  # Pillow raises whatever it meets; tifffile says what is wrong
         return False
 

@@ -60,10 +60,13 @@ def check_rule(rule: Rule | None) -> dict[str, Any] | None:
     """The rule as a plain dict.
 
     Raises:
+        TypeError: If it is no mapping.
         ValueError: If `scale` would refuse it.
     """
     if rule is None:
         return None
+    if not isinstance(rule, Mapping):
+        raise TypeError(f"intensity: expected a rule {{kind: NAME, ...}}, got {rule!r}")
     if rule.get("kind") == PER_CHANNEL:
         return {"kind": PER_CHANNEL, "rules": [check_rule(one) for one in _rules(rule)]}
     _checked(rule)

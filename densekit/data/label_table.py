@@ -41,6 +41,8 @@ class LabelTable:
     """
 
     def __init__(self, labels: Mapping[str, int | Sequence[int]], said_by: str) -> None:
+        if not isinstance(labels, Mapping):
+            raise ValueError(f"{said_by}: expected names with their values, got {labels!r:.80}")
         values = {name: _whole(name, value, said_by) for name, value in labels.items()}
         self._ignored = values.pop(IGNORE_NAME, [])
         self.multilabel = any(len(v) > 1 for v in values.values())
@@ -111,7 +113,7 @@ class LabelTable:
 
 
 def _whole(name: str, value: int | Sequence[int], said_by: str) -> list[int]:
-    found = [value] if isinstance(value, int) else list(value)
+    found = list(value) if isinstance(value, Sequence) else [value]
     good = [v for v in found if type(v) is int and 0 <= v < _MOST_VALUES]
     if not found or good != found:
         raise ValueError(

@@ -13,10 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.class_table import ClassTable, find_table, parse_colour
+from densekit.data.class_table import ClassTable, check_values, find_table, parse_colour
 from densekit.data.depths import UnreadableError
-from densekit.data.mask_codes import UNKNOWN, MaskCode
-from densekit.data.mask_values import Palette, is_coloured, pack, palette_of, stored_values
+from densekit.data.mask_codes import LOSSY_HINT, UNKNOWN, MaskCode, is_lossy
+from densekit.data.mask_values import (
+    Palette,
+    has_palette,
+    is_coloured,
+    pack,
+    palette_of,
+    stored_values,
+)
 from densekit.data.naming import tidy_names
 from densekit.data.patience import tracked
 from densekit.types import IGNORE_INDEX
@@ -42,7 +49,8 @@ def declared_table(
 
     Raises:
         TypeError: For names that are no strings.
-        ValueError: For a name or a value that stands twice, or both arguments at once.
+        ValueError: For a name or a value that stands twice, a value that is no whole number, or
+            both arguments at once.
     """
     if colours is not None:
         if names is not None:
@@ -55,9 +63,7 @@ def declared_table(
         table = ClassTable(tidy_names(names, f"{key}.names"))
     else:
         return None
-    values: Sequence[Any] = table.colours or table.values or ()
-    if twice := [value for value in values if values.count(value) > 1]:
-        raise ValueError(f"{key}: the value {twice[0]} stands for two classes")
+    check_values(table.names, table.colours or table.values or (), key)
     return table
 
 
@@ -89,7 +95,7 @@ def find_code(
     if table and table.colours and (declared or is_coloured(first)):
         return _of_colours(table, void, explicit=declared is not None, key=key)
     code = _of_values(masks, table, void, explicit=declared is not None, key=key)
-    return replace(code, palette=_first_palette(files))
+    return replace(code, palette=_palette(files))
 
 
 def _of_values(
@@ -110,8 +116,8 @@ def _of_values(
         yes, no = _yes_and_no(_look(masks, ENOUGH), wanted, void, table.names)
         return MaskCode(table.names, [yes], void, rest=no)
     values = table.values
-    if values is None and len(table.names) == 2 and _is_black_and_white(masks, void):
-        values = [0, 255]
+    if values is None and len(table.names) == 2:
+        values = _black_and_white(masks, void)
     return _checked(table.names, values, void, explicit=explicit, key=key)
 
 
@@ -119,6 +125,8 @@ def _void(ignore: Sequence[Any] | None, table: ClassTable | None, key: str) -> t
     """Stored values to ignore, colours packed."""
     if ignore is None:
         return table.ignore if table else ()
+    if isinstance(ignore, str) or not isinstance(ignore, Sequence):
+        raise TypeError(f"{key}.ignore: expected a list of stored values, got {ignore!r}")
     return tuple(
         value if isinstance(value, int) else _packed(parse_colour(value, f"{key}.ignore"))
         for value in ignore
@@ -130,6 +138,7 @@ def _packed(colour: Sequence[int]) -> int:
 
 
 def _of_colours(table: ClassTable, void: tuple[int, ...], *, explicit: bool, key: str) -> MaskCode:
+    check_values(table.names, table.colours or (), key)
     values = [_packed(colour) for colour in table.colours or ()]
     code = _checked(table.names, values, void, explicit=explicit, key=key)
     if len(code.names) == 1:
@@ -158,11 +167,16 @@ def _first_readable(files: Sequence[Path]) -> NDArray[Any]:
     return stored_values(files[-1])
 
 
-def _first_palette(files: Sequence[Path]) -> Palette | None:
-    for path in files:
+def _palette(files: Sequence[Path]) -> Palette:
+    """The colours of the masks with a palette, of a few spread over all."""
+    found: dict[int, tuple[int, Path]] = {}
+    step = max(1, len(files) // ENOUGH)
+    for path in tracked(
+        [path for path in files[::step] if has_palette(path)], "comparing palettes"
+    ):
         with suppress(UnreadableError):
-            return palette_of(path)
-    return None
+            found = {**palette_of(path, found), **found}
+    return found
 
 
 _Counts = Mapping[Path, Mapping[int, int]]
@@ -212,9 +226,10 @@ def _yes_and_no(
     others = sorted(found - {0 if wanted is None else wanted})
     if len(others) > 1:
         listing = ", ".join(f"{v} ({counts[v]} pixels)" for v in sorted(counts)[:20])
+        lossy = next((f"; {path}: {LOSSY_HINT}" for path in looked if is_lossy(path)), "")
         raise ValueError(
             f"{', '.join(names)}: yes and no are two values, the masks hold {listing}; name every"
-            " class in `names` (or `colours`, for RGB masks), list void values in `ignore`"
+            f" class in `names` (or `colours`, for RGB masks), list void values in `ignore`{lossy}"
         )
     if wanted is None:
         return (others[0] if others else 1), 0
@@ -238,8 +253,13 @@ def _brief(counts: Mapping[int, int]) -> str:
     return " and ".join(str(value) for value in sorted(counts))
 
 
-def _is_black_and_white(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> bool:
-    return set(_total(_look(masks, ENOUGH))) - set(void) == {0, IGNORE_INDEX}
+def _black_and_white(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> list[int] | None:
+    """0 and 255 where two classes are stored so, else None."""
+    looked = _look(masks, ENOUGH)
+    found = set(_total(looked)) - set(void)
+    if found == {0, 1, IGNORE_INDEX}:
+        _check_void(looked, void)
+    return [0, IGNORE_INDEX] if found == {0, IGNORE_INDEX} else None
 
 
 def _multilabel(

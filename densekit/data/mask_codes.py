@@ -6,7 +6,7 @@ H, W the size of the image, K classes, N planes of a stored multi-label mask.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ UNKNOWN = 254
 """What the table holds for a stored value that nobody has spoken of."""
 
 LOSSY = (".jpg", ".jpeg", ".webp")
+LOSSY_HINT = "JPEG changes values: masks are stored as PNG."
 BACKGROUND = ("background", "bg", "__background__", "_background_")
 
 
@@ -37,7 +38,7 @@ class MaskCode:
             multi-label set; None in others.
         colours: Whether masks are colours.
         multilabel: Whether a mask has a plane, or a file, a class.
-        palette: That of the first mask, if its index is read: that of others has to be like it.
+        palette: Of the masks, where their index is read: a colour has one index in all of them.
     """
 
     names: list[str]
@@ -46,7 +47,7 @@ class MaskCode:
     rest: int | None = None
     colours: bool = False
     multilabel: bool = False
-    palette: Palette | None = None
+    palette: Palette = field(default_factory=dict)
 
     def read(self, paths: Sequence[Path | None], size: tuple[int, int]) -> NDArray[Any]:
         """The classes of one image.
@@ -85,7 +86,9 @@ class MaskCode:
                 f"{path}: found a mask of shape {stored.shape}, accepted is"
                 f" {' or '.join(map(str, accepted))} (classes: {', '.join(self.names)})"
             )
-        known = (stored >= 0) & (stored < len(self._table)) if stored.dtype != np.uint8 else None
+        known = None
+        if stored.dtype != np.uint8:
+            known = (stored >= self._lowest) & (stored < len(self._table) + self._lowest)
         inside = stored if known is None or known.all() else np.where(known, stored, 0)
         mask: NDArray[Any] = self._table[inside]
         wrong = mask == UNKNOWN if known is None else (mask == UNKNOWN) | ~known
@@ -103,17 +106,22 @@ class MaskCode:
             entries |= {value: label for label, value in enumerate(self.values)}
         else:
             entries |= {self.rest: 0, self.values[0]: 1}
-        table = np.full(max(255, *entries) + 1, UNKNOWN, dtype=np.uint8)
+        # Stored values below 0 stand at its end, where NumPy looks for them.
+        table = np.full(max(255, *entries) + 1 - self._lowest, UNKNOWN, dtype=np.uint8)
         for value, label in entries.items():
             table[value] = label
         return table
+
+    @property
+    def _lowest(self) -> int:
+        return min(0, self.rest or 0, *self.values, *self.ignore)
 
     def _unknown(self, stored: NDArray[Any], path: Path) -> str:
         values, counts = np.unique(stored, return_counts=True)
         pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
         found = ", ".join(f"{self._shown(value)} ({count} pixels)" for value, count in pairs[:10])
         more = f", ... ({len(pairs)} values)" if len(pairs) > 10 else ""
-        lossy = " JPEG changes values: masks are stored as PNG." if _is_lossy(path) else ""
+        lossy = f" {LOSSY_HINT}" if is_lossy(path) else ""
         return (
             f"{path}: values outside the classes: {found}{more}; accepted are {self._accepted()}."
             f"{lossy} Name the class, or list the value in `ignore`."
@@ -143,5 +151,6 @@ class MaskCode:
         }
 
 
-def _is_lossy(path: Path) -> bool:
+def is_lossy(path: Path) -> bool:
+    """Whether files of that name usually are compressed with a loss."""
     return path.suffix.lower() in LOSSY

@@ -6,8 +6,8 @@ H, W the size of the image, N planes of a multi-label mask.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from densekit.data.depths import (
     UnreadableError,
     decoding,
     find_spread,
+    has_more_channels,
     is_deep_colour,
     num_pages,
 )
@@ -34,43 +35,37 @@ from densekit.data.whole import check_whole
 
 _INDEX_MODES = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "LA", "PA")
 _COLOUR_MODES = ("RGB", "RGBA")
+_PALETTE_MODES = ("P", "PA")
 
 
-@dataclass(frozen=True)
-class Palette:
-    """The colours of a mask with a palette, by which others are judged.
-
-    Attributes:
-        path: The file.
-        index_of: Index of each colour, 0xRRGGBB, that the mask shows under one index.
-    """
-
-    path: Path
-    index_of: Mapping[int, int]
+Palette = Mapping[int, tuple[int, Path]]
+"""Colours, 0xRRGGBB, to their index and a mask that shows it: others are judged by them."""
 
 
-def palette_of(path: Path) -> Palette | None:
-    """The palette of a mask, None where it has none.
+def palette_of(path: Path, others: Palette) -> Palette:
+    """The colours that a mask shows under one index each; none without a palette.
 
     Raises:
         ValueError: As `stored_values`.
     """
     if _is_stack(path):
-        return None
+        return {}
     image, *_ = _open(path)
-    if image.mode not in ("P", "PA"):
-        return None
-    return Palette(path, _index_of(*_shades(image, _index(image))))
+    if image.mode not in _PALETTE_MODES:
+        return {}
+    used, shades = _shades(image, _index(image))
+    _check_palette(used, shades, path, others)
+    return {colour: (index, path) for colour, index in _index_of(used, shades).items()}
 
 
-def stored_values(path: Path, palette: Palette | None = None) -> NDArray[Any]:
+def stored_values(path: Path, palette: Palette = MappingProxyType({})) -> NDArray[Any]:
     """The values of an index mask, a palette's index, or the planes of a stack.
 
     Files of colours whose channels are equal are grey, in TIFF too.
 
     Args:
         path: The file.
-        palette: Of another mask of the set: a colour must have the same index in both.
+        palette: Of other masks of the set: a colour must have the same index in all.
 
     Returns:
         (H, W), or (N, H, W) for a `.npy` or TIFF file of several planes; whole numbers.
@@ -88,7 +83,7 @@ def stored_values(path: Path, palette: Palette | None = None) -> NDArray[Any]:
     image, deep, spread = _open(path)
     if image.mode in _INDEX_MODES:
         index = _index(image)
-        if image.mode in ("P", "PA"):
+        if image.mode in _PALETTE_MODES:
             _check_palette(*_shades(image, index), path, palette)
         return _whole(index if spread is None else spread.stored(index), path)
     colours = _deep_colours(image, path) if deep else np.asarray(image.convert("RGB"))
@@ -111,13 +106,23 @@ def stored_colours(path: Path) -> NDArray[Any]:
 
 def is_coloured(path: Path) -> bool:
     """Whether a file holds colours or a palette, from its header."""
+    return _mode(path) in ("P", *_COLOUR_MODES)
+
+
+def has_palette(path: Path) -> bool:
+    """Whether a file holds indices of a palette, from its header."""
+    return _mode(path) in _PALETTE_MODES
+
+
+def _mode(path: Path) -> str:
+    """Pillow's mode, empty for files of which it reads nothing (a TIFF of planes)."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        return False
+        return ""
     try:
         with Image.open(path) as image:
-            return image.mode in ("P", *_COLOUR_MODES)
+            return image.mode
     except Exception:  # a TIFF of planes, or broken: reading it says what is wrong
-        return False
+        return ""
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -156,7 +161,7 @@ def _is_stack(path: Path) -> bool:
         return suffix in ARRAY_SUFFIXES
     try:
         with Image.open(path) as image:
-            return num_pages(image) > 1
+            return num_pages(image) > 1 or has_more_channels(image)
     except Exception:  # Pillow raises whatever it meets; tifffile says what is wrong
         return path.is_file()
 
@@ -233,9 +238,7 @@ def _index_of(used: NDArray[Any], shades: NDArray[Any]) -> dict[int, int]:
     return {colour: index for colour, index in pairs if colours.count(colour) == 1}
 
 
-def _check_palette(
-    used: NDArray[Any], shades: NDArray[Any], path: Path, palette: Palette | None
-) -> None:
+def _check_palette(used: NDArray[Any], shades: NDArray[Any], path: Path, palette: Palette) -> None:
     """Refuses a palette that a program has numbered by itself: such an index is no class.
 
     Programs that count colours (GIF, `quantize`) do. Greys, or opacities, then stand in another
@@ -243,10 +246,11 @@ def _check_palette(
     """
     mend = "save the masks without a palette, or give `colours: {name: [red, green, blue]}`"
     for colour, index in _index_of(used, shades).items():
-        if palette is not None and palette.index_of.get(colour, index) != index:
+        wanted, other = palette.get(colour, (index, path))
+        if wanted != index:
             raise ValueError(
-                f"{path}: expected the colour {unpack(colour)} under the index"
-                f" {palette.index_of[colour]} as in {palette.path}, got {index}; {mend}"
+                f"{path}: expected the colour {unpack(colour)} under the index {wanted} as in"
+                f" {other}, got {index}; {mend}"
             )
     if (shades[:, :3] != shades[:, :1]).any():
         return

@@ -6,6 +6,8 @@ z, y, x the axes of a volume, C its channels, K classes.
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -237,7 +239,22 @@ def _members(cases: Sequence[Case], split: str, splits: HoldOut | None) -> list[
             )
         return list(range(len(cases)))
     patients = [case.patient or splits.group_of(case.name) for case in cases]
+    _warn_of_folders(cases, patients)
     return splits.members(split, patients)
+
+
+def _warn_of_folders(cases: Sequence[Case], patients: Sequence[str]) -> None:
+    """Says if cases of one folder, perhaps sessions of a patient, count as patients each."""
+    pairs = zip(cases, patients, strict=True)
+    inside = [patient for case, patient in pairs if "/" in patient and patient == case.name]
+    tops = Counter(patient.partition("/")[0] for patient in inside)
+    shared = [top for top, count in tops.items() if count > 1]
+    if shared:
+        _log.warning(
+            "%d cases in the folder %s count as a patient each; if it is one patient,"
+            " HoldOut.group: '([^/]+)/' keeps them in one split",
+            *(tops[shared[0]], shared[0]),
+        )
 
 
 def _names(channels: Sequence[str], mask: str | None, roi: str | None) -> Names:
@@ -311,11 +328,18 @@ def _checked_order(order: list[int], labels: LabelTable) -> list[int]:
 
 
 def _checked_spacing(spacing: Sequence[float | None] | None) -> tuple[float | None, ...] | None:
-    if spacing is None or all(step is None for step in spacing):
+    if spacing is None:
         return None
-    if len(spacing) != 3 or any(step is not None and not step > 0 for step in spacing):
+    steps = list(spacing) if isinstance(spacing, Sequence) else []
+    if len(steps) != 3 or not all(step is None or _is_length(step) for step in steps):
         raise ValueError(
             f"MedicalVolumes.spacing: three millimetres (z, y, x), null for an axis that stays;"
-            f" found {list(spacing)}"
+            f" found {spacing!r}"
         )
+    if not any(steps):
+        return None
     return tuple(None if step is None else float(step) for step in spacing)
+
+
+def _is_length(step: Any) -> bool:
+    return isinstance(step, int | float) and type(step) is not bool and 0 < step < math.inf

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ from densekit.data.volume_files import SUFFIXES, is_volume_file, volume_stem
 _log = logging.getLogger("densekit.data")
 
 Labels = Mapping[str, int | Sequence[int]]
+
+_PATIENT = ("patient", "patientid", "subject", "subjectid", "participant", "participantid")
+"""Names of the column of patients in a table, without signs and in small letters."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,7 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
     Raises:
         ValueError: If it is none of these, or a file that it speaks of is missing.
     """
+    _check_names(names)
     pair = [*(names.channels or ("images",)), names.mask or "masks"]
     if root.suffix.lower() == ".csv":
         layout = _table(root, names)
@@ -110,6 +116,7 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
         said = _json(root / "dataset.json")
         layout = (_nnunet if "file_ending" in said else _msd)(root, said, names.roi)
     elif all((root / name).is_dir() for name in pair):
+        _check_names(Names(tuple(pair[:-1]), pair[-1], names.roi))
         layout = _pairs(root, pair[:-1], pair[-1], names.roi)
     else:
         layout = _patients(root, names)
@@ -118,21 +125,32 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
     return layout
 
 
+def _check_names(names: Names) -> None:
+    """Refuses a volume that is two things: a network would be shown its own target."""
+    roles = [*names.channels, *(name for name in (names.mask, names.roi) if name is not None)]
+    if twice := [name for name in roles if roles.count(name) > 1]:
+        raise ValueError(
+            "MedicalVolumes: expected another name for every channel, the mask and the roi, got"
+            f" {twice[0]!r} twice"
+        )
+
+
 def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     """Medical Segmentation Decathlon: `training` lists the pairs, channels are the 4th axis."""
     key = root / "dataset.json"
-    rows = said.get("training")
-    if not isinstance(rows, list) or not all({"image", "label"} <= set(row) for row in rows):
+    rows, keys = said.get("training"), ["image", "label", *([] if roi is None else [roi])]
+    if not isinstance(rows, list) or not all(_is_pair(row) for row in rows):
         raise ValueError(
             f"{key}: `training` must list pairs of image and label, found {rows!r:.80}"
         )
-    if roi is not None and (lacking := [row["image"] for row in rows if roi not in row]):
-        raise ValueError(f"{key}: `training` names no {roi!r} for {lacking[0]}")
+    for row in rows:
+        if lacking := [name for name in keys if not isinstance(row.get(name), str)]:
+            raise ValueError(f"{key}: `training` names no {lacking[0]!r} for {row['image']!r}")
     cases = [
         Case(
             _stem(Path(row["image"])),
             None,
-            (root / row["image"],),
+            _numbered(root / row["image"]),
             root / row["label"],
             None if roi is None else root / row[roi],
         )
@@ -140,8 +158,31 @@ def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     ]
     labels = _labels(key, said)
     if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
-        labels = {str(name): int(value) for value, name in labels.items()}
+        with_names = [(str(name), int(value)) for value, name in labels.items()]
+        labels = _unique(with_names, f"{key}: labels")
     return Layout(cases, labels, str(key), _modalities(said))
+
+
+def _is_pair(row: Any) -> bool:
+    return isinstance(row, Mapping) and {"image", "label"} <= set(row)
+
+
+def _numbered(image: Path) -> tuple[Path, ...]:
+    """The volume, or one a channel: the first nnU-Net leaves `_0000` out in `dataset.json`."""
+    stem = volume_stem(image)
+    ending = image.name[len(stem) :]
+    first = image.with_name(f"{stem}_0000{ending}")
+    if image.exists() or not first.exists():
+        return (image,)
+    channels = image.parent.glob(f"{glob.escape(stem)}_[0-9][0-9][0-9][0-9]{glob.escape(ending)}")
+    return tuple(sorted(channels))
+
+
+def _unique(pairs: Sequence[tuple[str, int]], key: str) -> dict[str, int]:
+    try:
+        return unique_keys(pairs)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from error
 
 
 def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
@@ -149,9 +190,9 @@ def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     key, ending = root / "dataset.json", said["file_ending"]
     if ending not in SUFFIXES:
         raise ValueError(f"{key}: file_ending {ending!r}; accepted are {', '.join(SUFFIXES)}")
-    channels = said.get("channel_names", {})
-    if not channels:
-        raise ValueError(f"{key}: channel_names is missing")
+    channels = said.get("channel_names") or said.get("modality")
+    if not isinstance(channels, Mapping | list) or not channels:
+        raise ValueError(f"{key}: channel_names: expected a name a channel, got {channels!r:.80}")
     images = root / "imagesTr"
     first = f"_0000{ending}"
     names = [p.name[: -len(first)] for p in sorted(images.glob(f"[!.]*{first}"))]
@@ -165,8 +206,10 @@ def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
         )
         for name in names
     ]
-    order = tuple(said.get("regions_class_order") or ())
-    return Layout(cases, _labels(key, said), str(key), _modalities(said), order)
+    order = said.get("regions_class_order") or ()
+    if not isinstance(order, list | tuple):
+        raise ValueError(f"{key}: regions_class_order: expected a list of numbers, got {order!r}")
+    return Layout(cases, _labels(key, said), str(key), _modalities(said), tuple(order))
 
 
 def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Layout:
@@ -207,13 +250,14 @@ def _patients(root: Path, names: Names) -> Layout:
             "%s: %d folders beside those of patients hold no volume, the first is %s",
             *(root, len(empty), empty[0].name),
         )
+    _check_names(replace(names, mask=mask))
     others = [mask, *([] if names.roi is None else [names.roi])]
     images = list(names.channels)
     check_patients(folders, [*images, *others])
     images = images or image_names(folders, others)
     cases = [
         Case(
-            folder.name,
+            folder.relative_to(root).as_posix() if folder != root else folder.name,
             None,
             tuple(volumes[name] for name in images),
             volumes[mask],
@@ -227,18 +271,29 @@ def _patients(root: Path, names: Names) -> Layout:
 def _table(path: Path, names: Names) -> Layout:
     """Columns `mask`, `image` (or `image_0`, `image_1`, ... a channel) and perhaps `patient`."""
     mask = names.mask or "mask"
+    _check_names(replace(names, mask=mask))
     needed = [mask, *([] if names.roi is None else [names.roi])]
+    rows = _rows(path, needed, names.channels)
+    patient = _patient_column(path, rows[0][0])
     cases = [
         Case(
             _stem(files[0]),
-            row.get("patient"),
+            None if patient is None else row[patient],
             files,
             path.parent / row[mask],
             None if names.roi is None else path.parent / row[names.roi],
         )
-        for row, files in _rows(path, needed, names.channels)
+        for row, files in rows
     ]
     return Layout(cases, {}, str(path))
+
+
+def _patient_column(path: Path, columns: Iterable[str]) -> str | None:
+    """The column that says whose volume it is; None without one."""
+    found = [name for name in columns if re.sub(r"[\W_]", "", name.casefold()) in _PATIENT]
+    if len(found) > 1:
+        raise ValueError(f"{path}: expected one column of patients, got {' and '.join(found)}")
+    return found[0] if found else None
 
 
 def listed_images(source: Path, images: Sequence[str]) -> list[tuple[Path, ...]]:
@@ -273,7 +328,8 @@ def _rows(
             f"{path}: columns {columns}; needed are {wanted} (or `image_0`, `image_1`,"
             " ...), perhaps `patient`"
         )
-    check_filled(rows, [*images, *needed])
+    patient = _patient_column(path, columns) if needed else None
+    check_filled(rows, [*images, *needed, *([patient] if patient is not None else [])])
     return [(row, tuple(path.parent / row[column] for column in images)) for _, row in rows]
 
 
@@ -321,10 +377,12 @@ def _stem(path: Path) -> str:
 
 def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
     """`channel_names` (nnU-Net) or `modality` (MSD): number of a channel to what it is."""
-    named = said.get("channel_names") or said.get("modality")
-    if not isinstance(named, Mapping):
-        return ()
-    return tuple(str(named[number]) for number in sorted(named, key=lambda n: natural(str(n))))
+    named = said.get("channel_names") or said.get("modality") or ()
+    if isinstance(named, str):
+        return (named,)
+    if isinstance(named, Mapping):
+        named = [named[number] for number in sorted(named, key=lambda n: natural(str(n)))]
+    return tuple(str(name or "") for name in named) if isinstance(named, Sequence) else ()
 
 
 def _labels(path: Path, said: Mapping[str, Any]) -> Labels:

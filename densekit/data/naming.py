@@ -14,6 +14,7 @@ _log = logging.getLogger("densekit.data")
 
 _EDGES = re.compile(r"^[\s\ufeff\u200b-\u200d\u2060]+|[\s\ufeff\u200b-\u200d\u2060]+$")
 """What nobody sees at the ends of a text: blanks of any width, marks of byte order."""
+_BLANKS = re.compile(r"\s+")
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 
 
@@ -23,8 +24,8 @@ def trimmed(text: str) -> str:
 
 
 def tidy(text: str) -> str:
-    """The text trimmed and in one form of Unicode, in which letters have their accents."""
-    return unicodedata.normalize("NFC", trimmed(text))
+    """The text with single plain blanks, none at its ends, and accents in one form of Unicode."""
+    return unicodedata.normalize("NFC", _BLANKS.sub(" ", trimmed(text)))
 
 
 def same_words(texts: Iterable[str]) -> list[str]:
@@ -51,7 +52,8 @@ def say_lookalikes(names: Iterable[str], what: str) -> None:
     """
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
-        key = name.lstrip("0") or "0" if name.isdecimal() else name.casefold()
+        wide = unicodedata.normalize("NFKC", name)
+        key = wide.lstrip("0") or "0" if wide.isdecimal() else wide.casefold()
         alike.setdefault(key, []).append(name)
     groups = [group for group in alike.values() if len(group) > 1]
     if groups:

@@ -184,6 +184,9 @@ def _check_length(file: Any, path: Path, voxels: int) -> None:
         voxels: Bytes that the voxels should have.
     """
     image = Path(file.file_map["image"].filename)
+    first = file.header.single_vox_offset if getattr(file.header, "is_single", False) else 0
+    if file.dataobj.offset < first:
+        raise ValueError(f"{path}: vox_offset: expected {first} or more, got {file.dataobj.offset}")
     needed = voxels + max(0, int(file.dataobj.offset))
     there = image.stat().st_size
     is_packed = image.suffix.lower() == ".gz"

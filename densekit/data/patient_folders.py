@@ -19,6 +19,9 @@ MASKS = (
 _BETWEEN = "_-. "
 """What stands between the name of a patient and that of a volume."""
 
+_IMAGE = "image"
+"""What a volume is called that has no name but its patient's."""
+
 Volumes = dict[str, Path]
 """Name in the folder to the volume: `flair` of `P1/P1_flair.nii.gz` and of `P1/flair.nii.gz`."""
 
@@ -34,7 +37,14 @@ def patient_folders(root: Path) -> dict[Path, Volumes]:
     Raises:
         ValueError: Two volumes of a folder have one name.
     """
-    return dict(_folders(root, ())) if root.is_dir() else {}
+    found = dict(_folders(root, ())) if root.is_dir() else {}
+    own = {folder: _own(folder, volumes) for folder, volumes in found.items()}
+    if len(found) < 2 or not all(own.values()):
+        return found
+    return {
+        folder: {_IMAGE if name == own[folder] else name: file for name, file in volumes.items()}
+        for folder, volumes in found.items()
+    }
 
 
 def mask_name(folders: Mapping[Path, Volumes]) -> str | None:
@@ -91,6 +101,13 @@ def without_volumes(folders: Mapping[Path, Volumes]) -> list[Path]:
     return sorted(entry for entry in beside - holding if entry.is_dir())
 
 
+def _own(folder: Path, volumes: Volumes) -> str | None:
+    """The volume that is called as its folder is: `P1/P1.nii.gz`, beside `P1/P1_seg.nii.gz`."""
+    if _IMAGE in volumes:
+        return None
+    return next((name for name in volumes if name.casefold() == folder.name.casefold()), None)
+
+
 def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volumes]]:
     """The folders with volumes at and under one; `above` are the names down to it."""
     entries = visible(folder)
@@ -113,12 +130,12 @@ def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volum
 
 
 def _name(entry: Path, above: tuple[str, ...]) -> str:
-    """What a volume is called beside the others, without the name of a folder that it is in."""
+    """What a volume is called beside the others, without the names of folders that it is in."""
     stem = entry.name if entry.is_dir() else volume_stem(entry)
     for folder in above:
-        rest = stem.removeprefix(folder)
-        if rest != stem and rest[0:1] in tuple(_BETWEEN) and rest.strip(_BETWEEN):
-            return rest.lstrip(_BETWEEN)
+        rest = stem[len(folder) :]
+        is_prefixed = stem.casefold().startswith(folder.casefold()) and rest[:1] in (*_BETWEEN,)
+        stem = rest.lstrip(_BETWEEN) if is_prefixed and rest.strip(_BETWEEN) else stem
     return stem
 
 

@@ -35,11 +35,10 @@ def read_stack(path: Path) -> NDArray[Any]:
         return np.ascontiguousarray(
             array.transpose(_order(path, array.shape)).reshape(_sizes(path))
         )
-    with _open_tiff(path) as tiff:
+    with decoding(path, "TIFF"), _open_tiff(path) as tiff:
         series = _series(path, tiff)
         order = _order(path, series.shape, series.axes)
-        with decoding(path, "TIFF"):
-            array = series.asarray()
+        array = series.asarray()
     height, width = (array.shape[axis] for axis in order[:2])
     return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
 
@@ -48,7 +47,7 @@ def holds_colours(path: Path) -> bool:
     """Whether the channels of a TIFF are red, green and blue, not planes with a meaning each."""
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
-    with _open_tiff(path) as tiff:
+    with decoding(path, "TIFF"), _open_tiff(path) as tiff:
         return str(_series(path, tiff).pages[0].photometric.name) == "RGB"
 
 
@@ -78,7 +77,7 @@ def stack_orientation(path: Path) -> int:
     """1 to 8 as EXIF counts them, of a TIFF; 1 of a `.npy` file."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return UPRIGHT
-    with _open_tiff(path) as tiff:
+    with decoding(path, "TIFF"), _open_tiff(path) as tiff:
         tag = tiff.pages[0].tags.get(TAG)
         found = UPRIGHT if tag is None else int(tag.value)
     return found if found in range(1, 9) else UPRIGHT
@@ -90,7 +89,7 @@ def _sizes(path: Path) -> tuple[int, int, int]:
         shape = _load(path, mmap_mode="r").shape
         order = _order(path, shape)
     else:
-        with _open_tiff(path) as tiff:
+        with decoding(path, "TIFF"), _open_tiff(path) as tiff:
             series = _series(path, tiff)
             shape, order = series.shape, _order(path, series.shape, series.axes)
     height, width, *channels = (int(shape[axis]) for axis in order)
@@ -112,10 +111,10 @@ def _order(path: Path, shape: tuple[int, ...], axes: str = "") -> list[int]:
 
 
 def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
-    try:
+    with decoding(path, "NumPy array"):
         array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ValueError(f"{path}: not a readable NumPy array: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: expected numbers, got an array of {array.dtype}")
     return array
 
 
@@ -133,5 +132,4 @@ def _open_tiff(path: Path) -> Any:
         raise ImportError(
             f"{path}: a TIFF of many channels or bits needs tifffile: pip install 'densekit[tiles]'"
         ) from error
-    with decoding(path, "TIFF"):
-        return tifffile.TiffFile(path)
+    return tifffile.TiffFile(path)

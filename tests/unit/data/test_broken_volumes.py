@@ -44,6 +44,8 @@ HEADERS = {
     "complex": (".nii", 70, "<h", 32),
     "intercept": (".nii", 112, "<2f", 1, np.nan),
     "offset": (".nii", 108, "<f", 1e9),
+    "offset_none": (".nii", 108, "<f", 0),
+    "offset_small": (".nii.gz", 108, "<f", 100),
     "offset_negative": (".nii", 108, "<f", -8),
 }
 

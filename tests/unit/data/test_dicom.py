@@ -160,6 +160,21 @@ def test_a_cut_file_of_a_series_is_refused_whatever_its_name(tmp_path, values, n
             read(folder)
 
 
+def test_notes_without_a_suffix_are_passed_over(tmp_path, values):
+    folder = write_series(tmp_path / "s", values)
+    (folder / "README").write_text("Scans of the first visit.")
+    assert read_volume(folder).shape == values.shape
+    (folder / "IM0009").write_bytes(bytes(64))
+    with pytest.raises(ValueError, match="IM0009: not a readable DICOM file: 64 bytes"):
+        read_volume(folder)
+
+
+def test_a_slope_of_zero_is_refused(tmp_path, values):
+    folder = write_series(tmp_path / "s", values, RescaleSlope=0)
+    with pytest.raises(ValueError, match=r"RescaleSlope: expected another number than 0, got 0"):
+        read_volume(folder)
+
+
 def test_what_has_no_pixels_is_passed_over_unless_it_is_of_the_series(tmp_path, values):
     folder = write_series(tmp_path / "s", values)
     (folder / "._001.dcm").write_bytes(b"Mac OS X")

@@ -84,15 +84,34 @@ def test_pages_are_never_dropped_without_a_word(tmp_path):
 def test_broken_and_odd_stacks_are_named(tmp_path):
     (tmp_path / "x.tif").write_bytes(b"II*\0nothing")
     (tmp_path / "x.npy").write_bytes(b"no")
+    (tmp_path / "short.tif").write_bytes(b"II*\0")
+    np.save(tmp_path / "c.npy", np.zeros((2, 3), complex))
+    np.save(tmp_path / "t.npy", np.zeros((2, 3), str))
     np.save(tmp_path / "y.npy", np.zeros((2, 3, 4, 5), dtype=np.uint8))
     for name, message in (
         ("x.tif", "not a readable TIFF"),
         ("x.npy", "not a readable NumPy array"),
+        ("short.tif", "not a readable TIFF"),
+        ("c.npy", "expected numbers, got an array of complex128"),
+        ("t.npy", "expected numbers, got an array of <U1"),
         ("y.npy", r"an array of shape \(2, 3, 4, 5\)"),
         ("z.npy", "not a readable NumPy array"),
     ):
         with pytest.raises(ValueError, match=rf"{name}: .*{message}"):
             read_image(tmp_path / name, channels=2)
+
+
+def test_channels_that_pillow_leaves_out(tmp_path):
+    four = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
+    infrared = tmp_path / "rgbi.tif"
+    tifffile.imwrite(infrared, four, photometric="rgb", extrasamples=["unspecified"])
+    np.testing.assert_array_equal(read_image(infrared, channels=4), four)
+    np.testing.assert_array_equal(read_image(infrared, channels=3), four[:, :, :3])
+    two = tmp_path / "two.tif"
+    tifffile.imwrite(two, four[:, :, :2], photometric="minisblack", planarconfig="contig")
+    np.testing.assert_array_equal(read_image(two, channels=2), four[:, :, :2])
+    with pytest.raises(ValueError, match=r"two\.tif: 1 channels are declared, found 2"):
+        read_image(two, channels=1)
 
 
 def test_tifffile_is_asked_for(tmp_path, monkeypatch):

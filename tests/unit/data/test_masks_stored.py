@@ -324,7 +324,7 @@ def test_declared_colours_of_16_bits_are_refused(folder):
         data.mask(0)
 
 
-@pytest.mark.parametrize("names", [["cell"], None])
+@pytest.mark.parametrize("names", [["cell"], None, ["background", "cell"]])
 def test_yes_must_be_one_value_in_all_files(folder, write_image, names):
     folder(png(YES.astype(np.uint8)), names=["cell"])
     data = folder(png(YES.astype(np.uint8)), names=["cell"])
@@ -353,10 +353,46 @@ def test_colours_that_change_their_index_from_file_to_file_are_refused(folder, w
     again = MaskFolder(data.path(0).parent, masks, names=names)
     np.testing.assert_array_equal(again.mask(1), again.mask(0))
     write(masks / f"1.{suffix}", order=[2, 0, 1])
-    other = MaskFolder(data.path(0).parent, masks, names=names)
-    with pytest.raises(
-        ValueError, match=rf"1\.{suffix}: expected the colour .* as in .*0\.{suffix}"
-    ):
-        other.mask(1)
     told = MaskFolder(data.path(0).parent, masks, colours=COLOURS)
     np.testing.assert_array_equal(told.mask(1), CLASSES)
+    Image.fromarray(np.zeros_like(CLASSES)).save(masks / "2.png")  # says nothing of the others
+    write_image(data.path(0).with_name("2.png"), (3, 4))
+    (masks / f"0.{suffix}").rename(masks / f"3.{suffix}")
+    data.path(0).rename(data.path(0).with_name("3.png"))
+    with pytest.raises(
+        ValueError, match=rf"3\.{suffix}: expected the colour .* as in .*1\.{suffix}"
+    ):
+        MaskFolder(data.path(0).parent, masks, names=names)
+
+
+@pytest.mark.parametrize("kind", [np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("suffix", ["tif", "npy"])
+def test_stored_values_below_zero(folder, kind, suffix):
+    stored = np.where(LABELS == 255, -1, LABELS.astype(kind)).astype(kind)
+    write = tifffile.imwrite if suffix == "tif" else np.save
+    data = folder(
+        lambda path: write(path, stored), f"0.{suffix}", names=["a", "b", "c"], ignore=[-1]
+    )
+    np.testing.assert_array_equal(data.mask(0), LABELS)
+    named = folder(
+        lambda path: write(path, stored), f"0.{suffix}", names={"x": -1, "a": 0, "b": 1, "c": 2}
+    )
+    np.testing.assert_array_equal(named.mask(0), np.where(LABELS == 255, 0, LABELS + 1))
+    yes = folder(lambda path: write(path, np.minimum(stored, 0)), f"0.{suffix}", names={"x": 0})
+    np.testing.assert_array_equal(yes.mask(0), LABELS != 255)
+    unsaid = folder(lambda path: write(path, stored), f"0.{suffix}", names=["a", "b", "c"])
+    with pytest.raises(ValueError, match=r"values outside the classes: -1 \(1 pixels\)"):
+        unsaid.mask(0)
+
+
+@pytest.mark.parametrize("planes", [2, 3, 4])
+def test_planes_within_a_page_are_all_read(folder, planes):
+    one_hot = np.stack([label == LABELS % 3 for label in range(planes)], axis=-1)
+    data = folder(
+        lambda path: tifffile.imwrite(
+            path, one_hot.astype(np.uint8), photometric="minisblack", planarconfig="contig"
+        ),
+        "0.tif",
+        names=list("abcd"[:planes]),
+    )
+    np.testing.assert_array_equal(data.mask(0), np.moveaxis(one_hot, -1, 0))

@@ -38,7 +38,8 @@ def test_a_folder_for_each_patient(tmp_path, prefixed, suffix, inner):
     hidden = root / inner / PATIENTS[0]
     (hidden / f"._flair{suffix}").write_bytes(b"Mac OS X")
     data = MedicalVolumes(root, labels=TUMOUR)
-    assert tuple(case.name for case in data.cases) == PATIENTS
+    start = f"{inner}/" if inner else ""
+    assert [case.name for case in data.cases] == [f"{start}{patient}" for patient in PATIENTS]
     assert data.channels == 4
     sample = data[1]
     start = f"{PATIENTS[1]}_" if prefixed else ""
@@ -52,7 +53,7 @@ def test_a_folder_for_each_patient(tmp_path, prefixed, suffix, inner):
     np.testing.assert_array_equal(chosen[1]["image"], sample["image"][..., [2, 0]])
     split = HoldOut(every=3, group=r"BraTS20_Training_(\d+)")
     held = MedicalVolumes(root, "test", splits=split, labels=TUMOUR)
-    assert [case.name for case in held.cases] == [PATIENTS[0]]
+    assert [case.patient or case.name[-3:] for case in held.cases] == ["001"]
 
 
 def test_patients_that_differ_are_named(tmp_path):
@@ -98,7 +99,54 @@ def test_names_of_volumes_in_a_folder(tmp_path):
     assert names == ["t1.nii", "t1ce.nii", "t1_flair.nii", "t1 seg.nii"]
 
 
-def test_sessions_below_a_patient(tmp_path):
+def test_names_begin_with_those_of_folders_in_letters_of_any_size(tmp_path):
+    for patient in ("P1", "P2"):
+        for name in ("", "_seg"):
+            file = tmp_path / "own" / patient / f"{patient.lower()}{name}.nii"
+            write_nifti(file, np.zeros((2, 2, 2), np.uint8), UPRIGHT)
+        for name in ("ses-1_T1w", "ses-1_seg"):
+            file = tmp_path / "bids" / patient / "ses-1" / "anat" / f"{patient}_{name}.nii"
+            write_nifti(file, np.zeros((2, 2, 2), np.uint8), UPRIGHT)
+    own = MedicalVolumes(tmp_path / "own", labels=TUMOUR, channels=["image"])
+    assert [case.images[0].name for case in own.cases] == ["p1.nii", "p2.nii"]
+    bids = MedicalVolumes(tmp_path / "bids", labels=TUMOUR, channels=["T1w"])
+    assert [case.name for case in bids.cases] == ["P1/ses-1/anat", "P2/ses-1/anat"]
+
+
+@pytest.mark.parametrize("names", [{"channels": ["t1", "seg"]}, {"channels": ["t1", "t1"]}])
+def test_a_volume_is_one_thing(tmp_path, names):
+    root = brats(tmp_path)
+    with pytest.raises(ValueError, match=r"expected another name for .* got '(seg|t1)' twice"):
+        MedicalVolumes(root, labels=TUMOUR, **names)
+    with pytest.raises(ValueError, match="got 'seg' twice"):
+        MedicalVolumes(root, labels=TUMOUR, mask="seg", roi="seg")
+
+
+@pytest.mark.parametrize(
+    "header", ["Patient", "PATIENT", "patient_id", "PatientID", "subject", "Subject ID"]
+)
+def test_patients_of_a_table_whatever_the_column_is_called(tmp_path, header):
+    rows = [f"image,mask,{header}"]
+    for number, patient in enumerate(["Ann  B", "Ann\u00a0B", "Cy", "Di", "Di"]):
+        for kind in ("", "m"):
+            write_nifti(tmp_path / f"{number}{kind}.nii", np.zeros((2, 2, 2), np.uint8), UPRIGHT)
+        rows.append(f"{number}.nii,{number}m.nii,{patient}")
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    parts = [
+        MedicalVolumes(table, split, splits=HoldOut(every=3, val_every=2), labels=TUMOUR)
+        for split in ("train", "val", "test")
+    ]
+    assert [[case.name for case in part.cases] for part in parts] == [["3", "4"], ["2"], ["0", "1"]]
+    table.write_text("\n".join([*rows, "0.nii,0m.nii,"]), encoding="utf-8")
+    with pytest.raises(ValueError, match=rf"t\.csv, line 7: the cell of '{header}' is empty"):
+        MedicalVolumes(table, labels=TUMOUR)
+    table.write_text("image,mask,patient,subject\n0.nii,0m.nii,1,1", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"expected one column of patients, got patient and subj"):
+        MedicalVolumes(table, labels=TUMOUR)
+
+
+def test_sessions_below_a_patient(tmp_path, caplog):
     for patient in ("sub-01", "sub-02"):
         for session in ("pre", "post"):
             for name in ("T1w", "label"):
@@ -106,12 +154,64 @@ def test_sessions_below_a_patient(tmp_path):
                 write_nifti(file, np.zeros((2, 2, 2), np.uint8), UPRIGHT)
     split = HoldOut(every=2, group="(sub-[0-9]+)")
     data = MedicalVolumes(tmp_path, "test", splits=split, labels=TUMOUR)
-    assert [case.name for case in data.cases] == [
-        f"sub-01/{session}/sub-01_T1w" for session in ("post", "pre")
-    ]
+    assert [case.name for case in data.cases] == ["sub-01/post", "sub-01/pre"]
+    assert not caplog.text
+    MedicalVolumes(tmp_path, "test", splits=HoldOut(every=2), labels=TUMOUR)
+    assert "2 cases in the folder sub-01 count as a patient each" in caplog.text
     write_nifti(tmp_path / "sub-02" / "pre" / "seg.nii", np.zeros((2, 2, 2), np.uint8), UPRIGHT)
     with pytest.raises(ValueError, match="expected one mask for each patient, got label and seg"):
         MedicalVolumes(tmp_path, labels=TUMOUR)
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"labels": {"0": "bg", "1": "a", "2": "a"}}, "expected every name once, got 'a' twice"),
+        ({"labels": {"bg": 0, "a": 1.0}}, r"labels\.a: whole numbers .* found 1\.0"),
+        ({"labels": {"bg": 0, "a": None}}, r"labels\.a: whole numbers .* found None"),
+        ({"training": [1]}, "`training` must list pairs"),
+        ({"training": [{"image": 1, "label": "x"}]}, "`training` names no 'image' for 1"),
+        ({"file_ending": ".nii.gz"}, "channel_names: expected a name a channel, got None"),
+        ({"file_ending": ".nii.gz", "channel_names": 1}, "channel_names: expected .* got 1"),
+        (
+            {"file_ending": ".nii.gz", "channel_names": ["CT"], "regions_class_order": 3},
+            "regions_class_order: expected a list of numbers, got 3",
+        ),
+    ],
+)
+def test_what_dataset_json_may_not_say(msd, said, message):
+    content = json.loads((msd / "dataset.json").read_text())
+    (msd / "dataset.json").write_text(json.dumps(content | said))
+    with pytest.raises(ValueError, match=rf"dataset\.json.*{message}"):
+        MedicalVolumes(msd)
+
+
+@pytest.mark.parametrize("modality", ["CT", ["CT"], {"0": "CT"}])
+def test_the_first_nnunet_leaves_the_channel_out(msd, modality):
+    for file in (msd / "imagesTr").iterdir():
+        file.rename(file.with_name(file.name.replace(".nii.gz", "_0000.nii.gz")))
+    content = json.loads((msd / "dataset.json").read_text())
+    (msd / "dataset.json").write_text(json.dumps(content | {"modality": modality}))
+    data = MedicalVolumes(msd)
+    assert data.modalities == ("CT",)
+    assert [case.name for case in data.cases][:2] == ["case_00", "case_01"]
+    assert data.cases[0].images[0].name == "case_00_0000.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"spacing": 1.0}, "spacing: three millimetres .* found 1.0"),
+        ({"spacing": ["1", 1, 1]}, "spacing: three millimetres"),
+        ({"spacing": [True, 1, 1]}, "spacing: three millimetres"),
+        ({"intensity": "zscore"}, "intensity: expected a rule .* got 'zscore'"),
+        ({"labels": ["a", "b"]}, r"labels: expected names with their values, got \['a', 'b'\]"),
+        ({"labels": {"a": 0, "b": None}}, r"labels\.b: whole numbers .* found None"),
+    ],
+)
+def test_arguments_of_another_kind_are_named(msd, arguments, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        MedicalVolumes(msd, **arguments)
 
 
 def test_what_dataset_json_names_is_not_named_again(msd):
