@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +21,14 @@ from densekit._console import table_of
 STAGES = ("val", "test")
 
 
-NOISE = ("GPU available", "TPU available", "💡 Tip")
+NOISE = (
+    *("GPU available", "TPU available", "💡 Tip"),
+    *("`Trainer(limit_val_batches=1.0)`", "`Trainer(limit_test_batches=1.0)`"),
+)
 """How lines of Lightning's log begin that tell the user of a command nothing."""
+
+NOISY_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)`", "No complete tensor found in the group")
+"""How warnings of Lightning and torch about themselves begin."""
 
 
 @contextmanager
@@ -40,7 +47,10 @@ def spoken_log(level: int = logging.INFO) -> Iterator[None]:
     log.propagate = False
     lightning.addFilter(_is_telling)
     try:
-        yield
+        with warnings.catch_warnings():
+            for message in NOISY_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield
     finally:
         lightning.removeFilter(_is_telling)
         log.removeHandler(handler)

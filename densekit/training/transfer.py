@@ -95,6 +95,9 @@ class Transfer:
                 line += f" from {start:.0%} of the run on"
             factor = lr_multipliers.get(name, 1.0)
             lines.append(line + (f", learning rate x {factor:.3g}" if factor != 1 else ""))
+        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+        total = sum(p.numel() for p in model.parameters())
+        lines.append(f"model: {trained:,} of {total:,} parameters train")
         return lines
 
     def _frozen(self, model: nn.Module) -> Iterator[nn.Module]:

@@ -110,7 +110,10 @@ def test_table_says_what_trains() -> None:
     lines = {line.partition(":")[0]: line for line in transfer.table(model, {"heads": 1.0})}
     assert " 0 of " in lines["backbone.layer1"]
     assert "from 17% of the run on" in lines["backbone.layer2"]
-    assert list(lines)[-1] == "heads.segmentation"
+    assert list(lines)[-2:] == ["heads.segmentation", "model"]
+    total = sum(p.numel() for p in model.parameters())
+    frozen = sum(p.numel() for p in model.get_submodule("backbone.layer1").parameters())
+    assert lines["model"] == f"model: {total - frozen:,} of {total:,} parameters train"
 
 
 def test_held_parts_are_out_of_training_mode() -> None:
