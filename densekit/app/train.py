@@ -153,7 +153,7 @@ def train(
             if (run / "checkpoints" / "last.ckpt").exists():
                 print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
             raise
-        _say_what_next(run, trust)
+        _say_what_next(run, trust, job["trainer"])
     return run
 
 
@@ -308,12 +308,25 @@ def _shown(words: Words) -> str:
     return dump(resolve(cfg))
 
 
-def _say_what_next(run: Path, trust: str) -> None:
-    if not (run / "checkpoints" / "last.ckpt").exists():
+def _say_what_next(run: Path, trust: str, trainer: Mapping[str, Any]) -> None:
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.exists():
         return
-    word = quoted(f"checkpoint={run}")
+    word, more = quoted(f"checkpoint={run}"), f"trainer.{_limit(trainer, last)}=MORE"
     print_lines(
         f"evaluate:   densekit eval {word}{trust}",
         f"predict:    densekit predict {word} source=FOLDER output=DIR{trust}",
-        f"continue:   densekit train {quoted(f'resume={run}')} trainer.max_epochs=MORE{trust}",
+        f"continue:   densekit train {quoted(f'resume={run}')} {more}{trust}",
     )
+
+
+def _limit(trainer: Mapping[str, Any], last: Path) -> str:
+    """The limit that has ended the run, which a longer one has to raise."""
+    from densekit.training import progress
+
+    step, epoch = progress(last)
+    if 0 <= trainer.get("max_steps", -1) <= step:
+        return "max_steps"
+    epochs = trainer.get("max_epochs")
+    is_through = epochs is not None and 0 <= epochs <= epoch + 1
+    return "max_time" if trainer.get("max_time") and not is_through else "max_epochs"

@@ -20,6 +20,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -133,6 +134,7 @@ class Checkpoint(ModelCheckpoint):
         self._last_time = 0.0
         self._is_asked_to_end = False
         self._is_before_validation = False
+        self._has_begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes every checkpoint of the run atomic."""
@@ -148,6 +150,14 @@ class Checkpoint(ModelCheckpoint):
         """Starts the clock of `every_minutes`."""
         super().on_train_start(trainer, pl_module)
         self._last_time = time.monotonic()
+        self._has_begun = True
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keeps the state of a resumed run that had nothing left to train."""
+        super().on_fit_end(trainer, pl_module)
+        if not self._has_begun:
+            rank_zero_info("Nothing was left to train: the run had reached its end.")
+            self._save_last(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

@@ -9,16 +9,37 @@ from typing import Any
 
 import lightning.pytorch as L
 import pytest
+import torch
 from lightning.pytorch.callbacks import Callback
 
 from densekit.app import fit
 from densekit.app.data_info import model_info
 from densekit.app.fit import _evaluate_best
 from densekit.app.prepare import resolve
-from densekit.app.train import checked
+from densekit.app.train import _limit, checked
 from densekit.build import build_model, instantiate
 from densekit.training import Checkpoint, MetricsFile
 from tests.unit.training.fakes import FakeData, fake_lit, trainer
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "epoch", "limit"),
+    [
+        ({"max_steps": 6, "max_epochs": 12}, 6, 0, "max_steps"),
+        ({"max_steps": 6}, 6, 0, "max_steps"),
+        ({"max_steps": -1, "max_epochs": 2}, 6, 1, "max_epochs"),
+        ({"max_steps": 9, "max_epochs": 2}, 6, 1, "max_epochs"),
+        ({"max_epochs": 12, "max_time": "00:00:10:00"}, 6, 1, "max_time"),
+        ({"max_epochs": -1, "max_time": {"minutes": 10}}, 6, 1, "max_time"),
+        ({"max_epochs": 2, "max_time": "00:00:10:00"}, 6, 1, "max_epochs"),
+        ({"max_epochs": 12}, 6, 1, "max_epochs"),
+    ],
+)
+def test_the_limit_that_ended_the_run_is_to_be_raised(
+    tmp_path: Path, settings: dict[str, Any], step: int, epoch: int, limit: str
+) -> None:
+    torch.save({"global_step": step, "epoch": epoch}, tmp_path / "last.ckpt")
+    assert _limit(settings, tmp_path / "last.ckpt") == limit
 
 
 class Seen(Callback):

@@ -54,6 +54,28 @@ def test_csv_curves_and_events_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(list((second / "tensorboard").glob("events*"))) == 2
 
 
+@pytest.mark.parametrize("limit", ["max_epochs", "max_steps"])
+def test_a_run_with_nothing_left_to_train_says_how_to_go_on(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    limit: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", *TINY, f"trainer.{limit}=1", "run_name=first"]) == 0
+    words = [f"resume={only(tmp_path / 'runs' / 'first')}", "run_name=second", "test=true"]
+    capsys.readouterr()
+    assert main(["train", *words]) == 0
+    second = only(tmp_path / "runs" / "second")
+    shown = capsys.readouterr()
+    assert f"resume={second} trainer.{limit}=MORE" in shown.out
+    assert "treespec" not in shown.err
+    assert main(["eval", f"checkpoint={second}"]) == 0
+    shown = capsys.readouterr()
+    assert "test_batches=1.0" not in shown.err + shown.out
+    assert "treespec" not in shown.err + shown.out
+
+
 def test_rows_of_repeated_steps_are_left_out(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
     file.write_text("epoch,step,train/loss,val/loss\n0,0,2.0,\n0,1,,3.0\n1,2,1.0,\n,,,\n")

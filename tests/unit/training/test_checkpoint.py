@@ -68,6 +68,21 @@ def test_resumed_at_the_end_of_an_epoch_is_bit_equal(
     assert_equal(resumed, straight)
 
 
+@pytest.mark.parametrize("limit", [{"max_epochs": 2}, {"max_steps": 8}, {"max_steps": 6}])
+def test_a_resumed_run_with_nothing_left_to_train_can_be_resumed(
+    tmp_path: Path, limit: dict[str, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    fit(tmp_path / "a", [Checkpoint(tmp_path / "a")], **limit)
+    saved = tmp_path / "a" / "last.ckpt"
+    with caplog.at_level(logging.INFO):
+        fit(tmp_path / "b", [Checkpoint(tmp_path / "b")], ckpt_path=saved, **limit)
+    assert "Nothing was left to train" in caplog.text
+    again = tmp_path / "b" / "last.ckpt"
+    longer = {key: value + 3 for key, value in limit.items()}
+    ends = [fit(tmp_path, [Checkpoint(tmp_path)], ckpt_path=p, **longer) for p in (saved, again)]
+    assert_equal(*ends)
+
+
 class Stop(Callback):
     def __init__(self, epochs: int) -> None:
         self.epochs = epochs
