@@ -25,7 +25,7 @@ class Rendered:
         smallest: Least height and width.
 
     Raises:
-        ValueError: Another split, or too small.
+        ValueError: Another split, no picture, or too small ones.
     """
 
     def __init__(
@@ -34,6 +34,8 @@ class Rendered:
         name = type(self).__name__
         if split not in SPLITS:
             raise ValueError(f"{name}.split: found {split!r}; {nearest(split, SPLITS)}")
+        if length < 1:
+            raise ValueError(f"{name}.length: expected at least 1 picture, got {length}")
         if len(size) != 2 or min(size) < smallest:
             raise ValueError(
                 f"{name}.size: height and width of at least {smallest}, found {list(size)}"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.data import Scenes, SemanticScenes
+from densekit.data import CategoryScenes, Scenes, SemanticScenes, ShapePictures
 from densekit.data.canvas import MIN_VISIBLE
 
 
@@ -49,6 +49,14 @@ def test_targets_agree_with_each_other(scenes):
         np.testing.assert_array_equal(masks.any(axis=0), sample["mask"] > 0)
         assert (masks.sum(axis=0) <= 1).all()
         np.testing.assert_array_equal(sample["extra"]["identities"] // 16, labels)
+
+
+@pytest.mark.parametrize("kind", [Scenes, SemanticScenes, CategoryScenes, ShapePictures])
+@pytest.mark.parametrize("length", [-4, 0])
+def test_a_data_set_without_pictures_is_refused(kind, length):
+    message = f"{kind.__name__}.length: expected at least 1 picture, got {length}"
+    with pytest.raises(ValueError, match=message):
+        kind("train", length)
 
 
 def test_size_and_number_of_objects_are_parameters():
