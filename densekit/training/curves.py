@@ -108,7 +108,7 @@ def _draw_panels(series: Series, path: Path) -> None:
     figures = _first_of_each_head({k: v for k, v in series.items() if k not in losses})
     panels = [
         ("loss", losses),
-        ("figure", figures),
+        ("metric", figures),
         ("learning rate", {"lr": series.get("lr", [])}),
     ]
     panels = [(title, lines) for title, lines in panels if any(lines.values())]
@@ -143,6 +143,7 @@ def _draw_panel(axes: Axes, title: str, lines: Series) -> None:
         term = name.split("/", 1)[-1]
         colour = colours.setdefault(term, f"C{len(colours)}")
         style = "o--" if name.startswith("val/") else "-"
+        style = "o" if len(line) == 1 else style  # a line of one point would not be seen
         width = 2.2 if term == "loss" else 1.2
         axes.plot(steps, values, style, color=colour, label=name, linewidth=width, markersize=4)
     axes.set_ylabel(title)

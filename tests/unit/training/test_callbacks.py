@@ -99,6 +99,14 @@ def test_curves_are_drawn_and_go_on_when_resumed(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "curves.png").size[0] > 800
 
 
+@pytest.mark.parametrize("points", [1, 2])
+def test_curves_show_a_single_point(tmp_path: Path, points: int) -> None:
+    shown = {"train/loss": [(step, 1.5) for step in range(points)]}
+    draw_curves(shown, tmp_path / "curves.png")
+    inside = np.asarray(Image.open(tmp_path / "curves.png").convert("RGB")).astype(int)[:, :780]
+    assert (np.ptp(inside, axis=2) > 60).sum() > 5  # coloured, unlike axes and grid
+
+
 def test_curves_average_the_steps_between_two_points(tmp_path: Path) -> None:
     fine, coarse = Curves(tmp_path / "a.png"), Curves(tmp_path / "b.png")
     for curves, every in ((fine, 1), (coarse, 4)):
