@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from densekit._names import counted
 from densekit.data.foreground import shows_foreground
 from densekit.data.identity_sampler import IdentitySampler
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
@@ -192,9 +193,10 @@ def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:
         if len(common):
             first = int(np.flatnonzero(data.keys == common[0])[0])
             _log.warning(
-                "%d images of train are in %s too, the first is its number %d (%s): figures of %s"
+                "%s of train %s in %s too, the first is its number %d (%s): the metrics of %s"
                 " flatter",
-                *(len(common), split, first, common[0].decode()[:80], split),
+                *(counted(len(common), "image"), "is" if len(common) == 1 else "are", split),
+                *(first, common[0].decode()[:80], split),
             )
 
 
@@ -203,8 +205,8 @@ def _check_foreground(train: Dataset | None, others: Mapping[str, Dataset | None
     if train is not None and not shows_foreground(train):
         raise ValueError(
             f"{_masks_of(train)}: expected a pixel of a class besides the background, got none in"
-            f" {len(train)} masks; are the classes and their stored values right (`names`,"
-            " `labels`), is the mask in another channel?"
+            f" {counted(len(train), 'mask')}; are the classes and their stored values right"
+            " (`names`, `labels`), is the mask in another channel?"
         )
     for split, data in others.items():
         if data is not None and not shows_foreground(data):
