@@ -19,6 +19,7 @@ from densekit.app.plan_recipe import (
     Recipe,
     backbone_settings,
     framed,
+    name_of,
     readers_of_volumes,
     set_accepted,
 )
@@ -70,7 +71,8 @@ def main(words: Sequence[str]) -> int:
     else:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text, encoding="utf-8")
-        print_lines(f"proposed: {file}", f"train:    {recipe.command(file)}")
+        moved = [] if name_of(file) else [f"save as:  {recipe.place}"]
+        print_lines(f"proposed: {file}", *moved, f"train:    {recipe.command(file)}")
     return 0
 
 

@@ -61,9 +61,14 @@ class Recipe:
 
     def command(self, file: Path | None) -> str:
         """The command that trains; it says again what the file does not hold."""
-        name = _experiment(file) or f"{self.data}_planned"
+        name = name_of(file) or f"{self.data}_planned"
         kept = [w for w in self.words if not is_choice(w) and _root(w) not in ("data", "vars")]
         return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept])])
+
+    @property
+    def place(self) -> str:
+        """The file that the command reads, unless the plan is written to one of that folder."""
+        return f"{FOLDER}/{self.data}_planned.yaml"
 
     def text(
         self, file: Path | None, budget: float, plan: Plan, found: Fingerprint, cfg: dict[str, Any]
@@ -77,7 +82,7 @@ class Recipe:
             found: Of the data set.
             cfg: The composed configuration, its interpolations not resolved.
         """
-        place = "" if _experiment(file) else f"# Save as: {FOLDER}/{self.data}_planned.yaml\n"
+        place = "" if name_of(file) else f"# Save as: {self.place}\n"
         header = HEADER.format(memory=budget, command=self.command(file), place=place)
         chosen = dict(word.split("=", 1) for word in self.words if is_choice(word))
         groups = {group: chosen.get(group, name) for group, name in GROUPS.items()}
@@ -192,10 +197,10 @@ def set_accepted(
     node.update({name: value for name, value in values.items() if name in accepted})
 
 
-def _experiment(file: Path | None) -> str | None:
+def name_of(file: Path | None) -> str | None:
     """The name by which a file is an experiment, None if it lies where none is looked for."""
     folder = Path(FOLDER).absolute()
-    if file is None or not file.absolute().is_relative_to(folder):
+    if file is None or file.suffix != ".yaml" or not file.absolute().is_relative_to(folder):
         return None
     return file.absolute().relative_to(folder).with_suffix("").as_posix()
 

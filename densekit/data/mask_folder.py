@@ -71,6 +71,11 @@ class MaskFolder(PairedMasks):
         dtype: str = "uint8",
         intensity: Mapping[str, Any] | None = None,
     ) -> None:
+        for affix in (image_prefix, image_suffix, mask_prefix, mask_suffix, roi_suffix):
+            if not isinstance(affix, str):
+                raise TypeError(
+                    f"{_KEY}: expected part of a name, in quotes in YAML, got {affix!r}"
+                )
         folder = existing_folder(Path(images), f"{_KEY}.images")
         if isinstance(masks, Mapping):
             if names is not None:

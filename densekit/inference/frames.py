@@ -147,6 +147,12 @@ class Frames:
             )
         if said := two_frames(volume):
             _log.warning("sform and qform differ, the sform is used: %s", said)
+        if volume.channels != self.channels:
+            raise ValueError(
+                f"{volume.path}: expected {self.channels} channels, got {volume.channels}; where"
+                " each is a file, `channels=[NAME, ...]` names those of a patient, and a table has"
+                " a column for each"
+            )
         axes = axes_to(volume, self.orientation)
         image = self._channels_first(turned(volume.image, axes), volume.path).movedim(0, -1).numpy()
         spacing = turned_sides(volume.spacing, axes)

@@ -108,7 +108,9 @@ data:
 """
 
 
-def test_slices_are_judged_by_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slices_are_judged_by_volume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_msd(tmp_path / "data", count=3)
     (tmp_path / "conf" / "data").mkdir(parents=True)
@@ -128,6 +130,10 @@ def test_slices_are_judged_by_volume(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert main(["predict", f"checkpoint={checkpoint}", f"source={source}", "output=out"]) == 0
     mask = nibabel.load(tmp_path / "out" / "masks" / "case_01.nii.gz")
     np.testing.assert_array_equal(mask.affine, nibabel.load(source).affine)
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6, 2), np.float32), np.eye(4)), "two.nii")
+    assert main(["predict", f"checkpoint={checkpoint}", "source=two.nii", "output=other"]) != 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "two.nii: expected 1 channels, got 2; where each is a file, `channels=" in said
 
 
 @pytest.mark.parametrize("validated", [True, False])

@@ -193,6 +193,16 @@ def test_without_a_file_the_plan_says_where_it_belongs(
     assert "# Command: densekit train experiment=hippocampus_planned paths.data=" in printed
 
 
+@pytest.mark.parametrize("file", ["my plan.yaml", "conf/experiment/mine.yml"])
+def test_a_file_that_no_command_finds_says_where_it_belongs(
+    file: str, hippocampus: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*hippocampus, "memory=1", f"output={file}"]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "save as: conf/experiment/hippocampus_planned.yaml" in printed
+    assert "train: densekit train experiment=hippocampus_planned" in printed
+
+
 def test_of_an_experiment_the_data_alone_are_planned_for(
     hippocampus: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -83,6 +83,7 @@ def test_broken_class_files_are_named(pair, file, text, message):
         ({"names": "cell"}, "the string 'cell'"),
         ({"names": ["a", "a"]}, "'a' stands twice"),
         ({"names": {"a": 1, "b": 1}}, "the value 1 stands for two classes"),
+        ({"names": ["a"], "mask_suffix": 1}, "expected part of a name, in quotes in YAML, got 1"),
         ({"names": {"a": False, "b": True}}, "a: expected the whole number .*, got False"),
         ({"names": {"a": 0, "b": 1.0}}, "b: expected the whole number .*, got 1.0"),
         ({"names": {"a": "0", "b": "1"}}, "a: expected the whole number .*, got '0'"),
