@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from densekit._names import counted
 from densekit.app import groups
 from densekit.app.errors import UsageError
 from densekit.app.overrides import first_job, parse, quote_name, trusted_packages
@@ -57,8 +58,11 @@ def compose(arguments: Sequence[str]) -> Composed:
     for override in choices:
         _check_choice(override)
     cfg = _compose([str(override.input_line) for override in choices])
-    for file in groups.hidden_files(groups.extra_folders()):
-        logger.warning("%s is not used: densekit has a file of that name; rename yours", file)
+    if hidden := groups.hidden_files(groups.extra_folders()):
+        more = f" and {counted(len(hidden) - 1, 'more file')}" if len(hidden) > 1 else ""
+        logger.warning(
+            "%s%s: not used, densekit has a file of that name; rename yours", hidden[0], more
+        )
     name = _pop_name(cfg)
     trust = trusted(arguments)
     for override in overrides:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -237,7 +237,7 @@ class LitModel(LightningModule):
         if not self.trainer.interrupted and (
             line := not_reached(self.schedule, self.global_step, total)
         ):
-            rank_zero_warn(line)
+            rank_zero_info(line)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Lets the parts train whose time has come."""

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from densekit._names import counted
+
 
 class Schedule(Protocol):
     """What `LitModel` asks of a schedule.
@@ -86,8 +88,8 @@ def not_reached(schedule: Schedule, steps: int, total_steps: float) -> str | Non
         return None
     return (
         f"schedule: the learning rate reached {highest:.2g} of its value, as the run ended after "
-        f"{steps} steps; a shorter warm-up (schedule.warmup_steps, schedule.rise) or a longer run "
-        "reaches it"
+        f"{counted(steps, 'step')}; a shorter warm-up (schedule.warmup_steps, schedule.rise) or a "
+        "longer run reaches it"
     )
 
 

@@ -208,6 +208,18 @@ def test_conf_of_the_working_folder_is_found(project: Path) -> None:
     assert (composed.cfg.seed, composed.cfg.backbone.depth) == (7, 34)
 
 
+def test_hidden_files_are_named_in_one_line(
+    project: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("resnet18", "resnet34", "resnet50"):
+        (project / "conf" / "backbone").mkdir(exist_ok=True)
+        (project / "conf" / "backbone" / f"{name}.yaml").write_text("depth: 18\n")
+    with caplog.at_level("WARNING", logger="densekit"):
+        compose([])
+    (line,) = caplog.messages
+    assert line.startswith(f"{project / 'conf' / 'backbone' / 'resnet18.yaml'} and 2 more files: ")
+
+
 def test_own_files_are_not_hidden_silently(project: Path) -> None:
     file = project / "conf" / "experiment" / "quickstart.yaml"
     file.write_text("# @package _global_\nseed: 7\n")

@@ -192,3 +192,7 @@ def test_a_run_that_never_reached_its_rate_says_so(
     assert (line or "").startswith(f"schedule: the learning rate reached {said}" if said else "")
     assert bool(line) == bool(said)
     assert not_reached(schedule, 0, total) is None
+
+
+def test_one_step_is_not_1_steps() -> None:
+    assert "ended after 1 step;" in (not_reached(Cosine(500), 1, 40) or "")
