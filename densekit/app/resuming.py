@@ -19,8 +19,11 @@ MAY_CHANGE = (
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
 """Keys, with all that is below them."""
-GROUPS = ("callbacks", "logger", "metrics", "schedule", "trainer")
-"""Groups of which another option may be chosen; any other choice asks for a whole configuration."""
+GROUPS = ("backbone", "callbacks", "logger", "metrics", "optimizer", "schedule", "trainer")
+"""Groups whose choice replaces one stored node; any other asks for a whole configuration.
+
+Of a backbone or an optimiser only the stored one passes; another is refused by its own key.
+"""
 OF_DATA = ("eval_batch_size", "num_workers", "test", "cache")
 """What may change of a data set, as may the paths of its files."""
 

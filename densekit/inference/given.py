@@ -103,6 +103,8 @@ def _pixels_of(image: Picture, channels: int, where: str) -> NDArray[Any]:
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode not in DEEP_MODES:
+            if image.mode == "La":  # Pillow converts grey with premultiplied alpha to this alone
+                image = image.convert("LA")
             image = image.convert(MODES.get(channels, image.mode))
         return np.asarray(image)
     except (OSError, SyntaxError) as error:
@@ -112,11 +114,18 @@ def _pixels_of(image: Picture, channels: int, where: str) -> NDArray[Any]:
 def _tensor(image: Any, dims: int, where: str) -> Tensor:
     """(C, *S), the channel added where it is missing."""
     if isinstance(image, Tensor):
-        return image[None] if image.ndim == dims else image
+        if image.layout != torch.strided or image.is_meta:
+            kind = "meta" if image.is_meta else image.layout
+            raise TypeError(f"{where}: expected a dense tensor with values, got a {kind} one")
+        values: Tensor = image.detach()
+        return values[None] if values.ndim == dims else values
     if not isinstance(image, np.ndarray):
         raise TypeError(f"{where}: expected {KINDS}, got {type(image).__name__}")
     if image.dtype.kind not in "biufc":
         raise TypeError(f"{where}: expected an array of numbers, got {image.dtype}")
+    if image.dtype.kind == "f" and image.dtype.itemsize > 8:  # torch has no long double
+        image = image.astype(np.float64)
+    image = np.asarray(image)  # a matrix would keep two axes
     array = image[..., None] if image.ndim == dims else image
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch's only order
     if not array.ndim:

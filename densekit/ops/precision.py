@@ -221,9 +221,9 @@ def _kept(calls: tuple[Call, ...], dtype: str, backward: bool) -> str | None:
     flags = sorted(f"{key}={value}" for key, value in os.environ.items() if "DNN" in key)
     key = hashlib.sha256("\n".join((*of_here, *flags)).encode()).hexdigest()[:32]
     file = _folder() / f"{key}.txt"
-    if file.exists():
-        kept = file.read_text("utf-8")
-        return None if kept == RIGHT else kept
+    with contextlib.suppress(OSError):  # not tried yet, or in a home that is another user's
+        if kept := file.read_text("utf-8"):
+            return None if kept == RIGHT else kept
     answer = _tried_apart(words)
     with contextlib.suppress(OSError):  # no home to write to: the next run tries again
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -243,8 +243,9 @@ def _tried_apart(words: str) -> str | None:
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     command = [sys.executable, "-m", "densekit.ops.precision"]
     done = subprocess.run(command, input=words, capture_output=True, text=True, env=paths)
-    if done.returncode > 0:
-        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()[-2000:]}")
+    if done.returncode > 0 or not done.stdout:  # ended before it tried a call
+        why = done.stderr.strip()[-2000:] or f"ended with exit code {done.returncode}"
+        raise RuntimeError(f"{' '.join(command)}: {why}")
     answer = done.stdout.splitlines()[-1]
     if done.returncode < 0:  # by a signal
         return f"{answer}: it ended the process that tried it"

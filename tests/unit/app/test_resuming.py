@@ -97,6 +97,8 @@ def test_what_is_set_takes_effect(folder: Path, run: Path) -> None:
         ("data.image_folder.batch_size=2", "data.image_folder.batch_size: expected 4"),
         ("training.base_batch_size=4", "training.base_batch_size: expected nothing"),
         ("optimizer._target_=torch.optim.SGD", "optimizer._target_: expected torch.optim.AdamW"),
+        ("optimizer=sgd", "optimizer._target_: expected torch.optim.AdamW"),
+        ("backbone=resnet34", "backbone.depth: expected 18"),
         ("+vars.x=1", "vars.x: expected nothing"),
         ("debug=limit", "as in"),
         ("reset_head=true", "reset_head: expected False"),

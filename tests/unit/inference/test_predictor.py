@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +169,18 @@ def test_pictures_of_any_mode_are_read_as_their_files(
         assert_equal(Predictor(model)(array.astype(np.float32)), expected)
 
 
+def test_odd_kinds_of_the_same_numbers_are_one_picture(model: DenseModel) -> None:
+    image = arrays()[0]
+    grey = image[..., 0].copy()
+    tensor = torch.from_numpy(image).movedim(-1, 0).float()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for given in (image.astype(np.longdouble), tensor.requires_grad_()):
+            assert_equal(Predictor(model)(given), Predictor(model)(image))
+        for given in (Image.fromarray(grey).convert("LA").convert("La"), np.ma.array(grey)):
+            assert_equal(Predictor(model)(given), Predictor(model)(grey))
+
+
 def test_a_turned_picture_is_turned() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -212,6 +225,8 @@ FLOATS = np.linspace(0, 1, 8 * 9 * 3, dtype=np.float32).reshape(8, 9, 3)
         (None, TypeError, "expected a path.*got NoneType"),
         (7, TypeError, "expected a path.*got int"),
         (b"GIF89a", TypeError, "expected a path.*got bytes"),
+        (torch.zeros(3, 8, 9).to_sparse(), TypeError, "expected a dense tensor.*got a .*sparse"),
+        (torch.zeros(3, 8, 9, device="meta"), TypeError, "expected a dense tensor.*got a meta one"),
     ],
 )
 @pytest.mark.parametrize("many", [False, True])

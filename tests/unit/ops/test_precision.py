@@ -175,11 +175,15 @@ def test_answers_are_kept_by_processor_and_torch(
     assert apart == []
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "message"),
+    [(1, "No module named densekit", "No module named densekit"), (-9, "", "exit code -9")],
+)
 def test_a_trial_that_cannot_start_is_not_taken_for_an_answer(
-    apart: list[SimpleNamespace], tmp_path: Path
+    apart: list[SimpleNamespace], tmp_path: Path, code: int, said: str, message: str
 ) -> None:
-    apart.append(SimpleNamespace(returncode=1, stdout="", stderr="No module named densekit"))
-    with pytest.raises(RuntimeError, match="No module named densekit"):
+    apart.append(SimpleNamespace(returncode=code, stdout="", stderr=said))
+    with pytest.raises(RuntimeError, match=message):
         ask()
     assert list(tmp_path.rglob("*.txt")) == []
 
@@ -191,6 +195,20 @@ def test_a_home_that_cannot_be_written_costs_nothing(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     apart.append(SimpleNamespace(returncode=0, stdout="right\n", stderr=""))
     assert ask() is None
+
+
+@pytest.mark.parametrize("spoil", [Path.touch, Path.mkdir])
+def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(
+    apart: list[SimpleNamespace], tmp_path: Path, spoil: Callable[[Path], None]
+) -> None:
+    wrong = SimpleNamespace(returncode=0, stdout="conv3d: off by 9\n", stderr="")
+    apart += [wrong, wrong]
+    assert ask() == "conv3d: off by 9"
+    (file,) = tmp_path.rglob("*.txt")
+    file.unlink()
+    spoil(file)
+    precision._kept.cache_clear()
+    assert ask() == "conv3d: off by 9"
 
 
 @pytest.mark.slow  # starts a process that imports torch
