@@ -139,7 +139,9 @@ def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     """Medical Segmentation Decathlon: `training` lists the pairs, channels are the 4th axis."""
     key = root / "dataset.json"
     rows, keys = said.get("training"), ["image", "label", *([] if roi is None else [roi])]
-    if not isinstance(rows, list) or not all(_is_pair(row) for row in rows):
+    if not isinstance(rows, list) or any(
+        not isinstance(row, Mapping) or not {"image", "label"} <= set(row) for row in rows
+    ):
         raise ValueError(
             f"{key}: `training` must list pairs of image and label, found {rows!r:.80}"
         )
@@ -161,10 +163,6 @@ def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
         with_names = [(str(name), int(value)) for value, name in labels.items()]
         labels = _unique(with_names, f"{key}: labels")
     return Layout(cases, labels, str(key), _modalities(said))
-
-
-def _is_pair(row: Any) -> bool:
-    return isinstance(row, Mapping) and {"image", "label"} <= set(row)
 
 
 def _numbered(image: Path) -> tuple[Path, ...]:
