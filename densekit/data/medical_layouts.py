@@ -160,8 +160,10 @@ def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
     ]
     labels = _labels(key, said)
     if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
-        with_names = [(str(name), int(value)) for value, name in labels.items()]
-        labels = _unique(with_names, f"{key}: labels")
+        try:
+            labels = unique_keys([(str(name), int(value)) for value, name in labels.items()])
+        except ValueError as error:
+            raise ValueError(f"{key}: labels: {error}") from error
     return Layout(cases, labels, str(key), _modalities(said))
 
 
@@ -174,13 +176,6 @@ def _numbered(image: Path) -> tuple[Path, ...]:
         return (image,)
     channels = image.parent.glob(f"{glob.escape(stem)}_[0-9][0-9][0-9][0-9]{glob.escape(ending)}")
     return tuple(sorted(channels))
-
-
-def _unique(pairs: Sequence[tuple[str, int]], key: str) -> dict[str, int]:
-    try:
-        return unique_keys(pairs)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from error
 
 
 def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
