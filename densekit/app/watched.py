@@ -122,7 +122,10 @@ def _watched(
     if chosen is None or chosen not in DIRECTIONS.values():
         raise UsageError(f"{where}: expected max or min of {monitor}, got {chosen!r}")
     if known is not None and chosen != known:
-        raise UsageError(f"{where}: expected {known} of {monitor}, got {chosen!r}")
+        logger.warning(
+            "%s: expected %s of %s, got %s: the worst is taken for the best",
+            *(where, known, monitor, chosen),
+        )
     return monitor, chosen
 
 

@@ -147,17 +147,23 @@ def test_what_is_watched_is_named_with_its_direction(node: Any, monitor: str, mo
             {**CHECKPOINT, "monitor": "val/x/AP50"},
             "mode: expected max or min of val/x/AP50, got None",
         ),
-        (
-            {**CHECKPOINT, "monitor": "val/x/AP", "mode": "min"},
-            "mode: expected max of val/x/AP, got 'min'",
-        ),
-        ({**CHECKPOINT, "monitor": "val/loss", "mode": "max"}, "mode: expected min of val/loss"),
         ({**CHECKPOINT, "monitor": "main", "mode": "best"}, "mode: expected max or min"),
     ],
 )
 def test_what_is_not_measured_is_refused(node: Any, message: str) -> None:
     with pytest.raises(UsageError, match=rf"callbacks\.a\.{message}"):
         settled({"a": node}, LOGGED, trust=[])
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "known"), [("val/x/AP", "min", "max"), ("val/loss", "max", "min")]
+)
+def test_a_direction_against_the_known_one_is_said(
+    name: str, mode: str, known: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = {**CHECKPOINT, "monitor": name, "mode": mode}
+    assert settled({"a": node}, LOGGED, trust=[])["a"] == node
+    assert f"callbacks.a.mode: expected {known} of {name}, got {mode}" in caplog.text
 
 
 def test_callbacks_of_others_may_log_what_is_watched() -> None:
