@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 
@@ -84,8 +85,8 @@ def test_commands_find_it(
 
 def test_the_next_commands_say_the_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "last.ckpt").touch()
-    _say_what_next(tmp_path, " 'trust=[my_head]'")
+    torch.save({"global_step": 4, "epoch": 0}, tmp_path / "checkpoints" / "last.ckpt")
+    _say_what_next(tmp_path, " 'trust=[my_head]'", {"max_epochs": 1})
     lines = capsys.readouterr().out.replace("\n ", "").splitlines()
     assert len(lines) == 3
     assert all(line.endswith("'trust=[my_head]'") for line in lines)

@@ -67,7 +67,7 @@ def test_only_the_images_of_a_split_count(masks, part):
     if part(data) is data:
         Source(train=Repeat(data, 2))
         return
-    with pytest.raises(ValueError, match="got none in 1 masks"):
+    with pytest.raises(ValueError, match="got none in 1 mask"):
         Source(train=part(data))
 
 
