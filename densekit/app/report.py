@@ -27,7 +27,10 @@ NOISE = (
 )
 """How lines of Lightning's log begin that tell the user of a command nothing."""
 
-NOISY_WARNINGS = (r"`isinstance\(treespec, LeafSpec\)`", "No complete tensor found in the group")
+NOISY_WARNINGS = (
+    *(r"`isinstance\(treespec, LeafSpec\)`", "No complete tensor found in the group"),
+    r"`ModelCheckpoint\(monitor=",  # a name that is unknown has been refused before the first step
+)
 """How warnings of Lightning and torch about themselves begin."""
 
 

@@ -199,8 +199,11 @@ class Checkpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says if what should have told the best was never a number."""
+        """Says if nothing has told the best, or never by a number."""
         super().on_train_end(trainer, pl_module)
+        never = self.monitor and self.save_top_k != 0 and not self.best_k_models
+        if trainer.is_global_zero and never:
+            logger.warning("the run ended before its first validation: only %s is kept", LAST)
         if trainer.is_global_zero and self.best_k_models and not self._defined():
             logger.warning(
                 "callbacks.checkpoint.monitor: expected a number of %s, got none in any"

@@ -219,3 +219,12 @@ def test_early_stopping_goes_on_counting_in_a_resumed_run(tmp_path: Path) -> Non
 
     go([0.5, 0.4], "old")
     assert go([0.4, 0.4, 0.9], "new", tmp_path / "old" / "last.ckpt") == 2
+
+
+def test_a_run_without_a_validation_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    saver = fit(tmp_path, [], max_steps=1, num_sanity_val_steps=0)
+    assert "ended before its first validation: only last.ckpt is kept" in caplog.text
+    assert not saver.best_k_models
+    assert names(tmp_path) == ["last.ckpt"]
