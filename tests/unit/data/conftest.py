@@ -91,3 +91,11 @@ def pair(tmp_path: Path, write_image: Callable[..., Path]) -> Callable[..., Path
         return tmp_path
 
     return write
+
+
+@pytest.fixture
+def msd(tmp_path: Path) -> Path:
+    """A small data set as the Medical Segmentation Decathlon lays it out."""
+    from tests.unit.data.medical_files import write_msd
+
+    return write_msd(tmp_path / "msd")

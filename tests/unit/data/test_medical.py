@@ -23,11 +23,6 @@ from tests.unit.data.medical_files import (
 )
 
 
-@pytest.fixture
-def msd(tmp_path):
-    return write_msd(tmp_path / "msd")
-
-
 def test_msd_by_its_description(msd):
     data = MedicalVolumes(msd)
     assert data.describe() == {

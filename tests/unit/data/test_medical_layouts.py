@@ -19,12 +19,6 @@ from tests.unit.data.medical_files import (
     write_series,
 )
 
-
-@pytest.fixture
-def msd(tmp_path):
-    return write_msd(tmp_path / "msd")
-
-
 TUMOUR = {"background": 0, "tumour": 4}
 
 
