@@ -101,7 +101,7 @@ class Meta(TypedDict, total=False):
         path: The image file, or a name where there is none.
         image_id: The data set's own id.
         original_size: Size before any resizing, the frame of `Truth` and of results.
-        axes: How a volume's axes were turned out of that frame, see `densekit.data.axes`;
+        axes: How a volume's axes were turned out of that frame, see `densekit.data.medical.axes`;
             None or missing where they were not.
     """
 

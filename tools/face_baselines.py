@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.app.compose import compose
-from densekit.app.fit import metric_recipes
-from densekit.app.prepare import describe_data, place, resolve
-from densekit.app.train import PENDING
+from densekit.app.commands.train import PENDING
+from densekit.app.config.compose import compose
+from densekit.app.config.resolve import describe_data, place, resolve
+from densekit.app.run.fit import metric_recipes
 from densekit.data.protocols import Dataset
 
 COMPONENTS = (20, 50, 100)

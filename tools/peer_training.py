@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densekit.app.compose import compose
-from densekit.app.data_info import model_info
-from densekit.app.fit import metric_recipes
-from densekit.app.overrides import split_options
-from densekit.app.prepare import describe_data, resolve
+from densekit.app.config.compose import compose
+from densekit.app.config.data_info import model_info
+from densekit.app.config.overrides import split_options
+from densekit.app.config.resolve import describe_data, resolve
+from densekit.app.run.fit import metric_recipes
 from densekit.build import build_model, instantiate
 from densekit.data import Source
 from densekit.model import DenseModel

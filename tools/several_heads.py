@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from densekit.app.benchmark import interleaved
-from densekit.app.compose import compose
-from densekit.app.data_info import model_info
-from densekit.app.overrides import split_options
-from densekit.app.prepare import describe_data, resolve
-from densekit.app.start import start_from
+from densekit.app.commands.benchmark import interleaved
+from densekit.app.config.compose import compose
+from densekit.app.config.data_info import model_info
+from densekit.app.config.overrides import split_options
+from densekit.app.config.resolve import describe_data, resolve
+from densekit.app.run.start import start_from
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel
 from densekit.training.optim import parameter_groups

@@ -66,8 +66,8 @@ def _run(command: str, arguments: list[str]) -> int:
 
     run: Callable[[list[str]], int | None]
     if command in LISTS:
-        run = partial(importlib.import_module("densekit.app.listing").main, command)
+        run = partial(importlib.import_module("densekit.app.commands.listing").main, command)
     else:
-        run = importlib.import_module(f"densekit.app.{command.replace('-', '_')}").main
+        run = importlib.import_module(f"densekit.app.commands.{command.replace('-', '_')}").main
     with spoken_log():
         return run(arguments) or 0

@@ -330,7 +330,7 @@ def overview() -> str:
 
 def help_of(command: str) -> str:
     """The text of `densekit COMMAND --help`, with the options that are really there."""
-    from densekit.app import groups
+    from densekit.app.config import groups
 
     if command in LISTS:
         return LIST.format(command=command, group=LISTS[command])

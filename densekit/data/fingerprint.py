@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.axes import turned_sides
+from densekit.data.medical.axes import turned_sides
 from densekit.data.protocols import Dataset
 from densekit.types import IGNORE_INDEX, Sample
 

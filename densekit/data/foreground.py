@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.depths import UnreadableError
-from densekit.data.patience import tracked
+from densekit.data.medical.slices import VolumeSlices
 from densekit.data.protocols import Dataset
-from densekit.data.slices import VolumeSlices
+from densekit.data.reading.depths import UnreadableError
+from densekit.data.reading.progress import tracked
 from densekit.data.subset import Subset
 from densekit.types import IGNORE_INDEX
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from densekit.data.patience import tracked
 from densekit.data.protocols import Dataset
+from densekit.data.reading.progress import tracked
 from densekit.data.subset import Subset
 from densekit.types import IGNORE_INDEX
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Sampler
 
 from densekit.data.collate import collate
 from densekit.data.protocols import Dataset, Transform
-from densekit.data.rendered import Rendered
 from densekit.data.samplers import Draw, TrainSampler
+from densekit.data.synthetic.dataset import Rendered
 from densekit.types import Batch, Sample, TargetSpec
 
 MOST_WORKERS = 8

@@ -10,9 +10,9 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
-from densekit.data.intact import broken_files
 from densekit.data.loader import Loader
 from densekit.data.naming import nearest
+from densekit.data.reading.intact import broken_files
 from densekit.data.source import SPLITS, Source
 from densekit.data.subset import Subset
 

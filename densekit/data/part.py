@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from densekit.data.hold_out import HoldOut
 from densekit.data.protocols import Dataset
+from densekit.data.splits import HoldOut
 from densekit.data.subset import Subset
 
 

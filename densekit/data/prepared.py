@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from densekit.data.align import AlignFace
-from densekit.data.images import stored_size
+from densekit.data.identification.align import AlignFace
 from densekit.data.protocols import Dataset
+from densekit.data.reading.images import stored_size
 
 LOOKED_AT = 1000
 """Images of a data set whose sizes are looked at, evenly spread."""

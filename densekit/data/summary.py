@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from densekit._names import counted
-from densekit.data.boxes import BoxDataset
-from densekit.data.categories import CategoryDataset
+from densekit.data.classification.dataset import CategoryDataset
+from densekit.data.detection.dataset import BoxDataset
 from densekit.data.subset import Subset
 
 MOST = 8

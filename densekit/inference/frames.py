@@ -15,14 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densekit.data.images import ImageReader
+from densekit.data.reading.images import ImageReader
 from densekit.inference.expected import check_prepared
 from densekit.inference.given import channels_first
 from densekit.model import DenseModel
 from densekit.types import Meta
 
 if TYPE_CHECKING:
-    from densekit.data.grids import Volume
+    from densekit.data.medical.grids import Volume
     from densekit.inference.given import Image
 
 _log = logging.getLogger("densekit.inference")
@@ -80,7 +80,7 @@ class Frames:
             return found[0]
         if self.dims != 3:
             return self._pictures(path, size)
-        from densekit.data.volumes import read_volume
+        from densekit.data.medical.volumes import read_volume
 
         return read_volume(path)
 
@@ -91,10 +91,10 @@ class Frames:
             ValueError: Naming the file, if it cannot be read.
         """
         if self.letters is None:
-            from densekit.data.series import read_series
+            from densekit.data.classification.series import read_series
 
             return read_series(path)
-        from densekit.data.sequences import encode, read_sequences
+        from densekit.data.classification.sequences import encode, read_sequences
 
         shares = {code: np.asarray(row, np.float32) for code, row in self.letters.items()}
         return [encode(text, shares, where) for where, text in read_sequences(path)]
@@ -126,17 +126,17 @@ class Frames:
         meta = Meta(original_size=tuple(tensor.shape[1:]))
         if self.intensity is None:
             return tensor, meta
-        from densekit.data.intensity import scale
+        from densekit.data.reading.intensity import scale
 
         array = tensor.movedim(0, -1).cpu().numpy()
         return torch.from_numpy(scale(array, self.intensity)).movedim(-1, 0), meta
 
     def _volume(self, volume: Volume) -> tuple[Tensor, Meta]:
         """The same for a volume with its frame, by the functions that the data set reads with."""
-        from densekit.data.axes import axes_to, turned, turned_sides
-        from densekit.data.grids import orientation_of
-        from densekit.data.nifti import two_frames
-        from densekit.data.resample import network_frame
+        from densekit.data.medical.axes import axes_to, turned, turned_sides
+        from densekit.data.medical.grids import orientation_of
+        from densekit.data.medical.nifti import two_frames
+        from densekit.data.medical.resample import network_frame
 
         if self._is_unsure and volume.is_placed:
             self._is_unsure = False

@@ -16,10 +16,10 @@ from PIL import ImageOps
 from PIL.Image import Image as Picture
 from torch import Tensor
 
-from densekit.data.depths import DEEP_MODES
+from densekit.data.reading.depths import DEEP_MODES
 
 if TYPE_CHECKING:
-    from densekit.data.grids import Volume
+    from densekit.data.medical.grids import Volume
 
     Image = str | Path | NDArray[Any] | Tensor | Picture | Volume
 

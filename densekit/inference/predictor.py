@@ -92,7 +92,7 @@ class Predictor:
                 of the stored images (0..255 for most models, see `model.info["full_scale"]`), or of
                 any depth for models that were trained so. Grey, RGB and RGBA are brought to the
                 model's channels, as files are. For a model of volumes: NIfTI files, DICOM folders,
-                what `densekit.data.volumes.read_volume` returns, (D, H, W, C) arrays or
+                what `densekit.data.medical.volumes.read_volume` returns, (D, H, W, C) arrays or
                 (C, D, H, W) tensors; the last two in the model's own orientation and spacing.
 
         Returns:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densekit.data.axes import back, turned_mask, turned_sides
+from densekit.data.medical.axes import back, turned_mask, turned_sides
 from densekit.types import Batch, Predictions, Result
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}

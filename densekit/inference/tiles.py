@@ -18,7 +18,7 @@ from torch import Tensor
 from densekit import pictures
 from densekit._names import choose
 from densekit.data.extras import need
-from densekit.data.intensity import kinds
+from densekit.data.reading.intensity import kinds
 from densekit.inference.inferer import LOGITS, logits_of
 from densekit.inference.receptive import receptive_margin, stride_of
 from densekit.inference.restore import restore_mask
@@ -190,7 +190,7 @@ def _around(start: int, tile: int, margin: int, side: int) -> tuple[slice, slice
 def _tensor(model: DenseModel, window: NDArray[Any]) -> Tensor:
     intensity = model.info.get("intensity")
     if intensity:
-        from densekit.data.intensity import scale
+        from densekit.data.reading.intensity import scale
 
         window = scale(window, intensity)
     elif window.dtype != np.uint8:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from densekit import pictures
-from densekit.data.axes import turned_mask
+from densekit.data.medical.axes import turned_mask
 from densekit.types import Batch
 
 

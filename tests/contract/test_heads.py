@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from densekit.app import check_head
 from densekit.app.cli import main
+from densekit.app.commands import check_head
 from densekit.app.errors import UsageError
 
 HEADS = (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from densekit.data import CocoDetection, Resize, Source, VocDetection
-from densekit.data.files import images_by_stem
+from densekit.data.reading.files import images_by_stem
 
 pytestmark = pytest.mark.real
 

@@ -13,8 +13,8 @@ from densekit.data import (
     read_volume,
     write_mask,
 )
-from densekit.data.grids import check_same_grid
-from densekit.data.volumes import read_channels, read_grid
+from densekit.data.medical.grids import check_same_grid
+from densekit.data.medical.volumes import read_channels, read_grid
 
 pytestmark = pytest.mark.real
 

@@ -117,7 +117,7 @@ ESCAPES: dict[str, tuple[dict[str, Any], str, str]] = {
         "densekit.build",
     ),
     "os through a module": (
-        {"inferer": node("densekit.app.launch.os.system")},
+        {"inferer": node("densekit.app.run.launch.os.system")},
         "inferer._target_",
         "densekit.app",
     ),

@@ -16,8 +16,8 @@ import yaml
 from PIL import Image
 
 from densekit.app.cli import main
-from densekit.app.compose import compose
-from densekit.app.overrides import expand
+from densekit.app.config.compose import compose
+from densekit.app.config.overrides import expand
 from densekit.build import find_class, walk
 from densekit.types import Batch
 

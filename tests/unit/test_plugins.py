@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from densekit import build
-from densekit.app import listing
-from densekit.app.compose import compose
+from densekit.app.commands import listing
+from densekit.app.config.compose import compose
+from densekit.app.config.groups import options
 from densekit.app.errors import UsageError
-from densekit.app.groups import options
 from densekit.app.usage import LISTS
 from densekit.plugins import conf_folders, find_plugins
 

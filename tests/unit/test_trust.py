@@ -16,10 +16,11 @@ import yaml
 from omegaconf import OmegaConf
 
 from densekit import DenseModel, Predictor, build
-from densekit.app import groups, worker
+from densekit.app import worker
 from densekit.app.cli import main
-from densekit.app.compose import compose
-from densekit.app.prepare import seal
+from densekit.app.config import groups
+from densekit.app.config.compose import compose
+from densekit.app.config.resolve import seal
 from densekit.artifact import model_config, model_from_artifact, save_artifact
 from densekit.backbones import ResNet
 from densekit.build import build_model

@@ -240,6 +240,6 @@ def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(words: list[str]) -> int:
         return int({}["a defect"])
 
-    monkeypatch.setattr("densekit.app.predict.main", broken)
+    monkeypatch.setattr("densekit.app.commands.predict.main", broken)
     with pytest.raises(KeyError):
         main(["predict"])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from densekit.app import groups
-from densekit.app.compose import compose
+from densekit.app.config import groups
+from densekit.app.config.compose import compose
 
 CONF = groups.own_conf()
 ALONE = ("experiment", "debug", "paths")

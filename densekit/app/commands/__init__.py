@@ -1,0 +1,1 @@
+"""One file per command of `densekit`; no command imports another."""

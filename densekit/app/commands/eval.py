@@ -1,0 +1,224 @@
+"""`densekit eval`: a checkpoint on a data set, or a file of results against annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from densekit.app.config.compose import apply_values, compose, is_choice, trusted
+from densekit.app.config.data_info import told
+from densekit.app.config.overrides import (
+    checkpoint_file,
+    existing,
+    output_folder,
+    refuse_rest,
+    split_options,
+)
+from densekit.app.config.resolve import (
+    METRICS,
+    describe_data,
+    keep_axes,
+    place,
+    reopen,
+    resolve,
+    stored_run,
+)
+from densekit.app.errors import UsageError
+from densekit.app.report import print_lines, print_table, write_metrics
+from densekit.app.run import launch
+from densekit.app.run.fit import HARDWARE, LIMITS
+from densekit.app.run.resuming import check_moved
+from densekit.build import nearest
+
+FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
+OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
+CHOICES = ("data", "metrics")
+"""Groups of the configuration that an evaluation may choose from anew."""
+USED = (
+    *("data", "metrics", "inferer", "on_broken", "precision", "trust", "paths.data"),
+    *(f"trainer.{name}" for name in (*HARDWARE, *LIMITS)),
+    *("training.compile", "training.channels_last"),
+)
+"""Keys of the configuration that an evaluation makes use of, with all that is below them."""
+SPLITS = ("test", "val")
+"""In the order in which the default is chosen."""
+OWN_TRAINER = {
+    **{"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"},
+    **{"limit_val_batches": 1.0, "limit_test_batches": 1.0, "precision": "${precision}"},
+}
+"""What the trainer of a run says of training alone, or of the machine it ran on."""
+PRECISION = "32-true"
+"""As predictions are made unless told otherwise."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    if any(word.partition("=")[0] in ("results", "annotations") for word in arguments):
+        _of_files(arguments)
+    else:
+        evaluate(arguments)
+    return 0
+
+
+def evaluate(arguments: Sequence[str]) -> Path:
+    """Measures a checkpoint and returns the folder of `metrics.json`.
+
+    Args:
+        arguments: `checkpoint=PATH`, then `data=NAME`, `split=`, `output=` and any key of the
+            configuration (`trainer.devices=2`, `data.bccd.test.root=...`).
+
+    Raises:
+        UsageError: Checkpoint, data or a key is wrong; nothing has been done then.
+    """
+    options, rest = split_options(arguments, OPTIONS)
+    checkpoint = checkpoint_file("eval", options["checkpoint"]).absolute()
+    if options["split"] not in (None, *SPLITS):
+        raise UsageError(f"split={options['split']}: {nearest(str(options['split']), SPLITS)}")
+    from densekit.artifact import load_artifact
+
+    artifact = load_artifact(checkpoint)
+    trust = trusted(rest)
+    info = artifact["info"]
+    cfg = _configuration(artifact, checkpoint, rest, trust)
+    launch.check(dict(cfg.trainer))
+    split = _choose_split(cfg, options["split"])
+    sources = describe_data(cfg)
+    _check_names(sources, info.get("heads", {}))
+    _check_orientation(sources, info)
+    run = _folder(options["output"])
+    cfg.paths.run = str(run)
+    kept = options["artifact"] and str(Path(options["artifact"]).expanduser().absolute())
+    job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
+    job["artifact"] = kept
+    launch.start(job)
+    if launch.is_main():
+        print_lines(f"figures: {run / METRICS}")
+        if kept is not None:
+            print_lines(f"artifact: {kept}")
+    return run
+
+
+def _configuration(
+    artifact: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
+) -> DictConfig:
+    """The checkpoint's configuration with other data or metrics, and with single values set."""
+    chosen, of_data, rest = _sort(words)
+    groups = {word.partition("=")[0].lstrip("+") for word in chosen}
+    if "data" not in groups:
+        of_data, rest = [], [*rest, *of_data]
+    stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
+    unused = ("callbacks", "logger", *(key for key in groups if key in stored))
+    stored |= {key: {} for key in unused}
+    plain = reopen(stored_run(stored, checkpoint, words, trust))
+    plain["trainer"] |= OWN_TRAINER
+    plain["precision"] = PRECISION
+    if chosen:
+        composed = compose([*chosen, *of_data]).cfg
+        place(composed, Path("run"))
+        plain |= {key: OmegaConf.to_container(composed[key], resolve=True) for key in groups}
+    keep_axes(plain["data"], info)
+    cfg = OmegaConf.create(plain)
+    OmegaConf.set_struct(cfg, True)
+    apply_values(cfg, rest, trust)
+    check_moved(rest, plain["data"])
+    _refuse_unused(rest)
+    return cfg
+
+
+def _sort(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
+    """Divides words into choices, values of data and paths, and the rest."""
+    chosen, of_data, rest = [], [], []
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        if key in CHOICES:
+            chosen.append(word)
+        elif is_choice(word):
+            raise UsageError(
+                f"densekit eval: {word}: the checkpoint holds it; expected data= or metrics="
+            )
+        elif key.partition(".")[0] in ("data", "paths"):
+            of_data.append(word)
+        else:
+            rest.append(word)
+    return chosen, of_data, rest
+
+
+def _refuse_unused(words: Sequence[str]) -> None:
+    """Refuses what holds for training alone, or is the checkpoint's."""
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        if not any(key == name or key.startswith(f"{name}.") for name in USED):
+            raise UsageError(
+                f"densekit eval: {word}: an evaluation does not use it; expected a key of"
+                f" {', '.join(USED)}"
+            )
+
+
+def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
+    """Keeps one split of the data sets, so that nothing else is read; returns its name."""
+    present = [split for split in SPLITS if any(node.get(split) for node in cfg.data.values())]
+    split = wanted or (present[0] if present else "test")
+    if split not in present:
+        found = ", ".join(present) or "none"
+        raise UsageError(f"split={split}: the data {list(cfg.data)} has it not; it has: {found}")
+    nodes = {name: node for name, node in cfg.data.items() if node.get(split)}
+    with open_dict(cfg):
+        cfg.data = {
+            name: {**node, **{other: None for other in ("train", *SPLITS) if other != split}}
+            for name, node in nodes.items()
+        }
+    return split
+
+
+def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+    """Refuses data whose classes are not the model's: their labels would mean other things."""
+    for name, source in sources.items():
+        for head in source.heads:
+            known = heads.get(head, {})
+            if known and "names" not in known:  # identities have none
+                continue
+            own, found = known.get("names"), told(source, head).get("names")
+            if own != (found and list(found)):
+                raise UsageError(
+                    f"data.{name}: its classes {found} are not those of heads.{head} in the "
+                    f"checkpoint, {own}"
+                )
+
+
+def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> None:
+    """Refuses volumes that are turned in another way than the model was trained with."""
+    if "orientation" not in info:
+        return
+    for name, source in sources.items():
+        found = source.describe().get("orientation")
+        if found != info["orientation"]:
+            raise UsageError(
+                f"data.{name}: expected orientation {info['orientation'] or 'null'}, which the"
+                f" checkpoint was trained with, got {found or 'null'}"
+            )
+
+
+def _folder(output: str | None) -> Path:
+    if output is None:
+        return launch.agree_on_folder(Path("runs", "eval"))
+    return output_folder("eval", output)
+
+
+def _of_files(arguments: Sequence[str]) -> None:
+    """Measures COCO results against COCO annotations; no model and no images are needed."""
+    from densekit.metrics.coco_files import evaluate_files
+
+    options, rest = split_options(arguments, FILE_OPTIONS)
+    refuse_rest("eval", rest, FILE_OPTIONS)
+    results = existing("eval", "results", options["results"])
+    annotations = existing("eval", "annotations", options["annotations"])
+    figures = evaluate_files(results, annotations, iou_type=options["iou_type"])
+    print_table(figures, f"{options['iou_type']} of {results}")
+    if options["output"]:
+        file = output_folder("eval", options["output"]) / METRICS
+        write_metrics(figures, file)
+        print_lines(f"figures: {file}")

@@ -1,0 +1,157 @@
+"""`densekit heads`, `backbones`, `necks`, `data`, `experiments`: what there is and where from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from densekit._console import plain
+from densekit.app.config.groups import own_conf
+from densekit.app.errors import UsageError
+from densekit.app.report import print_whole
+from densekit.app.usage import LISTS
+
+GIVEN = {
+    "${data_info:num_classes}": 2,
+    "${data_info:num_identities}": 2,
+    "${data_info:multilabel}": False,
+}
+"""What stands for the data set's words when a head is built to be asked what it reads."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """A file of a configuration group.
+
+    Attributes:
+        name: `resnet18`, `acme/polyp`.
+        origin: `densekit`, `./conf` or the package of a plug-in.
+        about: Its first comment.
+        node: Its content.
+    """
+
+    name: str
+    origin: str
+    about: str
+    node: Mapping[str, Any]
+
+
+def main(command: str, arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code: 1 if something that is there cannot be used."""
+    if arguments:
+        raise UsageError(f"densekit {command}: takes no arguments, found {arguments[0]!r}")
+    from rich.console import Console
+    from rich.table import Table
+
+    group = LISTS[command]
+    rows, broken = _rows(group)
+    table = Table(
+        title=f"{group}=NAME", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
+    )
+    for column in rows[0] if rows else ():
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*map(plain, row.values()))
+    print_whole(table)
+    for line in broken:
+        Console().print(plain(line, "red"), soft_wrap=True)
+    return 1 if broken else 0
+
+
+def options_of(group: str) -> Iterator[Option]:
+    """Every option of a group in the order in which folders are searched, the first of a name."""
+    import yaml
+
+    seen = set()
+    for origin, root in _folders():
+        folder = root / group
+        for file in sorted(folder.rglob("*.yaml")):
+            name = file.relative_to(folder).with_suffix("").as_posix()
+            if name in seen:
+                continue
+            seen.add(name)
+            text = file.read_text(encoding="utf-8")
+            yield Option(name, origin, _about(text), yaml.safe_load(text) or {})
+
+
+def _folders() -> list[tuple[str, Path]]:
+    from densekit.plugins import find_plugins
+
+    local = Path("conf").resolve()
+    found = [("densekit", own_conf())]
+    if local.is_dir() and local != own_conf():
+        found.append(("./conf", local))
+    return found + [(plugin.package, plugin.conf) for plugin in find_plugins() if plugin.conf]
+
+
+def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
+    """A dict an option, column to cell; and what is wrong, a line each."""
+    from densekit.plugins import find_plugins
+
+    broken = [f"plug-in {p.package}: {p.error}" for p in find_plugins() if p.error]
+    rows = []
+    for option in options_of(group):
+        row = {"name": option.name}
+        if group == "head":
+            try:
+                row |= _reading(option.node)
+            except Exception as error:  # a plug-in may fail in any way
+                row |= {"reads": "?", "trains on": "?"}
+                broken.append(f"head={option.name} of {option.origin}: {_first_cause(error)}")
+        if group in ("head", "backbone", "neck"):
+            row["class"] = str(option.node.get("_target_", ""))
+        else:
+            row["about"] = option.about
+        rows.append(row | {"from": option.origin})
+    return rows, broken
+
+
+def _reading(node: Mapping[str, Any]) -> dict[str, str]:
+    """The levels that a head reads, on a ResNet-18 with a pyramid, and the targets it trains on."""
+    import torch
+
+    from densekit.backbones import resnet18
+    from densekit.build import check_targets, instantiate
+    from densekit.necks import FPN
+
+    settings = {key: GIVEN.get(str(value), value) for key, value in node.items()}
+    settings = {key: value for key, value in settings.items() if "${" not in str(value)}
+    check_targets({"head": settings})
+    with torch.device("meta"):
+        specs = resnet18().features
+        make = instantiate({**settings, "_partial_": True}, "head")
+        head = make({**specs, **FPN.specs(specs)})
+    return {"reads": ", ".join(_runs(head.reads)), "trains on": ", ".join(head.target_keys)}
+
+
+def _runs(levels: Sequence[str]) -> list[str]:
+    """`c0-c5` for six levels that follow each other; two stay as they are."""
+    runs: list[list[str]] = []
+    for level in levels:
+        before = runs[-1][-1] if runs else ""
+        if before[1:].isdecimal() and level == f"{before[0]}{int(before[1:]) + 1}":
+            runs[-1].append(level)
+        else:
+            runs.append([level])
+    return [f"{run[0]}-{run[-1]}" if len(run) > 2 else ", ".join(run) for run in runs]
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    """What an error is about, below what Hydra and others say around it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _about(text: str) -> str:
+    """The comment a file begins with, without the lines of a command and a machine."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        comment = line.removeprefix("#").strip()
+        if not comment.startswith(("@package", "Command:", "Hardware:")):
+            lines.append(" ".join(comment.split()))
+    return "\n".join(lines)

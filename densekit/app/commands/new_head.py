@@ -1,0 +1,77 @@
+"""`densekit new-head`: a package of your own with a head that keeps the contract."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from densekit.app.config.overrides import split_options
+from densekit.app.errors import UsageError
+from densekit.app.report import print_lines, quoted
+
+TEMPLATES = Path(__file__).parents[1] / "templates"
+SUFFIX = ".txt"
+NAME = re.compile(r"([a-z][a-z0-9_]*/)?[a-z][a-z0-9_]*")
+OPTIONS: dict[str, Any] = {"output": None}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code."""
+    options, names = split_options(arguments, OPTIONS)
+    if len(names) != 1:
+        raise UsageError(f"densekit new-head: one NAME, found {len(names)}: new-head acme/polyp")
+    words = words_of(names[0])
+    folder = Path(options["output"] or words["project"])
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"densekit new-head: {folder} is there and not empty; output=DIR")
+    for file in write(folder, words):
+        print_lines(str(file))
+    next_words = f"pip install -e . && densekit check-head {quoted(f'head={names[0]}')}"
+    print_lines(f"next: cd {quoted(folder)} && {next_words}")
+    return 0
+
+
+def words_of(option: str) -> dict[str, str]:
+    """What stands for the words of the templates.
+
+    Args:
+        option: `polyp` or `acme/polyp`, the name behind `head=`.
+
+    Raises:
+        UsageError: It cannot be the name of an option and of a package, or it is taken.
+    """
+    from densekit.app.config.groups import options
+
+    if not NAME.fullmatch(option):
+        raise UsageError(
+            f"densekit new-head: {option!r} cannot be used; accepted are small letters, digits and"
+            " _, with one / at most: polyp, acme/polyp"
+        )
+    if option in options("head"):
+        raise UsageError(f"densekit new-head: there is a head={option} already; yours/{option}?")
+    owner, _, name = option.rpartition("/")
+    package = f"{owner}_{name}" if owner else f"{name}_head"
+    return {
+        "option": option,
+        "name": name,
+        "package": package,
+        "project": package.replace("_", "-"),
+        "class_name": "".join(word.capitalize() for word in name.split("_")),
+    }
+
+
+def write(folder: Path, words: dict[str, str]) -> list[Path]:
+    """Fills the templates and writes them; returns the files."""
+    files = []
+    for template in sorted(TEMPLATES.rglob(f"*{SUFFIX}")):
+        place = template.relative_to(TEMPLATES).as_posix().removesuffix(SUFFIX)
+        place = place.replace("package/", f"{words['package']}/").replace("option", words["option"])
+        file = folder / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = Template(template.read_text(encoding="utf-8")).substitute(words)
+        file.write_text(text, encoding="utf-8")
+        files.append(file)
+    return files

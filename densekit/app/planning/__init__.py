@@ -1,0 +1,1 @@
+"""The rules by which `plan` derives a recipe from a data set."""

@@ -1,0 +1,220 @@
+"""The experiment file that `densekit plan` writes: it runs as it is printed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from densekit.app.config.compose import is_choice
+from densekit.app.config.targets import arguments
+from densekit.app.planning.rules import WIDTH, Network, Plan
+from densekit.app.report import quoted
+from densekit.build import walk
+from densekit.data.fingerprint import Fingerprint
+
+GROUPS = {
+    "backbone": "resnet18",
+    "neck": "none",
+    "head": "unet",
+    "metrics": "medical",
+    "optimizer": "adamw",
+    "schedule": "onecycle",
+}
+"""What a plan is made for, unless the command line chooses another."""
+FOLDER = "conf/experiment"
+FRAME = {"spacing", "intensity"}
+"""Arguments of a data set that reads volumes."""
+LOSSES = {"ce": "CrossEntropy", "dice": "Dice"}
+LEARNING_RATE = 1e-3
+SIDES = re.compile(r"left|right", re.IGNORECASE)
+"""Names of structures that a mirrored image would confuse."""
+HEADER = """\
+# @package _global_
+# Proposed by `densekit plan` for {memory:g} GiB of memory; edit it.
+# Command: {command}
+{place}"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What the command line of a plan says beside the data.
+
+    Attributes:
+        data: Name of the data set.
+        head: Name of the head.
+        splits: The splits that the data set has.
+        words: key=value words of the command line.
+        trust: Packages whose classes may be built.
+    """
+
+    data: str
+    head: str
+    splits: Sequence[str]
+    words: Sequence[str]
+    trust: Sequence[str]
+
+    def command(self, file: Path | None) -> str:
+        """The command that trains; it says again what the file does not hold."""
+        name = name_of(file) or f"{self.data}_planned"
+        kept = [w for w in self.words if not is_choice(w) and _root(w) not in ("data", "vars")]
+        return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept])])
+
+    @property
+    def place(self) -> str:
+        """The file that the command reads, unless the plan is written to one of that folder."""
+        return f"{FOLDER}/{self.data}_planned.yaml"
+
+    def text(
+        self, file: Path | None, budget: float, plan: Plan, found: Fingerprint, cfg: dict[str, Any]
+    ) -> str:
+        """The file.
+
+        Args:
+            file: Where it goes, None if that is not known.
+            budget: GiB that were asked for.
+            plan: What it proposes.
+            found: Of the data set.
+            cfg: The composed configuration, its interpolations not resolved.
+        """
+        place = "" if name_of(file) else f"# Save as: {self.place}\n"
+        header = HEADER.format(memory=budget, command=self.command(file), place=place)
+        chosen = dict(word.split("=", 1) for word in self.words if is_choice(word))
+        groups = {group: chosen.get(group, name) for group, name in GROUPS.items()}
+        overrides: list[dict[str, Any]] = [{"override /data": None}]
+        overrides += [{f"override /{group}": name} for group, name in groups.items()]
+        content = self._content(plan, found, cfg)
+        if "optimizer" in chosen:
+            del content["optimizer"]
+        if "metrics" in chosen:
+            del content["callbacks"]
+        defaults = _dump({"defaults": overrides}, flow=False)
+        return f"{header}{defaults}\n{_dump(content, flow=None)}"
+
+    def _content(self, plan: Plan, found: Fingerprint, cfg: dict[str, Any]) -> dict[str, Any]:
+        losses = {loss: {"_target_": f"densekit.losses.{name}"} for loss, name in LOSSES.items()}
+        monitor = f"val/{self.head}/dice" if "val" in self.splits else None
+        content: dict[str, Any] = {
+            "backbone": backbone_settings(plan.network, map(_key, self.words)),
+            "heads": {self.head: {"losses": losses}},
+            "optimizer": {"lr": LEARNING_RATE},
+            "trainer": {"max_epochs": plan.epochs},
+            "inferer": {"_target_": "densekit.inference.SlidingWindow", "window": [*plan.patch]},
+            "callbacks": {"checkpoint": {"monitor": monitor, "mode": "max"}},
+        }
+        if monitor:
+            content["trainer"]["check_val_every_n_epoch"] = plan.epochs_per_validation
+        return {key: value for key, value in content.items() if value} | self._data(
+            plan, found, cfg
+        )
+
+    def _data(self, plan: Plan, found: Fingerprint, cfg: dict[str, Any]) -> dict[str, Any]:
+        """The data set with the plan's frame, and the `vars` that it may speak of."""
+        frame = {
+            "spacing": list(plan.spacing),
+            "intensity": dict(plan.intensity),
+            "cache": f"${{paths.runs}}/cache/{self.data}_planned",
+        }
+        parts = framed(cfg, frame, self.trust)
+        patch = {"_target_": "densekit.data.Patch", "size": list(plan.patch), "balanced": 0.33}
+        patch |= {"skip_background": True} if found.background else {}
+        augment = {
+            "_target_": "densekit.data.VolumeAugment",
+            "steps": augmentation(plan, found.names),
+        }
+        steps = {"patch": patch, "augment": augment}
+        parts["data"][self.data]["train_transform"] = {
+            "_target_": "densekit.data.Chain",
+            "steps": steps,
+        }
+        parts["data"][self.data]["batch_size"] = plan.batch_size
+        return parts
+
+
+def backbone_settings(network: Network, given: Iterable[str]) -> dict[str, Any]:
+    """The arguments of a ResNet, without those that the command line gives."""
+    settings: dict[str, Any] = {"stem": network.stem, "width": WIDTH}
+    settings |= {"hold": list(network.hold)} if any(network.hold) else {}
+    taken = set(given)
+    return {key: value for key, value in settings.items() if f"backbone.{key}" not in taken}
+
+
+def augmentation(plan: Plan, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Steps of `VolumeAugment`, as strong as those of `experiment=hippocampus_unet3d`.
+
+    Nothing is mirrored where left and right are classes, and thick slices are not tilted.
+    """
+    mirrored = not any(SIDES.search(name) for name in names)
+    flips = {f"RandFlip_{axis}": {"prob": 0.5, "spatial_axis": i} for i, axis in enumerate("zyx")}
+    coarse = max(range(3), key=lambda axis: plan.network.hold[axis])
+    angles = [0.26 if axis == coarse else 0.0 for axis in range(3)]
+    turn: Any = angles if any(plan.network.hold) else 0.26
+    return {
+        **(flips if mirrored else {}),
+        "RandAffine": {"prob": 0.3, "rotate_range": turn, "scale_range": 0.15},
+        "RandGaussianNoise": {"prob": 0.15, "std": 0.1},
+        "RandScaleIntensity": {"prob": 0.3, "factors": 0.15},
+        "RandAdjustContrast": {"prob": 0.2, "gamma": [0.75, 1.4]},
+    }
+
+
+def framed(
+    cfg: Mapping[str, Any], frame: Mapping[str, Any], trust: Sequence[str]
+) -> dict[str, Any]:
+    """The data of a configuration, and the `vars` that they may speak of, read in a frame.
+
+    The mean and std of a data set go: they are those of another frame.
+    """
+    parts = deepcopy({key: cfg[key] for key in ("vars", "data") if cfg[key]})
+    for reader in readers_of_volumes(parts, "", trust):
+        set_accepted(reader, deepcopy(dict(frame)), "data", trust)
+    for source in parts["data"].values():
+        source.pop("mean", None)
+        source.pop("std", None)
+    return parts
+
+
+def readers_of_volumes(tree: Any, key: str, trust: Sequence[str]) -> list[dict[str, Any]]:
+    """The nodes of data sets in a configuration that read volumes in a frame."""
+    found = [(place, node) for place, node in walk(tree, key) if isinstance(node, dict)]
+    return [
+        node
+        for place, node in found
+        if "_target_" in node and (arguments(node, place, trust) or set()) >= FRAME
+    ]
+
+
+def set_accepted(
+    node: dict[str, Any], values: Mapping[str, Any], key: str, trust: Sequence[str]
+) -> None:
+    """Sets those values that the node's class takes."""
+    accepted = arguments(node, key, trust) or set()
+    node.update({name: value for name, value in values.items() if name in accepted})
+
+
+def name_of(file: Path | None) -> str | None:
+    """The name by which a file is an experiment, None if it lies where none is looked for."""
+    folder = Path(FOLDER).absolute()
+    if file is None or file.suffix != ".yaml" or not file.absolute().is_relative_to(folder):
+        return None
+    return file.absolute().relative_to(folder).with_suffix("").as_posix()
+
+
+def _key(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
+
+
+def _root(word: str) -> str:
+    return _key(word).partition(".")[0]
+
+
+def _dump(content: Mapping[str, Any], flow: bool | None) -> str:
+    text: str = yaml.safe_dump(
+        content, sort_keys=False, default_flow_style=flow, width=100, allow_unicode=True
+    )
+    return text

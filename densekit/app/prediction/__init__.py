@@ -1,0 +1,1 @@
+"""Where the inputs of `predict`, `verify` and `search` come from."""

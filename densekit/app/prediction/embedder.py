@@ -1,0 +1,168 @@
+"""What `verify` and `search` share: embeddings of files, and the threshold to compare them with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.config.overrides import checkpoint_file, device_name, trusted_packages, with_trust
+from densekit.app.errors import UsageError
+from densekit.app.report import quoted
+from densekit.build import nearest
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from densekit.inference import Predictor
+
+logger = logging.getLogger(__name__)
+
+OPTIONS: dict[str, Any] = {
+    "checkpoint": None,
+    "head": None,
+    "threshold": None,
+    "far": None,
+    "device": "auto",
+    "precision": None,
+    "trust": [],
+}
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """From which similarity on two images are said to show the same.
+
+    Attributes:
+        value: Cosine, -1 to 1.
+        false_accept_rate: Share of impostors that it accepted where it was measured, None if a
+            person chose it.
+    """
+
+    value: float
+    false_accept_rate: float | None
+
+    def __str__(self) -> str:
+        if self.false_accept_rate is None:
+            return f"{self.value:.4f} (given; its false accept rate is not known)"
+        rate = f"{self.false_accept_rate:g}"
+        return f"{self.value:.4f} (false accept rate {rate} on the pairs it was measured with)"
+
+
+class Embedder:
+    """A checkpoint's embeddings of image files.
+
+    Args:
+        command: Who asks, for messages.
+        options: See `OPTIONS`.
+
+    Raises:
+        UsageError: An option is wrong, or no head of the checkpoint gives embeddings.
+    """
+
+    def __init__(self, command: str, options: Mapping[str, Any]) -> None:
+        path = checkpoint_file(command, options["checkpoint"])
+        from densekit.inference import Predictor
+
+        device = device_name(command, options["device"])
+        self.predictor: Predictor = Predictor(
+            path,
+            device=device,
+            precision=options["precision"],
+            trust=trusted_packages(options["trust"]),
+        )
+        known = self.predictor.model.info.get("heads", {})
+        self.head = _head(known, options["head"], path)
+        self.info: dict[str, Any] = known[self.head]
+        rule = self.predictor.model.info.get("prepared", {}).get(self.head)
+        self.predictor.frames.expected = [] if rule is None else [rule]
+        if rule is None:
+            logger.warning(
+                "%s does not say how its pictures were prepared: those of another size or cut than "
+                "in training have similarities that mean nothing",
+                path,
+            )
+
+    def __call__(self, files: Sequence[Path]) -> NDArray[Any]:
+        """(N, E) float32 embeddings of length 1.
+
+        Raises:
+            ValueError: A file cannot be read; with its name.
+        """
+        import numpy as np
+
+        found = [result[self.head]["embedding"] for result in self.predictor.stream(files)]
+        return np.stack(found)
+
+    def readable(self, files: Sequence[Path]) -> tuple[list[Path], NDArray[Any], list[str]]:
+        """The files that can be read, their embeddings (N, E), and a message for each other one.
+
+        Raises:
+            UsageError: None of them can be read.
+        """
+        import numpy as np
+
+        found, vectors, broken = [], [], []
+        for file in files:
+            try:
+                vectors.append(self([file])[0])
+            except (ValueError, TypeError) as error:
+                broken.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+                continue
+            found.append(file)
+        if not found:
+            raise UsageError(f"{files[0].parent}: expected pictures, got none to read: {broken[0]}")
+        return found, np.stack(vectors), broken
+
+    def threshold(self, options: Mapping[str, Any]) -> Threshold | None:
+        """The one that is given, else the stored one, else None.
+
+        Raises:
+            UsageError: It is no number, or none is stored for the rate that is asked for.
+        """
+        from densekit.metrics.verification import known_thresholds
+
+        if options["threshold"] is not None:
+            return Threshold(_number("threshold", options["threshold"]), None)
+        known = known_thresholds(self.info)
+        if options["far"] is None:
+            rate = min(known, default=None)
+        else:
+            rate = _number("far", options["far"])
+            if rate not in known:
+                stored = ", ".join(f"{found:g}" for found in known) or "none"
+                raise UsageError(
+                    f"far={options['far']}: the checkpoint has thresholds for: {stored}"
+                )
+        return None if rate is None else Threshold(known[rate], rate)
+
+
+def no_threshold(options: Mapping[str, Any]) -> str:
+    """What to do where nothing tells same from different."""
+    checkpoint = quoted(f"checkpoint={options['checkpoint']}")
+    words = f"{checkpoint} artifact=FILE data=NAME"
+    words += with_trust(trusted_packages(options["trust"]))
+    return (
+        "no answer: the checkpoint holds no threshold. threshold=NUMBER gives one; densekit eval"
+        f" {words} measures and stores some"
+    )
+
+
+def _head(known: Mapping[str, Mapping[str, Any]], wanted: Any, path: Path) -> str:
+    able = [name for name, head in known.items() if "num_identities" in head]
+    if not able:
+        raise UsageError(f"checkpoint={path}: no head of it gives embeddings")
+    if wanted is not None and wanted not in able:
+        raise UsageError(f"head={wanted}: {nearest(str(wanted), able)}")
+    if wanted is None and len(able) > 1:
+        raise UsageError(f"head=NAME is missing, the checkpoint has {', '.join(able)}")
+    return str(wanted or able[0])
+
+
+def _number(key: str, value: Any) -> float:
+    try:
+        return float(value)  # YAML reads 1e-2 as text
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"{key}={value}: accepted is a number") from error

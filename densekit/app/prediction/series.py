@@ -1,0 +1,41 @@
+"""`densekit predict` for series and sequences, of which a file may hold many."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from densekit.app.results.writer import Writer
+
+if TYPE_CHECKING:
+    from densekit.inference import Predictor
+
+
+def predict_series(
+    predictor: Predictor, files: Sequence[Path], names: Sequence[Path], writer: Writer
+) -> list[str]:
+    """Predicts every series of every file; returns a message for each file that cannot be read.
+
+    Args:
+        predictor: Of a model of one spatial dimension.
+        files: What is read.
+        names: The overlay of each; a number follows where a file holds several.
+        writer: Takes the results, numbered from 1; `FILE#3` is the fourth of a file.
+    """
+    from rich.progress import track
+
+    broken: list[str] = []
+    for file, name in track(list(zip(files, names, strict=True)), "predicting"):
+        try:
+            found = predictor.frames.series(file)
+            results = predictor(found)
+        except ValueError as error:
+            broken.append(str(error) if str(file) in str(error) else f"{file}: {error}")
+            continue
+        for place, (values, result) in enumerate(zip(found, results, strict=True)):
+            one = len(found) == 1
+            label = file if one else Path(f"{file}#{place}")
+            drawn = name if one else name.with_name(f"{name.stem}_{place}{name.suffix}")
+            writer.add(values, len(writer.images) + 1, label, drawn, result)
+    return broken

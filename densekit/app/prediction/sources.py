@@ -1,0 +1,143 @@
+"""What `densekit predict` reads: volumes of a folder, and how results are called after them."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from densekit._names import readable
+from densekit.app.errors import UsageError
+from densekit.app.prediction.found import below, files_of, fixed_part, folders_below
+from densekit.data.medical.dicom_files import DICOM_SUFFIXES, is_dicom
+from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
+
+CHANNEL = re.compile(r"^(.+)_(\d{4})$")
+"""nnU-Net's way to name the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
+
+
+def find_volumes(source: str | None) -> tuple[list[Path], Path]:
+    """Files of volumes and folders with DICOM files, and the folder that names are relative to.
+
+    Args:
+        source: A file, a DICOM folder, a folder that holds several (with its sub-folders) or a
+            pattern.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if not source:
+        raise UsageError("densekit predict: source=FOLDER, FILE or GLOB is missing")
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path], path.parent
+    if path.is_dir():
+        found = _volumes(path)
+        root = path.parent if found == [path] else path
+    else:
+        # A pattern with ** matches a folder and what lies in it: each volume counts once.
+        volumes = [volume for match in files_of(path) for volume in _volumes(match)]
+        places = {(os.path.realpath(volume.parent), volume.name): volume for volume in volumes}
+        found = list(places.values())
+        root = fixed_part(path)
+    if not found:
+        raise UsageError(
+            f"densekit predict: source={source}: no volume there; accepted are "
+            f"{', '.join(SUFFIXES)} files and folders with DICOM files"
+        )
+    return found, root
+
+
+def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
+    """The files of each case, in the order of their channels.
+
+    Args:
+        files: Volumes.
+        channels: Of the model; with one, or where the names are not nnU-Net's, each file is a case.
+
+    Raises:
+        UsageError: A case has not that many files.
+    """
+    matches = [CHANNEL.match(stem(file).name) for file in files]
+    if channels == 1 or not all(matches):
+        return [[file] for file in files]
+    cases: dict[Path, list[Path]] = {}
+    for file, match in sorted(zip(files, matches, strict=True), key=lambda pair: str(pair[0])):
+        assert match is not None
+        cases.setdefault(file.with_name(match[1]), []).append(file)
+    for case, of_case in cases.items():
+        if len(of_case) != channels:
+            raise UsageError(
+                f"densekit predict: {case}_0000 and so on: found {len(of_case)} files, the model "
+                f"takes {channels} channels"
+            )
+    return list(cases.values())
+
+
+def listed_volumes(source: Path, images: Sequence[str] = ()) -> tuple[list[list[Path]], Path]:
+    """The files of each case of a table, or of folders of patients, and their root.
+
+    Args:
+        source: A table with the columns `image`, or `image_0`, ... a channel, or a folder with a
+            folder for each patient.
+        images: What the columns, or the files of each patient, are called, one a channel.
+
+    Raises:
+        UsageError: There are none, or one is not there.
+    """
+    from densekit.data.medical.layouts import listed_images
+
+    cases = [list(files) for files in listed_images(source, images)]
+    if not cases:
+        raise UsageError(f"densekit predict: source={source}: no folder with volumes there")
+    missing = [file for case in cases for file in case if not file.exists()]
+    if missing:
+        raise UsageError(f"densekit predict: {source}: {missing[0]} is not there")
+    return cases, Path(os.path.commonpath([case[0].parent for case in cases]))
+
+
+def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
+    """Where each case's overlay goes: as in the source, `.jpg`; names that collide keep theirs."""
+    relative = [Path(readable(path)) for path in below([case[0] for case in cases], root)]
+    short = [stem(path) for path in relative]
+    short = [
+        path.with_name(match[1]) if len(case) > 1 and (match := CHANNEL.match(path.name)) else path
+        for path, case in zip(short, cases, strict=True)
+    ]
+    return [path.with_name(path.name + ".jpg") for path in distinct(short, relative)]
+
+
+def distinct(short: Sequence[Path], long: Sequence[Path]) -> list[Path]:
+    """The short name of each where no other has it, else the long one; a number parts the rest."""
+    counts, taken, names = Counter(short), set[Path](), list[Path]()
+    for name, whole in zip(short, long, strict=True):
+        chosen = first = name if counts[name] == 1 else whole
+        numbers = itertools.count(2)
+        while chosen in taken:
+            chosen = first.with_name(f"{first.stem}_{next(numbers)}{first.suffix}")
+        taken.add(chosen)
+        names.append(chosen)
+    return names
+
+
+def stem(path: Path) -> Path:
+    """A volume's path without the suffix of its format."""
+    if path.suffix.lower() in DICOM_SUFFIXES:
+        return path.with_suffix("")
+    return path.with_name(volume_stem(path))
+
+
+def _volumes(path: Path) -> list[Path]:
+    """The volumes at and under a path, in the order of their names."""
+    if path.is_file():
+        return [path] if is_volume_file(path) else []
+    found = []
+    for folder in folders_below(path):
+        entries = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+        if any(is_dicom(entry) for entry in entries):
+            found.append(folder)
+        found += [entry for entry in entries if entry.is_file() and is_volume_file(entry)]
+    return sorted(found)

@@ -1,0 +1,1 @@
+"""Predictions as files, in the standard format of each task."""

@@ -1,0 +1,48 @@
+"""Masks of series as tables, and laid over their series.
+
+Shape letters: L the length of a series, C its channels, K classes.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.results.masks import MaskClasses
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+class SeriesMaskWriter:
+    """Writes `masks/NAME.csv`, a row a position, and overlays."""
+
+    largest = (1 << 16) - 1
+
+    def write(self, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
+        """Writes a mask: one column `value`, or where classes overlap one of 0 and 1 a class.
+
+        Args:
+            mask: (L,) classes or multi-label (K, L).
+            classes: Of its head.
+            file: Without suffix.
+        """
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if classes.multilabel:
+            names, rows = list(classes.drawn.values()), mask[list(classes.drawn)].T.tolist()
+        else:
+            table = classes.table(self.largest)
+            names, rows = ["value"], [[table[value]] for value in mask.tolist()]
+        with file.with_name(file.name + ".csv").open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([names, *rows])
+
+    def draw(
+        self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path
+    ) -> None:
+        """Writes the series (L, C) with the classes over it and their names beneath."""
+        from densekit import pictures
+
+        lines, bands = pictures.draw_series(image), pictures.series_bands(mask)
+        drawn = pictures.draw_mask(lines, bands, classes.drawn)
+        pictures.save(pictures.with_legend(drawn, classes.drawn), file)

@@ -1,0 +1,74 @@
+"""Masks of volumes as NIfTI in the frame of their source, and slices to look at.
+
+Shape letters: z, y, x the sides of a volume, C its channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.results.masks import MaskClasses
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from densekit.data.medical.grids import Volume
+
+COLUMNS, ROWS = 4, 3
+"""Slices of an overlay."""
+
+
+class VolumeWriter:
+    """Writes `masks/NAME.nii.gz` with the source's affine and header, and overlays."""
+
+    largest = (1 << 16) - 1
+
+    def write(self, mask: NDArray[Any], classes: MaskClasses, file: Path, like: Volume) -> None:
+        """Writes a mask; planes of regions as one map of labels where their order is known.
+
+        Args:
+            mask: (z, y, x) classes or multi-label (K, z, y, x).
+            classes: Of its head.
+            file: Without suffix.
+            like: The volume that was predicted.
+        """
+        import numpy as np
+
+        from densekit.data.medical.volumes import write_mask
+
+        file.parent.mkdir(parents=True, exist_ok=True)
+        table = classes.table(self.largest)
+        stored = np.array(table, np.uint8 if max(table) < 256 else np.uint16)
+        if classes.multilabel:
+            values = classes.label_map(mask) if classes.order else mask
+        else:
+            values = stored[mask]
+        write_mask(file.with_name(file.name + ".nii.gz"), values, like)
+
+    def draw(self, image: Volume, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
+        """Writes slices along z, as they are stored, with the classes over them."""
+        from densekit import pictures
+
+        grey = pictures.to_grey(image.image[..., 0])  # (z, y, x)
+        cells = [
+            pictures.draw_mask(grey[z], mask[..., z, :, :], classes.drawn)
+            for z in shown_slices(mask, classes.drawn)
+        ]
+        grid = pictures.grid(cells, COLUMNS, cell_width=cells[0].shape[1])
+        pictures.save(pictures.with_legend(grid, classes.drawn), file)
+
+
+def shown_slices(mask: NDArray[Any], classes: Iterable[int]) -> list[int]:
+    """Up to `COLUMNS * ROWS` slices, spread evenly over those that hold a class, or over all."""
+    import numpy as np
+
+    from densekit.pictures import foreground_of_slices
+
+    holding = np.flatnonzero(foreground_of_slices(mask, classes))
+    if not len(holding):
+        holding = np.arange(mask.shape[-3])
+    count = min(COLUMNS * ROWS, len(holding))
+    places = np.linspace(0, len(holding) - 1, count).round().astype(int)
+    return [int(z) for z in holding[places]]

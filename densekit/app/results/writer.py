@@ -1,0 +1,147 @@
+"""Results of any kind into one folder: each kind has a writer of its own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit._names import readable
+from densekit.app.results.boxes import BoxWriter
+from densekit.app.results.categories import CategoryWriter
+from densekit.app.results.embeddings import EmbeddingWriter
+from densekit.app.results.masks import PREVIEW, MaskClasses, MaskWriter, write_classes
+from densekit.app.results.series import SeriesMaskWriter
+from densekit.app.results.volumes import VolumeWriter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from densekit.data.medical.grids import Volume
+
+
+class Writer:
+    """Takes in results image by image; `close` writes what is collected over all of them.
+
+    Args:
+        output: Folder; it is made.
+        heads: What the model knows of its heads, `info["heads"]`.
+        threshold: Lowest score of a box that is drawn.
+        overlays: Whether to draw.
+        embeddings: Kind of the file of embeddings, see `EmbeddingWriter`.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        heads: Mapping[str, Mapping[str, Any]],
+        threshold: float = 0.5,
+        overlays: bool = True,
+        embeddings: str = "npz",
+    ) -> None:
+        output.mkdir(parents=True, exist_ok=True)
+        self.output = output
+        self.heads = heads
+        self.overlays = overlays
+        self.images: list[dict[str, Any]] = []
+        self.boxes, self.categories = BoxWriter(output, threshold), CategoryWriter(output)
+        self.pictures, self.series, self.volumes = MaskWriter(), SeriesMaskWriter(), VolumeWriter()
+        self.embeddings = EmbeddingWriter(output, embeddings)
+        self.legends: dict[str, list[dict[str, Any]]] = {}
+
+    def add(
+        self,
+        image: NDArray[Any] | Volume,
+        image_id: int,
+        file: Path,
+        name: Path,
+        by_head: Mapping[str, Mapping[str, Any]],
+    ) -> None:
+        """Takes in one image.
+
+        Args:
+            image: A picture (H, W, C), a series (L, C), or a volume.
+            image_id: Its COCO id.
+            file: Where it was read.
+            name: Its overlay, relative to the folder of overlays.
+            by_head: Head name to result, as `Predictor` returns them.
+        """
+        self._note(image_id, file, image.shape if hasattr(image, "affine") else image.shape[:-1])
+        for head, result in by_head.items():
+            if "boxes" in result:
+                self._add_boxes(head, image, image_id, name, result)
+            elif "mask" in result:
+                self._add_mask(head, image, name, result["mask"])
+            elif "probabilities" in result:
+                self._add_category(head, image, file, name, result)
+            elif "embedding" in result:
+                self.embeddings.add(head, file, result["embedding"])
+
+    def add_tiled(self, head: str, image_id: int, file: Path, name: Path, mask: Path) -> None:
+        """Takes in a huge picture whose mask has been written; draws every n-th pixel of it."""
+        from densekit.inference.tile_source import TileSource
+
+        source, classes = TileSource(file), MaskClasses(self.heads[head])
+        self._note(image_id, file, source.shape[:2])
+        self.legends[head] = classes.legend(255)
+        if self.overlays:
+            small, found = source.thumbnail(PREVIEW)[0], TileSource(mask).thumbnail(PREVIEW)[0]
+            labels = classes.labels(found).transpose(2, 0, 1)
+            drawn = labels if classes.multilabel else labels[0]
+            self.pictures.draw(small, drawn, classes, self._folder("overlays", head) / name)
+
+    def mask_file(self, head: str, name: Path) -> Path:
+        """The mask of an image, without suffix."""
+        return self._folder("masks", head) / name.with_suffix("")
+
+    def close(self) -> None:
+        """Writes boxes, categories and embeddings by head, what masks mean, and the images.
+
+        Heads of which nothing was seen are taken to have boxes.
+        """
+        seen = {*self.legends, *self.categories.rows, *self.embeddings.found}
+        self.boxes.close([head for head in self.heads if head not in seen])
+        self.categories.close(list(self.heads))
+        self.embeddings.close()
+        if self.legends:
+            write_classes(self.legends, self.output)
+        text = json.dumps(self.images, indent=1, ensure_ascii=False)
+        (self.output / "images.json").write_text(text + "\n", encoding="utf-8")
+
+    def _note(self, image_id: int, file: Path, size: tuple[int, ...]) -> None:
+        names = ("length",) if len(size) == 1 else ("depth", "height", "width")[-len(size) :]
+        sides = dict(zip(names, map(int, size), strict=True))
+        self.images.append({"id": image_id, "file_name": readable(file), **sides})
+
+    def _add_boxes(
+        self, head: str, image: Any, image_id: int, name: Path, result: Mapping[str, Any]
+    ) -> None:
+        self.boxes.add(head, result, image_id, self.heads[head]["ids"])
+        if self.overlays:
+            file = self._folder("overlays", head) / name
+            self.boxes.draw(image, result, self.heads[head]["names"], file)
+
+    def _add_category(
+        self, head: str, image: Any, file: Path, name: Path, result: Mapping[str, Any]
+    ) -> None:
+        names = self.heads[head]["names"]
+        self.categories.add(head, result, file, names)
+        if self.overlays:
+            self.categories.draw(image, result, names, self._folder("overlays", head) / name)
+
+    def _add_mask(self, head: str, image: Any, name: Path, mask: NDArray[Any]) -> None:
+        classes = MaskClasses(self.heads[head])
+        writer: Any
+        if hasattr(image, "affine"):
+            writer = self.volumes
+            writer.write(mask, classes, self.mask_file(head, name), image)
+        else:
+            writer = self.series if image.ndim == 2 else self.pictures
+            writer.write(mask, classes, self.mask_file(head, name))
+        self.legends[head] = classes.legend(writer.largest)
+        if self.overlays:
+            writer.draw(image, mask, classes, self._folder("overlays", head) / name)
+
+    def _folder(self, kind: str, head: str) -> Path:
+        return self.output / kind / (head if len(self.heads) > 1 else "")

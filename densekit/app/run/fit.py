@@ -1,0 +1,280 @@
+"""What every process of a run does: build from the resolved configuration, train, evaluate."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.config.data_info import check_heads, model_info
+from densekit.app.config.monitor import check_direction, objective_name, settled
+from densekit.app.config.resolve import METRICS, dump
+from densekit.app.config.trainer import with_switches
+from densekit.app.errors import Stopped
+from densekit.app.run.earlier_logs import continue_logs
+from densekit.app.run.keep import with_kept
+from densekit.app.run.start import start_from
+from densekit.build import build_model, instantiate
+from densekit.trust import MODEL, without_weights
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+    from densekit.data import DataModule
+    from densekit.model import DenseModel
+    from densekit.training import LitModel, Stopping
+
+logger = logging.getLogger(__name__)
+
+HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+LIMITS = ("limit_val_batches", "limit_test_batches")
+
+
+def run_job(cfg: Mapping[str, Any]) -> None:
+    """Trains or evaluates, as the configuration's `command` says.
+
+    Raises:
+        Stopped: A signal has ended it early; what could be saved is saved.
+    """
+    from densekit.training import Stopping
+
+    stopping = Stopping()
+    try:
+        with stopping.listening():
+            (evaluate if cfg["command"] == "eval" else fit)(cfg, stopping)
+    except (SystemExit, KeyboardInterrupt):
+        if stopping.signal is None:
+            raise
+        raise Stopped(stopping.signal) from None
+
+
+def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
+    """Trains, then evaluates the best checkpoint; figures end up in the run folder.
+
+    Args:
+        cfg: Resolved configuration, see `densekit.app.config.resolve.resolve`.
+        stopping: Ends it when a signal asks for it.
+    """
+    import torch
+    from lightning.pytorch import seed_everything
+
+    from densekit.training import guarded
+
+    seed_everything(int(cfg["seed"]), workers=True, verbose=False)
+    torch.set_float32_matmul_precision("high")
+    data = _data(cfg)
+    _say_data(data)
+    info = model_info(data.sources, cfg["heads"], cfg["resize"])
+    # The weights of a run that is resumed replace all others.
+    parts = {key: without_weights(cfg[key]) for key in MODEL} if cfg["resume"] else {}
+    model = build_model({**cfg, **parts}, with_kept(info, cfg.get("kept")))
+    if cfg["checkpoint"]:
+        start_from(model, cfg)
+    optimizer = instantiate(cfg["optimizer"], "optimizer")
+    schedule = instantiate(cfg["schedule"], "schedule")
+    lit = _module(cfg, model, optimizer, schedule)
+    cfg = _watching(cfg, lit, data)
+    lit.config = dump(cfg)
+    loggers = [guarded(one) for one in _each(cfg, "logger")]
+    settings, callbacks = with_switches(cfg["trainer"], _each(cfg, "callbacks"))
+    trainer = _trainer(
+        settings,
+        lit,
+        data,
+        callbacks=[stopping, *_loggable(callbacks, loggers)],
+        logger=loggers,
+        default_root_dir=cfg["paths"]["run"],
+    )
+    if cfg["resume"] and trainer.is_global_zero:
+        run, resumed = Path(cfg["paths"]["run"]), Path(cfg["resume"])
+        continue_logs(trainer.loggers, run, resumed, _step_of(resumed) or 0)
+    trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
+    if not trainer.interrupted:
+        _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
+
+
+def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
+    """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
+    from densekit.artifact import build_from_artifact, load_artifact, write_artifact
+    from densekit.training import CasesFile, MetricsFile, MetricsTable, Progress
+
+    data = _data(cfg)
+    artifact = load_artifact(cfg["checkpoint"])
+    model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
+    run = Path(cfg["paths"]["run"])
+    kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
+    lit = _module(cfg, model)
+    trainer = _trainer(
+        {**kept, "_target_": "lightning.pytorch.Trainer", "use_distributed_sampler": False},
+        lit,
+        data,
+        callbacks=[
+            stopping,
+            Progress(),
+            MetricsTable(),
+            MetricsFile(run / METRICS, artifact["reached"]),
+            CasesFile(run),
+        ],
+        logger=False,
+        enable_checkpointing=False,
+        default_root_dir=str(run),
+    )
+    measure = trainer.validate if cfg["split"] == "val" else trainer.test
+    measure(lit, datamodule=data, verbose=False)
+    if cfg.get("artifact") and trainer.is_global_zero:
+        # The weights as they were read: a model divided over processes holds a part of them.
+        write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)
+
+
+def _data(cfg: Mapping[str, Any]) -> DataModule:
+    from densekit.data import DataModule
+
+    sources = {name: instantiate(node, f"data.{name}") for name, node in cfg["data"].items()}
+    check_heads(sources, cfg["heads"])
+    chosen = {key: cfg[key] for key in ("on_broken",) if key in cfg}  # older runs have none
+    return DataModule(sources, **chosen)
+
+
+def _say_data(data: DataModule) -> None:
+    """Says what each split holds."""
+    from densekit.data.summary import summary
+
+    for name, source in data.sources.items():
+        for split in ("train", "val", "test"):
+            if getattr(source, split) is not None:
+                logger.info("data.%s.%s: %s", name, split, summary(getattr(source, split)))
+
+
+def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Head name to metric name to what builds it, of the heads whose metrics are configured.
+
+    A metric set to null is left out.
+    """
+    return {
+        head: {
+            name: instantiate(node, f"metrics.{head}.{name}")
+            for name, node in named.items()
+            if node is not None
+        }
+        for head, named in cfg["metrics"].items()
+    }
+
+
+def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
+    """That of the configuration; a network of slices predicts whole volumes with it too."""
+    from densekit.inference.inferer import Inferer
+    from densekit.inference.slices import sliced
+
+    inferer = instantiate(cfg["inferer"], "inferer")
+    if isinstance(inferer, Inferer):
+        inferer.check(model)
+    return sliced(inferer, model.info) if model.info.get("slices") else inferer
+
+
+def _module(
+    cfg: Mapping[str, Any], model: DenseModel, optimizer: Any = None, schedule: Any = None
+) -> LitModel:
+    make = instantiate(cfg["training"], "training")
+    lit: LitModel = make(
+        model,
+        optimizer=optimizer,
+        schedule=schedule,
+        inferer=_inferer(cfg, model),
+        metrics=metric_recipes(cfg),
+        config=dump(cfg),
+    )
+    return lit
+
+
+def _watching(cfg: Mapping[str, Any], lit: LitModel, data: DataModule) -> dict[str, Any]:
+    """The configuration with what is watched by name; metrics are built, and refused, for that."""
+    validated = cfg["trainer"].get("limit_val_batches") != 0
+    logged = {
+        stage: lit.logged(stage, data.sources if is_run else {})
+        for stage, is_run in {"val": validated, "test": cfg["test"]}.items()
+    }
+    found = {**cfg, "callbacks": settled(cfg["callbacks"], logged["val"], trust=cfg["trust"])}
+    if cfg.get("objective") is not None:
+        found["objective"] = objective_name(cfg["objective"], logged)
+        check_direction(found["objective"], cfg.get("direction"), logged)
+    return found
+
+
+def _loggable(callbacks: list[Any], loggers: list[Any]) -> list[Any]:
+    """The callbacks without those that do nothing but log, where there is no logger."""
+    from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
+
+    alone = LearningRateMonitor | DeviceStatsMonitor
+    return [one for one in callbacks if loggers or not isinstance(one, alone)]
+
+
+def _each(cfg: Mapping[str, Any], group: str) -> list[Any]:
+    """The objects of a group that is a mapping; an entry set to null is left out."""
+    nodes = {name: node for name, node in cfg[group].items() if node is not None}
+    return [instantiate(node, f"{group}.{name}") for name, node in nodes.items()]
+
+
+def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: Any) -> Trainer:
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    from densekit.training import layer_calls, resolve_precision
+
+    precision = resolve_precision(
+        str(node.get("precision", "32-true")),
+        str(node.get("accelerator", "auto")),
+        lambda: layer_calls(lit.model, _sizes(lit, data)),
+        backward=lit.optimizer is not None,
+    )
+    make = instantiate({**node, "precision": precision, "_partial_": True}, "trainer")
+    try:
+        trainer: Trainer = make(**parts)
+    except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"trainer: {error}") from error
+    logger.info("precision: %s", trainer.precision)
+    return trainer
+
+
+def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
+    """Of the images that the network will see: of each data set the first one."""
+    from densekit.ops.resize import resized_size
+
+    model = lit.model
+    inferer: Any = lit.inferer
+    while hasattr(inferer, "inferer"):  # a window may stand within something else
+        inferer = inferer.inferer
+    window = getattr(inferer, "window", None)
+    rule = model.info.get("resize")
+    for source in data.sources.values():
+        sides = source.image_size()[-model.spatial_dims :]  # of a volume one slice
+        if source.train is None and window:
+            sides = tuple(map(min, sides, window))
+        elif source.train is None and rule:
+            sides = resized_size(sides[0], sides[1], rule)
+        yield sides
+
+
+def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: bool) -> None:
+    """Takes the figures of the best checkpoint, which is often not the last one."""
+    keeper = trainer.checkpoint_callback
+    best = getattr(keeper, "best_model_path", "") or None
+    chosen = best and getattr(keeper, "monitor", None)
+    # Equal scores do not make it the same weights: the other figures differ.
+    if best and chosen and _has(data, "val") and lit.validated_step != _step_of(best):
+        trainer.validate(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+    if test and _has(data, "test"):
+        trainer.test(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
+
+
+def _step_of(checkpoint: str | Path) -> int | None:
+    """The optimiser step whose weights a file holds, None where that cannot be looked up here."""
+    import torch
+
+    if "://" in str(checkpoint):
+        return None
+    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
+    return int(content["global_step"])
+
+
+def _has(data: DataModule, split: str) -> bool:
+    return any(getattr(source, split) is not None for source in data.sources.values())

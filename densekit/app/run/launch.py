@@ -1,0 +1,196 @@
+"""One process or several: who starts them, and how they agree on one run folder.
+
+densekit starts its own workers through torch's elastic launcher. Under torchrun or srun the
+processes are there already, and each of them is a worker.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import uuid
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from densekit.app.config.resolve import new_folder, seal, write_config
+from densekit.app.errors import Stopped, UsageError
+from densekit.app.run.fit import run_job
+
+AGREE_SECONDS = 300
+STOP_SECONDS = 300
+"""What workers get to finish their step and to save once a signal has come."""
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def started_outside() -> bool:
+    """Whether torchrun or srun has started this process as one of several."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ or _slurm_tasks() > 1
+
+
+def is_main() -> bool:
+    """Whether this process is the one that writes and prints."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0 or (
+        not started_outside()
+    )
+
+
+def agree_on_folder(parent: Path) -> Path:
+    """A new run folder, the same one in every process that torchrun or srun has started."""
+    if not started_outside():
+        return new_folder(parent)
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return _through_store(lambda: new_folder(parent))
+    if _slurm_tasks() > 1:
+        job, step = os.environ.get("SLURM_JOB_ID", "0"), os.environ.get("SLURM_STEP_ID", "0")
+        folder = (parent / f"slurm_{job}_{step}").absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+    raise UsageError(
+        "RANK and WORLD_SIZE are set, but neither torchrun nor srun has started this process: "
+        "the processes cannot agree on a run folder. Start them with torchrun."
+    )
+
+
+def check(trainer: Mapping[str, Any]) -> None:
+    """Refuses a start that cannot become the processes that are asked for.
+
+    Args:
+        trainer: Its settings.
+
+    Raises:
+        UsageError: Several nodes, or several tasks of SLURM, without torchrun or srun.
+    """
+    if started_outside():
+        return
+    if int(trainer.get("num_nodes", 1)) > 1:
+        raise UsageError("trainer.num_nodes: start several nodes with torchrun or srun")
+    tasks = int(os.environ.get("SLURM_NTASKS") or 1)
+    by_hand = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    if tasks > 1 and not by_hand and count_devices(trainer) == 1:
+        raise UsageError(
+            f"SLURM_NTASKS: expected 1 for a process without srun, got {tasks}: write `srun"
+            f" densekit ...` for {tasks} processes, or `#SBATCH --ntasks=1`"
+        )
+
+
+def start(cfg: dict[str, Any]) -> None:
+    """Runs a resolved job: here, or in as many workers as `trainer.devices` asks for.
+
+    Args:
+        cfg: Resolved configuration with `paths.run`; it is written there first.
+    """
+    trainer = cfg["trainer"]
+    if started_outside():
+        adopt_world(trainer)
+        if is_main():
+            write_config(cfg, Path(cfg["paths"]["run"]))
+        run_job(cfg)
+        return
+    count = count_devices(trainer)
+    if count > 1 and trainer.get("strategy", "auto") == "auto":
+        trainer["strategy"] = "ddp"
+    file = write_config(cfg, Path(cfg["paths"]["run"]))
+    if count > 1:
+        _launch(file, count)
+    else:
+        run_job(cfg)
+
+
+def adopt_world(trainer: MutableMapping[str, Any]) -> None:
+    """Sets devices and nodes to what torchrun or srun has really started."""
+    if "LOCAL_WORLD_SIZE" in os.environ:
+        local = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // local
+    else:
+        nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
+        local = _slurm_tasks() // nodes
+        os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(local))  # Lightning insists on it
+    trainer.update(devices=local, num_nodes=nodes)
+    if local * nodes > 1 and trainer.get("strategy", "auto") == "auto":
+        trainer["strategy"] = "ddp"
+
+
+def count_devices(trainer: Mapping[str, Any]) -> int:
+    """How many processes `trainer.devices` stands for on this machine.
+
+    Accepts what Lightning does: a number, -1 or "auto" for all, a list, "0,1".
+    """
+    import torch
+
+    devices, accelerator = trainer.get("devices", "auto"), str(trainer.get("accelerator", "auto"))
+    if isinstance(devices, str) and re.fullmatch(r"-?\d+", devices):
+        devices = int(devices)
+    if not isinstance(devices, str) and isinstance(devices, Sequence):
+        return len(devices)
+    if isinstance(devices, int) and devices >= 0:
+        return devices
+    if isinstance(devices, str) and "," in devices:
+        return len([part for part in devices.split(",") if part.strip()])
+    on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
+    return torch.cuda.device_count() if on_gpu else 1
+
+
+def _launch(file: Path, count: int) -> None:
+    """Starts the workers and waits for them; one that fails ends the others.
+
+    A signal that ends this process is sent on to the workers first, which save and end.
+    """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # Every process would otherwise take all cores, and all of them would wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // count)))
+    os.environ.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(STOP_SECONDS))
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=count,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    words = ("-m", "densekit.app.worker", str(file), seal(file), str(os.getpid()))
+    handlers = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGQUIT)}
+    try:
+        elastic_launch(config, sys.executable)(*words)
+    except SignalException as error:
+        raise Stopped(error.sigval) from None
+    except ChildFailedError as error:
+        rank, failure = error.get_first_failure()
+        for number in STOPS:
+            if failure.exitcode in (-number, 128 + number):
+                raise Stopped(number) from None
+        raise UsageError(
+            f"worker {rank} of {count} ended with exit code {failure.exitcode}; its message "
+            f"stands above. Run folder: {file.parent}"
+        ) from error
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _through_store(make: Callable[[], Path]) -> Path:
+    """Rank 0 makes the folder and tells the others through torchrun's own key-value store."""
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore(
+        os.environ["MASTER_ADDR"],
+        int(os.environ["MASTER_PORT"]),
+        is_master=False,
+        timeout=timedelta(seconds=AGREE_SECONDS),
+    )
+    key = f"densekit/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    if is_main():
+        store.set(key, str(make()))
+    return Path(store.get(key).decode())
+
+
+def _slurm_tasks() -> int:
+    """Processes of this srun step; 0 in a batch script or shell, which is not a step of srun."""
+    return int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))

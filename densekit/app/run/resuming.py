@@ -1,0 +1,149 @@
+"""What may be set anew beside `resume=`: whatever then takes effect and leaves the run the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from densekit.app.config.compose import compose
+from densekit.app.config.overrides import is_path_key
+from densekit.app.config.resolve import OF_A_COMMAND
+from densekit.app.errors import UsageError
+
+MAY_CHANGE = (
+    *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
+    *("on_broken", "schedule", "test", "trainer", "trust", *OF_A_COMMAND),
+    *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
+)
+"""Keys, with all that is below them."""
+GROUPS = ("backbone", "callbacks", "logger", "metrics", "optimizer", "schedule", "trainer")
+"""Groups whose choice replaces one stored node; any other asks for a whole configuration.
+
+Of a backbone or an optimiser only the stored one passes; another is refused by its own key.
+"""
+OF_DATA = ("eval_batch_size", "num_workers", "test", "cache")
+"""What may change of a data set, as may the paths of its files."""
+
+
+def chosen(choices: Sequence[str], trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The nodes of groups that are chosen anew, not yet resolved.
+
+    Args:
+        choices: Words such as `logger=wandb`, of `GROUPS`.
+        trainer: The stored settings, which stay where the chosen option says nothing of its own.
+    """
+    if not choices:
+        return {}
+    fresh, usual = compose(choices).cfg, compose([]).cfg
+    nodes = {group: _plain(fresh, group) for group in map(group_of, choices)}
+    if "trainer" in nodes:
+        default = _plain(usual, "trainer")
+        own = {key: value for key, value in nodes["trainer"].items() if default.get(key) != value}
+        nodes["trainer"] = {**trainer, **own}
+    return nodes
+
+
+def group_of(word: str) -> str:
+    """The group that a word chooses from."""
+    return word.partition("=")[0].lstrip("+~").partition("@")[0]
+
+
+def _plain(cfg: DictConfig, key: str) -> Any:
+    return OmegaConf.to_container(cfg[key], resolve=False)
+
+
+def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuses a setting that a resumed run would ignore, or that would make it another run.
+
+    Args:
+        before: The configuration that the checkpoint was trained with, without pretrained weights.
+        now: The configuration of the resumed run.
+        checkpoint: The file, for the message.
+
+    Raises:
+        UsageError: Naming the first such key.
+    """
+    old, new = dict(_leaves(before)), dict(_leaves(now))
+    for key in {**old, **new}:
+        found, wanted = old.get(key), new.get(key)
+        filled = any(other.startswith(f"{key}.") for other in {**old, **new})
+        if found == wanted or filled or _may_change(key):
+            continue
+        raise UsageError(
+            f"{key}: expected {_said(found)} as in {checkpoint}, got {_said(wanted)}: a resumed"
+            " run goes on exactly, so this stays as it was. checkpoint=PATH in place of resume="
+            " starts a new run from the weights"
+        )
+
+
+def check_length(trainer: Mapping[str, Any], epoch: int, checkpoint: Path) -> None:
+    """Refuses a run that would be shorter than what has been trained.
+
+    Args:
+        trainer: Its settings.
+        epoch: The epoch the checkpoint is in, from 0.
+        checkpoint: The file, for the message.
+    """
+    most = trainer.get("max_epochs")
+    if most is not None and 0 <= most <= epoch:
+        raise UsageError(
+            f"trainer.max_epochs: expected more than {epoch}, in which {checkpoint} is, got {most}"
+        )
+
+
+def check_classes(sources: Mapping[str, Any], heads: Mapping[str, Any], checkpoint: Path) -> None:
+    """Refuses data of other classes than those that the checkpoint has learned.
+
+    Args:
+        sources: Data sets by name.
+        heads: What the checkpoint's `info` says of each head.
+        checkpoint: The file, for the message.
+    """
+    from densekit.app.config.data_info import told
+
+    for name, source in sources.items():
+        for head in source.heads:
+            known, found = heads.get(head, {}).get("names"), told(source, head).get("names")
+            if known is not None and found is not None and list(found) != list(known):
+                raise UsageError(
+                    f"data.{name}: expected the classes {list(known)} of {checkpoint}, got"
+                    f" {list(found)}"
+                )
+
+
+def check_moved(overrides: Sequence[str], data: Any) -> None:
+    """Refuses a `paths.data` that none of the data sets lies in, before it is filled in.
+
+    Args:
+        overrides: Words of the command line.
+        data: The data sets with `${paths.data}` where they lie in it.
+    """
+    for word in overrides:
+        if word.startswith("paths.data=") and "${paths.data}" not in str(data):
+            raise UsageError(
+                f"{word}: expected the folder of a data set, but none of {', '.join(data)} lies in"
+                " the old one; set data.NAME.train.root= or what its paths are called"
+            )
+
+
+def _may_change(key: str) -> bool:
+    parts = key.split(".")
+    if parts[0] == "data" and len(parts) > 2:
+        return parts[2] in OF_DATA or is_path_key(key)
+    return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
+
+
+def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything that is no mapping; of an empty one itself."""
+    if isinstance(node, Mapping) and node:
+        for name, value in node.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, node
+
+
+def _said(value: Any) -> str:
+    return "nothing" if value is None else str(value)

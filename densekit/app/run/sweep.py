@@ -1,0 +1,134 @@
+"""`densekit train -m` with a sweeper or launcher of Hydra's: Optuna, submitit for SLURM."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from densekit.app.config.compose import for_hydra
+from densekit.app.config.monitor import MAIN
+from densekit.app.config.overrides import quote_text
+from densekit.app.config.resolve import METRICS
+from densekit.app.errors import UsageError
+from densekit.app.run.sweep_table import write_words
+from densekit.build import nearest
+
+GROUPS = ("hydra/sweeper", "hydra/launcher")
+
+
+def is_hydras(words: Sequence[str]) -> bool:
+    """Whether the words of a multirun choose a sweeper or a launcher."""
+    return any(word.lstrip("+").partition("=")[0] in GROUPS for word in words)
+
+
+def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
+    """Runs the jobs that a sweeper asks for, wherever a launcher starts them.
+
+    Each job is a run as `densekit train` makes it from the words that the sweeper has filled in,
+    in FOLDER/NUMBER; what the sweeper itself writes lies in FOLDER.
+
+    Args:
+        words: Overrides, some with ranges, and those of Hydra's own keys.
+        folder: Where the runs go.
+        objective: The metric of `metrics.json` that a sweeper is told, `main` for the main one;
+            None for those that search nothing.
+
+    Raises:
+        UsageError: A sweeper or launcher is not installed, the words do not compose, or a job has
+            no such figure.
+    """
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from densekit.app.config import groups
+
+    if objective is None and any(_searches(word) for word in words):
+        objective = MAIN
+    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    of_jobs = for_hydra([word for word in words if word not in of_hydra])
+    GlobalHydra.instance().clear()
+    hydra = Hydra.create_main_hydra2("densekit", create_config_search_path(str(groups.own_conf())))
+    own = [
+        groups.searchpath(groups.extra_folders()),
+        f"hydra.sweep.dir={quote_text(str(folder))}",
+        "hydra.sweep.subdir=${hydra.job.num}",
+        "hydra.output_subdir=null",  # the run folder holds the configuration already
+    ]
+    try:
+        hydra.multirun(
+            config_name="config",
+            task_function=partial(_job, objective=objective),
+            overrides=[*own, *of_hydra, *of_jobs],
+            with_log_configuration=False,
+        )
+    except (HydraException, OmegaConfBaseException) as error:
+        hint = "(pip install 'densekit[sweep]' brings Optuna and submitit)"
+        raise UsageError(f"{error}\n{hint}") from error
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def figure(metrics: Path, objective: str) -> float:
+    """A metric of a run.
+
+    Raises:
+        UsageError: The run has not measured it, or it has no value: that is never the best one.
+    """
+    found: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
+    if objective not in found:
+        hint = nearest(objective, found)
+        raise UsageError(f"objective: expected a metric, got {objective!r}; {hint}")
+    if found[objective] is None:
+        raise UsageError(f"objective: expected a number of {objective}, got none in {metrics}")
+    return float(found[objective])
+
+
+def settled_objective(run: Path) -> str:
+    """The name of the main metric of a run, which its checkpoint knows.
+
+    Raises:
+        UsageError: The run has kept none.
+    """
+    import yaml
+
+    from densekit.artifact import read_checkpoint
+
+    last = run / "checkpoints" / "last.ckpt"
+    if not last.is_file():
+        raise UsageError(f"objective: expected a metric by name, got main without {last}")
+    return str(yaml.safe_load(read_checkpoint(last)["config"])["objective"])
+
+
+def _job(cfg: Any, objective: str | None) -> float | None:
+    """What Hydra calls, perhaps on another machine; the configuration is composed once more."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    from densekit.app.commands.train import train
+
+    hydra = HydraConfig.get()
+    GlobalHydra.instance().clear()  # or nothing could be composed in here
+    folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
+    direction = OmegaConf.select(cast(DictConfig, hydra), "sweeper.direction")
+    told = {"objective": objective, "direction": getattr(direction, "name", direction)}
+    # Not resolved: what a word interpolates is in our configuration, not in Hydra's.
+    words: Any = OmegaConf.to_container(hydra.overrides.task)
+    run = train(words, folder, told)
+    write_words(words, run)
+    if objective is None:
+        return None
+    return figure(run / METRICS, settled_objective(run) if objective == MAIN else objective)
+
+
+def _searches(word: str) -> bool:
+    """Whether a word names a sweeper that looks for the best, as Optuna does."""
+    key, _, value = word.lstrip("+").partition("=")
+    return key == "hydra/sweeper" and value != "basic"

@@ -1,0 +1,1 @@
+"""Several runs or models, measured against each other."""

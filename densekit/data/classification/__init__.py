@@ -1,0 +1,1 @@
+"""Images, series and sequences with a category each."""

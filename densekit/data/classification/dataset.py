@@ -1,0 +1,185 @@
+"""The data sets behind every format of categories: one class an image, or several labels.
+
+N images, S the D sizes of an image, C its channels, K classes, L the length of a series.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.reading.image_files import ImageFiles
+from densekit.data.reading.intact import Origin
+from densekit.data.reading.intensity import check_rule, scale
+from densekit.types import Meta, Sample, Truth
+
+
+class CategoryDataset(ABC):
+    """Images with a category each.
+
+    Args:
+        names: K class names in the order of their labels.
+        categories: (N,) int64 classes, or (N, K) labels of 0 and 1.
+    """
+
+    def __init__(self, names: Sequence[str], categories: NDArray[Any]) -> None:
+        self.names = list(names)
+        self.categories = categories
+
+    @abstractmethod
+    def image(self, index: int) -> NDArray[Any]:
+        """(*S, C) uint8 or float32."""
+
+    @abstractmethod
+    def where(self, index: int) -> str:
+        """The file of an image, or what it is called."""
+
+    @property
+    @abstractmethod
+    def sizes(self) -> NDArray[Any]:
+        """(N, D) sides of every image."""
+
+    @property
+    @abstractmethod
+    def keys(self) -> NDArray[Any]:
+        """(N,) bytes that are equal where images are: they must not lie in two splits."""
+
+    def __len__(self) -> int:
+        return len(self.categories)
+
+    def describe(self) -> dict[str, Any]:
+        """Names, ids and number of classes, and whether an image may have several."""
+        return {
+            "names": list(self.names),
+            "ids": list(range(len(self.names))),
+            "num_classes": len(self.names),
+            "multilabel": self.categories.ndim == 2,
+        }
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image and its category, which is the truth too.
+
+        Raises:
+            ValueError: If it cannot be read; with the path.
+        """
+        image, category = self.image(index), self.categories[index]
+        size = tuple(int(side) for side in image.shape[:-1])
+        learned = category.astype(np.float32) if category.ndim else np.asarray(category)
+        return Sample(
+            image=image,
+            category=learned,
+            index=index,
+            meta=Meta(path=self.where(index), image_id=index, original_size=size),
+            truth=Truth(image_id=index, size=size, category=np.asarray(category)),
+        )
+
+
+class PictureCategories(CategoryDataset):
+    """Categories of image files.
+
+    Args:
+        files: The N files.
+        names: See `CategoryDataset`.
+        categories: See `CategoryDataset`.
+    """
+
+    def __init__(self, files: ImageFiles, names: Sequence[str], categories: NDArray[Any]) -> None:
+        super().__init__(names, categories)
+        self._files = files
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self._files.path(index)
+
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return self._files.origin(index)
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C), upright."""
+        return self._files.read(index)
+
+    def where(self, index: int) -> str:
+        """The file of an image."""
+        return str(self.path(index))
+
+    def image(self, index: int) -> NDArray[Any]:
+        """(H, W, C), upright."""
+        return self.read(index)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 2) height and width, from the headers of the files when first asked for."""
+        return self._files.sizes
+
+    @cached_property
+    def keys(self) -> NDArray[Any]:
+        """(N,) the files, each by the one name that it has from the root of the disk on."""
+        files = (os.path.abspath(self.path(index)) for index in range(len(self)))  # noqa: PTH100
+        return np.asarray([file.encode() for file in files])
+
+    def describe(self) -> dict[str, Any]:
+        """The classes; channels, dtype and intensity of the images."""
+        return super().describe() | self._files.describe()
+
+
+class SeriesCategories(CategoryDataset):
+    """Categories of series, which all lie in memory: images of one spatial dimension.
+
+    Args:
+        series: N arrays (L, C) float32, of any lengths.
+        names: See `CategoryDataset`.
+        categories: See `CategoryDataset`.
+        said_by: The file, which with its place names a series.
+        intensity: How values are brought to a scale, see `densekit.data.reading.intensity`; None
+            leaves them.
+    """
+
+    def __init__(
+        self,
+        series: Sequence[NDArray[Any]],
+        names: Sequence[str],
+        categories: NDArray[Any],
+        said_by: str,
+        intensity: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(names, categories)
+        self._series = list(series)
+        self._said_by = said_by
+        self._intensity = check_rule(intensity)
+
+    def where(self, index: int) -> str:
+        """The file and the place of a series in it, from 0."""
+        return f"{self._said_by}#{index}"
+
+    def image(self, index: int) -> NDArray[Any]:
+        """(L, C) float32."""
+        return scale(self._series[index], self._intensity)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 1) lengths."""
+        return np.asarray([[len(values)] for values in self._series])
+
+    @cached_property
+    def keys(self) -> NDArray[Any]:
+        """(N,) digests of the values."""
+        digests = [hashlib.sha256(np.ascontiguousarray(v).tobytes()) for v in self._series]
+        return np.asarray([digest.hexdigest().encode() for digest in digests])
+
+    def describe(self) -> dict[str, Any]:
+        """The classes; channels and the like. Without `intensity`, values are taken as they are."""
+        channels = self._series[0].shape[1]
+        images = {"channels": channels, "dtype": "float32", "spatial_dims": 1}
+        if self._intensity is not None:
+            return {**super().describe(), **images, "intensity": self._intensity}
+        scaled = {"mean": [0.0] * channels, "std": [1.0] * channels}
+        return {**super().describe(), **images, **scaled}

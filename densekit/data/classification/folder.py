@@ -1,0 +1,69 @@
+"""A folder a class, with its images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from densekit.data.classification.dataset import PictureCategories
+from densekit.data.naming import check_names, nearest
+from densekit.data.reading.files import existing_folder, folders_in, images_below
+from densekit.data.reading.image_files import ImageFiles
+from densekit.data.reading.images import ImageReader
+
+_KEY = "ImageFolder"
+
+
+class ImageFolder(PictureCategories):
+    """Images by the folder that they lie in, `root/CLASS/.../12.jpg`.
+
+    Classes are the folders, sorted as torchvision sorts them, so that labels are those of ImageNet
+    models. A folder that begins with a dot is left alone.
+
+    Args:
+        root: The folder of the folders.
+        names: Folders in the order of their labels, for another order or for splits of which one
+            lacks a class; each folder of the root must be among them.
+        channels: Channels of the images; see `ImageReader`.
+        dtype: "uint8" or "float32"; see `ImageReader`.
+        intensity: How float images are scaled; see `ImageReader`.
+
+    Raises:
+        ValueError: If there is no class, a folder is no class, or a class has no image; with the
+            folder.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        *,
+        names: Sequence[str] | None = None,
+        channels: int = 3,
+        dtype: str = "uint8",
+        intensity: Mapping[str, Any] | None = None,
+    ) -> None:
+        folder = existing_folder(Path(root), f"{_KEY}.root")
+        there = folders_in(folder)
+        if not there:
+            inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
+            raise ValueError(f"{_KEY}.root: {folder} has no folder a class, found {inside}")
+        names = check_names(there if names is None else names, f"{_KEY}.names")
+        if spare := [name for name in there if name not in names]:
+            hint = nearest(spare[0], names)
+            raise ValueError(f"{_KEY}.names: {folder / spare[0]} is none of the classes; {hint}")
+        files = {name: images_below(folder, name) for name in names if name in there}
+        if empty := [name for name, found in files.items() if not found]:
+            raise ValueError(f"{_KEY}.root: class {folder / empty[0]} has no image")
+        counts = [len(files.get(name, [])) for name in names]
+        super().__init__(
+            ImageFiles(
+                folder,
+                [image for found in files.values() for image in found],
+                ImageReader(channels, dtype, intensity),
+            ),
+            names,
+            np.repeat(np.arange(len(names)), counts),
+        )

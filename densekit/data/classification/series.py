@@ -1,0 +1,157 @@
+"""Series in files: the `.ts` format of the UCR and UEA archives, `.npy` and CSV.
+
+N series, L the length of one, C its channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.classification.dataset import SeriesCategories
+from densekit.data.naming import nearest
+from densekit.data.reading.files import existing_folder
+
+SUFFIXES = (".ts", ".npy", ".csv", ".txt")
+_KEY = "UcrSeries"
+
+
+class UcrSeries(SeriesCategories):
+    """A set of the UCR or UEA archive (Dau et al. 2018) with its official split.
+
+    Args:
+        root: Folder of the set, which holds `NAME_TRAIN.ts` and `NAME_TEST.ts`.
+        split: "train" or "test".
+        intensity: How values are scaled, see `densekit.data.reading.intensity`; most sets of
+            the archive are z-normalised already, which `{kind: zscore}` makes sure of, in
+            prediction too.
+
+    Raises:
+        ValueError: For a missing file, or one that is not what the format says; with the line.
+    """
+
+    def __init__(
+        self, root: str | Path, split: str = "train", intensity: Mapping[str, Any] | None = None
+    ) -> None:
+        folder = existing_folder(Path(root), f"{_KEY}.root")
+        splits = {file.stem.rpartition("_")[2].lower(): file for file in folder.glob("*_*.ts")}
+        if split not in splits:
+            raise ValueError(
+                f"{_KEY}.split: no *_{split.upper()}.ts in {folder}; "
+                f"{nearest(split, sorted(splits))}"
+            )
+        content = read_ts(splits[split])
+        if not content.names:
+            raise ValueError(f"{splits[split]}: its series have no classes (@classLabel)")
+        super().__init__(
+            content.series,
+            content.names,
+            np.asarray(content.labels, dtype=np.int64),
+            str(splits[split]),
+            intensity,
+        )
+
+
+@dataclass(frozen=True)
+class TsFile:
+    """Content of a `.ts` file.
+
+    Attributes:
+        series: N arrays (L, C) float32.
+        names: Classes in the order of the header; empty if there are none.
+        labels: Place in `names` of each series' class.
+    """
+
+    series: list[NDArray[Any]]
+    names: list[str]
+    labels: list[int]
+
+
+def read_ts(path: Path) -> TsFile:
+    """Reads a `.ts` file: a header of `@` lines, then a series a line, `1,2,3:4,5,6:CLASS`.
+
+    Raises:
+        ValueError: Naming file and line: time stamps, missing values, channels of different
+            lengths, an unknown class.
+    """
+    names: list[str] = []
+    labels: list[int] = []
+    series: list[NDArray[Any]] = []
+    started = False
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(map(str.strip, lines), 1):
+        where = f"{path}, line {number}"
+        word, *values = line.split() or ["#"]
+        if word.startswith("#"):
+            continue
+        if not started:
+            started = word.lower() == "@data"
+            if word.lower() == "@timestamps" and values[:1] != ["false"]:
+                raise ValueError(f"{where}: series with time stamps are not read")
+            if word.lower() == "@classlabel" and values[:1] == ["true"]:
+                names = values[1:]
+            continue
+        *channels, label = line.split(":") if names else [*line.split(":"), ""]
+        if names and label.strip() not in names:
+            raise ValueError(f"{where}: no class {label.strip()!r}; {nearest(label, names)}")
+        series.append(_channels(channels, where))
+        labels += [names.index(label.strip())] if names else []
+    if not series:
+        raise ValueError(f"{path}: no series behind a line @data")
+    _check_channels([values.shape[1] for values in series], path)
+    return TsFile(series, names, labels)
+
+
+def read_series(path: Path) -> list[NDArray[Any]]:
+    """All series of a file, (L, C) float32 each.
+
+    Args:
+        path: A `.ts` file; an array (L,) or (L, C) in `.npy`; numbers in `.csv` or `.txt`, a row
+            a point of time and a column a channel.
+
+    Raises:
+        ValueError: Naming the file, if it is none of these.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise ValueError(f"{path}: series are read from {', '.join(SUFFIXES)}")
+    if suffix == ".ts":
+        return read_ts(path).series
+    try:
+        delimiter = "," if suffix == ".csv" else None
+        found = (
+            np.load(path) if suffix == ".npy" else np.loadtxt(path, delimiter=delimiter, ndmin=2)
+        )
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path}: no readable series: {error}") from error
+    if found.ndim not in (1, 2) or not found.size or found.dtype.kind not in "iuf":
+        raise ValueError(f"{path}: (length,) or (length, channels) numbers, found {found.shape}")
+    values = found.astype(np.float32).reshape(len(found), -1)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{path}: a value is missing or infinite")
+    return [values]
+
+
+def _channels(texts: list[str], where: str) -> NDArray[Any]:
+    """(L, C) of the texts of the channels."""
+    try:
+        channels = [np.asarray(text.split(","), dtype=np.float32) for text in texts]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}; missing values are not read") from error
+    lengths = [len(values) for values in channels]
+    if len(set(lengths)) != 1:
+        raise ValueError(f"{where}: the channels have {lengths} values, accepted is one length")
+    values = np.stack(channels, axis=1)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{where}: a value is missing or infinite")
+    return values
+
+
+def _check_channels(counts: list[int], path: Path) -> None:
+    if len(set(counts)) > 1:
+        raise ValueError(f"{path}: series of {sorted(set(counts))} channels in one file")

@@ -1,0 +1,1 @@
+"""Boxes: COCO and VOC annotations, checked while they are read."""

@@ -1,0 +1,138 @@
+"""The data set behind every format of boxes: flat annotations and an image reader."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.detection.annotations import Annotations
+from densekit.data.detection.findings import Findings
+from densekit.data.detection.outlines import draw
+from densekit.data.detection.sanitise import clip_boxes
+from densekit.data.reading.images import ImageReader
+from densekit.data.reading.intact import Origin
+from densekit.data.subset import Subset
+from densekit.types import Meta, Sample, Truth
+
+
+class BoxDataset:
+    """Images with boxes; CocoDetection and VocDetection read their files into this.
+
+    Args:
+        annotations: All images and objects.
+        images: Folder that the image paths are relative to.
+        reader: How images are read.
+        names: Class names in the order of their labels.
+        ids: The format's own id of each class, for export.
+        findings: Defects met while reading, by kind.
+    """
+
+    def __init__(
+        self,
+        annotations: Annotations,
+        images: Path,
+        reader: ImageReader,
+        *,
+        names: list[str],
+        ids: list[int],
+        findings: Findings,
+    ) -> None:
+        self.annotations = annotations
+        self.names = names
+        self.ids = ids
+        self.findings = findings
+        self._images = images
+        self._reader = reader
+
+    def __len__(self) -> int:
+        return len(self.annotations.image_ids)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 2) height and width of every image."""
+        return self.annotations.sizes
+
+    def describe(self) -> dict[str, Any]:
+        """Names, ids and number of classes; channels and dtype of the images."""
+        return {
+            "names": list(self.names),
+            "ids": list(self.ids),
+            "num_classes": len(self.names),
+            "channels": self._reader.channels,
+            "dtype": self._reader.dtype,
+        }
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self._images / self.annotations.paths[index].decode()
+
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C) image.
+
+        Raises:
+            ValueError: If it cannot be read, with its path.
+        """
+        return self._reader(self.path(index), self._size(index))
+
+    def _size(self, index: int) -> tuple[int, int]:
+        height, width = (int(side) for side in self.annotations.sizes[index])
+        return height, width
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image with its boxes clipped to it, and the untouched annotation as `truth`.
+
+        Difficult objects, like crowds, are regions in which no loss is taken.
+
+        Raises:
+            ValueError: If the image cannot be read, with its path.
+        """
+        data = self.annotations
+        rows = slice(int(data.offsets[index]), int(data.offsets[index + 1]))
+        height, width = self._size(index)
+        image_id = int(data.image_ids[index])
+        sample = Sample(
+            image=self.read(index),
+            boxes=clip_boxes(data.boxes[rows], (height, width)).astype(np.float32),
+            labels=data.labels[rows].copy(),
+            crowd=data.crowd[rows] | data.difficult[rows],
+            index=index,
+            meta=Meta(path=str(self.path(index)), image_id=image_id, original_size=(height, width)),
+            truth=Truth(
+                image_id=image_id,
+                size=(height, width),
+                boxes=data.boxes[rows].copy(),
+                labels=data.labels[rows].copy(),
+                area=data.area[rows].copy(),
+                crowd=data.crowd[rows].copy(),
+                difficult=data.difficult[rows].copy(),
+            ),
+        )
+        if data.segments is not None:
+            masks = np.zeros((rows.stop - rows.start, height, width), dtype=np.uint8)
+            for slot, row in enumerate(range(rows.start, rows.stop)):
+                masks[slot] = draw(data.segments[row], (height, width))
+            sample["instance_masks"] = masks
+        return sample
+
+
+def classes_without_objects(dataset: Any) -> list[str]:
+    """Names of the classes that no box is of; none for data sets without boxes.
+
+    Args:
+        dataset: A data set or a part of one.
+    """
+    whole = dataset.data if isinstance(dataset, Subset) else dataset
+    if not isinstance(whole, BoxDataset):
+        return []
+    images = dataset.positions if isinstance(dataset, Subset) else np.arange(len(whole))
+    data = whole.annotations
+    of_image = np.repeat(np.arange(len(whole)), np.diff(data.offsets))
+    used = set(data.labels[np.isin(of_image, images)].tolist())
+    return [name for label, name in enumerate(whole.names) if label not in used]

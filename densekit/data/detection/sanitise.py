@@ -1,0 +1,76 @@
+"""Boxes that cannot be right: refused, dropped or clipped, and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.detection.findings import Findings
+
+ROUNDING = 1.0
+"""Pixels that a box may leave its image by before that counts as a defect; clipped either way."""
+
+
+THINNEST = 2.0**-20
+"""Sides below this share of the image's longer side are lost: boxes are trained in float32."""
+
+
+def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Boxes cut at the border of their image.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        size: Height and width.
+    """
+    height, width = size
+    limit = np.asarray([width, height, width, height], dtype=boxes.dtype)
+    clipped: NDArray[Any] = np.minimum(np.maximum(boxes, 0), limit)
+    return clipped
+
+
+def sanitise(
+    boxes: NDArray[Any], sizes: NDArray[Any], where: Callable[[int], str], findings: Findings
+) -> NDArray[Any]:
+    """Which boxes to keep; the defects go to `findings`.
+
+    Args:
+        boxes: (M, 4) xyxy as annotated.
+        sizes: (M, 2) height and width of each box's image.
+        where: Row number to the image and annotation, for messages.
+        findings: Gets every inverted, empty, outside or clipped box.
+
+    Returns:
+        (M,) bool. Boxes that only overlap their image are kept as annotated: the evaluators of COCO
+        and VOC do so too, and `clip_boxes` cuts them for training.
+
+    Raises:
+        ValueError: For a box with a coordinate that is not finite, or any defect in strict mode.
+    """
+    broken = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
+    if len(broken):
+        row = int(broken[0])
+        raise ValueError(
+            f"{findings.source}: {where(row)}: box {boxes[row].tolist()} has a coordinate that is"
+            " not a finite number"
+        )
+    limit = sizes[:, ::-1].astype(np.float64)  # (M, 2) width, height
+    low, high = boxes[:, :2], boxes[:, 2:]
+    empty = (high <= low).any(axis=1)
+    outside = ~empty & ((high <= 0) | (low >= limit)).any(axis=1)
+    sides = np.minimum(high, limit) - np.maximum(low, 0)
+    thin = (sides <= THINNEST * limit.max(axis=1, keepdims=True)).any(axis=1) & ~empty & ~outside
+    far = ((low < -ROUNDING) | (high > limit + ROUNDING)).any(axis=1)
+    kinds = {
+        "box inverted or without area, dropped": empty,
+        "box outside its image, dropped": outside,
+        "box too thin for float32, dropped": thin,
+        "box clipped to its image": far & ~empty & ~outside & ~thin,
+    }
+    for kind, hit in kinds.items():
+        for row in np.flatnonzero(hit).tolist():
+            findings.add(kind, f"{where(row)}: {boxes[row].round(2).tolist()}")
+    kept: NDArray[Any] = ~(empty | outside | thin)
+    return kept

@@ -1,0 +1,1 @@
+"""Images of identities: faces, their pairs, and the open-set protocol."""

@@ -1,0 +1,118 @@
+"""Evaluation on identities that training does not know.
+
+N images, P pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.identification.dataset import IdentityImages
+from densekit.data.identification.pairs import Pair, read_pairs
+from densekit.data.naming import nearest
+from densekit.types import Sample
+
+
+class OpenSet:
+    """Images whose identity is in the truth and is no target: no loss can be taken of them.
+
+    With `pairs`, each image's truth holds the comparisons that begin with it, and images that are
+    in no comparison are left out. Where the data have a column `template`, pairs are of templates.
+
+    Args:
+        data: The images, `IdentityFolder` or `IdentityTable`.
+        pairs: List of pairs below the root of the data; see `read_pairs` for the formats.
+        file_name: Path of image `number` of the identity `name` for lists that number images; LFW's
+            by default.
+
+    Raises:
+        ValueError: A pair names an image or template that is not there, or says of two images with
+            one identity that they differ, or the reverse.
+    """
+
+    def __init__(
+        self,
+        data: IdentityImages,
+        pairs: str | None = None,
+        file_name: str = "{name}/{name}_{number:04d}.jpg",
+    ) -> None:
+        self.data = data
+        self.target_specs = data.target_specs
+        self.positions = np.arange(len(data))
+        self._pairs: list[NDArray[np.int64]] | None = None
+        if pairs is not None:
+            path = data.files.root / pairs
+            self._attach(read_pairs(path, file_name), path)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def sizes(self) -> NDArray[Any]:
+        """(N, 2) height and width of every image."""
+        sizes: NDArray[Any] = self.data.sizes[self.positions]
+        return sizes
+
+    def describe(self) -> dict[str, Any]:
+        """Channels and dtype; the identities are nobody's business."""
+        return self.data.files.describe()
+
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+        return self.data.path(int(self.positions[index]))
+
+    def __getitem__(self, index: int) -> Sample:
+        """The image, with its identity and its pairs in the truth alone."""
+        sample = self.data[int(self.positions[index])]
+        del sample["identity"]
+        sample["index"] = index
+        if self._pairs is not None:
+            sample["truth"]["pairs"] = self._pairs[index]
+        return sample
+
+    def _attach(self, pairs: Sequence[Pair], path: Path) -> None:
+        """Gives each pair to the first image of the template that begins it."""
+        number, templates = self.data.templates()
+        ends = [[_found(name, number, path) for name in pair[:2]] for pair in pairs]
+        self._check_labels(pairs, np.asarray(ends), templates, path)
+        used = np.unique(ends)
+        self.positions = np.flatnonzero(np.isin(templates, used))
+        first_image = {t: int(i) for i, t in reversed(list(enumerate(templates.tolist())))}
+        of_image: dict[int, list[tuple[int, int, int]]] = {}
+        for (first, second), pair in zip(ends, pairs, strict=True):
+            row = (second, int(pair.same), pair.fold)
+            of_image.setdefault(first_image[first], []).append(row)
+        self._pairs = [
+            np.asarray(of_image.get(int(image), []), dtype=np.int64).reshape(-1, 3)
+            for image in self.positions
+        ]
+
+    def _check_labels(
+        self,
+        pairs: Sequence[Pair],
+        ends: NDArray[np.int64],
+        templates: NDArray[np.int64],
+        path: Path,
+    ) -> None:
+        order = np.argsort(templates, kind="stable")
+        place = order[np.searchsorted(templates[order], ends)]  # (P, 2) an image of each
+        same = self.data.labels[place[:, 0]] == self.data.labels[place[:, 1]]
+        odd = np.flatnonzero(same != np.asarray([pair.same for pair in pairs]))
+        if odd.size:
+            pair = pairs[odd[0]]
+            said = "one identity" if pair.same else "two identities"
+            raise ValueError(
+                f"{path}: {pair.first} and {pair.second} are listed as {said}, the data say"
+                f" otherwise ({odd.size} of {len(pairs)} pairs)"
+            )
+
+
+def _found(name: str, number: dict[str, int], path: Path) -> int:
+    if name not in number:
+        raise ValueError(f"{path}: {name!r} is not among the data; {nearest(name, number)}")
+    return number[name]

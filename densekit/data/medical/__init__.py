@@ -1,0 +1,1 @@
+"""Volumes: formats, geometry, layouts of folders, and the slices of a volume."""

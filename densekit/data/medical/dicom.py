@@ -1,0 +1,232 @@
+"""DICOM series: slices in the order of the anatomy, values in the unit that the scanner states.
+
+N slices of one series; LPS is DICOM's world (left, posterior, superior), in millimetres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.extras import need
+from densekit.data.medical.dicom_files import (
+    Header,
+    check_length,
+    given,
+    one_series,
+    picture_headers,
+)
+from densekit.data.medical.dicom_order import check_even, in_order
+from densekit.data.medical.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
+from densekit.data.reading.files import reading
+
+SAME_SPACING = 1e-3
+"""Share by which the spacing of two slices of a series may differ."""
+
+SAME_DIRECTION = 1e-4
+SQUARE = 1e-2
+"""How far directions may be from unit vectors at right angles: headers round them."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One picture of a series: a file, or a frame of a file.
+
+    Attributes:
+        path: The file.
+        frame: Its number in the file, from 0.
+        size: Rows and columns.
+        position: (3,) LPS place of the first voxel's centre.
+        directions: (2, 3) unit vectors along a row (growing column) and along a column.
+        spacing: Millimetres between rows and between columns.
+        thickness: Millimetres to the next slice as the header says, used for a single slice only.
+        slope: Factor from the stored value to its unit.
+        intercept: Added after the factor.
+    """
+
+    path: Path
+    frame: int
+    size: tuple[int, int]
+    position: NDArray[Any]
+    directions: NDArray[Any]
+    spacing: tuple[float, float]
+    thickness: float
+    slope: float
+    intercept: float
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"{self.path.name}, frame {self.frame + 1}" if self.frame else self.path.name
+
+
+def dicom_grid(path: Path, series: str | None = None) -> Grid:
+    """The frame of a series, from headers alone; see `read_dicom`."""
+    return _grid(_slices(path, series), path)
+
+
+def read_dicom(path: Path, series: str | None = None) -> Volume:
+    """Reads one series as a volume.
+
+    Args:
+        path: Folder of the slices, or one (multi-frame) file.
+        series: SeriesInstanceUID or SeriesDescription, where the folder holds several.
+
+    Raises:
+        ValueError: For several series, files that are cut, slices that are missing, double,
+            unevenly spaced or of different size or direction, colour, and whatever lacks its place
+            in space; it names the files.
+    """
+    slices = _slices(path, series)
+    grid = _grid(slices, path)
+    image = np.empty((*grid.shape, 1), dtype=np.float32)
+    for place, (one, stored) in zip(image, _pixels(slices), strict=True):
+        np.multiply(stored, np.float32(one.slope), out=place[..., 0], casting="unsafe")
+        place += np.float32(one.intercept)
+    return Volume(image=image, **vars(grid))
+
+
+def _slices(path: Path, series: str | None) -> list[Slice]:
+    """The slices of one series along their normal."""
+    headers = one_series(picture_headers(path), path, series)
+    found: list[Slice] = []
+    for header in headers:
+        with reading(header.path, "DICOM header"):
+            found += _slices_of(header)
+    for other in found[1:]:
+        _check_alike(path, found[0], other)
+    positions = np.stack([one.position for one in found])
+    normal = np.cross(*found[0].directions)
+    order = in_order(positions, normal)
+    found = [found[i] for i in order]
+    check_even(path, [one.name for one in found], positions[order], normal)
+    return found
+
+
+def _check_alike(path: Path, first: Slice, other: Slice) -> None:
+    tolerances = {"size": (0.0, 0.0), "directions": (0.0, SAME_DIRECTION)}
+    tolerances["spacing"] = (SAME_SPACING, 0.0)
+    for what, (share, most) in tolerances.items():
+        here, there = getattr(first, what), getattr(other, what)
+        if not np.allclose(here, there, rtol=share, atol=most):
+            raise ValueError(
+                f"{path}: {first.name} and {other.name} are of one series but differ in"
+                f" {what}: {np.asarray(here).tolist()} and {np.asarray(there).tolist()}"
+            )
+
+
+def _grid(slices: Sequence[Slice], path: Path) -> Grid:
+    first, last = slices[0], slices[-1]
+    across = np.cross(*first.directions) * first.thickness
+    if len(slices) > 1:
+        across = (last.position - first.position) / (len(slices) - 1)
+    lps = np.eye(4)
+    lps[:3, 0] = first.directions[0] * first.spacing[1]
+    lps[:3, 1] = first.directions[1] * first.spacing[0]
+    lps[:3, 2] = across
+    lps[:3, 3] = first.position
+    affine = LPS_TO_RAS @ lps
+    return Grid(
+        path=str(path),
+        kind="dicom",
+        shape=(len(slices), *first.size),
+        channels=1,
+        spacing=voxel_sizes(affine, str(path)),
+        affine=affine,
+    )
+
+
+def _slices_of(header: Header) -> Iterator[Slice]:
+    """The slices in one file: one, or the frames of an enhanced object."""
+    path, tags = header.path, header.tags
+    colours, kind = given(tags, "SamplesPerPixel", 1), given(tags, "PhotometricInterpretation")
+    if colours != 1 or not str(kind).startswith("MONOCHROME"):
+        raise ValueError(
+            f"{path}: a colour picture ({kind or 'PhotometricInterpretation missing'}), accepted"
+            " are grey ones (MONOCHROME)"
+        )
+    if given(tags, "ModalityLUTSequence"):
+        raise ValueError(f"{path}: values by a modality table, accepted are slope and intercept")
+    frames = int(given(tags, "NumberOfFrames", 1))
+    if groups := given(tags, "PerFrameFunctionalGroupsSequence"):
+        if len(groups) != frames:
+            raise ValueError(f"{path}: {frames} frames, but {len(groups)} groups that place them")
+        check_length(header, frames)
+        shared = given(tags, "SharedFunctionalGroupsSequence", [{}])
+        for number, own in enumerate(groups):
+            yield _slice(path, tags, number, (own, shared[0]))
+    elif frames > 1:
+        raise ValueError(
+            f"{path}: {frames} frames without a place for each; accepted are"
+            " enhanced objects (PerFrameFunctionalGroupsSequence) and one slice a file"
+        )
+    else:
+        check_length(header, 1)
+        yield _slice(path, tags, 0, ())
+
+
+def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
+    def numbers(key: str, sequence: str, count: int, default: Any = None) -> NDArray[Any]:
+        """The tag out of the frame's groups, or of the header itself."""
+        places = [given(group, sequence) for group in groups]
+        holders = [*(place[0] for place in places if place), tags]
+        values = [given(holder, key) for holder in holders]
+        value = next((value for value in values if value is not None), default)
+        if value is None:
+            raise ValueError(f"{path}: frame {number + 1} lacks {key}: its place is not known")
+        found = np.asarray(value, dtype=np.float64).reshape(-1)
+        if len(found) != count or not np.isfinite(found).all():
+            raise ValueError(
+                f"{path}: frame {number + 1}: {key}: expected {count} finite number(s), got {value}"
+            )
+        return found
+
+    size = (int(given(tags, "Rows", 0)), int(given(tags, "Columns", 0)))
+    if min(size) < 1:
+        raise ValueError(f"{path}: expected rows and columns, got {size[0]} and {size[1]}")
+    directions = numbers("ImageOrientationPatient", "PlaneOrientationSequence", 6).reshape(2, 3)
+    if np.abs(directions @ directions.T - np.eye(2)).max() > SQUARE:
+        raise ValueError(
+            f"{path}: ImageOrientationPatient: expected two unit vectors at right angles, got"
+            f" {directions.tolist()}"
+        )
+    spacing = numbers("PixelSpacing", "PixelMeasuresSequence", 2)
+    if spacing.min() <= 0:
+        raise ValueError(f"{path}: PixelSpacing: expected more than 0, got {spacing.tolist()}")
+    [thickness] = numbers("SliceThickness", "PixelMeasuresSequence", 1, 1.0)
+    [between] = numbers("SpacingBetweenSlices", "PixelMeasuresSequence", 1, thickness)
+    [slope] = numbers("RescaleSlope", "PixelValueTransformationSequence", 1, 1.0)
+    if not slope:
+        raise ValueError(f"{path}: RescaleSlope: expected another number than 0, got 0")
+    [intercept] = numbers("RescaleIntercept", "PixelValueTransformationSequence", 1, 0.0)
+    return Slice(
+        path=path,
+        frame=number,
+        size=size,
+        position=numbers("ImagePositionPatient", "PlanePositionSequence", 3),
+        directions=directions,
+        spacing=(float(spacing[0]), float(spacing[1])),
+        thickness=abs(float(between or thickness or 1.0)),
+        slope=float(slope),
+        intercept=float(intercept),
+    )
+
+
+def _pixels(slices: Sequence[Slice]) -> Iterator[tuple[Slice, NDArray[Any]]]:
+    """Each slice with its stored values; a file of many frames is decoded once."""
+    pydicom = need("pydicom", "reading DICOM")
+    path, frames = None, np.empty(0)
+    for one in slices:
+        if one.path != path:
+            path = one.path
+            try:
+                frames = pydicom.dcmread(path).pixel_array
+            # pydicom has no class of its own for what a decoder may throw
+            except Exception as error:
+                raise ValueError(f"{path}: the picture cannot be decoded: {error}") from error
+        yield one, frames if frames.ndim == 2 else frames[one.frame]

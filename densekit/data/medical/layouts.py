@@ -1,0 +1,396 @@
+"""How medical data sets lie: MSD, nnU-Net's raw layout, pairs, folders of patients, tables."""
+
+from __future__ import annotations
+
+import glob
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from densekit.data.medical.patient_folders import (
+    check_patients,
+    image_names,
+    mask_name,
+    patient_folders,
+    visible,
+    without_volumes,
+)
+from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
+from densekit.data.naming import nearest, unique_keys
+from densekit.data.reading.files import existing_folder, natural
+from densekit.data.reading.tables import check_filled, read_table, read_text
+
+_log = logging.getLogger("densekit.data")
+
+Labels = Mapping[str, int | Sequence[int]]
+
+_PATIENT = ("patient", "patientid", "subject", "subjectid", "participant", "participantid")
+"""Names of the column of patients in a table, without signs and in small letters."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One study.
+
+    Attributes:
+        name: Of the files, unique in the data set.
+        patient: Given by a table; None: found from the name.
+        images: The volume, or one volume a channel.
+        mask: Its annotation.
+        roi: A mask of what counts; None: everything does.
+    """
+
+    name: str
+    patient: str | None
+    images: tuple[Path, ...]
+    mask: Path
+    roi: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """All that belong to it."""
+        return (*self.images, self.mask, *(() if self.roi is None else (self.roi,)))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a data set holds.
+
+    Attributes:
+        cases: By name.
+        labels: Class name to stored value or values, empty where the layout does not say.
+        said_by: The file that says so.
+        modalities: What each channel is ("CT", "T1"), empty where the layout does not say.
+        regions_class_order: nnU-Net's, the value that each region has in a map of labels.
+    """
+
+    cases: list[Case]
+    labels: Labels
+    said_by: str
+    modalities: tuple[str, ...] = ()
+    regions_class_order: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Names:
+    """What volumes are called: folders of pairs, columns of a table, or files of each patient.
+
+    Attributes:
+        channels: One each; empty: as the layout has them.
+        mask: Likewise; None: as the layout has it.
+        roi: Masks of what counts; None: there are none.
+    """
+
+    channels: tuple[str, ...] = ()
+    mask: str | None = None
+    roi: str | None = None
+
+
+def find_layout(root: Path, names: Names = Names()) -> Layout:
+    """Recognises the layout.
+
+    Args:
+        root: A folder with `dataset.json` (MSD's `training` list, or nnU-Net's `file_ending`), a
+            folder with `images` and `masks`, a folder with a folder for each patient, or a table
+            `.csv`.
+        names: What is called otherwise; `dataset.json` says the first two itself.
+
+    Raises:
+        ValueError: If it is none of these, or a file that it speaks of is missing.
+    """
+    _check_names(names)
+    pair = [*(names.channels or ("images",)), names.mask or "masks"]
+    if root.suffix.lower() == ".csv":
+        layout = _table(root, names)
+    elif (root / "dataset.json").is_file():
+        if names.channels or names.mask:
+            raise ValueError(
+                f"{root / 'dataset.json'}: expected no `channels` and no `mask`, which it names"
+                f" itself, got {list(names.channels)} and {names.mask!r}"
+            )
+        said = _json(root / "dataset.json")
+        layout = (_nnunet if "file_ending" in said else _msd)(root, said, names.roi)
+    elif all((root / name).is_dir() for name in pair):
+        _check_names(Names(tuple(pair[:-1]), pair[-1], names.roi))
+        layout = _pairs(root, pair[:-1], pair[-1], names.roi)
+    else:
+        layout = _patients(root, names)
+    layout = replace(layout, cases=_named(layout.cases, root))
+    _check_files(layout)
+    return layout
+
+
+def _check_names(names: Names) -> None:
+    """Refuses a volume that is two things: a network would be shown its own target."""
+    roles = [*names.channels, *(name for name in (names.mask, names.roi) if name is not None)]
+    if twice := [name for name in roles if roles.count(name) > 1]:
+        raise ValueError(
+            "MedicalVolumes: expected another name for every channel, the mask and the roi, got"
+            f" {twice[0]!r} twice"
+        )
+
+
+def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
+    """Medical Segmentation Decathlon: `training` lists the pairs, channels are the 4th axis."""
+    key = root / "dataset.json"
+    rows, keys = said.get("training"), ["image", "label", *([] if roi is None else [roi])]
+    if not isinstance(rows, list) or any(
+        not isinstance(row, Mapping) or not {"image", "label"} <= set(row) for row in rows
+    ):
+        raise ValueError(
+            f"{key}: `training` must list pairs of image and label, found {rows!r:.80}"
+        )
+    for row in rows:
+        if lacking := [name for name in keys if not isinstance(row.get(name), str)]:
+            raise ValueError(f"{key}: `training` names no {lacking[0]!r} for {row['image']!r}")
+    cases = [
+        Case(
+            _stem(Path(row["image"])),
+            None,
+            _numbered(root / row["image"]),
+            root / row["label"],
+            None if roi is None else root / row[roi],
+        )
+        for row in rows
+    ]
+    labels = _labels(key, said)
+    if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
+        try:
+            labels = unique_keys([(str(name), int(value)) for value, name in labels.items()])
+        except ValueError as error:
+            raise ValueError(f"{key}: labels: {error}") from error
+    return Layout(cases, labels, str(key), _modalities(said))
+
+
+def _numbered(image: Path) -> tuple[Path, ...]:
+    """The volume, or one a channel: the first nnU-Net leaves `_0000` out in `dataset.json`."""
+    stem = volume_stem(image)
+    ending = image.name[len(stem) :]
+    first = image.with_name(f"{stem}_0000{ending}")
+    if image.exists() or not first.exists():
+        return (image,)
+    channels = image.parent.glob(f"{glob.escape(stem)}_[0-9][0-9][0-9][0-9]{glob.escape(ending)}")
+    return tuple(sorted(channels))
+
+
+def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
+    """nnU-Net's raw layout: `imagesTr/CASE_0000.nii.gz` a channel, `labelsTr/CASE.nii.gz`."""
+    key, ending = root / "dataset.json", said["file_ending"]
+    if ending not in SUFFIXES:
+        raise ValueError(f"{key}: file_ending {ending!r}; accepted are {', '.join(SUFFIXES)}")
+    channels = said.get("channel_names") or said.get("modality")
+    if not isinstance(channels, Mapping | list) or not channels:
+        raise ValueError(f"{key}: channel_names: expected a name a channel, got {channels!r:.80}")
+    images = root / "imagesTr"
+    first = f"_0000{ending}"
+    names = [p.name[: -len(first)] for p in sorted(images.glob(f"[!.]*{first}"))]
+    cases = [
+        Case(
+            name,
+            None,
+            tuple(images / f"{name}_{channel:04d}{ending}" for channel in range(len(channels))),
+            root / "labelsTr" / f"{name}{ending}",
+            None if roi is None else root / roi / f"{name}{ending}",
+        )
+        for name in names
+    ]
+    order = said.get("regions_class_order") or ()
+    if not isinstance(order, list | tuple):
+        raise ValueError(f"{key}: regions_class_order: expected a list of numbers, got {order!r}")
+    return Layout(cases, _labels(key, said), str(key), _modalities(said), tuple(order))
+
+
+def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Layout:
+    """`images/CASE` and `masks/CASE`, each a file or a folder with one DICOM series."""
+    names = [*images, mask, *([] if roi is None else [roi])]
+    found = {name: _by_stem(existing_folder(root / name, "MedicalVolumes")) for name in names}
+    stems = set().union(*found.values())
+    for name, volumes in found.items():
+        if lacking := sorted(stems - set(volumes)):
+            hint = nearest(lacking[0], sorted(volumes))
+            raise ValueError(f"{root / name}: {len(lacking)} missing, first {lacking[0]!r}; {hint}")
+    cases = [
+        Case(
+            stem,
+            None,
+            tuple(found[name][stem] for name in images),
+            found[mask][stem],
+            None if roi is None else found[roi][stem],
+        )
+        for stem in found[mask]
+    ]
+    return Layout(cases, {}, str(root))
+
+
+def _patients(root: Path, names: Names) -> Layout:
+    """`PATIENT/flair.nii.gz` or `PATIENT/PATIENT_flair.nii.gz`, one of them a mask."""
+    folders = patient_folders(root)
+    mask = names.mask or mask_name(folders)
+    if mask is None or not folders:
+        inside = ", ".join(p.name for p in visible(root)[:10]) if root.is_dir() else ""
+        raise ValueError(
+            f"{root}: no medical data set; accepted are a folder with dataset.json (MSD, nnU-Net),"
+            " a folder with images and masks, a folder for each patient (in which `mask` says what"
+            f" the mask is called), a table .csv; found {inside or 'nothing'}"
+        )
+    if empty := without_volumes(folders):
+        _log.warning(
+            "%s: %d folders beside those of patients hold no volume, the first is %s",
+            *(root, len(empty), empty[0].name),
+        )
+    _check_names(replace(names, mask=mask))
+    others = [mask, *([] if names.roi is None else [names.roi])]
+    images = list(names.channels)
+    check_patients(folders, [*images, *others])
+    images = images or image_names(folders, others)
+    cases = [
+        Case(
+            folder.relative_to(root).as_posix() if folder != root else folder.name,
+            None,
+            tuple(volumes[name] for name in images),
+            volumes[mask],
+            None if names.roi is None else volumes[names.roi],
+        )
+        for folder, volumes in folders.items()
+    ]
+    return Layout(cases, {}, str(root))
+
+
+def _table(path: Path, names: Names) -> Layout:
+    """Columns `mask`, `image` (or `image_0`, `image_1`, ... a channel) and perhaps `patient`."""
+    mask = names.mask or "mask"
+    _check_names(replace(names, mask=mask))
+    needed = [mask, *([] if names.roi is None else [names.roi])]
+    rows = _rows(path, needed, names.channels)
+    patient = _patient_column(path, rows[0][0])
+    cases = [
+        Case(
+            _stem(files[0]),
+            None if patient is None else row[patient],
+            files,
+            path.parent / row[mask],
+            None if names.roi is None else path.parent / row[names.roi],
+        )
+        for row, files in rows
+    ]
+    return Layout(cases, {}, str(path))
+
+
+def _patient_column(path: Path, columns: Iterable[str]) -> str | None:
+    """The column that says whose volume it is; None without one."""
+    found = [name for name in columns if re.sub(r"[\W_]", "", name.casefold()) in _PATIENT]
+    if len(found) > 1:
+        raise ValueError(f"{path}: expected one column of patients, got {' and '.join(found)}")
+    return found[0] if found else None
+
+
+def listed_images(source: Path, images: Sequence[str]) -> list[tuple[Path, ...]]:
+    """The volumes of each line of a table, or of each patient's folder; masks are not asked for.
+
+    Args:
+        source: A table, or a folder with a folder for each patient.
+        images: What the channels are called, see `Names`; a table has default ones.
+
+    Raises:
+        ValueError: The table cannot be read, or one has no volume of that name.
+    """
+    if source.suffix.lower() == ".csv":
+        return [files for _, files in _rows(source, [], images)]
+    folders = patient_folders(source)
+    check_patients(folders, images)
+    return [tuple(volumes[name] for name in images) for volumes in folders.values()]
+
+
+def _rows(
+    path: Path, needed: Sequence[str], images: Sequence[str] = ()
+) -> list[tuple[dict[str, str], tuple[Path, ...]]]:
+    """The lines of a table, and the images that each names."""
+    rows = read_table(path, "MedicalVolumes.root", [])
+    columns = list(rows[0][1])
+    found = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
+    wanted_images = images or ("image",)
+    images = images or found
+    if not images or not {*images, *needed} <= set(columns):
+        wanted = " and ".join(f"`{name}`" for name in (*needed, *wanted_images))
+        raise ValueError(
+            f"{path}: columns {columns}; needed are {wanted} (or `image_0`, `image_1`,"
+            " ...), perhaps `patient`"
+        )
+    patient = _patient_column(path, columns) if needed else None
+    check_filled(rows, [*images, *needed, *([patient] if patient is not None else [])])
+    return [(row, tuple(path.parent / row[column] for column in images)) for _, row in rows]
+
+
+def _named(cases: list[Case], root: Path) -> list[Case]:
+    """Cases by their paths where patients have files of equal names."""
+    if len({case.name for case in cases}) == len(cases):
+        return cases
+    base = root.parent if root.is_file() else root
+    firsts = [case.images[0] for case in cases]
+    paths = [Path(os.path.relpath(first.with_name(_stem(first)), base)) for first in firsts]
+    return [replace(case, name=path.as_posix()) for case, path in zip(cases, paths, strict=True)]
+
+
+def _check_files(layout: Layout) -> None:
+    if not layout.cases:
+        raise ValueError(f"{layout.said_by}: no case found")
+    files = [file for case in layout.cases for file in case.files]
+    if missing := [file for file in files if not file.exists()]:
+        raise ValueError(
+            f"{layout.said_by}: {len(missing)} of {len(files)} files are missing, the first is"
+            f" {missing[0]}"
+        )
+    names = [case.name for case in layout.cases]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"{layout.said_by}: {repeated[0]!r} stands there more than once")
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for path in visible(folder):
+        if not (path.is_dir() or is_volume_file(path)):
+            continue
+        other = found.setdefault(_stem(path), path)
+        if other != path:
+            raise ValueError(
+                f"{folder}: expected one volume a name, got {other.name} and {path.name}: which one"
+                " is meant? Move the other one away."
+            )
+    return found
+
+
+def _stem(path: Path) -> str:
+    return path.name if path.is_dir() else volume_stem(path)
+
+
+def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """`channel_names` (nnU-Net) or `modality` (MSD): number of a channel to what it is."""
+    named = said.get("channel_names") or said.get("modality") or ()
+    if isinstance(named, str):
+        return (named,)
+    if isinstance(named, Mapping):
+        named = [named[number] for number in sorted(named, key=lambda n: natural(str(n)))]
+    return tuple(str(name or "") for name in named) if isinstance(named, Sequence) else ()
+
+
+def _labels(path: Path, said: Mapping[str, Any]) -> Labels:
+    labels = said.get("labels") or {}
+    if not isinstance(labels, dict):
+        raise ValueError(f"{path}: labels: expected names with their values, got {labels!r:.80}")
+    return labels
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    text = read_text(path, str(path))
+    try:
+        said = json.loads(text, object_pairs_hook=unique_keys)
+    except ValueError as error:
+        raise ValueError(f"{path}: not readable as JSON: {error}") from error
+    if not isinstance(said, dict):
+        raise ValueError(f"{path}: a JSON object is needed, found {type(said).__name__}")
+    return said

@@ -1,0 +1,143 @@
+"""A folder for each patient: its volumes, told apart by what their files are called."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from densekit.data.medical.dicom_files import is_dicom
+from densekit.data.medical.volume_files import is_volume_file, volume_stem
+from densekit.data.naming import nearest
+from densekit.data.reading.files import natural
+
+MASKS = (
+    *("mask", "masks", "seg", "segm", "segmentation", "label", "labels", "labelmap", "annotation"),
+    *("gt", "groundtruth", "ground_truth", "truth"),
+)
+"""Names that say a volume is a mask, where nobody names another."""
+
+_BETWEEN = "_-. "
+"""What stands between the name of a patient and that of a volume."""
+
+_IMAGE = "image"
+"""What a volume is called that has no name but its patient's."""
+
+Volumes = dict[str, Path]
+"""Name in the folder to the volume: `flair` of `P1/P1_flair.nii.gz` and of `P1/flair.nii.gz`."""
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, without hidden files."""
+    return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
+
+
+def patient_folders(root: Path) -> dict[Path, Volumes]:
+    """Every folder under a root that holds volumes, files or folders with a DICOM series each.
+
+    Raises:
+        ValueError: Two volumes of a folder have one name.
+    """
+    found = dict(_folders(root, ())) if root.is_dir() else {}
+    own = {folder: _own(folder, volumes) for folder, volumes in found.items()}
+    if len(found) < 2 or not all(own.values()):
+        return found
+    return {
+        folder: {_IMAGE if name == own[folder] else name: file for name, file in volumes.items()}
+        for folder, volumes in found.items()
+    }
+
+
+def mask_name(folders: Mapping[Path, Volumes]) -> str | None:
+    """What the masks of all patients are called, None where it is none of `MASKS`.
+
+    Raises:
+        ValueError: It is several of them.
+    """
+    names = {name for volumes in folders.values() for name in volumes}
+    found = sorted(name for name in names if name.lower() in MASKS)
+    if len(found) > 1:
+        first = next(iter(folders)).parent
+        raise ValueError(
+            f"{first}: expected one mask for each patient, got {' and '.join(found)}; `mask` names"
+            " the one that is meant"
+        )
+    return found[0] if found else None
+
+
+def image_names(folders: Mapping[Path, Volumes], others: Sequence[str]) -> list[str]:
+    """What the channels of all patients are called: whatever is not one of `others`.
+
+    Raises:
+        ValueError: Patients have different ones, or none.
+    """
+    of_folder = {
+        folder: sorted(set(volumes) - set(others), key=natural)
+        for folder, volumes in folders.items()
+    }
+    (first, names), *rest = of_folder.items()
+    if not names:
+        raise ValueError(f"{first}: expected volumes beside {' and '.join(others)}, got none")
+    for folder, found in rest:
+        if found != names:
+            raise ValueError(
+                f"{folder}: expected the volumes {', '.join(names)} as in {first.name}, got"
+                f" {', '.join(found)}; `channels` names those that are meant"
+            )
+    return names
+
+
+def check_patients(folders: Mapping[Path, Volumes], names: Sequence[str]) -> None:
+    """Refuses a patient without one of the named volumes."""
+    for folder, volumes in folders.items():
+        if missing := [name for name in names if name not in volumes]:
+            hint = nearest(missing[0], sorted(volumes))
+            raise ValueError(f"{folder}: expected a volume called {missing[0]!r}, got none; {hint}")
+
+
+def without_volumes(folders: Mapping[Path, Volumes]) -> list[Path]:
+    """Folders beside those of patients in which there is no volume."""
+    holding = {place for folder in folders for place in (folder, *folder.parents)}
+    beside = {entry for folder in folders for entry in visible(folder.parent)}
+    return sorted(entry for entry in beside - holding if entry.is_dir())
+
+
+def _own(folder: Path, volumes: Volumes) -> str | None:
+    """The volume that is called as its folder is: `P1/P1.nii.gz`, beside `P1/P1_seg.nii.gz`."""
+    if _IMAGE in volumes:
+        return None
+    return next((name for name in volumes if name.casefold() == folder.name.casefold()), None)
+
+
+def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volumes]]:
+    """The folders with volumes at and under one; `above` are the names down to it."""
+    entries = visible(folder)
+    volumes: Volumes = {}
+    for entry in entries:
+        if not (is_volume_file(entry) if entry.is_file() else _has_series(entry)):
+            continue
+        name = _name(entry, above)
+        if name in volumes:
+            raise ValueError(
+                f"{folder}: expected one volume a name, got {volumes[name].name} and {entry.name}"
+            )
+        volumes[name] = entry
+    if volumes:
+        yield folder, volumes
+        return
+    for entry in entries:
+        if entry.is_dir():
+            yield from _folders(entry, (*above, entry.name))
+
+
+def _name(entry: Path, above: tuple[str, ...]) -> str:
+    """What a volume is called beside the others, without the names of folders that it is in."""
+    stem = entry.name if entry.is_dir() else volume_stem(entry)
+    for folder in above:
+        rest = stem[len(folder) :]
+        is_prefixed = stem.casefold().startswith(folder.casefold()) and rest[:1] in (*_BETWEEN,)
+        stem = rest.lstrip(_BETWEEN) if is_prefixed and rest.strip(_BETWEEN) else stem
+    return stem
+
+
+def _has_series(folder: Path) -> bool:
+    return any(is_dicom(file) for file in visible(folder))

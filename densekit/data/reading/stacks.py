@@ -1,0 +1,135 @@
+"""Pictures of any depth and number of channels: TIFF files, NumPy arrays, PNG of 16 bits.
+
+H, W the size of the image, C its channels.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.reading.depths import decoding
+from densekit.data.reading.orientation import TAG, UPRIGHT
+
+ARRAY_SUFFIXES = (".npy",)
+TIFF_SUFFIXES = (".tif", ".tiff")
+
+
+def read_stack(path: Path) -> NDArray[Any]:
+    """The stored values of a TIFF or `.npy` file.
+
+    The pages or planes of a TIFF are channels. In a NumPy file (H, W), (H, W, C) and (C, H, W) are
+    accepted; the shorter one of the first and last axis is that of the channels.
+
+    Returns:
+        (H, W, C) in the stored dtype.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read or has another number of axes.
+    """
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        array = _load(path, mmap_mode=None)
+        return np.ascontiguousarray(
+            array.transpose(_order(path, array.shape)).reshape(_sizes(path))
+        )
+    with decoding(path, "TIFF"), _open_tiff(path) as tiff:
+        series = _series(path, tiff)
+        order = _order(path, series.shape, series.axes)
+        array = series.asarray()
+    height, width = (array.shape[axis] for axis in order[:2])
+    return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
+
+
+def holds_colours(path: Path) -> bool:
+    """Whether the channels of a TIFF are red, green and blue, not planes with a meaning each."""
+    if path.suffix.lower() not in TIFF_SUFFIXES:
+        return False
+    with decoding(path, "TIFF"), _open_tiff(path) as tiff:
+        return str(_series(path, tiff).pages[0].photometric.name) == "RGB"
+
+
+def read_deep_png(path: Path) -> NDArray[Any]:
+    """The stored values of a PNG with 16 bits a channel, of which Pillow keeps eight.
+
+    Returns:
+        (H, W, C) uint16, RGB or RGBA.
+
+    Raises:
+        ValueError: Naming the file, if it cannot be read.
+    """
+    import cv2
+
+    stored: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
+    if stored is None:
+        raise ValueError(f"{path}: not a readable image")
+    return np.ascontiguousarray(stored[:, :, [2, 1, 0, 3][: stored.shape[2]]])  # of BGR
+
+
+def stack_size(path: Path) -> tuple[int, int]:
+    """Height and width of a TIFF or `.npy` file, from its header alone."""
+    return _sizes(path)[:2]
+
+
+def stack_orientation(path: Path) -> int:
+    """1 to 8 as EXIF counts them, of a TIFF; 1 of a `.npy` file."""
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        return UPRIGHT
+    with decoding(path, "TIFF"), _open_tiff(path) as tiff:
+        tag = tiff.pages[0].tags.get(TAG)
+        found = UPRIGHT if tag is None else int(tag.value)
+    return found if found in range(1, 9) else UPRIGHT
+
+
+def _sizes(path: Path) -> tuple[int, int, int]:
+    """(H, W, C) from the header."""
+    if path.suffix.lower() in ARRAY_SUFFIXES:
+        shape = _load(path, mmap_mode="r").shape
+        order = _order(path, shape)
+    else:
+        with decoding(path, "TIFF"), _open_tiff(path) as tiff:
+            series = _series(path, tiff)
+            shape, order = series.shape, _order(path, series.shape, series.axes)
+    height, width, *channels = (int(shape[axis]) for axis in order)
+    return height, width, int(np.prod(channels))
+
+
+def _order(path: Path, shape: tuple[int, ...], axes: str = "") -> list[int]:
+    """The axes in the order H, W, C; `axes` are tifffile's letters."""
+    if not axes:
+        first = len(shape) == 3 and shape[0] < shape[-1]
+        axes = {2: "YX", 3: "CYX" if first else "YXC"}.get(len(shape), "")
+    others = [i for i, letter in enumerate(axes) if letter not in "YX"]
+    if axes.count("Y") != 1 or axes.count("X") != 1 or sum(shape[i] > 1 for i in others) > 1:
+        raise ValueError(
+            f"{path}: a picture has height, width and channels; found an array of shape"
+            f" {tuple(shape)}"
+        )
+    return [axes.index("Y"), axes.index("X"), *others]
+
+
+def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
+    with decoding(path, "NumPy array"):
+        array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: expected numbers, got an array of {array.dtype}")
+    return array
+
+
+def _series(path: Path, tiff: Any) -> Any:
+    with decoding(path, "TIFF"):
+        if not tiff.series:
+            raise ValueError("no picture in it")
+        return tiff.series[0]
+
+
+def _open_tiff(path: Path) -> Any:
+    try:
+        import tifffile
+    except ImportError as error:
+        raise ImportError(
+            f"{path}: a TIFF of many channels or bits needs tifffile: pip install 'densekit[tiles]'"
+        ) from error
+    return tifffile.TiffFile(path)

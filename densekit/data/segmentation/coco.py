@@ -1,0 +1,107 @@
+"""COCO's instances drawn as a semantic mask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.detection.coco import CocoDetection
+from densekit.data.detection.outlines import NOTHING, draw
+from densekit.data.naming import check_names, nearest
+from densekit.data.reading.images import ImageReader
+from densekit.data.segmentation.dataset import MaskDataset
+from densekit.types import IGNORE_INDEX
+
+
+class CocoSemantic(MaskDataset):
+    """A data set in COCO's detection format, one class a pixel; class 0 is the background.
+
+    Objects are drawn by falling area, so that small ones lie on top; of equal ones the later.
+    Crowd regions are ignored where no object lies on them, and so is the box of an object whose
+    outline cannot be used.
+
+    Args:
+        root: Folder of the data set.
+        images: Folder of the images, relative to `root`.
+        annotations: The JSON file, relative to `root`.
+        names: Categories to tell apart, in the order of their labels after the background; objects
+            of others are background. The default is all, in the order of their ids.
+        channels: Channels of the images; see `ImageReader`.
+        dtype: "uint8" or "float32"; see `ImageReader`.
+        intensity: How float images are scaled; see `ImageReader`.
+        strict: Raise at the first defective annotation instead of repairing and counting it.
+
+    Raises:
+        ValueError: As `CocoDetection` does.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        images: str,
+        annotations: str,
+        *,
+        names: Sequence[str] | None = None,
+        channels: int = 3,
+        dtype: str = "uint8",
+        intensity: Mapping[str, Any] | None = None,
+        strict: bool = False,
+    ) -> None:
+        objects = CocoDetection(root, images, annotations, instance_masks=True, strict=strict)
+        # Some tools list the background among the categories.
+        chosen = [name for name in objects.names if name.casefold() != "background"]
+        if names is not None:
+            chosen = check_names(names, "CocoSemantic.names")
+            for name in chosen:
+                if name not in objects.names:
+                    known = nearest(name, objects.names)
+                    raise ValueError(f"CocoSemantic.names: no class {name!r}; {known}")
+        ids = dict(zip(objects.names, objects.ids, strict=True))
+        classes = {
+            "names": ["background", *chosen],
+            "ids": [0, *(ids[name] for name in chosen)],
+            "num_classes": 1 + len(chosen),
+            "background": True,
+            "multilabel": False,
+        }
+        labels = {name: label for label, name in enumerate(chosen, start=1)}
+        self.findings = objects.findings
+        self._annotations = objects.annotations
+        self._class_of = np.asarray([labels.get(name, 0) for name in objects.names], dtype=np.uint8)
+        super().__init__(
+            [objects.path(index) for index in range(len(objects))],
+            objects.sizes,
+            ImageReader(channels, dtype, intensity),
+            classes,
+            [int(i) for i in objects.annotations.image_ids],
+        )
+
+    def mask(self, index: int) -> NDArray[Any]:
+        """(H, W) uint8 classes of an image, 255 where ignored."""
+        data = self._annotations
+        assert data.segments is not None
+        height, width = (int(side) for side in self._sizes[index])
+        mask = np.zeros((height, width), dtype=np.uint8)
+        rows = np.arange(int(data.offsets[index]), int(data.offsets[index + 1]))
+        rows = rows[self._class_of[data.labels[rows]] > 0]
+        # Crowds first, then by falling area; a stable sort leaves equal ones in the file's order.
+        for row in rows[np.lexsort((-data.area[rows], ~data.crowd[rows]))]:
+            segment = data.segments[row]
+            label = self._class_of[data.labels[row]]
+            if segment == NOTHING:
+                mask[_pixels(data.boxes[row])] = IGNORE_INDEX
+            else:
+                inside = draw(segment, (height, width)) == 1
+                mask[inside] = IGNORE_INDEX if data.crowd[row] else label
+        return mask
+
+
+def _pixels(box: NDArray[Any]) -> tuple[slice, slice]:
+    """Rows and columns that a box (xyxy) touches."""
+    left, top = (max(0, int(np.floor(side))) for side in box[:2])
+    right, bottom = (max(0, int(np.ceil(side))) for side in box[2:])
+    return slice(top, bottom), slice(left, right)

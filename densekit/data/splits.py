@@ -1,0 +1,99 @@
+"""Which images train, choose and judge: a function of their names alone."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from densekit._names import unknown
+from densekit.data.naming import same_words, say_lookalikes
+from densekit.data.reading.files import natural
+
+SPLITS = ("train", "val", "test", "all")
+
+
+class HoldOut:
+    """Holds images out, all of one group (a patient, a video) together.
+
+    The held-out groups are the split `test`. Of the others every `val_every`-th is in `val`, to
+    choose a checkpoint by; without `val_every`, `val` is the held-out part too, which then must not
+    be used to choose.
+
+    Args:
+        every: Hold out groups 1, 1 + every, 1 + 2 * every, ... in the order of their names, numbers
+            in them sorted as numbers.
+        folds: Instead, divide them into so many folds of equal size (by a hash of the name, so
+            that neighbours in time do not stay together).
+        fold: The fold that is held out, from 0.
+        val_every: See above.
+        group: Regular expression; its first bracket in the name of a case or the path of an image
+            is the group, e.g. `patient([0-9]+)`. By default each is one of its own.
+
+    Raises:
+        ValueError: Unless exactly one of `every` and `folds` is given, or a number is too small.
+    """
+
+    def __init__(
+        self,
+        every: int | None = None,
+        folds: int | None = None,
+        fold: int = 0,
+        val_every: int | None = None,
+        group: str = "(.+)",
+    ) -> None:
+        if (every is None) == (folds is None):
+            raise ValueError("HoldOut: one of `every` and `folds` must be given, not both")
+        for key, number in (("every", every), ("folds", folds), ("val_every", val_every)):
+            if number is not None and number < 2:
+                raise ValueError(f"HoldOut.{key}: at least 2, found {number}")
+        if folds is not None and not 0 <= fold < folds:
+            raise ValueError(f"HoldOut.fold: 0 to {folds - 1}, found {fold}")
+        try:
+            self._pattern = re.compile(group)
+        except re.error as error:
+            raise ValueError(f"HoldOut.group: {group!r}: {error}") from error
+        if self._pattern.groups < 1:
+            raise ValueError(f"HoldOut.group: {group!r} has no bracket ( )")
+        self._every, self._folds, self._fold, self._val_every = every, folds, fold, val_every
+
+    def group_of(self, name: str) -> str:
+        """The group of a case or an image.
+
+        Raises:
+            ValueError: If the pattern is not in its name.
+        """
+        found = self._pattern.search(name)
+        if found is None or not found[1]:
+            raise ValueError(f"HoldOut.group: {self._pattern.pattern!r} is not in {name!r}")
+        return found[1]
+
+    def members(self, split: str, groups: Sequence[str]) -> list[int]:
+        """Places in `groups` (one an image) of those in a split, in order.
+
+        Groups that look alike are one: `P1` and `P1 `, `1` and `1.0`.
+
+        Raises:
+            ValueError: If there is no such split, or it has no group.
+        """
+        if split not in SPLITS:
+            raise ValueError(unknown("split", split, SPLITS))
+        groups = same_words(groups)
+        say_lookalikes(groups, "HoldOut: groups")
+        part = self._part(split, sorted(set(groups), key=natural))
+        chosen = [i for i, group in enumerate(groups) if group in part]
+        if not chosen:
+            raise ValueError(f"split {split!r}: nothing is left of {len(set(groups))} groups")
+        return chosen
+
+    def _part(self, split: str, names: Sequence[str]) -> set[str]:
+        if split == "all":
+            return set(names)
+        held = set(names[:: self._every] if self._folds is None else self._in_fold(names))
+        rest = [name for name in names if name not in held]
+        choosing = held if self._val_every is None else set(rest[:: self._val_every])
+        return {"train": set(rest) - choosing, "val": choosing, "test": held}[split]
+
+    def _in_fold(self, names: Sequence[str]) -> Sequence[str]:
+        mixed = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        return mixed[self._fold :: self._folds]

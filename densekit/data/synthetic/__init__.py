@@ -1,0 +1,1 @@
+"""Rendered scenes, for quick starts and tests: drawn on request, stored nowhere."""

@@ -1,0 +1,1 @@
+"""What happens to a sample between the file and the batch."""

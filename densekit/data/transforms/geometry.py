@@ -1,0 +1,186 @@
+"""What every geometric transform does to a sample's targets, once.
+
+S the D sizes of the image, N its boxes, C its channels; H, W its size where D is 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit.data.detection.sanitise import clip_boxes
+from densekit.data.protocols import Transform
+from densekit.types import IGNORE_INDEX, Sample
+
+BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")
+"""Keys with one row a box."""
+
+
+class Chain:
+    """Transforms one after the other.
+
+    Args:
+        steps: Any names to transforms, in order; names let a command line change one of them.
+    """
+
+    def __init__(self, steps: Mapping[str, Transform]) -> None:
+        self.steps = dict(steps)
+
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """The sample after all steps."""
+        for step in self.steps.values():
+            sample = step(sample, rng)
+        return sample
+
+
+def is_spatial(array: NDArray[Any], size: tuple[int, ...]) -> bool:
+    """Whether a plug-in's target is a map of the image; otherwise it has one row a box."""
+    return array.ndim >= len(size) and array.shape[-len(size) :] == tuple(size)
+
+
+def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
+    """Keeps some boxes with everything that belongs to them.
+
+    Args:
+        sample: Any sample.
+        rows: (N,) bool, or the numbers of the boxes to keep.
+    """
+    out = sample.copy()
+    size = sample["image"].shape[:-1]
+    for key in BOX_ROWS:
+        if key in sample:
+            out[key] = sample[key][rows]  # type: ignore[literal-required]
+    if "extra" in sample:
+        out["extra"] = {
+            name: target if is_spatial(target, size) else target[rows]
+            for name, target in sample["extra"].items()
+        }
+    return out
+
+
+def map_pixels(sample: Sample, image: NDArray[Any], change: Any) -> Sample:
+    """A new image, and every mask and map changed by the same function.
+
+    Args:
+        sample: The sample before.
+        image: (*S', C) its new image.
+        change: Maps (..., *S) to (..., *S') without mixing values.
+    """
+    size = sample["image"].shape[:-1]
+    out = sample.copy()
+    out["image"] = image
+    if "instance_masks" in sample:
+        out["instance_masks"] = change(sample["instance_masks"])
+    if "mask" in sample:
+        out["mask"] = change(sample["mask"])
+    if "extra" in sample:
+        out["extra"] = {
+            name: change(target) if is_spatial(target, size) else target
+            for name, target in sample["extra"].items()
+        }
+    return out
+
+
+def resize(sample: Sample, size: tuple[int, int]) -> Sample:
+    """Bilinear in the image's own dtype, nearest neighbour in masks; boxes by the exact ratio.
+
+    Args:
+        sample: Any sample of a picture (D = 2).
+        size: New height and width.
+    """
+    old = sample["image"].shape[:2]
+    if old == size:
+        return sample
+    image = cv2.resize(sample["image"], size[::-1], interpolation=cv2.INTER_LINEAR)
+    if image.ndim == 2:  # OpenCV drops a single channel
+        image = image[:, :, None]
+    rows, columns = (_nearest(new, before) for new, before in zip(size, old, strict=True))
+    out = map_pixels(sample, image, lambda map_: map_[..., rows[:, None], columns])
+    if "boxes" in sample:
+        scale = np.asarray([size[1] / old[1], size[0] / old[0]] * 2, dtype=np.float64)
+        boxes = (sample["boxes"] * scale).astype(np.float32)
+        out["boxes"] = clip_boxes(boxes, size)
+    return out
+
+
+def crop(
+    sample: Sample, start: Sequence[int], size: Sequence[int], *, min_visible: float
+) -> Sample:
+    """A window of the image; boxes are cut at its border.
+
+    Args:
+        sample: Any sample.
+        start: First index along each of the D axes.
+        size: The D sides of the window, inside the image.
+        min_visible: Boxes of which a smaller share stays are dropped, and those of which nothing
+            stays.
+    """
+    window = tuple(slice(s, s + side) for s, side in zip(start, size, strict=True))
+    image = np.ascontiguousarray(sample["image"][window])
+    out = map_pixels(sample, image, lambda map_: map_[(..., *window)])
+    if "boxes" not in sample:
+        return out
+    shifted = sample["boxes"] - np.asarray([*start[::-1]] * 2, dtype=np.float32)
+    out["boxes"] = clip_boxes(shifted, tuple(size))
+    kept = areas(out["boxes"])
+    return select_boxes(out, (kept > 0) & (kept >= min_visible * areas(shifted)))
+
+
+def pad(
+    sample: Sample,
+    start: Sequence[int],
+    size: Sequence[int],
+    *,
+    image_fill: NDArray[Any],
+    extra_fills: Mapping[str, float],
+) -> Sample:
+    """The image inside a larger one; masks are ignored around it.
+
+    Args:
+        sample: Any sample.
+        start: Where the image begins along each of the D axes.
+        size: The D sides of the larger image.
+        image_fill: () or (C,) value around the image.
+        extra_fills: Value around each map in `extra`, by name.
+
+    Raises:
+        ValueError: If a map has no fill.
+    """
+    old = sample["image"].shape[:-1]
+    place = tuple(slice(s, s + side) for s, side in zip(start, old, strict=True))
+
+    def padded(map_: NDArray[Any], fill: float = IGNORE_INDEX) -> NDArray[Any]:
+        around = np.full((*map_.shape[: -len(old)], *size), fill, dtype=map_.dtype)
+        around[(slice(None),) * (map_.ndim - len(old)) + place] = map_
+        return around
+
+    image = np.empty((*size, sample["image"].shape[-1]), dtype=sample["image"].dtype)
+    image[...] = image_fill
+    image[place] = sample["image"]
+    out = map_pixels(sample, image, padded)
+    for name, target in sample.get("extra", {}).items():
+        if is_spatial(target, old):
+            if name not in extra_fills:
+                raise ValueError(f"extra target {name!r}: the value around it is not declared")
+            out["extra"][name] = padded(target, extra_fills[name])
+    if "boxes" in sample:
+        out["boxes"] = sample["boxes"] + np.asarray([*start[::-1]] * 2, dtype=np.float32)
+    return out
+
+
+def areas(boxes: NDArray[Any]) -> NDArray[Any]:
+    """(N,) areas of (N, 4) boxes, 0 where a side is."""
+    sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
+    product: NDArray[Any] = sides[:, 0] * sides[:, 1]
+    return product
+
+
+def _nearest(new: int, old: int) -> NDArray[Any]:
+    """(new,) source index of every target pixel, by the pixels' centres."""
+    index: NDArray[Any] = np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
+    index[index >= old] = old - 1  # rounding of the ratio
+    return index

@@ -1,0 +1,59 @@
+"""`densekit new-head` writes a package that installs, composes and keeps the contract."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+
+from densekit import build
+from densekit.app.commands import new_head
+from densekit.app.config.compose import compose
+from densekit.app.errors import UsageError
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    assert new_head.main(["acme/two_words", f"output={folder}"]) == 0
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_its_own_test_passes(written: Path) -> None:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(written)]
+    ran = subprocess.run(command, cwd=written, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "1 passed" in ran.stdout
+
+
+def test_composes_by_name(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    project = tomllib.loads((written / "pyproject.toml").read_text())["project"]
+    (package,) = project["entry-points"]["densekit.plugins"].values()
+    monkeypatch.syspath_prepend(str(written))
+    points = [EntryPoint(package, package, build.PLUGIN_GROUP)]
+    monkeypatch.setattr(build, "entry_points", lambda group: points)
+    build.plugin_packages.cache_clear()
+    try:
+        cfg = compose(["experiment=quickstart", "head=acme/two_words"]).cfg
+        assert cfg.heads.two_words._target_ == "acme_two_words.head.TwoWords"
+        with pytest.raises(UsageError, match="already"):
+            new_head.words_of("acme/two_words")
+    finally:
+        build.plugin_packages.cache_clear()
+
+
+def test_nothing_is_overwritten(written: Path) -> None:
+    with pytest.raises(UsageError, match="not empty"):
+        new_head.main(["other", f"output={written}"])
+
+
+@pytest.mark.parametrize("name", ["Polyp", "a/b/c", "2d", "../up", "unet"])
+def test_refuses_names(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        new_head.words_of(name)

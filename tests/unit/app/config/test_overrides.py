@@ -1,0 +1,187 @@
+"""Words of the command line: quoting, sweeps, options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from densekit.app.config.overrides import (
+    existing,
+    expand,
+    is_path_key,
+    parse,
+    quote,
+    refuse_rest,
+    split_options,
+)
+from densekit.app.errors import UsageError
+
+ODD = [
+    "/data/with space",
+    "/data/a=b",
+    "/data/(copy)[1]",
+    "/data/~x#y&z",
+    "/data/it's",
+    "/data/Fotos größer/写真",
+    "C:\\data\\",
+    "/data/{a},b;c:d",
+]
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("checkpoint", True),
+        ("paths.data", True),
+        ("++data.bccd.train.root", True),
+        ("backbone.weights", True),
+        ("training.balance.weights", False),
+        ("vars.images", False),
+        ("data.bccd.batch_size", False),
+        ("paths", False),
+        ("experiment", False),
+    ],
+)
+def test_path_keys(key: str, expected: bool) -> None:
+    assert is_path_key(key) is expected
+
+
+@pytest.mark.parametrize("path", ODD)
+@pytest.mark.parametrize("key", ["checkpoint", "paths.data", "+data.x.train.root"])
+def test_paths_survive_the_grammar(key: str, path: str) -> None:
+    (override,) = parse([f"{key}={path}"])
+    assert override.value() == path
+
+
+def test_null_and_quoted_values_stay_as_they_are() -> None:
+    assert quote("resume=null") == "resume=null"
+    assert quote("resume='a b'") == "resume='a b'"
+    assert quote("seed=1") == "seed=1"
+    assert parse(["resume=null"])[0].value() is None
+
+
+def test_sweep_expands_to_every_combination() -> None:
+    jobs = expand(["a=1,2", "b=choice(x,y)", "c=3"])
+    assert jobs == [
+        ["a=1", "b=x", "c=3"],
+        ["a=1", "b=y", "c=3"],
+        ["a=2", "b=x", "c=3"],
+        ["a=2", "b=y", "c=3"],
+    ]
+
+
+def test_sweep_over_groups_lists_and_ranges() -> None:
+    assert expand(["+head@heads.b=x,y"]) == [["+head@heads.b=x"], ["+head@heads.b=y"]]
+    assert expand(["data=[a,b]"]) == [["data=[a,b]"]]
+    assert len(expand(["seed=range(4)"])) == 4
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("null,IMAGENET1K_V1", [None, "IMAGENET1K_V1"]),
+        ("/a=b,/it's", ["/a=b", "/it's"]),
+        ("'/a,b'", ["/a,b"]),
+        ("'/a,b','it\\'s'", ["/a,b", "it's"]),
+        ("choice(/a(1),'/b,c')", ["/a(1)", "/b,c"]),
+        ("${paths.data}/a,/b", ["${paths.data}/a", "/b"]),
+    ],
+)
+def test_commas_part_paths_in_a_sweep_and_quotes_keep_them(value: str, expected: list[str]) -> None:
+    jobs = expand([f"backbone.weights={value}"])
+    assert [parse(job)[0].value() for job in jobs] == expected
+
+
+@pytest.mark.parametrize("path", [path for path in ODD if "," not in path] + ['"', "a\\'b", "é\\"])
+def test_a_path_is_one_job_and_the_same_in_every_sweeper(path: str) -> None:
+    word = f"checkpoint={path}"
+    (job,) = expand([word])
+    assert split_options(job, {"checkpoint": None})[0] == {"checkpoint": path}
+    (override,) = parse([word], sweep=True)
+    again = f"checkpoint={override.get_value_element_as_str()}"  # what Hydra's sweepers hand on
+    assert split_options([again], {"checkpoint": None})[0] == {"checkpoint": path}
+    assert parse([again])[0].value() == path
+
+
+NO_NUMBERS = ["2024_01_02", "2024-01-02", "1e3", "010", "0x10", "on", "off", "no", "true", "1:30"]
+NO_NUMBERS += ["nan", ".5", "~", "a=b", "it's", "1_000.5"]
+
+
+@pytest.mark.parametrize("name", NO_NUMBERS)
+def test_names_are_text_letter_by_letter(name: str) -> None:
+    for key in ("run_name", "objective", "experiment", "+head@heads.cells"):
+        assert parse([f"{key}={name}"])[0].value() == name
+        (job,) = expand([f"{key}={name}"])
+        assert parse(job)[0].value() == name
+    assert parse([f"trust=[{name},a]"])[0].value() == [name, "a"]
+    assert parse([f"keep_heads={name}"])[0].value() == [name]
+    assert split_options([f"run_name={name}"], {"run_name": None})[0] == {"run_name": name}
+    assert split_options([f"device={name}"], {"device": "auto"})[0] == {"device": name}
+    assert split_options([f"heads=[{name}]"], {"heads": None})[0] == {"heads": [name]}
+
+
+def test_several_names_are_a_sweep() -> None:
+    jobs = expand(["run_name=1e3,2024_01", "optimizer=glob(*)"])
+    assert jobs[0] == ["run_name=1e3", "optimizer=adamw"]
+    assert [job[0] for job in jobs] == 2 * ["run_name=1e3"] + 2 * ["run_name=2024_01"]
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed", "seed: expected key=value"),
+        ("seed=[", r"seed: expected a value of Hydra's grammar, got \["),
+        ("a b=1", "a b: expected a value of"),
+        ("heads.a.sizes[0]=[8]", r"sizes\[0\]: expected the key of a whole list.*sizes=\[\.\.\.\]"),
+        ("seed=sort(a,1)", "seed: expected a value of"),
+        (f"seed={'9' * 5000}", "seed: expected a value of"),
+    ],
+)
+def test_no_key_value_is_refused_by_name(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        parse([word])
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("seed=interval(0, 1)", "seed: expected values to run, got interval.*hydra/sweeper=optuna"),
+        ("seed=glob(*)", "seed: expected a pattern of options of a group"),
+        ("optimizer=glob(x*)", "optimizer: expected a pattern of options"),
+    ],
+)
+def test_what_no_job_can_be_made_of_is_refused(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        expand([word])
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_options_take_paths_letter_by_letter(path: str) -> None:
+    options, rest = split_options([f"source={path}", "other=1"], {"source": None})
+    assert options == {"source": path}
+    assert rest == ["other=1"]
+
+
+def test_options_read_other_values_as_yaml() -> None:
+    words = ["threshold=.7", "overlays=false", "trust=[a, b]", "annotations=null"]
+    defaults = {"threshold": 0.5, "overlays": True, "trust": [], "annotations": "x"}
+    options, _ = split_options(words, defaults)
+    assert options == {
+        "threshold": 0.7,
+        "overlays": False,
+        "trust": ["a", "b"],
+        "annotations": None,
+    }
+
+
+def test_unknown_option_gets_the_nearest() -> None:
+    with pytest.raises(UsageError, match="'tresh'.*Did you mean 'threshold'"):
+        refuse_rest("predict", ["tresh=1"], ["threshold", "source"])
+
+
+def test_missing_path_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="checkpoint=PATH is missing"):
+        existing("eval", "checkpoint", None)
+    with pytest.raises(UsageError, match="nothing: no such file"):
+        existing("eval", "checkpoint", str(tmp_path / "nothing"))
