@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from densekit.app.commands.train import PENDING
 from densekit.app.config.compose import compose
-from densekit.app.config.resolve import describe_data, place, resolve
+from densekit.app.config.resolve import describe_data, resolve, set_run_dir
 from densekit.app.run.fit import metric_recipes
 from densekit.data.protocols import Dataset
 
@@ -43,7 +43,7 @@ def figures(vectors: NDArray[np.float64], truths: list[Any], cfg: dict[str, Any]
 def main(arguments: list[str]) -> None:
     """Prints a line a baseline."""
     cfg = compose(arguments).cfg
-    place(cfg, PENDING)
+    set_run_dir(cfg, PENDING)
     (source,) = describe_data(cfg).values()
     plain = resolve(cfg)
     known, judged = pixels(source.train), pixels(source.test)

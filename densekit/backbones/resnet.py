@@ -61,8 +61,9 @@ class ResNet(Staged):
             of stride 2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small pictures and
             volumes).
         output_stride: A stage that would go beyond this stride is dilated instead.
-        hold: Number of the first halvings that each axis sits out, for volumes whose slices lie far
-            apart: with (2, 0, 0) and the imagenet stem, z is halved three times and y and x five.
+        skip_downsampling: Number of the first downsamplings that each axis skips, for volumes whose
+            slices lie far apart: with (2, 0, 0) and the imagenet stem, z is halved three times and
+            y and x five.
         dilate_first_block: Whether the first block of a stage whose stride became dilation has the
             stage's dilation, as in smp's encoders, or, on the grid it is given, the one of the
             stage before, as in torchvision's.
@@ -98,7 +99,7 @@ class ResNet(Staged):
         spatial_dims: int = 2,
         stem: str = "imagenet",
         output_stride: int = 32,
-        hold: Sequence[int] | None = None,
+        skip_downsampling: Sequence[int] | None = None,
         dilate_first_block: bool = False,
         stride_in_1x1: bool = False,
         norm: str = "batch",
@@ -117,12 +118,12 @@ class ResNet(Staged):
         _check_output_stride(output_stride, self.stem.reduction)
         _check_width(width, groups * width_per_group)
         _check_residual(residual, norm, drop_path, zero_init_residual)
-        held_axes = _checked_hold(hold, spatial_dims)
+        skips = _checked_skips(skip_downsampling, spatial_dims)
 
-        first_stride = held(self.stem.stride, held_axes)
+        first_stride = held(self.stem.stride, skips)
         self.conv1 = make.conv(in_channels, width, self.stem.kernel_size, stride=first_stride)
         self.bn1 = make.normalisation(width)
-        self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, held_axes)
+        self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, skips)
         self.features = {
             "c0": FeatureSpec(in_channels, (1,) * spatial_dims),
             "c1": FeatureSpec(width, first_stride),
@@ -132,7 +133,7 @@ class ResNet(Staged):
             width,
             self.stem.reduction,
             counts,
-            hold=held_axes,
+            skip_downsampling=skips,
             output_stride=output_stride,
             dilate_first_block=dilate_first_block,
             drop_path=drop_path,
@@ -189,14 +190,14 @@ def _check_output_stride(output_stride: int, stem_reduction: int) -> None:
         raise ValueError(f"output_stride: got {output_stride}, accepted with this stem are {names}")
 
 
-def _checked_hold(hold: Sequence[int] | None, spatial_dims: int) -> tuple[int, ...]:
-    held = (0,) * spatial_dims if hold is None else tuple(int(count) for count in hold)
-    if len(held) != spatial_dims or min(held) < 0:
+def _checked_skips(skips: Sequence[int] | None, spatial_dims: int) -> tuple[int, ...]:
+    checked = (0,) * spatial_dims if skips is None else tuple(int(count) for count in skips)
+    if len(checked) != spatial_dims or min(checked) < 0:
         raise ValueError(
-            f"hold: got {hold!r}, accepted is a number of halvings, 0 or more, for each of"
-            f" {spatial_dims} axes"
+            f"skip_downsampling: expected {spatial_dims} numbers of at least 0, one per axis, got"
+            f" {skips!r}"
         )
-    return held
+    return checked
 
 
 def _check_width(width: int, inner: int) -> None:

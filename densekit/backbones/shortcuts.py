@@ -17,7 +17,7 @@ Shortcut = Callable[[Layers, int, int, Stride], nn.Module | None]
 """Takes input channels, output channels and stride; makes None where the shape stays."""
 
 
-class Subsample(nn.Module):
+class ZeroPadShortcut(nn.Module):
     """Every n-th value along each axis, between channels of zeros; no parameters (option A).
 
     Args:
@@ -49,11 +49,11 @@ def projection(
 def subsampling(
     make: Layers, in_channels: int, out_channels: int, stride: Stride
 ) -> nn.Module | None:
-    """`Subsample` where stride or channels change (option A)."""
+    """`ZeroPadShortcut` where stride or channels change (option A)."""
     if _keeps_shape(in_channels, out_channels, stride):
         return None
     steps = (stride,) * make.spatial_dims if isinstance(stride, int) else stride
-    return Subsample(out_channels - in_channels, steps)
+    return ZeroPadShortcut(out_channels - in_channels, steps)
 
 
 def _keeps_shape(in_channels: int, out_channels: int, stride: Stride) -> bool:

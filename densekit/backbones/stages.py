@@ -43,7 +43,7 @@ class StageBuilder:
         channels: Of the first stage's input.
         stride: Of the first stage's input, along an axis that is not held.
         counts: Number of blocks of every stage.
-        hold: Number of the first halvings that each axis sits out.
+        skip_downsampling: Number of the first downsamplings that each axis skips.
         output_stride: A stage that would go beyond this stride is dilated instead; None for none.
         dilate_first_block: Whether the first block of such a stage has the stage's dilation, or the
             one of the stage before, on whose grid its input lies.
@@ -64,7 +64,7 @@ class StageBuilder:
         stride: int,
         counts: Sequence[int],
         *,
-        hold: Sequence[int] = (0, 0),
+        skip_downsampling: Sequence[int] = (0, 0),
         output_stride: int | None = None,
         dilate_first_block: bool = False,
         drop_path: float = 0.0,
@@ -72,13 +72,13 @@ class StageBuilder:
     ) -> None:
         self.drop_rates = _linear_decay(drop_path, counts)
         self.channels, self.stride, self.dilation = channels, stride, 1
-        self.hold, self.output_stride = tuple(hold), output_stride
+        self.skip_downsampling, self.output_stride = tuple(skip_downsampling), output_stride
         self.dilate_first_block, self.recompute = dilate_first_block, recompute
 
     @property
     def spec(self) -> FeatureSpec:
         """Channels and strides at which the next stage begins."""
-        return FeatureSpec(self.channels, held(self.stride, self.hold))
+        return FeatureSpec(self.channels, held(self.stride, self.skip_downsampling))
 
     def build(self, make_block: MakeBlock, out_channels: int, step: int) -> Stage:
         """The next stage.
@@ -94,7 +94,7 @@ class StageBuilder:
         if self.dilate_first_block:
             entry = self.dilation
         before, self.stride = self.stride, self.stride * step
-        first: dict[str, Any] = {"stride": axis_steps(before, self.stride, self.hold)}
+        first: dict[str, Any] = {"stride": axis_steps(before, self.stride, self.skip_downsampling)}
         others: dict[str, Any] = {}
         if self.dilation > 1:
             first["dilations"] = entry, self.dilation
@@ -110,14 +110,14 @@ class StageBuilder:
         return stage
 
 
-def held(stride: int, hold: Sequence[int]) -> tuple[int, ...]:
+def held(stride: int, skips: Sequence[int]) -> tuple[int, ...]:
     """The stride of each axis where a network without held axes has `stride`, a power of 2."""
-    return tuple(max(1, stride >> count) for count in hold)
+    return tuple(max(1, stride >> count) for count in skips)
 
 
-def axis_steps(before: int, after: int, hold: Sequence[int]) -> tuple[int, ...]:
+def axis_steps(before: int, after: int, skips: Sequence[int]) -> tuple[int, ...]:
     """What each axis is divided by between two strides."""
-    pairs = zip(held(before, hold), held(after, hold), strict=True)
+    pairs = zip(held(before, skips), held(after, skips), strict=True)
     return tuple(fine // coarse for coarse, fine in pairs)
 
 

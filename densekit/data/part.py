@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from densekit.data.protocols import Dataset
-from densekit.data.splits import HoldOut
+from densekit.data.splits import SplitRule
 from densekit.data.subset import Subset
 
 
-class Part(Subset):
+class Split(Subset):
     """The images of one split.
 
     Args:
@@ -26,7 +26,7 @@ class Part(Subset):
         ValueError: If there is no such split, it is empty, or a path has no group.
     """
 
-    def __init__(self, data: Dataset, split: str, splits: HoldOut) -> None:
+    def __init__(self, data: Dataset, split: str, splits: SplitRule) -> None:
         groups = [splits.group_of(name) for name in _names(data)]
         super().__init__(data, splits.members(split, groups))
 

@@ -21,11 +21,11 @@ from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
 _log = logging.getLogger("densekit.data")
 
 SPLITS = ("train", "val", "test")
-OF_SLICES = ("channels", "slices", "spatial_dims")
+SLICE_KEYS = ("channels", "slices", "spatial_dims")
 """What the description of slices and that of their volumes differ in."""
-OF_YES = ("ids", "plane_values")
+PLANE_KEYS = ("ids", "plane_values")
 """What masks without a yes cannot say."""
-OF_TRAINING = ("num_identities", "identities")
+TRAINING_KEYS = ("num_identities", "identities")
 """What evaluation on other identities (`OpenSet`) does not describe."""
 
 
@@ -253,13 +253,13 @@ def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
     for split, found in others:
         data = splits[split]
         if _is_one_question(reference) and data is not None and not shows_foreground(data):
-            found |= {key: reference[key] for key in OF_YES if key in reference}
+            found |= {key: reference[key] for key in PLANE_KEYS if key in reference}
         for key in sorted(set(reference) | set(found)):
-            if key in OF_SLICES and _is_volume_of(reference, found):
+            if key in SLICE_KEYS and _is_volume_of(reference, found):
                 continue
-            if key in OF_TRAINING and key not in found:
+            if key in TRAINING_KEYS and key not in found:
                 continue
-            if reference.get(key) != found.get(key) and key in OF_TRAINING:
+            if reference.get(key) != found.get(key) and key in TRAINING_KEYS:
                 raise ValueError(
                     f"{first} and {split} show other identities. Put those that training does not"
                     " know into densekit.data.OpenSet, or give both the same ones."

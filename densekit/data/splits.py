@@ -13,7 +13,7 @@ from densekit.data.reading.files import natural
 SPLITS = ("train", "val", "test", "all")
 
 
-class HoldOut:
+class SplitRule:
     """Holds images out, all of one group (a patient, a video) together.
 
     The held-out groups are the split `test`. Of the others every `val_every`-th is in `val`, to
@@ -43,18 +43,18 @@ class HoldOut:
         group: str = "(.+)",
     ) -> None:
         if (every is None) == (folds is None):
-            raise ValueError("HoldOut: one of `every` and `folds` must be given, not both")
+            raise ValueError("SplitRule: one of `every` and `folds` must be given, not both")
         for key, number in (("every", every), ("folds", folds), ("val_every", val_every)):
             if number is not None and number < 2:
-                raise ValueError(f"HoldOut.{key}: at least 2, found {number}")
+                raise ValueError(f"SplitRule.{key}: at least 2, found {number}")
         if folds is not None and not 0 <= fold < folds:
-            raise ValueError(f"HoldOut.fold: 0 to {folds - 1}, found {fold}")
+            raise ValueError(f"SplitRule.fold: 0 to {folds - 1}, found {fold}")
         try:
             self._pattern = re.compile(group)
         except re.error as error:
-            raise ValueError(f"HoldOut.group: {group!r}: {error}") from error
+            raise ValueError(f"SplitRule.group: {group!r}: {error}") from error
         if self._pattern.groups < 1:
-            raise ValueError(f"HoldOut.group: {group!r} has no bracket ( )")
+            raise ValueError(f"SplitRule.group: {group!r} has no bracket ( )")
         self._every, self._folds, self._fold, self._val_every = every, folds, fold, val_every
 
     def group_of(self, name: str) -> str:
@@ -65,7 +65,7 @@ class HoldOut:
         """
         found = self._pattern.search(name)
         if found is None or not found[1]:
-            raise ValueError(f"HoldOut.group: {self._pattern.pattern!r} is not in {name!r}")
+            raise ValueError(f"SplitRule.group: {self._pattern.pattern!r} is not in {name!r}")
         return found[1]
 
     def members(self, split: str, groups: Sequence[str]) -> list[int]:
@@ -79,7 +79,7 @@ class HoldOut:
         if split not in SPLITS:
             raise ValueError(unknown("split", split, SPLITS))
         groups = same_words(groups)
-        say_lookalikes(groups, "HoldOut: groups")
+        say_lookalikes(groups, "SplitRule: groups")
         part = self._part(split, sorted(set(groups), key=natural))
         chosen = [i for i, group in enumerate(groups) if group in part]
         if not chosen:

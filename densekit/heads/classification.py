@@ -109,6 +109,6 @@ def _deepest(specs: Mapping[str, FeatureSpec]) -> str:
 
 
 def _default_losses(multilabel: bool) -> dict[str, nn.Module]:
-    from densekit.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
+    from densekit.losses import ImageBinaryCrossEntropy, ImageCrossEntropy
 
-    return {"bce": SigmoidCrossEntropy()} if multilabel else {"ce": SoftmaxCrossEntropy()}
+    return {"bce": ImageBinaryCrossEntropy()} if multilabel else {"ce": ImageCrossEntropy()}

@@ -57,7 +57,7 @@ class CategoryLoss(nn.Module):
         return full_precision(logits)
 
 
-class SoftmaxCrossEntropy(CategoryLoss):
+class ImageCrossEntropy(CategoryLoss):
     """Cross-entropy of classes that exclude each other.
 
     The mean over images, weighted as PyTorch does it: divided by the summed weights of the images'
@@ -93,7 +93,7 @@ class SoftmaxCrossEntropy(CategoryLoss):
         return total / global_count(of_images.sum())
 
 
-class SigmoidCrossEntropy(CategoryLoss):
+class ImageBinaryCrossEntropy(CategoryLoss):
     """Binary cross-entropy of labels that are questions of their own.
 
     The mean over images and labels, divided by the summed weights, of all processes together.

@@ -24,7 +24,7 @@ from densekit.ops.dist import global_count
 from densekit.types import IGNORE_INDEX
 
 
-class CrossEntropy(nn.Module):
+class PixelCrossEntropy(nn.Module):
     """Softmax cross-entropy; binary with logits where K is 1 or the mask is multi-label.
 
     The mean over counted pixels (over pixels and labels if multi-label), weighted as PyTorch does
@@ -54,10 +54,10 @@ class CrossEntropy(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"CrossEntropy.label_smoothing: 0 to 1, found {label_smoothing}")
+            raise ValueError(f"PixelCrossEntropy.label_smoothing: 0 to 1, found {label_smoothing}")
         weights = None if class_weights is None else torch.tensor([float(w) for w in class_weights])
         if weights is not None and (weights < 0).any():
-            raise ValueError(f"CrossEntropy.class_weights: 0 or more, found {class_weights}")
+            raise ValueError(f"PixelCrossEntropy.class_weights: 0 or more, found {class_weights}")
         self.register_buffer("class_weights", weights, persistent=False)
         self.label_smoothing = label_smoothing
         self.ohem = ohem
@@ -101,8 +101,8 @@ class CrossEntropy(nn.Module):
         if self.class_weights is not None and len(self.class_weights) != needed:
             which = "background and foreground" if logits.shape[1] == 1 else f"{needed} classes"
             raise ValueError(
-                f"CrossEntropy.class_weights: found {len(self.class_weights)} values, accepted is"
-                f" one each for {which}"
+                f"PixelCrossEntropy.class_weights: expected one value per class ({which}), got"
+                f" {len(self.class_weights)}"
             )
 
 
@@ -115,7 +115,7 @@ def pixel_losses(
         logits: (B, K, P).
         mask: (B, M, P); where it is 255 the loss is 0 for a softmax, anything for a sigmoid.
         weights: (K,) weights of the classes, softmax only.
-        smoothing: See `CrossEntropy`.
+        smoothing: See `PixelCrossEntropy`.
     """
     logits = full_precision(logits)
     if not exclusive(logits, mask):

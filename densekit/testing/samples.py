@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from densekit.types import IGNORE_INDEX, Sample, TargetSpec
 
 TargetSpecs = Mapping[str, TargetSpec]
-OF_BOXES = ("boxes", "labels", "crowd", "instance_masks")
+BOX_KEYS = ("boxes", "labels", "crowd", "instance_masks")
 BACKGROUND = 40
 """Values below it are background noise, those of objects lie above."""
 
@@ -167,7 +167,7 @@ def with_channels(sample: Sample, channels: int) -> Sample:
 def _changed(sample: Sample, specs: TargetSpecs, *, rows: Any, pixels: Any, extra: Any) -> Sample:
     """A sample with its kinds of target changed; the truth stays what it was."""
     changed: dict[str, Any] = dict(sample)
-    for key in OF_BOXES:
+    for key in BOX_KEYS:
         if key in sample:
             changed[key] = rows(changed[key])
     if "mask" in sample:

@@ -27,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Progress": "step_lines",
         "RunPictures": "run_pictures",
         "SignalFile": "signal_propagation",
-        "Step": "schedules",
+        "MultiStep": "schedules",
         "Stopping": "stopping",
         "Transfer": "transfer",
         "UncertaintyBalance": "balance",

@@ -116,7 +116,7 @@ class Constant:
         return warmup(step, warmup_end(self.warmup_steps, total_steps), self.warmup_factor)
 
 
-class Step:
+class MultiStep:
     """Multiplies the learning rate by `gamma` at each milestone.
 
     Args:

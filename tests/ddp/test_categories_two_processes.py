@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from densekit.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
+from densekit.losses import ImageBinaryCrossEntropy, ImageCrossEntropy
 from densekit.metrics import Accuracy, CalibrationError, MultilabelMap
 from densekit.testing import run_distributed
 
@@ -49,9 +49,9 @@ def gradients(rows: list[int]) -> list[list[list[float]]]:
     logits, classes, labels = problem()
     found = []
     for loss, target in (
-        (SoftmaxCrossEntropy(WEIGHTS, 0.1), classes),
-        (SoftmaxCrossEntropy(), labels.softmax(1)),
-        (SigmoidCrossEntropy(WEIGHTS), labels),
+        (ImageCrossEntropy(WEIGHTS, 0.1), classes),
+        (ImageCrossEntropy(), labels.softmax(1)),
+        (ImageBinaryCrossEntropy(WEIGHTS), labels),
     ):
         leaf = logits.clone().requires_grad_()
         loss(leaf[rows], target[rows]).backward()

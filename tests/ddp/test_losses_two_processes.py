@@ -18,7 +18,7 @@ SPLIT = (slice(0, 1), slice(1, 4))
 # Chosen among the pixels of one process, or a function of the order of all pixels at once.
 OF_ONE_PROCESS = {"ce hardest", "ce hard", "lovasz"}
 EXACT = {name: loss for name, loss in LOSSES.items() if name not in OF_ONE_PROCESS}
-EXACT["ce weighted"] = losses.CrossEntropy([0.2, 3.0, 1.0])
+EXACT["ce weighted"] = losses.PixelCrossEntropy([0.2, 3.0, 1.0])
 
 
 def batch(layout):

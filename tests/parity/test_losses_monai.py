@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai import losses as monai
 
-from densekit.losses import CrossEntropy, Dice, Focal, GeneralisedDice, Tversky
+from densekit.losses import Dice, Focal, GeneralisedDice, PixelCrossEntropy, Tversky
 from tests.unit.losses.cases import case
 
 pytestmark = pytest.mark.parity
@@ -72,7 +72,7 @@ def test_tversky(layout, batch):
 @pytest.mark.parametrize("layout", ["classes", "two classes"])
 def test_dice_and_cross_entropy(layout):
     theirs = monai.DiceCELoss(**activation(layout))
-    check(lambda *given: Dice()(*given) + CrossEntropy()(*given), theirs, layout)
+    check(lambda *given: Dice()(*given) + PixelCrossEntropy()(*given), theirs, layout)
 
 
 @pytest.mark.parametrize("alpha", [None, 0.25])

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densekit.losses import CrossEntropy
+from densekit.losses import PixelCrossEntropy
 from tests.unit.losses.cases import case
 
 pytestmark = pytest.mark.parity
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.parity
 def test_classes(sides, weights, smoothing):
     logits, mask = case("classes", sides)
     logits.requires_grad_()
-    ours = CrossEntropy(weights, smoothing)(logits, mask)
+    ours = PixelCrossEntropy(weights, smoothing)(logits, mask)
     torch_weights = None if weights is None else torch.tensor(weights, dtype=torch.float64)
     theirs = F.cross_entropy(
         logits, mask.long(), torch_weights, ignore_index=255, label_smoothing=smoothing
@@ -35,4 +35,4 @@ def test_sigmoid(layout):
     wanted = F.binary_cross_entropy_with_logits(
         logits.reshape(mask.shape)[valid], mask[valid].double()
     )
-    torch.testing.assert_close(CrossEntropy()(logits, mask), wanted)
+    torch.testing.assert_close(PixelCrossEntropy()(logits, mask), wanted)

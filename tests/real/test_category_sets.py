@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.data import HoldOut, ImageFolder, Part, SequenceTable, UcrSeries
+from densekit.data import ImageFolder, SequenceTable, Split, SplitRule, UcrSeries
 
 pytestmark = pytest.mark.real
 
@@ -47,8 +47,8 @@ def test_splice(folder):
     assert counts.tolist() == [44487, 50300, 50245, 46308]
     seen = []
     for fold in range(10):
-        splits = HoldOut(folds=10, fold=fold)
-        train, test = (Part(data, split, splits) for split in ("train", "test"))
+        splits = SplitRule(folds=10, fold=fold)
+        train, test = (Split(data, split, splits) for split in ("train", "test"))
         assert len(train) + len(test) == len(data)
         assert not set(train.keys) & set(test.keys)
         seen += test.positions.tolist()

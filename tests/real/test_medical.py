@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from densekit.data import (
-    HoldOut,
     MedicalVolumes,
+    SplitRule,
     VolumeSlices,
     read_volume,
     write_mask,
@@ -94,7 +94,7 @@ def test_sequences_of_another_grid_are_refused(folder):
 
 
 def test_hippocampus(folder, tmp_path):
-    root, split = folder("hippocampus"), HoldOut(every=5, val_every=13)
+    root, split = folder("hippocampus"), SplitRule(every=5, val_every=13)
     rule = {"kind": "zscore"}
     parts = {
         name: MedicalVolumes(root, name, splits=split, intensity=rule, cache=tmp_path)
@@ -117,7 +117,7 @@ def test_hippocampus(folder, tmp_path):
 
 
 def test_hippocampus_as_slices(folder):
-    root, split = folder("hippocampus"), HoldOut(every=65)
+    root, split = folder("hippocampus"), SplitRule(every=65)
     volumes = MedicalVolumes(root, "test", splits=split)
     data = VolumeSlices(volumes, axis=1, neighbours=1, foreground_only=True)
     assert 40 < len(data) < volumes.sizes[:, 1].sum()

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from densekit.data import CocoSemantic, HoldOut, MaskFolder, MaskList, Part, class_frequencies
+from densekit.data import CocoSemantic, MaskFolder, MaskList, Split, SplitRule, class_frequencies
 
 pytestmark = pytest.mark.real
 
@@ -49,11 +49,11 @@ def test_isbi2012_membranes_in_five_folds(folder):
     counts = class_frequencies(data)
     assert sum(counts.values()) == 30 * 512 * 512
     assert 0.2 < counts["membrane"] / sum(counts.values()) < 0.25
-    held = [Part(data, "test", HoldOut(folds=5, fold=number)) for number in range(5)]
+    held = [Split(data, "test", SplitRule(folds=5, fold=number)) for number in range(5)]
     assert [len(part) for part in held] == [6] * 5
     paths = {part.path(i) for part in held for i in range(6)}
     assert len(paths) == 30
-    fifth = Part(data, "test", HoldOut(every=5))
+    fifth = Split(data, "test", SplitRule(every=5))
     assert [fifth.path(i).stem for i in range(6)] == ["0", "5", "10", "15", "20", "25"]
     assert fifth[1]["image"].shape == (512, 512, 1)
 

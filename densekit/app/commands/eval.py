@@ -10,7 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit.app.config.compose import apply_values, compose, is_choice, trusted
-from densekit.app.config.data_info import told
+from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import (
     checkpoint_file,
     existing,
@@ -22,9 +22,9 @@ from densekit.app.config.resolve import (
     METRICS,
     describe_data,
     keep_axes,
-    place,
     reopen,
     resolve,
+    set_run_dir,
     stored_run,
 )
 from densekit.app.errors import UsageError
@@ -118,7 +118,7 @@ def _configuration(
     plain["precision"] = PRECISION
     if chosen:
         composed = compose([*chosen, *of_data]).cfg
-        place(composed, Path("run"))
+        set_run_dir(composed, Path("run"))
         plain |= {key: OmegaConf.to_container(composed[key], resolve=True) for key in groups}
     keep_axes(plain["data"], info)
     cfg = OmegaConf.create(plain)
@@ -181,7 +181,7 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
             known = heads.get(head, {})
             if known and "names" not in known:  # identities have none
                 continue
-            own, found = known.get("names"), told(source, head).get("names")
+            own, found = known.get("names"), describe_for(source, head).get("names")
             if own != (found and list(found)):
                 raise UsageError(
                     f"data.{name}: its classes {found} are not those of heads.{head} in the "

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from densekit.data.protocols import Dataset
 
 OPTIONS: dict[str, Any] = {"memory": 8.0, "cases": 40, "output": None}
-OF_DATA = ("data", "vars", "experiment")
+DATA_KEYS = ("data", "vars", "experiment")
 """Words that say where the data are."""
 AS_STORED = {"spacing": None, "intensity": None, "cache": None}
 """Arguments of data sets while the plan looks at what is stored."""
@@ -82,7 +82,7 @@ def _composed(words: Sequence[str]) -> DictConfig:
     cfg = compose([*base, *words]).cfg
     if not any(word.startswith("experiment=") for word in words):
         return cfg
-    others = [w for w in words if re.split("[.=]", w.lstrip("+"))[0] not in OF_DATA]
+    others = [w for w in words if re.split("[.=]", w.lstrip("+"))[0] not in DATA_KEYS]
     planned = compose([*base, *others]).cfg
     with open_dict(planned):
         planned.data, planned.vars = cfg.data, cfg.vars
@@ -144,7 +144,7 @@ def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Sequence[
 
     key, trust = "backbone", job["trust"]
     accepted = arguments(job[key], key, trust) or set()
-    if missing := {"stem", "width", "hold"} - accepted:
+    if missing := {"stem", "width", "skip_downsampling"} - accepted:
         raise UsageError(
             f"{key}: expected a network whose {', '.join(sorted(missing))} can be planned, as"
             f" backbone=resnet18, got {job[key]['_target_']}"

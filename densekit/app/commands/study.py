@@ -15,7 +15,7 @@ import yaml
 from densekit._names import counted
 from densekit.app.commands.train import checked
 from densekit.app.config.overrides import expand, number, output_folder, parse, split_options
-from densekit.app.config.resolve import CONFIG, new_folder, place, resolve, write_config
+from densekit.app.config.resolve import CONFIG, new_folder, resolve, set_run_dir, write_config
 from densekit.app.errors import UsageError
 from densekit.app.report import print_lines
 from densekit.app.run.launch import count_devices, started_outside
@@ -86,7 +86,7 @@ def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outco
     head = next(iter(next(iter(configs.values())).heads))
     resolved = {}
     for twin, cfg in configs.items():
-        place(cfg, folder / str(twin))
+        set_run_dir(cfg, folder / str(twin))
         resolved[str(twin)] = {"command": "train", **resolve(cfg)}
         _check_same(resolved[str(twin)], folder / str(twin) / CONFIG)
     files = {

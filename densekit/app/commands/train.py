@@ -36,10 +36,10 @@ from densekit.app.config.resolve import (
     dump,
     keep_axes,
     new_folder,
-    place,
     reopen,
     resolve,
     run_name,
+    set_run_dir,
     stored_run,
 )
 from densekit.app.config.trainer import check_taken
@@ -140,7 +140,7 @@ def train(
     """
     cfg, name = checked(overrides)
     run = run or launch.agree_on_folder(Path(cfg.paths.runs) / name)
-    place(cfg, run)
+    set_run_dir(cfg, run)
     job, trust = {"command": "train", **(told or {}), **resolve(cfg)}, with_trust(list(cfg.trust))
     if not launch.is_main():
         launch.start(job)
@@ -178,7 +178,7 @@ def _sweep(arguments: Sequence[str]) -> int:
     jobs = expand(arguments)
     first = [_configuration(job) for job in jobs][0]  # all are checked before any runs
     name = run_name(first.cfg, first.name)
-    place(first.cfg, PENDING)
+    set_run_dir(first.cfg, PENDING)
     folder = new_folder(Path(first.cfg.paths.runs) / name)
     failed = []
     for number, job in enumerate(jobs):
@@ -203,7 +203,7 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
         raise UsageError("paths.run: expected nothing, as a run makes its folder; set paths.runs")
     check_taken(cfg.trainer)
     launch.check(dict(cfg.trainer))
-    place(cfg, PENDING)
+    set_run_dir(cfg, PENDING)
     kept = keep_heads(cfg)
     sources = describe_data(cfg)
     check_trained(sources, [name for name in cfg.heads if name not in kept])
@@ -304,7 +304,7 @@ def _shown(words: Words) -> str:
     if not words.resolved:
         return OmegaConf.to_yaml(_configuration(words.overrides).cfg)
     cfg, name = checked(words.overrides)
-    place(cfg, Path(cfg.paths.runs) / name / "TIMESTAMP")
+    set_run_dir(cfg, Path(cfg.paths.runs) / name / "TIMESTAMP")
     return dump(resolve(cfg))
 
 

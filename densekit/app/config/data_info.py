@@ -92,10 +92,10 @@ def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> N
     """
     for head, node in heads.items():
         for source in _trainers(sources, head):
-            needed = told(sources[source], head).get("num_classes")
+            needed = describe_for(sources[source], head).get("num_classes")
             given = node.get("num_classes") if isinstance(node, Mapping) else None
             if isinstance(given, int) and isinstance(needed, int) and given < needed:
-                names = ", ".join(map(str, told(sources[source], head).get("names", ())))
+                names = ", ".join(map(str, describe_for(sources[source], head).get("names", ())))
                 raise UsageError(
                     f"heads.{head}.num_classes: expected {needed} as in data.{source} ({names}),"
                     f" got {given}; leave it out"
@@ -156,7 +156,7 @@ def register_data_info(sources: Mapping[str, Any]) -> None:
             return _entry(sources[source].describe(), key, f"data.{source}")
         head = _head_of(_parent_)
         asked = _trainers(sources, head) if head else list(sources)
-        return agreed(sources, asked, key, head)
+        return common_value(sources, asked, key, head)
 
     OmegaConf.register_new_resolver("data_info", data_info, replace=True)
 
@@ -185,7 +185,7 @@ def model_info(
     }
     for key in MODEL_KEYS:
         if any(key in one for one in described):
-            info[key] = agreed(sources, list(sources), key)
+            info[key] = common_value(sources, list(sources), key)
     if prepared := {head: rule for head in heads if (rule := _prepared(sources, head))}:
         info["prepared"] = prepared
     return info
@@ -205,27 +205,27 @@ def _prepared(sources: Mapping[str, Any], head: str) -> dict[str, Any] | None:
 def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     """What is told apart: classes with their names, or so many identities."""
     trainers = _trainers(sources, head)
-    described = [told(sources[name], head) for name in trainers]
+    described = [describe_for(sources[name], head) for name in trainers]
     identities = any(key in one for one in described for key in IDENTITY_KEYS)
     told_of = [key for key in IDENTITY_KEYS if any(key in one for one in described)]
     keys = told_of if identities else HEAD_KEYS
-    return {key: agreed(sources, trainers, key, head) for key in keys}
+    return {key: common_value(sources, trainers, key, head) for key in keys}
 
 
 def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     trainers = _trainers(sources, head)
-    described = [told(sources[name], head) for name in trainers]
+    described = [describe_for(sources[name], head) for name in trainers]
     keys = [key for key in MASK_KEYS if any(key in one for one in described)]
-    return {key: agreed(sources, trainers, key, head) for key in keys}
+    return {key: common_value(sources, trainers, key, head) for key in keys}
 
 
-def agreed(sources: Mapping[str, Any], names: list[str], key: str, head: str = "") -> Any:
+def common_value(sources: Mapping[str, Any], names: list[str], key: str, head: str = "") -> Any:
     """The entry that the named data sets share, as far as it concerns a head.
 
     Raises:
         UsageError: They differ, or one does not describe it.
     """
-    found = {name: _entry(told(sources[name], head), key, f"data.{name}") for name in names}
+    found = {name: _entry(describe_for(sources[name], head), key, f"data.{name}") for name in names}
     values = list(found.values())
     if any(value != values[0] for value in values):
         said = "; ".join(f"data.{name}: {value}" for name, value in found.items())
@@ -233,7 +233,7 @@ def agreed(sources: Mapping[str, Any], names: list[str], key: str, head: str = "
     return values[0]
 
 
-def told(source: Any, head: str) -> Mapping[str, Any]:
+def describe_for(source: Any, head: str) -> Mapping[str, Any]:
     """What a data set says of itself, to a head of what it has for it."""
     described: dict[str, Any] = source.describe()
     kind = getattr(source, "targets", {}).get(head)

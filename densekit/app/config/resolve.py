@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from densekit.app.config.data_info import agreed, check_heads, register_data_info
+from densekit.app.config.data_info import check_heads, common_value, register_data_info
 from densekit.app.config.groups import own_conf
 from densekit.app.config.targets import arguments
 from densekit.app.errors import UsageError
@@ -25,9 +25,9 @@ CONFIG = "config.yaml"
 METRICS = "metrics.json"
 MLFLOW = "lightning.pytorch.loggers.MLFlowLogger"
 OWN_MLFLOW = "densekit.training.MlflowLogger"
-OF_A_RUN = ("paths", "data", "trainer", "training", "inferer", "metrics")
+RUN_KEYS = ("paths", "data", "trainer", "training", "inferer", "metrics")
 """What the configuration of a run has and that of a model alone may lack."""
-OF_A_COMMAND = ("command", "split", "artifact", "objective", "direction")
+COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
 """What a command has noted down beside the configuration."""
 
 logger = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
     sources = {name: instantiate(node, f"data.{name}") for name, node in data.items()}
     check_heads(sources, cfg.heads)
     register_data_info(sources)
-    _tell_backbone(cfg, "in_channels", agreed(sources, list(sources), "channels"))
+    _tell_backbone(cfg, "in_channels", common_value(sources, list(sources), "channels"))
     if any("spatial_dims" in source.describe() for source in sources.values()):
-        _tell_backbone(cfg, "spatial_dims", agreed(sources, list(sources), "spatial_dims"))
+        _tell_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
     return sources
 
 
@@ -83,7 +83,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     return plain
 
 
-def place(cfg: DictConfig, run: Path) -> None:
+def set_run_dir(cfg: DictConfig, run: Path) -> None:
     """Sets the run folder and makes every path absolute, so that the run can be read anywhere."""
     with open_dict(cfg):
         cfg.paths.run = str(run)
@@ -151,7 +151,7 @@ def stored_run(
         UsageError: A part is not what it has to be.
         ValueError: It names what a stored configuration may not build, fetch or write.
     """
-    for key in (*OF_A_RUN, "callbacks", "logger"):
+    for key in (*RUN_KEYS, "callbacks", "logger"):
         if key in stored and not isinstance(stored[key], Mapping):
             found = str(stored[key])[:100]
             raise UsageError(f"checkpoint {checkpoint}: {key}: expected settings, got {found!r}")
@@ -180,7 +180,7 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UsageError: It describes a model alone, not a run.
     """
-    missing = [key for key in OF_A_RUN if key not in plain]
+    missing = [key for key in RUN_KEYS if key not in plain]
     if missing:
         raise UsageError(
             f"the checkpoint's configuration is not of a run, {', '.join(missing)} missing; such "
@@ -193,7 +193,7 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     node["paths"]["run"] = None
     if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
         node["trainer"]["precision"] = "${precision}"
-    return {key: value for key, value in node.items() if key not in OF_A_COMMAND}
+    return {key: value for key, value in node.items() if key not in COMMAND_KEYS}
 
 
 def _on_this_machine(loggers: Mapping[str, Any]) -> dict[str, Any]:

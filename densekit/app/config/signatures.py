@@ -13,7 +13,7 @@ HOMES = ("densekit", "lightning", "torch")
 """Packages whose classes are read."""
 ABSTRACT = ("ABC", "Generic", "Protocol", "nn.Module", "object")
 """Bases that take nothing."""
-OF_METRICS = (
+METRIC_ARGUMENTS = (
     *("compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step"),
     *("distributed_available_fn", "process_group", "sync_on_compute"),
 )
@@ -145,7 +145,7 @@ def _with_bases(own: dict[str, str], node: ast.ClassDef, module: str) -> dict[st
     if not bases:
         return own
     if bases == ["Metric"]:
-        return {**dict.fromkeys(OF_METRICS, ""), **own}
+        return {**dict.fromkeys(METRIC_ARGUMENTS, ""), **own}
     found = _named(module, bases[0]) if len(bases) == 1 else None
     inherited = _arguments(*found) if found else None
     return None if inherited is None else {**inherited, **own}

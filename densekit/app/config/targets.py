@@ -6,15 +6,15 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from densekit.app.config.signatures import OF_METRICS, Signature, signature
-from densekit.app.config.values import OF_A_RUN, check_kind, check_number
+from densekit.app.config.signatures import METRIC_ARGUMENTS, Signature, signature
+from densekit.app.config.values import RUN_KEYS, check_kind, check_number
 from densekit.app.errors import UsageError
 from densekit.build import INTERNAL_KEYS, TORCH_CLASSES, find_class, nearest, walk
 
 PASSED_ON = {
     "builtins.object": set[str](),
     "torch.nn.modules.module.Module": set[str](),
-    "torchmetrics.metric.Metric": set(OF_METRICS),
+    "torchmetrics.metric.Metric": set(METRIC_ARGUMENTS),
 }
 """What the base classes at the end of a chain of `**kwargs` take."""
 
@@ -107,7 +107,7 @@ def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:
         UsageError: A class does not exist or is not trusted, an argument is not one of its class,
             or a value is of another kind, or out of the range, that is accepted.
     """
-    for key, annotation in OF_A_RUN.items():
+    for key, annotation in RUN_KEYS.items():
         if key in cfg:
             check_kind(key, cfg[key], annotation)
     for key, node in walk(cfg):

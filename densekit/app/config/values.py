@@ -15,7 +15,7 @@ MAPPINGS = ("Mapping", "dict")
 WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "None": "null"}
 _NUMBER = (int, float)
 
-OF_A_RUN = {
+RUN_KEYS = {
     "seed": "int",
     "precision": "str | int | None",
     "run_name": "str | None",

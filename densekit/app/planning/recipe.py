@@ -30,7 +30,7 @@ GROUPS = {
 FOLDER = "conf/experiment"
 FRAME = {"spacing", "intensity"}
 """Arguments of a data set that reads volumes."""
-LOSSES = {"ce": "CrossEntropy", "dice": "Dice"}
+LOSSES = {"ce": "PixelCrossEntropy", "dice": "Dice"}
 LEARNING_RATE = 1e-3
 SIDES = re.compile(r"left|right", re.IGNORECASE)
 """Names of structures that a mirrored image would confuse."""
@@ -139,7 +139,8 @@ class Recipe:
 def backbone_settings(network: Network, given: Iterable[str]) -> dict[str, Any]:
     """The arguments of a ResNet, without those that the command line gives."""
     settings: dict[str, Any] = {"stem": network.stem, "width": WIDTH}
-    settings |= {"hold": list(network.hold)} if any(network.hold) else {}
+    if any(network.skip_downsampling):
+        settings["skip_downsampling"] = list(network.skip_downsampling)
     taken = set(given)
     return {key: value for key, value in settings.items() if f"backbone.{key}" not in taken}
 
@@ -151,9 +152,9 @@ def augmentation(plan: Plan, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """
     mirrored = not any(SIDES.search(name) for name in names)
     flips = {f"RandFlip_{axis}": {"prob": 0.5, "spatial_axis": i} for i, axis in enumerate("zyx")}
-    coarse = max(range(3), key=lambda axis: plan.network.hold[axis])
+    coarse = max(range(3), key=lambda axis: plan.network.skip_downsampling[axis])
     angles = [0.26 if axis == coarse else 0.0 for axis in range(3)]
-    turn: Any = angles if any(plan.network.hold) else 0.26
+    turn: Any = angles if any(plan.network.skip_downsampling) else 0.26
     return {
         **(flips if mirrored else {}),
         "RandAffine": {"prob": 0.3, "rotate_range": turn, "scale_range": 0.15},

@@ -52,16 +52,16 @@ class Network:
 
     Attributes:
         stem: See `densekit.backbones.ResNet`.
-        hold: Halvings that each axis sits out.
+        skip_downsampling: Downsamplings that each axis skips.
     """
 
     stem: str
-    hold: tuple[int, ...]
+    skip_downsampling: tuple[int, ...]
 
     @property
     def strides(self) -> tuple[int, ...]:
         """Stride of each axis at the deepest level."""
-        return tuple(2 ** max(0, HALVINGS[self.stem] - count) for count in self.hold)
+        return tuple(2 ** max(0, HALVINGS[self.stem] - count) for count in self.skip_downsampling)
 
 
 @dataclass(frozen=True)
@@ -124,14 +124,14 @@ def propose(found: Fingerprint, cases: int, budget: float, memory: Memory) -> Pl
 
 
 def fit(
-    shape: Sequence[int], hold: tuple[int, ...], budget: float, memory: Memory
+    shape: Sequence[int], skips: tuple[int, ...], budget: float, memory: Memory
 ) -> tuple[Network, tuple[int, ...], int]:
     """The deepest network with the largest patch that two of fit the budget, else one of.
 
     Raises:
         ValueError: If not even one does; names the least memory.
     """
-    networks = [Network(stem, hold) for stem in stems(shape, hold)]
+    networks = [Network(stem, skips) for stem in stems(shape, skips)]
     least = math.inf
     for batch in (2, 1):
         for network in networks:
@@ -168,14 +168,14 @@ def held_axes(spacing: Sequence[float]) -> tuple[int, ...]:
     return tuple(max(0, round(math.log2(value / finest))) for value in spacing)
 
 
-def stems(shape: Sequence[int], hold: Sequence[int]) -> list[str]:
+def stems(shape: Sequence[int], skips: Sequence[int]) -> list[str]:
     """Those with which every axis keeps `SMALLEST_EDGE` voxels, the deepest first."""
     fitting = [
         stem
         for stem in HALVINGS
         if all(
             -(-side // stride) >= min(SMALLEST_EDGE, side)
-            for side, stride in zip(shape, Network(stem, tuple(hold)).strides, strict=True)
+            for side, stride in zip(shape, Network(stem, tuple(skips)).strides, strict=True)
         )
     ]
     return fitting[::-1] or ["full"]

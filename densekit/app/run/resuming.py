@@ -10,12 +10,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from densekit.app.config.compose import compose
 from densekit.app.config.overrides import is_path_key
-from densekit.app.config.resolve import OF_A_COMMAND
+from densekit.app.config.resolve import COMMAND_KEYS
 from densekit.app.errors import UsageError
 
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
-    *("on_broken", "schedule", "test", "trainer", "trust", *OF_A_COMMAND),
+    *("on_broken", "schedule", "test", "trainer", "trust", *COMMAND_KEYS),
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
 """Keys, with all that is below them."""
@@ -24,7 +24,7 @@ GROUPS = ("backbone", "callbacks", "logger", "metrics", "optimizer", "schedule",
 
 Of a backbone or an optimiser only the stored one passes; another is refused by its own key.
 """
-OF_DATA = ("eval_batch_size", "num_workers", "test", "cache")
+CHANGEABLE_DATA_KEYS = ("eval_batch_size", "num_workers", "test", "cache")
 """What may change of a data set, as may the paths of its files."""
 
 
@@ -102,11 +102,11 @@ def check_classes(sources: Mapping[str, Any], heads: Mapping[str, Any], checkpoi
         heads: What the checkpoint's `info` says of each head.
         checkpoint: The file, for the message.
     """
-    from densekit.app.config.data_info import told
+    from densekit.app.config.data_info import describe_for
 
     for name, source in sources.items():
         for head in source.heads:
-            known, found = heads.get(head, {}).get("names"), told(source, head).get("names")
+            known, found = heads.get(head, {}).get("names"), describe_for(source, head).get("names")
             if known is not None and found is not None and list(found) != list(known):
                 raise UsageError(
                     f"data.{name}: expected the classes {list(known)} of {checkpoint}, got"
@@ -132,7 +132,7 @@ def check_moved(overrides: Sequence[str], data: Any) -> None:
 def _may_change(key: str) -> bool:
     parts = key.split(".")
     if parts[0] == "data" and len(parts) > 2:
-        return parts[2] in OF_DATA or is_path_key(key)
+        return parts[2] in CHANGEABLE_DATA_KEYS or is_path_key(key)
     return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
 
 

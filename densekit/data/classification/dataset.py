@@ -138,7 +138,7 @@ class SeriesCategories(CategoryDataset):
         series: N arrays (L, C) float32, of any lengths.
         names: See `CategoryDataset`.
         categories: See `CategoryDataset`.
-        said_by: The file, which with its place names a series.
+        source: The file, which with its place names a series.
         intensity: How values are brought to a scale, see `densekit.data.reading.intensity`; None
             leaves them.
     """
@@ -148,17 +148,17 @@ class SeriesCategories(CategoryDataset):
         series: Sequence[NDArray[Any]],
         names: Sequence[str],
         categories: NDArray[Any],
-        said_by: str,
+        source: str,
         intensity: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(names, categories)
         self._series = list(series)
-        self._said_by = said_by
+        self._source = source
         self._intensity = check_rule(intensity)
 
     def where(self, index: int) -> str:
         """The file and the place of a series in it, from 0."""
-        return f"{self._said_by}#{index}"
+        return f"{self._source}#{index}"
 
     def image(self, index: int) -> NDArray[Any]:
         """(L, C) float32."""

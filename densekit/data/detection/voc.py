@@ -47,7 +47,7 @@ class VocDetection(BoxDataset):
     Args:
         root: Folder of the data set (`VOCdevkit/VOC2012`).
         split: Name of a file in `ImageSets/Main`; None takes every image that has an XML file,
-            which `Part` and `HoldOut` divide.
+            which `Split` and `SplitRule` divide.
         images: Folder of the images, relative to `root`.
         annotations: Folder of the XML files, relative to `root`; it may be the same.
         names: Class names in the order of their labels; the default is every class of the folder

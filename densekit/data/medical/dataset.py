@@ -31,7 +31,7 @@ from densekit.data.medical.nifti import two_frames
 from densekit.data.medical.resample import network_frame, resample_mask, resampled_size
 from densekit.data.medical.volumes import read_channels, read_channels_grid, read_grid, read_volume
 from densekit.data.reading.intensity import check_channels, check_rule
-from densekit.data.splits import HoldOut
+from densekit.data.splits import SplitRule
 from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 _log = logging.getLogger("densekit.data")
@@ -89,7 +89,7 @@ class MedicalVolumes:
         root: str | Path,
         split: str = "all",
         *,
-        splits: HoldOut | None = None,
+        splits: SplitRule | None = None,
         channels: Sequence[str] = (),
         mask: str | None = None,
         roi: str | None = None,
@@ -102,7 +102,7 @@ class MedicalVolumes:
         cache: str | Path | None = None,
     ) -> None:
         layout = find_layout(Path(root), _names(channels, mask, roi))
-        self._labels = _labels(layout.labels, labels, layout.said_by)
+        self._labels = _labels(layout.labels, labels, layout.source)
         self._order = _checked_order(
             list(regions_class_order or layout.regions_class_order), self._labels
         )
@@ -230,7 +230,7 @@ class MedicalVolumes:
         return {"image": image, "mask": mask, "truth": truth}
 
 
-def _members(cases: Sequence[Case], split: str, splits: HoldOut | None) -> list[int]:
+def _members(cases: Sequence[Case], split: str, splits: SplitRule | None) -> list[int]:
     if splits is None:
         if split != "all":
             raise ValueError(
@@ -252,7 +252,7 @@ def _warn_of_folders(cases: Sequence[Case], patients: Sequence[str]) -> None:
     if shared:
         _log.warning(
             "%d cases in the folder %s count as a patient each; if it is one patient,"
-            " HoldOut.group: '([^/]+)/' keeps them in one split",
+            " SplitRule.group: '([^/]+)/' keeps them in one split",
             *(tops[shared[0]], shared[0]),
         )
 
@@ -306,14 +306,14 @@ def _warn_of_orientations(grids: Sequence[Grid]) -> None:
         )
 
 
-def _labels(found: Mapping[str, Any], given: Mapping[str, Any] | None, said_by: str) -> LabelTable:
+def _labels(found: Mapping[str, Any], given: Mapping[str, Any] | None, source: str) -> LabelTable:
     if given is not None:
         return LabelTable(given, "MedicalVolumes.labels")
     if not found:
         raise ValueError(
-            f"{said_by} does not name the classes: give MedicalVolumes.labels, name to stored value"
+            f"{source} does not name the classes: give MedicalVolumes.labels, name to stored value"
         )
-    return LabelTable(found, f"{said_by}: labels")
+    return LabelTable(found, f"{source}: labels")
 
 
 def _checked_order(order: list[int], labels: LabelTable) -> list[int]:

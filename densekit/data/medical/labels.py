@@ -27,7 +27,7 @@ class LabelTable:
         labels: Class name to its stored value; a list of values is a region that may overlap
             others (nnU-Net's region-based labels), which makes the set multi-label. The name
             `ignore` marks voxels that do not count.
-        said_by: The file or key that names the classes, for messages.
+        source: The file or key that names the classes, for messages.
 
     Attributes:
         names: Class names, by rising stored value; regions in the given order without background.
@@ -40,21 +40,21 @@ class LabelTable:
         ValueError: If a value is no whole number of 0..65535 or stands twice.
     """
 
-    def __init__(self, labels: Mapping[str, int | Sequence[int]], said_by: str) -> None:
+    def __init__(self, labels: Mapping[str, int | Sequence[int]], source: str) -> None:
         if not isinstance(labels, Mapping):
-            raise ValueError(f"{said_by}: expected names with their values, got {labels!r:.80}")
-        values = {name: _whole(name, value, said_by) for name, value in labels.items()}
+            raise ValueError(f"{source}: expected names with their values, got {labels!r:.80}")
+        values = {name: _whole(name, value, source) for name, value in labels.items()}
         self._ignored = values.pop(IGNORE_NAME, [])
         self.multilabel = any(len(v) > 1 for v in values.values())
         if self.multilabel:
             values = {name: v for name, v in values.items() if v != [0]}
         else:
             values = dict(sorted(values.items(), key=lambda item: item[1]))
-        self.names = tidy_names(list(values), said_by)
+        self.names = tidy_names(list(values), source)
         self._values = list(values.values())
         flat = [v for group in [*self._values, self._ignored] for v in group]
         if not self.multilabel and len(set(flat)) < len(flat) or len(values) > IGNORE_INDEX:
-            raise ValueError(f"{said_by}: up to 255 classes of one value each, found {labels}")
+            raise ValueError(f"{source}: up to 255 classes of one value each, found {labels}")
         self._known = {0, *flat} if self.multilabel else set(flat)
         self.ids = [v[0] for v in self._values]
         if self.multilabel:
@@ -112,11 +112,11 @@ class LabelTable:
         return tables
 
 
-def _whole(name: str, value: int | Sequence[int], said_by: str) -> list[int]:
+def _whole(name: str, value: int | Sequence[int], source: str) -> list[int]:
     found = list(value) if isinstance(value, Sequence) else [value]
     good = [v for v in found if type(v) is int and 0 <= v < _MOST_VALUES]
     if not found or good != found:
         raise ValueError(
-            f"{said_by}.{name}: whole numbers of 0 to {_MOST_VALUES - 1}, found {value!r}"
+            f"{source}.{name}: whole numbers of 0 to {_MOST_VALUES - 1}, found {value!r}"
         )
     return found

@@ -64,14 +64,14 @@ class Layout:
     Attributes:
         cases: By name.
         labels: Class name to stored value or values, empty where the layout does not say.
-        said_by: The file that says so.
+        source: The file that says so.
         modalities: What each channel is ("CT", "T1"), empty where the layout does not say.
         regions_class_order: nnU-Net's, the value that each region has in a map of labels.
     """
 
     cases: list[Case]
     labels: Labels
-    said_by: str
+    source: str
     modalities: tuple[str, ...] = ()
     regions_class_order: tuple[int, ...] = ()
 
@@ -338,16 +338,16 @@ def _named(cases: list[Case], root: Path) -> list[Case]:
 
 def _check_files(layout: Layout) -> None:
     if not layout.cases:
-        raise ValueError(f"{layout.said_by}: no case found")
+        raise ValueError(f"{layout.source}: no case found")
     files = [file for case in layout.cases for file in case.files]
     if missing := [file for file in files if not file.exists()]:
         raise ValueError(
-            f"{layout.said_by}: {len(missing)} of {len(files)} files are missing, the first is"
+            f"{layout.source}: {len(missing)} of {len(files)} files are missing, the first is"
             f" {missing[0]}"
         )
     names = [case.name for case in layout.cases]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{layout.said_by}: {repeated[0]!r} stands there more than once")
+        raise ValueError(f"{layout.source}: {repeated[0]!r} stands there more than once")
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:

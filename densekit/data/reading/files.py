@@ -91,14 +91,14 @@ def files_below(root: Path, suffixes: tuple[str, ...], folder: str = "") -> list
 
 
 def existing_images(
-    root: Path, names: Sequence[str], said_by: str, what: str = "images"
+    root: Path, names: Sequence[str], source: str, what: str = "images"
 ) -> list[str]:
     """Lists each folder once (118k calls of `exists` take seconds) and compares.
 
     Args:
         root: Folder that the names are relative to.
         names: Image files.
-        said_by: Who names them, for the message.
+        source: Who names them, for the message.
         what: What they are, for the message.
 
     Returns:
@@ -123,7 +123,7 @@ def existing_images(
     missing = [name for name, actual in zip(names, found, strict=True) if not actual]
     if missing:
         raise ValueError(
-            f"{said_by}: {len(missing)} of {len(names)} {what} are missing, the first is"
+            f"{source}: {len(missing)} of {len(names)} {what} are missing, the first is"
             f" {root / missing[0]}"
         )
     return found
@@ -147,7 +147,7 @@ def images_by_stem(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def check_stems(stems: Sequence[str], by_stem: Container[str], folder: Path, said_by: str) -> None:
+def check_stems(stems: Sequence[str], by_stem: Container[str], folder: Path, source: str) -> None:
     """Refuses names that no image of the folder has.
 
     Raises:
@@ -155,7 +155,7 @@ def check_stems(stems: Sequence[str], by_stem: Container[str], folder: Path, sai
     """
     if missing := [stem for stem in stems if stem not in by_stem]:
         raise ValueError(
-            f"{said_by}: {len(missing)} of {len(stems)} images are missing, the first is"
+            f"{source}: {len(missing)} of {len(stems)} images are missing, the first is"
             f" {folder / (missing[0] + '.jpg')}"
         )
 

@@ -65,11 +65,11 @@ class VocSegmentation(PairedMasks):
         by_stem = images_by_stem(images)
         splits = folder / "ImageSets" / "Segmentation"
         stems = listed_stems(splits, split, f"{_KEY}.split", by_stem)
-        said_by = f"split {split!r}"
-        check_stems(stems, by_stem, images, said_by)
+        source = f"split {split!r}"
+        check_stems(stems, by_stem, images, source)
         pictures = [only_image(by_stem[stem], images) for stem in stems]
         masks_of = [f"{stem}.png" for stem in stems]
-        masks_of = existing_images(mask_folder, masks_of, said_by, "masks")
+        masks_of = existing_images(mask_folder, masks_of, source, "masks")
         files = [[mask_folder / mask] for mask in masks_of]
         declared = declared_table(names, colours, _KEY)
         if declared is None and find_table([folder]) is None:

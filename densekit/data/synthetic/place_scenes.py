@@ -17,7 +17,7 @@ SHIFT = 0.1
 """Most that the view moves between two pictures of a place, of the side of the image."""
 LIGHT = (0.8, 1.1)
 FOLDS = 10
-OF_PLACES = 7
+PLACE_STREAM = 7
 """Tells the random numbers of places from those of scenes."""
 
 
@@ -88,7 +88,7 @@ class PlaceScenes(Scenes):
         height, width = self.size
         room = (round(SHIFT * height), round(SHIFT * width))
         own = np.random.default_rng(
-            (self._seed, OF_PLACES, SPLITS.index(self.split), self.place(index))
+            (self._seed, PLACE_STREAM, SPLITS.index(self.split), self.place(index))
         )
         wide = drawing.background((height + room[0], width + room[1]), own)
         top, left = (int(rng.integers(most + 1)) for most in room)

@@ -54,7 +54,7 @@ class CutMix:
         return cutmix(batch, share, centre, num_classes)
 
 
-class OneOf:
+class RandomChoice:
     """One of several, each as likely, for every batch.
 
     Args:

@@ -23,7 +23,7 @@ from densekit.types import Batch, Features, FeatureSpec, Predictions
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-OF_CLASSIFIER = ("ce", "magnitude")
+CLASSIFIER_TERMS = ("ce", "magnitude")
 """Terms of a loss with class centres."""
 
 
@@ -69,14 +69,14 @@ class Embedding(Head):
         super().__init__()
         if classifier is None and not pair_losses:
             raise ValueError("classifier, pair_losses: one of them is needed, found none")
-        if classifier is not None and (same := set(OF_CLASSIFIER) & set(pair_losses or {})):
+        if classifier is not None and (same := set(CLASSIFIER_TERMS) & set(pair_losses or {})):
             raise ValueError(f"pair_losses: {min(same)!r} is a term of the classifier; rename it")
         self.reads = (level,)
         self.num_identities, self.embedding_size = num_identities, embedding_size
         self.pool = pool(choose("level", level, specs), embedding_size)
         self.classifier = classifier(num_identities, embedding_size) if classifier else None
         self.pair_losses = nn.ModuleDict(cast(Mapping[str, nn.Module], pair_losses or {}))
-        known = [*(OF_CLASSIFIER if classifier else ()), *self.pair_losses]
+        known = [*(CLASSIFIER_TERMS if classifier else ()), *self.pair_losses]
         for name in loss_weights or {}:
             if name not in known:
                 raise ValueError(unknown("loss_weights", name, known))

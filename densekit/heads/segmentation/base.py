@@ -148,9 +148,9 @@ class Segmentation(Head):
 
 
 def _default_losses() -> dict[str, nn.Module]:
-    from densekit.losses import CrossEntropy
+    from densekit.losses import PixelCrossEntropy
 
-    return {"ce": CrossEntropy()}
+    return {"ce": PixelCrossEntropy()}
 
 
 def _padded(mask: Tensor, sides: Sequence[int]) -> Tensor:

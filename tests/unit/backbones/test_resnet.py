@@ -44,8 +44,8 @@ def test_specs_are_the_shapes_of_a_forward(
         ({"depth": 18, "in_channels": 1, "norm": "group", "zero_init_residual": True}, 32),
         ({"depth": 18, "spatial_dims": 1, "stem": "half"}, 64),
         ({"depth": 18, "spatial_dims": 3, "stem": "full"}, 8),
-        ({"depth": 18, "spatial_dims": 3, "hold": [2, 0, 1]}, 32),
-        ({"depth": 18, "hold": [1, 0], "stem": "half", "output_stride": 8}, 32),
+        ({"depth": 18, "spatial_dims": 3, "skip_downsampling": [2, 0, 1]}, 32),
+        ({"depth": 18, "skip_downsampling": [1, 0], "stem": "half", "output_stride": 8}, 32),
         ({"depth": 34, "output_stride": 8, "norm": "frozen"}, 32),
         ({"depth": 50, "freeze_stages": 2}, 32),
         ({"depth": 50, "groups": 32, "width_per_group": 4, "output_stride": 16}, 32),
@@ -80,7 +80,7 @@ def test_dilation_answers_as_the_strided_network_does(depth: int) -> None:
 
 def test_held_axes_sit_out_the_first_halvings() -> None:
     with torch.device("meta"):
-        network = ResNet(18, spatial_dims=3, hold=[2, 0, 1])
+        network = ResNet(18, spatial_dims=3, skip_downsampling=[2, 0, 1])
     strides = [spec.stride for spec in network.features.values()]
     assert strides == [(1, 1, 1), (1, 2, 1), (1, 4, 2), (2, 8, 4), (4, 16, 8), (8, 32, 16)]
 
@@ -98,10 +98,10 @@ def test_width_must_leave_whole_channels() -> None:
         ResNet(18, width=0)
 
 
-@pytest.mark.parametrize("hold", [[1], [0, 0, 0], [-1, 0]])
-def test_hold_needs_a_number_for_each_axis(hold: list[int]) -> None:
-    with pytest.raises(ValueError, match="hold: got .* 2 axes"):
-        ResNet(18, hold=hold)
+@pytest.mark.parametrize("skip_downsampling", [[1], [0, 0, 0], [-1, 0]])
+def test_skip_downsampling_needs_a_number_for_each_axis(skip_downsampling: list[int]) -> None:
+    with pytest.raises(ValueError, match="skip_downsampling: expected 2 numbers"):
+        ResNet(18, skip_downsampling=skip_downsampling)
 
 
 def test_stride_in_1x1_moves_the_stride() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.data import HoldOut, MaskFolder, MedicalVolumes, Part, Repeat, Source, VolumeSlices
+from densekit.data import MaskFolder, MedicalVolumes, Repeat, Source, Split, SplitRule, VolumeSlices
 from densekit.data.foreground import unseen_classes
 from tests.unit.data.medical_files import write_msd
 
@@ -61,7 +61,7 @@ def test_void_alone_is_no_foreground(masks):
         Source(train=masks(255, 255, names=["background", "a", "b"]))
 
 
-@pytest.mark.parametrize("part", [lambda d: Part(d, "train", HoldOut(every=2)), lambda d: d])
+@pytest.mark.parametrize("part", [lambda d: Split(d, "train", SplitRule(every=2)), lambda d: d])
 def test_only_the_images_of_a_split_count(masks, part):
     data = masks(1, 0, names=["cell"])  # the first one is held out
     if part(data) is data:

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from densekit.data import (
-    HoldOut,
     IdentityTable,
     ImageTable,
     MaskList,
     MedicalVolumes,
     SequenceTable,
+    SplitRule,
 )
 from densekit.data.naming import same_words, say_lookalikes
 from tests.unit.data.medical_files import write_msd
@@ -36,7 +36,7 @@ ALIKE = [
 @pytest.mark.parametrize(("word", "other"), ALIKE)
 def test_words_that_look_alike_are_one(word, other):
     assert len(set(same_words([word, other]))) == 1
-    held = HoldOut(every=2).members("test", [word, "2", other, "3"])
+    held = SplitRule(every=2).members("test", [word, "2", other, "3"])
     assert {0, 2} <= set(held) or not {0, 2} & set(held)
 
 
@@ -73,7 +73,7 @@ def test_a_patient_of_a_table_of_volumes_is_in_one_split(tmp_path, word, other):
     table = tmp_path / "table.csv"
     table.write_text("\n".join(["\ufeffimage , mask\u00a0,patient", *lines]), encoding="utf-8-sig")
     held = MedicalVolumes(
-        table, "test", splits=HoldOut(every=2), labels={"background": 0, "a": 1, "b": 2}
+        table, "test", splits=SplitRule(every=2), labels={"background": 0, "a": 1, "b": 2}
     )
     names = {case.name for case in held.cases}
     assert len(names & {"case_00", "case_02"}) in (0, 2)

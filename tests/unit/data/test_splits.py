@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from densekit.data import HoldOut
+from densekit.data import SplitRule
 
 CASES = [f"hospital{p % 3}_p{p:03d}_visit{v}" for p in range(23) for v in range(1 + p % 3)]
 PATTERN = r"_(p\d+)_"
@@ -16,7 +16,7 @@ def parts(split, names=("train", "val", "test")):
 def test_no_patient_is_in_two_folds():
     seen = []
     for fold in range(5):
-        found = parts(HoldOut(folds=5, fold=fold, val_every=6, group=PATTERN))
+        found = parts(SplitRule(folds=5, fold=fold, val_every=6, group=PATTERN))
         sets = {name: set(patients) for name, patients in found.items()}
         assert not sets["train"] & sets["test"]
         assert not sets["train"] & sets["val"]
@@ -28,7 +28,7 @@ def test_no_patient_is_in_two_folds():
 
 
 def test_folds_do_not_change_with_the_order_of_cases():
-    split = HoldOut(folds=4, fold=1)
+    split = SplitRule(folds=4, fold=1)
     names = [f"case{i}" for i in range(12)]
     forwards = {names[i] for i in split.members("test", names)}
     backwards = {names[::-1][i] for i in split.members("test", names[::-1])}
@@ -37,7 +37,7 @@ def test_folds_do_not_change_with_the_order_of_cases():
 
 def test_every_fifth_is_held_out():
     names = [f"case_{i:03d}" for i in range(260)]
-    split = HoldOut(every=5, val_every=13)
+    split = SplitRule(every=5, val_every=13)
     assert split.members("test", names) == list(range(0, 260, 5))
     assert len(split.members("val", names)) == 16
     assert len(split.members("train", names)) == 192
@@ -46,11 +46,11 @@ def test_every_fifth_is_held_out():
 
 def test_numbers_in_names_are_numbers():
     names = [str(i) for i in range(30)]
-    assert HoldOut(every=5).members("test", names) == [0, 5, 10, 15, 20, 25]
+    assert SplitRule(every=5).members("test", names) == [0, 5, 10, 15, 20, 25]
 
 
 def test_without_val_every_the_held_out_part_is_val_too():
-    found = parts(HoldOut(every=4, group=PATTERN))
+    found = parts(SplitRule(every=4, group=PATTERN))
     assert found["val"] == found["test"]
 
 
@@ -59,19 +59,19 @@ def test_without_val_every_the_held_out_part_is_val_too():
     [
         ({}, r"one of `every` and `folds`"),
         ({"every": 5, "folds": 5}, r"one of `every` and `folds`"),
-        ({"every": 1}, r"HoldOut\.every: at least 2"),
-        ({"folds": 5, "fold": 5}, r"HoldOut\.fold: 0 to 4"),
+        ({"every": 1}, r"SplitRule\.every: at least 2"),
+        ({"folds": 5, "fold": 5}, r"SplitRule\.fold: 0 to 4"),
         ({"every": 5, "group": "p"}, r"has no bracket"),
-        ({"every": 5, "group": "(p"}, r"HoldOut\.group"),
+        ({"every": 5, "group": "(p"}, r"SplitRule\.group"),
     ],
 )
 def test_wrong_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
-        HoldOut(**arguments)
+        SplitRule(**arguments)
 
 
 def test_wrong_names():
-    split = HoldOut(every=2, group=PATTERN)
+    split = SplitRule(every=2, group=PATTERN)
     with pytest.raises(ValueError, match=r"is not in 'scan1'"):
         split.group_of("scan1")
     with pytest.raises(ValueError, match=r"split: 'valid' is not known.*'val'"):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from densekit.data import (
-    HoldOut,
-    Part,
     RandomSubset,
     Repeat,
     Scenes,
     SemanticScenes,
     Source,
+    Split,
+    SplitRule,
     Subset,
     class_frequencies,
 )
@@ -54,7 +54,7 @@ def test_a_repeated_subset_trains():
 
 def test_copies_of_an_image_stay_on_one_side():
     data = Repeat(RandomSubset(Scenes(length=22), 11), 3)
-    parts = [Part(data, split, HoldOut(every=5)) for split in ("train", "val")]
+    parts = [Split(data, split, SplitRule(every=5)) for split in ("train", "val")]
     train, val = ({part[i]["meta"]["image_id"] for i in range(len(part))} for part in parts)
     assert train
     assert val

@@ -95,10 +95,10 @@ def test_every_parameter_learns(dims: int, multilabel: bool) -> None:
 
 
 def test_losses_are_the_user_s() -> None:
-    from densekit.losses import SoftmaxCrossEntropy
+    from densekit.losses import ImageCrossEntropy
 
     torch.manual_seed(0)
-    head = Classification(SPECS, 3, losses={"smooth": SoftmaxCrossEntropy(label_smoothing=0.1)})
+    head = Classification(SPECS, 3, losses={"smooth": ImageCrossEntropy(label_smoothing=0.1)})
     features = {"c5": torch.randn(4, 8, 2, 2)}
     batch: Any = {"size": torch.full((4, 2), 64), "category": torch.tensor([0, 2, 1, 1])}
     logits = head(features, batch["size"])["logits"]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from densekit.heads import FCN, SmpHead, UNet
 from densekit.heads.segmentation import Segmentation, Supervised
 from densekit.inference.restore import restore
-from densekit.losses import CrossEntropy, Dice
+from densekit.losses import Dice, PixelCrossEntropy
 from densekit.types import Features, FeatureSpec
 from tests.unit.heads.segmentation_cases import SMALL, batch, model, without_gradient
 
@@ -91,7 +91,7 @@ def test_mask_of_an_image_that_the_model_pads() -> None:
 
 
 def test_several_losses_with_weights() -> None:
-    losses = {"ce": CrossEntropy(), "dice": Dice()}
+    losses = {"ce": PixelCrossEntropy(), "dice": Dice()}
     network = model("fcn", losses=losses, loss_weights={"dice": 0.5}).eval()
     terms = network.loss(batch())
     assert list(terms) == [
@@ -143,7 +143,9 @@ class Coarse(Segmentation):
 
 @pytest.mark.parametrize("count", [1, 2, 3], ids="{}_losses".format)
 def test_one_map_of_full_size_is_kept_for_backward(count: int) -> None:
-    losses = {f"loss{i}": kind for i, kind in enumerate([CrossEntropy(), Dice(), Dice(batch=True)])}
+    losses = {
+        f"loss{i}": kind for i, kind in enumerate([PixelCrossEntropy(), Dice(), Dice(batch=True)])
+    }
     head = Coarse(losses=dict(list(losses.items())[:count]))
     features = {"c0": torch.randn(2, 3, 64, 64)}
     data: Any = {"mask": torch.randint(0, 4, (2, 64, 64), dtype=torch.uint8)}

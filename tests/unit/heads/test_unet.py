@@ -58,7 +58,12 @@ def test_strides_that_differ_between_axes() -> None:
 
 def test_a_resnet_that_holds_an_axis() -> None:
     network = resnet_unet(
-        3, "half", {"hold": [1, 0, 0]}, depth=2, decoder_channels=(8, 8), deep_supervision=True
+        3,
+        "half",
+        {"skip_downsampling": [1, 0, 0]},
+        depth=2,
+        decoder_channels=(8, 8),
+        deep_supervision=True,
     )
     data = batch((6, 24, 20), num_classes=2, channels=1)
     torch.stack(list(network.loss(data).values())).sum().backward()

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from densekit import losses
 
 LOSSES: dict[str, nn.Module] = {
-    "ce": losses.CrossEntropy(),
-    "ce smoothed": losses.CrossEntropy(label_smoothing=0.1),
-    "ce hardest": losses.CrossEntropy(ohem=losses.HardestFraction(0.5)),
-    "ce hard": losses.CrossEntropy(ohem=losses.HardPixels(0.4, min_kept=3)),
+    "ce": losses.PixelCrossEntropy(),
+    "ce smoothed": losses.PixelCrossEntropy(label_smoothing=0.1),
+    "ce hardest": losses.PixelCrossEntropy(ohem=losses.HardestFraction(0.5)),
+    "ce hard": losses.PixelCrossEntropy(ohem=losses.HardPixels(0.4, min_kept=3)),
     "dice": losses.Dice(),
     "dice of the batch": losses.Dice(batch=True, include_background=False),
     "dice squared": losses.Dice(squared=True),

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densekit.losses import SigmoidCrossEntropy, SoftmaxCrossEntropy
+from densekit.losses import ImageBinaryCrossEntropy, ImageCrossEntropy
 
 WEIGHTS = [1.0, 0.5, 2.0, 0.0, 3.0]
 
@@ -27,13 +27,13 @@ def test_classes_are_torch_s_cross_entropy(weights: list[float] | None, smoothin
         weight=None if weights is None else torch.tensor(weights),
         label_smoothing=smoothing,
     )
-    torch.testing.assert_close(SoftmaxCrossEntropy(weights, smoothing)(logits, category), expected)
+    torch.testing.assert_close(ImageCrossEntropy(weights, smoothing)(logits, category), expected)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_one_hot_shares_are_the_classes(weights: list[float] | None) -> None:
     logits, category = problem()
-    loss = SoftmaxCrossEntropy(weights, 0.1)
+    loss = ImageCrossEntropy(weights, 0.1)
     torch.testing.assert_close(loss(logits, F.one_hot(category, 5).float()), loss(logits, category))
 
 
@@ -41,7 +41,7 @@ def test_shares_are_weighted_logarithms() -> None:
     logits, _ = problem()
     shares = torch.rand(6, 5).softmax(1)
     expected = -(shares * logits.log_softmax(1)).sum(1).mean()
-    torch.testing.assert_close(SoftmaxCrossEntropy()(logits, shares), expected)
+    torch.testing.assert_close(ImageCrossEntropy()(logits, shares), expected)
 
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
@@ -51,12 +51,12 @@ def test_labels_are_torch_s_binary_cross_entropy(weights: list[float] | None) ->
     w = torch.ones(5) if weights is None else torch.tensor(weights)
     every = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
     expected = (every * w).sum() / (w.sum() * 6)
-    torch.testing.assert_close(SigmoidCrossEntropy(weights)(logits, labels), expected)
+    torch.testing.assert_close(ImageBinaryCrossEntropy(weights)(logits, labels), expected)
     smooth = F.binary_cross_entropy_with_logits(logits, labels * 0.8 + 0.1)
-    torch.testing.assert_close(SigmoidCrossEntropy(label_smoothing=0.2)(logits, labels), smooth)
+    torch.testing.assert_close(ImageBinaryCrossEntropy(label_smoothing=0.2)(logits, labels), smooth)
 
 
-@pytest.mark.parametrize("kind", [SoftmaxCrossEntropy, SigmoidCrossEntropy])
+@pytest.mark.parametrize("kind", [ImageCrossEntropy, ImageBinaryCrossEntropy])
 def test_sixteen_bits_are_computed_in_thirty_two(kind: type) -> None:
     logits = torch.tensor([[60.0, -60.0]], dtype=torch.bfloat16)
     shares = torch.tensor([[0.0, 1.0]])
@@ -64,7 +64,7 @@ def test_sixteen_bits_are_computed_in_thirty_two(kind: type) -> None:
     torch.testing.assert_close(kind()(logits, shares), kind()(logits.float(), shares))
 
 
-@pytest.mark.parametrize("kind", [SoftmaxCrossEntropy, SigmoidCrossEntropy])
+@pytest.mark.parametrize("kind", [ImageCrossEntropy, ImageBinaryCrossEntropy])
 def test_bad_settings_are_refused(kind: type) -> None:
     with pytest.raises(ValueError, match=rf"{kind.__name__}.label_smoothing: 0 to 1, found 2"):
         kind(label_smoothing=2)
@@ -77,6 +77,6 @@ def test_bad_settings_are_refused(kind: type) -> None:
 def test_targets_of_the_other_kind_are_refused() -> None:
     logits = torch.zeros(2, 3)
     with pytest.raises(ValueError, match=r"category is \(2,\) int64"):
-        SigmoidCrossEntropy()(logits, torch.tensor([0, 1]))
+        ImageBinaryCrossEntropy()(logits, torch.tensor([0, 1]))
     with pytest.raises(ValueError, match=r"category is \(2, 4\) float32"):
-        SoftmaxCrossEntropy()(logits, torch.zeros(2, 4))
+        ImageCrossEntropy()(logits, torch.zeros(2, 4))

@@ -149,8 +149,11 @@ def test_compiles_without_a_break(name):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: losses.CrossEntropy([1, -1]), r"CrossEntropy\.class_weights: 0 or more"),
-        (lambda: losses.CrossEntropy(label_smoothing=2), r"CrossEntropy\.label_smoothing: 0 to 1"),
+        (lambda: losses.PixelCrossEntropy([1, -1]), r"PixelCrossEntropy\.class_weights: 0 or more"),
+        (
+            lambda: losses.PixelCrossEntropy(label_smoothing=2),
+            r"PixelCrossEntropy\.label_smoothing: 0 to 1",
+        ),
         (lambda: losses.HardestFraction(0), r"HardestFraction\.fraction: above 0, at most 1"),
         (lambda: losses.HardPixels(1.5), r"HardPixels\.probability"),
         (lambda: losses.HardPixels(0.5, -1), r"HardPixels\.min_kept"),

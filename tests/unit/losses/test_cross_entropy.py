@@ -8,50 +8,52 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densekit.losses import CrossEntropy, Focal, HardestFraction, HardPixels
+from densekit.losses import Focal, HardestFraction, HardPixels, PixelCrossEntropy
 from tests.unit.losses.cases import LAYOUTS, case
 
 
 def test_binary_weights_are_of_background_and_foreground():
     logits = torch.tensor([[[0.0, 2.0, -1.0]]])
     mask = torch.tensor([[1, 0, 255]], dtype=torch.uint8)
-    loss = CrossEntropy([1, 3])(logits, mask)
+    loss = PixelCrossEntropy([1, 3])(logits, mask)
     wanted = (3 * math.log(2) + math.log(1 + math.exp(2))) / 4
     assert float(loss) == pytest.approx(wanted)
 
 
 def test_weights_of_labels():
     logits, mask = case("labels")
-    each = [CrossEntropy()(logits[:, k : k + 1], mask[:, k : k + 1]) for k in range(3)]
+    each = [PixelCrossEntropy()(logits[:, k : k + 1], mask[:, k : k + 1]) for k in range(3)]
     counts = [(mask[:, k] != 255).sum() for k in range(3)]
     weights = [1, 0, 5]
     total = sum(w * n * loss for w, n, loss in zip(weights, counts, each, strict=True))
     wanted = total / sum(w * n for w, n in zip(weights, counts, strict=True))
-    torch.testing.assert_close(CrossEntropy(weights)(logits, mask), wanted)
+    torch.testing.assert_close(PixelCrossEntropy(weights)(logits, mask), wanted)
 
 
 @pytest.mark.parametrize(("layout", "right"), [("classes", 3), ("binary", 2), ("labels", 3)])
 def test_wrong_number_of_weights_is_refused(layout, right):
     logits, mask = case(layout)
-    assert CrossEntropy([1.0] * right)(logits, mask).isfinite()
-    with pytest.raises(ValueError, match="class_weights: found 4 values, accepted is one each for"):
-        CrossEntropy([1.0] * 4)(logits, mask)
+    assert PixelCrossEntropy([1.0] * right)(logits, mask).isfinite()
+    with pytest.raises(ValueError, match="class_weights: expected one value per class .*got 4"):
+        PixelCrossEntropy([1.0] * 4)(logits, mask)
 
 
 def test_weights_are_no_part_of_a_checkpoint():
-    assert CrossEntropy([1, 2]).state_dict() == {}
+    assert PixelCrossEntropy([1, 2]).state_dict() == {}
 
 
 def test_binary_smoothing_is_that_of_two_classes():
     logits, mask = case("binary")
     two = torch.cat([torch.zeros_like(logits), logits], 1)
-    loss = CrossEntropy(label_smoothing=0.2)
+    loss = PixelCrossEntropy(label_smoothing=0.2)
     torch.testing.assert_close(loss(logits, mask), loss(two, mask))
 
 
 def test_a_binary_mask_equals_one_label():
     logits, mask = case("binary")
-    torch.testing.assert_close(CrossEntropy()(logits, mask), CrossEntropy()(logits, mask[:, None]))
+    torch.testing.assert_close(
+        PixelCrossEntropy()(logits, mask), PixelCrossEntropy()(logits, mask[:, None])
+    )
 
 
 def test_hardest_fraction():
@@ -90,10 +92,10 @@ def test_fewest_pixels_are_per_image_and_drawn_from_the_batch():
 def test_loss_of_hard_pixels_is_the_mean_of_those_kept():
     logits, mask = case("classes", (6, 6), ignored=0)
     nll = F.cross_entropy(logits, mask.long(), reduction="none").flatten()
-    loss = CrossEntropy(ohem=HardestFraction(0.25))(logits, mask)
+    loss = PixelCrossEntropy(ohem=HardestFraction(0.25))(logits, mask)
     torch.testing.assert_close(loss, nll.topk(18).values.mean())
     kept = nll[nll > -math.log(0.3)]
-    loss = CrossEntropy(ohem=HardPixels(0.3, 0))(logits, mask)
+    loss = PixelCrossEntropy(ohem=HardPixels(0.3, 0))(logits, mask)
     torch.testing.assert_close(loss, kept.mean())
 
 
@@ -104,7 +106,7 @@ def test_hardness_does_not_depend_on_weights():
     nll = F.cross_entropy(logits, mask.long(), reduction="none", ignore_index=255)
     kept = mask.masked_fill(~ohem(nll, valid), 255).long()
     wanted = F.cross_entropy(logits, kept, weights, ignore_index=255)
-    torch.testing.assert_close(CrossEntropy(weights.tolist(), ohem=ohem)(logits, mask), wanted)
+    torch.testing.assert_close(PixelCrossEntropy(weights.tolist(), ohem=ohem)(logits, mask), wanted)
 
 
 def test_focal_by_hand():
@@ -118,7 +120,7 @@ def test_focal_by_hand():
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_focal_without_focus_is_cross_entropy(layout):
     logits, mask = case(layout)
-    torch.testing.assert_close(Focal(0)(logits, mask), CrossEntropy()(logits, mask))
+    torch.testing.assert_close(Focal(0)(logits, mask), PixelCrossEntropy()(logits, mask))
 
 
 def test_focal_of_two_classes_is_that_of_their_difference():
@@ -139,7 +141,7 @@ def test_focal_root_is_finite_for_certain_pixels(layout):
 def test_a_very_wrong_pixel_costs_its_logit():
     logits = torch.tensor([[[-100.0]]], requires_grad=True)
     mask = torch.ones(1, 1, dtype=torch.uint8)
-    for loss in (CrossEntropy(), Focal()):
+    for loss in (PixelCrossEntropy(), Focal()):
         value = loss(logits, mask)
         assert float(value.detach()) == pytest.approx(100)
         (gradient,) = torch.autograd.grad(value, logits)

@@ -14,11 +14,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from densekit.training import Constant, Cosine, OneCycle, Step
+from densekit.training import Constant, Cosine, MultiStep, OneCycle
 from densekit.training.schedules import Schedule, check_end, needs_end, not_reached
 from tests.unit.training.fakes import FakeData, fake_lit, trainer
 
-ALL = [Constant(5), Cosine(5), Step([0.5, 0.75], warmup_steps=5), OneCycle()]
+ALL = [Constant(5), Cosine(5), MultiStep([0.5, 0.75], warmup_steps=5), OneCycle()]
 
 
 def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[float]:
@@ -35,7 +35,10 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[flo
     ("schedule", "reference"),
     [
         (Cosine(), partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=400)),
-        (Step([0.5, 0.75]), partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[200, 300])),
+        (
+            MultiStep([0.5, 0.75]),
+            partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[200, 300]),
+        ),
         (
             Constant(10, 0.1),
             partial(torch.optim.lr_scheduler.LinearLR, start_factor=0.1, total_iters=10),
@@ -74,7 +77,7 @@ def test_first_factor_does_not_depend_on_the_length(schedule: Schedule) -> None:
 @pytest.mark.parametrize("milestones", [[8, 11], [0.9, 0.5], [0.0], [0.5, 0.5]])
 def test_milestones_must_be_rising_fractions(milestones: list[float]) -> None:
     with pytest.raises(ValueError, match="schedule.milestones: found"):
-        Step(milestones)
+        MultiStep(milestones)
 
 
 def test_rise_must_be_a_fraction() -> None:
@@ -83,7 +86,9 @@ def test_rise_must_be_a_fraction() -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", [Constant(500), Cosine(500), Step([0.5], warmup_steps=500)], ids=lambda s: type(s)
+    "schedule",
+    [Constant(500), Cosine(500), MultiStep([0.5], warmup_steps=500)],
+    ids=lambda s: type(s),
 )
 @pytest.mark.parametrize("total", [1, 12, 390, 4999, 5000, 50_000])
 def test_warm_up_is_at_most_a_tenth_of_the_run(schedule: Schedule, total: int) -> None:
@@ -113,7 +118,7 @@ def by_steps(step: int, total_steps: float) -> float:
         (Cosine(), True),
         (Cosine(500), True),
         (OneCycle(), True),
-        (Step([0.9]), True),
+        (MultiStep([0.9]), True),
         (thirds, True),
     ],
 )
@@ -158,7 +163,7 @@ def test_a_run_without_an_end_learns(
     assert rates.found == pytest.approx([0.1 * schedule(step, math.inf) for step in range(count)])
 
 
-@pytest.mark.parametrize("schedule", [Cosine(), OneCycle(), Step([0.5]), thirds])
+@pytest.mark.parametrize("schedule", [Cosine(), OneCycle(), MultiStep([0.5]), thirds])
 def test_a_schedule_that_needs_the_end_is_refused_without_one(
     tmp_path: Path, schedule: Schedule
 ) -> None:

@@ -36,7 +36,7 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     lengths = {"train": 8, "val": 4, "test": 6}
     small = [f"data.scenes.{split}.length={count}" for split, count in lengths.items()]
-    mixed = "{_target_:densekit.data.OneOf,transforms:{a:{_target_:densekit.data.MixUp},"
+    mixed = "{_target_:densekit.data.RandomChoice,transforms:{a:{_target_:densekit.data.MixUp},"
     mixed += "b:{_target_:densekit.data.CutMix}}}"
     small += ["data.scenes.batch_size=4", f"+data.scenes.batch_transform={mixed}"]
     run = trained([*small, "trainer.max_epochs=1"], "quickstart_classification")

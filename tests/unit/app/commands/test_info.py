@@ -39,7 +39,7 @@ def artifact(tmp_path: Path) -> Path:
                 "num_classes": 2,
                 "depth": 1,
                 "decoder_channels": [8],
-                "losses": {"ce": {"_target_": "densekit.losses.CrossEntropy"}},
+                "losses": {"ce": {"_target_": "densekit.losses.PixelCrossEntropy"}},
             }
         },
         "data": {"streets": {}},

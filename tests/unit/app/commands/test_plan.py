@@ -43,13 +43,13 @@ vars:
     _target_: densekit.data.MedicalVolumes
     root: ${paths.data}
     intensity: {kind: percentile, low: 5, high: 95}  # must not survive the plan's
-  by: {_target_: densekit.data.HoldOut, every: 3, val_every: 3}
+  s: {_target_: densekit.data.SplitRule, every: 3, val_every: 3}
 data:
   liver:
     _target_: densekit.data.Source
     heads: [segmentation]
-    train: {_target_: densekit.data.Part, data: "${vars.whole}", split: train, splits: "${vars.by}"}
-    val: {_target_: densekit.data.Part, data: "${vars.whole}", split: val, splits: "${vars.by}"}
+    train: {_target_: densekit.data.Split, data: "${vars.whole}", split: train, splits: "${vars.s}"}
+    val: {_target_: densekit.data.Split, data: "${vars.whole}", split: val, splits: "${vars.s}"}
     mean: [100]
     std: [30]
 """
@@ -155,7 +155,7 @@ def test_a_plan_runs_as_it_is_printed(
     if write is decathlon:
         assert plan["vars"]["whole"]["intensity"] == {"kind": "zscore"}
         assert plan["vars"]["whole"]["spacing"] == [4.0, 1.0, 1.0]
-        assert plan["backbone"]["hold"] == [2, 0, 0]
+        assert plan["backbone"]["skip_downsampling"] == [2, 0, 0]
         assert steps["RandAffine"]["rotate_range"] == [0.26, 0.0, 0.0]
     elif write is nnunet:
         ct, pet = rules(plan)["rules"]
@@ -223,7 +223,7 @@ def test_of_an_experiment_the_data_alone_are_planned_for(
         (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
         (
             ["data=hippocampus", "backbone=timm", "backbone.name=resnet18"],
-            "backbone: expected a network whose hold, stem",
+            "backbone: expected a network whose skip_downsampling, stem",
         ),
         (["data=hippocampus", "cases=0"], "cases: expected a number of at least 1"),
     ],

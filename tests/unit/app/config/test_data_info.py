@@ -22,7 +22,7 @@ from densekit.app.config.data_info import (
     register_data_info,
     say_unseen_classes,
 )
-from densekit.app.config.resolve import OF_A_RUN, keep_axes, reopen
+from densekit.app.config.resolve import RUN_KEYS, keep_axes, reopen
 from densekit.app.errors import UsageError
 from densekit.data import CocoDetection, Subset
 
@@ -167,7 +167,7 @@ def test_monitors_name_what_is_there() -> None:
 
 
 def test_a_stored_config_moves_to_its_new_run() -> None:
-    plain = dict.fromkeys(OF_A_RUN) | {
+    plain = dict.fromkeys(RUN_KEYS) | {
         "command": "eval",
         "split": "val",
         "paths": {"run": "/old/run", "data": "/data"},

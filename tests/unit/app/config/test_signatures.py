@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import densekit.conf
-from densekit.app.config.signatures import OF_METRICS, signature
+from densekit.app.config.signatures import METRIC_ARGUMENTS, signature
 from densekit.app.config.targets import _inherited, _own
 from densekit.build import TORCH_CLASSES, find_class, walk
 
@@ -49,7 +49,7 @@ def test_source_and_python_agree(path: str) -> None:
     if is_open and not read.is_open:
         assert (inherited := _inherited(found)) is not None
         names |= inherited
-    assert set(read.types) - set(OF_METRICS) == names - set(OF_METRICS)
+    assert set(read.types) - set(METRIC_ARGUMENTS) == names - set(METRIC_ARGUMENTS)
 
 
 def test_most_classes_are_read() -> None:

@@ -13,11 +13,11 @@ from densekit import DenseModel
 from densekit.app.planning.footprint import GIB, training_memory
 from densekit.backbones import resnet18
 from densekit.heads import UNet
-from densekit.losses import CrossEntropy, Dice
+from densekit.losses import Dice, PixelCrossEntropy
 
 
 def make(classes: int, **settings: Any) -> DenseModel:
-    losses: dict[str, Any] = {"ce": CrossEntropy(), "dice": Dice()}
+    losses: dict[str, Any] = {"ce": PixelCrossEntropy(), "dice": Dice()}
     return DenseModel(
         resnet18(spatial_dims=3, in_channels=1, **settings),
         heads={"segmentation": partial(UNet, num_classes=classes, losses=losses)},
@@ -55,7 +55,7 @@ def measured(model: DenseModel, patch: tuple[int, ...], batch: int) -> float:
     [
         ({"stem": "full", "width": 8}, (24, 24, 24), 2),
         ({"stem": "half", "width": 8}, (48, 48, 32), 1),
-        ({"stem": "full", "width": 8, "hold": (2, 0, 0)}, (8, 32, 32), 3),
+        ({"stem": "full", "width": 8, "skip_downsampling": (2, 0, 0)}, (8, 32, 32), 3),
     ],
 )
 def test_the_estimate_is_no_less_than_the_peak_and_a_third_more_at_most(

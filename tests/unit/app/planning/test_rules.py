@@ -53,7 +53,7 @@ def test_far_slices_take_the_finest_tenth_but_no_finer_than_the_plane() -> None:
 
 
 @pytest.mark.parametrize(
-    ("spacing", "hold"),
+    ("spacing", "skip_downsampling"),
     [
         ((1, 1, 1), (0, 0, 0)),
         ((4, 1, 1), (2, 0, 0)),
@@ -61,12 +61,12 @@ def test_far_slices_take_the_finest_tenth_but_no_finer_than_the_plane() -> None:
         ((1, 1, 2.2), (0, 0, 1)),
     ],
 )
-def test_coarse_axes_are_held(spacing, hold) -> None:
-    assert held_axes(spacing) == hold
+def test_coarse_axes_are_held(spacing, skip_downsampling) -> None:
+    assert held_axes(spacing) == skip_downsampling
 
 
 @pytest.mark.parametrize(
-    ("shape", "hold", "stem"),
+    ("shape", "skip_downsampling", "stem"),
     [
         ((35, 50, 36), (0, 0, 0), "full"),  # the hippocampus
         ((64, 64, 64), (0, 0, 0), "half"),
@@ -76,8 +76,8 @@ def test_coarse_axes_are_held(spacing, hold) -> None:
         ((1, 512, 512), (4, 0, 0), "imagenet"),
     ],
 )
-def test_stem_goes_as_deep_as_the_volume_allows(shape, hold, stem) -> None:
-    assert stems(shape, hold)[0] == stem
+def test_stem_goes_as_deep_as_the_volume_allows(shape, skip_downsampling, stem) -> None:
+    assert stems(shape, skip_downsampling)[0] == stem
 
 
 def test_small_volumes_are_taken_whole_and_the_batch_fills_the_memory() -> None:

@@ -154,11 +154,11 @@ def test_rendered_data_lie_in_no_folder(
 
 
 def test_groups_that_leave_the_training_alone_may_be_chosen_anew(folder: Path, run: Path) -> None:
-    words = ["trainer=cpu", "logger=none", "schedule=step", "callbacks=[default,ema]"]
+    words = ["trainer=cpu", "logger=none", "schedule=multistep", "callbacks=[default,ema]"]
     words += ["callbacks.pictures=null", "callbacks.progress=null"]
     _, cfg = resumed(folder, run, *words, name="chosen")
     assert cfg["logger"] == {}
-    assert cfg["schedule"]["_target_"] == "densekit.training.Step"
+    assert cfg["schedule"]["_target_"] == "densekit.training.MultiStep"
     assert "ema" in cfg["callbacks"]
     assert cfg["trainer"]["enable_model_summary"] is False  # of the stored settings
 

@@ -12,14 +12,14 @@ from PIL import Image
 
 from densekit.data import (
     Augment,
-    HoldOut,
     ImageFolder,
     ImageTable,
-    Part,
     Patch,
     Repeat,
     SequenceTable,
     Source,
+    Split,
+    SplitRule,
     UcrSeries,
     VolumeAugment,
     read_series,
@@ -254,7 +254,7 @@ def test_letters_become_channels_and_codes_shares(tmp_path: Path) -> None:
 def test_equal_sequences_stay_in_one_fold(tmp_path: Path) -> None:
     data = dna(tmp_path)
     for fold in range(2):
-        parts = [Part(data, split, HoldOut(folds=2, fold=fold)) for split in ("train", "test")]
+        parts = [Split(data, split, SplitRule(folds=2, fold=fold)) for split in ("train", "test")]
         assert sorted(len(part) for part in parts) == [1, 2]
         assert not set(parts[0].keys) & set(parts[1].keys)
 

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from densekit.data import HoldOut, Part, VocDetection
+from densekit.data import Split, SplitRule, VocDetection
 
 
 def test_one_is_subtracted_from_the_first_corner_only(voc):
@@ -211,7 +211,7 @@ def test_any_two_folders_are_divided_by_hold_out(voc, write_image, caplog, apart
     with caplog.at_level(logging.WARNING, "densekit.data"):
         data = VocDetection(root, **folders)
     assert "1 images without an XML file, left out" in caplog.text
-    parts = [Part(data, split, HoldOut(every=5)) for split in ("train", "val")]
+    parts = [Split(data, split, SplitRule(every=5)) for split in ("train", "val")]
     assert [len(part) for part in parts] == [4, 1]
     (root / folders["annotations"] / "lost.xml").write_text("<annotation/>")
     with pytest.raises(ValueError, match=r"1 of 6 images are missing, .*lost\.jpg"):

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from densekit.data import HoldOut, MedicalVolumes, Source, read_volume
+from densekit.data import MedicalVolumes, Source, SplitRule, read_volume
 from densekit.data.medical.labels import LabelTable
 from densekit.types import check_batch
 from tests.unit.data.medical_files import (
@@ -66,7 +66,7 @@ def test_gaps_of_stored_values_are_closed_and_kept(tmp_path):
 
 
 def test_loaders_make_valid_batches(msd):
-    split = HoldOut(every=3, val_every=2)
+    split = SplitRule(every=3, val_every=2)
     parts = [
         MedicalVolumes(msd, s, splits=split, intensity={"kind": "zscore"})
         for s in ("train", "val", "test")
@@ -144,7 +144,7 @@ def test_table_of_pairs_with_patients(tmp_path):
     table = tmp_path / "cases.csv"
     table.write_text("\n".join(lines))
     labels = {"background": 0, "a": 1, "b": 2, "c": 3}
-    data = MedicalVolumes(table, "test", splits=HoldOut(folds=2), labels=labels)
+    data = MedicalVolumes(table, "test", splits=SplitRule(folds=2), labels=labels)
     assert {case.patient for case in data.cases} in ({"p1"}, {"p2"})
     first = MedicalVolumes(table, labels=labels)[0]["image"]
     other = MedicalVolumes(root, labels=labels)[0]["image"]

@@ -9,7 +9,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from densekit.data import HoldOut, MedicalVolumes, read_volume
+from densekit.data import MedicalVolumes, SplitRule, read_volume
 from tests.unit.data.medical_files import (
     PATIENTS,
     UPRIGHT,
@@ -45,7 +45,7 @@ def test_a_folder_for_each_patient(tmp_path, prefixed, suffix, inner):
     np.testing.assert_array_equal(sample["mask"], seg == 4)
     chosen = MedicalVolumes(root, labels=TUMOUR, channels=["t1ce", "flair"], mask="seg")
     np.testing.assert_array_equal(chosen[1]["image"], sample["image"][..., [2, 0]])
-    split = HoldOut(every=3, group=r"BraTS20_Training_(\d+)")
+    split = SplitRule(every=3, group=r"BraTS20_Training_(\d+)")
     held = MedicalVolumes(root, "test", splits=split, labels=TUMOUR)
     assert [case.patient or case.name[-3:] for case in held.cases] == ["001"]
 
@@ -128,7 +128,7 @@ def test_patients_of_a_table_whatever_the_column_is_called(tmp_path, header):
     table = tmp_path / "t.csv"
     table.write_text("\n".join(rows), encoding="utf-8")
     parts = [
-        MedicalVolumes(table, split, splits=HoldOut(every=3, val_every=2), labels=TUMOUR)
+        MedicalVolumes(table, split, splits=SplitRule(every=3, val_every=2), labels=TUMOUR)
         for split in ("train", "val", "test")
     ]
     assert [[case.name for case in part.cases] for part in parts] == [["3", "4"], ["2"], ["0", "1"]]
@@ -146,11 +146,11 @@ def test_sessions_below_a_patient(tmp_path, caplog):
             for name in ("T1w", "label"):
                 file = tmp_path / patient / session / f"{patient}_{name}.nii.gz"
                 write_nifti(file, np.zeros((2, 2, 2), np.uint8), UPRIGHT)
-    split = HoldOut(every=2, group="(sub-[0-9]+)")
+    split = SplitRule(every=2, group="(sub-[0-9]+)")
     data = MedicalVolumes(tmp_path, "test", splits=split, labels=TUMOUR)
     assert [case.name for case in data.cases] == ["sub-01/post", "sub-01/pre"]
     assert not caplog.text
-    MedicalVolumes(tmp_path, "test", splits=HoldOut(every=2), labels=TUMOUR)
+    MedicalVolumes(tmp_path, "test", splits=SplitRule(every=2), labels=TUMOUR)
     assert "2 cases in the folder sub-01 count as a patient each" in caplog.text
     write_nifti(tmp_path / "sub-02" / "pre" / "seg.nii", np.zeros((2, 2, 2), np.uint8), UPRIGHT)
     with pytest.raises(ValueError, match="expected one mask for each patient, got label and seg"):

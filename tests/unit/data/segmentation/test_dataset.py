@@ -12,13 +12,13 @@ from PIL import Image
 
 from densekit.data import (
     CocoSemantic,
-    HoldOut,
     MaskFolder,
     MaskList,
     ObjectMasks,
-    Part,
     Scenes,
     Source,
+    Split,
+    SplitRule,
     VocSegmentation,
     class_frequencies,
 )
@@ -130,7 +130,7 @@ def test_a_file_an_object_is_their_union(pair):
     assert data.describe() | {"names": ["nucleus"], "num_classes": 1} == data.describe()
     assert pickle.loads(pickle.dumps(data))[0]["mask"].shape == SIZE
     assert len(data.origin(0)[0]) == 3
-    assert len(Part(data, "train", HoldOut(every=2))) == 1
+    assert len(Split(data, "train", SplitRule(every=2))) == 1
     assert Source(train=data).describe()["names"] == ["nucleus"]
 
 

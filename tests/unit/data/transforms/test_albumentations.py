@@ -168,7 +168,10 @@ def test_steps_happen_independently_of_each_other(sample):
             {"Blur": {"blur_limits": 3}},
             r"Blur: no argument 'blur_limits'; did you mean 'blur_limit'",
         ),
-        ({"OneOf": {"transforms": {"Blurr": {}}}}, r"OneOf\.transforms: .*'Blurr'.*'Blur'"),
+        (
+            {"OneOf": {"transforms": {"Blurr": {}}}},
+            r"OneOf\.transforms: .*'Blurr'.*'Blur'",
+        ),
         ({"RandomCrop": {}}, r"Augment\.steps\.RandomCrop: "),
         ({"os": {}}, r"no transform 'os'"),
     ],

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from densekit.data import CutMix, MixUp, OneOf
+from densekit.data import CutMix, MixUp, RandomChoice
 from densekit.data.transforms.mixing import cutmix, mixup
 from densekit.types import check_batch
 
@@ -49,7 +49,7 @@ def test_cutmix_is_torchvision_s(seed: int) -> None:
 
 
 @pytest.mark.parametrize("sides", [(30,), (12, 20), (6, 8, 10)])
-@pytest.mark.parametrize("change", [MixUp(), CutMix(), OneOf({"a": MixUp(), "b": CutMix()})])
+@pytest.mark.parametrize("change", [MixUp(), CutMix(), RandomChoice({"a": MixUp(), "b": CutMix()})])
 def test_shares_sum_to_one_in_any_dimension(change: Any, sides: tuple[int, ...]) -> None:
     batch = make_batch(sides)
     given = {key: value.clone() for key, value in batch.items()}
@@ -85,7 +85,7 @@ def test_shares_and_labels_are_mixed_too() -> None:
 
 
 def test_draws_are_functions_of_the_generator() -> None:
-    batch, change = make_batch(), OneOf({"a": MixUp(), "b": CutMix()})
+    batch, change = make_batch(), RandomChoice({"a": MixUp(), "b": CutMix()})
     first, again, other = (
         change(batch, CLASSES, np.random.default_rng(seed))["image"] for seed in (1, 1, 2)
     )
