@@ -14,8 +14,8 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
-from densekit.app import train as train_command
 from densekit.app.cli import main
+from densekit.app.commands import train as train_command
 from densekit.app.config.compose import compose
 from densekit.app.errors import UsageError
 from densekit.app.run.sweep import figure
