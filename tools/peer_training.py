@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from densekit.app.config.compose import compose
 from densekit.app.config.data_info import model_info
-from densekit.app.config.overrides import split_options
 from densekit.app.config.resolve import describe_data, resolve
+from densekit.app.options import split_options
 from densekit.app.run.fit import metric_recipes
 from densekit.build import build_model, instantiate
 from densekit.data import Source

@@ -21,8 +21,8 @@ import torch
 from densekit.app.commands.benchmark import interleaved
 from densekit.app.config.compose import compose
 from densekit.app.config.data_info import model_info
-from densekit.app.config.overrides import split_options
 from densekit.app.config.resolve import describe_data, resolve
+from densekit.app.options import split_options
 from densekit.app.run.start import start_from
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel

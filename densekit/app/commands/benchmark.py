@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densekit.app.config.overrides import device_name, number, refuse_rest, split_options
 from densekit.app.errors import UsageError
+from densekit.app.options import device_name, number, refuse_rest, split_options
 from densekit.app.report import print_lines, print_whole, write_metrics
 
 if TYPE_CHECKING:

@@ -11,13 +11,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit.app.config.compose import apply_values, compose, is_choice, trusted
 from densekit.app.config.data_info import describe_for
-from densekit.app.config.overrides import (
-    checkpoint_file,
-    existing,
-    output_folder,
-    refuse_rest,
-    split_options,
-)
 from densekit.app.config.resolve import (
     METRICS,
     describe_data,
@@ -28,6 +21,13 @@ from densekit.app.config.resolve import (
     stored_run,
 )
 from densekit.app.errors import UsageError
+from densekit.app.options import (
+    checkpoint_file,
+    existing,
+    output_folder,
+    refuse_rest,
+    split_options,
+)
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.fit import HARDWARE, LIMITS

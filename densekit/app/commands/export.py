@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from densekit.app.config.overrides import (
+from densekit.app.errors import UsageError
+from densekit.app.options import (
     checkpoint_file,
     number,
     refuse_rest,
     split_options,
     trusted_packages,
 )
-from densekit.app.errors import UsageError
 from densekit.app.report import print_lines
 from densekit.build import nearest
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from densekit._console import plain
-from densekit.app.config.overrides import checkpoint_file, split_options
 from densekit.app.errors import UsageError
+from densekit.app.options import checkpoint_file, split_options
 from densekit.app.report import print_whole
 
 MAX_NAMES = 20

@@ -8,8 +8,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from densekit.app.config.overrides import split_options
 from densekit.app.errors import UsageError
+from densekit.app.options import split_options
 from densekit.app.report import print_lines, quoted
 
 TEMPLATES = Path(__file__).parents[1] / "templates"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit.app.config.compose import compose
-from densekit.app.config.overrides import number, split_options
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.targets import arguments
 from densekit.app.errors import UsageError
+from densekit.app.options import number, split_options
 from densekit.app.planning.recipe import (
     GROUPS,
     Recipe,

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 
 from densekit._names import counted, readable
-from densekit.app.config.overrides import (
+from densekit.app.errors import UsageError
+from densekit.app.options import (
     checkpoint_file,
     device_name,
     existing,
@@ -22,7 +23,6 @@ from densekit.app.config.overrides import (
     split_options,
     trusted_packages,
 )
-from densekit.app.errors import UsageError
 from densekit.app.prediction.found import below, files_of, fixed_part
 from densekit.app.prediction.huge import Tiler
 from densekit.app.prediction.series import predict_series

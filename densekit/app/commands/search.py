@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from densekit._names import counted
 from densekit.app.commands.predict import find_images
-from densekit.app.config.overrides import existing, number, split_options
 from densekit.app.errors import UsageError
+from densekit.app.options import existing, number, split_options
 from densekit.app.prediction.embedder import OPTIONS, Embedder
 from densekit.app.report import print_lines
 from densekit.app.results.embeddings import read_embeddings

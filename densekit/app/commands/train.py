@@ -23,14 +23,7 @@ from densekit.app.config.data_info import (
     model_info,
     say_unseen_classes,
 )
-from densekit.app.config.overrides import (
-    checkpoint_file,
-    existing,
-    expand,
-    quote_text,
-    split_options,
-    with_trust,
-)
+from densekit.app.config.overrides import expand, quote_text
 from densekit.app.config.resolve import (
     describe_data,
     dump,
@@ -44,6 +37,7 @@ from densekit.app.config.resolve import (
 )
 from densekit.app.config.trainer import check_taken
 from densekit.app.errors import Stopped, UsageError, explain
+from densekit.app.options import checkpoint_file, existing, split_options, with_trust
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
 from densekit.app.run.console_log import kept_console

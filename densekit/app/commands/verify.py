@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from densekit.app.config.overrides import existing, split_options
 from densekit.app.errors import UsageError
+from densekit.app.options import existing, split_options
 from densekit.app.prediction.embedder import OPTIONS, Embedder, no_threshold
 from densekit.app.report import print_lines
 

@@ -17,10 +17,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from densekit._names import counted
 from densekit.app.config import groups
-from densekit.app.config.overrides import first_job, parse, quote_name, trusted_packages
+from densekit.app.config.overrides import first_job, parse, quote_name
 from densekit.app.config.targets import check_arguments, check_nodes, read
 from densekit.app.config.values import is_text
 from densekit.app.errors import UsageError
+from densekit.app.options import trusted_packages
 from densekit.build import nearest
 
 logger = logging.getLogger(__name__)

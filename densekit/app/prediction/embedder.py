@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densekit.app.config.overrides import checkpoint_file, device_name, trusted_packages, with_trust
 from densekit.app.errors import UsageError
+from densekit.app.options import checkpoint_file, device_name, trusted_packages, with_trust
 from densekit.app.report import quoted
 from densekit.build import nearest
 

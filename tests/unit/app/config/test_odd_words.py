@@ -8,8 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 from densekit.app.config.compose import apply_values, compose
-from densekit.app.config.overrides import expand, split_options
+from densekit.app.config.overrides import expand
 from densekit.app.errors import UsageError
+from densekit.app.options import split_options
 
 KEYS = """
     seed optimizer.lr optimizer data head heads heads.detection heads.detection.num_classes vars
