@@ -11,11 +11,10 @@ import numpy as np
 
 from densekit._names import counted
 from densekit.data.foreground import shows_foreground
-from densekit.data.identity_sampler import IdentitySampler
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
 from densekit.data.naming import nearest
 from densekit.data.protocols import BatchTransform, Dataset, Transform
-from densekit.data.samplers import EvalSampler, TrainSampler, aspect_groups
+from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
 
 _log = logging.getLogger("densekit.data")
@@ -111,7 +110,7 @@ class Source:
         """How pictures of identities come to the network, see `prepared`; None without any."""
         if self.train is None or "num_identities" not in self._description:
             return None
-        from densekit.data.prepared import prepared
+        from densekit.data.identification.prepared import prepared
 
         return prepared(self.train, [self.train_transform, self.eval_transform])
 

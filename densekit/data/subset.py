@@ -93,3 +93,23 @@ class RandomSubset(Subset):
             )
         order = np.random.default_rng(seed).permutation(len(data))
         super().__init__(data, sorted(order[:num_images].tolist()))
+
+
+class Repeat(Subset):
+    """Makes an epoch of a small data set long enough to be worth its end.
+
+    After every epoch there is a checkpoint and perhaps a validation: fifty series would make three
+    steps. Each repeat of an image is augmented for itself.
+
+    Args:
+        data: The data set.
+        times: How often it is repeated.
+
+    Raises:
+        ValueError: If it is not repeated at all.
+    """
+
+    def __init__(self, data: Dataset, times: int) -> None:
+        if times < 1:
+            raise ValueError(f"Repeat.times: at least 1, found {times}")
+        super().__init__(data, np.tile(np.arange(len(data)), times))

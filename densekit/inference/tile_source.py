@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.extras import need
+from densekit._extras import need
 
 CACHE_BYTES = 64 << 20
 """Decoded tiles that are kept, because the next window needs some of them again."""

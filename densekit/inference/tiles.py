@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit import pictures
+from densekit._extras import need
 from densekit._names import choose
-from densekit.data.extras import need
 from densekit.data.reading.intensity import kinds
 from densekit.inference.inferer import LOGITS, logits_of
 from densekit.inference.receptive import receptive_margin, stride_of

@@ -88,7 +88,7 @@ def with_faiss(
     """
     import numpy as np
 
-    from densekit.data.extras import need
+    from densekit._extras import need
 
     index = need("faiss", "index=faiss", "faces").IndexFlatIP(entries.shape[1])
     index.add(np.ascontiguousarray(entries, dtype=np.float32))

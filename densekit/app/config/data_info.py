@@ -197,7 +197,7 @@ def _prepared(sources: Mapping[str, Any], head: str) -> dict[str, Any] | None:
     found = [rule for rule in (one() for one in tell if one is not None) if rule]
     if not found:
         return None
-    from densekit.data.prepared import joined
+    from densekit.data.identification.prepared import joined
 
     return joined(found)
 

@@ -91,7 +91,7 @@ def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:
 
 
 def _pyarrow() -> Any:
-    from densekit.data.extras import need
+    from densekit._extras import need
 
     need("pyarrow.parquet", "embeddings=parquet", "faces")
     return need("pyarrow", "embeddings=parquet", "faces")

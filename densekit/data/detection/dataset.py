@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from densekit.data.detection.annotations import Annotations
 from densekit.data.detection.findings import Findings
 from densekit.data.detection.outlines import draw
-from densekit.data.detection.sanitise import clip_boxes
 from densekit.data.reading.images import ImageReader
 from densekit.data.reading.intact import Origin
 from densekit.data.subset import Subset
+from densekit.data.transforms.geometry import clip_boxes
 from densekit.types import Meta, Sample, Truth
 
 

@@ -18,19 +18,6 @@ THINNEST = 2.0**-20
 """Sides below this share of the image's longer side are lost: boxes are trained in float32."""
 
 
-def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Boxes cut at the border of their image.
-
-    Args:
-        boxes: (N, 4) xyxy.
-        size: Height and width.
-    """
-    height, width = size
-    limit = np.asarray([width, height, width, height], dtype=boxes.dtype)
-    clipped: NDArray[Any] = np.minimum(np.maximum(boxes, 0), limit)
-    return clipped
-
-
 def sanitise(
     boxes: NDArray[Any], sizes: NDArray[Any], where: Callable[[int], str], findings: Findings
 ) -> NDArray[Any]:

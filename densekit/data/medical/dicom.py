@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.extras import need
+from densekit._extras import need
 from densekit.data.medical.dicom_files import (
     Header,
     check_length,
@@ -21,7 +21,6 @@ from densekit.data.medical.dicom_files import (
     one_series,
     picture_headers,
 )
-from densekit.data.medical.dicom_order import check_even, in_order
 from densekit.data.medical.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
 from densekit.data.reading.files import reading
 
@@ -31,6 +30,12 @@ SAME_SPACING = 1e-3
 SAME_DIRECTION = 1e-4
 SQUARE = 1e-2
 """How far directions may be from unit vectors at right angles: headers round them."""
+
+SAME_PLACE = 1e-3
+"""Slices nearer than this share of the largest distance are at the same place."""
+
+UNEVEN = 0.02
+"""Share of the distance by which a slice may be off its place: scanners round positions."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +107,9 @@ def _slices(path: Path, series: str | None) -> list[Slice]:
         _check_alike(path, found[0], other)
     positions = np.stack([one.position for one in found])
     normal = np.cross(*found[0].directions)
-    order = in_order(positions, normal)
+    order = np.argsort(positions @ normal, kind="stable")
     found = [found[i] for i in order]
-    check_even(path, [one.name for one in found], positions[order], normal)
+    _check_even(path, [one.name for one in found], positions[order], normal)
     return found
 
 
@@ -118,6 +123,53 @@ def _check_alike(path: Path, first: Slice, other: Slice) -> None:
                 f"{path}: {first.name} and {other.name} are of one series but differ in"
                 f" {what}: {np.asarray(here).tolist()} and {np.asarray(there).tolist()}"
             )
+
+
+def _check_even(
+    path: Path, names: Sequence[str], positions: NDArray[Any], normal: NDArray[Any]
+) -> None:
+    """Refuses slices from which no volume can be made without inventing something.
+
+    Args:
+        path: Their folder.
+        names: N names for the messages.
+        positions: (N, 3) in order.
+        normal: (3,) unit vector.
+
+    Raises:
+        ValueError: Naming the two files between which it happens.
+    """
+    if len(names) < 2:
+        return
+    steps = np.diff(positions, axis=0)  # (N - 1, 3)
+    gaps = steps @ normal
+    double = int(gaps.argmin())
+    if gaps[double] <= SAME_PLACE * gaps.max():
+        raise ValueError(
+            f"{path}: {names[double]} and {names[double + 1]} are at the same place. Remove copies;"
+            " several echoes or times in one series are separate volumes: give each a folder."
+        )
+    usual = float(np.median(gaps))
+    off = np.linalg.norm(steps - np.median(steps, axis=0), axis=1)
+    worst = int(off.argmax())
+    if off[worst] <= UNEVEN * usual:
+        return
+    between = f"{path}: between {names[worst]} and {names[worst + 1]}"
+    missing = round(gaps[worst] / usual) - 1
+    if missing > 0 and abs(gaps[worst] - (missing + 1) * usual) <= UNEVEN * gaps[worst]:
+        raise ValueError(
+            f"{between} {missing} slice(s) are missing: {gaps[worst]:.4g} mm where"
+            f" slices are {usual:.4g} mm apart"
+        )
+    raise ValueError(
+        f"{between} the step is {_shown(steps[worst])} mm, elsewhere"
+        f" {_shown(np.median(steps, axis=0))}: slices must be even. Resample the"
+        " series onto an even grid first."
+    )
+
+
+def _shown(step: NDArray[Any]) -> list[float]:
+    return [float(f"{value:.4g}") for value in step]
 
 
 def _grid(slices: Sequence[Slice], path: Path) -> Grid:

@@ -7,8 +7,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from densekit._extras import need
 from densekit._names import unknown
-from densekit.data.extras import need
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _MAGIC = (128, b"DICM")

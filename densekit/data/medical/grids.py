@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.extras import need
+from densekit._extras import need
 
 SAME_GRID = 0.1
 """Largest distance of two grids, in voxels anywhere in the volume, that are the same grid."""

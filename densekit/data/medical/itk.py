@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.extras import need
+from densekit._extras import need
 from densekit.data.medical.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
 
 _HEADER = 4096

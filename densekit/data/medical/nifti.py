@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.extras import need
+from densekit._extras import need
 from densekit.data.medical.grids import (
     SAME_GRID,
     Grid,

@@ -14,9 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.detection.sanitise import clip_boxes
 from densekit.data.naming import nearest
-from densekit.data.transforms.geometry import is_spatial, select_boxes
+from densekit.data.transforms.geometry import clip_boxes, is_spatial, select_boxes
 from densekit.types import IGNORE_INDEX, Sample
 
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.detection.sanitise import clip_boxes
 from densekit.data.protocols import Transform
 from densekit.types import IGNORE_INDEX, Sample
 
@@ -170,6 +169,19 @@ def pad(
     if "boxes" in sample:
         out["boxes"] = sample["boxes"] + np.asarray([*start[::-1]] * 2, dtype=np.float32)
     return out
+
+
+def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
+    """Boxes cut at the border of their image.
+
+    Args:
+        boxes: (N, 4) xyxy.
+        size: Height and width.
+    """
+    height, width = size
+    limit = np.asarray([width, height, width, height], dtype=boxes.dtype)
+    clipped: NDArray[Any] = np.minimum(np.maximum(boxes, 0), limit)
+    return clipped
 
 
 def areas(boxes: NDArray[Any]) -> NDArray[Any]:

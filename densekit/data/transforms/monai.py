@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from densekit.data.extras import need
+from densekit._extras import need
 from densekit.data.naming import nearest
 from densekit.data.transforms.volume_steps import STEPS, Pair
 from densekit.types import IGNORE_INDEX

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from densekit.data import AlignFace, Augment, Chain, IdentityFolder, Source
-from densekit.data.prepared import joined
+from densekit.data.identification.prepared import joined
 from densekit.inference.expected import check_prepared
 
 FACE = {"min_size": [112, 112], "max_size": [112, 112], "aligned": True}
