@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densekit import pictures
 from densekit._extras import need
 from densekit._names import choose
 from densekit.data.reading.intensity import kinds
@@ -24,6 +23,7 @@ from densekit.inference.receptive import receptive_margin, stride_of
 from densekit.inference.restore import restore_mask
 from densekit.inference.tile_source import Box, TileSource
 from densekit.model import DenseModel
+from densekit.visualization.colours import palette
 
 TIFF_STEP = 16
 """Sides of a TIFF's tiles are multiples of it."""
@@ -202,7 +202,7 @@ def _palette(model: DenseModel, head: str | None, stored: NDArray[Any]) -> dict[
     name = next(iter(model.heads)) if head is None else head
     classes = model.info.get("heads", {}).get(name, {})
     background = bool(classes.get("background", True))
-    of_class = pictures.palette(background).astype(np.uint16) * 257  # (256, 3)
+    of_class = palette(background).astype(np.uint16) * 257  # (256, 3)
     colours = np.zeros((3, 256), np.uint16)
     colours[:, stored] = of_class[: len(stored)].T
     return {"photometric": "palette", "colormap": colours}

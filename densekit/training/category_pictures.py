@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densekit import pictures
 from densekit.types import Result
+from densekit.visualization.images import Picture
+from densekit.visualization.panels import side_by_side
+from densekit.visualization.series import as_picture
 
 MOST = 3
 """Names above a picture: of more, the most probable ones."""
 
 
-def draw_category(image: NDArray[Any], category: Tensor, names: Sequence[str]) -> pictures.Picture:
+def draw_category(image: NDArray[Any], category: Tensor, names: Sequence[str]) -> Picture:
     """An image as the network gets it, under its class, its labels or its shares of classes.
 
     Args:
@@ -28,12 +30,12 @@ def draw_category(image: NDArray[Any], category: Tensor, names: Sequence[str]) -
         names: K class names.
     """
     title = _said(category.cpu().numpy(), names)
-    return pictures.side_by_side([pictures.as_picture(image)], [title])
+    return side_by_side([as_picture(image)], [title])
 
 
 def draw_category_result(
     image: NDArray[Any], head: str, result: Result, truth: NDArray[Any], names: Sequence[str]
-) -> pictures.Picture:
+) -> Picture:
     """An image under what a head says of it and what it is.
 
     Args:
@@ -46,7 +48,7 @@ def draw_category_result(
     pairs = zip(result["labels"][:MOST], result["scores"][:MOST], strict=True)
     found = ", ".join(f"{_name(label, names)} {score:.2f}" for label, score in pairs) or "nothing"
     title = f"{head}: {found} / truth: {_said(truth, names)}"
-    return pictures.side_by_side([pictures.as_picture(image)], [title])
+    return side_by_side([as_picture(image)], [title])
 
 
 def _said(category: NDArray[Any], names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from densekit._fonts import in_figures, lettering
+from densekit.visualization.fonts import in_figures, lettering
 
 LEGIBLE = 40
 """Classes up to which the picture has names; up to half of them it has numbers too."""

@@ -13,8 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from densekit._fonts import in_figures, lettering
 from densekit.training.sources import LOSS, is_main, source_names
+from densekit.visualization.fonts import in_figures, lettering
 
 FIGURES_PER_HEAD = 4
 """Heads list their most telling figures first; more lines than that are not legible."""

@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from densekit import pictures
 from densekit.data.medical.axes import turned_mask
 from densekit.types import Batch
+from densekit.visualization.images import LARGEST, Picture, to_grey, to_rgb
+from densekit.visualization.masks import draw_mask, foreground_of_slices, with_legend
+from densekit.visualization.panels import side_by_side
+from densekit.visualization.series import draw_series, series_bands
 
 
-def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> pictures.Picture:
+def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> Picture:
     """The image as the network gets it, under its mask.
 
     Args:
@@ -29,12 +32,12 @@ def draw_truth_of_batch(batch: Batch, row: int, classes: Mapping[int, str]) -> p
     image = inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()  # (*S, C)
     mask = inside(batch["mask"], batch, row).cpu().numpy()
     plane, (labels,) = plane_of(image, [mask], classes)
-    return pictures.with_legend(pictures.draw_mask(plane, labels, classes), classes)
+    return with_legend(draw_mask(plane, labels, classes), classes)
 
 
 def draw_mask_result(
     batch: Batch, row: int, head: str, mask: NDArray[Any], classes: Mapping[int, str]
-) -> pictures.Picture:
+) -> Picture:
     """A prediction beside the truth, at the original size.
 
     Args:
@@ -48,8 +51,8 @@ def draw_mask_result(
     axes = batch["meta"][row].get("axes")
     masks = [turned_mask(one, axes) for one in (batch["truth"][row]["mask"], mask)]
     plane, (expected, found) = plane_of(image, masks, classes)
-    panels = [pictures.draw_mask(plane, labels, classes) for labels in (found, expected)]
-    return pictures.with_legend(pictures.side_by_side(panels, [head, "ground truth"]), classes)
+    panels = [draw_mask(plane, labels, classes) for labels in (found, expected)]
+    return with_legend(side_by_side(panels, [head, "ground truth"]), classes)
 
 
 def plane_of(
@@ -64,17 +67,17 @@ def plane_of(
         classes: What counts as foreground.
 
     Returns:
-        (H, W, 3), and the masks of that plane in its size, `pictures.LARGEST` pixels or less.
+        (H, W, 3), and the masks of that plane in its size, `LARGEST` pixels or less.
     """
     if image.ndim == 2:
-        return pictures.draw_series(image), [pictures.series_bands(mask) for mask in masks]
+        return draw_series(image), [series_bands(mask) for mask in masks]
     if image.ndim == 3:
         return _in_one_size(image, masks)
-    counts = pictures.foreground_of_slices(masks[0], classes)  # (z,)
+    counts = foreground_of_slices(masks[0], classes)  # (z,)
     best = np.flatnonzero(counts == counts.max())
     place = int(best[len(best) // 2])
     own = min(len(image) - 1, int((place + 0.5) * len(image) / len(counts)))
-    plane = pictures.to_grey(image[..., 0])[own]
+    plane = to_grey(image[..., 0])[own]
     return _in_one_size(plane, [mask[..., place, :, :] for mask in masks])
 
 
@@ -95,17 +98,17 @@ def inside(values: Tensor, batch: Batch, row: int) -> Tensor:
 
 def _in_one_size(
     plane: NDArray[Any], masks: Sequence[NDArray[Any]]
-) -> tuple[pictures.Picture, list[NDArray[Any]]]:
+) -> tuple[Picture, list[NDArray[Any]]]:
     """An image and its masks (..., H, W) in the size of the masks, or made smaller."""
     sides = masks[0].shape[-2:]
-    share = pictures.LARGEST / max(*sides, pictures.LARGEST)
+    share = LARGEST / max(*sides, LARGEST)
     height, width = (max(1, round(side * share)) for side in sides)
     # Where a mask keeps its size, every row and column is its own.
     rows, columns = (
         ((np.arange(new) + 0.5) * old / new).astype(int)
         for new, old in zip((height, width), sides, strict=True)
     )
-    picture = pictures.to_rgb(plane)
+    picture = to_rgb(plane)
     if picture.shape[:2] != (height, width):
         resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
         picture = np.array(resized)

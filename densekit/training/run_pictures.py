@@ -13,12 +13,15 @@ import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import ArrayLike, NDArray
 
-from densekit import pictures
 from densekit._names import foreground
 from densekit.training.category_pictures import draw_category, draw_category_result
 from densekit.training.mask_pictures import draw_mask_result, draw_truth_of_batch, inside
 from densekit.training.sources import source_heads, source_names
 from densekit.types import Batch, Result
+from densekit.visualization.boxes import draw_boxes
+from densekit.visualization.colours import BACKGROUND
+from densekit.visualization.images import LARGEST, Picture, at_most, save_picture
+from densekit.visualization.panels import grid, side_by_side
 
 LOADER_COLUMNS = 4
 
@@ -41,7 +44,7 @@ class RunPictures(Callback):
         self.images = images
         self.min_score = min_score
         self._fed = self._validated = False
-        self._rows: list[pictures.Picture] = []
+        self._rows: list[Picture] = []
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -132,7 +135,7 @@ def draw_batch(
     names: Sequence[str],
     limit: int,
     classes: Mapping[int, str],
-) -> list[pictures.Picture]:
+) -> list[Picture]:
     """Draws masks, boxes or categories of the first images of a batch, without their padding.
 
     Args:
@@ -169,7 +172,7 @@ def draw_result(
     names: Sequence[str],
     min_score: float,
     classes: Mapping[int, str],
-) -> list[pictures.Picture]:
+) -> list[Picture]:
     """Draws predictions of each head that has boxes, masks or categories, beside the truth.
 
     Args:
@@ -208,7 +211,7 @@ def draw_result(
         kept = (of_head[key][certain] for key in ("boxes", "labels", "scores"))
         boxes, labels, scores = kept
         found = draw(image, boxes * scale, labels, names, scores)
-        drawn.append(pictures.side_by_side([found, expected], [head, "ground truth"]))
+        drawn.append(side_by_side([found, expected], [head, "ground truth"]))
     return drawn
 
 
@@ -218,11 +221,11 @@ def draw(
     labels: NDArray[Any],
     names: Sequence[str],
     scores: ArrayLike | None = None,
-) -> pictures.Picture:
-    """`pictures.draw_boxes`, with numbers for classes without a name."""
+) -> Picture:
+    """`draw_boxes`, with numbers for classes without a name."""
     needed = int(labels.max()) + 1 if labels.size else 0
     complete = [*names, *(str(label) for label in range(len(names), needed))]
-    return pictures.draw_boxes(image, boxes, labels, complete, scores)
+    return draw_boxes(image, boxes, labels, complete, scores)
 
 
 def seen(batch: Batch, row: int) -> NDArray[Any]:
@@ -231,12 +234,12 @@ def seen(batch: Batch, row: int) -> NDArray[Any]:
     Its colours are those of the whole image, so that a smaller one looks like it.
     """
     image: NDArray[Any] = inside(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
-    if image.ndim != 3 or max(image.shape[:2]) <= pictures.LARGEST:
+    if image.ndim != 3 or max(image.shape[:2]) <= LARGEST:
         return image
-    return pictures.at_most(image, pictures.LARGEST)
+    return at_most(image, LARGEST)
 
 
-def save_grid(cells: Sequence[pictures.Picture], columns: int, path: Path) -> None:
+def save_grid(cells: Sequence[Picture], columns: int, path: Path) -> None:
     """Saves pictures in a grid as wide as the widest, each in its own size."""
     if not cells:
         return
@@ -245,8 +248,6 @@ def save_grid(cells: Sequence[pictures.Picture], columns: int, path: Path) -> No
     for cell in cells:
         left = (width - cell.shape[1]) // 2
         room = ((0, 0), (left, width - cell.shape[1] - left))
-        planes = [
-            np.pad(cell[..., c], room, constant_values=pictures.BACKGROUND[c]) for c in range(3)
-        ]
+        planes = [np.pad(cell[..., c], room, constant_values=BACKGROUND[c]) for c in range(3)]
         padded.append(np.stack(planes, axis=-1))
-    pictures.save(pictures.grid(padded, columns, cell_width=width), path)
+    save_picture(grid(padded, columns, cell_width=width), path)

@@ -71,7 +71,7 @@ class MaskClasses:
 
     def legend(self, largest: int) -> list[dict[str, Any]]:
         """Stored value, name and colour of each drawn class, for `classes.json`."""
-        from densekit.pictures import class_colour
+        from densekit.visualization.colours import class_colour
 
         table = self.table(largest)
         return [
@@ -114,10 +114,11 @@ class MaskWriter:
         self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path
     ) -> None:
         """Writes the picture (H, W, C) with the classes over it and their names beneath."""
-        from densekit import pictures
+        from densekit.visualization.images import save_picture
+        from densekit.visualization.masks import draw_mask, with_legend
 
-        drawn = pictures.draw_mask(image, mask, classes.drawn)
-        pictures.save(pictures.with_legend(drawn, classes.drawn), file)
+        drawn = draw_mask(image, mask, classes.drawn)
+        save_picture(with_legend(drawn, classes.drawn), file)
 
 
 def write_classes(heads: Mapping[str, list[dict[str, Any]]], output: Path) -> None:
@@ -140,7 +141,7 @@ def _save(
     import numpy as np
     from PIL import Image
 
-    from densekit.pictures import class_colour
+    from densekit.visualization.colours import class_colour
 
     palette = np.zeros((256, 3), np.uint8)
     for value, colour in colours.items():

@@ -41,8 +41,10 @@ class SeriesMaskWriter:
         self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path
     ) -> None:
         """Writes the series (L, C) with the classes over it and their names beneath."""
-        from densekit import pictures
+        from densekit.visualization.images import save_picture
+        from densekit.visualization.masks import draw_mask, with_legend
+        from densekit.visualization.series import draw_series, series_bands
 
-        lines, bands = pictures.draw_series(image), pictures.series_bands(mask)
-        drawn = pictures.draw_mask(lines, bands, classes.drawn)
-        pictures.save(pictures.with_legend(drawn, classes.drawn), file)
+        lines, bands = draw_series(image), series_bands(mask)
+        drawn = draw_mask(lines, bands, classes.drawn)
+        save_picture(with_legend(drawn, classes.drawn), file)

@@ -49,22 +49,24 @@ class VolumeWriter:
 
     def draw(self, image: Volume, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
         """Writes slices along z, as they are stored, with the classes over them."""
-        from densekit import pictures
+        from densekit.visualization.images import save_picture, to_grey
+        from densekit.visualization.masks import draw_mask, with_legend
+        from densekit.visualization.panels import grid
 
-        grey = pictures.to_grey(image.image[..., 0])  # (z, y, x)
+        grey = to_grey(image.image[..., 0])  # (z, y, x)
         cells = [
-            pictures.draw_mask(grey[z], mask[..., z, :, :], classes.drawn)
+            draw_mask(grey[z], mask[..., z, :, :], classes.drawn)
             for z in shown_slices(mask, classes.drawn)
         ]
-        grid = pictures.grid(cells, COLUMNS, cell_width=cells[0].shape[1])
-        pictures.save(pictures.with_legend(grid, classes.drawn), file)
+        slices = grid(cells, COLUMNS, cell_width=cells[0].shape[1])
+        save_picture(with_legend(slices, classes.drawn), file)
 
 
 def shown_slices(mask: NDArray[Any], classes: Iterable[int]) -> list[int]:
     """Up to `COLUMNS * ROWS` slices, spread evenly over those that hold a class, or over all."""
     import numpy as np
 
-    from densekit.pictures import foreground_of_slices
+    from densekit.visualization.masks import foreground_of_slices
 
     holding = np.flatnonzero(foreground_of_slices(mask, classes))
     if not len(holding):

@@ -14,7 +14,6 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from densekit import pictures
 from densekit.training import (
     Checkpoint,
     Curves,
@@ -27,6 +26,8 @@ from densekit.training.curves import Series, draw_curves
 from densekit.training.metrics_file import json_figures
 from densekit.training.metrics_table import figures_table
 from densekit.training.run_pictures import draw_batch, draw_result, save_grid
+from densekit.visualization.boxes import draw_boxes
+from densekit.visualization.colours import BACKGROUND, class_colour
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
 
@@ -199,11 +200,11 @@ def test_masks_are_drawn_beside_the_truth_with_their_names(multilabel: bool) -> 
     expected, mask = (np.stack([m, m]) if multilabel else m for m in (truth, found))
     batch: Any = make_batch(truth=[{"mask": expected}])
     (row,) = draw_result(batch, 0, {"seg": {"mask": mask}}, [], 0.5, {1: "cell"})
-    colour = np.array(pictures.class_colour(1)) * 0.4  # over a black image
+    colour = np.array(class_colour(1)) * 0.4  # over a black image
     tinted = (np.abs(row.astype(float) - colour).max(2) < 2).mean(0)
     left, right = tinted[: len(tinted) // 2].max(), tinted[len(tinted) // 2 :].max()
     assert left > 1.5 * right > 0  # prediction, truth
-    below = (row == pictures.class_colour(1)).all(2)[-30:]
+    below = (row == class_colour(1)).all(2)[-30:]
     assert below.any()  # the legend
     batch["mask"] = torch.zeros(1, 40, 60, dtype=torch.uint8)
     (cell,) = draw_batch(batch, [], 8, {1: "cell"})
@@ -220,7 +221,7 @@ def test_masks_of_series_are_drawn_over_their_lines() -> None:
         truth=[{"image_id": 0, "mask": mask[0]}],
     )
     (cell,) = draw_batch(batch, [], 8, {1: "beat"})
-    tinted = (cell[120] != pictures.BACKGROUND).any(axis=1)
+    tinted = (cell[120] != BACKGROUND).any(axis=1)
     inside = np.flatnonzero(tinted)
     assert (inside.min(), inside.max()) == pytest.approx(
         (4 + 4.5 * 471 / 9, 4 + 7.5 * 471 / 9), abs=3
@@ -251,13 +252,13 @@ def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     drawn: list[Any] = []
-    original = pictures.draw_boxes
+    original = draw_boxes
 
     def record(image: Any, boxes: Any, *rest: Any) -> Any:
         drawn.append(boxes)
         return original(image, boxes, *rest)
 
-    monkeypatch.setattr(pictures, "draw_boxes", record)
+    monkeypatch.setattr(run_pictures, "draw_boxes", record)
     # The image was halved; results and truth are in the original frame.
     result = {
         "boxes": np.array([[6.0, 6, 26, 26], [0.0, 0, 9, 9]]),

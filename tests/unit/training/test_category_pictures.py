@@ -10,10 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
-from densekit import pictures
 from densekit.training.category_pictures import _said
 from densekit.training.confusion import draw_confusion
 from densekit.training.run_pictures import draw_batch, draw_result
+from densekit.visualization.colours import class_colour
+from densekit.visualization.series import as_picture, draw_series
 
 NAMES = ["cat", "dog", "cow"]
 
@@ -21,16 +22,16 @@ NAMES = ["cat", "dog", "cow"]
 @pytest.mark.parametrize("shape", [(50, 1), (50, 4), (20, 30, 3), (8, 20, 30, 1)])
 def test_images_of_any_dimension_are_drawn(shape: tuple[int, ...]) -> None:
     image = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    picture = pictures.as_picture(image)
+    picture = as_picture(image)
     assert picture.ndim == 3
     assert picture.dtype == np.uint8
     assert picture.std() > 0
 
 
 def test_each_channel_of_a_series_has_its_colour_and_its_band() -> None:
-    picture = pictures.draw_series(np.stack([np.arange(40), np.zeros(40)], axis=1))
+    picture = draw_series(np.stack([np.arange(40), np.zeros(40)], axis=1))
     assert picture.shape == (240, 480, 3)
-    rows = [np.flatnonzero((picture == pictures.class_colour(c)).all(2).any(1)) for c in (0, 1)]
+    rows = [np.flatnonzero((picture == class_colour(c)).all(2).any(1)) for c in (0, 1)]
     assert rows[0].max() < 120 <= rows[1].min()
     assert rows[0].max() - rows[0].min() > 80  # over the height of the band
     assert rows[1].max() - rows[1].min() < 4  # a constant

@@ -16,7 +16,7 @@ from densekit import Predictor
 from densekit.app.prediction import huge
 from densekit.app.results.masks import MaskClasses, MaskWriter
 from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation, WholeImage
-from densekit.pictures import class_colour
+from densekit.visualization.colours import class_colour
 from tests.unit.app.predicting import checkpoint_of, predict
 from tests.unit.inference.segmenter import pixels, tiny_segmenter
 

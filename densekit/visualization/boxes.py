@@ -1,0 +1,120 @@
+"""Boxes over their images, each with its name on a tag."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import ImageDraw
+
+from densekit.visualization.colours import BACKGROUND, INK, Colour, class_colour
+from densekit.visualization.fonts import Lettered, lettered
+from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
+
+Rectangle = tuple[float, float, float, float]
+
+
+def draw_boxes(
+    image: ArrayLike,
+    boxes: ArrayLike,
+    labels: ArrayLike,
+    names: Sequence[str],
+    scores: ArrayLike | None = None,
+) -> Picture:
+    """Draws boxes in the colours of their classes, each with its name on a filled tag.
+
+    A small image comes back enlarged by a whole number, so that the names are legible.
+
+    Args:
+        image: (H, W, C) uint8; see `to_rgb` for others.
+        boxes: (N, 4) xyxy pixels of the image.
+        labels: (N,) rows of `names`.
+        names: Class names.
+        scores: (N,) in 0..1, written behind the names; the tags of high ones lie on top.
+
+    Returns:
+        (f H, f W, 3), f = 1 for images of `READABLE_SIDE` and more.
+    """
+    picture = to_rgb(image)
+    factor = math.ceil(READABLE_SIDE / max(picture.shape[:2]))
+    canvas = resized(picture, picture.shape[1] * factor, picture.shape[0] * factor)
+    corners = _inside(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * factor, canvas.size)
+    kinds = np.asarray(labels).reshape(-1).tolist()
+    if len(kinds) != len(corners):
+        raise ValueError(f"{len(corners)} boxes, but {len(kinds)} labels")
+    said, areas = [names[kind] for kind in kinds], (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+    weight = areas  # which tag gives way where two would collide: the larger object's
+    if scores is not None:
+        certain = np.asarray(scores, dtype=np.float64).reshape(-1)
+        said = [f"{text} {score:.2f}" for text, score in zip(said, certain, strict=True)]
+        weight = -certain
+    draw, longer = ImageDraw.Draw(canvas), max(canvas.size)
+    line, texts = max(3, round(longer / 200)), lettered(said, max(14, round(longer / 44)))
+    for n in np.argsort(-areas, kind="stable"):  # small boxes over large ones
+        _outline(draw, corners[n], class_colour(kinds[n]), line)
+    order = np.argsort(weight, kind="stable").tolist()
+    places = _places([corners[n] for n in order], [texts[n] for n in order], canvas.size)
+    for n, place in reversed(list(zip(order, places, strict=True))):
+        _tag(draw, place, texts[n], class_colour(kinds[n]))
+    return np.array(canvas)
+
+
+def _inside(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Boxes clipped to the canvas, at least a pixel wide and high, as inclusive pixels."""
+    low = boxes[:, :2].clip(0, np.array(size) - 1)
+    high = np.maximum((boxes[:, 2:] - 1).clip(0, np.array(size) - 1), low)
+    return np.concatenate((low, high), axis=1).round()
+
+
+def _outline(draw: ImageDraw.ImageDraw, box: NDArray[np.float64], ink: Colour, line: int) -> None:
+    x1, y1, x2, y2 = box.tolist()
+    # The dark rim keeps the colour visible over a background of the same colour.
+    draw.rectangle((x1 - 1, y1 - 1, x2 + 1, y2 + 1), outline=BACKGROUND, width=line + 2)
+    draw.rectangle((x1, y1, x2, y2), outline=ink, width=line)
+
+
+def _places(
+    boxes: Sequence[NDArray[np.float64]],
+    texts: Sequence[Lettered],
+    size: tuple[int, int],
+) -> list[Rectangle]:
+    """Where the tags go: on, in or under their boxes, the first place that no earlier tag has."""
+    taken: list[Rectangle] = []
+    for box, (text, font) in zip(boxes, texts, strict=True):
+        width, height = font.getlength(text) + 0.6 * font.size, 1.3 * font.size
+        left, top, right, bottom = box.tolist()
+        corners = [
+            (left, top - height),
+            (left, top),
+            (left, bottom),
+            (left, bottom - height),
+            (right - width, top - height),
+            (right - width, bottom),
+            (right - width, top),
+        ]
+        fitting = [_fit(x, y, width, height, size) for x, y in corners]
+        taken.append(min(fitting, key=lambda place: sum(_shared(place, t) for t in taken)))
+    return taken
+
+
+def _fit(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Rectangle:
+    """The rectangle moved into the canvas."""
+    x, y = max(0.0, min(x, size[0] - width)), max(0.0, min(y, size[1] - height))
+    return x, y, x + width, y + height
+
+
+def _shared(a: Rectangle, b: Rectangle) -> float:
+    """Area that two rectangles share."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _tag(draw: ImageDraw.ImageDraw, place: Rectangle, tag: Lettered, ink: Colour) -> None:
+    text, font = tag
+    draw.rectangle(place, fill=ink)
+    red, green, blue = ink
+    dark = 0.299 * red + 0.587 * green + 0.114 * blue > 120
+    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    draw.text(middle, text, BACKGROUND if dark else INK, font, anchor="mm")

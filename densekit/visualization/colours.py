@@ -1,0 +1,50 @@
+"""Colours of classes, and of what surrounds a picture."""
+
+from __future__ import annotations
+
+import colorsys
+
+import numpy as np
+
+from densekit.visualization.images import Picture
+
+Colour = tuple[int, int, int]
+BACKGROUND: Colour = (24, 26, 31)
+INK: Colour = (238, 240, 244)
+VOID: Colour = (255, 255, 255)
+_PALETTE: tuple[Colour, ...] = (
+    (255, 82, 82),
+    (64, 196, 255),
+    (105, 240, 94),
+    (255, 202, 40),
+    (224, 92, 255),
+    (255, 145, 48),
+    (29, 233, 202),
+    (255, 128, 190),
+    (130, 140, 255),
+    (205, 230, 60),
+    (197, 140, 100),
+    (180, 190, 205),
+)
+
+
+def class_colour(label: int) -> Colour:
+    """The colour of a class: twelve chosen ones, then hues that never come back close."""
+    if label < len(_PALETTE):
+        return _PALETTE[label]
+    hue = label * 0.618034 % 1.0
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + 0.3 * (label % 2), 1.0)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def palette(background: bool = True) -> Picture:
+    """(256, 3) colours of mask values, for files that hold indices.
+
+    Args:
+        background: Whether 0 is background, which is black.
+    """
+    colours = np.array([class_colour(value) for value in range(256)], dtype=np.uint8)
+    colours[255] = VOID
+    if background:
+        colours[0] = 0
+    return colours

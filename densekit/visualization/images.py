@@ -1,0 +1,62 @@
+"""Images and volumes of any kind as (H, W, 3) uint8 pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+Picture = NDArray[np.uint8]
+LARGEST = 640
+"""Pixels of an image's longer side in the pictures of a run: what is larger is made smaller."""
+READABLE_SIDE = 480
+"""Pixels of an image's longer side below which names would not be legible over it."""
+
+
+def to_rgb(image: ArrayLike) -> Picture:
+    """Any image as RGB.
+
+    Args:
+        image: (H, W) or (H, W, C). uint8 keeps its values; other types are stretched from their
+            1st to their 99th percentile. One or two channels become grey (the first), more than
+            three are cut to the first three.
+    """
+    array = np.asarray(image)
+    array = array[..., None] if array.ndim == 2 else array
+    array = array[..., :1].repeat(3, axis=2) if array.shape[2] < 3 else array[..., :3]
+    if array.dtype != np.uint8:
+        low, high = np.percentile(array, (1, 99)) if array.size else (0.0, 1.0)
+        array = ((array - low) / max(float(high - low), 1e-12)).clip(0, 1) * 255
+    return np.ascontiguousarray(array.astype(np.uint8))
+
+
+def at_most(image: ArrayLike, side: int) -> Picture:
+    """`to_rgb`, made smaller where the longer side of the image has more than `side` pixels."""
+    picture = to_rgb(image)
+    height, width = picture.shape[:2]
+    share = side / max(height, width, side)
+    return np.array(resized(picture, round(width * share), round(height * share)))
+
+
+def to_grey(volume: NDArray[Any]) -> Picture:
+    """A volume (z, y, x) as uint8, its 0.5th to its 99.5th percentile stretched over the range."""
+    low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)
+    scaled = (volume - low) / max(float(high - low), 1e-12)
+    return (scaled.clip(0, 1) * 255).astype(np.uint8)
+
+
+def save_picture(image: ArrayLike, path: str | Path) -> None:
+    """Writes a picture in the format of its suffix, making the folder where it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(to_rgb(image)).save(path)
+
+
+def resized(picture: Picture, width: int, height: int) -> Image.Image:
+    """The picture in another size, as Pillow has it."""
+    image = Image.fromarray(picture)
+    size = (max(1, width), max(1, height))
+    return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)

@@ -1,0 +1,63 @@
+"""Pictures beside and beneath each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from PIL import Image, ImageDraw
+
+from densekit.visualization.colours import BACKGROUND, INK
+from densekit.visualization.fonts import lettered
+from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
+
+WIDEST = 1920
+"""Pixels up to which a low picture is made wider, so that it becomes higher."""
+
+
+def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
+    """Panels of equal height in a row, each under its title.
+
+    Args:
+        images: (H, W, C) each, of any sizes; the tallest gives the height, which low ones are
+            brought to as long as they do not become wider than `WIDEST`.
+        titles: One a panel.
+    """
+    pictures = [to_rgb(image) for image in images]
+    tallest = max(len(picture) for picture in pictures)
+    ratio = max(picture.shape[1] / len(picture) for picture in pictures)
+    height = max(tallest, min(READABLE_SIDE // 2, round(WIDEST / ratio)))
+    panels = [resized(p, round(p.shape[1] * height / p.shape[0]), height) for p in pictures]
+    size = max(15, height // 26)
+    strip, gap = 2 * size, max(6, height // 60)
+    width = sum(panel.width for panel in panels) + gap * (len(panels) + 1)
+    canvas = Image.new("RGB", (width, strip + height + gap), BACKGROUND)
+    draw, left = ImageDraw.Draw(canvas), gap
+    for panel, (title, font) in zip(panels, lettered(titles, size), strict=True):
+        canvas.paste(panel, (left, strip))
+        draw.text((left + panel.width / 2, strip / 2), title, INK, font, anchor="mm")
+        left += panel.width + gap
+    return np.array(canvas)
+
+
+def grid(images: Sequence[ArrayLike], columns: int, *, cell_width: int = 480) -> Picture:
+    """Images in rows, all of one width, centred in the height of their row.
+
+    Args:
+        images: (H, W, C) each, of any sizes, at least one.
+        columns: Images a row; fewer where there are fewer images.
+        cell_width: Pixels of an image's width in the grid.
+    """
+    columns, gap = max(1, min(columns, len(images))), max(4, cell_width // 60)
+    pictures = [to_rgb(image) for image in images]
+    cells = [resized(p, cell_width, round(len(p) * cell_width / p.shape[1])) for p in pictures]
+    rows = [cells[n : n + columns] for n in range(0, len(cells), columns)]
+    heights = [max(cell.height for cell in row) for row in rows]
+    size = (columns * (cell_width + gap) + gap, sum(heights) + gap * (len(rows) + 1))
+    canvas, top = Image.new("RGB", size, BACKGROUND), gap
+    for row, height in zip(rows, heights, strict=True):
+        for n, cell in enumerate(row):
+            canvas.paste(cell, (gap + n * (cell_width + gap), top + (height - cell.height) // 2))
+        top += height + gap
+    return np.array(canvas)

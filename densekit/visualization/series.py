@@ -1,0 +1,58 @@
+"""Series as pictures of lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from densekit.visualization.colours import BACKGROUND, class_colour
+from densekit.visualization.images import READABLE_SIDE, Picture, to_grey, to_rgb
+
+
+def as_picture(image: NDArray[Any]) -> Picture:
+    """Something to look at of any image: a series as lines, of a volume the middle slice.
+
+    Args:
+        image: (*S, C) of one, two or three dimensions.
+    """
+    if image.ndim == 2:
+        return draw_series(image)
+    return to_rgb(image if image.ndim == 3 else to_grey(image[..., 0])[len(image) // 2])
+
+
+def draw_series(values: NDArray[Any]) -> Picture:
+    """Draws a series as lines, each channel in a band and a colour of its own.
+
+    Args:
+        values: (L, C); each channel is stretched over its band.
+
+    Returns:
+        (240, 480, 3).
+    """
+    width, height, channels = READABLE_SIDE, READABLE_SIDE // 2, values.shape[1]
+    canvas = Image.new("RGB", (width, height), BACKGROUND)
+    draw, columns = ImageDraw.Draw(canvas), np.linspace(4, width - 5, len(values))
+    for channel, line in enumerate(np.asarray(values, dtype=np.float64).T):
+        share = (line - line.min()) / max(float(np.ptp(line)), 1e-12)
+        rows = (channel + 0.92 - 0.84 * share) * height / channels
+        points = np.stack([columns, rows], axis=1).ravel().tolist()
+        draw.line(points, fill=class_colour(channel), width=2)
+    return np.array(canvas)
+
+
+def series_bands(mask: NDArray[Any]) -> NDArray[Any]:
+    """The mask of a series as that of its drawing, for `draw_mask`.
+
+    Args:
+        mask: (..., L); a value for each position.
+
+    Returns:
+        (..., 240, 480).
+    """
+    places = np.linspace(0, mask.shape[-1] - 1, READABLE_SIDE - 8).round().astype(int)
+    places = np.pad(places, 4, mode="edge")  # the margin of `draw_series`
+    bands: NDArray[Any] = mask[..., None, places].repeat(READABLE_SIDE // 2, axis=-2)
+    return bands
