@@ -170,3 +170,14 @@ def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str
 
 def test_backbone_contract() -> None:
     exec(_blocks("docs/backbones.md")[0], {})
+
+
+def test_paths_of_the_documentation_exist() -> None:
+    pages = [PROJECT / "README.md", PROJECT / "CONTRIBUTING.md", *(PROJECT / "docs").rglob("*.md")]
+    named = {
+        (page.name, path)
+        for page in pages
+        for path in re.findall(r"[`(]((?:densekit|tests|tools)/[\w./-]+)", page.read_text())
+    }
+    assert len(named) > 30
+    assert [one for one in sorted(named) if not (PROJECT / one[1]).exists()] == []
