@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy(
         "check_backbone": "backbone",
         "check_backbone_graphs": "backbone",
         "check_head": "head",
-        "head_report": "head",
+        "report": "contract",
         "run_distributed": "processes",
         "synthetic_samples": "samples",
     },

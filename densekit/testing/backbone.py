@@ -1,57 +1,53 @@
-"""What a backbone says of itself against what it does."""
+"""The contract of a backbone: what it says of itself against what it does."""
 
 from __future__ import annotations
 
 import copy
 import pickle
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from densekit.backbones.base import Backbone
+from densekit.testing.contract import Check, prove
 from densekit.types import Features
 
 
-def check_backbone(backbone: Backbone, size: int = 64) -> None:
-    """Compares what a backbone says of itself with what it does; the backbone stays as it was.
+@dataclass(frozen=True)
+class BackboneSubject:
+    """A backbone under test.
 
-    Its levels have the shapes of their specs, in training and out of it, at sizes that its strides
-    divide and at others that it accepts, of one image and in 16-bit autocast; what is frozen stays
-    still; every other parameter gets a gradient, after trimming too; copies answer the same.
+    Attributes:
+        backbone: On the CPU; no check changes it.
+        size: Edge of the test image, divisible by every stride.
+    """
+
+    backbone: Backbone
+    size: int = 64
+
+    def evaluating(self) -> Backbone:
+        """A copy out of training."""
+        return copy.deepcopy(self.backbone).eval()
+
+    def image(self, count: int = 2, margin: int = 0) -> Tensor:
+        """(count, C, *S) noise, the same every time, `margin` larger than `size`."""
+        spec = self.backbone.features["c0"]
+        shape = (count, spec.channels, *[self.size + margin] * spec.spatial_dims)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+
+
+def check_backbone(backbone: Backbone, size: int = 64) -> None:
+    """Puts a backbone to every check of the contract; the backbone stays as it was.
 
     Args:
         backbone: On the CPU.
         size: Edge of the test image, divisible by every stride.
 
     Raises:
-        AssertionError: With the level or the parameter that breaks the contract.
+        AssertionError: Naming each check that failed, what it asks and what was found.
     """
-    backbone = copy.deepcopy(backbone).eval()
-    _check_specs(backbone)
-    image = _image(backbone, 2, size)
-    given = image.clone()
-    with torch.no_grad():
-        features = backbone(image)
-    assert torch.equal(image, given), "forward changed the image it was given"
-    assert features["c0"] is image, "c0 is not the image itself"
-    _check_shapes(backbone, features, image)
-    with torch.no_grad():
-        uneven = _image(backbone, 1, size + backbone.size_divisor)
-        _check_shapes(backbone, backbone(uneven), uneven)
-        with torch.autocast("cpu", torch.bfloat16):
-            rounded = backbone(image)
-        _check_shapes(backbone, rounded, image)
-        for level, value in rounded.items():
-            assert value.isfinite().all(), f"{level} is not finite in bfloat16 autocast"
-        _check_equal(features, pickle.loads(pickle.dumps(backbone))(image), "a pickled copy")
-    _check_gradients(backbone, image)
-    for level in list(backbone.features)[1:]:
-        trimmed = copy.deepcopy(backbone)
-        trimmed.trim([level])
-        assert list(trimmed.features)[-1] == level, f"trim([{level!r}]) kept {trimmed.features}"
-        with torch.no_grad():
-            _check_equal({k: features[k] for k in trimmed.features}, trimmed(image), "trimming")
-        _check_gradients(trimmed, image)
+    prove(BackboneSubject(backbone, size), CHECKS)
 
 
 def check_backbone_graphs(backbone: Backbone, size: int = 64) -> None:
@@ -62,41 +58,13 @@ def check_backbone_graphs(backbone: Backbone, size: int = 64) -> None:
         size: Edge of the test image, divisible by every stride.
 
     Raises:
-        AssertionError: With the level or the parameter that differs.
-        Exception: torch's own, where the network is not one graph.
+        AssertionError: Naming each check that failed, what it asks and what was found.
     """
-    image = _image(backbone, 2, size)
-    exported = torch.export.export(copy.deepcopy(backbone).eval(), (image,)).module()
-    with torch.no_grad():
-        expected = copy.deepcopy(backbone).eval()(image)
-        found = exported(image)
-    assert list(found) == list(expected), f"the export returns {list(found)}"
-    for level, value in expected.items():
-        torch.testing.assert_close(found[level], value, msg=f"exporting changed {level}")
-    eager, compiled = (copy.deepcopy(backbone).train() for _ in range(2))
-    gradients = []
-    for network, run in (
-        (eager, eager),
-        (compiled, torch.compile(compiled, fullgraph=True, backend="aot_eager")),
-    ):
-        torch.manual_seed(0)
-        list(run(image).values())[-1].square().mean().backward()
-        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
-    assert list(gradients[0]) == list(gradients[1]), "compiling changed what gets a gradient"
-    for name, value in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], value, msg=f"compiling changed {name}'s")
-    for key, value in eager.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[key], value, msg=f"compiling moved {key}")
+    prove(BackboneSubject(backbone, size), GRAPH_CHECKS)
 
 
-def _image(backbone: Backbone, count: int, size: int) -> Tensor:
-    spec = backbone.features["c0"]
-    shape = (count, spec.channels, *[size] * spec.spatial_dims)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def _check_specs(backbone: Backbone) -> None:
-    specs = backbone.features
+def _declares(subject: BackboneSubject) -> None:
+    specs, divisor = subject.backbone.features, subject.backbone.size_divisor
     names = list(specs)
     first = 2 if "c1" not in specs else 1  # a network without a stem of its own begins with c2
     expected = ["c0", *(f"c{number}" for number in range(first, first + len(names) - 1))]
@@ -105,29 +73,55 @@ def _check_specs(backbone: Backbone) -> None:
     for finer, coarser in zip(names, names[1:], strict=False):
         pairs = zip(specs[finer].stride, specs[coarser].stride, strict=True)
         assert all(b % a == 0 for a, b in pairs), f"stride of {finer} does not divide {coarser}'s"
+    assert isinstance(divisor, int), f"size_divisor is {divisor!r}, not an int"
+    assert divisor >= 1, f"size_divisor is {divisor}"
 
 
-def _check_shapes(backbone: Backbone, features: Features, image: Tensor) -> None:
-    assert list(features) == list(backbone.features), f"forward returns {list(features)}"
-    for level, spec in backbone.features.items():
-        sizes = [-(-n // step) for n, step in zip(image.shape[2:], spec.stride, strict=True)]
-        expected = (len(image), spec.channels, *sizes)
-        found = tuple(features[level].shape)
-        assert found == expected, f"{level} is {found}, its spec says {expected}"
+def _leaves_image(subject: BackboneSubject) -> None:
+    image = subject.image()
+    given = image.clone()
+    with torch.no_grad():
+        features = subject.evaluating()(image)
+    assert torch.equal(image, given), "forward changed the image it was given"
+    assert features["c0"] is image, "c0 is not the image itself"
 
 
-def _check_equal(expected: Features, found: Features, what: str) -> None:
-    assert list(found) == list(expected), f"{what} gives {list(found)}, not {list(expected)}"
-    for level, value in expected.items():
-        assert torch.equal(found[level], value), f"{what} changed {level}"
+def _shapes(subject: BackboneSubject) -> None:
+    backbone, image = subject.evaluating(), subject.image()
+    larger = subject.image(1, backbone.size_divisor)
+    for network, given, when in (
+        (backbone, image, ""),
+        (backbone, larger, " of a larger image"),
+        (copy.deepcopy(backbone).train(), image, " in training"),
+    ):
+        with torch.no_grad():
+            features = network(given)
+        assert list(features) == list(network.features), f"forward returns {list(features)}{when}"
+        for level, spec in network.features.items():
+            sizes = [-(-n // step) for n, step in zip(given.shape[2:], spec.stride, strict=True)]
+            expected, found = (len(given), spec.channels, *sizes), tuple(features[level].shape)
+            assert found == expected, f"{level}{when} is {found}, its spec says {expected}"
 
 
-def _check_gradients(backbone: Backbone, image: Tensor) -> None:
+def _bf16(subject: BackboneSubject) -> None:
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        features = subject.evaluating()(subject.image())
+    for level, value in features.items():
+        assert value.isfinite().all(), f"{level} is not finite in bfloat16 autocast"
+
+
+def _copies(subject: BackboneSubject) -> None:
+    backbone, image = subject.evaluating(), subject.image()
+    with torch.no_grad():
+        copied = pickle.loads(pickle.dumps(backbone))
+        _check_equal(backbone(image), copied(image), "a pickled copy")
+
+
+def _gradients(subject: BackboneSubject) -> None:
     """One training step's backward from the deepest level."""
-    network = copy.deepcopy(backbone).train()
+    network = copy.deepcopy(subject.backbone).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    features = network(image)
-    _check_shapes(network, features, image)
+    features = network(subject.image())
     deepest = list(features)[-1]
     loss = features[deepest].square().mean()
     if loss.requires_grad:
@@ -137,11 +131,101 @@ def _check_gradients(backbone: Backbone, image: Tensor) -> None:
             assert parameter.grad is not None, f"{name} gets no gradient from {deepest}"
         else:
             assert parameter.grad is None, f"{name} is frozen and gets a gradient"
+    for name in _frozen_buffers(network):
+        after = network.state_dict()[name]
+        assert torch.equal(after, before[name]), f"{name} of a frozen layer moved"
+
+
+def _trims(subject: BackboneSubject) -> None:
+    image = subject.image()
+    with torch.no_grad():
+        features = subject.evaluating()(image)
+    for level in list(subject.backbone.features)[1:]:
+        trimmed = subject.evaluating()
+        trimmed.trim([level])
+        assert list(trimmed.features)[-1] == level, f"trim([{level!r}]) kept {trimmed.features}"
+        with torch.no_grad():
+            expected = {name: features[name] for name in trimmed.features}
+            _check_equal(expected, trimmed(image), "trimming")
+        _gradients(BackboneSubject(trimmed, subject.size))
+
+
+def _exports(subject: BackboneSubject) -> None:
+    image = subject.image()
+    exported = torch.export.export(subject.evaluating(), (image,)).module()
+    with torch.no_grad():
+        expected, found = subject.evaluating()(image), exported(image)
+    assert list(found) == list(expected), f"the export returns {list(found)}"
+    for level, value in expected.items():
+        torch.testing.assert_close(found[level], value, msg=f"exporting changed {level}")
+
+
+def _compiles(subject: BackboneSubject) -> None:
+    eager, compiled = (copy.deepcopy(subject.backbone).train() for _ in range(2))
+    gradients = []
+    for network, run in (
+        (eager, eager),
+        (compiled, torch.compile(compiled, fullgraph=True, backend="aot_eager")),
+    ):
+        torch.manual_seed(0)
+        list(run(subject.image()).values())[-1].square().mean().backward()
+        gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
+    assert list(gradients[0]) == list(gradients[1]), "compiling changed what gets a gradient"
+    for name, value in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], value, msg=f"compiling changed {name}'s")
+    for key, value in eager.state_dict().items():
+        torch.testing.assert_close(compiled.state_dict()[key], value, msg=f"compiling moved {key}")
+
+
+def _check_equal(expected: Features, found: Features, what: str) -> None:
+    assert list(found) == list(expected), f"{what} gives {list(found)}, not {list(expected)}"
+    for level, value in expected.items():
+        assert torch.equal(found[level], value), f"{what} changed {level}"
+
+
+def _frozen_buffers(network: Backbone) -> list[str]:
+    """Names of the stored buffers of layers that have parameters, none of them trained."""
+    stored = network.state_dict()
+    names = []
     for name, module in network.named_modules():
-        own = dict(module.named_parameters(recurse=False))
-        if own and not any(parameter.requires_grad for parameter in own.values()):
-            for key, _ in module.named_buffers(recurse=False):
-                full = f"{name}.{key}"
-                if full in before:
-                    after = network.state_dict()[full]
-                    assert torch.equal(after, before[full]), f"{full} of a frozen layer moved"
+        own = list(module.parameters(recurse=False))
+        if own and not any(parameter.requires_grad for parameter in own):
+            names += [f"{name}.{key}" for key, _ in module.named_buffers(recurse=False)]
+    return [name for name in names if name in stored]
+
+
+CHECKS = (
+    Check(
+        "declares",
+        "`features` names c0, the image, and levels without a gap, each stride a multiple of the"
+        " one before; `size_divisor` is a positive int",
+        _declares,
+    ),
+    Check("leaves the image alone", "c0 is the given image itself, unchanged", _leaves_image),
+    Check(
+        "shapes",
+        "every level has the shape that its spec says, rounded up, at any multiple of"
+        " `size_divisor`, in training and out of it",
+        _shapes,
+    ),
+    Check("bf16", "every level is finite under bfloat16 autocast", _bf16),
+    Check("copies", "a pickled copy gives the same levels, bit for bit", _copies),
+    Check(
+        "gradients",
+        "every parameter gets a gradient from the deepest level; frozen layers do not move",
+        _gradients,
+    ),
+    Check(
+        "trims",
+        "trimmed to any level it gives the same levels, and no parameter is left without a"
+        " gradient: DDP stops where one is",
+        _trims,
+    ),
+)
+"""What the contract asks of every backbone."""
+
+GRAPH_CHECKS = (
+    Check("exports", "torch.export takes it out of training, with equal levels", _exports),
+    Check("compiles", "torch.compile takes it as one graph, with equal gradients", _compiles),
+)
+"""What exporting and compiling a model asks of its backbone."""

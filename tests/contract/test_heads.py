@@ -28,7 +28,7 @@ def test_contract(head: str, capsys: pytest.CaptureFixture[str]) -> None:
 def test_failure_is_printed_with_the_contract(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from densekit.testing import checks
+    from densekit.testing import head_checks as checks
 
     def fails(subject: object) -> None:
         raise AssertionError("found [brackets]")

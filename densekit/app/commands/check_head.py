@@ -13,7 +13,7 @@ from densekit.app.report import print_whole
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from densekit.testing.head import Outcome
+    from densekit.testing.contract import Outcome
     from densekit.testing.subject import Subject
     from densekit.types import Sample
 
@@ -53,13 +53,13 @@ def main(arguments: Sequence[str]) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from densekit.testing.checks import CHECKS
-    from densekit.testing.head import head_report
+    from densekit.testing.contract import report
+    from densekit.testing.head_checks import CHECKS
 
     console, failed = Console(), False
     for name, subject in subjects.items():
         with console.status(f"heads.{name}"):
-            outcomes = head_report(subject, CHECKS)
+            outcomes = report(subject, CHECKS)
         table = Table(title=plain(f"heads.{name}"), title_justify="left")
         for column in ("check", "", "the contract"):
             table.add_column(column)
@@ -71,11 +71,10 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _row(outcome: Outcome) -> tuple[Text, Text, Text]:
-    check = outcome.check
     if outcome.error is None:
-        return plain(check.name), plain("ok", "green"), plain(check.asks, "dim")
-    found = plain(f"{check.asks}\n").append(outcome.error, "red")
-    return plain(check.name), plain("FAILED", "red"), found
+        return plain(outcome.name), plain("ok", "green"), plain(outcome.asks, "dim")
+    found = plain(f"{outcome.asks}\n").append(outcome.error, "red")
+    return plain(outcome.name), plain("FAILED", "red"), found
 
 
 def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:

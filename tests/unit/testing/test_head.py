@@ -14,8 +14,8 @@ from torchmetrics import Metric
 
 from densekit.heads import Head
 from densekit.ops.dist import global_count
-from densekit.testing import check_head, head_report
-from densekit.testing.checks import CHECKS
+from densekit.testing import check_head, report
+from densekit.testing.head_checks import CHECKS
 from densekit.testing.samples import synthetic_info, synthetic_samples
 from densekit.testing.subject import Subject
 from densekit.types import Batch, Features, Predictions, Specs
@@ -233,7 +233,7 @@ DEFECTS = {
 def _error(head: type[Head], name: str) -> str | None:
     samples, info = synthetic_samples(CLASSES), synthetic_info(CLASSES)
     subject = Subject(partial(head, num_classes=CLASSES), samples, {}, info)
-    (outcome,) = head_report(subject, [BY_NAME[name]])
+    (outcome,) = report(subject, [BY_NAME[name]])
     return outcome.error
 
 

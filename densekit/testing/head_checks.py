@@ -1,11 +1,10 @@
-"""What the contract asks of a head, a function a point."""
+"""What the contract asks of a head, one function per point."""
 
 from __future__ import annotations
 
 import copy
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -15,6 +14,7 @@ from densekit.inference.export import export_program
 from densekit.inference.restore import restore
 from densekit.model import DenseModel
 from densekit.testing import samples as vary
+from densekit.testing.contract import Check
 from densekit.testing.subject import HEAD, Subject, check_gradients, head_of, total_loss
 from densekit.testing.two_processes import two_processes
 from densekit.training.metric_set import build_metrics
@@ -25,21 +25,6 @@ ODD = 13
 """Margin that makes the sides of an image odd and no multiple of any stride."""
 STEPS, RATE, FALL = 40, 2e-3, 0.9
 """Steps on one batch, after which the loss must be under that part of its first value."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """A point of the contract.
-
-    Attributes:
-        name: Short.
-        asks: What the contract asks, and why.
-        run: Raises if the head does not keep it.
-    """
-
-    name: str
-    asks: str
-    run: Callable[[Subject], None]
 
 
 def _declares(subject: Subject) -> None:
