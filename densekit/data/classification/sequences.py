@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.classification.dataset import SeriesCategories
-from densekit.data.classification.table import categories_of
+from densekit.data.classification.dataset import SeriesCategories, categories_of
 from densekit.data.naming import nearest
 from densekit.data.reading.tables import read_table
 

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.classification.dataset import PictureCategories
-from densekit.data.naming import check_names, nearest, same_words, say_lookalikes
-from densekit.data.reading.files import existing_folder, existing_images, natural
+from densekit.data.classification.dataset import PictureCategories, categories_of
+from densekit.data.naming import check_names
+from densekit.data.reading.files import existing_folder, existing_images
 from densekit.data.reading.image_files import ImageFiles
 from densekit.data.reading.images import ImageReader
 from densekit.data.reading.tables import Row, check_filled, places_of_split, read_table
@@ -107,30 +107,6 @@ def _categories(
     labels_of = np.zeros((len(rows), len(names)), dtype=np.int64)
     labels_of[np.repeat(np.arange(len(rows)), [len(parts) for _, parts in said]), places] = 1
     return names, labels_of
-
-
-def categories_of(
-    said: Sequence[tuple[str, str]], names: Sequence[str] | None, key: str
-) -> tuple[list[str], NDArray[np.int64]]:
-    """K names and (N,) classes of what the lines of a file say; what looks alike is one class.
-
-    Args:
-        said: Line and class name of each.
-        names: Class names in the order of their labels; None, as they sort.
-        key: The reader, for messages.
-
-    Raises:
-        ValueError: Naming the line, for a class that is unknown or empty.
-    """
-    words = same_words(name for _, name in said)
-    say_lookalikes(filter(None, words), f"{key}: classes")
-    found = sorted(set(filter(None, words)), key=natural)
-    names = check_names(found if names is None else names, f"{key}.names")
-    place = {word: number for number, word in enumerate(same_words(names))}
-    for (where, name), word in zip(said, words, strict=True):
-        if word not in place:
-            raise ValueError(f"{where}: no class {name!r}; {nearest(name, names)}")
-    return names, np.asarray([place[word] for word in words], dtype=np.int64)
 
 
 def _switch(cell: str, where: str, column: str) -> int:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.detection.annotations import Annotations
-from densekit.data.detection.findings import Findings
-from densekit.data.detection.outlines import draw
+from densekit.data.annotations.findings import Findings
+from densekit.data.annotations.outlines import draw
+from densekit.data.annotations.packed import Annotations
 from densekit.data.reading.images import ImageReader
 from densekit.data.reading.intact import Origin
 from densekit.data.subset import Subset

@@ -10,10 +10,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 
-from densekit.data.detection.annotations import Rows, pack
+from densekit.data.annotations.findings import Findings
+from densekit.data.annotations.packed import Rows, pack
+from densekit.data.annotations.sanitise import sanitise
 from densekit.data.detection.dataset import BoxDataset
-from densekit.data.detection.findings import Findings
-from densekit.data.detection.sanitise import sanitise
 from densekit.data.naming import check_names, nearest
 from densekit.data.reading.files import (
     check_stems,

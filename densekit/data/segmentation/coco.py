@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.detection.coco import CocoDetection
-from densekit.data.detection.outlines import NOTHING, draw
+from densekit.data.annotations.coco_json import read_coco
+from densekit.data.annotations.outlines import NOTHING, draw
 from densekit.data.naming import check_names, nearest
+from densekit.data.reading.files import existing_folder
 from densekit.data.reading.images import ImageReader
 from densekit.data.segmentation.dataset import MaskDataset
 from densekit.types import IGNORE_INDEX
@@ -51,16 +52,18 @@ class CocoSemantic(MaskDataset):
         intensity: Mapping[str, Any] | None = None,
         strict: bool = False,
     ) -> None:
-        objects = CocoDetection(root, images, annotations, instance_masks=True, strict=strict)
+        folder = existing_folder(Path(root) / images, "CocoSemantic.images")
+        path = Path(root) / annotations
+        content = read_coco(path, folder, "CocoSemantic", outlines=True, strict=strict)
         # Some tools list the background among the categories.
-        chosen = [name for name in objects.names if name.casefold() != "background"]
+        chosen = [name for name in content.names if name.casefold() != "background"]
         if names is not None:
             chosen = check_names(names, "CocoSemantic.names")
             for name in chosen:
-                if name not in objects.names:
-                    known = nearest(name, objects.names)
+                if name not in content.names:
+                    known = nearest(name, content.names)
                     raise ValueError(f"CocoSemantic.names: no class {name!r}; {known}")
-        ids = dict(zip(objects.names, objects.ids, strict=True))
+        ids = dict(zip(content.names, content.ids, strict=True))
         classes = {
             "names": ["background", *chosen],
             "ids": [0, *(ids[name] for name in chosen)],
@@ -69,15 +72,16 @@ class CocoSemantic(MaskDataset):
             "multilabel": False,
         }
         labels = {name: label for label, name in enumerate(chosen, start=1)}
-        self.findings = objects.findings
-        self._annotations = objects.annotations
-        self._class_of = np.asarray([labels.get(name, 0) for name in objects.names], dtype=np.uint8)
+        data = content.annotations
+        self.findings = content.findings
+        self._annotations = data
+        self._class_of = np.asarray([labels.get(name, 0) for name in content.names], dtype=np.uint8)
         super().__init__(
-            [objects.path(index) for index in range(len(objects))],
-            objects.sizes,
+            [folder / data.paths[index].decode() for index in range(len(data.paths))],
+            data.sizes,
             ImageReader(channels, dtype, intensity),
             classes,
-            [int(i) for i in objects.annotations.image_ids],
+            data.image_ids.tolist(),
         )
 
     def mask(self, index: int) -> NDArray[Any]:

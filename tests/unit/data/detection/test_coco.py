@@ -9,7 +9,7 @@ import pytest
 from pycocotools import mask as coco_mask
 
 from densekit.data import CocoDetection
-from densekit.data.detection.outlines import NOTHING, draw, encode
+from densekit.data.annotations.outlines import NOTHING, draw, encode
 
 
 def test_ids_with_gaps_become_labels_and_stay_for_export(coco):

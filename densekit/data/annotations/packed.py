@@ -47,8 +47,7 @@ class Annotations:
         area: (M,) float64 annotated area in square pixels.
         crowd: (M,) bool.
         difficult: (M,) bool.
-        segments: M encoded outlines (see `densekit.data.detection.outlines`), None where none were
-            asked for.
+        segments: M encoded outlines (see `outlines.encode`), None where none were asked for.
     """
 
     paths: PackedBytes

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.detection.findings import Findings
+from densekit.data.annotations.findings import Findings
 
 ROUNDING = 1.0
 """Pixels that a box may leave its image by before that counts as a defect; clipped either way."""

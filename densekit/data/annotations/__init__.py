@@ -1,0 +1,1 @@
+"""Annotated objects: read, checked and packed, before they become boxes or masks."""
