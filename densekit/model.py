@@ -56,6 +56,7 @@ class DenseModel(nn.Module):
 
     mean: Tensor
     std: Tensor
+    heads: Mapping[str, Head]  # an `nn.ModuleDict`, which knows no type of its values
 
     def __init__(
         self,
@@ -74,7 +75,9 @@ class DenseModel(nn.Module):
         specs = bottom_up | (_neck_specs(neck, bottom_up) if neck else {})
         for name in heads:
             _check_head_name(name)
-        self.heads = nn.ModuleDict({name: make(specs) for name, make in heads.items()})
+        self.heads = nn.ModuleDict(  # type: ignore[assignment]
+            {name: make(specs) for name, make in heads.items()}
+        )
         reads = self._reads(specs)
         from_neck = [level for level in reads if level not in bottom_up]
         self.neck = neck(bottom_up, from_neck) if neck and from_neck else None
@@ -102,12 +105,12 @@ class DenseModel(nn.Module):
         return self
 
     def _heads(self, names: Iterable[str] | None = None) -> list[Head]:
-        return [self.heads[name] for name in (self.heads if names is None else names)]  # type: ignore[misc]
+        return [self.heads[name] for name in (self.heads if names is None else names)]
 
     def _reads(self, specs: Mapping[str, FeatureSpec]) -> list[str]:
         """Levels that some head reads, in the order of the specs."""
         for name, head in self.heads.items():
-            missing = [level for level in head.reads if level not in specs]  # type: ignore[union-attr]
+            missing = [level for level in head.reads if level not in specs]
             if missing:
                 raise ValueError(f"heads.{name} reads {missing}, there is {list(specs)}")
         wanted = {level for head in self._heads() for level in head.reads}
@@ -119,7 +122,7 @@ class DenseModel(nn.Module):
         if rule is None:
             return
         check_rule(rule, self.spatial_dims, self.info.get("slices"))
-        placed = [n for n, h in self.heads.items() if {"boxes", "mask"} & set(h.target_keys)]  # type: ignore[arg-type]
+        placed = [n for n, h in self.heads.items() if {"boxes", "mask"} & set(h.target_keys)]
         if "crop" in rule and placed:
             raise ValueError(f"resize.crop: heads.{placed[0]} looks at the whole image")
 

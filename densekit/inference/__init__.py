@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy(
         "SlidingWindow": "sliding_window",
         "TestTimeAugmentation": "augment",
         "WholeImage": "whole_image",
+        "WrappingInferer": "wrapping",
         "predict_tiles": "tiles",
     },
 )

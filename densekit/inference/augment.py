@@ -14,12 +14,12 @@ from torch import Tensor
 
 from densekit.inference.inferer import Inferer, logits_of
 from densekit.inference.restore import LINEAR
-from densekit.inference.whole_image import WholeImage
+from densekit.inference.wrapping import WrappingInferer
 from densekit.model import DenseModel
-from densekit.types import Batch, Features, Predictions, Result
+from densekit.types import Batch, Features, Predictions
 
 
-class TestTimeAugmentation(Inferer):
+class TestTimeAugmentation(WrappingInferer):
     """Averages the *probabilities* of mirrored and scaled copies of each image.
 
     Softmax over the classes, a sigmoid where classes are questions of their own or there is but
@@ -47,8 +47,7 @@ class TestTimeAugmentation(Inferer):
             raise ValueError(f"TestTimeAugmentation.flips: an axis twice, found {list(flips)}")
         if not scales or min(scales) <= 0:
             raise ValueError(f"TestTimeAugmentation.scales: factors above 0, found {list(scales)}")
-        self.inferer = inferer or WholeImage()
-        self.whole_image = self.inferer.whole_image
+        super().__init__(inferer)
         self.axes = list(flips)
         self.flips = [
             axes for n in range(len(flips) + 1) for axes in itertools.combinations(flips, n)
@@ -76,12 +75,6 @@ class TestTimeAugmentation(Inferer):
             head: {key: to_logits(key, value.div_(count)) for key, value in of_head.items()}
             for head, of_head in sums.items()
         }
-
-    def finish(
-        self, model: DenseModel, results: list[dict[str, Result]]
-    ) -> list[dict[str, Result]]:
-        """What the wrapped inferer does with finished results."""
-        return self.inferer.finish(model, results)
 
 
 def probabilities(key: str, logits: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from densekit._names import foreground, unknown
 from densekit.inference.inferer import Inferer
-from densekit.inference.whole_image import WholeImage
+from densekit.inference.wrapping import WrappingInferer
 from densekit.model import DenseModel
 from densekit.types import Batch, Features, Predictions, Result
 
 
-class CleanUp(Inferer):
+class CleanUp(WrappingInferer):
     """Removes components of finished masks, in the image's original frame.
 
     Pixels touch if they share a corner. What is removed becomes background (in multi-label masks
@@ -36,8 +36,7 @@ class CleanUp(Inferer):
     ) -> None:
         if isinstance(largest, str):
             raise TypeError(f"CleanUp.largest: a list of class names, found {largest!r}")
-        self.inferer = inferer or WholeImage()
-        self.whole_image = self.inferer.whole_image
+        super().__init__(inferer)
         self.largest = list(largest)
         self.min_size = min_size
 
@@ -54,7 +53,7 @@ class CleanUp(Inferer):
             ValueError: With the nearest name; also if there is no background to put anywhere.
         """
         super().check(model)
-        self._known(model, [n for n, head in model.heads.items() if "mask" in head.target_keys])  # type: ignore[operator]
+        self._known(model, [n for n, head in model.heads.items() if "mask" in head.target_keys])
 
     def finish(
         self, model: DenseModel, results: list[dict[str, Result]]

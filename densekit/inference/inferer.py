@@ -21,15 +21,16 @@ LOGITS = ("logits", "multilabel_logits")
 class Inferer(ABC):
     """Turns a batch into results; for validation, test and `Predictor` alike.
 
-    An inferer that wraps another one calls its `predict` as if it were the network, and hands
-    `finish` on, so that a step on finished masks happens once, at the very end.
+    One that wraps another inferer derives from `densekit.inference.WrappingInferer`.
 
     Attributes:
         whole_image: Whether the network sees every image at once. If not, validation computes no
             loss: the network might not fit a whole image into memory.
+        window: The D sides of what the network sees at once, None for whole images.
     """
 
     whole_image: bool = False
+    window: tuple[int, ...] | None = None
 
     @abstractmethod
     def predict(
@@ -43,15 +44,8 @@ class Inferer(ABC):
             features: Of this batch, if they were already computed for the loss.
         """
 
-    def check(self, model: DenseModel) -> None:
-        """Refuses a model that cannot be predicted with, before any image is read.
-
-        Raises:
-            ValueError: Here never, but what a wrapped inferer says.
-        """
-        wrapped = getattr(self, "inferer", None)
-        if isinstance(wrapped, Inferer):
-            wrapped.check(model)
+    def check(self, model: DenseModel) -> None:  # noqa: B027, most have nothing to refuse
+        """Refuses, with a ValueError, a model that it cannot predict with; before any image."""
 
     def finish(
         self, model: DenseModel, results: list[dict[str, Result]]

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from densekit.inference.inferer import Inferer, logits_of
-from densekit.inference.whole_image import WholeImage
+from densekit.inference.wrapping import WrappingInferer
 from densekit.model import DenseModel
-from densekit.types import Batch, Features, Predictions, Result
+from densekit.types import Batch, Features, Predictions
 
 
-class Slices(Inferer):
+class Slices(WrappingInferer):
     """Predicts every slice of a volume and puts their logits back into a volume.
 
     Args:
@@ -36,8 +36,7 @@ class Slices(Inferer):
         neighbours: int = 0,
         batch_size: int = 8,
     ) -> None:
-        self.inferer = inferer or WholeImage()
-        self.whole_image = self.inferer.whole_image  # of pictures; volumes are never seen whole
+        super().__init__(inferer)
         self.axis = axis
         self.neighbours = neighbours
         self.batch_size = batch_size
@@ -67,12 +66,6 @@ class Slices(Inferer):
             head: {key: value.movedim(2, 2 + self.axis) for key, value in of_head.items()}
             for head, of_head in out.items()
         }
-
-    def finish(
-        self, model: DenseModel, results: list[dict[str, Result]]
-    ) -> list[dict[str, Result]]:
-        """What the wrapped inferer does with finished results, here whole volumes."""
-        return self.inferer.finish(model, results)
 
     def _slices(
         self, model: DenseModel, volume: Tensor, span: slice, depth: int, size: list[int]

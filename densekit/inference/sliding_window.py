@@ -42,6 +42,8 @@ class SlidingWindow(Inferer):
         ValueError: A setting is out of its range.
     """
 
+    window: tuple[int, ...]
+
     def __init__(
         self,
         window: Sequence[int],

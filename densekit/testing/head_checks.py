@@ -209,7 +209,7 @@ def _judged(subject: Subject) -> None:
         figures = metrics.compute()
         wrong = [name for name, value in figures.items() if value.numel() != 1]
         assert not wrong, f"{wrong} are no single numbers"
-        _check_main(getattr(model.heads[HEAD], "main_metric", None), list(figures))
+        _check_main(model.heads[HEAD].main_metric, list(figures))
         metrics.reset(torch.device("cpu"))
     metrics.update([], [])  # a rank without an image in its last batch
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -72,7 +72,7 @@ class Subject:
 
 def head_of(model: DenseModel) -> Head:
     """The head under test."""
-    return cast(Head, model.heads[HEAD])
+    return model.heads[HEAD]
 
 
 def total_loss(model: DenseModel, batch: Batch) -> Tensor:

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from densekit._names import unknown
-from densekit.heads.base import Head
+from densekit.metrics.protocols import HasCases, HasConfusion, HasFacts
 from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
 
@@ -34,7 +34,7 @@ Recipe = Metric | Callable[..., Metric]
 """A metric, or what builds one from entries of `info["heads"][HEAD]`, e.g. `partial(VocMap)`."""
 
 Confusions = dict[str, tuple[list[str], NDArray[np.int64]]]
-"""Head name to class names and confusion matrix, see `Accuracy.confusion`."""
+"""Head name to class names and confusion matrix, see `HasConfusion`."""
 
 Recipes = Mapping[str, Mapping[str, Recipe]]
 """Head name to metric name to recipe."""
@@ -121,34 +121,25 @@ class MetricSet:
                 yield head, name, metric
 
     def note_facts(self, info: dict[str, Any]) -> None:
-        """Puts what predictions need of the last `compute` into a model's `info["heads"]`.
-
-        Metrics with a method `facts` say it: plain values by name, such as thresholds.
-        """
-        for head, named in self.metrics.items():
-            for metric in named.values():
-                if hasattr(metric, "facts"):
-                    facts = metric.facts()  # type: ignore[operator]
-                    info.setdefault("heads", {}).setdefault(head, {}).update(facts)
+        """Puts what predictions need of the last `compute` into a model's `info["heads"]`."""
+        for head, _, metric in self:
+            if isinstance(metric, HasFacts):
+                info.setdefault("heads", {}).setdefault(head, {}).update(metric.facts())
 
     def cases(self) -> list[dict[str, Any]]:
-        """A row an image and head, of the metrics that keep some; call `compute` before."""
+        """One row per image and head, of the metrics that keep some; call `compute` before."""
         rows: dict[tuple[str, int], dict[str, Any]] = {}
-        for head, named in self.metrics.items():
-            for metric in named.values():
-                of_metric = metric.cases() if hasattr(metric, "cases") else []  # type: ignore[operator]
-                for case in of_metric:
-                    row = rows.setdefault((head, case["image_id"]), {"head": head})
-                    row |= case
+        for head, _, metric in self:
+            for case in metric.cases() if isinstance(metric, HasCases) else []:
+                rows.setdefault((head, case["image_id"]), {"head": head}).update(case)
         return list(rows.values())
 
     def confusions(self) -> Confusions:
         """Class names and confusion matrix of each head that has one; call `compute` before."""
         return {
-            head: (metric.names, metric.confusion())  # type: ignore[operator, misc]
-            for head, named in self.metrics.items()
-            for metric in named.values()
-            if hasattr(metric, "confusion")
+            head: (metric.names, metric.confusion())
+            for head, _, metric in self
+            if isinstance(metric, HasConfusion)
         }
 
 
@@ -172,8 +163,8 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
                 for key, recipe in recipes[name].items()
             }
         else:
-            make = cast(Head, model.heads[name]).make_metrics
-            built[name] = _named(f"heads.{name}.make_metrics", partial(make, info))
+            make = partial(model.heads[name].make_metrics, info)
+            built[name] = _named(f"heads.{name}.make_metrics", make)
     return MetricSet(built)
 
 

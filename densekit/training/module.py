@@ -18,6 +18,7 @@ from densekit.ops import dist
 from densekit.ops.hash import mix
 from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
+from densekit.training.inferer import Inferer, sees_images
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.monitors import Logged, check_monitors, logged_names
 from densekit.training.optim import (
@@ -49,8 +50,6 @@ if TYPE_CHECKING:
     from densekit.model import DenseModel
 
 Evaluated = dict[str, list[dict[str, Result]]]
-Inferer = Callable[["DenseModel", Batch, Features | None], list[dict[str, Result]]]
-"""Turns a batch into one dict by head an image, in the image's own frame."""
 
 NOT_FOR_LOSSES = ("meta", "truth")
 
@@ -176,7 +175,10 @@ class LitModel(LightningModule):
             ValueError: A callback watches a figure that is not among them.
         """
         self._log_metrics("val")
-        check_monitors(getattr(self.trainer, "callbacks", ()), self.trainer.callback_metrics)
+        check_monitors(
+            self.trainer.callbacks,  # type: ignore[attr-defined]
+            self.trainer.callback_metrics,
+        )
         if not self.trainer.sanity_checking:
             self.validated_step = self.global_step
 
@@ -187,7 +189,7 @@ class LitModel(LightningModule):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Optimiser with parameter groups, and the schedule by optimiser step."""
         if self.optimizer is None:
-            raise ValueError("optimizer: none is given, so this model can only be evaluated")
+            raise ValueError("optimizer: expected one to train with, got None")
         optimizer = build_optimizer(
             self.optimizer,
             self.model,
@@ -293,7 +295,7 @@ class LitModel(LightningModule):
         Raises:
             ValueError: A metric cannot be built, or names clash.
         """
-        return logged_names(stage, self.model, sources, self._recipes, self.inferer)
+        return logged_names(stage, self.model, sources, self._recipes, self._inferer(stage))
 
     def cases(self, stage: str) -> list[dict[str, Any]]:
         """The figures of every image of the last evaluation, with its data set's name.
@@ -314,8 +316,7 @@ class LitModel(LightningModule):
         return {source: metrics.confusions() for source, metrics in sets}
 
     def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
-        if self.inferer is None:
-            raise ValueError(f"inferer: none is given, but {stage} needs results")
+        inferer = self._inferer(stage)
         source = source_names(self.trainer)[index]
         heads = source_heads(self.trainer, source)
         name = partial(log_name, self.trainer, stage, source)
@@ -323,10 +324,7 @@ class LitModel(LightningModule):
         resized = cast(Batch, {**self.model.resized(batch), "key": key})
         valid = batch["sample_valid"].tolist()
         features = None
-        # A network that sees images in windows only may be too large for a whole one; one that sees
-        # slices takes no volume.
-        is_seen = batch["image"].ndim - 2 == self.model.spatial_dims
-        if is_seen and getattr(self.inferer, "whole_image", True):
+        if sees_images(inferer, self.model, batch["image"].ndim - 2):
             features = self.model.features(resized)
             if terms := self._eval_losses(resized, features, heads):
                 shown = {name("loss"): self.balance(sums_by_head(terms))}
@@ -334,11 +332,16 @@ class LitModel(LightningModule):
                 self.log_dict(
                     shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False
                 )
-        results = self.inferer(self.model, resized, features)
+        results = inferer(self.model, resized, features)
         keep = [i for i, real in enumerate(valid) if real]
         truth = [batch["truth"][i] for i in keep]
         self._metrics[stage][index].update([results[i] for i in keep], truth)
         return {"results": results}
+
+    def _inferer(self, stage: str) -> Inferer:
+        if self.inferer is None:
+            raise ValueError(f"inferer: expected one to make the results of {stage}, got None")
+        return self.inferer
 
     def _eval_losses(
         self, batch: Batch, features: Features, heads: Sequence[str] | None
@@ -351,7 +354,7 @@ class LitModel(LightningModule):
         learning = [
             name
             for name in names
-            if all(key in batch for key in getattr(self.model.heads[name], "target_keys", ()))
+            if all(key in batch for key in self.model.heads[name].target_keys)
         ]
         if not learning:
             return {}

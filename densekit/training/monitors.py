@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densekit.data.naming import nearest
+from densekit.training.inferer import Inferer, sees_images
 from densekit.training.metric_set import Names, Recipes, build_metrics
 from densekit.training.sources import LOSS
 
@@ -52,7 +53,7 @@ class Logged(NamedTuple):
 
 
 def logged_names(
-    stage: str, model: DenseModel, sources: Mapping[str, Any], recipes: Recipes, inferer: Any
+    stage: str, model: DenseModel, sources: Mapping[str, Any], recipes: Recipes, inferer: Inferer
 ) -> Logged:
     """Builds the metrics of an evaluation and asks what they, and the losses, will be named.
 
@@ -95,7 +96,7 @@ def main_metric(model: DenseModel, head: str, names: Names) -> Main | None:
 
     None if it names none, or if the first ones do not say what of them is better.
     """
-    own = getattr(model.heads[head], "main_metric", None)
+    own = model.heads[head].main_metric
     if own is None:
         return None
     name, mode = own
@@ -129,15 +130,14 @@ def check_monitors(callbacks: Iterable[Any], logged: Iterable[str]) -> None:
         )
 
 
-def _with_loss(model: DenseModel, heads: Iterable[str], data: Any, inferer: Any) -> list[str]:
+def _with_loss(model: DenseModel, heads: Iterable[str], data: Any, inferer: Inferer) -> list[str]:
     """Heads that have a loss on a data set.
 
     The network has to see its images whole, and strangers are in no class of identities.
     """
     described = data.describe()
-    is_whole = getattr(inferer, "whole_image", True)
-    if not is_whole or described.get("spatial_dims", 2) != model.spatial_dims:
+    if not sees_images(inferer, model, described.get("spatial_dims", 2)):
         return []
     known = "num_identities" in described
-    keys = {head: getattr(model.heads[head], "target_keys", ()) for head in heads}
+    keys = {head: model.heads[head].target_keys for head in heads}
     return [head for head in heads if known or "identity" not in keys[head]]

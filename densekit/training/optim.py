@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from densekit.training.schedules import Schedule, check_end
+from densekit.training.sources import sources_of
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -129,7 +130,7 @@ def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
         return 1.0
     if base_batch_size < 1:
         raise ValueError(f"base_batch_size: found {base_batch_size}, expected at least 1, or null")
-    sources = getattr(getattr(trainer, "datamodule", None), "sources", None)
+    sources = sources_of(trainer)
     if not sources:
         raise TypeError("base_batch_size needs a data module with `sources`, found none")
     trained = [source for source in sources.values() if source.train is not None]

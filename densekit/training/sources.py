@@ -6,21 +6,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, Protocol, runtime_checkable
+
 from lightning.pytorch import Trainer
 
 LOSS = "loss"
 """The total, and what stands before every term: no head, data set or metric is called so."""
 
 
+@runtime_checkable
+class HasSources(Protocol):
+    """A data module that says what it holds, as `densekit.data.DataModule` does.
+
+    Attributes:
+        sources: Data set by name, each with the `heads` that it has targets for.
+        source_names: Names of those that are evaluated, in the order of the loaders.
+    """
+
+    sources: Mapping[str, Any]
+    source_names: list[str]
+
+
+def sources_of(trainer: Trainer) -> Mapping[str, Any]:
+    """The data sets of a trainer by name; none where its data module does not say."""
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return data.sources if isinstance(data, HasSources) else {}
+
+
 def source_names(trainer: Trainer) -> list[str]:
     """Names of the data sets that are evaluated, in the order of the loaders."""
-    datamodule = getattr(trainer, "datamodule", None)
-    return list(getattr(datamodule, "source_names", ("data",)))
+    data: Any = trainer.datamodule  # type: ignore[attr-defined]
+    return data.source_names if isinstance(data, HasSources) else ["data"]
 
 
 def source_heads(trainer: Trainer, source: str) -> tuple[str, ...] | None:
     """Heads that a data set has targets for; None, all, where no data module says."""
-    sources = getattr(getattr(trainer, "datamodule", None), "sources", {})
+    sources = sources_of(trainer)
     return tuple(sources[source].heads) if source in sources else None
 
 

@@ -237,13 +237,11 @@ def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: 
 
 def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
     """Of the images that the network will see: of each data set the first one."""
+    from densekit.inference.inferer import Inferer
     from densekit.ops.resize import resized_size
 
     model = lit.model
-    inferer: Any = lit.inferer
-    while hasattr(inferer, "inferer"):  # a window may stand within something else
-        inferer = inferer.inferer
-    window = getattr(inferer, "window", None)
+    window = lit.inferer.window if isinstance(lit.inferer, Inferer) else None
     rule = model.info.get("resize")
     for source in data.sources.values():
         sides = source.image_size()[-model.spatial_dims :]  # of a volume one slice

@@ -55,6 +55,7 @@ class FakeMetric(Metric):
 
 class FakeHead(nn.Module):
     target_keys = ("boxes", "labels")
+    main_metric = None
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,22 +103,27 @@ class FakeModel(nn.Module):
         }
 
 
-def infer(model: FakeModel, batch: Batch, features: Features | None) -> list[dict[str, Any]]:
-    assert features is not None
-    results = []
-    for row in range(len(batch["key"])):
-        boxes = {n: h.box(features["c1"])[row, None] * SIDE for n, h in model.heads.items()}
-        results.append(
-            {
-                name: {
-                    "boxes": box.detach().double().numpy(),
-                    "scores": np.array([0.9]),
-                    "labels": np.array([0]),
+class FakeInferer:
+    whole_image = True
+
+    def __call__(
+        self, model: FakeModel, batch: Batch, features: Features | None
+    ) -> list[dict[str, Any]]:
+        assert features is not None
+        results = []
+        for row in range(len(batch["key"])):
+            boxes = {n: h.box(features["c1"])[row, None] * SIDE for n, h in model.heads.items()}
+            results.append(
+                {
+                    name: {
+                        "boxes": box.detach().double().numpy(),
+                        "scores": np.array([0.9]),
+                        "labels": np.array([0]),
+                    }
+                    for name, box in boxes.items()
                 }
-                for name, box in boxes.items()
-            }
-        )
-    return results
+            )
+        return results
 
 
 class FakeImages(Dataset[dict[str, Any]]):
@@ -251,7 +257,7 @@ def fake_lit(model: FakeModel | None = None, optimizer: Any = None, **settings: 
         torch.manual_seed(3)
         model = FakeModel()
     optimizer = optimizer or partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=1e-3)
-    return LitModel(model, optimizer, inferer=infer, **settings)  # type: ignore[arg-type]
+    return LitModel(model, optimizer, inferer=FakeInferer(), **settings)  # type: ignore[arg-type]
 
 
 def trainer(folder: Path, **settings: Any) -> L.Trainer:

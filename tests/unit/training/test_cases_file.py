@@ -10,12 +10,13 @@ import pytest
 
 from densekit.training import CasesFile
 from densekit.training.cases_file import as_csv
-from tests.unit.training.fakes import FakeData, FakeMetric, fake_lit, trainer
+from tests.unit.training.fakes import FakeData, FakeHead, FakeMetric, fake_lit, trainer
 
 
 def test_a_row_an_image_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"image_id": 0, "dice": 0.5}, {"image_id": 1, "dice": math.nan}]
-    monkeypatch.setattr(FakeMetric, "cases", lambda _: rows, raising=False)
+    kind = type("WithCases", (FakeMetric,), {"cases": lambda _: rows})
+    monkeypatch.setattr(FakeHead, "make_metrics", lambda *_: {"fake": kind([])})
     run, lit = trainer(tmp_path, callbacks=[CasesFile(tmp_path)], max_epochs=1), fake_lit()
     run.test(lit, datamodule=FakeData(), verbose=False)
     with (tmp_path / "cases_test.csv").open() as file:

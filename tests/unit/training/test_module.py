@@ -31,11 +31,11 @@ from densekit.training.module import LitModel
 from densekit.types import Batch, Features
 from tests.unit.training.fakes import (
     FakeData,
+    FakeInferer,
     FakeMetric,
     FakeModel,
     FakeSource,
     fake_lit,
-    infer,
     trainer,
 )
 
@@ -66,7 +66,7 @@ def test_without_whole_images_validation_has_figures_and_no_loss(tmp_path: Path)
 
         def __call__(self, model: FakeModel, batch: Batch, features: Features | None) -> Any:
             assert features is None
-            return infer(model, batch, model.features(batch))
+            return FakeInferer()(model, batch, model.features(batch))
 
     run, lit = trainer(tmp_path, max_epochs=1), fake_lit()
     lit.inferer = Windows()
@@ -198,9 +198,9 @@ def test_weights_are_channels_last_unless_told_otherwise() -> None:
 
 def test_what_is_missing_is_named(tmp_path: Path) -> None:
     blind = LitModel(FakeModel())  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="inferer: none is given"):
+    with pytest.raises(ValueError, match="inferer: expected one to make the results of val"):
         trainer(tmp_path).validate(blind, datamodule=FakeData(), verbose=False)
-    with pytest.raises(ValueError, match="optimizer: none is given"):
+    with pytest.raises(ValueError, match="optimizer: expected one"):
         trainer(tmp_path, max_steps=1).fit(blind, datamodule=FakeData())
 
 

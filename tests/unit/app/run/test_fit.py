@@ -18,6 +18,7 @@ from densekit.app.config.resolve import resolve
 from densekit.app.run import fit
 from densekit.app.run.fit import _evaluate_best
 from densekit.build import build_model, instantiate
+from densekit.inference import CleanUp, SlidingWindow
 from densekit.training import Checkpoint, MetricsFile
 from tests.unit.training.fakes import FakeData, fake_lit, trainer
 
@@ -140,8 +141,9 @@ class Sized:
 def test_sizes_are_those_the_network_sees(
     sides: tuple[int, ...], dims: int, train: object, settings: dict[str, Any], expected: object
 ) -> None:
-    inner = SimpleNamespace(**{k: v for k, v in settings.items() if k == "window"})
+    window = settings.get("window")
+    inner = SlidingWindow(window) if window else None  # it may stand within something else
     model = SimpleNamespace(spatial_dims=dims, info={"resize": settings.get("rule")})
-    lit: Any = SimpleNamespace(model=model, inferer=SimpleNamespace(inferer=inner))
+    lit: Any = SimpleNamespace(model=model, inferer=CleanUp(inner))
     data: Any = SimpleNamespace(sources={"a": Sized(sides, train)})
     assert [tuple(found) for found in fit._sizes(lit, data)] == [expected]
