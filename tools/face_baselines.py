@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.app.commands.train import PENDING
 from densekit.app.config.compose import compose
-from densekit.app.config.resolve import describe_data, resolve, set_run_dir
+from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.run.fit import metric_recipes
+from densekit.app.run.folder import set_run_dir
+from densekit.app.run.job import PENDING
 from densekit.data.protocols import Dataset
 
 COMPONENTS = (20, 50, 100)

@@ -20,11 +20,11 @@ from typing import Any
 
 import yaml
 
-from densekit.app.config.resolve import seal
 from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.report import spoken_log
 from densekit.app.run.console_log import kept_console
 from densekit.app.run.fit import run_job
+from densekit.app.run.folder import seal
 from densekit.app.run.launch import is_main
 from densekit.build import check_targets
 from densekit.trust import check_stored

@@ -20,7 +20,7 @@ from densekit.app import worker
 from densekit.app.cli import main
 from densekit.app.config import groups
 from densekit.app.config.compose import compose
-from densekit.app.config.resolve import seal
+from densekit.app.run.folder import seal
 from densekit.artifact import model_config, model_from_artifact, save_artifact
 from densekit.backbones import ResNet
 from densekit.build import build_model

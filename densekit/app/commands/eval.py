@@ -11,15 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit.app.config.compose import apply_values, compose, is_choice, trusted
 from densekit.app.config.data_info import describe_for
-from densekit.app.config.resolve import (
-    METRICS,
-    describe_data,
-    keep_axes,
-    reopen,
-    resolve,
-    set_run_dir,
-    stored_run,
-)
+from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
 from densekit.app.options import (
     checkpoint_file,
@@ -31,7 +23,9 @@ from densekit.app.options import (
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.fit import HARDWARE, LIMITS
+from densekit.app.run.folder import METRICS, set_run_dir
 from densekit.app.run.resuming import check_moved
+from densekit.app.run.stored import keep_axes, reopen, stored_run
 from densekit.build import nearest
 
 FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}

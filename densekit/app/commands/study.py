@@ -13,12 +13,13 @@ from typing import Any
 import yaml
 
 from densekit._names import counted
-from densekit.app.commands.train import checked
 from densekit.app.config.overrides import expand, parse
-from densekit.app.config.resolve import CONFIG, new_folder, resolve, set_run_dir, write_config
+from densekit.app.config.resolve import resolve
 from densekit.app.errors import UsageError
 from densekit.app.options import number, output_folder, split_options
 from densekit.app.report import print_lines
+from densekit.app.run.folder import CONFIG, new_folder, set_run_dir, write_config
+from densekit.app.run.job import checked
 from densekit.app.run.launch import count_devices, started_outside
 from densekit.app.studies.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
 from densekit.app.studies.report import report

@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densekit.app.config.data_info import check_heads, model_info
+from densekit.app.config.data_checks import check_heads
+from densekit.app.config.data_info import model_info
 from densekit.app.config.monitor import check_direction, objective_name, settled
-from densekit.app.config.resolve import METRICS, dump
 from densekit.app.config.trainer import with_switches
 from densekit.app.errors import Stopped
 from densekit.app.run.earlier_logs import continue_logs
+from densekit.app.run.folder import METRICS, dump
 from densekit.app.run.keep import with_kept
 from densekit.app.run.start import start_from
 from densekit.build import build_model, instantiate

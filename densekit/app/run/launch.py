@@ -16,9 +16,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from densekit.app.config.resolve import new_folder, seal, write_config
 from densekit.app.errors import Stopped, UsageError
 from densekit.app.run.fit import run_job
+from densekit.app.run.folder import new_folder, seal, write_config
 
 AGREE_SECONDS = 300
 STOP_SECONDS = 300

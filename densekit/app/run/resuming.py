@@ -10,9 +10,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from densekit.app.config.compose import compose
 from densekit.app.config.overrides import is_path_key
-from densekit.app.config.resolve import COMMAND_KEYS
 from densekit.app.errors import UsageError
 
+COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
+"""What a command has noted down beside the configuration."""
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
     *("on_broken", "schedule", "test", "trainer", "trust", *COMMAND_KEYS),

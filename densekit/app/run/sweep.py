@@ -1,8 +1,10 @@
-"""`densekit train -m` with a sweeper or launcher of Hydra's: Optuna, submitit for SLURM."""
+"""`densekit train -m`: every combination in turn, or what a sweeper of Hydra's asks for."""
 
 from __future__ import annotations
 
 import json
+import logging
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -10,13 +12,20 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from densekit.app.config.compose import for_hydra
+from densekit._names import counted
+from densekit.app.config.compose import compose, for_hydra
 from densekit.app.config.monitor import MAIN
-from densekit.app.config.overrides import quote_text
-from densekit.app.config.resolve import METRICS
-from densekit.app.errors import UsageError
-from densekit.app.run.sweep_table import write_words
+from densekit.app.config.overrides import expand, quote_text
+from densekit.app.errors import UsageError, explain
+from densekit.app.options import split_options
+from densekit.app.report import print_lines
+from densekit.app.run import launch
+from densekit.app.run.folder import METRICS, new_folder, run_name, set_run_dir
+from densekit.app.run.job import PENDING, configuration, train
+from densekit.app.run.sweep_table import summarise, write_words
 from densekit.build import nearest
+
+logger = logging.getLogger(__name__)
 
 GROUPS = ("hydra/sweeper", "hydra/launcher")
 
@@ -24,6 +33,43 @@ GROUPS = ("hydra/sweeper", "hydra/launcher")
 def is_hydras(words: Sequence[str]) -> bool:
     """Whether the words of a multirun choose a sweeper or a launcher."""
     return any(word.lstrip("+").partition("=")[0] in GROUPS for word in words)
+
+
+def grid(arguments: Sequence[str]) -> int:
+    """Runs every combination, one after the other; a failure does not stop the rest."""
+    if launch.started_outside():
+        raise UsageError("-m: start a sweep from one process, not under torchrun or srun")
+    jobs = expand(arguments)
+    first = [configuration(job) for job in jobs][0]  # all are checked before any runs
+    name = run_name(first.cfg, first.name)
+    set_run_dir(first.cfg, PENDING)
+    folder = new_folder(Path(first.cfg.paths.runs) / name)
+    failed = []
+    for number, job in enumerate(jobs):
+        print_lines(f"job {number} of {len(jobs)}: {shlex.join(job)}")
+        try:
+            write_words(job, train(job, folder / str(number)))
+        except Exception as error:
+            logger.error("job %d failed", number, exc_info=explain(error) is None)
+            failed.append(f"job {number} ({shlex.join(job)}): {explain(error) or repr(error)}")
+    summarise(folder)
+    done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'job')} done"
+    print_lines(f"{done}, in {folder}", *failed)
+    return 1 if failed else 0
+
+
+def search(arguments: Sequence[str]) -> int:
+    """Runs the jobs of a sweeper or launcher of Hydra's."""
+    options, words = split_options(arguments, {"objective": None, "run_name": None})
+    of_runs = [word for word in words if word.startswith("paths.runs=")]
+    runs = Path(str(compose(of_runs).cfg.paths.runs)).expanduser().absolute()
+    folder = new_folder(runs / str(options["run_name"] or "search"))
+    try:
+        sweep(words, folder, options["objective"])
+    finally:
+        summarise(folder)  # of what was done before a job failed, too
+    print_lines(f"runs: {folder}")
+    return 0
 
 
 def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
@@ -111,8 +157,6 @@ def _job(cfg: Any, objective: str | None) -> float | None:
     """What Hydra calls, perhaps on another machine; the configuration is composed once more."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
-
-    from densekit.app.commands.train import train
 
     hydra = HydraConfig.get()
     GlobalHydra.instance().clear()  # or nothing could be composed in here

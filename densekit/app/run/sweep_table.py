@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from densekit.app.config.resolve import METRICS
 from densekit.app.report import number_text, print_lines, print_numbers, read_metrics
+from densekit.app.run.folder import METRICS
 
 FILE = "jobs.csv"
 WORDS = "overrides.yaml"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from densekit.app.config.resolve import METRICS
+from densekit.app.run.folder import METRICS
 
 STANDARD_ERRORS = 2.0
 """So far apart two means have to be to count as different."""

@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from densekit.app import worker
-from densekit.app.config.resolve import seal
+from densekit.app.run.folder import seal
 
 LOG = "log.txt"
 SPOKEN = "densekit: error:"

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.app.commands.train import checked
 from densekit.app.config.resolve import describe_data
+from densekit.app.run.job import checked
 
 NUMBER = 10
 BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"

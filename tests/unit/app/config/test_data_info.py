@@ -12,18 +12,17 @@ import pytest
 from omegaconf import OmegaConf
 from PIL import Image
 
-from densekit.app.config.data_info import (
+from densekit.app.config.data_checks import (
     check_heads,
     check_monitors,
     check_num_classes,
     check_resize,
     check_trained,
-    model_info,
-    register_data_info,
     say_unseen_classes,
 )
-from densekit.app.config.resolve import RUN_KEYS, keep_axes, reopen
+from densekit.app.config.data_info import model_info, register_data_info
 from densekit.app.errors import UsageError
+from densekit.app.run.stored import RUN_KEYS, keep_axes, reopen
 from densekit.data import CocoDetection, Subset
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 from densekit import DenseModel
 from densekit.app.cli import main
-from densekit.app.commands.train import _say_what_next
+from densekit.app.run.job import _say_what_next
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from densekit.app.commands.train import _limit, checked
 from densekit.app.config.data_info import model_info
 from densekit.app.config.resolve import resolve
 from densekit.app.run import fit
 from densekit.app.run.fit import _evaluate_best
+from densekit.app.run.job import _limit, checked
 from densekit.build import build_model, instantiate
 from densekit.inference import CleanUp, SlidingWindow
 from densekit.training import Checkpoint, MetricsFile

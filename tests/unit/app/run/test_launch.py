@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from densekit.app.config.resolve import new_folder
 from densekit.app.errors import UsageError
 from densekit.app.run import launch
+from densekit.app.run.folder import new_folder
 
 OUTSIDE = (
     *("RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RUN_ID", "SLURM_STEP_NUM_TASKS"),

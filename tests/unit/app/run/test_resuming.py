@@ -15,9 +15,9 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from densekit.app.cli import main
-from densekit.app.config.resolve import MLFLOW, OWN_MLFLOW, reopen, stored_run
 from densekit.app.errors import UsageError
 from densekit.app.run.resuming import check_length, check_resumed
+from densekit.app.run.stored import MLFLOW, OWN_MLFLOW, reopen, stored_run
 from tests.unit.app.small_run import SMALL_RUN
 
 FOLDER = [

@@ -15,9 +15,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from densekit.app.cli import main
-from densekit.app.commands import train as train_command
 from densekit.app.config.compose import compose
 from densekit.app.errors import UsageError
+from densekit.app.run import sweep as sweep_module
 from densekit.app.run.sweep import figure
 from densekit.app.run.sweep_table import spread
 
@@ -44,7 +44,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "wörk (1)=["
     folder.mkdir()
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(train_command, "train", fake_train)
+    monkeypatch.setattr(sweep_module, "train", fake_train)
     RATES.clear()
     TOLD.clear()
     PATHS.clear()

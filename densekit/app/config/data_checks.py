@@ -1,0 +1,118 @@
+"""Checks of the data sets against the heads that they train and the callbacks that watch them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from densekit.app.config.data_info import describe_for, training_sources
+from densekit.app.config.monitor import MAIN, OWN
+from densekit.app.errors import UsageError
+from densekit.build import nearest
+
+logger = logging.getLogger(__name__)
+
+
+def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+    """Refuses a data set for a head that is not there."""
+    if not heads:
+        raise UsageError("heads: none chosen, for example head=faster_rcnn")
+    if not sources:
+        raise UsageError("data: none chosen, for example data=scenes")
+    if "loss" in sources:
+        raise UsageError("data.loss: expected another name, got that of the total loss")
+    for source, described in sources.items():
+        for head in described.heads:
+            if head not in heads:
+                hint = nearest(head, heads)
+                raise UsageError(f"data.{source}.heads: there is no head {head!r}. {hint}")
+
+
+def check_trained(sources: Mapping[str, Any], heads: Iterable[str]) -> None:
+    """Refuses a head that no data set trains."""
+    for head in heads:
+        named = training_sources(sources, head)
+        if not named:
+            names = ", ".join(f"data.{source}.heads" for source in sources)
+            raise UsageError(f"heads.{head}: no data set trains it; name it in {names}")
+        if all(sources[name].train is None for name in named):
+            names = ", ".join(f"data.{name}.train" for name in named)
+            raise UsageError(f"heads.{head}: no data set trains it; {names}: no training images")
+
+
+def say_unseen_classes(sources: Mapping[str, Any]) -> None:
+    """Names the classes that no training mask or box is of: nothing can be learned of them."""
+    from densekit.data.detection.dataset import classes_without_objects
+    from densekit.data.foreground import unseen_classes
+
+    for name, source in sources.items():
+        boxless = classes_without_objects(source.train) if source.train is not None else []
+        if boxless:
+            logger.warning(
+                "data.%s.train: no object of %d of its classes: %s; the network cannot learn them,"
+                " `names` of the data set leaves them out",
+                *(name, len(boxless), ", ".join(map(repr, boxless[:10]))),
+            )
+        missing, looked = unseen_classes(source.train) if source.train is not None else ([], 0)
+        if missing:
+            logger.warning(
+                "data.%s.train: no pixel of %s in %d masks: the network cannot learn it",
+                *(name, ", ".join(map(repr, missing)), looked),
+            )
+
+
+def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
+    """Refuses a head for fewer classes than its data have: the last ones would be background.
+
+    Args:
+        sources: Data sets by name.
+        heads: Resolved head configurations by name.
+    """
+    for head, node in heads.items():
+        for source in training_sources(sources, head):
+            needed = describe_for(sources[source], head).get("num_classes")
+            given = node.get("num_classes") if isinstance(node, Mapping) else None
+            if isinstance(given, int) and isinstance(needed, int) and given < needed:
+                names = ", ".join(map(str, describe_for(sources[source], head).get("names", ())))
+                raise UsageError(
+                    f"heads.{head}.num_classes: expected {needed} as in data.{source} ({names}),"
+                    f" got {given}; leave it out"
+                )
+
+
+def check_monitors(
+    callbacks: Mapping[str, Any], sources: Mapping[str, Any], heads: Mapping[str, Any]
+) -> None:
+    """Refuses a callback that watches metrics of a head, or data set, that is not there.
+
+    What is left is known once the metrics are built, see `densekit.app.config.monitor`.
+    """
+    own = all(str(node["_target_"]).startswith(OWN) for node in callbacks.values() if node)
+    evaluated = [name for name, source in sources.items() if source.val is not None]
+    accepted = evaluated if len(evaluated) > 1 else list(heads)
+    for name, node in callbacks.items():
+        monitor = node.get("monitor") if isinstance(node, Mapping) else None
+        parts = str(monitor).split("/")
+        if own and monitor not in (None, MAIN) and parts[0] not in ("val", "train"):
+            raise UsageError(
+                f"callbacks.{name}.monitor: expected {MAIN} or a metric such as val/HEAD/METRIC,"
+                f" got {monitor!r}"
+            )
+        if len(parts) > 2 and parts[0] == "val" and parts[1] not in accepted:
+            hint = nearest(parts[1], accepted)
+            raise UsageError(f"callbacks.{name}.monitor: {monitor}: no {parts[1]!r} there. {hint}")
+
+
+def check_resize(resize: Mapping[str, Any] | None, sources: Mapping[str, Any]) -> None:
+    """Refuses a resize rule that is wrong or that the images of a data set cannot follow."""
+    if resize is None:
+        return
+    from densekit.ops.resize import check_rule
+
+    for name, source in sources.items():
+        described = source.describe()
+        try:
+            check_rule(resize, described.get("spatial_dims", 2), described.get("slices"))
+        except ValueError as error:
+            raise UsageError(f"data.{name}: {error}") from error

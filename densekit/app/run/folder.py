@@ -1,0 +1,67 @@
+"""The folder of a run: its name, and the configuration that is kept in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, open_dict
+
+from densekit.app.errors import UsageError
+
+CONFIG = "config.yaml"
+METRICS = "metrics.json"
+
+
+def set_run_dir(cfg: DictConfig, run: Path) -> None:
+    """Sets the run folder and makes every path absolute, so that the run can be read anywhere."""
+    with open_dict(cfg):
+        cfg.paths.run = str(run)
+        for name in ("data", "runs"):
+            cfg.paths[name] = str(Path(str(cfg.paths[name])).expanduser().absolute())
+
+
+def run_name(cfg: DictConfig, experiment: str) -> str:
+    """The folder of an experiment's runs; fills in `run_name` where it is not given."""
+    with open_dict(cfg):
+        cfg.run_name = str(cfg.run_name or experiment or "train")
+    return str(cfg.run_name)
+
+
+def new_folder(parent: Path) -> Path:
+    """Creates a folder named after the time; a number follows if that second is taken."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for number in range(1, 1000):
+        folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise UsageError(
+                f"paths.runs: expected a folder that can be written, got {parent}: {error.strerror}"
+            ) from error
+        return folder.absolute()
+    raise UsageError(f"{parent}: more than a thousand runs in one second")
+
+
+def dump(cfg: Mapping[str, Any]) -> str:
+    """The configuration as YAML text, in the order it was composed in."""
+    return yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True, width=100)
+
+
+def write_config(cfg: Mapping[str, Any], folder: Path) -> Path:
+    """Writes the resolved configuration into a run folder and returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / CONFIG
+    file.write_text(dump(cfg), encoding="utf-8")
+    return file
+
+
+def seal(file: Path) -> str:
+    """SHA-256 of a configuration, by which a worker knows the one that its parent has checked."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
