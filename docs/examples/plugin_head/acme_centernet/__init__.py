@@ -1,1 +1,1 @@
-"""A densekit plug-in: objects as points of a heatmap."""
+"""A densekit plug-in: CenterNet, which detects objects as peaks of a heatmap."""

@@ -1,4 +1,4 @@
-"""Detection by centre points: a heatmap a class, and at every peak the sides of its box.
+"""Detection by centre points: one heatmap per class, and a box size at every peak.
 
 Shape letters: B images, K classes, T target slots, N detections, h w the cells of the level read.
 """
@@ -21,17 +21,17 @@ from densekit.ops.dist import global_count
 from densekit.types import Batch, Features, Predictions, Specs
 
 RARE = -2.19
-"""Logit of 0.1: at the start few cells are centres, and the many others must not drown them."""
+"""Initial bias, the logit of 0.1: the many background cells must not dominate the first steps."""
 
 
 class CenterNet(Head):
-    """Heatmap, sides and offset of Zhou et al. 2019, Objects as Points, on one level.
+    """CenterNet (Zhou et al. 2019, Objects as Points) on one level: heatmap, sides and offset.
 
     Args:
-        specs: What every level looks like that could exist.
+        specs: Channels and stride of every level that could exist.
         num_classes: K.
         level: The level whose cells may be centres.
-        channels: Of the hidden layer of each branch.
+        channels: Channels of the hidden layer of each branch.
         max_detections: N.
     """
 
@@ -121,12 +121,12 @@ class CenterNet(Head):
         return losses
 
     def _inside(self, size: Tensor, like: Tensor) -> Tensor:
-        """True on cells whose middle lies in the image, false in the padding: (B, 1, h, w)."""
+        """True for cells whose middle lies in the image, false in the padding: (B, 1, h, w)."""
         middle = cell_centres(like) * self.stride.view(1, 2, 1, 1)  # (1, 2, h, w) x and y
         return (middle < size.flip(1)[..., None, None]).all(1, keepdim=True)
 
     def _count(self, score: Tensor) -> int:
-        """N, or what there is on a picture of fewer cells."""
+        """N, or the number of scores of an image with fewer cells."""
         return min(self.max_detections, score[0].numel())
 
 

@@ -1,4 +1,4 @@
-"""What a heatmap should be: at every object a bump that is as wide as its box allows.
+"""Heatmap targets: a Gaussian peak at every object, as wide as its box allows.
 
 Shape letters: B images, K classes, T target slots, h w cells.
 """
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 OVERLAP = 0.7
-"""A box whose corners are off by the radius still overlaps the object by so much."""
+"""IoU that a box keeps with the object when its corners are off by the radius."""
 
 
 def cell_centres(like: Tensor) -> Tensor:
-    """The x and y of the middle of every cell, in cells: (1, 2, h, w).
+    """Computes x and y of the middle of every cell, in cells: (1, 2, h, w).
 
     Args:
         like: (..., h, w).
@@ -24,10 +24,10 @@ def cell_centres(like: Tensor) -> Tensor:
 
 
 def radius(sides: Tensor) -> Tensor:
-    """Radius of the bump of a box, in the unit of its sides: (...).
+    """Computes the radius of the peak of a box, in the unit of its sides: (...).
 
     Law and Deng 2018, CornerNet, section 3.2: both corners may move by r along both axes, one way
-    or the other, so that IoU >= OVERLAP; the closest of the three cases counts.
+    or the other, so that IoU >= OVERLAP; the smallest of the three cases counts.
 
     Args:
         sides: (..., 2) width and height.
@@ -45,7 +45,9 @@ def radius(sides: Tensor) -> Tensor:
 
 
 def gaussians(boxes: Tensor, labels: Tensor, valid: Tensor, like: Tensor) -> Tensor:
-    """The heatmap: 1 in the cell of a centre, falling around it; the highest bump counts.
+    """Renders the heatmap: 1 in the cell of a centre, falling off around it.
+
+    Where peaks overlap, the highest value counts.
 
     Args:
         boxes: (B, T, 4) xyxy, in cells.
@@ -61,7 +63,7 @@ def gaussians(boxes: Tensor, labels: Tensor, valid: Tensor, like: Tensor) -> Ten
     middle = torch.minimum(centre.floor(), limit) + 0.5  # (B, T, 2)
     sigma = (2 * radius(boxes[..., 2:] - boxes[..., :2]) + 1) / 6  # (B, T)
     away = cell_centres(like)[:, None] - middle[..., None, None]  # (B, T, 2, h, w)
-    bump = torch.exp(-away.square().sum(2) / (2 * sigma[..., None, None] ** 2))  # (B, T, h, w)
-    bump = bump * valid[..., None, None]
-    index = labels[..., None, None].expand_as(bump)
-    return torch.zeros_like(like).scatter_reduce(1, index, bump.to(like.dtype), "amax")
+    peak = torch.exp(-away.square().sum(2) / (2 * sigma[..., None, None] ** 2))  # (B, T, h, w)
+    peak = peak * valid[..., None, None]
+    index = labels[..., None, None].expand_as(peak)
+    return torch.zeros_like(like).scatter_reduce(1, index, peak.to(like.dtype), "amax")

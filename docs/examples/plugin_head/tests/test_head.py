@@ -1,4 +1,4 @@
-"""The head keeps densekit's contract, and its targets are what the papers say."""
+"""The head keeps densekit's contract, and its targets agree with the papers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_radius_is_the_largest_that_keeps_the_overlap() -> None:
     torch.testing.assert_close(worst, torch.full_like(worst, OVERLAP))
 
 
-def test_heatmap_is_one_at_centres_and_keeps_the_higher_bump() -> None:
+def test_heatmap_is_one_at_centres_and_keeps_the_higher_peak() -> None:
     boxes = torch.tensor([[[2.0, 2.0, 6.0, 6.0], [8.0, 2.0, 12.0, 6.0], [0.0, 0.0, 0.0, 0.0]]])
     labels, valid = torch.tensor([[1, 1, 0]]), torch.tensor([[True, True, False]])
     heatmap = gaussians(boxes, labels, valid, torch.zeros(1, 2, 8, 16))
