@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.medical.axes import turned_sides
-from densekit.data.protocols import Dataset
+from densekit.data.protocols import Dataset, as_dataset
 from densekit.data.reading.progress import tracked
-from densekit.data.subset import Subset
 from densekit.types import IGNORE_INDEX, Sample
 
 PERCENTILES = (0.5, 50.0, 99.5)
@@ -84,18 +83,12 @@ def fingerprint(dataset: Dataset, indices: Iterable[int]) -> Fingerprint:
         spacings=np.asarray([case.spacing for case in cases], dtype=np.float64),
         shares=counts.sum(0) / max(1, sum(case.counted for case in cases)),
         present=(counts > 0).sum(0),
-        modalities=modalities_of(dataset),
+        modalities=as_dataset(dataset).modalities,
         lowest=np.min([case.lowest for case in cases], axis=0),
         percentiles=np.percentile(values, PERCENTILES, axis=0).T,
         means=values.mean(axis=0, dtype=np.float64),
         stds=values.std(axis=0, dtype=np.float64),
     )
-
-
-def modalities_of(dataset: Any) -> tuple[str, ...]:
-    """What each channel is, as the volumes say that the data set is made of."""
-    inner = getattr(dataset, "data", None)
-    return modalities_of(inner) if inner is not None else getattr(dataset, "modalities", ())
 
 
 @dataclass(frozen=True)
@@ -138,7 +131,7 @@ def class_frequencies(dataset: Dataset) -> dict[str, int]:
     Of a binary set, "background" and the class; of a multi-label set, each class by itself.
 
     Args:
-        dataset: Has semantic masks; images are not read where it has a method `mask`.
+        dataset: Has semantic masks; images are not read where it has a method `mask` of its own.
 
     Raises:
         ValueError: If its samples have no mask.
@@ -148,21 +141,10 @@ def class_frequencies(dataset: Dataset) -> dict[str, int]:
     columns = names if len(names) > 1 or multilabel else ["background", *names]
     counts = np.zeros(len(columns), dtype=np.int64)
     for index in tracked(range(len(dataset)), "counting pixels"):
-        mask = _mask_of(dataset, index)
+        mask = as_dataset(dataset).mask(index)
         if multilabel:
             counts += (mask == 1).reshape(len(names), -1).sum(axis=1)
         else:
             pixels = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)
             counts += pixels[: len(columns)]
     return dict(zip(columns, counts.tolist(), strict=True))
-
-
-def _mask_of(dataset: Any, index: int) -> Any:
-    if isinstance(dataset, Subset):
-        return _mask_of(dataset.data, int(dataset.positions[index]))
-    if hasattr(dataset, "mask"):
-        return dataset.mask(index)
-    sample = dataset[index]
-    if "mask" not in sample:
-        raise ValueError(f"{type(dataset).__name__}: samples have no mask, found {sorted(sample)}")
-    return sample["mask"]

@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Sampler
 from densekit.data.collate import collate
 from densekit.data.protocols import Dataset, Transform
 from densekit.data.samplers import Draw, TrainSampler
-from densekit.data.synthetic.dataset import Rendered
 from densekit.types import Batch, Sample, TargetSpec
 
 MOST_WORKERS = 8
@@ -35,7 +34,7 @@ def default_workers(dataset: Dataset) -> int:
     dims = dataset.describe().get("spatial_dims", 2)
     few = len(dataset) < (FEW_VOLUMES if dims == 3 else FEW_PICTURES)
     copied = multiprocessing.get_start_method() == "fork"
-    if dims == 1 or few or not copied or isinstance(dataset, Rendered):
+    if dims == 1 or few or not copied or not dataset.reads_files:
         return 0
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1

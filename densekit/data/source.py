@@ -13,9 +13,9 @@ from densekit._names import counted
 from densekit.data.foreground import shows_foreground
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
 from densekit.data.naming import nearest
-from densekit.data.protocols import BatchTransform, Dataset, Transform
+from densekit.data.protocols import BatchTransform, Dataset, Transform, as_dataset
 from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
-from densekit.types import IMAGENET_MEAN, IMAGENET_STD, TargetSpec
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
 _log = logging.getLogger("densekit.data")
 
@@ -82,7 +82,9 @@ class Source:
         seed: int = 0,
     ) -> None:
         _check_counts(batch_size, eval_batch_size, num_workers)
-        self.train, self.val, self.test = train, val, test
+        self.train, self.val, self.test = (
+            None if data is None else as_dataset(data) for data in (train, val, test)
+        )
         self.heads = tuple(heads)
         self.targets = dict(heads) if isinstance(heads, Mapping) else {}
         self.batch_size = batch_size
@@ -95,9 +97,9 @@ class Source:
         self.group_by_aspect = group_by_aspect
         self.images_per_identity = images_per_identity
         self.seed = seed
-        _warn_of_shared(train, {"val": val, "test": test})
+        _warn_of_shared(self.train, {"val": self.val, "test": self.test})
         self._description = _agreed({split: getattr(self, split) for split in SPLITS})
-        _check_foreground(train, {"val": val, "test": test})
+        _check_foreground(self.train, {"val": self.val, "test": self.test})
         _check_targets(self.targets, self._description.get("targets", {}))
         self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
         self._description["std"] = _statistic("std", std, IMAGENET_STD, 1.0, self._description)
@@ -127,7 +129,7 @@ class Source:
         return Loader(
             Drawn(dataset, self.train_transform, self.seed),
             self._sampler(dataset),
-            Collate(True, _target_specs(dataset), change, self.seed),
+            Collate(True, dataset.target_specs, change, self.seed),
             self._workers(dataset),
         )
 
@@ -144,7 +146,7 @@ class Source:
         return EvalLoader(
             Drawn(dataset, self.eval_transform, self.seed),
             EvalSampler(len(dataset), self.eval_batch_size),
-            Collate(training=False, target_specs=_target_specs(dataset)),
+            Collate(training=False, target_specs=dataset.target_specs),
             self._workers(dataset),
         )
 
@@ -165,13 +167,14 @@ class Source:
                     "repeats, group_by_aspect: batches are made by identity already"
                     " (images_per_identity); leave them out"
                 )
-            labels = getattr(dataset, "labels", None)
-            if labels is None:
+            if dataset.labels is None:
                 raise ValueError(
-                    f"images_per_identity: {type(dataset).__name__} does not know whom its images"
-                    " show; accepted are IdentityFolder and IdentityTable"
+                    "images_per_identity: the training data do not say whom their images show"
+                    " (`labels`); IdentityFolder and IdentityTable do"
                 )
-            return IdentitySampler(labels, self.batch_size, self.images_per_identity, self.seed)
+            return IdentitySampler(
+                dataset.labels, self.batch_size, self.images_per_identity, self.seed
+            )
         groups = aspect_groups(dataset.sizes) if self.group_by_aspect else None
         return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats)
 
@@ -183,10 +186,10 @@ class Source:
         return dataset
 
 
-def _warn_of_shared(train: Any, others: Mapping[str, Any]) -> None:
+def _warn_of_shared(train: Dataset | None, others: Mapping[str, Dataset | None]) -> None:
     """Says which images are learned from and measured too, where the data sets can tell."""
     for split, data in others.items():
-        if not hasattr(train, "keys") or not hasattr(data, "keys"):
+        if train is None or data is None or train.keys is None or data.keys is None:
             continue
         common = np.intersect1d(train.keys, data.keys)
         if len(common):
@@ -203,8 +206,8 @@ def _check_foreground(train: Dataset | None, others: Mapping[str, Dataset | None
     """Refuses to learn from masks that are all empty, and says where nothing can be measured."""
     if train is not None and not shows_foreground(train):
         raise ValueError(
-            f"{_masks_of(train)}: expected a pixel of a class besides the background, got none in"
-            f" {counted(len(train), 'mask')}; are the classes and their stored values right"
+            f"{train.path(0) or 'train'}: expected a pixel of a class besides the background, got"
+            f" none in {counted(len(train), 'mask')}; are the classes and their stored values right"
             " (`names`, `labels`), is the mask in another channel?"
         )
     for split, data in others.items():
@@ -212,13 +215,8 @@ def _check_foreground(train: Dataset | None, others: Mapping[str, Dataset | None
             _log.warning(
                 "%s: none of the %d masks of %s has a pixel of a class besides the background:"
                 " its metrics say nothing",
-                *(_masks_of(data), len(data), split),
+                *(data.path(0) or split, len(data), split),
             )
-
-
-def _masks_of(data: Any) -> str:
-    """The data set, by its first file."""
-    return str(data.path(0)) if hasattr(data, "path") else type(data).__name__
 
 
 def _check_counts(batch_size: int, eval_batch_size: int, num_workers: int | None) -> None:
@@ -236,11 +234,6 @@ def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:
         if kind not in there:
             hint = nearest(kind, there)
             raise ValueError(f"heads.{head}: the data set has no target {kind!r}; {hint}")
-
-
-def _target_specs(dataset: Dataset) -> Mapping[str, TargetSpec]:
-    specs: Mapping[str, TargetSpec] = getattr(dataset, "target_specs", {})
-    return specs
 
 
 def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:

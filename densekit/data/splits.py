@@ -6,14 +6,12 @@ import hashlib
 import os
 import re
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from densekit._names import unknown
 from densekit.data.naming import same_words, say_lookalikes
-from densekit.data.protocols import Dataset
+from densekit.data.protocols import Dataset, as_dataset
 from densekit.data.reading.files import natural
-from densekit.data.subset import Subset
+from densekit.data.subset import Subset, unwrapped
 
 SPLITS = ("train", "val", "test", "all")
 
@@ -120,18 +118,25 @@ class Split(Subset):
     """
 
     def __init__(self, data: Dataset, split: str, splits: SplitRule) -> None:
-        groups = [splits.group_of(name) for name in _names(data)]
+        groups = [splits.group_of(name) for name in _names(as_dataset(data))]
         super().__init__(data, splits.members(split, groups))
 
 
-def _names(data: Any) -> list[str]:
-    if isinstance(data, Subset):  # an image has one name, however often it is there
-        names = _names(data.data)
-        return [names[position] for position in data.positions]
-    if not hasattr(data, "path") and len(keys := getattr(data, "keys", ())) == len(data):
-        return [str(key.decode()) for key in keys]
-    if not hasattr(data, "path"):
-        return [str(index) for index in range(len(data))]
-    paths = [Path(data.path(index)).absolute() for index in range(len(data))]
+def _names(data: Dataset) -> list[str]:
+    whole, positions = unwrapped(data)  # an image has one name, however often it is there
+    names = _paths(whole) or _keys(whole) or [str(index) for index in range(len(whole))]
+    return [names[position] for position in positions]
+
+
+def _paths(data: Dataset) -> list[str]:
+    """The files below the folder that holds them all."""
+    found = [data.path(index) for index in range(len(data))]
+    paths = [path.absolute() for path in found if path is not None]
+    if len(paths) < len(found):
+        return []
     root = os.path.commonpath([path.parent for path in paths])
     return [path.relative_to(root).as_posix() for path in paths]
+
+
+def _keys(data: Dataset) -> list[str]:
+    return [] if data.keys is None else [str(key.decode()) for key in data.keys]

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.protocols import Dataset
+from densekit.data.protocols import Dataset, Origin, StoredMasks, as_dataset
 from densekit.types import Sample
 
 
-class Subset:
+class Subset(Dataset):
     """The images at some positions.
 
     Args:
@@ -25,7 +25,7 @@ class Subset:
     """
 
     def __init__(self, data: Dataset, positions: Sequence[int] | NDArray[np.int64]) -> None:
-        self.data = data
+        self.data = as_dataset(data)
         self.positions = np.asarray(positions)
         whole = self.positions.dtype.kind == "i" and len(self.positions)
         if not whole or self.positions.min() < 0 or self.positions.max() >= len(data):
@@ -33,7 +33,11 @@ class Subset:
                 f"positions: accepted are whole numbers from 0 to {len(data) - 1}, at least one;"
                 f" found {self.positions}"
             )
-        self.target_specs = getattr(data, "target_specs", {})
+        labels = self.data.labels
+        self.labels = None if labels is None else labels[self.positions]
+        self.target_specs = self.data.target_specs
+        self.modalities = self.data.modalities
+        self.reads_files = self.data.reads_files
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -44,32 +48,51 @@ class Subset:
         sample["index"] = index
         return sample
 
-    def path(self, index: int) -> Path:
-        """The file of an image."""
-        found: Path = self.data.path(int(self.positions[index]))  # type: ignore[attr-defined]
-        return found
-
     def describe(self) -> dict[str, Any]:
         """What the whole data set says of itself."""
         return self.data.describe()
-
-    @property
-    def keys(self) -> NDArray[Any]:
-        """(n,) what equal images share, see `CategoryDataset`; empty if the data do not say."""
-        found: NDArray[Any] = getattr(self.data, "keys", np.zeros(0, dtype=bytes))
-        return found[self.positions] if len(found) else found
-
-    @property
-    def labels(self) -> NDArray[np.int64]:
-        """(n,) whom the images show; no attribute where the whole data set does not know it."""
-        labels: NDArray[np.int64] = self.data.labels[self.positions]  # type: ignore[attr-defined]
-        return labels
 
     @property
     def sizes(self) -> NDArray[Any]:
         """(n, D) sides of every image of this part."""
         sizes: NDArray[Any] = self.data.sizes[self.positions]
         return sizes
+
+    @property
+    def keys(self) -> NDArray[np.bytes_] | None:
+        """(n,) what equal images share; None if the whole data set does not say."""
+        keys = self.data.keys
+        return None if keys is None else keys[self.positions]
+
+    def path(self, index: int) -> Path | None:
+        """The file of an image, if it has one."""
+        return self.data.path(int(self.positions[index]))
+
+    def mask(self, index: int) -> NDArray[Any]:
+        """The mask of an image."""
+        return self.data.mask(int(self.positions[index]))
+
+    def stored_masks(self) -> StoredMasks | None:
+        """The masks of this part, if they can be read without their images."""
+        masks = self.data.stored_masks()
+        return masks and StoredMasks(masks.read, masks.of_image[self.positions])
+
+    def origin(self, index: int) -> Origin | None:
+        """The files of an image, and how they are read."""
+        return self.data.origin(int(self.positions[index]))
+
+    def read(self, index: int) -> NDArray[Any]:
+        """The image, after a look at every file of it."""
+        return self.data.read(int(self.positions[index]))
+
+
+def unwrapped(dataset: Dataset) -> tuple[Dataset, NDArray[np.int64]]:
+    """The data set behind its parts, and the position there of each image."""
+    positions = np.arange(len(dataset))
+    while isinstance(dataset, Subset):
+        positions = dataset.positions[positions]
+        dataset = dataset.data
+    return dataset, positions
 
 
 class RandomSubset(Subset):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.naming import check_names, nearest, same_words, say_lookalikes
+from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.files import natural
 from densekit.data.reading.image_files import ImageFiles
-from densekit.data.reading.intact import Origin
 from densekit.data.reading.intensity import check_rule, scale
 from densekit.types import Meta, Sample, Truth
 
 
-class CategoryDataset(ABC):
+class CategoryDataset(Dataset):
     """Images with a category each.
 
     Args:

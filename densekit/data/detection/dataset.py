@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import draw
 from densekit.data.annotations.packed import Annotations
+from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.images import ImageReader
-from densekit.data.reading.intact import Origin
-from densekit.data.subset import Subset
+from densekit.data.subset import unwrapped
 from densekit.data.transforms.geometry import clip_boxes
 from densekit.types import Meta, Sample, Truth
 
 
-class BoxDataset:
+class BoxDataset(Dataset):
     """Images with boxes; CocoDetection and VocDetection read their files into this.
 
     Args:
@@ -122,16 +122,15 @@ class BoxDataset:
         return sample
 
 
-def classes_without_objects(dataset: Any) -> list[str]:
+def classes_without_objects(dataset: Dataset) -> list[str]:
     """Names of the classes that no box is of; none for data sets without boxes.
 
     Args:
         dataset: A data set or a part of one.
     """
-    whole = dataset.data if isinstance(dataset, Subset) else dataset
+    whole, images = unwrapped(dataset)
     if not isinstance(whole, BoxDataset):
         return []
-    images = dataset.positions if isinstance(dataset, Subset) else np.arange(len(whole))
     data = whole.annotations
     of_image = np.repeat(np.arange(len(whole)), np.diff(data.offsets))
     used = set(data.labels[np.isin(of_image, images)].tolist())

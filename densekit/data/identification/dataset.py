@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.naming import digest, nearest
+from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.files import (
     existing_folder,
     existing_images,
@@ -22,7 +23,6 @@ from densekit.data.reading.files import (
 )
 from densekit.data.reading.image_files import ImageFiles
 from densekit.data.reading.images import ImageReader
-from densekit.data.reading.intact import Origin
 from densekit.data.reading.tables import (
     check_filled,
     numbers,
@@ -39,7 +39,7 @@ POINTS = [f"{axis}{number}" for number in range(1, 6) for axis in "xy"]
 """Columns of a table that hold them."""
 
 
-class IdentityImages:
+class IdentityImages(Dataset):
     """Images with an identity each.
 
     Args:
@@ -49,6 +49,8 @@ class IdentityImages:
         facts: What the truth of each image holds beside its identity, by name, (N,) each.
         landmarks: (N, 5, 2) points, or None.
     """
+
+    labels: NDArray[np.int64]
 
     def __init__(
         self,

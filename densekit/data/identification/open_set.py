@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from densekit.data.identification.dataset import IdentityImages
 from densekit.data.identification.pairs import Pair, read_pairs
 from densekit.data.naming import nearest
+from densekit.data.subset import Subset
 from densekit.types import Sample
 
 
-class OpenSet:
+class OpenSet(Subset):
     """Images whose identity is in the truth and is no target: no loss can be taken of them.
 
     With `pairs`, each image's truth holds the comparisons that begin with it, and images that are
@@ -41,45 +42,31 @@ class OpenSet:
         pairs: str | None = None,
         file_name: str = "{name}/{name}_{number:04d}.jpg",
     ) -> None:
-        self.data = data
-        self.target_specs = data.target_specs
-        self.positions = np.arange(len(data))
+        super().__init__(data, np.arange(len(data)))
+        self.labels = None
+        self._files = data.files
         self._pairs: list[NDArray[np.int64]] | None = None
         if pairs is not None:
             path = data.files.root / pairs
-            self._attach(read_pairs(path, file_name), path)
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    @property
-    def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width of every image."""
-        sizes: NDArray[Any] = self.data.sizes[self.positions]
-        return sizes
+            self._attach(data, read_pairs(path, file_name), path)
 
     def describe(self) -> dict[str, Any]:
         """Channels and dtype; the identities are nobody's business."""
-        return self.data.files.describe()
-
-    def path(self, index: int) -> Path:
-        """The file of an image."""
-        return self.data.path(int(self.positions[index]))
+        return self._files.describe()
 
     def __getitem__(self, index: int) -> Sample:
         """The image, with its identity and its pairs in the truth alone."""
-        sample = self.data[int(self.positions[index])]
+        sample = super().__getitem__(index)
         del sample["identity"]
-        sample["index"] = index
         if self._pairs is not None:
             sample["truth"]["pairs"] = self._pairs[index]
         return sample
 
-    def _attach(self, pairs: Sequence[Pair], path: Path) -> None:
+    def _attach(self, data: IdentityImages, pairs: Sequence[Pair], path: Path) -> None:
         """Gives each pair to the first image of the template that begins it."""
-        number, templates = self.data.templates()
+        number, templates = data.templates()
         ends = [[_found(name, number, path) for name in pair[:2]] for pair in pairs]
-        self._check_labels(pairs, np.asarray(ends), templates, path)
+        _check_labels(data.labels, pairs, np.asarray(ends), templates, path)
         used = np.unique(ends)
         self.positions = np.flatnonzero(np.isin(templates, used))
         first_image = {t: int(i) for i, t in reversed(list(enumerate(templates.tolist())))}
@@ -92,24 +79,25 @@ class OpenSet:
             for image in self.positions
         ]
 
-    def _check_labels(
-        self,
-        pairs: Sequence[Pair],
-        ends: NDArray[np.int64],
-        templates: NDArray[np.int64],
-        path: Path,
-    ) -> None:
-        order = np.argsort(templates, kind="stable")
-        place = order[np.searchsorted(templates[order], ends)]  # (P, 2) an image of each
-        same = self.data.labels[place[:, 0]] == self.data.labels[place[:, 1]]
-        odd = np.flatnonzero(same != np.asarray([pair.same for pair in pairs]))
-        if odd.size:
-            pair = pairs[odd[0]]
-            said = "one identity" if pair.same else "two identities"
-            raise ValueError(
-                f"{path}: {pair.first} and {pair.second} are listed as {said}, the data say"
-                f" otherwise ({odd.size} of {len(pairs)} pairs)"
-            )
+
+def _check_labels(
+    labels: NDArray[np.int64],
+    pairs: Sequence[Pair],
+    ends: NDArray[np.int64],
+    templates: NDArray[np.int64],
+    path: Path,
+) -> None:
+    order = np.argsort(templates, kind="stable")
+    place = order[np.searchsorted(templates[order], ends)]  # (P, 2) an image of each
+    same = labels[place[:, 0]] == labels[place[:, 1]]
+    odd = np.flatnonzero(same != np.asarray([pair.same for pair in pairs]))
+    if odd.size:
+        pair = pairs[odd[0]]
+        said = "one identity" if pair.same else "two identities"
+        raise ValueError(
+            f"{path}: {pair.first} and {pair.second} are listed as {said}, the data say"
+            f" otherwise ({odd.size} of {len(pairs)} pairs)"
+        )
 
 
 def _found(name: str, number: dict[str, int], path: Path) -> int:

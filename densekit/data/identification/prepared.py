@@ -10,6 +10,7 @@ import numpy as np
 from densekit.data.identification.align import AlignFace
 from densekit.data.protocols import Dataset
 from densekit.data.reading.images import stored_size
+from densekit.data.transforms.geometry import Chain
 
 LOOKED_AT = 1000
 """Images of a data set whose sizes are looked at, evenly spread."""
@@ -51,14 +52,13 @@ def _aligner(transform: Any) -> AlignFace | None:
     """The alignment among the steps of a transform."""
     if isinstance(transform, AlignFace):
         return transform
-    steps = getattr(transform, "steps", None)
-    within = map(_aligner, steps.values()) if isinstance(steps, dict) else ()
+    within = map(_aligner, transform.steps.values()) if isinstance(transform, Chain) else ()
     return next((found for found in within if found is not None), None)
 
 
-def _size(train: Any, place: int) -> tuple[int, int]:
+def _size(train: Dataset, place: int) -> tuple[int, int]:
     """From the file's header where there is one, else by reading the image."""
-    if hasattr(train, "path"):
-        return stored_size(train.path(place))
+    if (path := train.path(place)) is not None:
+        return stored_size(path)
     height, width = train[place]["image"].shape[:2]
     return height, width

@@ -30,6 +30,7 @@ from densekit.data.medical.layouts import Case, Names, find_layout
 from densekit.data.medical.nifti import two_frames
 from densekit.data.medical.resample import network_frame, resample_mask, resampled_size
 from densekit.data.medical.volumes import read_channels, read_channels_grid, read_grid, read_volume
+from densekit.data.protocols import Dataset, StoredMasks
 from densekit.data.reading.intensity import check_channels, check_rule
 from densekit.data.splits import SplitRule
 from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
@@ -37,7 +38,7 @@ from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 _log = logging.getLogger("densekit.data")
 
 
-class MedicalVolumes:
+class MedicalVolumes(Dataset):
     """NIfTI or DICOM volumes with masks.
 
     All files are looked at when it is built (headers only): a missing one, another number of
@@ -180,6 +181,10 @@ class MedicalVolumes:
         names = ("image", "mask") if self._spacing is None else ("image", "mask", "truth")
         made = cached(self._cache, self._keys[index], names, lambda: self._prepare(index))
         return {"truth": made["mask"], **made}
+
+    def stored_masks(self) -> StoredMasks:
+        """The masks as stored, one per volume."""
+        return StoredMasks(self.stored_mask, np.arange(len(self)))
 
     def stored_mask(self, index: int) -> NDArray[Any]:
         """(z, y, x) or (K, z, y, x) uint8 classes as stored, without reading the volume.

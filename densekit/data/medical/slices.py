@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.medical.dataset import MedicalVolumes
+from densekit.data.protocols import Dataset, StoredMasks
 from densekit.types import Meta, Sample, Truth
 
 
-class VolumeSlices:
+class VolumeSlices(Dataset):
     """Each slice of each volume as an image with a mask.
 
     A slice is read through the volumes' `cache`; without one, every slice decodes its volume again.
@@ -71,6 +72,10 @@ class VolumeSlices:
     def volume_of(self) -> NDArray[Any]:
         """(N,) number of the volume that each slice is of."""
         return np.asarray([volume for volume, _ in self._places])
+
+    def stored_masks(self) -> StoredMasks:
+        """The masks of the volumes as stored."""
+        return StoredMasks(self.volumes.stored_mask, self.volume_of)
 
     def describe(self) -> dict[str, Any]:
         """The volumes' description, of pictures and with `slices`."""

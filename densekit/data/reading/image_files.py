@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.protocols import Origin
 from densekit.data.reading.images import ImageReader, size_if_readable
-from densekit.data.reading.intact import Origin
 from densekit.data.reading.progress import tracked
 
 

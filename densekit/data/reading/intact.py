@@ -8,70 +8,53 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from densekit.data.protocols import Dataset
 from densekit.data.reading.progress import tracked
-
-Origin = tuple[Sequence[Path], str]
-"""The files of an image, and how they are read, in words."""
 
 _FORMAT = 1
 """Part of every mark: to be raised when reading finds more."""
 _THREADS = 8
 
 
-def broken_files(dataset: Any) -> dict[int, str]:
+def broken_files(dataset: Dataset) -> dict[int, str]:
     """Position of each image whose files cannot be read, and why.
 
     Files that were right last time and have their size and time of change are not read again: marks
-    of them lie in the user's cache, never beside the data.
+    of them lie in the user's cache, never beside the data. What stands in the data set several
+    times is read once.
 
     Args:
-        dataset: A data set, or a part of one. Without `origin` and `read` it has no files of
-            pictures, as rendered scenes and volumes, and nothing is looked at.
+        dataset: A data set, or a part of one. Nothing is looked at where it names no files
+            (`Dataset.origin`), as rendered scenes and volumes do not.
     """
-    whole, positions = _unwrapped(dataset)
-    if not hasattr(whole, "origin") or not len(positions):
+    found = [dataset.origin(index) for index in range(len(dataset))]
+    origins = [origin for origin in found if origin is not None]
+    if not origins or len(origins) < len(found):
         return {}
-    images = np.unique(positions).tolist()
-    marks = {image: _mark(*whole.origin(image)) for image in images}
-    memory = _memory(whole.origin(images[0])[0][0].parent)
+    marks = [_mark(*origin) for origin in origins]
+    memory = _memory(origins[0][0][0].parent)
     known = _remembered(memory)
-    unknown = [image for image in images if marks[image] not in known]
-    broken: dict[int, str] = {}
+    unknown = {mark: index for index, mark in enumerate(marks) if mark not in known}
+    broken: dict[str, str] = {}
     right: list[str] = []
     pool = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
     try:
-        answers = [pool.submit(_fault, whole, image) for image in unknown]
-        pairs = list(zip(unknown, answers, strict=True))
-        for image, answer in tracked(pairs, "reading every file once"):
+        answers = [(mark, pool.submit(_fault, dataset, index)) for mark, index in unknown.items()]
+        for mark, answer in tracked(answers, "reading every file once"):
             if fault := answer.result():
-                broken[image] = fault
+                broken[mark] = fault
             else:
-                right.append(marks[image])
+                right.append(mark)
     finally:
         pool.shutdown(cancel_futures=True)
         _remember(memory, right)
-    return {
-        place: broken[image] for place, image in enumerate(positions.tolist()) if image in broken
-    }
+    return {index: broken[mark] for index, mark in enumerate(marks) if mark in broken}
 
 
-def _unwrapped(dataset: Any) -> tuple[Any, NDArray[Any]]:
-    """The data set behind its parts, and the image there of each position."""
-    positions = np.arange(len(dataset))
-    while hasattr(dataset, "positions"):
-        positions = np.asarray(dataset.positions)[positions]
-        dataset = dataset.data
-    return dataset, positions
-
-
-def _fault(dataset: Any, image: int) -> str:
+def _fault(dataset: Dataset, index: int) -> str:
     try:
-        dataset.read(image)
+        dataset.read(index)
     except ValueError as error:
         return str(error)
     return ""

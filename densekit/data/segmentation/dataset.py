@@ -5,7 +5,7 @@ H, W the size of an image, K classes.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -14,15 +14,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.images import ImageReader, possible_sizes
-from densekit.data.reading.intact import Origin
 from densekit.data.reading.progress import tracked
 from densekit.data.segmentation.codes import MaskCode
 from densekit.data.segmentation.stored_values import mask_size, stored_values
 from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 
-class MaskDataset(ABC):
+class MaskDataset(Dataset):
     """Images with a semantic mask each.
 
     Args:

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.naming import tidy_names
+from densekit.data.protocols import Origin
 from densekit.data.reading.files import existing_folder, folders_in, images_below, natural
 from densekit.data.reading.images import ImageReader
-from densekit.data.reading.intact import Origin
 from densekit.data.reading.progress import tracked
 from densekit.data.segmentation.dataset import MaskDataset, common_size
 from densekit.data.segmentation.stored_values import stored_values

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.naming import nearest
+from densekit.data.protocols import Dataset
 from densekit.data.synthetic.drawing import SHAPES
 
 SPLITS = ("train", "val", "test")
 
 
-class Rendered:
+class Rendered(Dataset):
     """Pictures that are drawn, not read; picture i is a function of (seed, split, i).
 
     Args:
@@ -27,6 +28,8 @@ class Rendered:
     Raises:
         ValueError: Another split, no picture, or too small ones.
     """
+
+    reads_files = False
 
     def __init__(
         self, split: str, length: int, size: Sequence[int], seed: int, *, smallest: int

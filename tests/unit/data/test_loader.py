@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from densekit.data import Augment, DataModule, Scenes, Source
+from densekit.data import Augment, DataModule, Dataset, Scenes, Source
 from densekit.data.loader import default_workers
+from densekit.types import Sample
 
 STEPS = {"HorizontalFlip": {"p": 0.5}, "ColorJitter": {"p": 0.5}, "RandomScale": {"p": 0.5}}
 
@@ -50,7 +51,7 @@ def test_resume_in_the_middle_of_an_epoch_is_equal_to_the_bit(augment, workers):
     assert resumed.state_dict() == {"epoch": 1, "batches": 2}
 
 
-class Pictures:
+class Pictures(Dataset):
     """A data set of so many pictures that are read."""
 
     def __init__(self, length: int, dims: int = 2) -> None:
@@ -61,6 +62,9 @@ class Pictures:
 
     def describe(self) -> dict[str, int]:
         return {"spatial_dims": self.dims}
+
+    def __getitem__(self, index: int) -> Sample:
+        raise IndexError(index)
 
 
 @pytest.mark.parametrize(

@@ -306,7 +306,7 @@ def test_frequencies_of_other_data_sets(pair):
     root = pair("i/a.png", "m/a.png", 255)
     data = MaskFolder(root / "i", root / "m", names=["a", "b", "c"])
     assert class_frequencies(data) == {"a": 40, "b": 0, "c": 0}
-    with pytest.raises(ValueError, match=r"Scenes: samples have no mask, found \["):
+    with pytest.raises(ValueError, match=r"scenes/train/000000.png: expected a mask, got \["):
         class_frequencies(Scenes(length=1))
 
 
