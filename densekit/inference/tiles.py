@@ -201,11 +201,9 @@ def _tensor(model: DenseModel, window: NDArray[Any]) -> Tensor:
 def _palette(model: DenseModel, head: str | None, stored: NDArray[Any]) -> dict[str, Any]:
     name = next(iter(model.heads)) if head is None else head
     classes = model.info.get("heads", {}).get(name, {})
-    background = bool(classes.get("background", True))
-    of_class = palette(background).astype(np.uint16) * 257  # (256, 3)
-    colours = np.zeros((3, 256), np.uint16)
-    colours[:, stored] = of_class[: len(stored)].T
-    return {"photometric": "palette", "colormap": colours}
+    first = 1 if classes.get("background", True) else 0
+    colours = palette({int(stored[label]): label for label in range(first, len(stored))})
+    return {"photometric": "palette", "colormap": colours.T.astype(np.uint16) * 257}
 
 
 def _chain(first: NDArray[Any], others: Iterator[NDArray[Any]]) -> Iterator[NDArray[Any]]:

@@ -8,19 +8,13 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from densekit.training.sources import LOSS, is_main, source_names
-from densekit.visualization.fonts import in_figures, lettering
+from densekit.visualization.curves import Series, draw_curves
 
 FIGURES_PER_HEAD = 4
 """Heads list their most telling figures first; more lines than that are not legible."""
-
-Series = dict[str, list[tuple[int, float]]]
-"""Logged name to (optimiser step, value)."""
 
 
 class Curves(Callback):
@@ -88,66 +82,27 @@ class Curves(Callback):
 
     def _draw(self, trainer: Trainer) -> None:
         if trainer.is_global_zero and self.series:
-            draw_curves(self.series, self.path)
+            draw_curves(panels_of(self.series), self.path)
 
 
-def draw_curves(series: Series, path: Path) -> None:
-    """Draws losses, learning rate and the main figures below each other.
+def panels_of(series: Series) -> dict[str, Series]:
+    """Sorts curves into the panels loss, metric and learning rate.
 
     Args:
-        series: Names as they are logged, those of single classes left out: `train/...`,
-            `val/...`, `lr`.
-        path: PNG file; its folder is made.
+        series: By logged name, those of single classes left out: `train/...`, `val/...`, `lr`.
     """
-    with in_figures(series):
-        _draw_panels({lettering(name)[0]: line for name, line in series.items()}, path)
-
-
-def _draw_panels(series: Series, path: Path) -> None:
-    losses = {name: line for name, line in series.items() if LOSS in name.split("/")}
-    figures = _first_of_each_head({k: v for k, v in series.items() if k not in losses})
-    panels = [
-        ("loss", losses),
-        ("metric", figures),
-        ("learning rate", {"lr": series.get("lr", [])}),
-    ]
-    panels = [(title, lines) for title, lines in panels if any(lines.values())]
-    figure = Figure(figsize=(10, 3.2 * len(panels)), layout="constrained")
-    FigureCanvasAgg(figure)
-    all_axes = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
-    for axes, (title, lines) in zip(all_axes, panels, strict=True):
-        _draw_panel(axes, title, lines)
-    all_axes[-1].set_xlabel("optimiser step")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110, format="png")
+    losses = {name: curve for name, curve in series.items() if LOSS in name.split("/")}
+    others = {name: curve for name, curve in series.items() if name not in losses}
+    rate = {"lr": others.pop("lr", [])}
+    return {"loss": losses, "metric": _first_of_each_head(others), "learning rate": rate}
 
 
 def _first_of_each_head(series: Series) -> Series:
     chosen: Series = {}
     counts: dict[str, int] = {}
     for name, line in series.items():
-        if name == "lr":
-            continue
         head = name.rsplit("/", 1)[0]
         counts[head] = counts.get(head, 0) + 1
         if counts[head] <= FIGURES_PER_HEAD:
             chosen[name] = line
     return chosen
-
-
-def _draw_panel(axes: Axes, title: str, lines: Series) -> None:
-    """Training is solid, validation dashed in the same colour."""
-    colours: dict[str, str] = {}
-    for name, line in lines.items():
-        steps, values = zip(*line, strict=True)
-        term = name.split("/", 1)[-1]
-        colour = colours.setdefault(term, f"C{len(colours)}")
-        style = "o--" if name.startswith("val/") else "-"
-        style = "o" if len(line) == 1 else style  # a line of one point would not be seen
-        width = 2.2 if term == "loss" else 1.2
-        axes.plot(steps, values, style, color=colour, label=name, linewidth=width, markersize=4)
-    axes.set_ylabel(title)
-    axes.grid(alpha=0.3)
-    if title == "loss":
-        axes.set_ylim(bottom=0)
-    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

@@ -1,6 +1,6 @@
-"""Pictures for people: boxes and masks over an image, legends, panels beside each other, grids.
+"""Pictures for people: boxes, masks and categories over their images, panels, grids and charts.
 
-Everything takes and returns (H, W, 3) uint8 arrays; PIL draws.
+Pictures are (H, W, 3) uint8 arrays, drawn by Pillow; charts are drawn by matplotlib into a file.
 """
 
 from __future__ import annotations
@@ -10,17 +10,23 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "as_picture": "series",
+        "as_picture": "planes",
         "at_most": "images",
         "class_colour": "colours",
+        "describe_category": "categories",
+        "describe_scores": "categories",
         "draw_boxes": "boxes",
+        "draw_category": "categories",
+        "draw_confusion": "confusion",
+        "draw_curves": "curves",
+        "draw_detections": "boxes",
         "draw_mask": "masks",
         "draw_series": "series",
-        "foreground_of_slices": "masks",
         "grid": "panels",
+        "overlay": "masks",
         "palette": "colours",
+        "plane_of": "planes",
         "save_picture": "images",
-        "series_bands": "series",
         "side_by_side": "panels",
         "to_grey": "images",
         "to_rgb": "images",

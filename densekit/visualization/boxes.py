@@ -2,18 +2,35 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import ImageDraw
 
+from densekit.visualization.categories import label_names
 from densekit.visualization.colours import BACKGROUND, INK, Colour, class_colour
-from densekit.visualization.fonts import Lettered, lettered
-from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
+from densekit.visualization.fonts import Typeset, typeset
+from densekit.visualization.images import Picture, enlarged, to_rgb
 
 Rectangle = tuple[float, float, float, float]
+
+
+def draw_detections(
+    image: ArrayLike, result: Mapping[str, Any], names: Sequence[str], min_score: float
+) -> Picture:
+    """Draws the boxes of a result whose scores are at least `min_score`; see `draw_boxes`.
+
+    Args:
+        image: (H, W, C) uint8; see `to_rgb` for others.
+        result: `boxes` (N, 4) in pixels of the image, `labels` (N,) and `scores` (N,).
+        names: Class names.
+        min_score: Lowest score that is drawn.
+    """
+    kept = result["scores"] >= min_score
+    boxes, labels, scores = (result[key][kept] for key in ("boxes", "labels", "scores"))
+    return draw_boxes(image, boxes, labels, names, scores)
 
 
 def draw_boxes(
@@ -31,33 +48,31 @@ def draw_boxes(
         image: (H, W, C) uint8; see `to_rgb` for others.
         boxes: (N, 4) xyxy pixels of the image.
         labels: (N,) rows of `names`.
-        names: Class names.
+        names: Class names; a class without a name is shown by its number.
         scores: (N,) in 0..1, written behind the names; the tags of high ones lie on top.
 
     Returns:
         (f H, f W, 3), f = 1 for images of `READABLE_SIDE` and more.
     """
-    picture = to_rgb(image)
-    factor = math.ceil(READABLE_SIDE / max(picture.shape[:2]))
-    canvas = resized(picture, picture.shape[1] * factor, picture.shape[0] * factor)
+    canvas, factor = enlarged(to_rgb(image))
     corners = _inside(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * factor, canvas.size)
     kinds = np.asarray(labels).reshape(-1).tolist()
     if len(kinds) != len(corners):
-        raise ValueError(f"{len(corners)} boxes, but {len(kinds)} labels")
-    said, areas = [names[kind] for kind in kinds], (corners[:, 2:] - corners[:, :2]).prod(axis=1)
+        raise ValueError(f"labels: expected one per box, {len(corners)}, got {len(kinds)}")
+    texts, areas = label_names(kinds, names), (corners[:, 2:] - corners[:, :2]).prod(axis=1)
     weight = areas  # which tag gives way where two would collide: the larger object's
     if scores is not None:
         certain = np.asarray(scores, dtype=np.float64).reshape(-1)
-        said = [f"{text} {score:.2f}" for text, score in zip(said, certain, strict=True)]
+        texts = [f"{text} {score:.2f}" for text, score in zip(texts, certain, strict=True)]
         weight = -certain
     draw, longer = ImageDraw.Draw(canvas), max(canvas.size)
-    line, texts = max(3, round(longer / 200)), lettered(said, max(14, round(longer / 44)))
+    line, tags = max(3, round(longer / 200)), typeset(texts, max(14, round(longer / 44)))
     for n in np.argsort(-areas, kind="stable"):  # small boxes over large ones
         _outline(draw, corners[n], class_colour(kinds[n]), line)
     order = np.argsort(weight, kind="stable").tolist()
-    places = _places([corners[n] for n in order], [texts[n] for n in order], canvas.size)
+    places = _places([corners[n] for n in order], [tags[n] for n in order], canvas.size)
     for n, place in reversed(list(zip(order, places, strict=True))):
-        _tag(draw, place, texts[n], class_colour(kinds[n]))
+        _draw_tag(draw, place, tags[n], class_colour(kinds[n]))
     return np.array(canvas)
 
 
@@ -77,7 +92,7 @@ def _outline(draw: ImageDraw.ImageDraw, box: NDArray[np.float64], ink: Colour, l
 
 def _places(
     boxes: Sequence[NDArray[np.float64]],
-    texts: Sequence[Lettered],
+    texts: Sequence[Typeset],
     size: tuple[int, int],
 ) -> list[Rectangle]:
     """Where the tags go: on, in or under their boxes, the first place that no earlier tag has."""
@@ -111,7 +126,7 @@ def _shared(a: Rectangle, b: Rectangle) -> float:
     return max(0.0, width) * max(0.0, height)
 
 
-def _tag(draw: ImageDraw.ImageDraw, place: Rectangle, tag: Lettered, ink: Colour) -> None:
+def _draw_tag(draw: ImageDraw.ImageDraw, place: Rectangle, tag: Typeset, ink: Colour) -> None:
     text, font = tag
     draw.rectangle(place, fill=ink)
     red, green, blue = ink

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -11,7 +12,6 @@ from densekit.visualization.images import Picture
 Colour = tuple[int, int, int]
 BACKGROUND: Colour = (24, 26, 31)
 INK: Colour = (238, 240, 244)
-VOID: Colour = (255, 255, 255)
 _PALETTE: tuple[Colour, ...] = (
     (255, 82, 82),
     (64, 196, 255),
@@ -37,14 +37,13 @@ def class_colour(label: int) -> Colour:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def palette(background: bool = True) -> Picture:
-    """(256, 3) colours of mask values, for files that hold indices.
+def palette(classes: Mapping[int, int]) -> Picture:
+    """(256, 3) colours of stored mask values, for files that hold a palette; black where no class.
 
     Args:
-        background: Whether 0 is background, which is black.
+        classes: Stored value to the class whose colour it gets.
     """
-    colours = np.array([class_colour(value) for value in range(256)], dtype=np.uint8)
-    colours[255] = VOID
-    if background:
-        colours[0] = 0
+    colours = np.zeros((256, 3), np.uint8)
+    for value, label in classes.items():
+        colours[value] = class_colour(label)
     return colours

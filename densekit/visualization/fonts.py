@@ -11,7 +11,7 @@ from pathlib import Path
 
 from PIL import ImageFont
 
-Lettered = tuple[str, ImageFont.FreeTypeFont]
+Typeset = tuple[str, ImageFont.FreeTypeFont]
 """A text and the font it is drawn with."""
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 _warned: set[str] = set()
 
 
-def lettering(text: str) -> tuple[str, str | None]:
+def choose_font(text: str) -> tuple[str, str | None]:
     """What to draw of a text, and the font to draw it with.
 
     Args:
@@ -49,9 +49,9 @@ def lettering(text: str) -> tuple[str, str | None]:
     return "".join(one if one in there else _number(one) for one in line), shipped()
 
 
-def lettered(texts: Iterable[str], size: int) -> list[Lettered]:
+def typeset(texts: Iterable[str], size: int) -> list[Typeset]:
     """Each text as Pillow can draw it, with a font of `size` pixels."""
-    return [(line, font_of(size, file)) for line, file in map(lettering, texts)]
+    return [(line, font_of(size, file)) for line, file in map(choose_font, texts)]
 
 
 @functools.lru_cache(maxsize=32)
@@ -64,16 +64,16 @@ def font_of(size: int, file: str | None = None) -> ImageFont.FreeTypeFont:
 
 
 @contextmanager
-def in_figures(texts: Iterable[str]) -> Iterator[None]:
+def matplotlib_fonts(texts: Iterable[str]) -> Iterator[None]:
     """Lets matplotlib draw texts with the fonts that have them, and read no formula in a `$`.
 
     Args:
-        texts: What is drawn; each is to be given to matplotlib as `lettering` writes it.
+        texts: What is drawn; each is to be given to matplotlib as `choose_font` writes it.
     """
     import matplotlib as mpl
     from matplotlib.font_manager import FontProperties
 
-    files = sorted({file for text in texts if (file := lettering(text)[1])})
+    files = sorted({file for text in texts if (file := choose_font(text)[1])})
     families = [FontProperties(fname=file).get_name() for file in (shipped(), *files)]
     with mpl.rc_context({"font.family": families, "text.parse_math": False}):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,15 @@ def save_picture(image: ArrayLike, path: str | Path) -> None:
     Image.fromarray(to_rgb(image)).save(path)
 
 
+def enlarged(picture: Picture) -> tuple[Image.Image, int]:
+    """A picture smaller than `READABLE_SIDE` enlarged by a whole number, and that number."""
+    height, width = picture.shape[:2]
+    factor = math.ceil(READABLE_SIDE / max(height, width))
+    return resized(picture, width * factor, height * factor), factor
+
+
 def resized(picture: Picture, width: int, height: int) -> Image.Image:
-    """The picture in another size, as Pillow has it."""
+    """A picture in another size, for Pillow to draw on."""
     image = Image.fromarray(picture)
     size = (max(1, width), max(1, height))
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)

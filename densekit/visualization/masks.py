@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from densekit.visualization.colours import BACKGROUND, INK, class_colour
-from densekit.visualization.fonts import lettered
-from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
+from densekit.visualization.fonts import typeset
+from densekit.visualization.images import Picture, enlarged, to_rgb
 
 
 def draw_mask(
@@ -32,12 +30,12 @@ def draw_mask(
         (f H, f W, 3), f = 1 for images of `READABLE_SIDE` and more.
     """
     picture, labels = to_rgb(image), np.asarray(mask)
-    if labels.shape[-2:] != picture.shape[:2]:
-        raise ValueError(f"a mask of {labels.shape[-2:]} for an image of {picture.shape[:2]}")
-    factor = math.ceil(READABLE_SIDE / max(picture.shape[:2]))
-    enlarged = resized(picture, picture.shape[1] * factor, picture.shape[0] * factor)
+    sides, found = picture.shape[:2], labels.shape[-2:]
+    if found != sides:
+        raise ValueError(f"mask: expected the sides of the image, {sides}, got {found}")
+    base, factor = enlarged(picture)
     labels = labels.repeat(factor, axis=-2).repeat(factor, axis=-1)
-    canvas, line = np.array(enlarged, dtype=np.float32), max(1, round(max(enlarged.size) / 500))
+    canvas, line = np.array(base, dtype=np.float32), max(1, round(max(base.size) / 500))
     canvas[(labels == 255) if labels.ndim == 2 else (labels == 255).all(axis=0)] *= 0.4
     regions = [
         (value, labels == value if labels.ndim == 2 else labels[value] == 1) for value in classes
@@ -47,6 +45,11 @@ def draw_mask(
     for value, region in regions:  # over the colours of every class
         canvas[region & ~_inner(region, line)] = class_colour(value)
     return canvas.round().astype(np.uint8)
+
+
+def overlay(image: ArrayLike, mask: ArrayLike, classes: Mapping[int, str]) -> Picture:
+    """Draws the classes of a mask over an image, with their names beneath; see `draw_mask`."""
+    return with_legend(draw_mask(image, mask, classes), classes)
 
 
 def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
@@ -59,7 +62,7 @@ def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
     box = max(13, min(22, picture.shape[1] // 55))
     step = round(1.7 * box)
     places, x, y = [], box, step // 2
-    for value, text in zip(classes, lettered(classes.values(), box), strict=True):
+    for value, text in zip(classes, typeset(classes.values(), box), strict=True):
         width = round(1.5 * box + text[1].getlength(text[0]))
         if x > box and x + width > picture.shape[1]:
             x, y = box, y + step
@@ -74,21 +77,6 @@ def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
         draw.rectangle((x, top, x + box, top + box), fill=class_colour(value))
         draw.text((x + round(1.5 * box), top + box / 2), name, INK, font, anchor="lm")
     return np.array(canvas)
-
-
-def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[np.int64]:
-    """(z,) pixels of some class in each slice.
-
-    Args:
-        mask: (z, y, x) classes or multi-label (K, z, y, x).
-        classes: Values, or channels, that count.
-    """
-    if mask.ndim == 4:
-        chosen = (mask[list(classes)] == 1).any(axis=0)
-    else:
-        chosen = np.isin(mask, list(classes))
-    counts: NDArray[np.int64] = chosen.sum(axis=(1, 2))
-    return counts
 
 
 def _inner(region: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 from densekit.visualization.colours import BACKGROUND, INK
-from densekit.visualization.fonts import lettered
+from densekit.visualization.fonts import typeset
 from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
 
 WIDEST = 1920
@@ -34,30 +34,30 @@ def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
     width = sum(panel.width for panel in panels) + gap * (len(panels) + 1)
     canvas = Image.new("RGB", (width, strip + height + gap), BACKGROUND)
     draw, left = ImageDraw.Draw(canvas), gap
-    for panel, (title, font) in zip(panels, lettered(titles, size), strict=True):
+    for panel, (title, font) in zip(panels, typeset(titles, size), strict=True):
         canvas.paste(panel, (left, strip))
         draw.text((left + panel.width / 2, strip / 2), title, INK, font, anchor="mm")
         left += panel.width + gap
     return np.array(canvas)
 
 
-def grid(images: Sequence[ArrayLike], columns: int, *, cell_width: int = 480) -> Picture:
-    """Images in rows, all of one width, centred in the height of their row.
+def grid(images: Sequence[ArrayLike], columns: int) -> Picture:
+    """Images in rows, each in its own size, centred in its cell.
 
     Args:
         images: (H, W, C) each, of any sizes, at least one.
-        columns: Images a row; fewer where there are fewer images.
-        cell_width: Pixels of an image's width in the grid.
+        columns: Images per row; fewer where there are fewer images.
     """
-    columns, gap = max(1, min(columns, len(images))), max(4, cell_width // 60)
-    pictures = [to_rgb(image) for image in images]
-    cells = [resized(p, cell_width, round(len(p) * cell_width / p.shape[1])) for p in pictures]
+    cells = [to_rgb(image) for image in images]
+    columns, width = max(1, min(columns, len(cells))), max(cell.shape[1] for cell in cells)
+    gap = max(4, width // 60)
     rows = [cells[n : n + columns] for n in range(0, len(cells), columns)]
-    heights = [max(cell.height for cell in row) for row in rows]
-    size = (columns * (cell_width + gap) + gap, sum(heights) + gap * (len(rows) + 1))
+    heights = [max(map(len, row)) for row in rows]
+    size = (columns * (width + gap) + gap, sum(heights) + gap * (len(rows) + 1))
     canvas, top = Image.new("RGB", size, BACKGROUND), gap
     for row, height in zip(rows, heights, strict=True):
         for n, cell in enumerate(row):
-            canvas.paste(cell, (gap + n * (cell_width + gap), top + (height - cell.height) // 2))
+            left = gap + n * (width + gap) + (width - cell.shape[1]) // 2
+            canvas.paste(Image.fromarray(cell), (left, top + (height - len(cell)) // 2))
         top += height + gap
     return np.array(canvas)

@@ -1,4 +1,7 @@
-"""Series as pictures of lines."""
+"""Series as pictures of lines.
+
+Shape letters: L the length of a series, C its channels.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from densekit.visualization.colours import BACKGROUND, class_colour
-from densekit.visualization.images import READABLE_SIDE, Picture, to_grey, to_rgb
-
-
-def as_picture(image: NDArray[Any]) -> Picture:
-    """Something to look at of any image: a series as lines, of a volume the middle slice.
-
-    Args:
-        image: (*S, C) of one, two or three dimensions.
-    """
-    if image.ndim == 2:
-        return draw_series(image)
-    return to_rgb(image if image.ndim == 3 else to_grey(image[..., 0])[len(image) // 2])
+from densekit.visualization.images import READABLE_SIDE, Picture
 
 
 def draw_series(values: NDArray[Any]) -> Picture:
@@ -44,7 +36,7 @@ def draw_series(values: NDArray[Any]) -> Picture:
 
 
 def series_bands(mask: NDArray[Any]) -> NDArray[Any]:
-    """The mask of a series as that of its drawing, for `draw_mask`.
+    """The mask of a series as a mask of the picture that `draw_series` makes of it.
 
     Args:
         mask: (..., L); a value for each position.

@@ -34,12 +34,10 @@ class BoxWriter:
         self, image: NDArray[Any], result: Mapping[str, Any], names: Sequence[str], file: Path
     ) -> None:
         """Writes the picture (H, W, C) with the boxes over it."""
-        from densekit.visualization.boxes import draw_boxes
+        from densekit.visualization.boxes import draw_detections
         from densekit.visualization.images import save_picture
 
-        keep = result["scores"] >= self.threshold
-        boxes, labels, scores = (result[key][keep] for key in ("boxes", "labels", "scores"))
-        save_picture(draw_boxes(image, boxes, labels, names, scores=scores), file)
+        save_picture(draw_detections(image, result, names, self.threshold), file)
 
     def close(self, heads: Sequence[str]) -> None:
         """Writes the results of heads, empty ones too."""

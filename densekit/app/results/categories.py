@@ -44,14 +44,12 @@ class CategoryWriter:
             names: Class names.
             file: The picture.
         """
+        from densekit.visualization.categories import describe_scores, draw_category
         from densekit.visualization.images import save_picture
-        from densekit.visualization.panels import side_by_side
-        from densekit.visualization.series import as_picture
 
         pixels: NDArray[Any] = getattr(image, "image", image)
-        pairs = zip(result["labels"][:TOP], result["scores"][:TOP], strict=True)
-        title = ", ".join(f"{names[label]} {score:.2f}" for label, score in pairs) or "nothing"
-        save_picture(side_by_side([as_picture(pixels)], [title]), file)
+        title = describe_scores(result["labels"][:TOP], result["scores"][:TOP], names)
+        save_picture(draw_category(pixels, title), file)
 
     def close(self, heads: Sequence[str]) -> None:
         """Writes the tables of the heads that had results, `categories_HEAD.csv` if several."""

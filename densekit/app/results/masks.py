@@ -104,7 +104,8 @@ class MaskWriter:
         """
         file.parent.mkdir(parents=True, exist_ok=True)
         if mask.ndim == 2:
-            _save(mask, classes.table(self.largest), dict.fromkeys(classes.drawn), file)
+            own = {value: value for value in classes.drawn}
+            _save(mask, classes.table(self.largest), own, file)
             return
         for channel, name in classes.drawn.items():
             part = file.with_name(f"{file.name}_{name.replace('/', '_')}")
@@ -115,10 +116,9 @@ class MaskWriter:
     ) -> None:
         """Writes the picture (H, W, C) with the classes over it and their names beneath."""
         from densekit.visualization.images import save_picture
-        from densekit.visualization.masks import draw_mask, with_legend
+        from densekit.visualization.masks import overlay
 
-        drawn = draw_mask(image, mask, classes.drawn)
-        save_picture(with_legend(drawn, classes.drawn), file)
+        save_picture(overlay(image, mask, classes.drawn), file)
 
 
 def write_classes(heads: Mapping[str, list[dict[str, Any]]], output: Path) -> None:
@@ -127,25 +127,21 @@ def write_classes(heads: Mapping[str, list[dict[str, Any]]], output: Path) -> No
     (output / "classes.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _save(
-    mask: NDArray[Any], table: list[int], colours: Mapping[int, int | None], file: Path
-) -> None:
-    """A palette PNG.
+def _save(mask: NDArray[Any], table: list[int], colours: Mapping[int, int], file: Path) -> None:
+    """Writes a palette PNG.
 
     Args:
         mask: (H, W) rows of `table`.
         table: The value that is stored for each.
-        colours: Mask value to the class whose colour it gets; None is its own.
+        colours: Mask value to the class whose colour it gets.
         file: Without suffix.
     """
     import numpy as np
     from PIL import Image
 
-    from densekit.visualization.colours import class_colour
+    from densekit.visualization.colours import palette
 
-    palette = np.zeros((256, 3), np.uint8)
-    for value, colour in colours.items():
-        palette[table[value]] = class_colour(value if colour is None else colour)
     image = Image.fromarray(np.array(table, np.uint8)[mask])
-    image.putpalette(palette.tobytes())
+    stored = {table[value]: label for value, label in colours.items()}
+    image.putpalette(palette(stored).tobytes())
     image.save(file.with_name(file.name + ".png"))

@@ -42,9 +42,7 @@ class SeriesMaskWriter:
     ) -> None:
         """Writes the series (L, C) with the classes over it and their names beneath."""
         from densekit.visualization.images import save_picture
-        from densekit.visualization.masks import draw_mask, with_legend
+        from densekit.visualization.masks import overlay
         from densekit.visualization.series import draw_series, series_bands
 
-        lines, bands = draw_series(image), series_bands(mask)
-        drawn = draw_mask(lines, bands, classes.drawn)
-        save_picture(with_legend(drawn, classes.drawn), file)
+        save_picture(overlay(draw_series(image), series_bands(mask), classes.drawn), file)

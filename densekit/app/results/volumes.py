@@ -5,7 +5,6 @@ Shape letters: z, y, x the sides of a volume, C its channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,25 +51,11 @@ class VolumeWriter:
         from densekit.visualization.images import save_picture, to_grey
         from densekit.visualization.masks import draw_mask, with_legend
         from densekit.visualization.panels import grid
+        from densekit.visualization.planes import evenly_spread_slices
 
         grey = to_grey(image.image[..., 0])  # (z, y, x)
         cells = [
             draw_mask(grey[z], mask[..., z, :, :], classes.drawn)
-            for z in shown_slices(mask, classes.drawn)
+            for z in evenly_spread_slices(mask, classes.drawn, COLUMNS * ROWS)
         ]
-        slices = grid(cells, COLUMNS, cell_width=cells[0].shape[1])
-        save_picture(with_legend(slices, classes.drawn), file)
-
-
-def shown_slices(mask: NDArray[Any], classes: Iterable[int]) -> list[int]:
-    """Up to `COLUMNS * ROWS` slices, spread evenly over those that hold a class, or over all."""
-    import numpy as np
-
-    from densekit.visualization.masks import foreground_of_slices
-
-    holding = np.flatnonzero(foreground_of_slices(mask, classes))
-    if not len(holding):
-        holding = np.arange(mask.shape[-3])
-    count = min(COLUMNS * ROWS, len(holding))
-    places = np.linspace(0, len(holding) - 1, count).round().astype(int)
-    return [int(z) for z in holding[places]]
+        save_picture(with_legend(grid(cells, COLUMNS), classes.drawn), file)

@@ -81,12 +81,10 @@ def draw(outcomes: Outcomes, path: Path) -> None:
         outcomes: Of the runs.
         path: PNG file.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(13, 7), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(2, 3)
     _draw_curves(panels[0, 0], outcomes)
     _draw_errors(panels[0, 1], outcomes)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.visualization.boxes import _places, _shared, draw_boxes
+from densekit.visualization.boxes import _places, _shared, draw_boxes, draw_detections
 from densekit.visualization.colours import class_colour
-from densekit.visualization.fonts import lettered
+from densekit.visualization.fonts import typeset
 from tests.unit.visualization.canvas import grey
 
 NAMES = ["cat", "dog", "bird"]
@@ -67,14 +67,28 @@ def test_no_boxes_leave_the_image_as_it_is():
     np.testing.assert_array_equal(draw_boxes(grey(), empty, [], NAMES, []), grey())
 
 
+def test_detections_below_the_lowest_score_are_left_out():
+    box, other = [200, 200, 400, 350], [20, 20, 60, 60]
+    result = {
+        "boxes": np.array([box, other], dtype=float),
+        "labels": np.array([1, 7]),
+        "scores": np.array([0.5, 0.4]),
+    }
+    drawn = draw_detections(grey(), result, NAMES, 0.5)
+    np.testing.assert_array_equal(drawn, draw_boxes(grey(), [box], [1], NAMES, [0.5]))
+    unnamed = draw_detections(grey(), result, NAMES, 0.4)
+    boxes = draw_boxes(grey(), [box, other], [1, 7], [*NAMES, *"34567"], [0.5, 0.4])
+    np.testing.assert_array_equal(unnamed, boxes)
+
+
 def test_boxes_without_labels_are_refused():
-    with pytest.raises(ValueError, match="2 boxes, but 1 labels"):
+    with pytest.raises(ValueError, match="labels: expected one per box, 2, got 1"):
         draw_boxes(grey(), np.zeros((2, 4)), [0], NAMES)
 
 
 def test_tags_of_neighbours_do_not_hide_each_other():
     boxes = np.array([[200, 200, 400, 350], [202, 202, 402, 352], [204, 198, 398, 352]])
-    texts = lettered(["one name", "another", "a third"], 14)
+    texts = typeset(["one name", "another", "a third"], 14)
     places = _places(boxes, texts, (640, 500))
     for n, place in enumerate(places):
         assert all(_shared(place, other) == 0 for other in places[:n])

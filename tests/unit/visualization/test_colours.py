@@ -9,9 +9,9 @@ def test_class_colours_differ_and_are_stable():
     assert colours == [class_colour(k) for k in range(80)]
 
 
-def test_palette():
-    colours = palette()
+def test_stored_values_get_the_colours_of_their_classes():
+    colours = palette({7: 3, 255: 0})
     assert colours.shape == (256, 3)
-    assert tuple(colours[0]) == (0, 0, 0)
-    assert tuple(colours[3]) == class_colour(3)
-    assert tuple(palette(background=False)[0]) == class_colour(0)
+    assert tuple(colours[7]) == class_colour(3)
+    assert tuple(colours[255]) == class_colour(0)
+    assert not colours[[0, 3]].any()

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.training.confusion import draw_confusion
-from densekit.training.curves import draw_curves
 from densekit.visualization import fonts
 from densekit.visualization.boxes import draw_boxes
-from densekit.visualization.fonts import lettering
+from densekit.visualization.confusion import draw_confusion
+from densekit.visualization.curves import draw_curves
+from densekit.visualization.fonts import choose_font
 from densekit.visualization.images import to_rgb
 from densekit.visualization.masks import with_legend
 from densekit.visualization.panels import side_by_side
@@ -54,18 +54,18 @@ def chinese_font(tmp_path, monkeypatch):
 
 
 def test_every_name_is_drawn_with_a_font_that_has_it(chinese_font):
-    assert lettering("cat 0.9") == ("cat 0.9", None)
+    assert choose_font("cat 0.9") == ("cat 0.9", None)
     for text in ("Müll", "κύτταρο", "клетка", "naïve – “x”"):
-        assert lettering(text) == (text, fonts.shipped())
-    assert lettering("猫") == ("猫", chinese_font)
-    assert lettering("u\u0308") == ("ü", fonts.shipped())  # as some file systems write it
+        assert choose_font(text) == (text, fonts.shipped())
+    assert choose_font("猫") == ("猫", chinese_font)
+    assert choose_font("u\u0308") == ("ü", fonts.shipped())  # as some file systems write it
 
 
 def test_what_no_font_has_is_drawn_as_its_number_and_said_once(only_shipped, caplog):
     with caplog.at_level("WARNING"):
-        assert lettering("猫 ü") == ("[732B] ü", fonts.shipped())
-        assert lettering("犬") == ("[72AC]", fonts.shipped())
-    assert lettering("two\nlines\t") == ("two[A]lines[9]", None)
+        assert choose_font("猫 ü") == ("[732B] ü", fonts.shipped())
+        assert choose_font("犬") == ("[72AC]", fonts.shipped())
+    assert choose_font("two\nlines\t") == ("two[A]lines[9]", None)
     assert len(caplog.messages) == 1
     assert "Noto Sans CJK" in caplog.text
 
@@ -86,7 +86,7 @@ def test_matplotlib_draws_names_of_any_script_and_formulas_as_they_are(
     names = ["猫", "犬", "$\\bad{", "_hidden", "[old]"]
     draw_confusion(np.eye(5, dtype=np.int64), names, tmp_path / "a.png")
     draw_confusion(np.eye(5, dtype=np.int64), [*names[1::-1], *names[2:]], tmp_path / "b.png")
-    draw_curves({"train/猫/loss/$\\x{": [(1, 2.0)]}, tmp_path / "c.png")
+    draw_curves({"loss": {"train/猫/loss/$\\x{": [(1, 2.0)]}}, tmp_path / "c.png")
     assert not np.array_equal(*(np.array(Image.open(tmp_path / f"{n}.png")) for n in "ab"))
     assert [str(warning.message) for warning in recwarn if "lyph" in str(warning.message)] == []
 

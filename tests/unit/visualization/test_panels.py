@@ -11,8 +11,11 @@ def test_panels_have_one_height_and_keep_their_proportions():
     assert (picture[:40] > 200).any()  # titles
 
 
-def test_grid_sizes():
-    cells = [grey(100, 200, value) for value in (60, 90, 120)]
-    picture = grid(cells, 2, cell_width=120)
-    assert picture.shape == (2 * 60 + 3 * 4, 2 * 120 + 3 * 4, 3)
-    assert grid(cells[:1], 4, cell_width=120).shape == (68, 128, 3)
+def test_a_grid_keeps_sizes_and_centres_them_in_cells_of_the_widest():
+    cells = [grey(60, 120, 50), grey(20, 60, 90), grey(30, 120, 128)]
+    picture = grid(cells, 2)
+    assert picture.shape == (60 + 30 + 3 * 4, 2 * 120 + 3 * 4, 3)
+    assert (picture[4:64, 4:124] == 50).all()
+    assert (picture[24:44, 158:218] == 90).all()
+    assert (picture == 90).all(axis=2).sum() == 20 * 60
+    assert grid(cells[:1], 4).shape == (68, 128, 3)

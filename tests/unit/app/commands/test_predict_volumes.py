@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from densekit import DenseModel, Predictor
 from densekit.app.errors import UsageError
 from densekit.app.prediction.sources import by_case, find_volumes, volume_names
-from densekit.app.results.volumes import shown_slices
 from densekit.data import read_volume
 from densekit.data.medical.volumes import read_channels
 from tests.unit.app.predicting import checkpoint_of, predict
@@ -187,12 +186,3 @@ def test_which_volumes(tmp_path: Path) -> None:
     for source in (None, str(tmp_path / "c" / "nothing"), str(tmp_path / "*.nii")):
         with pytest.raises(UsageError, match="source="):
             find_volumes(source)
-
-
-def test_shown_slices() -> None:
-    mask = np.zeros((40, 2, 2), np.uint8)
-    assert len(shown_slices(mask, [1])) == 12
-    mask[[3, 9, 30]] = 1
-    mask[5] = 255
-    assert shown_slices(mask, [1]) == [3, 9, 30]
-    assert shown_slices(np.stack([mask * 0, mask]), [1]) == [3, 9, 30]

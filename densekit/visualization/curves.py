@@ -1,0 +1,52 @@
+"""Training curves as pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from densekit.visualization.fonts import choose_font, matplotlib_fonts
+
+Series = dict[str, list[tuple[int, float]]]
+"""Logged name to (optimiser step, value)."""
+
+
+def draw_curves(panels: Mapping[str, Series], path: Path) -> None:
+    """Draws panels of curves over the optimiser steps, one below the other.
+
+    Args:
+        panels: Title of each panel to its curves, by their logged names; those of `val/` are
+            dashed. A panel without a point is left out.
+        path: PNG file; its folder is made.
+    """
+    shown = {title: curves for title, curves in panels.items() if any(curves.values())}
+    with matplotlib_fonts(name for curves in shown.values() for name in curves):
+        figure = Figure(figsize=(10, 3.2 * len(shown)), layout="constrained")
+        all_axes = figure.subplots(len(shown), sharex=True, squeeze=False)[:, 0]
+        for axes, (title, curves) in zip(all_axes, shown.items(), strict=True):
+            _draw_panel(axes, title, curves)
+        all_axes[-1].set_xlabel("optimiser step")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110, format="png")
+
+
+def _draw_panel(axes: Axes, title: str, lines: Series) -> None:
+    """Training is solid, validation dashed in the same colour."""
+    colours: dict[str, str] = {}
+    for name, line in lines.items():
+        steps, values = zip(*line, strict=True)
+        term = name.split("/", 1)[-1]
+        colour = colours.setdefault(term, f"C{len(colours)}")
+        style = "o--" if name.startswith("val/") else "-"
+        style = "o" if len(line) == 1 else style  # a line of one point would not be seen
+        width = 2.2 if term == "loss" else 1.2
+        label = choose_font(name)[0]
+        axes.plot(steps, values, style, color=colour, label=label, linewidth=width, markersize=4)
+    axes.set_ylabel(title)
+    axes.grid(alpha=0.3)
+    if title == "loss":
+        axes.set_ylim(bottom=0)
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)

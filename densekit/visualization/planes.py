@@ -1,0 +1,105 @@
+"""Pictures of images of any dimension: a series as lines, a volume by its slices.
+
+Shape letters: S the sides of an image along its axes, C its channels, K classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from densekit.visualization.images import LARGEST, Picture, to_grey, to_rgb
+from densekit.visualization.series import draw_series, series_bands
+
+
+def as_picture(image: NDArray[Any]) -> Picture:
+    """An image as a picture: a series as lines, a volume as its middle slice.
+
+    Args:
+        image: (*S, C) of one, two or three dimensions.
+    """
+    if image.ndim == 2:
+        return draw_series(image)
+    return to_rgb(image if image.ndim == 3 else to_grey(image[..., 0])[len(image) // 2])
+
+
+def plane_of(
+    image: NDArray[Any], masks: Sequence[NDArray[Any]], classes: Iterable[int]
+) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    """The picture that stands for an image with its masks, and the masks of that picture.
+
+    A picture stands for itself, a series is drawn as lines, and a volume gives the slice with most
+    foreground.
+
+    Args:
+        image: (*S, C), of the size of the masks or of another one.
+        masks: (*S) or (K, *S) of one size; the first one chooses the slice, the middle one where
+            several are equal.
+        classes: The values, or channels, that count as foreground.
+
+    Returns:
+        (H, W, 3) of at most `LARGEST` pixels per side, and the masks, (H, W) or (K, H, W).
+    """
+    if image.ndim == 2:
+        return draw_series(image), [series_bands(mask) for mask in masks]
+    if image.ndim == 3:
+        return _in_one_size(image, masks)
+    counts = foreground_of_slices(masks[0], classes)  # (z,)
+    best = np.flatnonzero(counts == counts.max())
+    place = int(best[len(best) // 2])
+    own = min(len(image) - 1, int((place + 0.5) * len(image) / len(counts)))
+    plane = to_grey(image[..., 0])[own]
+    return _in_one_size(plane, [mask[..., place, :, :] for mask in masks])
+
+
+def evenly_spread_slices(mask: NDArray[Any], classes: Iterable[int], limit: int) -> list[int]:
+    """Indices of up to `limit` slices, spread evenly over those that hold a class, or over all.
+
+    Args:
+        mask: (z, y, x) classes or multi-label (K, z, y, x).
+        classes: Values, or channels, that count.
+        limit: Number of slices at most.
+    """
+    holding = np.flatnonzero(foreground_of_slices(mask, classes))
+    if not len(holding):
+        holding = np.arange(mask.shape[-3])
+    places = np.linspace(0, len(holding) - 1, min(limit, len(holding))).round().astype(int)
+    return [int(z) for z in holding[places]]
+
+
+def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[np.int64]:
+    """(z,) pixels of some class in each slice.
+
+    Args:
+        mask: (z, y, x) classes or multi-label (K, z, y, x).
+        classes: Values, or channels, that count.
+    """
+    if mask.ndim == 4:
+        chosen = (mask[list(classes)] == 1).any(axis=0)
+    else:
+        chosen = np.isin(mask, list(classes))
+    counts: NDArray[np.int64] = chosen.sum(axis=(1, 2))
+    return counts
+
+
+def _in_one_size(
+    plane: NDArray[Any], masks: Sequence[NDArray[Any]]
+) -> tuple[Picture, list[NDArray[Any]]]:
+    """An image and its masks (..., H, W) in the size of the masks, or made smaller."""
+    sides = masks[0].shape[-2:]
+    share = LARGEST / max(*sides, LARGEST)
+    height, width = (max(1, round(side * share)) for side in sides)
+    # Where a mask keeps its size, every row and column is its own.
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int)
+        for new, old in zip((height, width), sides, strict=True)
+    )
+    picture = to_rgb(plane)
+    if picture.shape[:2] != (height, width):
+        resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
+        picture = np.array(resized)
+    return picture, [mask[..., rows, :][..., columns] for mask in masks]
