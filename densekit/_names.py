@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
+LISTED = 20
+"""Accepted names that a message lists at most."""
 
 
-def choose(setting: str, name: str, table: Mapping[str, Value]) -> Value:
+def choose(key: str, name: str, table: Mapping[str, Value]) -> Value:
     """Returns `table[name]`.
 
     Args:
-        setting: What the user set, as the error calls it, e.g. "norm".
+        key: What the user set, as the error calls it, e.g. "norm".
         name: What the user set it to.
         table: Accepted names and what they stand for.
 
@@ -21,16 +23,46 @@ def choose(setting: str, name: str, table: Mapping[str, Value]) -> Value:
         ValueError: If the name is unknown; names the accepted ones and the nearest of them.
     """
     if name not in table:
-        raise ValueError(unknown(setting, name, table))
+        raise ValueError(unknown(key, name, table))
     return table[name]
 
 
-def unknown(setting: str, name: object, accepted: Iterable[str]) -> str:
-    """The message for a name that is not among the accepted ones."""
+def check_keys(key: str, given: Iterable[str], accepted: Iterable[str]) -> None:
+    """Refuses keys that nothing reads: arguments of a class, entries of a mapping.
+
+    Args:
+        key: Where they stand, e.g. "Augment.steps.Blur".
+        given: The keys below it.
+        accepted: The names there are.
+
+    Raises:
+        ValueError: At the first unknown one, with the nearest.
+    """
     accepted = list(accepted)
-    nearest = difflib.get_close_matches(str(name), accepted, n=1, cutoff=0.4)
-    hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-    return f"{setting}: {name!r} is not known, accepted are {', '.join(accepted)}{hint}"
+    for name in given:
+        if name not in accepted:
+            raise ValueError(unknown(f"{key}.{name}", name, accepted))
+
+
+def unknown(key: str, name: object, accepted: Iterable[str]) -> str:
+    """The message for a name that is not among the accepted ones; of these it lists 20 at most.
+
+    Args:
+        key: The key or the file in which it was found.
+        name: What was found.
+        accepted: What would have been right.
+    """
+    names = list(accepted)
+    listed = ", ".join(names[:LISTED]) + (f", ... ({len(names)} in all)" if names[LISTED:] else "")
+    expected = f"one of {listed}" if names else "nothing"
+    return f"{key}: expected {expected}, got {name!r}{nearest(name, names)}"
+
+
+def nearest(name: object, accepted: Iterable[str]) -> str:
+    """The end of a message, `; did you mean X?`, empty where no accepted name is like this one."""
+    folded = {option.casefold(): option for option in accepted}
+    close = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.5)
+    return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

@@ -8,15 +8,16 @@ out of a file (a checkpoint, a run folder) is data of unknown origin and may bui
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import importlib.util
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+
+from densekit._names import unknown
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
@@ -53,15 +54,6 @@ def plugin_packages() -> tuple[str, ...]:
     """Top-level packages of the installed plug-ins, sorted, read without importing them."""
     points = entry_points(group=PLUGIN_GROUP)
     return tuple(sorted({point.value.partition(":")[0].partition(".")[0] for point in points}))
-
-
-def nearest(name: str, accepted: Iterable[str]) -> str:
-    """A sentence about what was probably meant: the nearest match, else all that is accepted."""
-    choices = sorted(accepted)
-    matches = difflib.get_close_matches(name, choices, n=1, cutoff=0.5)
-    if matches:
-        return f"Did you mean {matches[0]!r}?"
-    return f"Accepted: {', '.join(choices)}." if choices else "Nothing is accepted here."
 
 
 def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
@@ -207,7 +199,7 @@ def _locate(path: str, where: str) -> Any:
         if not hasattr(found, part):
             names = [name for name in dir(found) if not name.startswith("_")]
             owner = ".".join(parts[:index])
-            raise ValueError(f"{where}: {owner} has no {part!r}. {nearest(part, names)}")
+            raise ValueError(unknown(f"{where}: {owner}", part, names))
         found = getattr(found, part)
     return found
 

@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from densekit._names import unknown
 from densekit.app.errors import Stopped, UsageError, explain
 from densekit.app.usage import COMMANDS, LISTS, help_of, overview
-from densekit.build import nearest
 
 HELP = ("-h", "--help")
 
@@ -54,7 +54,7 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, arguments = words[0], words[1:]
     if command not in (known := [*COMMANDS, *LISTS]):
-        raise UsageError(f"no command {command!r}. {nearest(command, known)}")
+        raise UsageError(unknown("densekit", command, known))
     if any(word in HELP for word in arguments):
         print(help_of(command), end="")
         return 0

@@ -12,9 +12,9 @@ from typing import Any
 
 import yaml
 
+from densekit._names import unknown
 from densekit.app.config.overrides import holds_names, is_path_key, split_commas, unquote
 from densekit.app.errors import UsageError
-from densekit.build import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def refuse_rest(command: str, rest: Sequence[str], accepted: Iterable[str]) -> N
         key, equals, _ = argument.partition("=")
         if not equals:
             raise UsageError(f"densekit {command}: {argument!r} is no key=value")
-        raise UsageError(f"densekit {command}: no option {key!r}. {nearest(key, accepted)}")
+        raise UsageError(unknown(f"densekit {command}", key, sorted(accepted)))
 
 
 def existing(command: str, key: str, value: Any) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, Self
@@ -11,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from densekit._names import nearest
 from densekit.backbones.base import Backbone
 from densekit.backbones.staged import levels_behind
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Features, FeatureSpec
@@ -151,8 +151,8 @@ def _create(name: str, **settings: Any) -> Any:
     except ImportError as error:
         raise ImportError("TimmBackbone needs timm: pip install timm") from error
     if ":" not in name and not timm.is_model(name):
-        nearest = difflib.get_close_matches(name, timm.list_models(), cutoff=0.4)
-        raise ValueError(f"name: timm has no {name!r}; nearest are {', '.join(nearest) or 'none'}")
+        hint = nearest(name, timm.list_models())
+        raise ValueError(f"name: expected a model of timm, got {name!r}{hint}")
     try:
         made = timm.create_model(name, features_only=True, feature_cls="getter", **settings)
     except (TypeError, RuntimeError, AssertionError) as error:

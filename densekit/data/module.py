@@ -10,8 +10,8 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
+from densekit._names import unknown
 from densekit.data.loader import Loader
-from densekit.data.naming import nearest
 from densekit.data.reading.intact import broken_files
 from densekit.data.source import SPLITS, Source
 from densekit.data.subset import Subset
@@ -46,9 +46,7 @@ class DataModule(LightningDataModule):
         if not sources:
             raise ValueError("data: at least one data set is needed")
         if on_broken not in ON_BROKEN:
-            raise ValueError(
-                f"on_broken: found {on_broken!r}; {nearest(str(on_broken), ON_BROKEN)}"
-            )
+            raise ValueError(unknown("on_broken", on_broken, ON_BROKEN))
         self.sources = dict(sources)
         self.on_broken = on_broken
         self._read: set[tuple[str, str]] = set()

@@ -1,8 +1,7 @@
-"""Names of classes: the nearest one to a misspelt one, tables of labels, a digest."""
+"""Names of classes: texts that look alike, tables of labels, a digest."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import logging
 import re
@@ -65,21 +64,6 @@ def say_lookalikes(names: Iterable[str], what: str) -> None:
 
 def _and_more(count: int) -> str:
     return f" (and {count} more such groups)" if count else ""
-
-
-def nearest(name: str, accepted: Iterable[str]) -> str:
-    """A hint for an error message: the accepted names, the most similar one first.
-
-    Args:
-        name: What was found.
-        accepted: What would have been right; more than 20 are cut short.
-    """
-    options = list(accepted)
-    folded = {option.casefold(): option for option in options}
-    close = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.4)
-    guess = f"did you mean {folded[close[0]]!r}? " if close else ""
-    shown = ", ".join(options[:20]) + (f", ... ({len(options)} in all)" if options[20:] else "")
-    return f"{guess}accepted: {shown or 'none'}"
 
 
 def digest(names: Iterable[str]) -> str:

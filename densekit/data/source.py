@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from densekit._names import counted
+from densekit._names import counted, unknown
 from densekit.data.foreground import shows_foreground
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
-from densekit.data.naming import nearest
 from densekit.data.protocols import BatchTransform, Dataset, Transform, as_dataset
 from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
@@ -181,7 +180,7 @@ class Source:
     def _split(self, split: str) -> Dataset:
         present = [name for name in SPLITS if getattr(self, name) is not None]
         if split not in present:
-            raise ValueError(f"this data set has no split {split!r}; {nearest(split, present)}")
+            raise ValueError(unknown("split", split, present))
         dataset: Dataset = getattr(self, split)
         return dataset
 
@@ -232,8 +231,7 @@ def _check_counts(batch_size: int, eval_batch_size: int, num_workers: int | None
 def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:
     for head, kind in named.items():
         if kind not in there:
-            hint = nearest(kind, there)
-            raise ValueError(f"heads.{head}: the data set has no target {kind!r}; {hint}")
+            raise ValueError(unknown(f"heads.{head}: target of the data set", kind, there))
 
 
 def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:

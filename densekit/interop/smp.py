@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from densekit._names import unknown
+from densekit._names import check_keys
 from densekit.heads import DeepLabV3Plus, SmpHead, UNet
 from densekit.interop.resnet import like_torchvision
 from densekit.interop.torchvision_segmentation import HEAD, load, segmentation_info
@@ -94,9 +94,7 @@ def _check_outputs(model: Any) -> None:
 def _normalisation(preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
     if preprocessing is None:
         return {}
-    for key in preprocessing:
-        if key not in PREPROCESSING:
-            raise ValueError(unknown("preprocessing", key, PREPROCESSING))
+    check_keys("preprocessing", preprocessing, PREPROCESSING)
     full_scale = float((preprocessing.get("input_range") or (0, 1))[1])
     given = {key: list(preprocessing[key]) for key in ("mean", "std") if preprocessing.get(key)}
     order = str(preprocessing.get("input_space", "RGB")).lower()

@@ -5,7 +5,6 @@ Entries come out as the plain annotations that `coco_protocol.measure` takes, re
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from typing import Any
 
 from faster_coco_eval import mask as rle_api
 
+from densekit._names import nearest
 from densekit.metrics.coco_protocol import Annotation
 from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
 
@@ -206,9 +206,8 @@ def _require(entry: Any, key: str, kind: type | tuple[type, ...], where: str) ->
     if not isinstance(entry, dict):
         raise ValueError(f"{where}: expected an object, found {_kind(entry)}")
     if key not in entry:
-        near = difflib.get_close_matches(key, list(entry), n=1)
-        hint = f" (found {near[0]!r})" if near else f" (found {', '.join(map(str, entry))})"
-        raise ValueError(f"{where}: {key!r} is missing{hint}")
+        there = ", ".join(map(str, entry)) or "an empty object"
+        raise ValueError(f"{where}: expected a key {key!r}, got {there}{nearest(key, entry)}")
     value = entry[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         kinds = kind if isinstance(kind, tuple) else (kind,)

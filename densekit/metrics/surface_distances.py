@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from densekit._names import unknown
+from densekit._names import check_keys
 from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import Mask, MaskPair
 from densekit.metrics.means import Values, column_means, mean
@@ -143,9 +143,7 @@ def _tolerances(given: float | Mapping[str, float], names: Sequence[str]) -> lis
         ValueError: One is negative, missing, or of no structure.
     """
     by_name = given if isinstance(given, Mapping) else dict.fromkeys(names, given)
-    for name in by_name:
-        if name not in names:
-            raise ValueError(unknown("tolerance", name, names))
+    check_keys("tolerance", by_name, names)
     for name in names:
         value = by_name.get(name)
         if value is None or not 0 <= value < math.inf:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densekit._names import unknown
+from densekit._names import check_keys
 from densekit.types import IGNORE_INDEX, Batch
 
 
@@ -41,9 +41,7 @@ def check_rule(rule: Mapping[str, Any], spatial_dims: int, slices: object) -> No
     Raises:
         ValueError: A key is unknown or missing, or the images are no pictures.
     """
-    for key in rule:
-        if key not in ResizeRule.__annotations__:
-            raise ValueError(unknown("resize", key, ResizeRule.__annotations__))
+    check_keys("resize", rule, ResizeRule.__annotations__)
     if "min_size" not in rule:
         raise ValueError(f"resize: min_size is missing, found {dict(rule)}")
     kind = "slices of volumes" if slices else {1: "series", 3: "volumes"}.get(spatial_dims)

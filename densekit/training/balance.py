@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from densekit._names import unknown
+from densekit._names import check_keys
 
 
 class FixedBalance(nn.Module):
@@ -24,9 +24,7 @@ class FixedBalance(nn.Module):
     def __init__(self, heads: Iterable[str], weights: Mapping[str, float] | None = None) -> None:
         super().__init__()
         known = list(heads)
-        for name in weights or {}:
-            if name not in known:
-                raise ValueError(unknown("training.balance.weights", name, known))
+        check_keys("training.balance.weights", weights or {}, known)
         self.weights = dict(weights or {})
 
     def forward(self, sums: Mapping[str, Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from densekit.data.naming import nearest
+from densekit._names import unknown
 from densekit.training.inferer import Inferer, sees_images
 from densekit.training.metric_set import Names, Recipes, build_metrics
 from densekit.training.sources import LOSS
@@ -122,11 +122,11 @@ def check_monitors(callbacks: Iterable[Any], logged: Iterable[str]) -> None:
         if not isinstance(monitor, str) or not monitor.startswith(STAGE) or monitor in measured:
             continue
         raise ValueError(
-            f"callbacks: {type(callback).__name__} watches {monitor!r}, which validation has not"
-            f" measured; {nearest(monitor, measured)}. Set callbacks.checkpoint.monitor to one of"
-            " these and callbacks.checkpoint.mode to max or min, or the monitor to null for the"
-            " newest. Validation has no loss of heads whose targets are not in its data (other"
-            " identities or classes than those of training), nor with windows or slices."
+            f"{unknown(f'monitor of {type(callback).__name__}', monitor, measured)}\n"
+            "Set callbacks.checkpoint.monitor to one of these and callbacks.checkpoint.mode to max"
+            " or min, or the monitor to null for the newest. Validation has no loss of heads whose"
+            " targets are not in its data (other identities or classes than those of training),"
+            " nor with windows or slices."
         )
 
 

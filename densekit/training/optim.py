@@ -7,7 +7,6 @@ Tricks, section 3.1), so those are in groups of their own without decay.
 
 from __future__ import annotations
 
-import difflib
 import functools
 import inspect
 import sys
@@ -19,6 +18,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from densekit._names import nearest
 from densekit.training.schedules import Schedule, check_end
 from densekit.training.sources import sources_of
 
@@ -235,6 +235,7 @@ def _check_prefixes(multipliers: Mapping[str, float], trainable: Mapping[str, An
         if any(_below(name, prefix) for name in trainable):
             continue
         known = {name.rsplit(".", depth)[0] for name in trainable for depth in range(1, 5)}
-        nearest = difflib.get_close_matches(prefix, sorted(known), n=1)
-        hint = f"; the nearest is {nearest[0]!r}" if nearest else ""
-        raise ValueError(f"lr_multipliers: no trainable parameter is below {prefix!r}{hint}")
+        hint = nearest(prefix, sorted(known))
+        raise ValueError(
+            f"lr_multipliers: expected the name of a part that trains, got {prefix!r}{hint}"
+        )

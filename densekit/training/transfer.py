@@ -6,10 +6,11 @@ section 3.1 (rates that fall from layer to layer).
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 from torch import nn
+
+from densekit._names import nearest
 
 
 class Transfer:
@@ -105,9 +106,12 @@ class Transfer:
             try:
                 yield model.get_submodule(name)
             except AttributeError:
-                close = difflib.get_close_matches(name, [n for n, _ in model.named_modules()], n=1)
-                hint = f"Did you mean {close[0]!r}?" if close else f"Parts: {list(_parts(model))}"
-                raise ValueError(f"transfer.frozen: the model has no {name!r}. {hint}") from None
+                hint = nearest(name, [n for n, _ in model.named_modules()])
+                parts = ", ".join(_parts(model))
+                raise ValueError(
+                    f"transfer.frozen: expected a part of the model ({parts}, or one of theirs),"
+                    f" got {name!r}{hint}"
+                ) from None
 
 
 def _stages(model: nn.Module) -> Iterator[list[str]]:

@@ -93,7 +93,9 @@ def test_refuses_a_level_that_is_not_there() -> None:
 
 
 def test_refuses_an_unknown_channel_order() -> None:
-    with pytest.raises(ValueError, match="info.channel_order: 'BGR' .*did you mean 'bgr'|rgb, bgr"):
+    with pytest.raises(
+        ValueError, match="info.channel_order: .* got 'BGR'; did you mean 'bgr'|rgb, bgr"
+    ):
         plain(channel_order="BGR")
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from densekit._names import unknown
 from densekit.app.config.compose import apply_values, compose, is_choice, trusted
 from densekit.app.config.data_info import describe_for
 from densekit.app.config.resolve import describe_data, resolve
@@ -26,7 +27,6 @@ from densekit.app.run.fit import HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, set_run_dir
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
-from densekit.build import nearest
 
 FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
 OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
@@ -71,7 +71,7 @@ def evaluate(arguments: Sequence[str]) -> Path:
     options, rest = split_options(arguments, OPTIONS)
     checkpoint = checkpoint_file("eval", options["checkpoint"]).absolute()
     if options["split"] not in (None, *SPLITS):
-        raise UsageError(f"split={options['split']}: {nearest(str(options['split']), SPLITS)}")
+        raise UsageError(unknown("split", options["split"], SPLITS))
     from densekit.artifact import load_artifact
 
     artifact = load_artifact(checkpoint)

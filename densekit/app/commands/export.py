@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densekit._names import unknown
 from densekit.app.errors import UsageError
 from densekit.app.options import (
     checkpoint_file,
@@ -15,7 +16,6 @@ from densekit.app.options import (
     trusted_packages,
 )
 from densekit.app.report import print_lines
-from densekit.build import nearest
 
 OPTIONS: dict[str, Any] = {
     "checkpoint": None,
@@ -79,8 +79,7 @@ def with_heads(
     config, info = yaml.safe_load(artifact["config"]), dict(artifact["info"])
     for name in (names := _listed(heads)):
         if name not in config["heads"]:
-            hint = nearest(name, config["heads"])
-            raise UsageError(f"heads={name}: not in the checkpoint. {hint}")
+            raise UsageError(unknown("heads", name, config["heads"]))
     config["heads"] = {name: config["heads"][name] for name in names}
     info["heads"] = {name: info.get("heads", {}).get(name, {}) for name in names}
     text = yaml.safe_dump(config, sort_keys=False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from densekit._names import counted
+from densekit._names import counted, unknown
 from densekit.app.config.overrides import expand, parse
 from densekit.app.config.resolve import resolve
 from densekit.app.errors import UsageError
@@ -24,7 +24,7 @@ from densekit.app.run.launch import count_devices, started_outside
 from densekit.app.studies.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
 from densekit.app.studies.report import report
 from densekit.app.studies.workers import LOG, run_all, why_failed
-from densekit.build import nearest, walk
+from densekit.build import walk
 
 STUDIES = ("degradation",)
 OPTIONS: dict[str, Any] = {"output": None, "jobs": None}
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; 1 where a run has failed."""
     if not arguments or arguments[0] not in STUDIES:
         given = arguments[0] if arguments else ""
-        raise UsageError(f"densekit study: no study {given!r}. {nearest(given, STUDIES)}")
+        raise UsageError(unknown("densekit study", given, STUDIES))
     if started_outside():
         raise UsageError("densekit study: start it from one process, not under torchrun or srun")
     options, words = split_options(arguments[1:], OPTIONS)
@@ -57,10 +57,8 @@ def _configs(words: Sequence[str]) -> dict[Twin, Any]:
     for override in parse(words):
         key = override.key_or_group
         if override.is_sweep_override() and key not in GRID:
-            raise UsageError(
-                f"{override.input_line}: the runs of a study differ in nothing but"
-                f" {', '.join(GRID)}. {nearest(key, GRID)}"
-            )
+            said = unknown(override.input_line, key, GRID)
+            raise UsageError(f"{said} (the runs of a study differ in nothing else)")
     given = {word.partition("=")[0].lstrip("+") for word in words}
     chosen = [f"{key}={value}" for key, value in GRID.items() if key not in given]
     if "experiment" not in given:

@@ -15,14 +15,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from densekit._names import counted
+from densekit._names import counted, unknown
 from densekit.app.config import groups
 from densekit.app.config.overrides import first_job, parse, quote_name
 from densekit.app.config.targets import check_arguments, check_nodes, read
 from densekit.app.config.values import is_text
 from densekit.app.errors import UsageError
 from densekit.app.options import trusted_packages
-from densekit.build import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -238,8 +237,8 @@ def _refuse(cfg: DictConfig, owner: str, name: str) -> None:
     if not owner:
         keys = (keys | set(groups.groups())) - {"hydra"}
     path = f"{owner}.{name}" if owner else name
-    hint = f" A new entry is added by +{path}." if owner.partition(".")[0] in OPEN else ""
-    raise UsageError(f"no key {path!r} in the configuration. {nearest(name, keys)}{hint}")
+    hint = f" (a new entry is added by +{path})" if owner.partition(".")[0] in OPEN else ""
+    raise UsageError(f"{unknown(path, name, sorted(keys))}{hint}")
 
 
 def _check_top_level(cfg: DictConfig, known: DictConfig) -> None:
@@ -249,10 +248,8 @@ def _check_top_level(cfg: DictConfig, known: DictConfig) -> None:
         raise UsageError(f"{name}: expected a value, got none; it can be set but not be removed")
     for key in cfg:
         if key not in accepted:
-            raise UsageError(
-                f"key {str(key)!r} of the composed configuration is read by nothing. "
-                f"{nearest(str(key), accepted)} Values for interpolation go under `vars`."
-            )
+            said = unknown("configuration", key, sorted(accepted))
+            raise UsageError(f"{said} (values for interpolation go under `vars`)")
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

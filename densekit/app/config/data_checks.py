@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from densekit._names import unknown
 from densekit.app.config.data_info import describe_for, training_sources
 from densekit.app.config.monitor import MAIN, OWN
 from densekit.app.errors import UsageError
-from densekit.build import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -25,8 +25,7 @@ def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     for source, described in sources.items():
         for head in described.heads:
             if head not in heads:
-                hint = nearest(head, heads)
-                raise UsageError(f"data.{source}.heads: there is no head {head!r}. {hint}")
+                raise UsageError(unknown(f"data.{source}.heads", head, heads))
 
 
 def check_trained(sources: Mapping[str, Any], heads: Iterable[str]) -> None:
@@ -100,8 +99,7 @@ def check_monitors(
                 f" got {monitor!r}"
             )
         if len(parts) > 2 and parts[0] == "val" and parts[1] not in accepted:
-            hint = nearest(parts[1], accepted)
-            raise UsageError(f"callbacks.{name}.monitor: {monitor}: no {parts[1]!r} there. {hint}")
+            raise UsageError(unknown(f"callbacks.{name}.monitor: {monitor}", parts[1], accepted))
 
 
 def check_resize(resize: Mapping[str, Any] | None, sources: Mapping[str, Any]) -> None:

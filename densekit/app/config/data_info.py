@@ -7,8 +7,8 @@ from typing import Any
 
 from omegaconf import Container, OmegaConf
 
+from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.build import nearest
 
 HEAD_KEYS = ("names", "ids", "num_classes")
 IDENTITY_KEYS = ("num_identities", "identities")
@@ -42,9 +42,7 @@ def register_data_info(sources: Mapping[str, Any]) -> None:
         source, dot, key = path.rpartition(".")
         if dot:
             if source not in sources:
-                raise UsageError(
-                    f"${{data_info:{path}}}: no such data set. {nearest(source, sources)}"
-                )
+                raise UsageError(unknown(f"${{data_info:{path}}}", source, sources))
             return _entry(sources[source].describe(), key, f"data.{source}")
         head = _head_of(_parent_)
         asked = training_sources(sources, head) if head else list(sources)
@@ -134,7 +132,7 @@ def describe_for(source: Any, head: str) -> Mapping[str, Any]:
 
 def _entry(described: Mapping[str, Any], key: str, where: str) -> Any:
     if key not in described:
-        raise UsageError(f"{where} does not describe {key!r}. {nearest(key, described)}")
+        raise UsageError(unknown(where, key, described))
     return described[key]
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.build import nearest
 from densekit.plugins import conf_folders
 
 
@@ -68,7 +68,7 @@ def check_choice(group: str, value: Any, word: str) -> None:
         raise UsageError(f"{word}: null is no option of a group. {hint}")
     for name in value if isinstance(value, list) else [value]:
         if str(name) not in accepted:
-            raise UsageError(f"{word}: no {name!r} in {group}. {nearest(str(name), accepted)}")
+            raise UsageError(unknown(group, name, accepted))
         files = [folder / group / f"{name}.yaml" for folder in conf_folders()]
         found = [str(file) for file in files if file.is_file()]
         if len(found) > 1:

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import unknown
 from densekit.app.errors import UsageError
 from densekit.build import find_class
 
@@ -69,8 +70,7 @@ def objective_name(objective: str, logged: Mapping[str, Logged]) -> str:
             raise UsageError("objective: expected data with a validation split, got none")
         return main.name
     if not any(of_stage.may_hold(objective) for of_stage in logged.values()):
-        hint = _hint(objective, *logged.values())
-        raise UsageError(f"objective: expected a metric, got {objective!r}; {hint}")
+        raise UsageError(_unmeasured("objective", objective, *logged.values()))
     return objective
 
 
@@ -99,8 +99,7 @@ def _keeps_newest(key: str, node: Mapping[str, Any], logged: Logged, trust: list
     parameter = inspect.signature(made).parameters.get("monitor")
     optional = parameter is not None and parameter.default is None
     if monitor is None and not optional:
-        hint = _hint(monitor, logged)
-        raise UsageError(f"{key}: expected {MAIN} or a metric, got null; {hint}")
+        raise UsageError(_unmeasured(key, monitor, logged))
     if monitor == MAIN and logged.main is None and optional:
         logger.info("%s: nothing is validated: the newest checkpoint is kept", key)
         return True
@@ -115,7 +114,7 @@ def _watched(
             raise UsageError(f"{key}: expected data with a validation split, got none")
         monitor = logged.main.name
     elif not monitor.startswith("train/") and strict and not logged.may_hold(monitor):
-        raise UsageError(f"{key}: expected a metric, got {monitor!r}; {_hint(monitor, logged)}")
+        raise UsageError(_unmeasured(key, monitor, logged))
     known = "min" if monitor == "train/loss" else logged.mode(monitor)
     chosen = mode or known
     where = key.replace(".monitor", ".mode")
@@ -129,11 +128,10 @@ def _watched(
     return monitor, chosen
 
 
-def _hint(name: object, *logged: Logged) -> str:
-    """The nearest name, and those there are: of whole data sets before those of single classes."""
-    from densekit.data.naming import nearest
-
+def _unmeasured(key: str, name: object, *logged: Logged) -> str:
+    """The message for what is no metric: lists those of whole data sets before those of classes."""
     names = [name for of_stage in logged for name in of_stage.modes]
     if not names and not any(of_stage.open for of_stage in logged):
-        return "nothing is validated"
-    return nearest(str(name), sorted(names, key=lambda one: one.count("/")))
+        return f"{key}: expected a metric, got {name!r}; nothing is validated"
+    names.sort(key=lambda one: one.count("/"))
+    return unknown(key, "null" if name is None else name, [MAIN, *names])

@@ -6,10 +6,11 @@ import inspect
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from densekit._names import unknown
 from densekit.app.config.signatures import METRIC_ARGUMENTS, Signature, signature
 from densekit.app.config.values import RUN_KEYS, check_kind, check_number
 from densekit.app.errors import UsageError
-from densekit.build import INTERNAL_KEYS, TORCH_CLASSES, find_class, nearest, walk
+from densekit.build import INTERNAL_KEYS, TORCH_CLASSES, find_class, walk
 
 PASSED_ON = {
     "builtins.object": set[str](),
@@ -96,8 +97,8 @@ def check_arguments(
         return
     for name in map(str, names):
         if name not in accepted and name not in INTERNAL_KEYS:
-            owner, hint = str(node["_target_"]).rpartition(".")[2], nearest(name, accepted)
-            raise UsageError(f"{key}.{name}: {owner} has no such argument. {hint}")
+            owner = str(node["_target_"]).rpartition(".")[2]
+            raise UsageError(unknown(f"{key}.{name} ({owner})", name, sorted(accepted)))
 
 
 def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:

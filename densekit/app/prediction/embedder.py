@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import unknown
 from densekit.app.errors import UsageError
 from densekit.app.options import checkpoint_file, device_name, trusted_packages, with_trust
 from densekit.app.report import quoted
-from densekit.build import nearest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ def _head(known: Mapping[str, Mapping[str, Any]], wanted: Any, path: Path) -> st
     if not able:
         raise UsageError(f"checkpoint={path}: no head of it gives embeddings")
     if wanted is not None and wanted not in able:
-        raise UsageError(f"head={wanted}: {nearest(str(wanted), able)}")
+        raise UsageError(unknown("head", wanted, able))
     if wanted is None and len(able) > 1:
         raise UsageError(f"head=NAME is missing, the checkpoint has {', '.join(able)}")
     return str(wanted or able[0])

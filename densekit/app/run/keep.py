@@ -7,9 +7,9 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
+from densekit._names import unknown
 from densekit.app.config.data_info import MODEL_KEYS
 from densekit.app.errors import UsageError
-from densekit.build import nearest
 
 
 def keep_heads(cfg: DictConfig) -> list[str]:
@@ -39,8 +39,7 @@ def keep_heads(cfg: DictConfig) -> list[str]:
     new = [str(name) for name in cfg.heads]
     for name in names:
         if name not in there["heads"]:
-            hint = nearest(name, there["heads"])
-            raise UsageError(f"keep_heads: the checkpoint has no {name!r}. {hint}")
+            raise UsageError(unknown("keep_heads", name, there["heads"]))
         if name in new:
             raise UsageError(f"keep_heads: heads.{name} is chosen anew as well: ~heads.{name}")
     frozen = ["backbone", *(f"heads.{name}" for name in names)]

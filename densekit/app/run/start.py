@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.build import build_model, nearest
+from densekit.build import build_model
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -158,7 +159,7 @@ def _reset_heads(asked: bool | Sequence[str], model: DenseModel) -> list[str]:
         return heads if asked else []
     for name in asked:
         if name not in heads:
-            raise UsageError(f"reset_head: there is no head {name!r}. {nearest(name, heads)}")
+            raise UsageError(unknown("reset_head", name, heads))
     return list(asked)
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from omegaconf import DictConfig, OmegaConf
 
-from densekit._names import counted
+from densekit._names import counted, unknown
 from densekit.app.config.compose import compose, for_hydra
 from densekit.app.config.monitor import MAIN
 from densekit.app.config.overrides import expand, quote_text
@@ -23,7 +23,6 @@ from densekit.app.run import launch
 from densekit.app.run.folder import METRICS, new_folder, run_name, set_run_dir
 from densekit.app.run.job import PENDING, configuration, train
 from densekit.app.run.sweep_table import summarise, write_words
-from densekit.build import nearest
 
 logger = logging.getLogger(__name__)
 
@@ -130,8 +129,7 @@ def figure(metrics: Path, objective: str) -> float:
     """
     found: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
     if objective not in found:
-        hint = nearest(objective, found)
-        raise UsageError(f"objective: expected a metric, got {objective!r}; {hint}")
+        raise UsageError(unknown("objective", objective, found))
     if found[objective] is None:
         raise UsageError(f"objective: expected a number of {objective}, got none in {metrics}")
     return float(found[objective])

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import unknown
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import NOTHING, encode
 from densekit.data.annotations.packed import Annotations, Rows, pack
 from densekit.data.annotations.sanitise import sanitise
-from densekit.data.naming import check_names, nearest
+from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_images
 from densekit.data.reading.images import size_if_readable
 
@@ -168,10 +169,7 @@ class _Parser:
             )
         class_name = self.name_of[category]
         if class_name not in self.label_of:
-            raise ValueError(
-                f"{self.path}: {name}: class {class_name!r} is not among the given names;"
-                f" {nearest(class_name, self.label_of)}"
-            )
+            raise ValueError(unknown(f"{self.path}: {name}: class", class_name, self.label_of))
         return self.label_of[class_name]
 
     def _segment(self, record: dict[str, Any], image: int, name: str) -> bytes:
@@ -252,7 +250,7 @@ def _classes(
         return list(ids_by_name)
     for name in check_names(names, key):
         if name not in ids_by_name:
-            raise ValueError(f"{key}: {path} has no class {name!r}; {nearest(name, ids_by_name)}")
+            raise ValueError(unknown(f"{key}: {path}", name, ids_by_name))
     return list(names)
 
 

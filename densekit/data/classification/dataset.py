@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import check_names, nearest, same_words, say_lookalikes
+from densekit._names import unknown
+from densekit.data.naming import check_names, same_words, say_lookalikes
 from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.files import natural
 from densekit.data.reading.image_files import ImageFiles
@@ -207,5 +208,5 @@ def categories_of(
     place = {word: number for number, word in enumerate(same_words(names))}
     for (where, name), word in zip(said, words, strict=True):
         if word not in place:
-            raise ValueError(f"{where}: no class {name!r}; {nearest(name, names)}")
+            raise ValueError(unknown(f"{where}: class", name, names))
     return names, np.asarray([place[word] for word in words], dtype=np.int64)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from densekit._names import unknown
 from densekit.data.classification.dataset import PictureCategories
-from densekit.data.naming import check_names, nearest
+from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_folder, folders_in, images_below
 from densekit.data.reading.image_files import ImageFiles
 from densekit.data.reading.images import ImageReader
@@ -52,8 +53,7 @@ class ImageFolder(PictureCategories):
             raise ValueError(f"{_KEY}.root: {folder} has no folder a class, found {inside}")
         names = check_names(there if names is None else names, f"{_KEY}.names")
         if spare := [name for name in there if name not in names]:
-            hint = nearest(spare[0], names)
-            raise ValueError(f"{_KEY}.names: {folder / spare[0]} is none of the classes; {hint}")
+            raise ValueError(unknown(f"{_KEY}.names: folder of {folder}", spare[0], names))
         files = {name: images_below(folder, name) for name in names if name in there}
         if empty := [name for name, found in files.items() if not found]:
             raise ValueError(f"{_KEY}.root: class {folder / empty[0]} has no image")

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import unknown
 from densekit.data.classification.dataset import SeriesCategories, categories_of
-from densekit.data.naming import nearest
 from densekit.data.reading.tables import read_table
 
 _KEY = "SequenceTable"
@@ -101,8 +101,7 @@ def encode(sequence: str, shares: Mapping[str, NDArray[Any]], where: str) -> NDA
     letters = sequence.upper()
     for place, letter in enumerate(letters):
         if letter not in shares:
-            hint = nearest(letter, shares)
-            raise ValueError(f"{where}: {letter!r} at position {place + 1} is no letter; {hint}")
+            raise ValueError(unknown(f"{where}: letter {place + 1}", letter, shares))
     if not letters:
         raise ValueError(f"{where}: an empty sequence")
     return np.stack([shares[letter] for letter in letters])

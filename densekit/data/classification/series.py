@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import unknown
 from densekit.data.classification.dataset import SeriesCategories
-from densekit.data.naming import nearest
 from densekit.data.reading.files import existing_folder
 
 SUFFIXES = (".ts", ".npy", ".csv", ".txt")
@@ -41,10 +41,7 @@ class UcrSeries(SeriesCategories):
         folder = existing_folder(Path(root), f"{_KEY}.root")
         splits = {file.stem.rpartition("_")[2].lower(): file for file in folder.glob("*_*.ts")}
         if split not in splits:
-            raise ValueError(
-                f"{_KEY}.split: no *_{split.upper()}.ts in {folder}; "
-                f"{nearest(split, sorted(splits))}"
-            )
+            raise ValueError(unknown(f"{_KEY}.split ({folder})", split, sorted(splits)))
         content = read_ts(splits[split])
         if not content.names:
             raise ValueError(f"{splits[split]}: its series have no classes (@classLabel)")
@@ -98,7 +95,7 @@ def read_ts(path: Path) -> TsFile:
             continue
         *channels, label = line.split(":") if names else [*line.split(":"), ""]
         if names and label.strip() not in names:
-            raise ValueError(f"{where}: no class {label.strip()!r}; {nearest(label, names)}")
+            raise ValueError(unknown(f"{where}: class", label.strip(), names))
         series.append(_channels(channels, where))
         labels += [names.index(label.strip())] if names else []
     if not series:

@@ -10,11 +10,12 @@ from xml.etree import ElementTree
 
 import numpy as np
 
+from densekit._names import unknown
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.packed import Rows, pack
 from densekit.data.annotations.sanitise import sanitise
 from densekit.data.detection.dataset import BoxDataset
-from densekit.data.naming import check_names, nearest
+from densekit.data.naming import check_names
 from densekit.data.reading.files import (
     check_stems,
     existing_folder,
@@ -184,9 +185,7 @@ def _add_objects(
     for number, item in enumerate(tree.iter("object"), start=1):
         name = _class_name(item, path, number)
         if name not in classes:
-            raise ValueError(
-                f"{path}: object {number}: unknown class {name!r}; {nearest(name, classes)}"
-            )
+            raise ValueError(unknown(f"{path}: object {number}: class", name, classes))
         box = _box(item, path, number)
         rows.image.append(image)
         rows.name.append(f"object {number} ({name})")

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import digest, nearest
+from densekit._names import nearest
+from densekit.data.naming import digest
 from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.files import (
     existing_folder,
@@ -241,7 +242,7 @@ def _check_wanted(wanted: Sequence[str], present: Sequence[str], folder: Path) -
     for name in wanted:
         if name not in known:
             hint = nearest(name, present)
-            raise ValueError(f"IdentityFolder.identities: no {folder / name}; {hint}")
+            raise ValueError(f"IdentityFolder.identities: expected {folder / name}, got none{hint}")
         if name in seen:
             raise ValueError(f"IdentityFolder.identities: {name!r} stands twice")
         seen.add(name)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import unknown
 from densekit.data.identification.dataset import IdentityImages
 from densekit.data.identification.pairs import Pair, read_pairs
-from densekit.data.naming import nearest
 from densekit.data.subset import Subset
 from densekit.types import Sample
 
@@ -102,5 +102,5 @@ def _check_labels(
 
 def _found(name: str, number: dict[str, int], path: Path) -> int:
     if name not in number:
-        raise ValueError(f"{path}: {name!r} is not among the data; {nearest(name, number)}")
+        raise ValueError(unknown(f"{path}: image", name, number))
     return number[name]

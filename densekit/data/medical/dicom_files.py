@@ -109,8 +109,8 @@ def one_series(headers: Sequence[Header], path: Path, series: str | None) -> lis
         uid for uid in groups if wanted in (uid, names[uid]) or fnmatchcase(names[uid], wanted)
     ]
     if not found:
-        hint = unknown("series", wanted, [*groups, *names.values()])
-        raise ValueError(f"{path}: {hint}; there are {'; '.join(rows)}")
+        said = unknown(f"{path}: series", wanted, [*groups, *names.values()])
+        raise ValueError(f"{said} (there are {'; '.join(rows)})")
     if len(found) > 1:
         asked = "" if series is None else f" of the name {series!r}"
         raise ValueError(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from densekit._names import nearest
 from densekit.data.medical.patient_folders import (
     check_patients,
     image_names,
@@ -21,7 +22,7 @@ from densekit.data.medical.patient_folders import (
     without_volumes,
 )
 from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
-from densekit.data.naming import nearest, unique_keys
+from densekit.data.naming import unique_keys
 from densekit.data.reading.files import existing_folder, natural
 from densekit.data.reading.tables import check_filled, read_table, read_text
 
@@ -213,7 +214,7 @@ def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Lay
     for name, volumes in found.items():
         if lacking := sorted(stems - set(volumes)):
             hint = nearest(lacking[0], sorted(volumes))
-            raise ValueError(f"{root / name}: {len(lacking)} missing, first {lacking[0]!r}; {hint}")
+            raise ValueError(f"{root / name}: {len(lacking)} missing, first {lacking[0]!r}{hint}")
     cases = [
         Case(
             stem,

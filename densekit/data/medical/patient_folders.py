@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from densekit._names import nearest
 from densekit.data.medical.dicom_files import is_dicom
 from densekit.data.medical.volume_files import is_volume_file, volume_stem
-from densekit.data.naming import nearest
 from densekit.data.reading.files import natural
 
 MASKS = (
@@ -90,8 +90,9 @@ def check_patients(folders: Mapping[Path, Volumes], names: Sequence[str]) -> Non
     """Refuses a patient without one of the named volumes."""
     for folder, volumes in folders.items():
         if missing := [name for name in names if name not in volumes]:
-            hint = nearest(missing[0], sorted(volumes))
-            raise ValueError(f"{folder}: expected a volume called {missing[0]!r}, got none; {hint}")
+            there = ", ".join(sorted(volumes)) or "no volume"
+            hint = nearest(missing[0], volumes)
+            raise ValueError(f"{folder}: expected a volume {missing[0]!r}, got {there}{hint}")
 
 
 def without_volumes(folders: Mapping[Path, Volumes]) -> list[Path]:

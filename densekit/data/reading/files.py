@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from densekit.data.naming import nearest
+from densekit._names import nearest
 from densekit.data.reading.stacks import ARRAY_SUFFIXES
 
 _LONGEST = 300
@@ -197,7 +197,7 @@ def listed_stems(folder: Path, split: str, key: str, known: Container[str]) -> l
     path = folder / f"{split}.txt"
     if not path.is_file():
         splits = sorted(entry.stem for entry in folder.glob("*.txt") if seen(entry.name))
-        raise ValueError(f"{key}: no file {path}; {nearest(split, splits)}")
+        raise ValueError(f"{key}: no file {path}{nearest(split, splits)}")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:

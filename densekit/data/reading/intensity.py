@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit._names import choose, unknown
+from densekit._names import check_keys, choose
 
 Rule = Mapping[str, Any]
 """`{"kind": NAME, ...arguments}`: plain values, as the model's `info` keeps them."""
@@ -96,8 +96,7 @@ def kinds(rule: Rule | None) -> set[str]:
 
 def _rules(rule: Rule) -> list[Rule]:
     """The rules of the channels."""
-    if spare := sorted(set(rule) - {"kind", "rules"}):
-        raise ValueError(unknown(f"intensity ({PER_CHANNEL})", spare[0], ["rules"]))
+    check_keys(f"intensity ({PER_CHANNEL})", rule, ["kind", "rules"])
     rules = rule.get("rules")
     if not isinstance(rules, Sequence) or isinstance(rules, str) or not rules:
         raise ValueError(f"intensity.rules: expected a list of rules, one a channel, got {rules!r}")
@@ -162,9 +161,8 @@ def _checked(rule: Rule) -> Any:
     kind = rule.get("kind", "")
     needed, optional = choose("intensity.kind", kind, _ARGUMENTS)
     arguments = {key: value for key, value in rule.items() if key != "kind"}
+    check_keys(f"intensity ({kind})", arguments, sorted(needed | optional))
     for key, value in arguments.items():
-        if key not in needed | optional:
-            raise ValueError(unknown(f"intensity ({kind})", key, sorted(needed | optional)))
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
             raise ValueError(f"intensity.{key}: a number is needed, found {value!r}")
     if missing := sorted(needed - set(arguments)):

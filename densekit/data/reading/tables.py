@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import nearest, same_words, say_lookalikes, trimmed
+from densekit._names import nearest, unknown
+from densekit.data.naming import same_words, say_lookalikes, trimmed
 
 _BEYOND = 1 << 63
 """The least whole number that has no place in 64 bits."""
@@ -36,7 +37,7 @@ def read_text(path: Path, key: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         beside = [entry.name for entry in path.parent.glob("*") if entry.is_file()]
-        raise ValueError(f"{key}: no file {path}; {nearest(path.name, beside)}") from error
+        raise ValueError(f"{key}: no file {path}{nearest(path.name, beside)}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected a text file in UTF-8, got {error}") from error
 
@@ -64,7 +65,7 @@ def read_table(
     names = list(header) if header is not None else (rows.pop(0)[1] if rows else [])
     for column in columns:
         if column not in names:
-            raise ValueError(f"{path}: no column {column!r}; {nearest(column, names)}")
+            raise ValueError(missing_column(path, column, names))
     if twice := [name for name in names if name and names.count(name) > 1]:
         raise ValueError(f"{path}: expected every column once, got {twice[0]!r} twice")
     if not rows:
@@ -76,6 +77,12 @@ def read_table(
             raise ValueError(f"{where}: {len(names)} columns ({', '.join(names)}), found {cells}")
         found.append((where, dict(zip(names, cells, strict=True))))
     return found
+
+
+def missing_column(path: Path, column: str, header: Sequence[str]) -> str:
+    """The message for a column that a table lacks."""
+    there = ", ".join(header) or "no columns"
+    return f"{path}: expected a column {column!r}, got {there}{nearest(column, header)}"
 
 
 def words(rows: Sequence[Row], column: str) -> list[str]:
@@ -120,7 +127,7 @@ def places_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[in
     kept = [place for place, word in enumerate(found) if word == split]
     if not kept:
         there = sorted(set(found))
-        raise ValueError(f"{key}: no row of {split!r}; {nearest(split, there)}")
+        raise ValueError(unknown(key, split, there))
     return kept
 
 

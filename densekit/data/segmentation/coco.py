@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import unknown
 from densekit.data.annotations.coco_json import read_coco
 from densekit.data.annotations.outlines import NOTHING, draw
-from densekit.data.naming import check_names, nearest
+from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_folder
 from densekit.data.reading.images import ImageReader
 from densekit.data.segmentation.dataset import MaskDataset
@@ -61,8 +62,7 @@ class CocoSemantic(MaskDataset):
             chosen = check_names(names, "CocoSemantic.names")
             for name in chosen:
                 if name not in content.names:
-                    known = nearest(name, content.names)
-                    raise ValueError(f"CocoSemantic.names: no class {name!r}; {known}")
+                    raise ValueError(unknown("CocoSemantic.names", name, content.names))
         ids = dict(zip(content.names, content.ids, strict=True))
         classes = {
             "names": ["background", *chosen],

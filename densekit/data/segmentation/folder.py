@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from densekit.data.naming import nearest
+from densekit._names import nearest
 from densekit.data.reading.files import existing_folder, images_below, same_name
 from densekit.data.reading.images import ImageReader
 from densekit.data.segmentation.class_table import between
@@ -138,7 +138,7 @@ def _matched(pictures: Mapping[str, Path], folder: Path, affixes: Affixes, what:
         wanted = f"{place}/{affixes[0]}{stem}{affixes[1]}.*".lstrip("/")
         raise ValueError(
             f"{folder}: {len(missing)} of {len(pictures)} images have no {what}, the first is"
-            f" {pictures[missing[0]]}: no {wanted}; {nearest(missing[0], masks)}"
+            f" {pictures[missing[0]]}: expected {wanted}{nearest(missing[0], masks)}"
         )
     if spare := [path for name, path in masks.items() if name not in pictures]:
         _log.warning(

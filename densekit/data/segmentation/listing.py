@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from densekit.data.naming import nearest, trimmed
+from densekit.data.naming import trimmed
 from densekit.data.reading.files import existing_folder, existing_images
 from densekit.data.reading.images import ImageReader
-from densekit.data.reading.tables import check_filled, read_table, read_text
+from densekit.data.reading.tables import check_filled, missing_column, read_table, read_text
 from densekit.data.segmentation.class_table import between
 from densekit.data.segmentation.classes import declared_table, find_code
 from densekit.data.segmentation.dataset import PairedMasks
@@ -97,6 +97,6 @@ def _table(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
     columns = ["mask"] if "mask" in header else list(names)
     for column in columns or ["mask"]:
         if column not in header:
-            raise ValueError(f"{path}: no column {column!r}; {nearest(column, header)}")
+            raise ValueError(missing_column(path, column, header))
     check_filled(rows, ["image", *(["mask"] if columns == ["mask"] else [])])
     return [(row["image"], [row[column] for column in columns]) for _, row in rows]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import nearest
+from densekit._names import unknown
 from densekit.data.protocols import Dataset
 from densekit.data.synthetic.drawing import SHAPES
 
@@ -36,7 +36,7 @@ class Rendered(Dataset):
     ) -> None:
         name = type(self).__name__
         if split not in SPLITS:
-            raise ValueError(f"{name}.split: found {split!r}; {nearest(split, SPLITS)}")
+            raise ValueError(unknown(f"{name}.split", split, SPLITS))
         if length < 1:
             raise ValueError(f"{name}.length: expected at least 1 picture, got {length}")
         if len(size) != 2 or min(size) < smallest:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.naming import nearest
+from densekit._names import check_keys, unknown
 from densekit.data.transforms.geometry import clip_boxes, is_spatial, select_boxes
 from densekit.types import IGNORE_INDEX, Sample
 
@@ -104,15 +104,12 @@ def _build(name: str, arguments: Mapping[str, Any] | None, key: str) -> Any:
 
     known = _transform_names()
     if name not in known:
-        raise ValueError(f"{key}: albumentations has no transform {name!r}; {nearest(name, known)}")
+        raise ValueError(unknown(f"{key} (albumentations)", name, known))
     cls = getattr(albumentations, name)
     values = dict(arguments or {})
     parameters = inspect.signature(cls.__init__).parameters
     accepted = [p for p in parameters if p != "self"]
-    for argument in values:
-        if argument not in accepted:
-            hint = nearest(argument, accepted)
-            raise ValueError(f"{key}.{name}: no argument {argument!r}; {hint}")
+    check_keys(f"{key}.{name}", values, accepted)
     if isinstance(values.get("transforms"), Mapping):
         inner = f"{key}.{name}.transforms"
         values["transforms"] = [_build(n, a, inner) for n, a in values["transforms"].items()]

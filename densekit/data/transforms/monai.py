@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from densekit._extras import need
-from densekit.data.naming import nearest
+from densekit._names import check_keys, unknown
 from densekit.data.transforms.volume_steps import STEPS, Pair
 from densekit.types import IGNORE_INDEX
 
@@ -42,10 +42,7 @@ class MonaiStep:
         cls = _class(name, key)
         parameters = inspect.signature(cls.__init__).parameters
         accepted = [p for p in parameters if p not in ("self", "keys", "allow_missing_keys")]
-        for argument in arguments:
-            if argument not in accepted:
-                hint = nearest(argument, accepted)
-                raise ValueError(f"{key}.{name}: no argument {argument!r}; {hint}")
+        check_keys(f"{key}.{name}", arguments, accepted)
         values = dict(arguments)
         moves = cls.__module__.split(".")[2] in _MOVES_VOXELS
         if moves:
@@ -76,7 +73,7 @@ def _class(name: str, key: str) -> Any:
         and cls.__module__.split(".")[2] in _AUGMENTS
     }
     if name not in known:
-        raise ValueError(f"{key}: no transform {name!r}; {nearest(name, [*STEPS, *known])}")
+        raise ValueError(unknown(key, name, [*STEPS, *known]))
     return known[name]
 
 

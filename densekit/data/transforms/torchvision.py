@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from densekit.data.naming import nearest
+from densekit._names import check_keys, unknown
 from densekit.types import Sample
 
 _KEPT = {"image", "category", "identity", "index", "meta", "truth"}
@@ -63,12 +63,9 @@ def _build(name: str, arguments: Mapping[str, Any]) -> Any:
     members = inspect.getmembers(v2, inspect.isclass)
     known = {key: cls for key, cls in members if issubclass(cls, v2.Transform)}
     if name not in known:
-        raise ValueError(f"{_KEY}: torchvision has no transform {name!r}; {nearest(name, known)}")
+        raise ValueError(unknown(f"{_KEY} (torchvision)", name, known))
     accepted = [p for p in inspect.signature(known[name].__init__).parameters if p != "self"]
-    for argument in arguments:
-        if argument not in accepted:
-            hint = nearest(argument, accepted)
-            raise ValueError(f"{_KEY}.{name}: no argument {argument!r}; {hint}")
+    check_keys(f"{_KEY}.{name}", arguments, accepted)
     try:
         return known[name](**arguments)
     except (TypeError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from densekit.data.naming import nearest
+from densekit._names import check_keys
 from densekit.data.transforms.monai import MonaiStep
 from densekit.data.transforms.volume_steps import STEPS, Step
 from densekit.types import Sample
@@ -69,9 +69,5 @@ def _build(name: str, arguments: Mapping[str, Any]) -> Step:
     plain, key = name.partition("_")[0], "VolumeAugment.steps"
     if plain not in STEPS:
         return MonaiStep(plain, arguments, key)
-    accepted = list(inspect.signature(STEPS[plain]).parameters)
-    for argument in arguments:
-        if argument not in accepted:
-            hint = nearest(argument, accepted)
-            raise ValueError(f"{key}.{name}: no argument {argument!r}; {hint}")
+    check_keys(f"{key}.{name}", arguments, inspect.signature(STEPS[plain]).parameters)
     return STEPS[plain](**arguments)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from densekit._names import choose, unknown
+from densekit._names import check_keys, choose
 from densekit.heads.base import Head
 from densekit.heads.embedding.pooling import GlobalAverage, Pooling
 from densekit.losses.cosine import unit_length
@@ -77,9 +77,7 @@ class Embedding(Head):
         self.classifier = classifier(num_identities, embedding_size) if classifier else None
         self.pair_losses = nn.ModuleDict(cast(Mapping[str, nn.Module], pair_losses or {}))
         known = [*(CLASSIFIER_TERMS if classifier else ()), *self.pair_losses]
-        for name in loss_weights or {}:
-            if name not in known:
-                raise ValueError(unknown("loss_weights", name, known))
+        check_keys("loss_weights", loss_weights or {}, known)
         self.loss_weights = dict(loss_weights or {})
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit._names import unknown
+from densekit._names import check_keys
 from densekit.heads.base import Head
 from densekit.types import IGNORE_INDEX, Batch, Features, Predictions
 
@@ -82,9 +82,7 @@ class Segmentation(Head):
             raise ValueError(f"num_classes: found {num_classes}, accepted are 1 to {MAX_CLASSES}")
         self.num_classes, self.multilabel = num_classes, multilabel
         self.losses = nn.ModuleDict(cast(Mapping[str, nn.Module], losses or _default_losses()))
-        for name in loss_weights or {}:
-            if name not in self.losses:
-                raise ValueError(unknown("loss_weights", name, self.losses))
+        check_keys("loss_weights", loss_weights or {}, self.losses)
         self.loss_weights = {name: 1.0 for name in self.losses} | dict(loss_weights or {})
 
     @abstractmethod

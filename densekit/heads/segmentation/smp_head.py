@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit._names import choose, unknown
+from densekit._names import check_keys, choose
 from densekit.heads.segmentation.base import Segmentation
 from densekit.types import Features, FeatureSpec
 
@@ -228,9 +228,7 @@ def _arguments(
 ) -> dict[str, Any]:
     """Defaults, the caller's settings, and what follows from the levels."""
     parameters = _settings(make)
-    for name in settings:
-        if name not in parameters:
-            raise ValueError(unknown("setting of the decoder", name, parameters))
+    check_keys("decoder", settings, parameters)
     depth, channels = len(levels) - 1, [level.channels for level in levels]
     ratio = levels[-1].stride[0] // levels[2].stride[0]
     derived = {

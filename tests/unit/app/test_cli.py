@@ -138,13 +138,13 @@ def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["trian"], "Did you mean 'train'"),
-        (["train", "optimzer.lr=1"], "Did you mean 'optimizer'"),
+        (["trian"], "did you mean 'train'"),
+        (["train", "optimzer.lr=1"], "did you mean 'optimizer'"),
         (["train", "--confg"], "no such flag"),
         (["train", "--cfg", "hydra"], "--cfg: accepted is job"),
         (["eval"], "checkpoint=PATH is missing"),
         (["eval", "checkpoint=nothing.ckpt"], "no such file"),
-        (["predict", "chekpoint=x"], "Did you mean 'checkpoint'"),
+        (["predict", "chekpoint=x"], "did you mean 'checkpoint'"),
         (["predict", "checkpoint=nothing.ckpt"], "no such file"),
         (
             ["predict", f"checkpoint={__file__}", "threshold=high"],

@@ -200,7 +200,7 @@ def test_one_graph_for_all_sizes(norm: str) -> None:
     [
         ({"depth": 51}, "depth: got 51, accepted are 18, 34, 50"),
         ({"depth": 18, "groups": 32}, "ResNet-18 has no bottlenecks"),
-        ({"norm": "forzen"}, "norm: 'forzen' is not known.*did you mean 'frozen'"),
+        ({"norm": "forzen"}, "norm: .* got 'forzen'; did you mean 'frozen'"),
         ({"stem": "imagnet"}, "did you mean 'imagenet'"),
         ({"spatial_dims": 4}, "spatial_dims: got 4"),
         ({"output_stride": 12}, "output_stride: got 12, accepted with this stem are 4, 8, 16, 32"),

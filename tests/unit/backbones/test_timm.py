@@ -142,7 +142,9 @@ def test_weights_from_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match="name: timm has no 'resnet19'; nearest are resnet"):
+    with pytest.raises(
+        ValueError, match="name: expected a model of timm, got 'resnet19'; did you mean 'resnet"
+    ):
         TimmBackbone("resnet19")
     with pytest.raises(TypeError, match="no_such_setting"):
         TimmBackbone("resnet18", settings={"no_such_setting": 1})

@@ -183,7 +183,7 @@ def test_statistics_of_other_images_must_be_given():
 
 
 def test_missing_split_is_named():
-    with pytest.raises(ValueError, match=r"no split 'test'.*train, val"):
+    with pytest.raises(ValueError, match=r"split: expected one of train, val, got 'test'"):
         source().eval_loader("test")
 
 

@@ -86,7 +86,7 @@ def test_wrong_names():
     split = SplitRule(every=2, group=PATTERN)
     with pytest.raises(ValueError, match=r"is not in 'scan1'"):
         split.group_of("scan1")
-    with pytest.raises(ValueError, match=r"split: 'valid' is not known.*'val'"):
+    with pytest.raises(ValueError, match=r"split: .* got 'valid'; did you mean 'val'"):
         split.members("valid", ["a"])
     with pytest.raises(ValueError, match=r"split 'train': nothing is left of 1"):
         split.members("train", ["a"])

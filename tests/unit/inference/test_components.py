@@ -84,7 +84,7 @@ def test_binary_and_multilabel() -> None:
 
 def test_refuses() -> None:
     cleanup = CleanUp(Says(np.zeros((4, 5)), 3), largest=["organs"])
-    with pytest.raises(ValueError, match="CleanUp.largest: 'organs'.*did you mean 'organ'"):
+    with pytest.raises(ValueError, match="CleanUp.largest: .* got 'organs'; did you mean 'organ'"):
         predicted(tiny_segmenter(), cleanup)
     with pytest.raises(TypeError, match="a list of class names, found 'organ'"):
         CleanUp(largest="organ")
@@ -105,7 +105,9 @@ def test_what_cannot_be_cleaned_is_refused_before_an_image() -> None:
         TestTimeAugmentation(CleanUp(largest=["organs"])),
         Slices(CleanUp(largest=["organs"])),
     ):
-        with pytest.raises(ValueError, match=r"CleanUp\.largest: 'organs'.*did you mean 'organ'"):
+        with pytest.raises(
+            ValueError, match=r"CleanUp\.largest: .* got 'organs'; did you mean 'organ'"
+        ):
             inferer.check(model)
         with pytest.raises(ValueError, match=r"CleanUp\.largest"):
             Predictor(model, inferer=inferer)

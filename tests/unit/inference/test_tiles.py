@@ -219,7 +219,7 @@ def test_pictures_that_cannot_be_tiled(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=f"{name}.*{message}"):
             predict_tiles(model, tmp_path / name, tmp_path / "m.tif")
     source = stored(tmp_path / "a.tif", picture_of(1, 20, 20), "tiled")
-    with pytest.raises(ValueError, match="head: 'organs' is not known, accepted are segmentation"):
+    with pytest.raises(ValueError, match="head: expected one of segmentation, got 'organs'"):
         predict_tiles(model, source, tmp_path / "m.tif", head="organs")
     with pytest.raises(ValueError, match=r"heads.detection gives \['boxes'"):
         predict_tiles(tiny_detector(), stored(tmp_path / "b.tif", picture_of(3, 9, 9), "raw"), "x")

@@ -81,14 +81,17 @@ def test_detections_of_unknown_categories_are_left_out_with_a_warning(evaluate, 
         ([detection(image_id=4)], r"1 image ids are not in .*truth\.json: 4 "),
         ([detection(category_id=0)], "no category_id is one of .* found 0, accepted 1, 5"),
         ([detection(), 5], "entry 1: expected an object, found 5"),
-        ([detection(score=None)], "entry 0: 'score' is missing"),
-        ([detection(image_id=None, image_ids=3)], "'image_id' is missing .found 'image_ids'"),
+        ([detection(score=None)], "entry 0: expected a key 'score'"),
+        (
+            [detection(image_id=None, image_ids=3)],
+            "expected a key 'image_id', .*; did you mean 'image_ids'",
+        ),
         ([detection(score="high")], "'score' must be int or float, found 'high'"),
         ([detection(score=float("nan"))], "entry 0: score: expected a finite number, found nan"),
         ([detection(image_id="3")], "'image_id' must be int, found '3'"),
         ([detection(), detection(bbox=[1, 2, 3])], r"entry 1: bbox: expected \[x, y, width, heigh"),
         ([detection(bbox=[5, 5, -1, 2])], "width and height must not be negative"),
-        ([detection(bbox=None)], "entry 0: 'bbox' is missing"),
+        ([detection(bbox=None)], "entry 0: expected a key 'bbox'"),
     ],
 )
 def test_bad_results_are_named(evaluate, results, message):
@@ -99,7 +102,7 @@ def test_bad_results_are_named(evaluate, results, message):
 @pytest.mark.parametrize(
     ("segmentation", "message"),
     [
-        (None, "'segmentation' is missing"),
+        (None, "expected a key 'segmentation'"),
         ([], "segmentation is empty"),
         ({"size": [120, 100], "counts": "a"}, r"size is \[120, 100\], its image is \[100, 120\]"),
         ([["a", "b", "c", "d", "e", "f"]], "cannot be read as a mask"),
@@ -114,7 +117,9 @@ def test_bad_annotations_are_named(evaluate):
     data = ground_truth()
     with pytest.raises(ValueError, match=r"truth\.json: COCO annotations are an object .* a list"):
         evaluate([], [])
-    with pytest.raises(ValueError, match="'categories' is missing .found 'category'"):
+    with pytest.raises(
+        ValueError, match="expected a key 'categories', .*; did you mean 'category'"
+    ):
         evaluate([], {"images": [], "category": [], "annotations": []})
     with pytest.raises(ValueError, match=r"annotations\[0\]: image_id is 4, which is not an image"):
         evaluate([], data | {"annotations": [data["annotations"][0] | {"image_id": 4}]})

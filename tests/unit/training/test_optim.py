@@ -47,7 +47,7 @@ def test_longest_prefix_sets_the_learning_rate() -> None:
 
 def test_misspelt_prefix_and_frozen_model_are_refused() -> None:
     model = nn.ModuleDict({"backbone": nn.Linear(2, 2)})
-    with pytest.raises(ValueError, match="below 'bakbone'; the nearest is 'backbone'"):
+    with pytest.raises(ValueError, match="got 'bakbone'; did you mean 'backbone'"):
         parameter_groups(model, 0.0, 0.1, {"bakbone": 0.1})
     with pytest.raises(ValueError, match="no parameter is trainable"):
         parameter_groups(model.requires_grad_(False), 0.0, 0.1)

@@ -139,5 +139,5 @@ def test_refuses_settings(settings: dict[str, Any], message: str) -> None:
 
 
 def test_unknown_part_is_refused_with_the_nearest() -> None:
-    with pytest.raises(ValueError, match=r"no 'backbone.layr1'. Did you mean 'backbone.layer1'"):
+    with pytest.raises(ValueError, match=r"got 'backbone.layr1'; did you mean 'backbone.layer1'"):
         Transfer(frozen=["backbone.layr1"]).freeze(_model())

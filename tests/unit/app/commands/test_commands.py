@@ -182,15 +182,15 @@ def test_eval_of_other_data(folder: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["split=tets"], "Did you mean 'test'"),
+        (["split=tets"], "did you mean 'test'"),
         (["backbone=resnet50"], "the checkpoint holds it"),
         (["paths.data=/x"], "none of scenes lies in the old one"),
         (["paths.runs=/x"], "an evaluation does not use it"),
         (["optimizer.lr=1"], "an evaluation does not use it"),
         (["trainer.max_epochs=1"], "an evaluation does not use it"),
         (["seed=1"], "an evaluation does not use it"),
-        (["trainer.max_epoch=1"], "Did you mean 'max_epochs'"),
-        (["data=scene"], "Did you mean 'scenes'"),
+        (["trainer.max_epoch=1"], "did you mean 'max_epochs'"),
+        (["data=scene"], "did you mean 'scenes'"),
     ],
 )
 def test_eval_refuses(

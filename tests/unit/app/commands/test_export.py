@@ -126,7 +126,7 @@ def test_program_answers_like_the_model(
         (["output=m.onnx", "size=[64,64]"], "output=FILE.pt2"),
         (["output=m.pt2"], r"size=[HEIGHT,WIDTH] is needed"),
         (["output=m.pt2", "size=[64]"], "a length for each of 2 axes"),
-        (["output=m.pt2", "size=[64,64]", "heads=[nere]"], "Did you mean 'near'"),
+        (["output=m.pt2", "size=[64,64]", "heads=[nere]"], "did you mean 'near'"),
     ],
 )
 def test_refuses(

@@ -163,9 +163,9 @@ def test_an_inferer_is_set_on_the_command_line(
         masks.add(values.tobytes())
     assert len(masks) == len(tried)
     for word, message in {
-        "inferer.min_sise=5": "inferer.min_sise: CleanUp has no such argument. Did you mean",
-        "inferer._target_=densekit.inference.WholeImage": "WholeImage has no such argument",
-        "inferrer.min_size=5": "no option 'inferrer.min_size'. Did you mean 'inferer'",
+        "inferer.min_sise=5": "inferer.min_sise (CleanUp): expected one of",
+        "inferer._target_=densekit.inference.WholeImage": "(WholeImage): expected one of",
+        "inferrer.min_size=5": "got 'inferrer.min_size'; did you mean 'inferer'",
         "inferer._target_=os.system": "inferer._target_: os.system is refused",
     }.items():
         assert predict(checkpoint, tmp_path / "a.png", tmp_path / "o", word) == 2

@@ -85,23 +85,23 @@ def test_entries_can_be_removed() -> None:
         ("optimzer.lr=3", "'optimzer'.*'optimizer'"),
         ("sed=3", "'sed'.*'seed'"),
         ("backbon=resnet50", "'backbon'.*'backbone'"),
-        ("backbone=resnet51", "'resnet51' in backbone.*'resnet50'"),
-        ("experiment=quickstrat", "'quickstrat' in experiment.*'quickstart'"),
-        ("+head@heads.b=faster_rccn", "'faster_rccn' in head.*'faster_rcnn'"),
-        ("optimizer.lrr=3", r"optimizer\.lrr: SGD .*'lr'"),
-        ("+optimizer.momentun=1", r"optimizer\.momentun: SGD .*'momentum'"),
-        ("trainer.max_epoch=3", r"trainer\.max_epoch: Trainer .*'max_epochs'"),
-        ("heads.detection.num_clases=3", r"FasterRCNN .*'num_classes'"),
-        ("data.scenes.train.lenght=3", r"data\.scenes\.train\.lenght: Scenes .*'length'"),
-        ("data.scens.batch_size=3", r"'data\.scens'.*'scenes'.*\+data\.scens"),
-        ("callbacks.curvess.path=x", r"'callbacks\.curvess'.*'curves'"),
-        ("~callbacks.curvess", r"'callbacks\.curvess'.*'curves'"),
-        ("paths.dta=x", r"'paths\.dta'.*'data'"),
+        ("backbone=resnet51", "backbone: .* got 'resnet51'; did you mean 'resnet50'"),
+        ("experiment=quickstrat", "experiment: .* got 'quickstrat'; did you mean 'quickstart'"),
+        ("+head@heads.b=faster_rccn", "head: .* got 'faster_rccn'; did you mean 'faster_rcnn'"),
+        ("optimizer.lrr=3", r"optimizer\.lrr \(SGD\): .*'lr'"),
+        ("+optimizer.momentun=1", r"optimizer\.momentun \(SGD\): .*'momentum'"),
+        ("trainer.max_epoch=3", r"trainer\.max_epoch \(Trainer\): .*'max_epochs'"),
+        ("heads.detection.num_clases=3", r"\(FasterRCNN\): .*'num_classes'"),
+        ("data.scenes.train.lenght=3", r"data\.scenes\.train\.lenght \(Scenes\): .*'length'"),
+        ("data.scens.batch_size=3", r"data\.scens: .*'scenes'.*\+data\.scens"),
+        ("callbacks.curvess.path=x", r"callbacks\.curvess: .*'curves'"),
+        ("~callbacks.curvess", r"callbacks\.curvess: .*'curves'"),
+        ("paths.dta=x", r"paths\.dta: .*'data'"),
         ("+foo=1", "'foo'"),
         ("seed=1,2", "seed: expected one value, got 1,2; add -m"),
         ("neck=null", "neck=none"),
         ("backbone.depth.x=1", r"backbone\.depth holds 18"),
-        ("backbone._target_=densekit.backbones.Resnet", "Did you mean 'ResNet'"),
+        ("backbone._target_=densekit.backbones.Resnet", "did you mean 'ResNet'"),
         ("+heads.mine._target_=my_head.MyHead", r"trust=\[my_head\]"),
         ("optimizer._target_=torch.hub.load", "refused"),
         ("+vars.x={null: 1}", r"vars\.x: expected a value that YAML can hold, got \{null: 1\}"),
@@ -130,11 +130,11 @@ def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) ->
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["head=unet", "heads.segmentation.dept=4"], "UNet has no such argument.*'depth'"),
-        (["head=fcn", "heads.segmentation.losess=null"], "FCN has no such argument.*'losses'"),
+        (["head=unet", "heads.segmentation.dept=4"], r"\(UNet\): .*'depth'"),
+        (["head=fcn", "heads.segmentation.losess=null"], r"\(FCN\): .*'losses'"),
         (
             ["head=unet", "metrics=medical", "metrics.segmentation.surfaces.tolerence=2"],
-            "SurfaceDistances has no such argument.*'tolerance'",
+            r"\(SurfaceDistances\): .*'tolerance'",
         ),
     ],
 )
@@ -167,18 +167,18 @@ def test_settings_of_a_decoder_are_arguments_of_its_head(head: str, setting: str
     name = setting.partition("=")[0]
     words = [f"head={head}", f"heads.segmentation.{setting}", "heads.segmentation.depth=4"]
     assert name in compose(words).cfg.heads.segmentation
-    with pytest.raises(UsageError, match=rf"heads\.segmentation\.x{name}: SmpHead .*'{name}'"):
+    with pytest.raises(UsageError, match=rf"heads\.segmentation\.x{name} \(SmpHead\): .*'{name}'"):
         compose([words[0], f"heads.segmentation.x{setting}"])
 
 
 def test_a_setting_of_another_decoder_is_refused() -> None:
     words = ["head=linknet", "heads.segmentation.pyramid_channels=8"]
-    with pytest.raises(UsageError, match=r"heads\.segmentation\.pyramid_channels: SmpHead has no"):
+    with pytest.raises(UsageError, match=r"heads\.segmentation\.pyramid_channels \(SmpHead\)"):
         compose(words)
     words.insert(1, "heads.segmentation.decoder=fpn")
     assert compose(words).cfg.heads.segmentation.pyramid_channels == 8
     with pytest.raises(
-        UsageError, match="heads.segmentation.decoder: 'fnp' is not known.*did you mean 'fpn'"
+        UsageError, match="heads.segmentation.decoder: .* got 'fnp'; did you mean 'fpn'"
     ):
         compose(["head=linknet", "heads.segmentation.decoder=fnp"])
 
@@ -230,7 +230,7 @@ def test_own_files_are_not_hidden_silently(project: Path) -> None:
     ("text", "message"),
     [
         ("optimiser: {lr: 1}", "'optimiser'.*'optimizer'"),
-        ("optimizer: {lrr: 1}", r"optimizer\.lrr: SGD"),
+        ("optimizer: {lrr: 1}", r"optimizer\.lrr \(SGD\)"),
         ("heads: {detection: {num_clases: 1}}", r"heads\.detection\.num_clases"),
         ("optimizer: {lr: fast}", r"optimizer\.lr: expected a number, got 'fast'"),
         ("run_name: 2024_01_02", "run_name: expected text or null, got 20240102"),
@@ -251,7 +251,7 @@ def test_local_head_by_trust(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.syspath_prepend(str(project))
     words = ["+heads.mine._target_=head_of_test.Mine", "trust=[head_of_test]"]
     assert compose([*words, "heads.mine.width=4"]).cfg.heads.mine.width == 4
-    with pytest.raises(UsageError, match=r"heads\.mine\.widht: Mine .*'width'"):
+    with pytest.raises(UsageError, match=r"heads\.mine\.widht \(Mine\): .*'width'"):
         compose([*words, "heads.mine.widht=4"])
 
 
@@ -270,5 +270,5 @@ def test_values_are_applied_to_a_stored_config() -> None:
     assert "other" not in cfg
     apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW}"])
     assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW"}
-    with pytest.raises(UsageError, match="optimizer.momentum: AdamW has no such argument"):
+    with pytest.raises(UsageError, match=r"optimizer.momentum \(AdamW\): expected one of"):
         apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW,momentum:1}"])

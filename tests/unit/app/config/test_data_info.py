@@ -72,7 +72,7 @@ def test_two_sets_of_one_head_must_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "message"), [("num_clases", "'num_classes'"), ("aa.num_classes", "Did you mean 'a'")]
+    ("path", "message"), [("num_clases", "'num_classes'"), ("aa.num_classes", "did you mean 'a'")]
 )
 def test_unknown_names_get_the_nearest(path: str, message: str) -> None:
     with pytest.raises(Exception, match=message):
@@ -126,7 +126,7 @@ def test_data_that_disagree_on_the_mean_are_refused() -> None:
 
 
 def test_heads_and_data_have_to_meet() -> None:
-    with pytest.raises(UsageError, match=r"data\.a\.heads.*'cells'.*Did you mean 'cell'"):
+    with pytest.raises(UsageError, match=r"data\.a\.heads.*'cells'.*did you mean 'cell'"):
         check_heads({"a": CELLS}, {"cell": {}})
     with pytest.raises(UsageError, match=r"heads\.other: no data set trains it.*data\.a\.heads"):
         check_trained({"a": CELLS}, {"cells": {}, "other": {}})
@@ -161,7 +161,7 @@ def test_monitors_name_what_is_there() -> None:
     foreign = {"x": {"_target_": "mine.Logs"}, "c": {**ours, "monitor": "mine"}}
     check_monitors(foreign, both, heads)
     check_monitors({"c": {"_target_": "x.Y", "monitor": "val/a/cells/AP"}}, both, heads)
-    with pytest.raises(UsageError, match=r"callbacks\.c\.monitor.*Did you mean 'cells'"):
+    with pytest.raises(UsageError, match=r"callbacks\.c\.monitor.*did you mean 'cells'"):
         check_monitors({"c": {"_target_": "x.Y", "monitor": "val/cell/AP"}}, {"a": CELLS}, heads)
 
 

@@ -60,7 +60,7 @@ def test_kept_head_answers_bit_for_bit(detector: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["keep_heads=[detectoin]"], "no 'detectoin'. Did you mean 'detection'"),
+        (["keep_heads=[detectoin]"], "got 'detectoin'; did you mean 'detection'"),
         (["keep_heads=[detection]", "+head@heads.detection=fcn"], "chosen anew"),
     ],
 )

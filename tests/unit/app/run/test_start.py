@@ -184,5 +184,7 @@ def test_class_rows_of_a_head() -> None:
 
 
 def test_unknown_head_to_reset(saved: tuple[Path, DenseModel]) -> None:
-    with pytest.raises(UsageError, match="no head 'detectoin'. Did you mean 'detection'"):
+    with pytest.raises(
+        UsageError, match="reset_head: .* got 'detectoin'; did you mean 'detection'"
+    ):
         _started(saved, NEW, reset_head=["detectoin"])

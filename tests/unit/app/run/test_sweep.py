@@ -135,7 +135,7 @@ def test_unknown_sweeper_is_refused_with_what_to_install(
 def test_unknown_figure_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "metrics.json"
     file.write_text('{"val/detection/AP50": 0.5}')
-    with pytest.raises(UsageError, match="Did you mean 'val/detection/AP50'"):
+    with pytest.raises(UsageError, match="did you mean 'val/detection/AP50'"):
         figure(file, "val/detection/AP5")
     file.write_text('{"val/detection/AP50": null}')
     with pytest.raises(UsageError, match="expected a number of val/detection/AP50"):

@@ -96,9 +96,9 @@ def test_unknown_category_is_refused_with_those_known(coco):
 
 
 def test_unknown_name_is_refused_with_the_nearest(coco):
-    with pytest.raises(ValueError, match=r"no class 'dogs'; did you mean 'dog'"):
+    with pytest.raises(ValueError, match=r"got 'dogs'; did you mean 'dog'"):
         CocoDetection(**coco([{}]), names=["cat", "dogs"])
-    with pytest.raises(ValueError, match=r"annotation 1: class 'cat' is not among"):
+    with pytest.raises(ValueError, match=r"annotation 1: class: expected one of dog, got 'cat'"):
         CocoDetection(**coco([{}]), names=["dog"])
 
 

@@ -88,7 +88,7 @@ def test_identities_come_as_one_batch(root):
 @pytest.mark.parametrize(
     ("identities", "message"),
     [
-        (["s3"], "no .*s3; did you mean 's"),
+        (["s3"], "expected .*s3, got none; did you mean 's"),
         (["s1", "s1"], "'s1' stands twice"),
         (["empty"], "empty: no image"),
     ],
@@ -126,7 +126,7 @@ def test_table_with_split_templates_and_landmarks(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("image,name\ns1/s1_0001.png,a", "no column 'identity'"),
+        ("image,name\ns1/s1_0001.png,a", "expected a column 'identity'"),
         ("image,identity\ns1/s1_0001.png,", "line 2: the cell of 'identity' is empty"),
         ("image,identity\nnone.png,a", "1 of 1 images are missing"),
         ("image,identity\n", "no row"),
@@ -152,7 +152,8 @@ def test_wrong_tables_are_refused(root, text, message):
 def test_an_unknown_split_is_refused_with_the_nearest(root):
     name = table(root, "image,identity,split\ns1/s1_0001.png,a,train")
     with pytest.raises(
-        ValueError, match="IdentityTable.split: no row of 'trian'; did you mean 'train'"
+        ValueError,
+        match="IdentityTable.split: expected one of train, got 'trian'; did you mean 'train'",
     ):
         IdentityTable(root, name, "trian")
 
@@ -221,10 +222,10 @@ def test_pairs_of_templates(root):
         ("a.txt", "0 1 s1 1 s1 2\n0 1 s1 1 s1", "line 2: FOLD SAME NAME"),
         ("a.txt", "0 2 s1 1 s1 2", "line 1: same: accepted are 1 and 0, found '2'"),
         ("a.txt", "0 1 s1 x s1 2", "line 1: a whole number is needed, found 'x'"),
-        ("a.csv", "first,second\na,b", "no column 'same'"),
+        ("a.csv", "first,second\na,b", "expected a column 'same'"),
         ("a.csv", "first,second,same\na,b,1,0", "line 2: 3 columns .*, found"),
         ("a.csv", "first,second,same\na,b,", "line 2: the cell of 'same' is empty"),
-        ("a.txt", "0 1 s1 1 s1 3", "'s1/s1_0003.png' is not among the data; did you mean"),
+        ("a.txt", "0 1 s1 1 s1 3", "got 's1/s1_0003.png'; did you mean"),
         ("a.txt", "0 0 s1 1 s1 2", "listed as two identities, the data say otherwise"),
     ],
 )

@@ -178,9 +178,12 @@ def test_evaluation_is_never_of_fewer_images(pictures):
             data.setup(stage)
     data.setup("test")
     DataModule(source, "unchecked").setup("fit")
-    with pytest.raises(ValueError, match=r"on_broken: found 'sikp'; did you mean 'skip'"):
+    with pytest.raises(
+        ValueError,
+        match=r"on_broken: expected one of stop, skip, unchecked, got 'sikp'; did you mean 'skip'",
+    ):
         DataModule(source, "sikp")
-    with pytest.raises(ValueError, match=r"on_broken: found False; .*accepted: stop, skip"):
+    with pytest.raises(ValueError, match=r"on_broken: expected one of stop, skip, .* got False"):
         DataModule(source, False)
 
 

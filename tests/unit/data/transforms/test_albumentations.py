@@ -161,19 +161,19 @@ def test_steps_happen_independently_of_each_other(sample):
     [
         (
             {"HorizontalFlop": {}},
-            r"Augment\.steps: .*'HorizontalFlop'; did you mean 'HorizontalFlip'",
+            r"Augment\.steps \(albumentations\): .* 'HorizontalFlop'; .* mean 'HorizontalFlip'",
         ),
-        ({"Compose": {"transforms": {}, "pp": 1}}, r"Augment\.steps\.Compose: no argument 'pp'"),
+        ({"Compose": {"transforms": {}, "pp": 1}}, r"Augment\.steps\.Compose\.pp: expected one of"),
         (
             {"Blur": {"blur_limits": 3}},
-            r"Blur: no argument 'blur_limits'; did you mean 'blur_limit'",
+            r"Blur\.blur_limits: expected one of blur_limit, p, got .* mean 'blur_limit'",
         ),
         (
             {"OneOf": {"transforms": {"Blurr": {}}}},
-            r"OneOf\.transforms: .*'Blurr'.*'Blur'",
+            r"OneOf\.transforms .* got 'Blurr'; did you mean 'Blur'",
         ),
         ({"RandomCrop": {}}, r"Augment\.steps\.RandomCrop: "),
-        ({"os": {}}, r"no transform 'os'"),
+        ({"os": {}}, r"got 'os'"),
     ],
 )
 def test_wrong_steps_are_refused(steps, message):
