@@ -76,7 +76,7 @@ def test_resnet(name: str) -> None:
 def test_cifar(depth: int) -> None:
     with torch.device("meta"):
         network = CifarResNet(depth)
-    count, operations = rows("Small ones")[f"CifarResNet({depth})"]
+    count, operations = rows("Small networks")[f"CifarResNet({depth})"]
     assert int(count.replace(",", "")) == parameters(network, 10)
     assert float(operations) == round(1000 * billions(network, 32, 10), 1)
 
