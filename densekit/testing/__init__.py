@@ -9,7 +9,9 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "check_backbone": "backbone",
         "check_backbone_graphs": "backbone",
+        "check_data": "data",
         "check_head": "head",
+        "check_transform": "transform",
         "report": "contract",
         "run_distributed": "processes",
         "synthetic_samples": "samples",
