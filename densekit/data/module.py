@@ -70,8 +70,8 @@ class DataModule(LightningDataModule):
             return
         for source in self.sources.values():
             for split in STAGES.get(getattr(trainer.state.fn, "value", ""), ()):
-                if (dataset := getattr(source, split)) is not None:
-                    broken_files(dataset)
+                if split in source.splits:
+                    broken_files(source.splits[split])
 
     def setup(self, stage: str) -> None:
         """Reads the files of the splits that a stage needs.
@@ -95,9 +95,8 @@ class DataModule(LightningDataModule):
 
     def _broken(self, name: str, source: Source, split: str) -> list[str]:
         """What to stop for; with "skip" the training images that remain replace the others."""
-        dataset = getattr(source, split)
-        broken = {} if dataset is None else broken_files(dataset)
-        if not broken:
+        dataset = source.splits.get(split)
+        if dataset is None or not (broken := broken_files(dataset)):
             return []
         listed = [f"data.{name}.{split}: {len(broken)} of {len(dataset)} images cannot be read:"]
         listed += [f"  {fault}" for fault in list(dict.fromkeys(broken.values()))[:SHOWN]]
@@ -160,11 +159,7 @@ class DataModule(LightningDataModule):
         return len(self.sources[name].train or ())
 
     def _eval_loaders(self, split: str) -> list[DataLoader[Any]]:
-        present = {
-            name: source
-            for name, source in self.sources.items()
-            if getattr(source, split) is not None
-        }
+        present = {name: source for name, source in self.sources.items() if split in source.splits}
         if not present:
             return []
         # An empty loader keeps the numbers of the loaders those of the names.

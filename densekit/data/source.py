@@ -96,12 +96,18 @@ class Source:
         self.group_by_aspect = group_by_aspect
         self.images_per_identity = images_per_identity
         self.seed = seed
-        _warn_of_shared(self.train, {"val": self.val, "test": self.test})
-        self._description = _agreed({split: getattr(self, split) for split in SPLITS})
-        _check_foreground(self.train, {"val": self.val, "test": self.test})
+        _warn_of_shared(self.train, self.splits)
+        self._description = _agreed(self.splits)
+        _check_foreground(self.splits)
         _check_targets(self.targets, self._description.get("targets", {}))
         self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
         self._description["std"] = _statistic("std", std, IMAGENET_STD, 1.0, self._description)
+
+    @property
+    def splits(self) -> dict[str, Dataset]:
+        """The splits that there are, by name, in the order of `SPLITS`."""
+        named = zip(SPLITS, (self.train, self.val, self.test), strict=True)
+        return {split: dataset for split, dataset in named if dataset is not None}
 
     def describe(self) -> dict[str, Any]:
         """What the data set says of itself, with `mean` and `std`: plain values."""
@@ -151,9 +157,9 @@ class Source:
 
     def image_size(self) -> tuple[int, ...]:
         """Sides of the first image, of training if there is any, as a loader would have it."""
-        split = next(name for name in SPLITS if getattr(self, name) is not None)
+        split, dataset = next(iter(self.splits.items()))
         transform = self.train_transform if split == "train" else self.eval_transform
-        sample, _ = Drawn(getattr(self, split), transform, self.seed)[0, 0, True]
+        sample, _ = Drawn(dataset, transform, self.seed)[0, 0, True]
         return tuple(sample["image"].shape[:-1])
 
     def _workers(self, dataset: Dataset) -> int:
@@ -178,44 +184,44 @@ class Source:
         return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats)
 
     def _split(self, split: str) -> Dataset:
-        present = [name for name in SPLITS if getattr(self, name) is not None]
-        if split not in present:
-            raise ValueError(unknown("split", split, present))
-        dataset: Dataset = getattr(self, split)
-        return dataset
+        if split not in self.splits:
+            raise ValueError(unknown("split", split, self.splits))
+        return self.splits[split]
 
 
-def _warn_of_shared(train: Dataset | None, others: Mapping[str, Dataset | None]) -> None:
-    """Says which images are learned from and measured too, where the data sets can tell."""
-    for split, data in others.items():
-        if train is None or data is None or train.keys is None or data.keys is None:
+def _warn_of_shared(train: Dataset | None, splits: Mapping[str, Dataset]) -> None:
+    """Says which training images are evaluated on too, where the data sets can tell."""
+    for split, data in splits.items():
+        if split == "train" or train is None or train.keys is None or data.keys is None:
             continue
         common = np.intersect1d(train.keys, data.keys)
         if len(common):
             first = int(np.flatnonzero(data.keys == common[0])[0])
             _log.warning(
-                "%s of train %s in %s too, the first is its number %d (%s): the metrics of %s"
-                " flatter",
-                *(counted(len(common), "image"), "is" if len(common) == 1 else "are", split),
-                *(first, common[0].decode()[:80], split),
+                "train: %s also in %s (first: its number %d, %s); the metrics of %s will be"
+                " optimistic",
+                *(counted(len(common), "image is", "images are"), split, first),
+                *(common[0].decode()[:80], split),
             )
 
 
-def _check_foreground(train: Dataset | None, others: Mapping[str, Dataset | None]) -> None:
+def _check_foreground(splits: Mapping[str, Dataset]) -> None:
     """Refuses to learn from masks that are all empty, and says where nothing can be measured."""
-    if train is not None and not shows_foreground(train):
-        raise ValueError(
-            f"{train.path(0) or 'train'}: expected a pixel of a class besides the background, got"
-            f" none in {counted(len(train), 'mask')}; are the classes and their stored values right"
-            " (`names`, `labels`), is the mask in another channel?"
-        )
-    for split, data in others.items():
-        if data is not None and not shows_foreground(data):
-            _log.warning(
-                "%s: none of the %d masks of %s has a pixel of a class besides the background:"
-                " its metrics say nothing",
-                *(data.path(0) or split, len(data), split),
+    for split, data in splits.items():
+        if shows_foreground(data):
+            continue
+        where = data.path(0) or split
+        if split == "train":
+            raise ValueError(
+                f"{where}: expected a pixel of a class besides the background, got none in"
+                f" {counted(len(data), 'mask')}; are the classes and their stored values right"
+                " (`names`, `labels`), is the mask in another channel?"
             )
+        _log.warning(
+            "%s: none of the %d masks of %s has a pixel of a class besides the background: its"
+            " metrics say nothing",
+            *(where, len(data), split),
+        )
 
 
 def _check_counts(batch_size: int, eval_batch_size: int, num_workers: int | None) -> None:
@@ -234,15 +240,14 @@ def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:
             raise ValueError(unknown(f"heads.{head}: target of the data set", kind, there))
 
 
-def _agreed(splits: Mapping[str, Dataset | None]) -> dict[str, Any]:
+def _agreed(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """The description that all splits share."""
-    described = {name: data.describe() for name, data in splits.items() if data is not None}
+    described = {name: data.describe() for name, data in splits.items()}
     if not described:
         raise ValueError("a data set needs at least one of train, val and test")
     (first, reference), *others = described.items()
     for split, found in others:
-        data = splits[split]
-        if _is_one_question(reference) and data is not None and not shows_foreground(data):
+        if _is_one_question(reference) and not shows_foreground(splits[split]):
             found |= {key: reference[key] for key in PLANE_KEYS if key in reference}
         for key in sorted(set(reference) | set(found)):
             if key in SLICE_KEYS and _is_volume_of(reference, found):

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_configurations_name_what_is_there(page: str) -> None:
         assert {key for key in node if not key.startswith("_")} <= set(parameters), node
 
 
-OF_THE_READER = re.compile(r"=(mine|cells|people|liver_planned)$")
+OF_THE_READER = re.compile(r"=(mine|cells|people|liver_planned|bars)$")
 """Words of a command that name a file which the reader writes."""
 TESTED_ELSEWHERE = ("acme/", "my_head", "hydra/")
 """Plug-ins, a file of the reader's and sweeps."""
@@ -160,6 +161,21 @@ def test_own_data_set(
     resolved = yaml.safe_load(capsys.readouterr().out)
     assert list(resolved["data"]) == ["mine"]
     assert resolved["heads"]["detection"]["num_classes"] == 2
+
+
+def test_own_data_set_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_data.py").write_text(_blocks("docs/data.md")[0])
+    (tmp_path / "conf" / "data").mkdir(parents=True)
+    node = next(block for block in _blocks("docs/data.md", "yaml") if "my_data.Bars" in block)
+    (tmp_path / "conf" / "data" / "bars.yaml").write_text(node)
+    shown = next(block for block in _blocks("docs/data.md", "bash") if "data=bars" in block)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    monkeypatch.delitem(sys.modules, "my_data", raising=False)
+    small = ["backbone.width=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "run_name=bars"]
+    assert main([*shlex.split(shown)[1:], *small, "callbacks.progress=null"]) == 0
+    [metrics] = tmp_path.glob("runs/bars/*/metrics.json")
+    assert json.loads(metrics.read_text())["val/segmentation/mIoU"] > 0.5
 
 
 def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from densekit.app.config.data_checks import (
 from densekit.app.config.data_info import model_info, register_data_info
 from densekit.app.errors import UsageError
 from densekit.app.run.stored import RUN_KEYS, keep_axes, reopen
-from densekit.data import CocoDetection, Subset
+from densekit.data import CocoDetection, Dataset, Scenes, Subset
 
 
 def source(names: list[str], heads: list[str], **more: Any) -> Any:
@@ -189,8 +189,11 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
     assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")
 
 
-class Masks:
+class Masks(Dataset):
     """Three masks in which the second class is absent."""
+
+    def __getitem__(self, index: int) -> Any:
+        raise AssertionError("masks are read without their images")
 
     def __len__(self) -> int:
         return 3
@@ -204,7 +207,11 @@ class Masks:
 
 def test_classes_that_no_training_mask_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:
     say_unseen_classes(
-        {"ct": SimpleNamespace(train=Masks()), "boxes": CELLS, "test": SimpleNamespace(train=None)}
+        {
+            "ct": SimpleNamespace(train=Masks()),
+            "boxes": SimpleNamespace(train=Scenes(length=1)),
+            "test": SimpleNamespace(train=None),
+        }
     )
     assert caplog.messages == [
         "data.ct.train: no pixel of 'liver' in 3 masks: the network cannot learn it"
