@@ -46,7 +46,7 @@ def test_voc_folder(tmp_path: Path, folders: tuple[str, str]) -> None:
     if folders[0] != "JPEGImages":
         words += [f"vars.whole.images={folders[0]}", f"vars.whole.annotations={folders[1]}"]
     assert sizes(words) == [7, 1, 2]
-    assert sum(sizes([*words, "vars.hold_out.group='^([0-9]+)'"])) == NUMBER
+    assert sum(sizes([*words, "vars.splits.group='^([0-9]+)'"])) == NUMBER
 
 
 @pytest.mark.parametrize("roboflow", [False, True])

@@ -67,7 +67,7 @@ def test_second_head_of_a_kind() -> None:
 
 def test_several_data_sets_and_callbacks() -> None:
     cfg = compose(["data=[bccd,coco_small]", "callbacks=[default,ema]"]).cfg
-    assert list(cfg.data) == ["bccd", "coco_small"]
+    assert list(cfg.data) == ["bccd", "coco"]
     assert "ema" in cfg.callbacks
     assert "checkpoint" in cfg.callbacks
 
