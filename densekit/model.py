@@ -6,7 +6,6 @@ Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from math import lcm
 from typing import Any
 
@@ -15,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import choose
+from densekit.backbones.base import Backbone
 from densekit.heads.base import Head
+from densekit.necks.base import Neck
 from densekit.ops.resize import check_rule, resize_batch
 from densekit.types import (
     IMAGENET_MEAN,
@@ -37,11 +38,10 @@ class DenseModel(nn.Module):
     parameter gets a gradient, which DistributedDataParallel asks for.
 
     Args:
-        backbone: Has `features` (specs), `trim(levels)`, `forward(image) -> Features`, and perhaps
-            a `size_divisor`; see `densekit.backbones.Backbone`.
+        backbone: Makes the levels c0, c1, ...; its deeper stages are dropped if nobody reads them.
         heads: Head name to what makes it from the specs, `partial(FasterRCNN, num_classes=80)`.
-        neck: Class or partial of a neck, e.g. `partial(FPN, out_channels=256)`; not built if no
-            head reads its levels.
+        neck: What makes it from the levels of the backbone and those read, a class or e.g.
+            `partial(FPN, out_channels=256)`; the model has none if no head reads its levels.
         info: What the artifact knows of itself, plain JSON values: `heads` (names, ids and
             num_classes of each), `mean` and `std` a channel, `full_scale` (the value of a
             saturated pixel in the unit of mean and std, 255 or 1: uint8 images are brought to it,
@@ -60,9 +60,9 @@ class DenseModel(nn.Module):
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         heads: Mapping[str, Callable[..., Head]],
-        neck: Callable[..., nn.Module] | None = None,
+        neck: Callable[..., Neck] | None = None,
         info: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
@@ -71,8 +71,8 @@ class DenseModel(nn.Module):
         order = self.info.setdefault("channel_order", "rgb")
         self.flip_channels = choose("info.channel_order", order, {"rgb": False, "bgr": True})
         self.backbone = backbone
-        bottom_up: dict[str, FeatureSpec] = dict(backbone.features)  # type: ignore[arg-type]
-        specs = bottom_up | (_neck_specs(neck, bottom_up) if neck else {})
+        bottom_up = dict(backbone.features)
+        specs = bottom_up | (neck(bottom_up).specs if neck else {})
         for name in heads:
             _check_head_name(name)
         self.heads = nn.ModuleDict(  # type: ignore[assignment]
@@ -84,11 +84,10 @@ class DenseModel(nn.Module):
         needed = {level for level in reads if level in bottom_up}
         divisors = [head.size_divisor for head in self._heads()]
         if self.neck is not None:
-            needed |= set(self.neck.reads)  # type: ignore[arg-type]
-            divisors.append(self.neck.size_divisor)  # type: ignore[arg-type]
-        backbone.trim(needed)  # type: ignore[operator]
-        divisors.append(getattr(backbone, "size_divisor", 1))
-        self.size_divisor = lcm(1, *divisors)
+            needed |= set(self.neck.reads)
+            divisors.append(self.neck.size_divisor)
+        backbone.trim(needed)
+        self.size_divisor = lcm(backbone.size_divisor, *divisors)
         self.spatial_dims = bottom_up["c0"].spatial_dims
         self._check_resize()
         self.register_buffer("mean", self._per_channel("mean"), persistent=False)
@@ -217,15 +216,6 @@ class DenseModel(nn.Module):
         if image.dtype != torch.uint8 or self.full_scale == UINT8_MAX:
             return image
         return image.to(self.mean.dtype) * (self.full_scale / UINT8_MAX)
-
-
-def _neck_specs(
-    neck: Callable[..., nn.Module], features: Mapping[str, FeatureSpec]
-) -> dict[str, FeatureSpec]:
-    """Asks the class of the neck for its levels, with the arguments it will be built with."""
-    if isinstance(neck, partial):
-        return neck.func.specs(features, **neck.keywords)  # type: ignore[attr-defined, no-any-return]
-    return neck.specs(features)  # type: ignore[attr-defined, no-any-return]
 
 
 def _check_head_name(name: str) -> None:

@@ -43,7 +43,7 @@ ROLES = {
     "backbone": Role(
         "densekit.backbones.Backbone", ("densekit.backbones", "torch.nn"), plugins=True
     ),
-    "neck": Role("torch.nn.Module", ("densekit.necks", *_PARTS), plugins=True),
+    "neck": Role("densekit.necks.Neck", ("densekit.necks", *_PARTS), plugins=True),
     "heads": Role("densekit.heads.Head", ("densekit.heads", *_PARTS), plugins=True),
     "inferer": Role(_INFERER, ("densekit.inference",), _INFERER, plugins=True),
     "metrics": Role(_METRIC, ("densekit.metrics",), _METRIC, plugins=True),

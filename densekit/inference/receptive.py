@@ -19,7 +19,7 @@ FIRST_PROBE, LAST_PROBE = 1024, 8192
 
 def stride_of(model: DenseModel) -> int:
     """Pixels after which the grids of all levels repeat: windows start at multiples of it."""
-    specs = model.backbone.features.values()  # type: ignore[operator]
+    specs = model.backbone.features.values()
     return lcm(model.size_divisor, *(stride for spec in specs for stride in spec.stride))
 
 

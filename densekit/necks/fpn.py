@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit._names import choose, unknown
+from densekit._names import choose
 from densekit.layers import Layers, max_pool
+from densekit.necks.base import Neck
 from densekit.ops.upsampled_conv import CONV, upsampled_conv
 from densekit.types import Features, FeatureSpec, Specs
 
@@ -63,14 +64,14 @@ EXTRAS = {
 }
 
 
-class FPN(nn.Module):
+class FPN(Neck):
     """Adds p-levels to the backbone's levels: those that are read, built of no more than they need.
 
     Neighbours of equal stride, as a dilated backbone has them, are added without resizing.
 
     Args:
         features: Levels of the backbone.
-        reads: Levels that the heads read, at least one p-level among them.
+        reads: Levels that the heads read; without a p-level among them there are no layers.
         out_channels: Channels of every p-level.
         extra: Levels beyond the backbone's deepest, p6 and p7 where that is c5: "none"; "pool", p6
             by subsampling p5; "conv", p6 and p7 by convolution of p5 (RetinaNet V1 of torchvision);
@@ -80,38 +81,33 @@ class FPN(nn.Module):
         norm_eps: Added to the norm's variance.
 
     Attributes:
-        features: Level name to spec of what `forward` returns.
-        reads: Levels of the backbone that `forward` needs.
-        size_divisor: Largest stride among them.
+        size_divisor: Largest stride of the levels of the backbone that it needs.
 
     Raises:
-        ValueError: If a level is unknown, no p-level is read, or a setting is not accepted.
+        ValueError: If a level is unknown, or a setting is not accepted.
     """
 
     def __init__(
         self,
         features: Specs,
-        reads: Iterable[str],
+        reads: Iterable[str] = (),
         *,
         out_channels: int = 256,
         extra: str = "pool",
         norm: str | None = None,
         norm_eps: float = 1e-5,
     ) -> None:
-        super().__init__()
-        pyramid = self.specs(features, out_channels=out_channels, extra=extra)
-        wanted = _levels_read(reads, features, pyramid)
-        self.levels = tuple(f"p{n}" for n in wanted)
-        self.features = {**features, **{level: pyramid[level] for level in self.levels}}
-
-        rule, deep = EXTRAS[extra], _deep_levels(features)
+        rule, deep = choose("extra", extra, EXTRAS), _deep_levels(features)
+        super().__init__(features, reads, _pyramid(deep, out_channels, rule.count))
         top = max(deep)
-        beyond = range(top + 1, max(wanted) + 1)  # each is made from the one before
+        wanted = [int(level[1:]) for level in self.levels]
+        beyond = range(top + 1, max(wanted, default=top) + 1)  # each is made from the one before
         source = top if beyond and not rule.from_backbone else None
         outputs = [n for n in deep if n in wanted or n == source]
         laterals = [n for n in deep if outputs and n >= outputs[0]]
         self.reads = tuple(f"c{n}" for n in deep if n in laterals or (beyond and n == top))
-        self.size_divisor = max(max(features[level].stride) for level in self.reads)
+        strides = [max(features[level].stride) for level in self.reads]
+        self.size_divisor = max(strides, default=1)
         self.extra_source = f"c{top}" if rule.from_backbone else f"p{top}"
         self.finer_than_above = _finer_than_above(deep)
 
@@ -130,22 +126,6 @@ class FPN(nn.Module):
             self.extra[f"p{n}"] = rule.layer(make.spatial_dims, channels, out_channels)
             channels = out_channels
         _initialise(self)
-
-    @classmethod
-    def specs(
-        cls, features: Specs, *, out_channels: int = 256, extra: str = "pool", **_: Any
-    ) -> dict[str, FeatureSpec]:
-        """Every p-level that could be built on these features, whether or not it will be read.
-
-        Takes the settings of the class; those that change no spec may be among them.
-        """
-        deep = _deep_levels(features)
-        specs = {f"p{n}": FeatureSpec(out_channels, spec.stride) for n, spec in deep.items()}
-        top = max(deep)
-        for number in range(1, choose("extra", extra, EXTRAS).count + 1):
-            stride = tuple(step * 2**number for step in deep[top].stride)
-            specs[f"p{top + number}"] = FeatureSpec(out_channels, stride)
-        return specs
 
     def forward(self, features: Features) -> Features:
         """Returns the levels given and the p-levels, (B, out_channels, *S / stride)."""
@@ -221,22 +201,21 @@ def _deep_levels(features: Specs) -> dict[int, FeatureSpec]:
     return deep
 
 
+def _pyramid(deep: dict[int, FeatureSpec], channels: int, extras: int) -> dict[str, FeatureSpec]:
+    """Every p-level that could be built, whether or not it is read."""
+    specs = {f"p{n}": FeatureSpec(channels, spec.stride) for n, spec in deep.items()}
+    top = max(deep)
+    for number in range(1, extras + 1):
+        stride = tuple(step * 2**number for step in deep[top].stride)
+        specs[f"p{top + number}"] = FeatureSpec(channels, stride)
+    return specs
+
+
 def _finer_than_above(deep: dict[int, FeatureSpec]) -> set[str]:
     """The levels whose deeper neighbour must be upsampled."""
     numbers = list(deep)
     pairs = zip(numbers, numbers[1:], strict=False)
     return {f"c{n}" for n, above in pairs if deep[n].stride != deep[above].stride}
-
-
-def _levels_read(reads: Iterable[str], features: Specs, pyramid: Specs) -> list[int]:
-    """Numbers of the p-levels among the levels read."""
-    reads = set(reads)
-    for level in sorted(reads - {*features, *pyramid}):
-        raise ValueError(unknown("level read", level, [*features, *pyramid]))
-    wanted = sorted(int(level[1:]) for level in reads & set(pyramid))
-    if not wanted:
-        raise ValueError(f"FPN: no level of it is read; it offers {', '.join(pyramid)}")
-    return wanted
 
 
 def _initialise(network: nn.Module) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from itertools import chain, combinations
 
@@ -41,7 +40,7 @@ def test_specs_are_the_shapes_of_a_forward(
     spatial_dims: int, strides: tuple[int, ...], extra: str, norm: str | None
 ) -> None:
     given = specs(spatial_dims, strides)
-    pyramid = FPN.specs(given, out_channels=8, extra=extra, norm=norm)
+    pyramid = FPN(given, out_channels=8, extra=extra, norm=norm).specs
     assert list(pyramid) == [f"p{n}" for n in range(2, 2 + EXTRAS[extra])]
     neck = FPN(given, pyramid, out_channels=8, extra=extra, norm=norm)
     assert neck.features == {**given, **pyramid}
@@ -59,7 +58,7 @@ def test_every_selection_of_levels(extra: str) -> None:
     """Every parameter gets a gradient, whatever is read, and no level changes for it."""
     given = specs()
     features = maps(given)
-    whole = FPN(given, FPN.specs(given, extra=extra), out_channels=8, extra=extra)
+    whole = FPN(given, FPN(given, extra=extra).specs, out_channels=8, extra=extra)
     everything = whole(features)
     names = list(whole.levels)
     selections = chain.from_iterable(combinations(names, n) for n in range(1, len(names) + 1))
@@ -157,11 +156,13 @@ def test_stands_on_a_dilated_backbone_of_three_stages() -> None:
     assert features["p5"].shape == (1, 256, 3, 3)
 
 
-def test_defaults_of_specs_are_the_class_s() -> None:
-    of_class = inspect.signature(FPN).parameters
-    of_specs = inspect.signature(FPN.specs).parameters
-    for name in ("out_channels", "extra"):
-        assert of_specs[name].default == of_class[name].default
+@pytest.mark.parametrize("reads", [[], ["c2"]])
+def test_without_a_level_of_it_that_is_read_it_has_no_layers(reads: list[str]) -> None:
+    neck = FPN(specs(), reads, extra="conv")
+    assert list(neck.specs) == ["p2", "p3", "p4", "p5", "p6", "p7"]
+    assert neck.features == specs()
+    assert neck.reads == ()
+    assert not list(neck.parameters())
 
 
 def test_exports_as_one_graph() -> None:
@@ -186,7 +187,6 @@ def test_exports_as_one_graph() -> None:
     ("reads", "settings", "message"),
     [
         (["p2", "p7"], {}, "level read: .* got 'p7'"),
-        (["c2"], {}, "no level of it is read; it offers p2"),
         (["p2"], {"extra": "pol"}, "extra: .* got 'pol'; did you mean 'pool'"),
         (["p2"], {"norm": "bach"}, "did you mean 'batch'"),
     ],
@@ -198,4 +198,4 @@ def test_refuses(reads: list[str], settings: dict[str, str], message: str) -> No
 
 def test_refuses_a_backbone_without_stages() -> None:
     with pytest.raises(ValueError, match="needs a level c2 or deeper"):
-        FPN.specs({"c0": FeatureSpec(3, (1, 1)), "c1": FeatureSpec(64, (2, 2))})
+        FPN({"c0": FeatureSpec(3, (1, 1)), "c1": FeatureSpec(64, (2, 2))})
