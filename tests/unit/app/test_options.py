@@ -32,7 +32,7 @@ def test_options_read_other_values_as_yaml() -> None:
 
 
 def test_unknown_option_gets_the_nearest() -> None:
-    with pytest.raises(UsageError, match="'tresh'.*Did you mean 'threshold'"):
+    with pytest.raises(UsageError, match="got 'tresh'; did you mean 'threshold'"):
         refuse_rest("predict", ["tresh=1"], ["threshold", "source"])
 
 
