@@ -7,7 +7,6 @@ carry the same three beside the optimiser's state, so one reader serves both.
 
 from __future__ import annotations
 
-import os
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from densekit._files import replacing
 from densekit.build import build_model
 from densekit.layers import channels_last_weights
 from densekit.trust import check_stored, without_weights
@@ -61,10 +61,8 @@ def write_artifact(
 ) -> None:
     """Writes the three parts of an artifact; see `save_artifact`."""
     content = {"state_dict": dict(state_dict), "config": config, "info": dict(info)}
-    target = Path(path)
-    partial = target.with_name(target.name + ".part")
-    torch.save(content, partial)
-    os.replace(partial, target)  # noqa: PTH105
+    with replacing(path) as part:
+        torch.save(content, part)
 
 
 def load_artifact(path: str | Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import write_json
 from densekit._names import readable
 
 if TYPE_CHECKING:
@@ -67,9 +68,7 @@ def _is_telling(record: logging.LogRecord) -> bool:
 
 def write_metrics(metrics: Mapping[str, float], file: Path) -> None:
     """Writes flat figures as JSON; what could not be measured is null, as JSON has no NaN."""
-    values = {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_json(file, metrics)
 
 
 def read_metrics(file: Path) -> dict[str, float]:

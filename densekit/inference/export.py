@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from densekit._files import replacing
 from densekit.model import DenseModel
 from densekit.types import Batch
 
@@ -98,7 +99,8 @@ def save_program(
         info: `DenseModel.info`.
         config: YAML text.
     """
-    torch.export.save(program, file, extra_files={INFO: json.dumps(dict(info)), CONFIG: config})
+    with replacing(file) as part:
+        torch.export.save(program, part, extra_files={INFO: json.dumps(dict(info)), CONFIG: config})
 
 
 def program_facts(file: Path) -> tuple[dict[str, Any], str]:

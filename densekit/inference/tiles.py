@@ -5,7 +5,6 @@ Shape letters: H and W the sides of a picture, C its channels, K classes, h and 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit._extras import need
+from densekit._files import replacing
 from densekit._names import choose
 from densekit.data.reading.intensity import kinds
 from densekit.inference.inferer import LOGITS, logits_of
@@ -79,22 +79,19 @@ def predict_tiles(
     masks = (stored.astype(np.uint8)[mask] for mask in found)
     first = next(masks)
     shape = (*picture.shape[:2], *first.shape[2:])
-    partial = Path(f"{target}.part")
-    try:
-        with tifffile.TiffWriter(partial, bigtiff=int(np.prod(shape)) > CLASSIC_LIMIT) as writer:
-            writer.write(
-                _chain(first, masks),
-                shape=shape,
-                dtype=np.uint8,
-                tile=(tile, tile),
-                compression="zlib",
-                maxworkers=1,  # others would run ahead and hold many tiles
-                **(_palette(model, head, stored) if first.ndim == 2 else CHANNELS),
-            )
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    os.replace(partial, target)  # noqa: PTH105
+    with (
+        replacing(target) as part,
+        tifffile.TiffWriter(part, bigtiff=int(np.prod(shape)) > CLASSIC_LIMIT) as writer,
+    ):
+        writer.write(
+            _chain(first, masks),
+            shape=shape,
+            dtype=np.uint8,
+            tile=(tile, tile),
+            compression="zlib",
+            maxworkers=1,  # others would run ahead and hold many tiles
+            **(_palette(model, head, stored) if first.ndim == 2 else CHANNELS),
+        )
     return tile, margin
 
 

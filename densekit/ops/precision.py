@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from densekit._files import write_text
 from densekit.ops.cpu import processor
 
 TOLERANCE = 0.03
@@ -226,10 +227,7 @@ def _kept(calls: tuple[Call, ...], dtype: str, backward: bool) -> str | None:
             return None if kept == RIGHT else kept
     answer = _tried_apart(words)
     with contextlib.suppress(OSError):  # no home to write to: the next run tries again
-        file.parent.mkdir(parents=True, exist_ok=True)
-        new = file.with_suffix(f".{os.getpid()}")
-        new.write_text(answer or RIGHT, "utf-8")
-        new.replace(file)
+        write_text(file, answer or RIGHT)
     return answer
 
 

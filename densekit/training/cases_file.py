@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +9,8 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from densekit._files import write_csv
 from densekit.ops import dist
-from densekit.training.metrics_file import write_text
 from densekit.training.sources import source_names
 
 KEYS = ("data", "head", "image_id", "path")
@@ -70,17 +68,13 @@ class CasesFile(Callback):
         self._paths = {}
         if dist.rank() == 0:
             found = [{**row, "path": known.get((row["data"], row["image_id"]), "")} for row in rows]
-            write_text(self.folder / f"cases_{stage}.csv", as_csv(found))
+            write_csv(self.folder / f"cases_{stage}.csv", table(found))
 
 
-def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows as CSV text, columns in the order in which they first occur behind `KEYS`."""
-    columns = dict.fromkeys((*KEYS, *(key for row in rows for key in row)))
-    text = io.StringIO()
-    table = csv.DictWriter(text, list(columns), lineterminator="\n")
-    table.writeheader()
-    table.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
-    return text.getvalue()
+def table(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    """The header, columns in the order in which they first occur behind `KEYS`, and the cells."""
+    columns = list(dict.fromkeys((*KEYS, *(key for row in rows for key in row))))
+    return [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
 
 
 def _cell(value: Any) -> Any:

@@ -24,6 +24,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
+from densekit._files import replacing
 from densekit.ops.dist import max_over_processes
 from densekit.training.place import (
     forget_cut_off,
@@ -53,7 +54,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Saves to a hidden neighbour, then renames it.
+        """Saves beside the target, waits until the disk has it, then moves it there.
 
         Args:
             checkpoint: Tensors, numbers and strings.
@@ -64,22 +65,17 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             super().save_checkpoint(checkpoint, path, storage_options)
             return
         target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.partial")
         try:
-            with partial.open("wb") as file:
+            with replacing(target) as part, part.open("wb") as file:
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-            partial.replace(target)
         except (OSError, RuntimeError) as error:  # torch's writer says what it is in its own words
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UnwritableError(
                 f"{target}: expected to be written, got: {reason}; the checkpoints before it are"
                 " whole"
             ) from error
-        finally:
-            partial.unlink(missing_ok=True)
 
 
 class Checkpoint(ModelCheckpoint):
@@ -323,9 +319,8 @@ def _bring(file: Path, target: Path) -> None:
     try:
         target.hardlink_to(file)
     except OSError:  # another file system
-        partial = target.with_name(f".{target.name}.partial")
-        shutil.copyfile(file, partial)
-        partial.replace(target)
+        with replacing(target) as part:
+            shutil.copyfile(file, part)
 
 
 def furthest_checkpoint(path: str | Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
-from densekit._names import readable
+from densekit._files import write_json
 
 STAGES = ("val/", "test/")
 
@@ -55,7 +54,7 @@ class MetricsFile(Callback):
             return
         self.figures |= json_figures(trainer.callback_metrics)
         self.figures |= self._reached(trainer)
-        write_text(self.path, json.dumps(self.figures, indent=1, ensure_ascii=False) + "\n")
+        write_json(self.path, self.figures)
 
     def _reached(self, trainer: Trainer) -> Mapping[str, int]:
         if trainer.state.fn != TrainerFn.FITTING:
@@ -70,11 +69,3 @@ def json_figures(metrics: Mapping[str, Tensor]) -> dict[str, float | int | None]
     """Figures of validation and test as JSON values, None where there is no number."""
     figures = {name: float(value) for name, value in metrics.items() if name.startswith(STAGES)}
     return {name: value if math.isfinite(value) else None for name, value in figures.items()}
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file in one step, so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(readable(text), encoding="utf-8")
-    partial.replace(path)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
+from densekit._files import replacing
 from densekit.ops import dist
 from densekit.types import Batch
 
@@ -105,7 +106,6 @@ class NonFinite(Callback):
         """Saves the evidence and ends the run."""
         names = {source: file_names(batch) for source, batch in self._batches.items()}
         path = self.folder / f"rank_{trainer.global_rank}.pt"
-        path.parent.mkdir(parents=True, exist_ok=True)
         evidence = {
             "batches": {source: tensors(batch) for source, batch in self._batches.items()},
             "files": names,
@@ -114,7 +114,8 @@ class NonFinite(Callback):
             "step": trainer.global_step,
             "cause": cause,
         }
-        torch.save(evidence, path)
+        with replacing(path) as part:
+            torch.save(evidence, part)
         listed = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
         raise NonFiniteLossError(
             f"{found}: {listed}.\n"

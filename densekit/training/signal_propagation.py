@@ -10,7 +10,6 @@ B images, C channels, S the sizes of a map.
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,9 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from densekit._files import write_json
 from densekit.backbones.stages import Stage
 from densekit.model import DenseModel
-from densekit.training.metrics_file import write_text
 from densekit.training.sources import source_heads
 from densekit.types import Batch
 
@@ -63,7 +62,7 @@ class SignalFile(Callback):
             return
         self._measure("end", pl_module)
         if trainer.is_global_zero:
-            write_text(self.path, json.dumps(self.signals, indent=1) + "\n")
+            write_json(self.path, self.signals)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed run, which has no first step, needs to write."""

@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from densekit._files import replacing
 from densekit.visualization.fonts import choose_font, matplotlib_fonts
 
 LEGIBLE = 40
@@ -46,5 +47,5 @@ def _draw(names: list[str], counts: NDArray[np.int64], path: Path) -> None:
             colour = "black" if shares[row, column] > 0.6 else "white"
             text = str(counts[row, column])
             axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110)

@@ -8,6 +8,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from densekit._files import replacing
 from densekit.visualization.fonts import choose_font, matplotlib_fonts
 
 Series = dict[str, list[tuple[int, float]]]
@@ -29,8 +30,8 @@ def draw_curves(panels: Mapping[str, Series], path: Path) -> None:
         for axes, (title, curves) in zip(all_axes, shown.items(), strict=True):
             _draw_panel(axes, title, curves)
         all_axes[-1].set_xlabel("optimiser step")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110, format="png")
+        with replacing(path) as part:
+            figure.savefig(part, dpi=110)
 
 
 def _draw_panel(axes: Axes, title: str, lines: Series) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
+from densekit._files import replacing
+
 Picture = NDArray[np.uint8]
 LARGEST = 640
 """Pixels of an image's longer side in the pictures of a run: what is larger is made smaller."""
@@ -51,9 +53,8 @@ def to_grey(volume: NDArray[Any]) -> Picture:
 
 def save_picture(image: ArrayLike, path: str | Path) -> None:
     """Writes a picture in the format of its suffix, making the folder where it is missing."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(to_rgb(image)).save(path)
+    with replacing(path) as part:
+        Image.fromarray(to_rgb(image)).save(part)
 
 
 def enlarged(picture: Picture) -> tuple[Image.Image, int]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from densekit._files import write_text
 from densekit.app.config.compose import compose
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.targets import arguments
@@ -69,8 +70,7 @@ def main(words: Sequence[str]) -> int:
     if file is None:
         print_lines("", text.rstrip())
     else:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text, encoding="utf-8")
+        write_text(file, text)
         moved = [] if name_of(file) else [f"save as:  {recipe.place}"]
         print_lines(f"proposed: {file}", *moved, f"train:    {recipe.command(file)}")
     return 0

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import write_text
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -43,8 +45,7 @@ class BoxWriter:
         """Writes the results of heads, empty ones too."""
         for head in heads:
             name = "results.json" if len(heads) == 1 else f"results_{head}.json"
-            text = json.dumps(self.results.get(head, []))
-            (self.output / name).write_text(text, encoding="utf-8")
+            write_text(self.output / name, json.dumps(self.results.get(head, [])))
 
 
 def coco_entries(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import write_csv
 from densekit._names import readable
 
 if TYPE_CHECKING:
@@ -57,6 +57,4 @@ class CategoryWriter:
             name = "categories.csv" if len(heads) == 1 else f"categories_{head}.csv"
             places = range(1, (len(rows[0]) - 2) // 2 + 1)
             columns = [f"{what}_{n}" for n in places for what in ("name", "probability")]
-            with (self.output / name).open("w", encoding="utf-8", newline="") as stream:
-                table = csv.writer(stream, lineterminator="\n")
-                table.writerows([["image", "predicted", *columns], *rows])
+            write_csv(self.output / name, [["image", "predicted", *columns], *rows])

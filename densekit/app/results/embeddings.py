@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import replacing
 from densekit._names import readable
 from densekit.app.errors import UsageError
 
@@ -51,13 +52,14 @@ class EmbeddingWriter:
         for head, rows in self.found.items():
             name = f"embeddings_{head}" if len(self.found) > 1 else "embeddings"
             files, vectors = zip(*rows, strict=True)
-            path, stacked = self.output / f"{name}.{self.kind}", np.stack(vectors)
-            if self.kind == "npz":
-                np.savez(path, path=np.asarray(files), embedding=stacked)
-            else:
-                arrow = _pyarrow()
-                columns = {"path": list(files), "embedding": list(stacked)}
-                arrow.parquet.write_table(arrow.table(columns), path)
+            stacked = np.stack(vectors)
+            with replacing(self.output / f"{name}.{self.kind}") as part:
+                if self.kind == "npz":
+                    np.savez(part, path=np.asarray(files), embedding=stacked)
+                else:
+                    arrow = _pyarrow()
+                    columns = {"path": list(files), "embedding": list(stacked)}
+                    arrow.parquet.write_table(arrow.table(columns), part)
 
 
 def kind_of_file(kind: str) -> str:

@@ -5,11 +5,11 @@ Shape letters: H and W the sides of a picture, C its channels, K classes.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import replacing, write_json
 from densekit._names import foreground
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ class MaskWriter:
 
 def write_classes(heads: Mapping[str, list[dict[str, Any]]], output: Path) -> None:
     """Writes `classes.json`: what the values of the masks of each head are."""
-    text = json.dumps(heads, indent=1, ensure_ascii=False)
-    (output / "classes.json").write_text(text + "\n", encoding="utf-8")
+    write_json(output / "classes.json", heads)
 
 
 def _save(mask: NDArray[Any], table: list[int], colours: Mapping[int, int], file: Path) -> None:
@@ -144,4 +143,5 @@ def _save(mask: NDArray[Any], table: list[int], colours: Mapping[int, int], file
     image = Image.fromarray(np.array(table, np.uint8)[mask])
     stored = {table[value]: label for value, label in colours.items()}
     image.putpalette(palette(stored).tobytes())
-    image.save(file.with_name(file.name + ".png"))
+    with replacing(file.with_name(file.name + ".png")) as part:
+        image.save(part)

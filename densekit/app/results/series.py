@@ -5,10 +5,10 @@ Shape letters: L the length of a series, C its channels, K classes.
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import write_csv
 from densekit.app.results.masks import MaskClasses
 
 if TYPE_CHECKING:
@@ -28,14 +28,12 @@ class SeriesMaskWriter:
             classes: Of its head.
             file: Without suffix.
         """
-        file.parent.mkdir(parents=True, exist_ok=True)
         if classes.multilabel:
             names, rows = list(classes.drawn.values()), mask[list(classes.drawn)].T.tolist()
         else:
             table = classes.table(self.largest)
             names, rows = ["value"], [[table[value]] for value in mask.tolist()]
-        with file.with_name(file.name + ".csv").open("w", encoding="utf-8", newline="") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([names, *rows])
+        write_csv(file.with_name(file.name + ".csv"), [names, *rows])
 
     def draw(
         self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import write_json
 from densekit._names import readable
 from densekit.app.results.boxes import BoxWriter
 from densekit.app.results.categories import CategoryWriter
@@ -106,8 +106,7 @@ class Writer:
         self.embeddings.close()
         if self.legends:
             write_classes(self.legends, self.output)
-        text = json.dumps(self.images, indent=1, ensure_ascii=False)
-        (self.output / "images.json").write_text(text + "\n", encoding="utf-8")
+        write_json(self.output / "images.json", self.images)
 
     def _note(self, image_id: int, file: Path, size: tuple[int, ...]) -> None:
         names = ("length",) if len(size) == 1 else ("depth", "height", "width")[-len(size) :]

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, open_dict
 
+from densekit._files import write_text
 from densekit.app.errors import UsageError
 
 CONFIG = "config.yaml"
@@ -56,9 +57,8 @@ def dump(cfg: Mapping[str, Any]) -> str:
 
 def write_config(cfg: Mapping[str, Any], folder: Path) -> Path:
     """Writes the resolved configuration into a run folder and returns the file."""
-    folder.mkdir(parents=True, exist_ok=True)
     file = folder / CONFIG
-    file.write_text(dump(cfg), encoding="utf-8")
+    write_text(file, dump(cfg))
     return file
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from densekit._files import write_csv, write_text
 from densekit.app.report import number_text, print_lines, print_numbers, read_metrics
 from densekit.app.run.folder import METRICS
 
@@ -22,7 +22,7 @@ SHOWN = 6
 
 def write_words(words: Sequence[str], run: Path) -> None:
     """Notes down in a run folder which words a job had."""
-    (run / WORDS).write_text(yaml.safe_dump(list(words), allow_unicode=True), encoding="utf-8")
+    write_text(run / WORDS, yaml.safe_dump(list(words), allow_unicode=True))
 
 
 def summarise(folder: Path) -> None:
@@ -82,15 +82,13 @@ def _write(
 ) -> None:
     """One row a job, then mean, standard deviation and count; what is not known is empty."""
     differing = _differing(words)
-    with file.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-        table = csv.writer(stream, lineterminator="\n")
-        table.writerow(["job", "words", *summary])
-        for job, metrics in found.items():
-            cells = [metrics.get(name, math.nan) for name in summary]
-            table.writerow([job, differing[job], *("" if math.isnan(c) else c for c in cells)])
-        for kind in ("mean", "std", "count"):
-            values: list[Any] = [summary[name][kind] for name in summary]
-            table.writerow([kind, "", *("" if value is None else value for value in values)])
+    rows: list[list[Any]] = [["job", "words", *summary]]
+    for job, metrics in found.items():
+        cells = [metrics.get(name, math.nan) for name in summary]
+        rows.append([job, differing[job], *(None if math.isnan(cell) else cell for cell in cells)])
+    for kind in ("mean", "std", "count"):
+        rows.append([kind, "", *(summary[name][kind] for name in summary)])
+    write_csv(file, rows)
 
 
 def _print(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 from collections.abc import Callable, Iterable, Sequence
-from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from densekit._files import replacing, write_csv, write_json, write_text
 from densekit.app.report import print_lines
 from densekit.app.studies.degradation import (
     STANDARD_ERRORS,
@@ -45,7 +43,7 @@ def report(outcomes: Outcomes, ends: tuple[int, int], folder: Path) -> None:
     found = answers(outcomes, *ends)
     lines = [*table(outcomes), "", *map(str, found), verdict(found)]
     print_lines("", *lines, "")
-    (folder / f"{NAME}.md").write_text(_markdown(lines), encoding="utf-8")
+    write_text(folder / f"{NAME}.md", _markdown(lines))
     _write_rows(outcomes, folder / f"{NAME}.csv")
     _write_answers(found, folder / f"{NAME}.json")
     draw(outcomes, folder / f"{NAME}.png")
@@ -110,7 +108,8 @@ def draw(outcomes: Outcomes, path: Path) -> None:
         axes.set_yscale("log")
     handles, labels = panels[1, 1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=9)
-    figure.savefig(path, dpi=80, format="png")
+    with replacing(path) as part:
+        figure.savefig(part, dpi=80)
 
 
 def _draw_curves(axes: Axes, outcomes: Outcomes) -> None:
@@ -176,24 +175,21 @@ def _markdown(lines: Sequence[str]) -> str:
 
 
 def _write_rows(outcomes: Outcomes, path: Path) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["net", "depth", "seed", "train_error", "test_error"])
-        for twin, run in sorted(outcomes.items()):
-            row: list[Any] = [twin.net, twin.depth, twin.seed, run.train_error, run.test_error]
-            writer.writerow(row)
+    rows: list[list[Any]] = [
+        [twin.net, twin.depth, twin.seed, run.train_error, run.test_error]
+        for twin, run in sorted(outcomes.items())
+    ]
+    write_csv(path, [["net", "depth", "seed", "train_error", "test_error"], *rows])
 
 
 def _write_answers(found: Sequence[Answer], path: Path) -> None:
-    """JSON has no NaN: what could not be measured is null."""
     rows = [
         {
             "claim": answer.claim,
             "shown": answer.shown,
-            "difference": None if isnan(answer.contrast.value) else answer.contrast.value,
-            "margin": None if isnan(answer.contrast.margin) else answer.contrast.margin,
+            "difference": answer.contrast.value,
+            "margin": answer.contrast.margin,
         }
         for answer in found
     ]
-    content = {"verdict": verdict(found), "answers": rows}
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {"verdict": verdict(found), "answers": rows})

@@ -1,20 +1,21 @@
 """Prepared arrays on disk, mapped into memory: nothing is kept in it, only read pages are touched.
 
-Entries are written under another name and renamed, so that several workers and processes may meet
-in one folder: whoever is late replaces a file by an equal one.
+Several workers and processes may meet in one folder: whoever is late replaces a file by an equal
+one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import uuid
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from densekit._files import replacing
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -60,9 +61,9 @@ def cached(
     except (OSError, ValueError, EOFError):  # not there, or damaged by the disk
         arrays = make()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         for name, file in files.items():
-            _write(file, arrays[name])
+            with replacing(file) as part:
+                np.save(part, arrays[name])
     except OSError as error:
         raise OSError(f"cache: {folder} cannot be written: {error}") from error
     return _mapped(files)
@@ -70,13 +71,3 @@ def cached(
 
 def _mapped(files: dict[str, Path]) -> Arrays:
     return {name: np.load(file, mmap_mode="r") for name, file in files.items()}
-
-
-def _write(file: Path, array: NDArray[Any]) -> None:
-    part = file.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with part.open("xb") as stream:
-            np.save(stream, array)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit._extras import need
+from densekit._files import replacing
 from densekit.data.medical.grids import (
     SAME_GRID,
     Grid,
@@ -94,12 +94,8 @@ def write_nifti(path: Path, mask: NDArray[Any], like: Grid) -> None:
     data = mask.transpose(3, 2, 1, 0) if mask.ndim == 4 else mask.transpose(2, 1, 0)
     if like.header is not None and like.header["dim"][0] == 2 and mask.ndim == 3:
         data = data[:, :, 0]
-    part = path.with_name(f".{uuid.uuid4().hex}{''.join(path.suffixes[-2:])}")
-    try:
+    with replacing(path) as part:
         need("nibabel", "writing NIfTI").save(_mask_file(data, like), part)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _mask_file(data: NDArray[Any], like: Grid) -> Any:

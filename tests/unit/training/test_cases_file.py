@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from densekit.training import CasesFile
-from densekit.training.cases_file import as_csv
+from densekit.training.cases_file import table
 from tests.unit.training.fakes import FakeData, FakeHead, FakeMetric, fake_lit, trainer
 
 
@@ -34,9 +34,8 @@ def test_no_file_without_such_a_metric(tmp_path: Path) -> None:
 
 
 def test_columns_are_those_of_all_rows() -> None:
-    text = as_csv([{"image_id": 3, "a": 1.0}, {"image_id": 4, "b": 2 / 3}])
-    assert text.splitlines() == [
-        "data,head,image_id,path,a,b",
-        ",,3,,1,",
-        ",,4,,,0.666667",
+    assert table([{"image_id": 3, "a": 1.0}, {"image_id": 4, "b": 2 / 3}]) == [
+        ["data", "head", "image_id", "path", "a", "b"],
+        [None, None, 3, None, "1", None],
+        [None, None, 4, None, None, "0.666667"],
     ]
