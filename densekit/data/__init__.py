@@ -1,4 +1,14 @@
-"""Data sets, transforms and loaders: everything between a file and a `Batch`."""
+"""Data sets, transforms and loaders: everything between a file and a `Batch`.
+
+`source` is one data set of an experiment with its splits, `module` all of them for the trainer. On
+the way: `protocols` (what a data set and a transform are), `samplers`, `loader`, `collate`;
+`subset` and `splits` take parts of a data set; `summary`, `foreground` and `fingerprint` look at
+what it holds; `naming` compares names of classes and groups.
+
+Data sets by kind: `detection`, `segmentation`, `classification`, `identification`, `medical`,
+`synthetic`; none imports another. What they are built on: `reading` (files), `annotations`
+(objects), `transforms`.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.protocols import Dataset, StoredMasks
-from densekit.data.reading.depths import UnreadableError
+from densekit.data.reading.bit_depths import UnreadableError
 from densekit.data.reading.progress import tracked
 from densekit.types import IGNORE_INDEX
 

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from densekit._names import unknown
 from densekit.data.loader import Loader
-from densekit.data.reading.intact import broken_files
+from densekit.data.reading.file_check import broken_files
 from densekit.data.source import SPLITS, Source
 from densekit.data.subset import Subset
 

@@ -16,7 +16,7 @@ from PIL import ImageOps
 from PIL.Image import Image as Picture
 from torch import Tensor
 
-from densekit.data.reading.depths import DEEP_MODES
+from densekit.data.reading.bit_depths import DEEP_MODES
 
 if TYPE_CHECKING:
     from densekit.data.medical.grids import Volume

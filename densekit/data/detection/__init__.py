@@ -1,1 +1,4 @@
-"""Boxes: COCO and VOC annotations, checked while they are read."""
+"""Data sets of boxes.
+
+`coco` and `voc` are the formats, `dataset` is what both read their annotations into.
+"""

@@ -1,1 +1,7 @@
-"""Files as they are stored: found, read once, checked, and never changed in depth."""
+"""Image files and tables as they are stored.
+
+`files` finds files below a folder, `image_files` holds those of a data set, `tables` reads CSV.
+`images` reads one image; `stacks` reads TIFF, NumPy and 16-bit PNG; `bit_depths`, `orientation`
+and `truncation` correct or refuse what decoders hide. `intensity` scales values, `file_check`
+reads every file once before training, `progress` shows that it goes on.
+"""

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit.data.reading.depths import (
+from densekit.data.reading.bit_depths import (
     DEEP_MODES,
     Spread,
     decoding,
@@ -41,7 +41,7 @@ from densekit.data.reading.stacks import (
     stack_orientation,
     stack_size,
 )
-from densekit.data.reading.whole import check_whole
+from densekit.data.reading.truncation import check_whole
 
 _log = logging.getLogger("densekit.data")
 _MOVING = ("GIF", "PNG", "WEBP", "AVIF")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.reading.depths import decoding
+from densekit.data.reading.bit_depths import decoding
 from densekit.data.reading.orientation import TAG, UPRIGHT
 
 ARRAY_SUFFIXES = (".npy",)

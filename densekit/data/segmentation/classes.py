@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.naming import tidy_names
-from densekit.data.reading.depths import UnreadableError
+from densekit.data.reading.bit_depths import UnreadableError
 from densekit.data.reading.progress import tracked
 from densekit.data.segmentation.class_table import (
     ClassTable,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit.data.reading.depths import (
+from densekit.data.reading.bit_depths import (
     Spread,
     UnreadableError,
     decoding,
@@ -31,7 +31,7 @@ from densekit.data.reading.stacks import (
     read_stack,
     stack_size,
 )
-from densekit.data.reading.whole import check_whole
+from densekit.data.reading.truncation import check_whole
 
 _INDEX_MODES = ("1", "L", "P", "I", "F", "I;16", "I;16L", "I;16B", "I;16N", "LA", "PA")
 _COLOUR_MODES = ("RGB", "RGBA")

@@ -15,7 +15,7 @@ from densekit.data import (
 )
 from densekit.data.foreground import shows_foreground, unseen_classes
 from densekit.data.protocols import as_dataset
-from densekit.data.reading.intact import broken_files
+from densekit.data.reading.file_check import broken_files
 from densekit.types import Sample, TargetSpec
 
 NAMES = ["background", "bar", "spot"]
@@ -76,7 +76,9 @@ class Telling(Bars):
 
 @pytest.fixture
 def telling(tmp_path, monkeypatch):
-    monkeypatch.setattr("densekit.data.reading.intact._memory", lambda _: tmp_path / "memory" / "m")
+    monkeypatch.setattr(
+        "densekit.data.reading.file_check._memory", lambda _: tmp_path / "memory" / "m"
+    )
     files = [tmp_path / f"p{index % 3}_{index}.txt" for index in range(6)]
     for file in files[:4]:
         file.touch()

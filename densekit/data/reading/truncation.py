@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from densekit.data.reading.depths import UnreadableError
+from densekit.data.reading.bit_depths import UnreadableError
 
 _GREY = range(127, 130)
 """Of 8 bits: what libjpeg gives where no data are left, in every colour space."""

@@ -24,7 +24,7 @@ from densekit.data import (
     VocDetection,
     read_image,
 )
-from densekit.data.reading.intact import broken_files
+from densekit.data.reading.file_check import broken_files
 from densekit.data.segmentation.stored_values import stored_values
 
 NOISE = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
@@ -75,7 +75,7 @@ def test_half_a_mask_never_passes(tmp_path):
 def pictures(tmp_path, monkeypatch):
     """Six images in one class, of which two are broken."""
     monkeypatch.setattr(
-        "densekit.data.reading.intact._memory", lambda folder: tmp_path / "memory" / "m"
+        "densekit.data.reading.file_check._memory", lambda folder: tmp_path / "memory" / "m"
     )
     (tmp_path / "a").mkdir()
     for number in range(6):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from densekit.data import MaskFolder, read_image
-from densekit.data.reading.depths import find_spread
+from densekit.data.reading.bit_depths import find_spread
 from densekit.data.reading.images import ImageReader
 from densekit.data.segmentation.stored_values import stored_colours, stored_values
 
