@@ -1,9 +1,9 @@
-"""A figure over a setting, a line for each folder of runs: the table in Markdown, and a plot.
+"""A metric over a setting, one curve per folder of runs: the table in Markdown, and a plot.
 
-What several runs of a folder measured at one value of the setting (other seeds) is shown by its
-mean and its standard error.
+Several runs of a folder at one value of the setting (other seeds) are shown by their mean and its
+standard error.
 
-    python tools/learning_curve.py x=vars.num_images figure=test/segmentation/IoU/pedestrian \
+    python tools/learning_curve.py x=vars.num_images metric=test/segmentation/IoU/pedestrian \
         output=curve.png 'from scratch=runs/scratch' frozen=runs/frozen
 """
 
@@ -16,30 +16,32 @@ from functools import reduce
 from pathlib import Path
 from statistics import mean, stdev
 
+import matplotlib as mpl
 import yaml
+from matplotlib.figure import Figure
 
-OPTIONS = ("x", "figure", "output")
+OPTIONS = ("x", "metric", "output")
 
 Curve = dict[float, list[float]]
-"""Value of the setting to the figure of each run."""
+"""Value of the setting to the metric of each run."""
 
 
-def read(folder: Path, x: str, figure: str) -> Curve:
+def read(folder: Path, x: str, metric: str) -> Curve:
     """The runs below a folder.
 
     Raises:
-        ValueError: There is none, or one has not got so far.
+        ValueError: There is none, or one lacks the metric.
     """
     curve: Curve = {}
     for file in sorted(folder.rglob("metrics.json")):
         found = json.loads(file.read_text())
-        if figure not in found:
-            raise ValueError(f"{file}: no {figure}, found {sorted(found)}")
+        if metric not in found:
+            raise ValueError(f"{file}: expected {metric}, got {sorted(found)}")
         config = yaml.safe_load((file.parent / "config.yaml").read_text())
         at = reduce(lambda node, key: node[key], x.split("."), config)
-        curve.setdefault(float(at), []).append(float(found[figure]))
+        curve.setdefault(float(at), []).append(float(found[metric]))
     if not curve:
-        raise ValueError(f"{folder}: no run")
+        raise ValueError(f"{folder}: expected runs, got none")
     return dict(sorted(curve.items()))
 
 
@@ -66,43 +68,33 @@ def _cell(values: list[float]) -> str:
     return f"{mean(values):.3f}{deviation} ({len(values)})"
 
 
-def plot(curves: dict[str, Curve], x: str, figure: str, output: Path) -> None:
+def plot(curves: dict[str, Curve], x: str, metric: str, output: Path) -> None:
     """Means with their standard errors over a logarithmic axis."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    mpl.rcParams.update({"svg.hashsalt": "densekit", "font.size": 11})
-    from matplotlib import pyplot as plt
-
-    picture, axes = plt.subplots(figsize=(6, 4), layout="constrained")
-    for name, curve in curves.items():
-        errors = [0.0 if math.isnan(e := error(v)) else e for v in curve.values()]
-        axes.errorbar(
-            list(curve),
-            [mean(v) for v in curve.values()],
-            errors,
-            marker="o",
-            capsize=3,
-            label=name,
-        )
-    ticks = sorted({at for curve in curves.values() for at in curve})
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
-    axes.minorticks_off()
-    axes.set_xlabel(x)
-    axes.set_ylabel(figure)
-    axes.grid(alpha=0.3)
-    axes.legend()
-    picture.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
+    with mpl.rc_context({"svg.hashsalt": "densekit", "font.size": 11}):
+        figure = Figure(figsize=(6, 4), layout="constrained")
+        axes = figure.subplots()
+        for name, curve in curves.items():
+            errors = [0.0 if math.isnan(e := error(v)) else e for v in curve.values()]
+            means = [mean(values) for values in curve.values()]
+            axes.errorbar(list(curve), means, errors, marker="o", capsize=3, label=name)
+        ticks = sorted({at for curve in curves.values() for at in curve})
+        axes.set_xscale("log")
+        axes.set_xticks(ticks, [f"{at:g}" for at in ticks])
+        axes.minorticks_off()
+        axes.set_xlabel(x)
+        axes.set_ylabel(metric)
+        axes.grid(alpha=0.3)
+        axes.legend()
+        figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
 
 
 def main(arguments: list[str]) -> None:
     """Prints the table and writes the plot."""
     given = dict(word.split("=", 1) for word in arguments)
-    x, figure, output = (given.pop(key) for key in OPTIONS)
-    curves = {name: read(Path(folder), x, figure) for name, folder in given.items()}
+    x, metric, output = (given.pop(key) for key in OPTIONS)
+    curves = {name: read(Path(folder), x, metric) for name, folder in given.items()}
     print("\n".join(table(curves)))
-    plot(curves, x, figure, Path(output))
+    plot(curves, x, metric, Path(output))
 
 
 if __name__ == "__main__":

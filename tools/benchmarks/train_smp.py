@@ -3,7 +3,7 @@
 The peer of our segmentation tables: the same batches, loss, optimiser and shape of the schedule;
 the network is smp's own, the loop eager.
 
-    python tools/train_smp.py experiment=camvid_unet paths.data=DATA minutes=15 precision=32-true
+    python tools/benchmarks/train_smp.py experiment=camvid_unet paths.data=DATA minutes=15
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import nn
 
 from densekit.training import Constant
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools" / "benchmarks"))
 from peer_training import Job, train  # type: ignore[import-not-found] # noqa: E402
 
 

@@ -4,7 +4,7 @@ The models of one head are cut from the one model, so their weights, and as is p
 predictions, are the same. All rows are timed in turn, in one process, on one batch of the test
 split and one of training; a step is forward, losses, backward and the optimiser.
 
-    python tools/several_heads.py experiment=three_heads checkpoint=CHECKPOINT rounds=10
+    python tools/benchmarks/several_heads.py experiment=three_heads checkpoint=CHECKPOINT rounds=10
 
 Without a checkpoint the weights are random; a detector then finds more to suppress.
 """

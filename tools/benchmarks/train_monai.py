@@ -3,7 +3,7 @@
 The peer of our medical tables: the same patches, batches, optimiser and shape of the schedule;
 network and loss are MONAI's (UNet of 16 to 256 channels with residual units, DiceCELoss).
 
-    python tools/train_monai.py experiment=hippocampus_unet3d paths.data=DATA minutes=10
+    python tools/benchmarks/train_monai.py experiment=hippocampus_unet3d paths.data=DATA minutes=10
 """
 
 from __future__ import annotations

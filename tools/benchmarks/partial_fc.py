@@ -3,8 +3,8 @@
 Embeddings are random; forward, backward and an SGD step with momentum are timed. The peak is the
 largest resident memory of a process of its own, without what the process had before.
 
-    python tools/partial_fc.py identities=1000000 batch=128 rate=1.0
-    python tools/partial_fc.py identities=1000000 batch=128 rate=0.1
+    python tools/benchmarks/partial_fc.py identities=1000000 batch=128 rate=1.0
+    python tools/benchmarks/partial_fc.py identities=1000000 batch=128 rate=0.1
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Pixels as they are, less the mean of each image, and less the mean image of the 
 coordinates on the first principal components of the training images (Turk and Pentland 1991). The
 same pairs and metric as the experiment's.
 
-    python tools/face_baselines.py experiment=orl_arcface paths.data=DATA
+    python tools/benchmarks/face_baselines.py experiment=orl_arcface paths.data=DATA
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "tools"))
 import learning_curve  # type: ignore[import-not-found] # noqa: E402
 
 
@@ -26,7 +26,7 @@ def test_means_errors_and_a_plot(tmp_path, capsys):
     learning_curve.main(
         [
             "x=vars.images",
-            "figure=test/iou",
+            "metric=test/iou",
             f"output={tmp_path / 'curve.svg'}",
             f"from scratch={tmp_path / 'scratch'}",
             f"frozen={tmp_path / 'frozen'}",
@@ -43,7 +43,7 @@ def test_means_errors_and_a_plot(tmp_path, capsys):
 
 def test_what_is_not_there_is_named(tmp_path):
     run(tmp_path / "a" / "0", 10, 0.2)
-    with pytest.raises(ValueError, match=r"no test/mIoU, found \['test/iou'\]"):
+    with pytest.raises(ValueError, match=r"expected test/mIoU, got \['test/iou'\]"):
         learning_curve.read(tmp_path / "a", "vars.images", "test/mIoU")
-    with pytest.raises(ValueError, match="b: no run"):
+    with pytest.raises(ValueError, match="b: expected runs, got none"):
         learning_curve.read(tmp_path / "b", "vars.images", "test/iou")

@@ -3,7 +3,8 @@
 The peer of our tables: the same batches from the same loader, the same widths, anchors, sampling,
 optimiser, precision and shape of the schedule; the loop is torchvision's own forward.
 
-    python tools/train_torchvision.py experiment=bccd_faster_rcnn paths.data=DATA minutes=9
+    python tools/benchmarks/train_torchvision.py experiment=bccd_faster_rcnn paths.data=DATA \
+        minutes=9
 """
 
 from __future__ import annotations
