@@ -93,7 +93,7 @@ def test_configurations_name_what_is_there(page: str) -> None:
         assert {key for key in node if not key.startswith("_")} <= set(parameters), node
 
 
-OF_THE_READER = re.compile(r"=(mine|cells|people|liver_planned|bars)$")
+OF_THE_READER = re.compile(r"=(mine|cells|people|planned|liver_planned|bars)$")
 """Words of a command that name a file which the reader writes."""
 TESTED_ELSEWHERE = ("acme/", "my_head", "hydra/")
 """Plug-ins, a file of the reader's and sweeps."""
@@ -105,6 +105,7 @@ def _training_commands() -> list[str]:
     lines = [line for block in blocks for line in _as_the_shell_reads_it(block).splitlines()]
     begins = ("densekit train ", "uv run densekit train ")
     commands = [line.partition(" train ")[2] for line in lines if line.startswith(begins)]
+    commands += re.findall(r"`densekit train ([^`]+)`", (PROJECT / "README.md").read_text())
     return [c for c in commands if not any(word in c for word in TESTED_ELSEWHERE)]
 
 
