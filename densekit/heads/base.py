@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from densekit.ops.sharding import DrawnRows
 from densekit.types import Batch, Features, Predictions
 
 if TYPE_CHECKING:
@@ -62,25 +61,6 @@ class Head(nn.Module, ABC):
     def predict(self, features: Features, size: Tensor) -> Predictions:
         """`decode` of `forward`; sliding windows and exported engines stand between the two."""
         return self.decode(self(features, size), size)
-
-    def shard(self) -> None:
-        """Keeps this process's rows of the parameters that are divided over processes.
-
-        Called once the process group runs, and perhaps again; it does nothing then.
-        """
-
-    def sharded_parameters(self) -> dict[str, nn.Parameter]:
-        """Parameters of which each process holds some rows, by their names within the head.
-
-        Row ranges are those of `ops.dist.own_rows`. Their gradients are of the whole loss, not to
-        be averaged over processes; they count in the clipping norm with the rows of all processes;
-        checkpoints hold all rows.
-        """
-        return {}
-
-    def drawn_rows(self) -> list[DrawnRows]:
-        """Rows of large tables that the last `loss` trains in place of the tables."""
-        return []
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
         """The metrics this head is judged by unless the configuration says otherwise.

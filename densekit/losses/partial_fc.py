@@ -57,7 +57,7 @@ class PartialFC(Sharded):
             )
         self.num_identities = num_identities
         self.margin = margin or ArcFace()
-        self.rate = rate
+        self.rate, self.draws = rate, rate < 1
         self.centres = nn.Parameter(fresh_centres(num_identities, embedding_size))  # (n, E)
         self.first = 0
         self._drawn: DrawnRows | None = None

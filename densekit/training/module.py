@@ -7,11 +7,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from densekit.layers import channels_last_weights
 from densekit.ops import dist
@@ -30,17 +29,8 @@ from densekit.training.optim import (
     restate,
     stated,
 )
-from densekit.training.row_swap import RowSwap
 from densekit.training.schedules import Constant, Schedule, not_reached
-from densekit.training.sharding import (
-    check_sharding,
-    clip_by_global_norm,
-    drawn_rows,
-    gather_rows,
-    shard_heads,
-    sharded_parameters,
-    take_own_rows,
-)
+from densekit.training.sharding import Sharding, divide, gather_rows, sharded_modules
 from densekit.training.sources import log_name, loss_name, source_heads, source_names
 from densekit.training.synced_norm import use_synced_norms
 from densekit.training.transfer import Transfer
@@ -125,7 +115,6 @@ class LitModel(LightningModule):
         self.validated_step: int | None = None
         self._stated: list[tuple[float, float]] = []
         self._recipes = metrics or {}
-        self._rows: RowSwap | None = None
         self._metrics: dict[str, list[MetricSet]] = {}
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
@@ -199,22 +188,25 @@ class LitModel(LightningModule):
             # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
             fused=self.trainer.precision != "16-mixed",
         )
-        self._rows = RowSwap(optimizer)
         parts = self.transfer.starts(self.model)
         scheduled = by_step(self.trainer, optimizer, self.schedule, parts)
         self._stated = stated(optimizer)
         return scheduled
 
     def configure_model(self) -> None:
-        """Divides over processes what heads have to divide, away from DDP; norms stay whole."""
+        """Chooses synchronised norms, and divides over processes what DDP is to leave alone."""
         use_synced_norms(self.trainer)
-        names = shard_heads(self.model)
-        self._ddp_params_and_buffers_to_ignore = [f"model.{name}" for name in names]
+        self._ddp_params_and_buffers_to_ignore = divide(self)
+
+    def configure_callbacks(self) -> list[Callback]:
+        """What parameters that are divided over processes ask of the loop, where there are some."""
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        there = any(isinstance(callback, Sharding) for callback in callbacks)  # of a run before
+        return [Sharding()] if sharded_modules(self) and not there else []
 
     def on_fit_start(self) -> None:
         """Refuses what the device cannot do, and says what trains."""
         check_sync_batch_norm(self.model, self.trainer)
-        check_sharding(self.model, self.trainer)
         for line in self.transfer.table(self.model, self.lr_multipliers):
             rank_zero_info(line)
 
@@ -250,40 +242,11 @@ class LitModel(LightningModule):
             self._share, self._late = share, self._late - due
             self.train()
 
-    def on_after_backward(self) -> None:
-        """Lets the optimiser see the rows that this step has drawn of large tables."""
-        if self._rows is not None:
-            self._rows.swap_in(drawn_rows(self.model))
-
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Puts rows back where the precision plugin has skipped the step."""
-        if self._rows is not None:
-            self._rows.put_back()
-
-    def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
-    ) -> None:
-        """Clips as the trainer is told to, by the norm of what all processes hold."""
-        divided: list[Tensor] = list(sharded_parameters(self.model).values())
-        by_norm = gradient_clip_algorithm in (None, "norm")
-        if gradient_clip_val and by_norm and divided and dist.world_size() > 1:
-            divided += [rows.values for rows in drawn_rows(self.model)]
-            clip_by_global_norm(optimizer, divided, float(gradient_clip_val))
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what rebuilds the model without this run: text and plain values."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.model.info
-        gather_rows(checkpoint, self.model, self.trainer.optimizers)
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Takes what this process holds of parameters that are divided."""
-        take_own_rows(checkpoint, self.model)
+        gather_rows(checkpoint, self, self.trainer.optimizers)
 
     def logged(self, stage: str, sources: Mapping[str, Any]) -> Logged:
         """What an evaluation will log, before anything is measured.

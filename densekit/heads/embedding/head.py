@@ -17,7 +17,6 @@ from densekit.heads.embedding.pooling import GlobalAverage, Pooling
 from densekit.losses.cosine import unit_length
 from densekit.losses.margin_softmax import MarginSoftmax
 from densekit.ops import dist
-from densekit.ops.sharding import DrawnRows, Sharded
 from densekit.types import Batch, Features, FeatureSpec, Predictions
 
 if TYPE_CHECKING:
@@ -115,21 +114,6 @@ class Embedding(Head):
         from densekit.metrics import Verification
 
         return {"verification": Verification()}
-
-    def shard(self) -> None:
-        """Divides the class centres over processes where the classifier is made for it."""
-        if isinstance(self.classifier, Sharded):
-            self.classifier.shard()
-
-    def sharded_parameters(self) -> dict[str, nn.Parameter]:
-        """The class centres of a `PartialFC`; see `Head.sharded_parameters`."""
-        if not isinstance(self.classifier, Sharded):
-            return {}
-        return {f"classifier.{n}": p for n, p in self.classifier.sharded_parameters().items()}
-
-    def drawn_rows(self) -> list[DrawnRows]:
-        """Class centres of the last step; see `Head.drawn_rows`."""
-        return self.classifier.drawn_rows() if isinstance(self.classifier, Sharded) else []
 
     def _embedded(self, features: Features, size: Tensor) -> Tensor:
         """(B, E), not normalised: its length is what AdaFace and MagFace look at."""

@@ -10,7 +10,7 @@ import torch
 from densekit import DenseModel
 from densekit.heads import Embedding
 from densekit.heads.embedding import FlattenedMap, GeneralisedMean, GlobalAverage
-from densekit.losses import ArcFace, MagFace, MarginSoftmax, PartialFC, Triplet
+from densekit.losses import MagFace, MarginSoftmax, PartialFC, Triplet
 from densekit.types import FeatureSpec
 from tests.unit.tiny import TinyBackbone
 
@@ -125,16 +125,6 @@ def test_weights_scale_their_terms():
     one, two = plain.loss(data), weighed.loss(data)
     torch.testing.assert_close(two["identity/magnitude"], one["identity/magnitude"] / 2)
     torch.testing.assert_close(two["identity/ce"], one["identity/ce"])
-
-
-def test_centres_of_partial_fc_are_sharded_parameters():
-    classifier = partial(PartialFC, margin=ArcFace())
-    network = model(classifier=classifier)
-    head = network.heads["identity"]
-    assert set(head.sharded_parameters()) == {"classifier.centres"}
-    head.shard()  # one process holds all
-    assert len(head.sharded_parameters()["classifier.centres"]) == 5
-    assert model().heads["identity"].sharded_parameters() == {}
 
 
 def test_an_identity_that_training_does_not_know_is_refused():
