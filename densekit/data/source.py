@@ -128,9 +128,9 @@ class Source:
             ValueError: If there is no training split.
         """
         dataset = self._split("train")
-        change: Any = self.batch_transform
-        if change is not None:
-            change = partial(change, num_classes=self._description.get("num_classes", 0))
+        change = self.batch_transform and partial(
+            self.batch_transform, num_classes=self._description.get("num_classes", 0)
+        )
         return Loader(
             Drawn(dataset, self.train_transform, self.seed),
             self._sampler(dataset),

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-import numpy as np
-
 from densekit._names import counted
 from densekit.data.classification.dataset import CategoryDataset
 from densekit.data.detection.dataset import BoxDataset
@@ -26,9 +24,7 @@ def summary(dataset: Dataset) -> str:
     names = [str(name) for name in dataset.describe().get("names") or ()]
     whole, images = unwrapped(dataset)
     if isinstance(whole, BoxDataset):
-        data = whole.annotations
-        of_image = np.repeat(np.arange(len(whole)), np.diff(data.offsets))
-        counts = Counter(data.labels[np.isin(of_image, images)].tolist())
+        counts = whole.class_counts(images)
         parts.append(counted(counts.total(), "object"))
         named = [(names[label], count) for label, count in counts.most_common()]
         parts.append(_classes(len(names), [f"{name} {count}" for name, count in named]))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from densekit.app.cli import main
 from densekit.app.config.compose import compose
 from densekit.app.config.overrides import expand
 from densekit.build import find_class, walk
+from densekit.testing import check_data, check_transform
 from densekit.types import Batch
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -165,18 +166,20 @@ def test_own_data_set(
 
 
 def test_own_data_set_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "my_data.py").write_text(_blocks("docs/data.md")[0])
+    (tmp_path / "my_data.py").write_text("\n\n".join(_blocks("docs/data.md")))
     (tmp_path / "conf" / "data").mkdir(parents=True)
     node = next(block for block in _blocks("docs/data.md", "yaml") if "my_data.Bars" in block)
     (tmp_path / "conf" / "data" / "bars.yaml").write_text(node)
     shown = next(block for block in _blocks("docs/data.md", "bash") if "data=bars" in block)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", [*sys.path])
-    monkeypatch.delitem(sys.modules, "my_data", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path))
     small = ["backbone.width=8", "trainer.max_epochs=2", "trainer.accelerator=cpu", "run_name=bars"]
     assert main([*shlex.split(shown)[1:], *small, "callbacks.progress=null"]) == 0
     [metrics] = tmp_path.glob("runs/bars/*/metrics.json")
     assert json.loads(metrics.read_text())["val/segmentation/mIoU"] > 0.5
+    mine = importlib.import_module("my_data")
+    check_data(mine.Bars(0))
+    check_transform(mine.Darken(), mine.Bars(0))
 
 
 def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,12 @@ class BoxDataset(Dataset):
             "channels": self._reader.channels,
             "dtype": self._reader.dtype,
         }
+
+    def class_counts(self, images: NDArray[np.int64]) -> Counter[int]:
+        """Label to the number of its objects in some images."""
+        data = self.annotations
+        of_image = np.repeat(np.arange(len(self)), np.diff(data.offsets))
+        return Counter(data.labels[np.isin(of_image, images)].tolist())
 
     def path(self, index: int) -> Path:
         """The file of an image."""
@@ -131,7 +138,5 @@ def classes_without_objects(dataset: Dataset) -> list[str]:
     whole, images = unwrapped(dataset)
     if not isinstance(whole, BoxDataset):
         return []
-    data = whole.annotations
-    of_image = np.repeat(np.arange(len(whole)), np.diff(data.offsets))
-    used = set(data.labels[np.isin(of_image, images)].tolist())
-    return [name for label, name in enumerate(whole.names) if label not in used]
+    counts = whole.class_counts(images)
+    return [name for label, name in enumerate(whole.names) if label not in counts]
