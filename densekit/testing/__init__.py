@@ -11,6 +11,7 @@ __getattr__, __dir__, __all__ = lazy(
         "check_backbone_graphs": "backbone",
         "check_data": "data",
         "check_head": "head",
+        "check_metric": "metric",
         "check_transform": "transform",
         "report": "contract",
         "run_distributed": "processes",

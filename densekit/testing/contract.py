@@ -63,6 +63,8 @@ def _error_of(check: Check[Subject], subject: Subject) -> str | None:
         return str(error)
     except Exception as error:  # a plug-in may fail in any way
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        first = str(error).strip().splitlines()[:1] or [""]
-        return f"{type(error).__name__}: {first[0]} ({frame.filename}:{frame.lineno})"
+        lines = str(error).strip().splitlines() or [""]
+        of_process = "Traceback (most recent call last)" in lines[0]
+        said = lines[-1] if of_process else lines[0]
+        return f"{type(error).__name__}: {said} ({frame.filename}:{frame.lineno})"
     return None

@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.types import IGNORE_INDEX, Sample, TargetSpec
+from densekit.types import IGNORE_INDEX, Result, Sample, TargetSpec, Truth
 
 TargetSpecs = Mapping[str, TargetSpec]
 BOX_KEYS = ("boxes", "labels", "crowd", "instance_masks")
@@ -177,3 +177,40 @@ def _changed(sample: Sample, specs: TargetSpecs, *, rows: Any, pixels: Any, extr
             name: extra(value, specs[name]) for name, value in sample["extra"].items()
         }
     return cast(Sample, changed)
+
+
+def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], list[Truth]]:
+    """Results of made-up pictures and their truth, in which every kind of metric finds its own.
+
+    Boxes are a little off, masks wrong in a corner, one picture is taken for another class, and
+    pairs of pictures are listed for verification.
+    """
+    rng = np.random.default_rng(0)
+    samples = synthetic_samples(num_classes, count=count, side=32)
+    results: list[Result] = []
+    for index, sample in enumerate(samples):
+        mask, scores = sample["mask"].copy(), rng.uniform(0.5, 1, len(sample["labels"]))
+        mask[: index + 1, : index + 1] = 0
+        predicted = (int(sample["category"]) + (index == 0)) % num_classes
+        probabilities = np.eye(num_classes)[predicted] + rng.uniform(0.1, 0.5)
+        results.append(
+            {
+                "boxes": sample["boxes"] + rng.uniform(-1, 1, (len(scores), 1)).astype(np.float32),
+                "scores": scores.astype(np.float32),
+                "labels": sample["labels"],
+                "mask": mask,
+                "probabilities": (probabilities / probabilities.sum()).astype(np.float32),
+                "embedding": np.eye(num_classes, 8)[int(sample["identity"])]
+                + rng.normal(0, 0.1, 8),
+            }
+        )
+    return results, [_with_pairs(samples, index) for index in range(count)]
+
+
+def _with_pairs(samples: Sequence[Sample], index: int) -> Truth:
+    """The truth of an image of known spacing, compared with all that follow, in two folds."""
+    others = range(index + 1, len(samples))
+    identity = samples[index]["identity"]
+    pairs = [(other, samples[other]["identity"] == identity, other % 2) for other in others]
+    rows = np.asarray(pairs, np.int64).reshape(-1, 3)
+    return cast(Truth, {**samples[index]["truth"], "pairs": rows, "spacing": (1.0, 1.0)})
