@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy(
         "check_data": "data",
         "check_head": "head",
         "check_metric": "metric",
+        "check_neck": "neck",
         "check_transform": "transform",
         "report": "contract",
         "run_distributed": "processes",

@@ -114,7 +114,8 @@ def _numbers(subject: MetricSubject) -> None:
 
 def _nothing(subject: MetricSubject) -> None:
     expected = list(subject.values([subject.all]))
-    for batches in ([], [[]]):
+    no_image: list[int] = []
+    for batches in ([], [no_image]):
         with _reasons() as reasons:
             values = subject.values(batches)
         assert list(values) == expected, f"{list(values)} of no image, {expected} of some"
