@@ -117,7 +117,8 @@ def _as_the_shell_reads_it(block: str) -> str:
     return block
 
 
-def test_training_commands_compose() -> None:
+def test_training_commands_compose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(PROJECT / "docs" / "examples")  # has the neck that the guide shows
     commands = _training_commands()
     assert len(commands) > 30
     for command in commands:
