@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from densekit.ops.nearest import nearest_centres
 from densekit.visualization.images import LARGEST, Picture, to_grey, to_rgb
 from densekit.visualization.series import draw_series, series_bands
 
@@ -95,8 +96,7 @@ def _in_one_size(
     height, width = (max(1, round(side * share)) for side in sides)
     # Where a mask keeps its size, every row and column is its own.
     rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(int)
-        for new, old in zip((height, width), sides, strict=True)
+        nearest_centres(new, old).numpy() for new, old in zip((height, width), sides, strict=True)
     )
     picture = to_rgb(plane)
     if picture.shape[:2] != (height, width):

@@ -46,13 +46,20 @@ def continue_logs(loggers: Iterable[Logger], run: Path, checkpoint: Path, step: 
 
 
 def rows_before(file: Path, step: int) -> list[dict[str, Any]]:
-    """What a CSV of metrics holds of earlier steps, without its empty cells; nothing if missing."""
+    """The rows of a CSV of metrics that were logged before a step; see `logged_rows`."""
+    rows = logged_rows(file)
+    return [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) < step]
+
+
+def logged_rows(file: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV of metrics, without their empty cells; nothing if the file is missing.
+
+    A run that was killed may have left half a row at the end, with fewer cells than the others.
+    """
     if not file.is_file():
         return []
     with file.open(newline="", encoding="utf-8") as text:
-        rows = list(csv.DictReader(text))
-    kept = [row for row in rows if (row.get("step") or "").isdigit() and int(row["step"]) < step]
-    return [{name: value for name, value in row.items() if value} for row in kept]
+        return [{name: cell for name, cell in row.items() if cell} for row in csv.DictReader(text)]
 
 
 def _copy_events(earlier: Path, folder: Path, logger: TensorBoardLogger, step: int) -> None:

@@ -5,15 +5,14 @@ Paper: Deep Residual Learning for Image Recognition, sections 1 and 4.2.
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from densekit.app.run.earlier_logs import logged_rows
 from densekit.app.run.folder import METRICS
 
 STANDARD_ERRORS = 2.0
@@ -226,8 +225,5 @@ def _squared_error(values: Sequence[float]) -> float:
 
 
 def _curve(file: Path, name: str) -> list[tuple[int, float]]:
-    if not file.is_file():
-        return []
-    with file.open(encoding="utf-8", newline="") as stream:
-        rows: list[dict[str, Any]] = list(csv.DictReader(stream))
-    return [(int(row["step"]) + 1, 1 - float(row[name])) for row in rows if row.get(name)]
+    rows = logged_rows(file)
+    return [(int(row["step"]) + 1, 1 - float(row[name])) for row in rows if name in row]

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from densekit.data.reading.intensity import Rule, scale
+from densekit.ops.nearest import nearest_centres
 
 MOST_VOXELS = 1 << 31
 """Of a resampled volume: 8 GiB a channel."""
@@ -99,10 +100,7 @@ def resample_mask(mask: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
     old, new = mask.shape[-3:], tuple(size)
     if new == old:
         return mask
-    picks = [
-        np.minimum(((np.arange(n) + 0.5) * (o / n)).astype(np.intp), o - 1)
-        for n, o in zip(new, old, strict=True)
-    ]
+    picks: list[Any] = [nearest_centres(n, o).numpy() for n, o in zip(new, old, strict=True)]
     picked: NDArray[Any] = np.ascontiguousarray(mask[(..., *np.ix_(*picks))])
     return picked
 

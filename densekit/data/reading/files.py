@@ -11,6 +11,7 @@ from pathlib import Path
 
 from densekit._names import nearest
 from densekit.data.reading.stacks import ARRAY_SUFFIXES
+from densekit.data.reading.tables import read_text
 
 _LONGEST = 300
 """Letters of a library's message."""
@@ -198,10 +199,7 @@ def listed_stems(folder: Path, split: str, key: str, known: Container[str]) -> l
     if not path.is_file():
         splits = sorted(entry.stem for entry in folder.glob("*.txt") if seen(entry.name))
         raise ValueError(f"{key}: no file {path}{nearest(split, splits)}")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: expected UTF-8, got {error}") from error
+    lines = read_text(path, key).splitlines()
     stems = [_stem(same_name(line.strip()), known) for line in lines if line.strip()]
     repeated = len(stems) - len(set(stems))
     if repeated:

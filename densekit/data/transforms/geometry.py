@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.protocols import Transform
+from densekit.ops.nearest import nearest_centres
 from densekit.types import IGNORE_INDEX, Sample
 
 BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")
@@ -97,7 +98,9 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     image = cv2.resize(sample["image"], size[::-1], interpolation=cv2.INTER_LINEAR)
     if image.ndim == 2:  # OpenCV drops a single channel
         image = image[:, :, None]
-    rows, columns = (_nearest(new, before) for new, before in zip(size, old, strict=True))
+    rows, columns = (
+        nearest_centres(new, before).numpy() for new, before in zip(size, old, strict=True)
+    )
     out = map_pixels(sample, image, lambda map_: map_[..., rows[:, None], columns])
     if "boxes" in sample:
         scale = np.asarray([size[1] / old[1], size[0] / old[0]] * 2, dtype=np.float64)
@@ -189,10 +192,3 @@ def areas(boxes: NDArray[Any]) -> NDArray[Any]:
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     product: NDArray[Any] = sides[:, 0] * sides[:, 1]
     return product
-
-
-def _nearest(new: int, old: int) -> NDArray[Any]:
-    """(new,) source index of every target pixel, by the pixels' centres."""
-    index: NDArray[Any] = np.floor((np.arange(new) + 0.5) * (old / new)).astype(np.intp)
-    index[index >= old] = old - 1  # rounding of the ratio
-    return index

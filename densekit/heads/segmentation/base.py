@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from densekit._names import check_keys
 from densekit.heads.base import Head
+from densekit.ops.nearest import resize_labels
 from densekit.types import IGNORE_INDEX, Batch, Features, Predictions
 
 if TYPE_CHECKING:
@@ -118,7 +119,7 @@ class Segmentation(Head):
             if output.full_size:
                 logits = self._to_size(logits, sides)
             else:
-                target = _nearest(mask, logits.shape[2:])
+                target = resize_labels(mask, logits.shape[2:])  # as nnU-Net does
             for name, loss in self.losses.items():
                 term = f"{output.name}_{name}" if output.name else name
                 terms[term] = loss(logits, target) * (self.loss_weights[name] * output.weight)
@@ -157,12 +158,3 @@ def _padded(mask: Tensor, sides: Sequence[int]) -> Tensor:
     if not any(missing):
         return mask
     return F.pad(mask, [end for right in missing[::-1] for end in (0, right)], value=IGNORE_INDEX)
-
-
-def _nearest(mask: Tensor, sides: Sequence[int]) -> Tensor:
-    """Mask (B, ..., *S) at the size of a coarser output, as nnU-Net's deep supervision has it."""
-    for axis, side in enumerate(sides, -len(sides)):
-        centres = torch.arange(side, device=mask.device) + 0.5
-        nearest = (centres * (mask.shape[axis] / side)).long()
-        mask = mask.index_select(axis, nearest)
-    return mask

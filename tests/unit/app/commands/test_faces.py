@@ -135,7 +135,7 @@ def test_without_a_threshold_there_is_no_answer(work, people, capsys) -> None:
         (["A"], "two pictures, found 1"),
         (["A", "none.png"], "B=none.png: no such file"),
         (["A", "A", "far=1e-5"], "far=1e-5: the checkpoint has thresholds for: 0.1"),
-        (["A", "A", "head=face"], "head=face: Accepted: identity"),
+        (["A", "A", "head=face"], "head: expected one of identity, got 'face'"),
         (["A", "A", "threshold=high"], "threshold=high: accepted is a number"),
     ],
 )
