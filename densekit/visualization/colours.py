@@ -29,7 +29,7 @@ _PALETTE: tuple[Colour, ...] = (
 
 
 def class_colour(label: int) -> Colour:
-    """The colour of a class: twelve chosen ones, then hues that never come back close."""
+    """The colour of a class: twelve chosen by hand, then hues at golden-ratio steps."""
     if label < len(_PALETTE):
         return _PALETTE[label]
     hue = label * 0.618034 % 1.0

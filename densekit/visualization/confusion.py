@@ -13,7 +13,7 @@ from densekit._files import replacing
 from densekit.visualization.fonts import choose_font, matplotlib_fonts
 
 LEGIBLE = 40
-"""Classes up to which the picture has names; up to half of them it has numbers too."""
+"""Classes up to which a matrix is labelled with names; up to half as many it shows counts too."""
 
 
 def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Letters for pictures: class names are in any script, and no font has every character."""
+"""Fonts of pictures: class names are in any script, and no font has every character."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def choose_font(text: str) -> tuple[str, str | None]:
     """What to draw of a text, and the font to draw it with.
 
     Args:
-        text: Of the user: any characters.
+        text: Any characters, such as a class name of the user's.
 
     Returns:
-        One line, in which characters that no font here has are their numbers, `[732B]`, with one
-        warning; the file of the font, None where any font will do.
+        One line, in which a character that no installed font has is replaced by its code point,
+        `[732B]`, with one warning per process; the file of the font, None where any font will do.
     """
     line = "".join(
         one if one.isprintable() else _number(one) for one in unicodedata.normalize("NFC", text)
@@ -41,8 +41,8 @@ def choose_font(text: str) -> tuple[str, str | None]:
     missing = "".join(sorted(set(line) - there))
     if not _warned:
         logger.warning(
-            "no font here has the characters %s of %r: pictures show their numbers; install one"
-            " that has them, such as Noto Sans CJK",
+            "no installed font has the characters %s of %r: pictures show their code points;"
+            " install one that has them, such as Noto Sans CJK",
             *(missing, text),
         )
     _warned.add(missing)
@@ -50,13 +50,13 @@ def choose_font(text: str) -> tuple[str, str | None]:
 
 
 def typeset(texts: Iterable[str], size: int) -> list[Typeset]:
-    """Each text as Pillow can draw it, with a font of `size` pixels."""
+    """Each text as Pillow can draw it, and a font of `size` pixels that has its characters."""
     return [(line, font_of(size, file)) for line, file in map(choose_font, texts)]
 
 
 @functools.lru_cache(maxsize=32)
 def font_of(size: int, file: str | None = None) -> ImageFont.FreeTypeFont:
-    """A font of Pillow's, its own one without a file."""
+    """The font of a file, Pillow's default font without one."""
     font = ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
     if not isinstance(font, ImageFont.FreeTypeFont):
         raise RuntimeError("this Pillow was built without FreeType, which draws the names")
@@ -65,10 +65,10 @@ def font_of(size: int, file: str | None = None) -> ImageFont.FreeTypeFont:
 
 @contextmanager
 def matplotlib_fonts(texts: Iterable[str]) -> Iterator[None]:
-    """Lets matplotlib draw texts with the fonts that have them, and read no formula in a `$`.
+    """Lets matplotlib draw texts with fonts that have their characters, and no `$` as a formula.
 
     Args:
-        texts: What is drawn; each is to be given to matplotlib as `choose_font` writes it.
+        texts: What is drawn; give each to matplotlib as `choose_font` returns it.
     """
     import matplotlib as mpl
     from matplotlib.font_manager import FontProperties

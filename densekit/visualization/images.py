@@ -14,9 +14,9 @@ from densekit._files import replacing
 
 Picture = NDArray[np.uint8]
 LARGEST = 640
-"""Pixels of an image's longer side in the pictures of a run: what is larger is made smaller."""
+"""Longer side in pixels to which larger images are shrunk in the pictures of a run."""
 READABLE_SIDE = 480
-"""Pixels of an image's longer side below which names would not be legible over it."""
+"""Longer side in pixels below which names would not be legible: smaller images are enlarged."""
 
 
 def to_rgb(image: ArrayLike) -> Picture:
@@ -37,7 +37,7 @@ def to_rgb(image: ArrayLike) -> Picture:
 
 
 def at_most(image: ArrayLike, side: int) -> Picture:
-    """`to_rgb`, made smaller where the longer side of the image has more than `side` pixels."""
+    """`to_rgb`, shrunk to a longer side of `side` pixels where it has more."""
     picture = to_rgb(image)
     height, width = picture.shape[:2]
     share = side / max(height, width, side)
@@ -45,14 +45,14 @@ def at_most(image: ArrayLike, side: int) -> Picture:
 
 
 def to_grey(volume: NDArray[Any]) -> Picture:
-    """A volume (z, y, x) as uint8, its 0.5th to its 99.5th percentile stretched over the range."""
+    """A volume (z, y, x) as uint8, stretched from its 0.5th to its 99.5th percentile."""
     low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)
     scaled = (volume - low) / max(float(high - low), 1e-12)
     return (scaled.clip(0, 1) * 255).astype(np.uint8)
 
 
 def save_picture(image: ArrayLike, path: str | Path) -> None:
-    """Writes a picture in the format of its suffix, making the folder where it is missing."""
+    """Writes a picture in the format of its suffix, making its folder where it is missing."""
     with replacing(path) as part:
         Image.fromarray(to_rgb(image)).save(part)
 

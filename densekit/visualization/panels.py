@@ -1,4 +1,4 @@
-"""Pictures beside and beneath each other."""
+"""Pictures in a row or a grid."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from densekit.visualization.fonts import typeset
 from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
 
 WIDEST = 1920
-"""Pixels up to which a low picture is made wider, so that it becomes higher."""
+"""Width in pixels up to which a row of low pictures is enlarged."""
 
 
 def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
     """Panels of equal height in a row, each under its title.
 
     Args:
-        images: (H, W, C) each, of any sizes; the tallest gives the height, which low ones are
-            brought to as long as they do not become wider than `WIDEST`.
-        titles: One a panel.
+        images: (H, W, C) each, of any sizes; all are scaled to the height of the tallest, and
+            enlarged to half of `READABLE_SIDE` as long as none becomes wider than `WIDEST`.
+        titles: One per panel.
     """
     pictures = [to_rgb(image) for image in images]
     tallest = max(len(picture) for picture in pictures)
