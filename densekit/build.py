@@ -13,16 +13,14 @@ import importlib.util
 import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from densekit._names import unknown
+from densekit.plugins import plugin_packages
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
 
-PLUGIN_GROUP = "densekit.plugins"
 INTERNAL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 """Keys of a node that speak to Hydra and not to the class."""
 _FLAGS = ("_partial_", "_recursive_")
@@ -47,13 +45,6 @@ TORCH_CLASSES = frozenset(
     | _names("lightning.pytorch.strategies", "DDPStrategy FSDPStrategy SingleDeviceStrategy")
 )
 """The classes outside densekit and its plug-ins that a configuration may name."""
-
-
-@cache
-def plugin_packages() -> tuple[str, ...]:
-    """Top-level packages of the installed plug-ins, sorted, read without importing them."""
-    points = entry_points(group=PLUGIN_GROUP)
-    return tuple(sorted({point.value.partition(":")[0].partition(".")[0] for point in points}))
 
 
 def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:

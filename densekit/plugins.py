@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 
-from densekit.build import plugin_packages
+PLUGIN_GROUP = "densekit.plugins"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,13 @@ class Plugin:
     package: str
     conf: Path | None = None
     error: str = ""
+
+
+@cache
+def plugin_packages() -> tuple[str, ...]:
+    """Top-level packages of the installed plug-ins, sorted, read without importing them."""
+    points = entry_points(group=PLUGIN_GROUP)
+    return tuple(sorted({point.value.partition(":")[0].partition(".")[0] for point in points}))
 
 
 def find_plugins() -> list[Plugin]:

@@ -16,7 +16,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from densekit.build import TORCH_CLASSES, check_node, find_class, plugin_packages
+from densekit.build import TORCH_CLASSES, check_node, find_class
+from densekit.plugins import plugin_packages
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from densekit import build
+from densekit import build, plugins
 from densekit.app.commands import listing
 from densekit.app.config.compose import compose
 from densekit.app.config.groups import options
@@ -27,12 +27,12 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
     """Makes packages look installed under the entry-point group."""
 
     def install(*packages: str) -> None:
-        points = [EntryPoint(name, name, build.PLUGIN_GROUP) for name in packages]
-        monkeypatch.setattr(build, "entry_points", lambda group: points)
-        build.plugin_packages.cache_clear()
+        points = [EntryPoint(name, name, plugins.PLUGIN_GROUP) for name in packages]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+        plugins.plugin_packages.cache_clear()
 
     yield install
-    build.plugin_packages.cache_clear()
+    plugins.plugin_packages.cache_clear()
 
 
 def test_conf_is_found_without_an_import(

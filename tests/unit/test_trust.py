@@ -15,7 +15,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from densekit import DenseModel, Predictor, build
+from densekit import DenseModel, Predictor, plugins
 from densekit.app import worker
 from densekit.app.cli import main
 from densekit.app.config import groups
@@ -132,12 +132,12 @@ def test_checkpoints_of_every_kind_load(head: str, tmp_path: Path) -> None:
 @pytest.fixture
 def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     def install(package: str) -> None:
-        points = [EntryPoint(package, package, build.PLUGIN_GROUP)]
-        monkeypatch.setattr(build, "entry_points", lambda group: points)
-        build.plugin_packages.cache_clear()
+        points = [EntryPoint(package, package, plugins.PLUGIN_GROUP)]
+        monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+        plugins.plugin_packages.cache_clear()
 
     yield install
-    build.plugin_packages.cache_clear()
+    plugins.plugin_packages.cache_clear()
 
 
 def test_plugins_fill_the_roles_of_a_model(install: Callable[[str], None], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from densekit import build
+from densekit import plugins
 from densekit.app.commands import new_head
 from densekit.app.config.compose import compose
 from densekit.app.errors import UsageError
@@ -36,16 +36,16 @@ def test_composes_by_name(written: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     project = tomllib.loads((written / "pyproject.toml").read_text())["project"]
     (package,) = project["entry-points"]["densekit.plugins"].values()
     monkeypatch.syspath_prepend(str(written))
-    points = [EntryPoint(package, package, build.PLUGIN_GROUP)]
-    monkeypatch.setattr(build, "entry_points", lambda group: points)
-    build.plugin_packages.cache_clear()
+    points = [EntryPoint(package, package, plugins.PLUGIN_GROUP)]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points)
+    plugins.plugin_packages.cache_clear()
     try:
         cfg = compose(["experiment=quickstart", "head=acme/two_words"]).cfg
         assert cfg.heads.two_words._target_ == "acme_two_words.head.TwoWords"
         with pytest.raises(UsageError, match="already"):
             new_head.words_of("acme/two_words")
     finally:
-        build.plugin_packages.cache_clear()
+        plugins.plugin_packages.cache_clear()
 
 
 def test_nothing_is_overwritten(written: Path) -> None:
