@@ -8,8 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from densekit._names import unknown
+from densekit.app.commands import COMMANDS, LISTS
 from densekit.app.errors import Stopped, UsageError, explain
-from densekit.app.usage import COMMANDS, LISTS, help_of, overview
+from densekit.app.options import Command
+from densekit.app.usage import help_of, overview
 
 HELP = ("-h", "--help")
 
@@ -54,20 +56,22 @@ def _dispatch(words: list[str]) -> int:
         return 0
     command, arguments = words[0], words[1:]
     if command not in (known := [*COMMANDS, *LISTS]):
-        raise UsageError(unknown("densekit", command, known))
+        raise UsageError(unknown("command", command, known))
+    about, run = _find(command)
     if any(word in HELP for word in arguments):
-        print(help_of(command), end="")
+        print(help_of(about), end="")
         return 0
-    return _run(command, arguments)
-
-
-def _run(command: str, arguments: list[str]) -> int:
     from densekit.app.report import spoken_log
 
-    run: Callable[[list[str]], int | None]
-    if command in LISTS:
-        run = partial(importlib.import_module("densekit.app.commands.listing").main, command)
-    else:
-        run = importlib.import_module(f"densekit.app.commands.{command.replace('-', '_')}").main
     with spoken_log():
         return run(arguments) or 0
+
+
+def _find(name: str) -> tuple[Command, Callable[[list[str]], int | None]]:
+    """The table of a command, and what runs it."""
+    if name in LISTS:
+        from densekit.app.commands import listing
+
+        return listing.command(name), partial(listing.main, name)
+    module = importlib.import_module(f"densekit.app.commands.{name.replace('-', '_')}")
+    return module.COMMAND, module.main

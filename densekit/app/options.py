@@ -1,152 +1,255 @@
-"""The options of a command that has no configuration of its own, and what their values name."""
+"""The options of a command: one table, from which its words are parsed and its help is printed."""
 
 from __future__ import annotations
 
-import logging
 import math
 import re
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from densekit._names import unknown
-from densekit.app.config.overrides import holds_names, is_path_key, split_commas, unquote
+from densekit.app.config.overrides import split_commas, unquote
 from densekit.app.errors import UsageError
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Kind:
+    """The values that an option takes.
+
+    Attributes:
+        shown: A value as the help writes it: `PATH`, `NUMBER`, `npz|parquet`.
+        expected: The values as an error names them: "a number of at least 0".
+        read: Turns the text of the command line into a value; ValueError for any other text.
+    """
+
+    shown: str
+    expected: str
+    read: Callable[[str], Any]
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a command, given as `name=value`.
+
+    Attributes:
+        name: Its key.
+        kind: The values it takes.
+        default: Its value where it is not given. `null` on the command line stands for a default
+            that is None or empty.
+        help: What it does; the help adds the default, unless that is None or empty.
+        required: Whether the command refuses to start without it.
+    """
+
+    name: str
+    kind: Kind
+    default: Any
+    help: str
+    required: bool = False
+
+    @property
+    def row(self) -> tuple[str, str]:
+        """Its line in the help."""
+        about = self.help
+        if self.required:
+            about += " (required)"
+        elif self.default not in (None, ()):
+            about += f" (default: {_written(self.default)})"
+        return f"{self.name}={self.kind.shown}", about
+
+    def read(self, text: str) -> Any:
+        """The value of a text.
+
+        Raises:
+            UsageError: The option does not take it.
+        """
+        if text == "null" and not self.default:
+            return self.default
+        try:
+            return self.kind.read(text)
+        except ValueError as error:
+            raise UsageError(f"{self.name}: expected {self.kind.expected}, got {text}") from error
+
+
+@dataclass(frozen=True)
+class Command:
+    """What a command accepts and what its help says.
+
+    Attributes:
+        name: The word behind `densekit`.
+        usage: The words behind the name, in one line per form of the command.
+        about: What the command does.
+        examples: Command lines without `densekit`.
+        options: All that it takes as `name=value`.
+        words: Names of the words that it takes without `=`, each of which is needed.
+        settings: Keys of the configuration that may be set as well, as the help shows them, and
+            what each does.
+        overrides: Whether words of other keys are left to the configuration.
+        groups: The configuration groups whose files the help lists.
+    """
+
+    name: str
+    usage: str
+    about: str
+    examples: Sequence[str] = ()
+    options: Sequence[Option] = ()
+    words: Sequence[str] = ()
+    settings: Sequence[tuple[str, str]] = ()
+    overrides: bool = False
+    groups: Callable[[], Iterable[str]] = tuple
+
+
+def text(shown: str, expected: str = "text") -> Kind:
+    """Text, letter by letter; quotes around all of it are taken off."""
+    return Kind(shown, expected, unquote)
+
+
+def names(shown: str = "NAME") -> Kind:
+    """One name or a list of them, `[a,b]`; the value is a list of text."""
+    return Kind(f"[{shown},...]", f"{shown} or [{shown},...]", _listed)
+
+
+def choice(*accepted: str | int) -> Kind:
+    """One of a few words or numbers."""
+    values = {str(value): value for value in accepted}
+
+    def read(text: str) -> str | int:
+        if (word := unquote(text)) not in values:
+            raise ValueError(word)
+        return values[word]
+
+    return Kind("|".join(values), f"one of {', '.join(values)}", read)
+
+
+def choices(*accepted: str) -> Kind:
+    """One of a few words or a list of them; the value is a list."""
+    one = choice(*accepted)
+    return Kind(
+        f"[{one.shown},...]",
+        f"{one.expected}, or a list of them",
+        lambda text: [one.read(word) for word in _listed(text)],
+    )
+
+
+def number(at_least: float = -math.inf) -> Kind:
+    """A number, `0.5` or `1e-2`."""
+
+    def read(text: str) -> float:
+        if not (value := float(text)) >= at_least:
+            raise ValueError(text)
+        return value
+
+    bound = "" if at_least == -math.inf else f" of at least {at_least:g}"
+    return Kind("NUMBER", f"a number{bound}", read)
+
+
+def whole(at_least: int) -> Kind:
+    """A whole number."""
+
+    def read(text: str) -> int:
+        value = float(text)
+        if not value.is_integer() or value < at_least:
+            raise ValueError(text)
+        return int(value)
+
+    return Kind("N", f"a whole number of at least {at_least}", read)
+
+
+def flag() -> Kind:
+    """True or false."""
+    one = choice("true", "false")
+    return Kind(one.shown, "true or false", lambda text: bool(one.read(text.lower()) == "true"))
+
+
+def sides(*, count: int | None = None, at_least: int = 1) -> Kind:
+    """The sides of an image or volume, `[256,448]`.
+
+    Args:
+        count: How many there are; any number by default.
+        at_least: The smallest side.
+    """
+    one = whole(at_least)
+
+    def read(text: str) -> list[int]:
+        found = [one.read(side) for side in _listed(text)]
+        if not text.startswith("[") or len(found) != (count or len(found) or 1):
+            raise ValueError(text)
+        return found
+
+    shown = "[HEIGHT,WIDTH]"
+    return Kind(shown, f"{shown}, each {one.expected}", read)
 
 
 def split_options(
-    arguments: Iterable[str], defaults: Mapping[str, Any]
+    arguments: Iterable[str], options: Iterable[Option]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Takes a command's own options out of its arguments.
-
-    Args:
-        arguments: Words of the command line.
-        defaults: The options and their values where they are not given.
+    """Takes options out of a command line.
 
     Returns:
-        The options with their values, and the words that are none of them. Paths, names and values
-        whose default is text are taken letter by letter; others are read as YAML.
-    """
-    options, rest = dict(defaults), []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if key in defaults and equals:
-            options[key] = _value(key, value, defaults[key])
-        else:
-            rest.append(argument)
-    return options, rest
-
-
-def refuse_rest(command: str, rest: Sequence[str], accepted: Iterable[str]) -> None:
-    """Refuses words that a command without a configuration does not know."""
-    for argument in rest:
-        key, equals, _ = argument.partition("=")
-        if not equals:
-            raise UsageError(f"densekit {command}: {argument!r} is no key=value")
-        raise UsageError(unknown(f"densekit {command}", key, sorted(accepted)))
-
-
-def existing(command: str, key: str, value: Any) -> Path:
-    """The path of an option that has to be there."""
-    if not value:
-        raise UsageError(f"densekit {command}: {key}=PATH is missing")
-    path = Path(str(value)).expanduser()
-    if not path.exists():
-        raise UsageError(f"densekit {command}: {key}={value}: no such file or folder")
-    return path
-
-
-def checkpoint_file(command: str, value: Any) -> Path:
-    """The file of the option `checkpoint`; of a run folder its best one, which is named.
+        The value of every option by name, and the words that are none of them.
 
     Raises:
-        UsageError: There is no such file or folder, or no checkpoint in the folder.
+        UsageError: An option does not take its value.
     """
-    path = existing(command, "checkpoint", value)
-    if path.is_file():
-        return path
-    from densekit.training import best_checkpoint
-
-    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
-    if not any(folder.glob("*.ckpt")):
-        raise UsageError(
-            f"densekit {command}: checkpoint={value}: expected a file or a run folder with"
-            " checkpoints/*.ckpt, got a folder without"
-        )
-    found: Path = best_checkpoint(folder)
-    logger.info("checkpoint: %s", found)
-    return found
+    known = {option.name: option for option in options}
+    values, rest = {name: option.default for name, option in known.items()}, []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and key in known:
+            values[key] = known[key].read(value)
+        else:
+            rest.append(argument)
+    return values, rest
 
 
-def output_folder(command: str, value: Any) -> Path:
-    """The folder of the option `output`; it is made."""
-    if not value:
-        raise UsageError(f"densekit {command}: output=DIR is missing")
-    folder = Path(str(value)).expanduser().absolute()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"densekit {command}: output={value}: {error.strerror}") from error
-    return folder
+def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """Reads the command line of a command.
+
+    Returns:
+        The value of every option by name, and the other words: as many as `command.words`, or
+        overrides of the configuration.
+
+    Raises:
+        UsageError: A word is unknown, a value is not accepted, or something is missing.
+    """
+    values, rest = split_options(arguments, command.options)
+    if not command.overrides:
+        _check_words(command, rest)
+    for option in command.options:
+        if option.required and not values[option.name]:
+            raise UsageError(
+                f"{option.name}: expected {option.kind.expected}, got nothing;"
+                f" densekit {command.name} {option.name}={option.kind.shown}"
+            )
+    return values, rest
 
 
-def trusted_packages(value: Any) -> list[str]:
-    """The packages of the option `trust`; they become importable from the working folder."""
-    names = [str(name) for name in (value if isinstance(value, list) else [value] if value else [])]
-    if names and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    return names
+def _check_words(command: Command, words: Sequence[str]) -> None:
+    if len(words) == len(command.words):  # a path may have a = in its name
+        return
+    keys = [re.split("[.=]", shown)[0] for shown, _ in command.settings]
+    for word in words:
+        key, equals, _ = word.partition("=")
+        if equals:
+            known = [*(option.name for option in command.options), *keys]
+            raise UsageError(unknown(f"densekit {command.name}", key, known))
+    expected = " ".join(command.words) or ("key=value" if command.options else "no words")
+    raise UsageError(
+        f"densekit {command.name}: expected {expected}, got {' '.join(words) or 'nothing'};"
+        f" densekit {command.name} {command.usage}".rstrip("; ")
+    )
 
 
-def with_trust(trust: Sequence[str]) -> str:
-    """The word that a command needs for what was built with `trust`; empty where it was not."""
-    return f" 'trust=[{','.join(trust)}]'" if trust else ""
+def _written(value: Any) -> str:
+    """A default as it is given on the command line."""
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_written, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def number(command: str, key: str, value: Any, *, at_least: float) -> float:
-    """The value of an option that is a number; YAML reads `1e-2` as text."""
-    try:
-        found = value if isinstance(value, int | float) else float(str(value))
-    except ValueError:
-        found = math.nan
-    if isinstance(value, bool) or not found >= at_least:
-        raise UsageError(
-            f"densekit {command}: {key}: expected a number of at least {at_least:g}, got {value}"
-        )
-    return found
-
-
-def device_name(command: str, value: Any) -> str:
-    """The value of the option `device`; `auto` is the first GPU, or the CPU without one."""
-    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", str(value)):
-        raise UsageError(
-            f"densekit {command}: device: expected auto, cpu, cuda, cuda:1 or mps, got {value}"
-        )
-    import torch
-
-    found = torch.cuda.is_available()
-    if value == "auto":
-        return "cuda" if found else "cpu"
-    device = torch.device(str(value))
-    count = torch.cuda.device_count() if found else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise UsageError(f"densekit {command}: device={value}: this machine has {count} CUDA GPUs")
-    return str(value)
-
-
-def _value(key: str, text: str, default: Any) -> Any:
-    """The value of an option: letter by letter, or as YAML where it is a number or a flag."""
-    names = holds_names(key, text) or key in ("heads", "split") or isinstance(default, str)
-    if names and text.startswith("[") and text.endswith("]"):
-        return [unquote(name) for name in split_commas(text[1:-1]) if name]
-    if names or is_path_key(key):
-        return None if text == "null" else unquote(text)
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"{key}: expected a value that YAML can read, got {text}") from error
+def _listed(text: str) -> list[str]:
+    """The names of `[a,b]`, or the one name."""
+    is_list = text.startswith("[") and text.endswith("]")
+    return [unquote(name) for name in (split_commas(text[1:-1]) if is_list else [text]) if name]

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from densekit.app.config.compose import compose
 from densekit.app.config.data_info import model_info
 from densekit.app.config.resolve import describe_data, resolve
-from densekit.app.options import split_options
+from densekit.app.options import Option, number, split_options, whole
 from densekit.app.run.fit import metric_recipes
 from densekit.build import build_model, instantiate
 from densekit.data import Source
@@ -59,9 +59,15 @@ class Job:
     steps: int | None
 
 
+OPTIONS = (
+    Option("minutes", number(at_least=0), None, "time to train for"),
+    Option("steps", whole(1), None, "steps to train for, in place of the minutes"),
+)
+
+
 def prepare(arguments: Sequence[str]) -> Job:
     """Composes `experiment=NAME minutes=M key=value ...`; `steps=N` in place of the minutes."""
-    options, rest = split_options(arguments, {"minutes": None, "steps": None})
+    options, rest = split_options(arguments, OPTIONS)
     if (options["minutes"] is None) == (options["steps"] is None):
         raise SystemExit("one of minutes=M and steps=N is needed")
     cfg = compose(rest).cfg
@@ -83,8 +89,8 @@ def prepare(arguments: Sequence[str]) -> Job:
         optimizer=instantiate(job["optimizer"], "optimizer"),
         schedule=instantiate(job["schedule"], "schedule"),
         bf16="bf16" in resolve_precision(str(job["precision"]), "cpu", calls),
-        minutes=None if options["minutes"] is None else float(options["minutes"]),
-        steps=None if options["steps"] is None else int(options["steps"]),
+        minutes=options["minutes"],
+        steps=options["steps"],
     )
 
 

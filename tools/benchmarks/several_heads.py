@@ -22,11 +22,13 @@ from densekit.app.commands.benchmark import interleaved
 from densekit.app.config.compose import compose
 from densekit.app.config.data_info import model_info
 from densekit.app.config.resolve import describe_data, resolve
-from densekit.app.options import split_options
+from densekit.app.options import Option, split_options, whole
 from densekit.app.run.start import start_from
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel
 from densekit.training.optim import parameter_groups
+
+ROUNDS = Option("rounds", whole(1), 10, "timed rounds")
 
 
 def build(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
@@ -84,7 +86,7 @@ def training(model: DenseModel, batch: Any, optimizer: Any) -> Callable[[], obje
 
 def main(arguments: list[str]) -> None:
     """Prints medians and their ratio to the sum of the single models."""
-    options, words = split_options(arguments, {"rounds": 10})
+    options, words = split_options(arguments, [ROUNDS])
     cfg = compose(words).cfg
     sources = describe_data(cfg)
     job = resolve(cfg)
@@ -102,7 +104,7 @@ def main(arguments: list[str]) -> None:
         ("prediction", {name: predicting(model, test) for name, model in models.items()}),
         ("training step", {name: training(m, train, make) for name, m in models.items()}),
     ):
-        seconds = interleaved(rows, int(options["rounds"]), "cpu")
+        seconds = interleaved(rows, options["rounds"], "cpu")
         median = {name: statistics.median(values) for name, values in seconds.items()}
         total = sum(median[head] for head in single)
         parts = ", ".join(f"{name} {value:.3f} s" for name, value in median.items())

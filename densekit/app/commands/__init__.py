@@ -1,1 +1,30 @@
-"""One file per command of `densekit`; no command imports another."""
+"""The commands: each module states its options and help in `COMMAND`, and runs in `main`.
+
+A module here is imported to print its help. What takes long to import (torch, Hydra) is therefore
+imported by the functions that need it, or by the modules that do the work.
+"""
+
+COMMANDS = {
+    "train": "train a model and test it",
+    "eval": "evaluate a checkpoint on a data set, or a file of COCO results",
+    "predict": "run a checkpoint on images, volumes, series or sequences",
+    "verify": "decide whether two images show the same person or object",
+    "search": "find the images of a gallery that are most similar to one image",
+    "plan": "propose a configuration for a data set of volumes",
+    "info": "show what a checkpoint contains",
+    "export": "export a checkpoint as a program that runs without densekit",
+    "check-head": "test a head against the contract",
+    "new-head": "create a package with a head of your own",
+    "benchmark": "time training and prediction against a reference implementation",
+    "study": "train plain and residual networks of several depths and compare them",
+}
+"""What each command does; the module of `check-head` is `check_head`."""
+
+LISTS = {
+    "heads": "head",
+    "backbones": "backbone",
+    "necks": "neck",
+    "data": "data",
+    "experiments": "experiment",
+}
+"""Commands of the module `listing`, and the configuration group that each one lists."""

@@ -8,41 +8,65 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.options import device_name, number, refuse_rest, split_options
+from densekit.app.options import Command, Option, choice, choices, parse_command, sides, text, whole
 from densekit.app.report import print_lines, print_whole, write_metrics
+from densekit.app.shared_options import DEVICE, device_name
 
 if TYPE_CHECKING:
     from densekit.app.studies.benchmark_pairs import Pair
 
-OPTIONS: dict[str, Any] = {
-    "model": "faster_rcnn",
-    "step": "train",
-    "depth": 18,
-    "size": [320, 448],
-    "batch": 4,
-    "classes": 3,
-    "precision": ["32", "bf16"],
-    "rounds": 5,
-    "device": "cpu",
-    "output": None,
-}
 PEERS = {"faster_rcnn": "torchvision", "unet": "smp", "deeplabv3plus": "smp"}
-STEPS = ("train", "predict")
-DEPTHS = (18, 34, 50)
-PRECISIONS = ("32", "bf16", "fp16")
 DIVISOR = 32
-"""smp refuses sides that do not divide by it."""
+"""smp accepts only sides that are multiples of it."""
+COMMAND = Command(
+    name="benchmark",
+    usage="[key=value ...]",
+    about="""
+Times a model of torchvision or of segmentation_models_pytorch (smp) and the same model of densekit
+in turn, with the same weights and images, after checking that their losses and predictions agree.
+""",
+    examples=(
+        "benchmark",
+        "benchmark model=unet size=[256,320] batch=8",
+        "benchmark step=predict depth=50 size=[800,1088] batch=1 precision=32",
+    ),
+    options=(
+        Option("model", choice(*PEERS), "faster_rcnn", "faster_rcnn of torchvision, others of smp"),
+        Option(
+            "step",
+            choice("train", "predict"),
+            "train",
+            "train is forward, losses and backward; predict includes post-processing",
+        ),
+        Option("depth", choice(18, 34, 50), 18, "depth of the ResNet"),
+        Option(
+            "size",
+            sides(count=2, at_least=32),
+            [320, 448],
+            f"sides of the images; smp needs multiples of {DIVISOR}",
+        ),
+        Option("batch", whole(1), 4, "images per step"),
+        Option("classes", whole(1), 3, "number of classes; smp needs at least 2"),
+        Option("precision", choices("32", "bf16", "fp16"), ["32", "bf16"], "types to be timed"),
+        Option("rounds", whole(1), 5, "timed rounds, after one warm-up round"),
+        replace(DEVICE, default="cpu"),
+        Option("output", text("FILE"), None, "also writes the results to this JSON file"),
+    ),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    options, rest = split_options(arguments, OPTIONS)
-    refuse_rest("benchmark", rest, OPTIONS)
-    precisions = _checked(options)
+    options, _ = parse_command(COMMAND, arguments)
+    if PEERS[options["model"]] == "smp":
+        _check_smp(options)
+    options["device"] = device_name(options["device"])
+    precisions = options["precision"]
     import torch
 
     print_lines(
@@ -55,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     peer = PEERS[options["model"]]
     rows = {f"{peer}/{p}": _theirs(pair, options, p) for p in precisions}
     rows |= {f"densekit/{p}": _ours(pair, options, p) for p in precisions}
-    seconds = interleaved(rows, int(options["rounds"]), str(options["device"]))
+    seconds = interleaved(rows, options["rounds"], options["device"])
     figures = _figures(seconds, f"{peer}/32")
     _print(figures, options)
     if options["output"]:
@@ -63,30 +87,11 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _checked(options: dict[str, Any]) -> list[str]:
-    precisions = options["precision"]
-    precisions = [str(p) for p in (precisions if isinstance(precisions, list) else [precisions])]
-    if options["model"] not in PEERS:
-        raise UsageError(f"model={options['model']}: accepted are {', '.join(PEERS)}")
-    if not isinstance(options["size"], list) or len(options["size"]) != 2:
-        raise UsageError(f"size={options['size']}: accepted are height and width, size=[320,448]")
-    for key in ("batch", "classes", "rounds"):
-        number("benchmark", key, options[key], at_least=1)
-    for side in options["size"]:
-        number("benchmark", "size", side, at_least=32)
-    if PEERS[options["model"]] == "smp":
-        if any(side % DIVISOR for side in options["size"]):
-            raise UsageError(f"size={options['size']}: smp accepts multiples of {DIVISOR}")
-        number("benchmark", "classes", options["classes"], at_least=2)
-    if options["depth"] not in DEPTHS:
-        raise UsageError(f"depth={options['depth']}: accepted are {', '.join(map(str, DEPTHS))}")
-    options["device"] = device_name("benchmark", options["device"])
-    if options["step"] not in STEPS:
-        raise UsageError(f"step={options['step']}: accepted are {', '.join(STEPS)}")
-    wrong = [p for p in precisions if p not in PRECISIONS]
-    if wrong:
-        raise UsageError(f"precision={wrong[0]}: accepted are {', '.join(PRECISIONS)}")
-    return precisions
+def _check_smp(options: dict[str, Any]) -> None:
+    if any(side % DIVISOR for side in options["size"]):
+        raise UsageError(f"size: expected multiples of {DIVISOR} for smp, got {options['size']}")
+    if options["classes"] < 2:
+        raise UsageError(f"classes: expected at least 2 for smp, got {options['classes']}")
 
 
 def interleaved(

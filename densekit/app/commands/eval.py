@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from densekit._names import unknown
 from densekit.app.config.compose import apply_values, compose, is_choice, trusted
 from densekit.app.config.data_info import describe_for
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
-from densekit.app.options import (
-    checkpoint_file,
-    existing,
-    output_folder,
-    refuse_rest,
-    split_options,
-)
+from densekit.app.options import Command, Option, choice, parse_command, text
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.fit import HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, set_run_dir
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
+from densekit.app.shared_options import CHECKPOINT, TRUST, checkpoint_file, existing, output_folder
 
-FILE_OPTIONS = {"results": None, "annotations": None, "iou_type": "bbox", "output": None}
-OPTIONS = {"checkpoint": None, "split": None, "output": None, "artifact": None}
 CHOICES = ("data", "metrics")
 """Groups of the configuration that an evaluation may choose from anew."""
 USED = (
@@ -47,6 +40,69 @@ OWN_TRAINER = {
 """What the trainer of a run says of training alone, or of the machine it ran on."""
 PRECISION = "32-true"
 """As predictions are made unless told otherwise."""
+OUTPUT = Option(
+    "output",
+    text("DIR"),
+    None,
+    "the folder of metrics.json; without it runs/eval/TIMESTAMP for a checkpoint, none for results",
+)
+FILES_OPTIONS = (
+    Option("results", text("FILE", "a JSON file"), None, "COCO results", required=True),
+    Option("annotations", text("FILE", "a JSON file"), None, "COCO annotations", required=True),
+    Option("iou_type", choice("bbox", "segm"), "bbox", "what is compared: boxes or masks"),
+)
+CHECKPOINT_OPTIONS = (
+    CHECKPOINT,
+    Option("split", choice(*SPLITS), None, "without it test, or val where there is no test split"),
+    Option(
+        "artifact",
+        text("FILE"),
+        None,
+        "also writes the model to this file, with what was measured and predictions need: the"
+        " similarity thresholds of densekit verify",
+    ),
+)
+COMMAND = Command(
+    name="eval",
+    usage="""
+checkpoint=PATH [key=value ...]
+results=FILE annotations=FILE [key=value ...]
+""".strip(),
+    about="""
+The first form prints the metrics of a checkpoint and writes them to metrics.json. The data set is
+the one the model was trained with, or another one: data=NAME. The second form needs no model: it
+compares a file of COCO results with COCO annotations.
+""",
+    examples=(
+        "eval checkpoint=runs/quickstart/TIMESTAMP",
+        "eval checkpoint=PATH data=bccd paths.data=FOLDER split=val",
+        "eval checkpoint=PATH data.bccd.test.root=FOLDER",
+        "eval checkpoint=PATH trainer.devices=2 trainer.accelerator=cpu",
+        "eval results=detections.json annotations=instances_val2017.json",
+    ),
+    options=[
+        replace(option, required=False) for option in (*CHECKPOINT_OPTIONS, *FILES_OPTIONS, OUTPUT)
+    ],
+    settings=(
+        ("data=NAME", "a file of the group data, listed below"),
+        ("metrics=NAME", "other metrics, or several: metrics=[coco,voc]"),
+        (
+            "precision=NAME",
+            f"bf16-mixed, 16-mixed or auto, as in training (default: {PRECISION}, as in densekit"
+            " predict)",
+        ),
+        (
+            "trainer.KEY=VALUE",
+            "devices, accelerator, limit_test_batches and the like; nothing is taken over from the"
+            " training",
+        ),
+        TRUST.row,
+    ),
+    overrides=True,
+    groups=lambda: ["data", "metrics"],
+)
+CHECKPOINT_FORM = replace(COMMAND, options=(*CHECKPOINT_OPTIONS, OUTPUT))
+FILES_FORM = replace(COMMAND, options=(*FILES_OPTIONS, OUTPUT), overrides=False)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -68,10 +124,8 @@ def evaluate(arguments: Sequence[str]) -> Path:
     Raises:
         UsageError: Checkpoint, data or a key is wrong; nothing has been done then.
     """
-    options, rest = split_options(arguments, OPTIONS)
-    checkpoint = checkpoint_file("eval", options["checkpoint"]).absolute()
-    if options["split"] not in (None, *SPLITS):
-        raise UsageError(unknown("split", options["split"], SPLITS))
+    options, rest = parse_command(CHECKPOINT_FORM, arguments)
+    checkpoint = checkpoint_file(options["checkpoint"]).absolute()
     from densekit.artifact import load_artifact
 
     artifact = load_artifact(checkpoint)
@@ -199,20 +253,19 @@ def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> N
 def _folder(output: str | None) -> Path:
     if output is None:
         return launch.agree_on_folder(Path("runs", "eval"))
-    return output_folder("eval", output)
+    return output_folder(output)
 
 
 def _of_files(arguments: Sequence[str]) -> None:
     """Measures COCO results against COCO annotations; no model and no images are needed."""
     from densekit.metrics.coco_files import evaluate_files
 
-    options, rest = split_options(arguments, FILE_OPTIONS)
-    refuse_rest("eval", rest, FILE_OPTIONS)
-    results = existing("eval", "results", options["results"])
-    annotations = existing("eval", "annotations", options["annotations"])
+    options, _ = parse_command(FILES_FORM, arguments)
+    results = existing("results", options["results"])
+    annotations = existing("annotations", options["annotations"])
     figures = evaluate_files(results, annotations, iou_type=options["iou_type"])
     print_table(figures, f"{options['iou_type']} of {results}")
     if options["output"]:
-        file = output_folder("eval", options["output"]) / METRICS
+        file = output_folder(options["output"]) / METRICS
         write_metrics(figures, file)
         print_lines(f"figures: {file}")

@@ -8,43 +8,54 @@ from typing import Any
 
 from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.app.options import (
-    checkpoint_file,
-    number,
-    refuse_rest,
-    split_options,
-    trusted_packages,
-)
+from densekit.app.options import Command, Option, names, parse_command, sides, text, whole
 from densekit.app.report import print_lines
+from densekit.app.shared_options import CHECKPOINT, TRUST, checkpoint_file, trusted_packages
 
-OPTIONS: dict[str, Any] = {
-    "checkpoint": None,
-    "output": None,
-    "size": None,
-    "batch": 1,
-    "heads": None,
-    "trust": [],
-}
+COMMAND = Command(
+    name="export",
+    usage="checkpoint=PATH output=FILE.pt2 size=[HEIGHT,WIDTH] [key=value ...]",
+    about="""
+Writes the network and its post-processing as a torch.export program of static shape, runs the
+program next to the model, and deletes it if their outputs differ. The program takes image
+(B, C, H, W), float32 in the unit of mean and std, and size (B, 2), the height and width of each
+image without padding. It returns HEAD/KEY, for example detection/boxes, in image coordinates. The
+file also holds class names, mean, std, resize rule and configuration: densekit info FILE.pt2.
+""",
+    examples=(
+        "export checkpoint=PATH output=model.pt2 size=[256,448]",
+        "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] batch=8",
+    ),
+    options=(
+        CHECKPOINT,
+        Option("output", text("FILE.pt2"), None, "the program", required=True),
+        Option("size", sides(), None, "sides of the images, in pixels or voxels", required=True),
+        Option("batch", whole(1), 1, "images per call"),
+        Option(
+            "heads",
+            names(),
+            (),
+            "exports these heads alone, without what only the others need; without it all heads",
+        ),
+        TRUST,
+    ),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    options, rest = split_options(arguments, OPTIONS)
-    refuse_rest("export", rest, OPTIONS)
-    checkpoint = checkpoint_file("export", options["checkpoint"])
-    batch = int(number("export", "batch", options["batch"], at_least=1))
+    options, _ = parse_command(COMMAND, arguments)
+    checkpoint = checkpoint_file(options["checkpoint"])
+    size, batch = options["size"], options["batch"]
     trust = trusted_packages(options["trust"])
     from densekit.artifact import build_from_artifact, load_artifact
     from densekit.inference.export import SUFFIX, export_program, save_program
 
-    file = Path(str(options["output"] or "")).expanduser()
+    file = Path(options["output"]).expanduser()
     if file.suffix != SUFFIX:
-        raise UsageError(f"densekit export: output=FILE{SUFFIX}, found {str(file)!r}")
-    size = options["size"]
-    if not isinstance(size, list) or not all(isinstance(side, int) for side in size):
-        raise UsageError(f"densekit export: size=[HEIGHT,WIDTH] is needed, found {size!r}")
+        raise UsageError(f"output: expected a file that ends in {SUFFIX}, got {file}")
     artifact = load_artifact(checkpoint)
-    if options["heads"] is not None:
+    if options["heads"]:
         artifact = with_heads(artifact, options["heads"], trust)
     model = build_from_artifact(artifact, checkpoint, trust)
     program = export_program(model, size, batch)
@@ -58,13 +69,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def with_heads(
-    artifact: Mapping[str, Any], heads: Any, trust: Sequence[str] = ()
+    artifact: Mapping[str, Any], heads: Sequence[str], trust: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """An artifact of some of its heads; what only the others needed is gone.
+    """An artifact of some of its heads, without what only the others needed.
 
     Args:
         artifact: See `densekit.artifact.load_artifact`.
-        heads: Name or names.
+        heads: Their names.
         trust: See `densekit.artifact.model_from_artifact`.
 
     Raises:
@@ -77,17 +88,13 @@ def with_heads(
     from densekit.artifact import untrained
 
     config, info = yaml.safe_load(artifact["config"]), dict(artifact["info"])
-    for name in (names := _listed(heads)):
+    for name in heads:
         if name not in config["heads"]:
             raise UsageError(unknown("heads", name, config["heads"]))
-    config["heads"] = {name: config["heads"][name] for name in names}
-    info["heads"] = {name: info.get("heads", {}).get(name, {}) for name in names}
+    config["heads"] = {name: config["heads"][name] for name in heads}
+    info["heads"] = {name: info.get("heads", {}).get(name, {}) for name in heads}
     text = yaml.safe_dump(config, sort_keys=False)
     with torch.device("meta"):
         kept = untrained({"config": text, "info": info}, trust).state_dict()
     state = {key: value for key, value in artifact["state_dict"].items() if key in kept}
     return {"config": text, "info": info, "state_dict": state}
-
-
-def _listed(value: Any) -> list[str]:
-    return [str(name) for name in (value if isinstance(value, list) else [value])]

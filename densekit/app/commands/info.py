@@ -1,4 +1,4 @@
-"""`densekit info`: what a checkpoint says of itself, without building it."""
+"""`densekit info`: what a checkpoint contains, without building the model."""
 
 from __future__ import annotations
 
@@ -7,23 +7,34 @@ from pathlib import Path
 from typing import Any
 
 from densekit._console import plain
-from densekit.app.errors import UsageError
-from densekit.app.options import checkpoint_file, split_options
+from densekit.app.options import Command, Option, flag, parse_command
 from densekit.app.report import print_whole
+from densekit.app.shared_options import checkpoint_file
 
 MAX_NAMES = 20
 """Classes that are printed; of more, the first and the number."""
-OPTIONS: dict[str, Any] = {"json": False, "checkpoint": None}
+COMMAND = Command(
+    name="info",
+    usage="PATH [json=true]",
+    about="""
+Prints what a checkpoint (of a run folder, its best one) or an exported program contains: version,
+backbone, neck, heads and their settings, classes with the ids of the data set, channels, mean, std,
+resize rule and inferer. The model is not built.
+""",
+    examples=(
+        "info runs/quickstart/TIMESTAMP",
+        "info runs/quickstart/TIMESTAMP/checkpoints/last.ckpt",
+        "info model.pt2 json=true",
+    ),
+    options=(Option("json", flag(), False, "true prints JSON"),),
+    words=("PATH",),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    options, files = split_options(arguments, OPTIONS)
-    if options["checkpoint"]:  # as the other commands call it
-        files.append(options["checkpoint"])
-    if len(files) != 1:
-        raise UsageError(f"densekit info: one checkpoint, found {len(files)}: densekit info PATH")
-    file = str(checkpoint_file("info", files[0]))
+    options, words = parse_command(COMMAND, [_path(word) for word in arguments])
+    file = str(checkpoint_file(words[0]))
     facts = describe(_read(file))
     if options["json"]:
         import json
@@ -32,6 +43,11 @@ def main(arguments: Sequence[str]) -> int:
     else:
         _print(file, facts)
     return 0
+
+
+def _path(word: str) -> str:
+    """The path of `checkpoint=PATH`, as the other commands take it."""
+    return word.removeprefix("checkpoint=")
 
 
 def _read(file: str) -> Mapping[str, Any]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from densekit._console import plain
+from densekit.app.commands import LISTS
 from densekit.app.config.groups import own_conf
-from densekit.app.errors import UsageError
+from densekit.app.options import Command, parse_command
 from densekit.app.report import print_whole
-from densekit.app.usage import LISTS
 
 GIVEN = {
     "${data_info:num_classes}": 2,
@@ -38,14 +38,25 @@ class Option:
     node: Mapping[str, Any]
 
 
-def main(command: str, arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit code: 1 if something that is there cannot be used."""
-    if arguments:
-        raise UsageError(f"densekit {command}: takes no arguments, found {arguments[0]!r}")
+def command(name: str) -> Command:
+    """The table of one of the `LISTS`."""
+    return Command(
+        name=name,
+        usage="",
+        about=f"""
+Lists the values of {LISTS[name]}=NAME: the files of densekit, of ./conf and of installed plug-ins,
+each with a description. What cannot be used is listed with its error, and the exit code is 1.
+""",
+    )
+
+
+def main(name: str, arguments: Sequence[str]) -> int:
+    """Runs the command; returns the exit code: 1 if something that is listed cannot be used."""
+    parse_command(command(name), arguments)
     from rich.console import Console
     from rich.table import Table
 
-    group = LISTS[command]
+    group = LISTS[name]
     rows, broken = _rows(group)
     table = Table(
         title=f"{group}=NAME", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False

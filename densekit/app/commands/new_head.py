@@ -1,4 +1,4 @@
-"""`densekit new-head`: a package of your own with a head that keeps the contract."""
+"""`densekit new-head`: creates a package with a head that keeps the contract."""
 
 from __future__ import annotations
 
@@ -6,27 +6,41 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from densekit.app.errors import UsageError
-from densekit.app.options import split_options
+from densekit.app.options import Command, Option, parse_command, text
 from densekit.app.report import print_lines, quoted
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SUFFIX = ".txt"
 NAME = re.compile(r"([a-z][a-z0-9_]*/)?[a-z][a-z0-9_]*")
-OPTIONS: dict[str, Any] = {"output": None}
+COMMAND = Command(
+    name="new-head",
+    usage="NAME [output=DIR]",
+    about="""
+Creates a small package with a head, its conf/head/NAME.yaml, a test and a pyproject.toml. The
+package can be installed with pip and passes densekit check-head as it is; edit it from there.
+""",
+    examples=("new-head acme/polyp     # package acme_polyp in ./acme-polyp, head=acme/polyp",),
+    options=(
+        Option(
+            "output",
+            text("DIR"),
+            None,
+            "a new or empty folder for the package; without it one named after the package",
+        ),
+    ),
+    words=("NAME",),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    options, names = split_options(arguments, OPTIONS)
-    if len(names) != 1:
-        raise UsageError(f"densekit new-head: one NAME, found {len(names)}: new-head acme/polyp")
+    options, names = parse_command(COMMAND, arguments)
     words = words_of(names[0])
     folder = Path(options["output"] or words["project"])
     if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"densekit new-head: {folder} is there and not empty; output=DIR")
+        raise UsageError(f"output: expected a new or empty folder, got {folder}")
     for file in write(folder, words):
         print_lines(str(file))
     next_words = f"pip install -e . && densekit check-head {quoted(f'head={names[0]}')}"
@@ -47,11 +61,13 @@ def words_of(option: str) -> dict[str, str]:
 
     if not NAME.fullmatch(option):
         raise UsageError(
-            f"densekit new-head: {option!r} cannot be used; accepted are small letters, digits and"
-            " _, with one / at most: polyp, acme/polyp"
+            f"NAME: expected lower-case letters, digits and _ with at most one /, such as polyp or"
+            f" acme/polyp, got {option!r}"
         )
     if option in options("head"):
-        raise UsageError(f"densekit new-head: there is a head={option} already; yours/{option}?")
+        raise UsageError(
+            f"NAME: expected a new name such as yours/{option}, got {option!r}, which exists"
+        )
     owner, _, name = option.rpartition("/")
     package = f"{owner}_{name}" if owner else f"{name}_head"
     return {

@@ -16,7 +16,7 @@ from densekit.app.config.compose import compose
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.targets import arguments
 from densekit.app.errors import UsageError
-from densekit.app.options import number, split_options
+from densekit.app.options import Command, Option, number, parse_command, text, whole
 from densekit.app.planning.recipe import (
     GROUPS,
     Recipe,
@@ -36,7 +36,31 @@ if TYPE_CHECKING:
     from densekit.data.fingerprint import Fingerprint
     from densekit.data.protocols import Dataset
 
-OPTIONS: dict[str, Any] = {"memory": 8.0, "cases": 40, "output": None}
+COMMAND = Command(
+    name="plan",
+    usage="data=NAME [key=value ...]",
+    about="""
+Reads the training volumes of a data set as they are stored, prints their sizes, spacings,
+intensities and class frequencies, and proposes an experiment file: spacing, intensity of each
+channel, patch, batch, network, augmentation, epochs and sliding window. The file begins with the
+command that trains it. Edit it as needed; nothing is applied.
+""",
+    examples=(
+        "plan data=hippocampus paths.data=FOLDER",
+        "plan data=mine paths.data=FOLDER memory=24 output=conf/experiment/mine_planned.yaml",
+    ),
+    options=(
+        Option("memory", number(at_least=0), 8.0, "GiB that a training step may take in float32"),
+        Option("cases", whole(1), 40, "number of volumes to read, spread evenly"),
+        Option("output", text("FILE"), None, "writes the proposal to this new file"),
+    ),
+    settings=(
+        ("data=NAME", "a file of the group data, listed below"),
+        ("key=value", "any other key of the configuration, as for densekit train"),
+    ),
+    overrides=True,
+    groups=lambda: ["data"],
+)
 DATA_KEYS = ("data", "vars", "experiment")
 """Words that say where the data are."""
 AS_STORED = {"spacing": None, "intensity": None, "cache": None}
@@ -45,12 +69,11 @@ AS_STORED = {"spacing": None, "intensity": None, "cache": None}
 
 def main(words: Sequence[str]) -> int:
     """Runs the command."""
-    options, rest = split_options(words, OPTIONS)
+    options, rest = parse_command(COMMAND, words)
     file = None if options["output"] is None else Path(options["output"]).expanduser()
     if file is not None and file.exists():
-        raise UsageError(f"densekit plan: output={file} is there already; it is not overwritten")
-    budget = number("plan", "memory", options["memory"], at_least=0)
-    cases = int(number("plan", "cases", options["cases"], at_least=1))
+        raise UsageError(f"output: expected a new file, got {file}, which exists")
+    budget = options["memory"]
     cfg = _composed(rest)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     with open_dict(cfg):  # a scale, which is to be planned, may be missing yet
@@ -60,7 +83,7 @@ def main(words: Sequence[str]) -> int:
     _check(name, source.describe())
     job = resolve(cfg)
     stored = _as_stored(job["data"][name].get("train"), name, job["trust"])
-    found = _look(stored, cases)
+    found = _look(stored, options["cases"])
     given = [word.lstrip("+").partition("=")[0] for word in rest]
     plan = propose(found, len(stored), budget, _memory(job, sources, given))
     report(found, plan, len(stored))
@@ -92,7 +115,7 @@ def _composed(words: Sequence[str]) -> DictConfig:
 def _unless_chosen(words: Sequence[str]) -> list[str]:
     chosen = {word.partition("=")[0] for word in words}
     if "data" not in chosen and "experiment" not in chosen:
-        raise UsageError("densekit plan: data=NAME is missing, a file of the group data")
+        raise UsageError("data: expected a data set, got nothing; densekit plan data=NAME")
     return [f"{group}={name}" for group, name in GROUPS.items() if group not in chosen]
 
 
@@ -105,7 +128,7 @@ def _only(sources: Mapping[str, Any]) -> tuple[str, Any]:
 def _as_stored(node: Mapping[str, Any] | None, name: str, trust: Sequence[str]) -> Dataset:
     """The training split without what would scale, resample or cache its images."""
     if node is None:
-        raise UsageError(f"densekit plan: data.{name} has no training split to look at")
+        raise UsageError(f"data.{name}.train: expected a training split, got none")
     key = f"data.{name}.train"
     plain = deepcopy(dict(node))
     readers = readers_of_volumes(plain, key, trust)
@@ -123,8 +146,8 @@ def _as_stored(node: Mapping[str, Any] | None, name: str, trust: Sequence[str]) 
 def _check(name: str, described: Mapping[str, Any]) -> None:
     if described.get("spatial_dims", 2) != 3:
         raise UsageError(
-            f"densekit plan: data.{name} has {described.get('spatial_dims', 2)} spatial dimensions,"
-            " accepted are volumes (3), for example data=hippocampus"
+            f"data.{name}: expected volumes (3 spatial dimensions), such as data=hippocampus,"
+            f" got {described.get('spatial_dims', 2)} spatial dimensions"
         )
 
 

@@ -1,90 +1,165 @@
-"""`densekit predict`: images in; boxes, masks, classes or embeddings, and overlays out."""
+"""`densekit predict`: runs a checkpoint on files and writes the results."""
 
 from __future__ import annotations
 
 import glob
-import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from densekit._names import counted, readable
+from densekit._names import counted
 from densekit.app.errors import UsageError
 from densekit.app.options import (
-    checkpoint_file,
-    device_name,
-    existing,
+    Command,
+    Option,
+    choice,
+    flag,
+    names,
     number,
-    output_folder,
-    refuse_rest,
-    split_options,
-    trusted_packages,
+    parse_command,
+    text,
 )
-from densekit.app.prediction.found import below, files_of, fixed_part
+from densekit.app.prediction.found import below
 from densekit.app.prediction.huge import Tiler
+from densekit.app.prediction.image_ids import Listed, listed_images
 from densekit.app.prediction.series import predict_series
 from densekit.app.prediction.sources import (
+    IMAGES,
     by_case,
-    distinct,
+    find_images,
     find_volumes,
     listed_volumes,
+    overlay_names,
     volume_names,
 )
 from densekit.app.report import print_lines
-from densekit.app.results.embeddings import kind_of_file
+from densekit.app.results.embeddings import FORMATS, check_installed
 from densekit.app.results.writer import Writer
-from densekit.data.reading.files import IMAGE_SUFFIXES, files_below, same_name
+from densekit.app.shared_options import (
+    CHECKPOINT,
+    DEVICE,
+    PRECISION,
+    TRUST,
+    checkpoint_file,
+    device_name,
+    existing,
+    output_folder,
+    trusted_packages,
+)
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor
 
-OPTIONS: dict[str, Any] = {
-    "checkpoint": None,
-    "source": None,
-    "output": None,
-    "threshold": 0.5,
-    "annotations": None,
-    "channels": [],
-    "series": None,
-    "overlays": True,
-    "embeddings": "npz",
-    "device": "auto",
-    "precision": None,
-    "trust": [],
-}
 INFERER = "inferer"
 """The key of the checkpoint's configuration that can be set."""
-SUFFIXES = frozenset([*IMAGE_SUFFIXES, ".npy", ".svs"])
 SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
+COMMAND = Command(
+    name="predict",
+    usage="checkpoint=PATH source=PATH output=DIR [key=value ...]",
+    about="""
+Runs a checkpoint on new images, volumes, series or sequences, the way it was validated, including
+sliding window, test-time augmentation and clean-up. The output folder receives, depending on the
+heads of the model:
+
+  boxes               results.json: COCO results with the category ids of the data set
+  masks               masks/NAME.png with the values of the data set and a palette of class colours;
+                      of volumes masks/NAME.nii.gz with the affine and header of the source;
+                      of series masks/NAME.csv with one row per position
+  classes             categories.csv: the most probable classes of each image
+  embeddings          embeddings.npz: path (N,) and embedding (N, E), of length 1
+
+and in every case images.json (the file of each id), classes.json (the class of each mask value) and
+overlays/ for inspection. Images that cannot be read are listed at the end, and the exit code is 1;
+the results of all others are kept.
+
+Models of volumes read NIfTI, MetaImage and NRRD files and folders of DICOM files. The channels of a
+case are CASE_0000.nii.gz, CASE_0001.nii.gz and so on, or the files of each patient's folder that
+channels= names. A TIFF or .npy image of more than 67 million pixels is processed in tiles, which
+bound the memory, and its mask is masks/NAME.tif.
+""",
+    examples=(
+        "predict checkpoint=runs/NAME/TIMESTAMP source=photos output=out",
+        "predict checkpoint=PATH source='photos/**/*.jpg' output=out threshold=0.7",
+        "predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json",
+        "predict checkpoint=PATH source=patient_17/T1 output=out",
+        "predict checkpoint=PATH source=patients.csv output=out    # columns image_0, image_1 ...",
+        "predict checkpoint=PATH source=BraTS output=out channels=[flair,t1,t1ce,t2]",
+        "predict checkpoint=PATH source=scans output=out inferer.overlap=0.75",
+    ),
+    options=(
+        CHECKPOINT,
+        Option(
+            "source",
+            text("PATH", "a folder, a file or a pattern"),
+            None,
+            "a folder, searched with its sub-folders, a file, or a pattern such as 'in/**/*.jpg'",
+            required=True,
+        ),
+        Option("output", text("DIR", "a folder"), None, "the folder of the results", required=True),
+        Option(
+            "threshold",
+            number(at_least=0),
+            0.5,
+            "lowest score of the boxes that are drawn; results.json contains all boxes",
+        ),
+        Option(
+            "annotations",
+            text("FILE"),
+            None,
+            "COCO JSON that gives the image ids, so that densekit eval results= can match them",
+        ),
+        Option(
+            "channels",
+            names(),
+            (),
+            "the names of the channels: files of each patient's folder, or columns of a table",
+        ),
+        Option(
+            "series",
+            text("NAME"),
+            None,
+            "UID or description of the series to read from DICOM folders; * and ? are wildcards",
+        ),
+        Option("overlays", flag(), True, "false writes no overlays"),
+        Option("embeddings", choice(*FORMATS), "npz", "file format; parquet needs densekit[faces]"),
+        DEVICE,
+        PRECISION,
+        TRUST,
+    ),
+    settings=(
+        (
+            f"{INFERER}.KEY=VALUE",
+            "an argument of the checkpoint's inferer; or another inferer,"
+            " inferer={_target_:densekit.inference.SlidingWindow,window:[256,256]}",
+        ),
+    ),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; 1 if an image was broken, 0 if none was."""
-    options, rest = split_options(arguments, OPTIONS)
-    of_inferer = [word for word in rest if _root(word) == INFERER]
-    refuse_rest("predict", [word for word in rest if word not in of_inferer], [*OPTIONS, INFERER])
-    checkpoint = checkpoint_file("predict", options["checkpoint"])
-    threshold = number("predict", "threshold", options["threshold"], at_least=0)
-    embeddings = kind_of_file(options["embeddings"])
+    """Runs the command; returns 1 if an image could not be read."""
+    of_inferer = [word for word in arguments if _root(word) == INFERER]
+    options, _ = parse_command(COMMAND, [word for word in arguments if word not in of_inferer])
+    checkpoint = checkpoint_file(options["checkpoint"])
     _check_given(options)
-    device = device_name("predict", options["device"])
-    output = output_folder("predict", options["output"])
+    device = device_name(options["device"])
+    output = output_folder(options["output"])
     predictor = _predictor(checkpoint, device, options, of_inferer)
     heads = described_heads(predictor.model.info, checkpoint)
-    cases, root = _find(options["source"], _names(options["channels"]), predictor)
+    cases, root = _find(options["source"], options["channels"], predictor)
     files = [case[0] for case in cases]
     listed = listed_images(below(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
-    writer = Writer(output, heads, threshold, bool(options["overlays"]), embeddings)
+    writer = Writer(output, heads, options["threshold"], options["overlays"], options["embeddings"])
     try:
         if predictor.frames.dims == 1:
             broken = predict_series(predictor, files, names, writer)
         else:
-            read = partial(_read, predictor, next(iter(_names(options["series"])), None))
+            read = partial(_read, predictor, options["series"])
             broken = _run(predictor, read, cases, listed, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
@@ -96,121 +171,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _check_given(options: Mapping[str, Any]) -> None:
-    """Refuses words that need no model to be wrong: importing torch takes seconds."""
-    for key, what in (("source", "FOLDER, FILE or GLOB"), ("output", "DIR")):
-        if not options[key]:
-            raise UsageError(f"densekit predict: {key}={what} is missing")
-    if not glob.has_magic(str(options["source"])):
-        existing("predict", "source", options["source"])
+    """Refuses values that are wrong whatever the model is: importing torch takes seconds."""
+    check_installed(options["embeddings"])
+    if not glob.has_magic(options["source"]):
+        existing("source", options["source"])
     if options["annotations"] is not None:
-        existing("predict", "annotations", options["annotations"])
-
-
-def find_images(
-    source: str | None, suffixes: Collection[str] = SUFFIXES
-) -> tuple[list[Path], Path]:
-    """The images of a folder (with its sub-folders), a file or a pattern, and their root.
-
-    Args:
-        source: See above.
-        suffixes: Of the files that a folder is searched for.
-
-    Raises:
-        UsageError: There are none.
-    """
-    if not source:
-        raise UsageError("densekit predict: source=FOLDER, FILE or GLOB is missing")
-    path = Path(source).expanduser()
-    if path.is_file():
-        return [path], path.parent
-    if path.is_dir():
-        found = sorted(path / name for name in files_below(path, tuple(suffixes)))
-        root = path
-    else:
-        found = [file for file in files_of(path) if file.is_file()]
-        root = fixed_part(path)
-    if not found:
-        raise UsageError(f"densekit predict: source={source}: no image there")
-    return found, root
-
-
-class Listed(NamedTuple):
-    """What is known of an image before it is opened.
-
-    Attributes:
-        id: Its COCO id.
-        size: Height and width that it is annotated with, None where nobody says; they decide
-            whether EXIF turns it, as in training and evaluation.
-    """
-
-    id: int
-    size: tuple[int, int] | None = None
-
-
-def listed_images(files: Sequence[Path], annotations: str | None) -> list[Listed]:
-    """COCO image ids: those of an annotation file, else numbers in the names, else 1, 2, 3.
-
-    Args:
-        files: Images, relative to the folder they were looked for in.
-        annotations: COCO JSON whose `file_name`s are those of the images: the same path, else the
-            same name in another folder.
-
-    Raises:
-        UsageError: The file is no COCO JSON, an image is not in it, or it is unclear which one is.
-    """
-    if annotations is None:
-        stems = [file.stem for file in files]
-        numbered = all(stem.isdecimal() for stem in stems)
-        ids = [int(stem) for stem in stems] if numbered else []
-        unique = ids and len(set(ids)) == len(ids)
-        return [Listed(i) for i in (ids if unique else range(1, len(files) + 1))]
-    by_path = _of_annotations(existing("predict", "annotations", annotations), annotations)
-    named = [Path(same_name(str(file))) for file in files]
-    return [by_path[path] for path in _matched(named, list(by_path), annotations)]
-
-
-def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) -> list[Path]:
-    """The entry of each image: that of the same path, else the only one of the same name."""
-    by_name: dict[str, list[Path]] = {}
-    for path in listed:
-        by_name.setdefault(path.name, []).append(path)
-    known = set(listed)
-    found = {file: [file] if file in known else by_name.get(file.name, []) for file in files}
-    unknown = [file for file, paths in found.items() if not paths]
-    if unknown:
-        raise UsageError(
-            f"annotations={annotations}: {len(unknown)} of {len(files)} images are not among its "
-            f"file names, the first is {unknown[0]}"
-        )
-    taken: dict[Path, Path] = {}
-    for file, paths in found.items():
-        other = taken.setdefault(paths[0], file)
-        if len(paths) > 1 or other != file:
-            rivals = paths if len(paths) > 1 else [other, file]
-            raise UsageError(
-                f"annotations={annotations}: which image is {file}? {rivals[0]} and {rivals[1]} "
-                "have the same name; choose source= so that paths are equal to its file names"
-            )
-    return [found[file][0] for file in files]
-
-
-def _of_annotations(file: Path, annotations: str) -> dict[Path, Listed]:
-    """File name to id and size of the images of a COCO file."""
-    try:
-        content = json.loads(file.read_bytes())
-        return {Path(same_name(image["file_name"])): _listed(image) for image in content["images"]}
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
-        raise UsageError(
-            f"annotations={annotations}: no COCO JSON with images of file_name and id: {error!r}"
-        ) from error
-
-
-def _listed(image: Mapping[str, Any]) -> Listed:
-    number = image["id"]
-    if isinstance(number, float) and (not number.is_integer() or abs(number) > 2**53):
-        raise ValueError(f"id: expected a whole number, got {number!r}")
-    height, width = image.get("height"), image.get("width")
-    return Listed(int(number), (int(height), int(width)) if height and width else None)
+        existing("annotations", options["annotations"])
 
 
 def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
@@ -226,8 +192,8 @@ def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict
     ]
     if not heads or silent:
         raise UsageError(
-            f"checkpoint={checkpoint}: its info does not name the classes: heads."
-            f"{silent[0] if silent else 'NAME'} with ids and names is needed for results"
+            f"{checkpoint}: expected heads.{silent[0] if silent else 'NAME'} with ids and names of"
+            " its classes in info, got a checkpoint without"
         )
     return dict(heads)
 
@@ -241,12 +207,6 @@ def _predictor(
     inferer = _inferer(checkpoint, of_inferer, trust) if of_inferer else None
     precision = options["precision"]
     return Predictor(checkpoint, device, precision, trust=trust, inferer=inferer)
-
-
-def _names(value: Any) -> list[str]:
-    """One name or a list of them; YAML reads some as numbers."""
-    given = value if isinstance(value, list) else [value]
-    return [str(name) for name in given if name is not None]
 
 
 def _root(word: str) -> str:
@@ -274,16 +234,16 @@ def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> An
 
 
 def _find(
-    source: str | None, images: Sequence[str], predictor: Predictor
+    source: str, images: Sequence[str], predictor: Predictor
 ) -> tuple[list[list[Path]], Path]:
     """The files of each image, and the folder that their names are relative to."""
     if predictor.frames.dims != 3:
         from densekit.data.classification.series import SUFFIXES as SERIES
 
         suffixes = SEQUENCES if predictor.frames.letters else SERIES
-        files, root = find_images(source, SUFFIXES if predictor.frames.dims == 2 else suffixes)
+        files, root = find_images(source, IMAGES if predictor.frames.dims == 2 else suffixes)
         return [[file] for file in files], root
-    if source and (images or source.lower().endswith(".csv")):
+    if images or source.lower().endswith(".csv"):
         return listed_volumes(Path(source).expanduser(), images)
     files, root = find_volumes(source)
     return by_case(files, predictor.frames.channels), root
@@ -334,10 +294,3 @@ def _count(writer: Writer) -> str:
     if not writer.boxes.results:
         return ""
     return f", {counted(sum(map(len, writer.boxes.results.values())), 'object')}"
-
-
-def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
-    """Where each picture goes: as in the source, `.jpg`; names that would collide keep theirs."""
-    relative = [Path(readable(path)) for path in below(files, root)]
-    short = [path.with_suffix(".jpg") for path in relative]
-    return distinct(short, [path.with_name(path.name + ".jpg") for path in relative])

@@ -1,4 +1,4 @@
-"""`densekit search`: who in a gallery looks like this?
+"""`densekit search`: the images of a gallery that are most similar to one image.
 
 N entries of the gallery, E the size of an embedding.
 """
@@ -10,44 +10,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit._names import counted
-from densekit.app.commands.predict import find_images
 from densekit.app.errors import UsageError
-from densekit.app.options import existing, number, split_options
+from densekit.app.options import Command, Option, choice, parse_command, text, whole
 from densekit.app.prediction.embedder import OPTIONS, Embedder
+from densekit.app.prediction.sources import find_images
 from densekit.app.report import print_lines
 from densekit.app.results.embeddings import read_embeddings
+from densekit.app.shared_options import existing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-INDICES = ("exact", "faiss")
+COMMAND = Command(
+    name="search",
+    usage="checkpoint=PATH IMAGE gallery=PATH [key=value ...]",
+    about="""
+Prints the images of a gallery that are most similar to one image, the most similar first; `same`
+marks those above the threshold, where there is one (see densekit verify --help). The larger the
+gallery, the more likely some stranger is above the threshold. Images that cannot be read are listed
+at the end, and the exit code is 1.
+""",
+    examples=(
+        "search checkpoint=faces.ckpt probe.png gallery=people",
+        "predict checkpoint=faces.ckpt source=people output=gallery",
+        "search checkpoint=faces.ckpt probe.png gallery=gallery/embeddings.npz top=20",
+    ),
+    options=(
+        OPTIONS[0],
+        Option(
+            "gallery",
+            text("PATH", "a folder of images or a file of embeddings"),
+            None,
+            "a folder of images, or embeddings.npz or embeddings.parquet of densekit predict",
+            required=True,
+        ),
+        Option("top", whole(1), 5, "number of images that are printed"),
+        Option(
+            "index",
+            choice("exact", "faiss"),
+            "exact",
+            "faiss gives the same result, faster on large galleries (densekit[faces])",
+        ),
+        *OPTIONS[1:],
+    ),
+    words=("IMAGE",),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; 1 if a picture of the gallery was broken, 0 if none was."""
-    defaults = {**OPTIONS, "gallery": None, "top": 5, "index": "exact"}
-    options, words = split_options(arguments, defaults)
-    if len(words) != 1:
-        raise UsageError(
-            f"densekit search: one picture, found {len(words)}: densekit search checkpoint=PATH"
-            " PICTURE gallery=FOLDER"
-        )
-    if options["index"] not in INDICES:
-        raise UsageError(f"index={options['index']}: accepted are {', '.join(INDICES)}")
-    top = int(number("search", "top", options["top"], at_least=1))
-    probe = existing("search", "PICTURE", words[0])
-    gallery = existing("search", "gallery", options["gallery"])
-    embed = Embedder("search", options)
+    """Runs the command; returns 1 if an image of the gallery could not be read."""
+    options, words = parse_command(COMMAND, arguments)
+    probe = existing("IMAGE", words[0])
+    gallery = existing("gallery", options["gallery"])
+    embed = Embedder(options)
     threshold = embed.threshold(options)
     files, entries, broken = _gallery(gallery, embed)
     vector = embed([probe])
     if vector.shape[1] != entries.shape[1]:
         raise UsageError(
-            f"gallery={gallery}: embeddings of {entries.shape[1]} numbers, the checkpoint's have"
-            f" {vector.shape[1]}"
+            f"gallery: expected embeddings of {vector.shape[1]} numbers, as the checkpoint's are,"
+            f" got {entries.shape[1]} in {gallery}"
         )
     find = exact if options["index"] == "exact" else with_faiss
-    scores, places = find(entries, vector, min(top, len(files)))
+    scores, places = find(entries, vector, min(options["top"], len(files)))
     if threshold is not None:
         print_lines(f"threshold:  {threshold}")
     for score, place in zip(scores[0], places[0], strict=True):
@@ -99,7 +124,7 @@ def with_faiss(
 def _gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any], list[str]]:
     """File names and embeddings, of a folder or of what `densekit predict` has written.
 
-    The third is a message for each picture that cannot be read.
+    The third is a message for each image that cannot be read.
     """
     if path.is_file() and path.suffix in (".npz", ".parquet"):
         return *read_embeddings(path), []

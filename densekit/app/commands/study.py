@@ -16,20 +16,50 @@ from densekit._names import counted, unknown
 from densekit.app.config.overrides import expand, parse
 from densekit.app.config.resolve import resolve
 from densekit.app.errors import UsageError
-from densekit.app.options import number, output_folder, split_options
+from densekit.app.options import Command, Option, parse_command, text, whole
 from densekit.app.report import print_lines
 from densekit.app.run.folder import CONFIG, new_folder, set_run_dir, write_config
 from densekit.app.run.job import checked
 from densekit.app.run.launch import count_devices, started_outside
+from densekit.app.shared_options import output_folder
 from densekit.app.studies.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
 from densekit.app.studies.report import report
 from densekit.app.studies.workers import LOG, run_all, why_failed
 from densekit.build import walk
 
 STUDIES = ("degradation",)
-OPTIONS: dict[str, Any] = {"output": None, "jobs": None}
 GRID = {"backbone.depth": "8,20,44", "backbone.residual": "false,true", "seed": "0,1,2"}
 """What differs between the runs; each may be given, with one value or several."""
+COMMAND = Command(
+    name="study",
+    usage="degradation [key=value ...]",
+    about="""
+Trains plain and residual networks of several depths from experiment=degradation, each run in a
+process of its own, and plots training and test error, gradient norms of the layers, and how far the
+signal of an image travels before training. The conclusion is computed: does the deepest plain
+network have a higher training error than the shallowest one, and the deepest residual network not,
+by more than two standard errors over the seeds?
+
+Everything goes into one new folder, runs/degradation/TIMESTAMP: one run folder per network, and
+degradation.md, .csv, .json and .png. With output= of an earlier study, its finished runs are kept
+and the missing ones are trained. The exit code is 1 if a run failed, whatever the conclusion.
+""",
+    examples=(
+        "study degradation",
+        "study degradation backbone.depth=8,32 seed=0,1 trainer.max_epochs=5",
+        "study degradation output=runs/degradation/TIMESTAMP optimizer.lr=0.05",
+    ),
+    options=(
+        Option("output", text("DIR"), None, "the folder of the study, a new or an earlier one"),
+        Option("jobs", whole(1), None, "runs at a time; without it one per CPU core"),
+    ),
+    settings=(
+        *((f"{key}=VALUES", f"values to combine (default: {GRID[key]})") for key in GRID),
+        ("experiment=NAME", "an experiment of your own in place of degradation"),
+        ("key=value", "any other key of the configuration, as for densekit train"),
+    ),
+    overrides=True,
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -39,13 +69,12 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(unknown("densekit study", given, STUDIES))
     if started_outside():
         raise UsageError("densekit study: start it from one process, not under torchrun or srun")
-    options, words = split_options(arguments[1:], OPTIONS)
-    at_once = int(number("study", "jobs", options["jobs"] or os.cpu_count() or 1, at_least=1))
+    options, words = parse_command(COMMAND, arguments[1:])
     configs = _configs(words)
     depths = ends(configs)
     folder = _folder(options["output"], configs)
     print_lines(f"study folder: {folder}")
-    outcomes, failed = _run(configs, folder, at_once)
+    outcomes, failed = _run(configs, folder, options["jobs"] or os.cpu_count() or 1)
     if outcomes:
         report(outcomes, depths, folder)
     print_lines(*failed)
@@ -76,7 +105,7 @@ def _configs(words: Sequence[str]) -> dict[Twin, Any]:
 
 def _folder(given: Any, configs: Mapping[Twin, Any]) -> Path:
     if given is not None:
-        return output_folder("study", given)
+        return output_folder(given)
     cfg = next(iter(configs.values()))
     return new_folder(Path(str(cfg.paths.runs)) / str(cfg.run_name))
 

@@ -6,14 +6,46 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
-from densekit.app.config.resolve import resolve
+from densekit._names import unknown
+from densekit.app.config.groups import groups
 from densekit.app.errors import UsageError
-from densekit.app.run.folder import dump, set_run_dir
-from densekit.app.run.job import checked, configuration, train
-from densekit.app.run.sweep import grid, is_hydras, search
+from densekit.app.options import Command
+from densekit.app.shared_options import OBJECTIVE, RESUME, RUN_NAME, START, TRUST
 
+COMMAND = Command(
+    name="train",
+    usage="[group=NAME ...] [key=value ...] [-m] [--cfg job] [--resolve]",
+    about="""
+Trains a model, validates it after every epoch and finally tests the best checkpoint. Everything is
+written to one new folder, runs/NAME/TIMESTAMP: checkpoints, the resolved configuration,
+console.log, metrics.json, learning curves and images.
+""",
+    examples=(
+        "train experiment=quickstart",
+        "train experiment=bccd_faster_rcnn paths.data=FOLDER",
+        "train experiment=quickstart backbone=resnet50 optimizer=adamw optimizer.lr=1e-4",
+        "train experiment=quickstart trainer.devices=2 trainer.accelerator=cpu",
+        "train experiment=coco_faster_rcnn_r50_1x trainer.devices=4 paths.data=FOLDER",
+        "train -m experiment=quickstart seed=0,1,2",
+        "train resume=runs/NAME/TIMESTAMP",
+        "train +heads.mine._target_=my_head.MyHead 'trust=[my_head]' \\\n"
+        "                 'data.scenes.heads=[detection,mine]'",
+    ),
+    options=(RESUME, START, RUN_NAME, OBJECTIVE),
+    settings=(
+        ("group=NAME", "chooses a file of a group, listed below; yours go into ./conf/GROUP/"),
+        ("key=value", "sets one value, including any argument of a class in the configuration"),
+        ("+head@heads.NAME=HEAD", "adds a head"),
+        TRUST.row,
+        ("-m, --multirun", "one run for each combination of a=1,2 b=x,y, one after the other"),
+        ("hydra/launcher=NAME", "with -m: starts the runs elsewhere, such as submitit_slurm"),
+        ("hydra/sweeper=NAME", "with -m: chooses the runs, such as optuna"),
+        ("--cfg job", "prints the configuration instead of training"),
+        ("--resolve", "with --cfg job: prints it as the run would use it"),
+    ),
+    overrides=True,
+    groups=groups,
+)
 FLAGS = ("--multirun", "-m", "--resolve")
 
 
@@ -37,6 +69,9 @@ class Words:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     words = read(arguments)
+    from densekit.app.run.job import train
+    from densekit.app.run.sweep import grid, is_hydras, search
+
     if words.show:
         print(_shown(words), end="")
         return 0
@@ -60,12 +95,12 @@ def read(arguments: Sequence[str]) -> Words:
         name, equals, value = word.partition("=")
         if name in ("--cfg", "-c"):
             if (value if equals else next(words, "")) != "job":
-                raise UsageError("--cfg: accepted is job, as in `densekit train --cfg job`")
+                raise UsageError("--cfg: expected job, as in densekit train --cfg job")
             show = True
         elif word in FLAGS:
             flags.add(word)
         elif word.startswith("-"):
-            raise UsageError(f"{word}: no such flag. Accepted: --cfg job, {', '.join(FLAGS)}")
+            raise UsageError(unknown("densekit train", word, ["--cfg job", *FLAGS]))
         else:
             overrides.append(word)
     resolved = "--resolve" in flags
@@ -74,6 +109,12 @@ def read(arguments: Sequence[str]) -> Words:
 
 def _shown(words: Words) -> str:
     """The configuration as YAML text."""
+    from omegaconf import OmegaConf
+
+    from densekit.app.config.resolve import resolve
+    from densekit.app.run.folder import dump, set_run_dir
+    from densekit.app.run.job import checked, configuration
+
     if not words.resolved:
         return OmegaConf.to_yaml(configuration(words.overrides).cfg)
     cfg, name = checked(words.overrides)

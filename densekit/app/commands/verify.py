@@ -1,4 +1,4 @@
-"""`densekit verify`: do two pictures show the same person?"""
+"""`densekit verify`: decides whether two images show the same person or object."""
 
 from __future__ import annotations
 
@@ -6,22 +6,38 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from densekit.app.errors import UsageError
-from densekit.app.options import existing, split_options
+from densekit.app.options import Command, Option, flag, parse_command
 from densekit.app.prediction.embedder import OPTIONS, Embedder, no_threshold
 from densekit.app.report import print_lines
+from densekit.app.shared_options import existing
+
+COMMAND = Command(
+    name="verify",
+    usage="checkpoint=PATH A B [key=value ...]",
+    about="""
+Prints the similarity of two images (the cosine of their embeddings), the threshold together with
+the false accept rate at which it was measured, and the answer. Prepare the images like those of
+the training: aligned, if those were aligned.
+
+The checkpoint holds thresholds if it was validated on pairs; so does an artifact that
+`densekit eval checkpoint=PATH data=NAME artifact=FILE` has written. They are valid for images like
+those pairs. Without a threshold there is no answer, and the exit code is 1.
+""",
+    examples=(
+        "verify checkpoint=faces.ckpt one.png two.png",
+        "verify checkpoint=faces.ckpt one.png two.png far=1e-2 json=true",
+        "verify checkpoint=faces.ckpt one.png two.png threshold=0.45",
+    ),
+    options=(*OPTIONS, Option("json", flag(), False, "true prints one line of JSON")),
+    words=("A", "B"),
+)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; 1 where there is no threshold to answer with."""
-    options, words = split_options(arguments, {**OPTIONS, "json": False})
-    if len(words) != 2:
-        raise UsageError(
-            f"densekit verify: two pictures, found {len(words)}: densekit verify checkpoint=PATH A"
-            " B"
-        )
-    files = [existing("verify", name, word) for name, word in zip("AB", words, strict=True)]
-    embed = Embedder("verify", options)
+    """Runs the command; returns 1 where no threshold is known."""
+    options, words = parse_command(COMMAND, arguments)
+    files = [existing(name, word) for name, word in zip(COMMAND.words, words, strict=True)]
+    embed = Embedder(options)
     threshold = embed.threshold(options)
     first, second = embed(files)
     similarity = float(first.astype("f8") @ second.astype("f8"))

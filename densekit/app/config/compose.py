@@ -21,7 +21,7 @@ from densekit.app.config.overrides import first_job, parse, quote_name
 from densekit.app.config.targets import check_arguments, check_nodes, read
 from densekit.app.config.values import is_text
 from densekit.app.errors import UsageError
-from densekit.app.options import trusted_packages
+from densekit.app.shared_options import trusted_packages
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.app.options import checkpoint_file, device_name, trusted_packages, with_trust
+from densekit.app.options import Option, number, text
 from densekit.app.report import quoted
+from densekit.app.shared_options import (
+    CHECKPOINT,
+    DEVICE,
+    PRECISION,
+    TRUST,
+    checkpoint_file,
+    device_name,
+    trusted_packages,
+    with_trust,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,15 +30,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-OPTIONS: dict[str, Any] = {
-    "checkpoint": None,
-    "head": None,
-    "threshold": None,
-    "far": None,
-    "device": "auto",
-    "precision": None,
-    "trust": [],
-}
+OPTIONS = (
+    CHECKPOINT,
+    Option(
+        "far",
+        number(at_least=0),
+        None,
+        "a false accept rate whose threshold is stored; without it the lowest one stored",
+    ),
+    Option(
+        "threshold",
+        number(),
+        None,
+        'the similarity from which images count as "same", in place of a stored threshold',
+    ),
+    Option("head", text("NAME"), None, "needed where several heads produce embeddings"),
+    DEVICE,
+    PRECISION,
+    TRUST,
+)
 
 
 @dataclass(frozen=True)
@@ -55,18 +75,17 @@ class Embedder:
     """A checkpoint's embeddings of image files.
 
     Args:
-        command: Who asks, for messages.
-        options: See `OPTIONS`.
+        options: Values of `OPTIONS`.
 
     Raises:
         UsageError: An option is wrong, or no head of the checkpoint gives embeddings.
     """
 
-    def __init__(self, command: str, options: Mapping[str, Any]) -> None:
-        path = checkpoint_file(command, options["checkpoint"])
+    def __init__(self, options: Mapping[str, Any]) -> None:
+        path = checkpoint_file(options["checkpoint"])
         from densekit.inference import Predictor
 
-        device = device_name(command, options["device"])
+        device = device_name(options["device"])
         self.predictor: Predictor = Predictor(
             path,
             device=device,
@@ -120,21 +139,22 @@ class Embedder:
         """The one that is given, else the stored one, else None.
 
         Raises:
-            UsageError: It is no number, or none is stored for the rate that is asked for.
+            UsageError: None is stored for the given false accept rate.
         """
         from densekit.metrics.verification import known_thresholds
 
         if options["threshold"] is not None:
-            return Threshold(_number("threshold", options["threshold"]), None)
+            return Threshold(options["threshold"], None)
         known = known_thresholds(self.info)
         if options["far"] is None:
             rate = min(known, default=None)
         else:
-            rate = _number("far", options["far"])
+            rate = options["far"]
             if rate not in known:
                 stored = ", ".join(f"{found:g}" for found in known) or "none"
                 raise UsageError(
-                    f"far={options['far']}: the checkpoint has thresholds for: {stored}"
+                    f"far: expected a rate that the checkpoint has a threshold for ({stored}),"
+                    f" got {rate:g}"
                 )
         return None if rate is None else Threshold(known[rate], rate)
 
@@ -153,16 +173,9 @@ def no_threshold(options: Mapping[str, Any]) -> str:
 def _head(known: Mapping[str, Mapping[str, Any]], wanted: Any, path: Path) -> str:
     able = [name for name, head in known.items() if "num_identities" in head]
     if not able:
-        raise UsageError(f"checkpoint={path}: no head of it gives embeddings")
+        raise UsageError(f"checkpoint: expected a head that gives embeddings, got none in {path}")
     if wanted is not None and wanted not in able:
         raise UsageError(unknown("head", wanted, able))
     if wanted is None and len(able) > 1:
-        raise UsageError(f"head=NAME is missing, the checkpoint has {', '.join(able)}")
+        raise UsageError(f"head: expected one of {', '.join(able)}, got nothing; head={able[0]}")
     return str(wanted or able[0])
-
-
-def _number(key: str, value: Any) -> float:
-    try:
-        return float(value)  # YAML reads 1e-2 as text
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"{key}={value}: accepted is a number") from error

@@ -1,4 +1,4 @@
-"""What `densekit predict` reads: volumes of a folder, and how results are called after them."""
+"""The files that `densekit predict` reads, and the names of the results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from densekit._names import readable
@@ -14,12 +14,38 @@ from densekit.app.errors import UsageError
 from densekit.app.prediction.found import below, files_of, fixed_part, folders_below
 from densekit.data.medical.dicom_files import DICOM_SUFFIXES, is_dicom
 from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
+from densekit.data.reading.files import IMAGE_SUFFIXES, files_below
 
+IMAGES = frozenset([*IMAGE_SUFFIXES, ".npy", ".svs"])
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 """nnU-Net's way to name the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
 
 
-def find_volumes(source: str | None) -> tuple[list[Path], Path]:
+def find_images(source: str, suffixes: Collection[str] = IMAGES) -> tuple[list[Path], Path]:
+    """The images of a folder (with its sub-folders), a file or a pattern, and their root.
+
+    Args:
+        source: See above.
+        suffixes: Of the files that a folder is searched for.
+
+    Raises:
+        UsageError: There are none.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path], path.parent
+    if path.is_dir():
+        found = sorted(path / name for name in files_below(path, tuple(suffixes)))
+        root = path
+    else:
+        found = [file for file in files_of(path) if file.is_file()]
+        root = fixed_part(path)
+    if not found:
+        raise UsageError(f"source: expected images, got {source}, where there are none")
+    return found, root
+
+
+def find_volumes(source: str) -> tuple[list[Path], Path]:
     """Files of volumes and folders with DICOM files, and the folder that names are relative to.
 
     Args:
@@ -29,8 +55,6 @@ def find_volumes(source: str | None) -> tuple[list[Path], Path]:
     Raises:
         UsageError: There are none.
     """
-    if not source:
-        raise UsageError("densekit predict: source=FOLDER, FILE or GLOB is missing")
     path = Path(source).expanduser()
     if path.is_file():
         return [path], path.parent
@@ -45,8 +69,8 @@ def find_volumes(source: str | None) -> tuple[list[Path], Path]:
         root = fixed_part(path)
     if not found:
         raise UsageError(
-            f"densekit predict: source={source}: no volume there; accepted are "
-            f"{', '.join(SUFFIXES)} files and folders with DICOM files"
+            f"source: expected {', '.join(SUFFIXES)} files or folders with DICOM files,"
+            f" got {source}, where there are none"
         )
     return found, root
 
@@ -71,8 +95,8 @@ def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
     for case, of_case in cases.items():
         if len(of_case) != channels:
             raise UsageError(
-                f"densekit predict: {case}_0000 and so on: found {len(of_case)} files, the model "
-                f"takes {channels} channels"
+                f"{case}_0000 and so on: expected {channels} files, one per channel of the model,"
+                f" got {len(of_case)}"
             )
     return list(cases.values())
 
@@ -92,11 +116,18 @@ def listed_volumes(source: Path, images: Sequence[str] = ()) -> tuple[list[list[
 
     cases = [list(files) for files in listed_images(source, images)]
     if not cases:
-        raise UsageError(f"densekit predict: source={source}: no folder with volumes there")
+        raise UsageError(f"source: expected folders with volumes, got {source} without")
     missing = [file for case in cases for file in case if not file.exists()]
     if missing:
-        raise UsageError(f"densekit predict: {source}: {missing[0]} is not there")
+        raise UsageError(f"{source}: expected existing volumes, got {missing[0]}")
     return cases, Path(os.path.commonpath([case[0].parent for case in cases]))
+
+
+def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
+    """Where each picture goes: as in the source, `.jpg`; names that would collide keep theirs."""
+    relative = [Path(readable(path)) for path in below(files, root)]
+    short = [path.with_suffix(".jpg") for path in relative]
+    return distinct(short, [path.with_name(path.name + ".jpg") for path in relative])
 
 
 def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:

@@ -32,7 +32,7 @@ class EmbeddingWriter:
     """
 
     def __init__(self, output: Path, kind: str = "npz") -> None:
-        self.output, self.kind = output, kind_of_file(kind)
+        self.output, self.kind = output, kind
         self.found: dict[str, list[tuple[str, NDArray[Any]]]] = {}
 
     def add(self, head: str, file: Path, embedding: NDArray[Any]) -> None:
@@ -62,13 +62,10 @@ class EmbeddingWriter:
                     arrow.parquet.write_table(arrow.table(columns), part)
 
 
-def kind_of_file(kind: str) -> str:
-    """A kind of `EmbeddingWriter`, refused before the first image where it cannot be written."""
-    if kind not in FORMATS:
-        raise UsageError(f"embeddings={kind}: accepted are {', '.join(FORMATS)}")
+def check_installed(kind: str) -> None:
+    """Refuses one of `FORMATS` before the first image where it cannot be written."""
     if kind == "parquet":
         _pyarrow()
-    return kind
 
 
 def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:

@@ -22,7 +22,7 @@ from densekit.app.config.overrides import quote_text
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.trainer import check_taken
 from densekit.app.errors import Stopped, UsageError
-from densekit.app.options import checkpoint_file, existing, split_options, with_trust
+from densekit.app.options import split_options
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
 from densekit.app.run.console_log import kept_console
@@ -31,6 +31,7 @@ from densekit.app.run.keep import keep_heads, with_kept
 from densekit.app.run.rehearsal import rehearse
 from densekit.app.run.resuming import GROUPS, check_classes, check_length, check_resumed, group_of
 from densekit.app.run.stored import resumable, resumed
+from densekit.app.shared_options import RESUME, START, checkpoint_file, existing, with_trust
 from densekit.build import instantiate
 from densekit.trust import MODEL, without_weights
 
@@ -99,12 +100,12 @@ def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
 
 def configuration(overrides: Sequence[str]) -> Composed:
     """Composes; `resume=PATH` without a choice of groups takes the configuration from the file."""
-    options, rest = split_options(overrides, {"resume": None, "checkpoint": None})
+    options, rest = split_options(overrides, (RESUME, START))
     found = {key: value for key, value in options.items() if value is not None}
     if "checkpoint" in found:
-        found["checkpoint"] = str(checkpoint_file("train", found["checkpoint"]).absolute())
+        found["checkpoint"] = str(checkpoint_file(found["checkpoint"]).absolute())
     if "resume" in found:
-        found["resume"] = str(resumable(existing("train", "resume", found["resume"]).absolute()))
+        found["resume"] = str(resumable(existing("resume", found["resume"]).absolute()))
     words = [*rest, *(f"{key}={quote_text(value)}" for key, value in found.items())]
     if "resume" in found and "checkpoint" in found:
         raise UsageError("resume, checkpoint: expected one of the two, got both")

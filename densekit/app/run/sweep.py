@@ -23,6 +23,7 @@ from densekit.app.run import launch
 from densekit.app.run.folder import METRICS, new_folder, run_name, set_run_dir
 from densekit.app.run.job import PENDING, configuration, train
 from densekit.app.run.sweep_table import summarise, write_words
+from densekit.app.shared_options import OBJECTIVE, RUN_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def grid(arguments: Sequence[str]) -> int:
 
 def search(arguments: Sequence[str]) -> int:
     """Runs the jobs of a sweeper or launcher of Hydra's."""
-    options, words = split_options(arguments, {"objective": None, "run_name": None})
+    options, words = split_options(arguments, (OBJECTIVE, RUN_NAME))
     of_runs = [word for word in words if word.startswith("paths.runs=")]
     runs = Path(str(compose(of_runs).cfg.paths.runs)).expanduser().absolute()
     folder = new_folder(runs / str(options["run_name"] or "search"))

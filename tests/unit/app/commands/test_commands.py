@@ -182,7 +182,7 @@ def test_eval_of_other_data(folder: Path, run: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["split=tets"], "did you mean 'test'"),
+        (["split=tets"], "split: expected one of test, val, got tets"),
         (["backbone=resnet50"], "the checkpoint holds it"),
         (["paths.data=/x"], "none of scenes lies in the old one"),
         (["paths.runs=/x"], "an evaluation does not use it"),

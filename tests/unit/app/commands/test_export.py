@@ -123,8 +123,11 @@ def test_program_answers_like_the_model(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["output=m.onnx", "size=[64,64]"], "output=FILE.pt2"),
-        (["output=m.pt2"], r"size=[HEIGHT,WIDTH] is needed"),
+        (
+            ["output=m.onnx", "size=[64,64]"],
+            "output: expected a file that ends in .pt2, got m.onnx",
+        ),
+        (["output=m.pt2"], "size: expected [HEIGHT,WIDTH]"),
         (["output=m.pt2", "size=[64]"], "a length for each of 2 axes"),
         (["output=m.pt2", "size=[64,64]", "heads=[nere]"], "did you mean 'near'"),
     ],

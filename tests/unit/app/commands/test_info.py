@@ -72,14 +72,14 @@ def test_many_classes_are_counted(artifact: Path) -> None:
     assert info._classes(names, None).endswith("19 c19, ... 80 in all")
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"]])
-def test_one_file_is_asked_for(arguments: list[str]) -> None:
-    with pytest.raises(UsageError, match=f"one checkpoint, found {len(arguments)}"):
-        info.main(arguments)
+@pytest.mark.parametrize("words", [[], ["a", "b"]])
+def test_one_file_is_asked_for(words: list[str]) -> None:
+    with pytest.raises(UsageError, match=f"expected PATH, got {' '.join(words) or 'nothing'};"):
+        info.main(words)
 
 
 def test_missing_file_is_named() -> None:
-    with pytest.raises(UsageError, match="nowhere.ckpt: no such file or folder"):
+    with pytest.raises(UsageError, match="expected an existing file or folder, got nowhere.ckpt"):
         info.main(["nowhere.ckpt"])
 
 
@@ -104,7 +104,7 @@ def test_every_command_takes_a_run_folder(
         "info checkpoint": ["info", f"checkpoint={place}"],
         # Each of these goes on to refuse something else than the folder.
         "predict": ["predict", f"checkpoint={place}", "output=out", "source=nothing*.png"],
-        "export": ["export", f"checkpoint={place}", "output=a.txt"],
+        "export": ["export", f"checkpoint={place}", "output=a.txt", "size=[64,64]"],
         "eval": ["eval", f"checkpoint={place}"],
         "train": ["train", f"checkpoint={place}", "seeed=1"],
     }[command]
@@ -112,7 +112,7 @@ def test_every_command_takes_a_run_folder(
     captured = capsys.readouterr()
     assert f"checkpoint: {file}" in captured.err
     assert code == (0 if "info" in command else 2)
-    assert "no such file or folder" not in captured.err
+    assert "expected an existing file" not in captured.err
 
 
 def test_a_folder_without_checkpoints_is_refused(

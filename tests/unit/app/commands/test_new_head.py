@@ -42,14 +42,14 @@ def test_composes_by_name(written: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     try:
         cfg = compose(["experiment=quickstart", "head=acme/two_words"]).cfg
         assert cfg.heads.two_words._target_ == "acme_two_words.head.TwoWords"
-        with pytest.raises(UsageError, match="already"):
+        with pytest.raises(UsageError, match="which exists"):
             new_head.words_of("acme/two_words")
     finally:
         plugins.plugin_packages.cache_clear()
 
 
 def test_nothing_is_overwritten(written: Path) -> None:
-    with pytest.raises(UsageError, match="not empty"):
+    with pytest.raises(UsageError, match="output: expected a new or empty folder"):
         new_head.main(["other", f"output={written}"])
 
 

@@ -179,7 +179,7 @@ def test_a_file_that_is_there_stays(
 ) -> None:
     Path("mine.yaml").write_text("mine")
     assert main([*hippocampus, "output=mine.yaml"]) == 2
-    assert "not overwritten" in capsys.readouterr().err
+    assert "output: expected a new file, got mine.yaml, which exists" in capsys.readouterr().err
     assert Path("mine.yaml").read_text() == "mine"
 
 
@@ -217,15 +217,15 @@ def test_of_an_experiment_the_data_alone_are_planned_for(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["data=scenes"], "2 spatial dimensions, accepted are volumes"),
-        ([], "data=NAME is missing"),
+        (["data=scenes"], "such as data=hippocampus, got 2 spatial dimensions"),
+        ([], "data: expected a data set, got nothing"),
         (["data=hippocampus", "memory=lots"], "memory: expected a number of at least 0"),
         (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
         (
             ["data=hippocampus", "backbone=timm", "backbone.name=resnet18"],
             "backbone: expected a network whose skip_downsampling, stem",
         ),
-        (["data=hippocampus", "cases=0"], "cases: expected a number of at least 1"),
+        (["data=hippocampus", "cases=0"], "cases: expected a whole number of at least 1"),
     ],
 )
 def test_what_cannot_be_planned(

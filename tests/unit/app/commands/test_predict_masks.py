@@ -164,7 +164,7 @@ def test_an_inferer_is_set_on_the_command_line(
     assert len(masks) == len(tried)
     for word, message in {
         "inferer.min_sise=5": "inferer.min_sise (CleanUp): expected one of",
-        "inferer._target_=densekit.inference.WholeImage": "(WholeImage): expected one of",
+        "inferer._target_=densekit.inference.WholeImage": "(WholeImage): expected nothing",
         "inferrer.min_size=5": "got 'inferrer.min_size'; did you mean 'inferer'",
         "inferer._target_=os.system": "inferer._target_: os.system is refused",
     }.items():

@@ -112,7 +112,7 @@ def test_channels_of_a_case_are_files(tmp_path: Path) -> None:
     assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 0
     assert [file.name for file in (tmp_path / "o" / "masks").iterdir()] == ["p7.nii.gz"]
     files, _ = find_volumes(str(tmp_path / "in"))
-    with pytest.raises(UsageError, match=r"p7_0000 and so on: found 2 files, the model takes 3"):
+    with pytest.raises(UsageError, match=r"p7_0000 and so on: expected 3 files, .*, got 2"):
         by_case(files, 3)
     assert by_case(files, 1) == [[file] for file in files]
 
@@ -183,6 +183,6 @@ def test_which_volumes(tmp_path: Path) -> None:
     assert list(map(str, names)) == ["a.jpg", "b.jpg", "c/d/x.nii.jpg", "c/d/x.nii.gz.jpg"]
     assert find_volumes(str(tmp_path / "a")) == ([tmp_path / "a"], tmp_path)
     assert find_volumes(f"{tmp_path}/[ab]") == ([tmp_path / "a", tmp_path / "b"], tmp_path)
-    for source in (None, str(tmp_path / "c" / "nothing"), str(tmp_path / "*.nii")):
-        with pytest.raises(UsageError, match="source="):
+    for source in (str(tmp_path / "c" / "nothing"), str(tmp_path / "*.nii")):
+        with pytest.raises(UsageError, match="source: expected .* got"):
             find_volumes(source)

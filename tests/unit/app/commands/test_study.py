@@ -83,7 +83,7 @@ def test_a_failed_run_is_named_and_made_again(
         (["degradation", "backbone.dept=8,20"], "did you mean 'backbone.depth'?"),
         (["degradation", "backbone.depth=20"], "two depths at least"),
         (["degradation", "job=2"], "got 'job'"),
-        (["degradation", "jobs=none"], "jobs: expected a number of at least 1, got none"),
+        (["degradation", "jobs=none"], "jobs: expected a whole number of at least 1, got none"),
         (["degradation", "backbone=iresnet", "seed=0"], "(IResNet): expected one of"),
         (["degradation", "trainer.devices=2", "seed=0"], "one device"),
     ],

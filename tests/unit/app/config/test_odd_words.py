@@ -10,7 +10,8 @@ from omegaconf import OmegaConf
 from densekit.app.config.compose import apply_values, compose
 from densekit.app.config.overrides import expand
 from densekit.app.errors import UsageError
-from densekit.app.options import split_options
+from densekit.app.options import Option, split_options, whole
+from densekit.app.shared_options import CHECKPOINT, RUN_NAME, TRUST
 
 KEYS = """
     seed optimizer.lr optimizer data head heads heads.detection heads.detection.num_classes vars
@@ -57,7 +58,7 @@ def test_odd_words_are_taken_or_refused(reader: str) -> None:
                 apply_values(OmegaConf.create(STORED), [word])
             else:
                 split_options(
-                    [word], {"seed": 0, "run_name": None, "trust": [], "checkpoint": None}
+                    [word], [Option("seed", whole(0), 0, ""), RUN_NAME, TRUST, CHECKPOINT]
                 )
         except UsageError:
             refused += 1

@@ -1,0 +1,153 @@
+"""Options that several commands take, and the files and devices that their values stand for."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from densekit.app.errors import UsageError
+from densekit.app.options import Kind, Option, choice, names, text
+
+logger = logging.getLogger(__name__)
+
+
+def _device(name: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|(cuda|xpu)(:\d+)?", name):
+        raise ValueError(name)
+    return name
+
+
+CHECKPOINT = Option(
+    "checkpoint",
+    text("PATH", "a checkpoint or a run folder"),
+    None,
+    "a checkpoint file, or a run folder, of which the best checkpoint is taken",
+    required=True,
+)
+START = replace(
+    CHECKPOINT,
+    help="starts from the weights of a checkpoint file, or of the best one of a run folder",
+    required=False,
+)
+RESUME = Option(
+    "resume",
+    text("PATH", "a checkpoint or a run folder"),
+    None,
+    "continues a checkpoint or run folder exactly where it stopped; unless groups are chosen, with"
+    " its own configuration",
+)
+RUN_NAME = Option(
+    "run_name",
+    text("NAME"),
+    None,
+    "the folder of the runs, below runs/; without it the name of the experiment",
+)
+OBJECTIVE = Option(
+    "objective",
+    text("METRIC"),
+    None,
+    "with -m and hydra/sweeper=optuna: the metric of metrics.json to optimize",
+)
+DEVICE = Option(
+    "device",
+    Kind("DEVICE", "auto, cpu, cuda, cuda:1 or mps", _device),
+    "auto",
+    "cpu, cuda, cuda:1, mps; auto is the first GPU, or the CPU where there is none",
+)
+PRECISION = Option(
+    "precision",
+    choice("bf16", "fp16"),
+    None,
+    "runs the network under autocast in this type; without it in float32",
+)
+TRUST = Option(
+    "trust",
+    names("PACKAGE"),
+    (),
+    "also builds classes of packages that are neither densekit nor an installed plug-in",
+)
+
+
+def existing(key: str, value: Any) -> Path:
+    """The path of an option that has to be there.
+
+    Raises:
+        UsageError: There is no such file or folder.
+    """
+    path = Path(str(value)).expanduser()
+    if not path.exists():
+        raise UsageError(f"{key}: expected an existing file or folder, got {value}")
+    return path
+
+
+def checkpoint_file(value: Any) -> Path:
+    """The file of the option `checkpoint`; of a run folder its best one, which is logged.
+
+    Raises:
+        UsageError: There is no such file or folder, or no checkpoint in the folder.
+    """
+    path = existing("checkpoint", value)
+    if path.is_file():
+        return path
+    from densekit.training import best_checkpoint
+
+    folder = path / "checkpoints" if (path / "checkpoints").is_dir() else path
+    if not any(folder.glob("*.ckpt")):
+        raise UsageError(
+            f"checkpoint: expected a file or a run folder with checkpoints/*.ckpt, got {value}"
+        )
+    found: Path = best_checkpoint(folder)
+    logger.info("checkpoint: %s", found)
+    return found
+
+
+def output_folder(value: Any) -> Path:
+    """The folder of the option `output`; it is made.
+
+    Raises:
+        UsageError: It cannot be made.
+    """
+    folder = Path(str(value)).expanduser().absolute()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"output: expected a folder that can be written, got {value} ({error.strerror})"
+        ) from error
+    return folder
+
+
+def device_name(value: str) -> str:
+    """The value of the option `device`; `auto` is the first GPU, or the CPU without one.
+
+    Raises:
+        UsageError: This machine does not have that GPU.
+    """
+    import torch
+
+    found = torch.cuda.is_available()
+    if value == "auto":
+        return "cuda" if found else "cpu"
+    device = torch.device(value)
+    count = torch.cuda.device_count() if found else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise UsageError(f"device: expected one of this machine's CUDA GPUs ({count}), got {value}")
+    return value
+
+
+def trusted_packages(value: Any) -> list[str]:
+    """The packages of the option `trust`; they become importable from the working folder."""
+    names = [str(name) for name in (value if isinstance(value, list) else [value] if value else [])]
+    if names and str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
+    return names
+
+
+def with_trust(trust: Sequence[str]) -> str:
+    """The word that a command needs for what was built with `trust`; empty where it was not."""
+    return f" 'trust=[{','.join(trust)}]'" if trust else ""

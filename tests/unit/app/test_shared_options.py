@@ -1,0 +1,50 @@
+"""Options of several commands: the files, folders and devices that their values name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from densekit.app.errors import UsageError
+from densekit.app.shared_options import (
+    DEVICE,
+    PRECISION,
+    checkpoint_file,
+    device_name,
+    existing,
+    output_folder,
+)
+from densekit.inference.predictor import PRECISIONS
+
+
+def test_what_is_not_there_is_named(tmp_path: Path) -> None:
+    assert existing("source", str(tmp_path)) == tmp_path
+    with pytest.raises(UsageError, match="source: expected an existing file or folder, got .*none"):
+        existing("source", str(tmp_path / "none"))
+    with pytest.raises(UsageError, match="checkpoint: expected a file or a run folder with check"):
+        checkpoint_file(str(tmp_path))
+
+
+def test_output_folder_is_made_or_refused(tmp_path: Path) -> None:
+    assert output_folder(str(tmp_path / "a" / "b")).is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        UsageError, match="output: expected a folder that can be written, got .*file"
+    ):
+        output_folder(str(tmp_path / "file"))
+
+
+def test_devices() -> None:
+    assert device_name("cpu") == DEVICE.read("cpu") == "cpu"
+    assert device_name("auto") in ("cpu", "cuda")
+    with pytest.raises(
+        UsageError, match="device: expected auto, cpu, cuda, cuda:1 or mps, got gpu"
+    ):
+        DEVICE.read("gpu")
+    with pytest.raises(UsageError, match=r"device: expected one of .* CUDA GPUs .*, got cuda:99"):
+        device_name("cuda:99")
+
+
+def test_precisions_are_those_of_the_predictor() -> None:
+    assert PRECISION.kind.shown.split("|") == sorted(PRECISIONS)
