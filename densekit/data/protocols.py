@@ -36,13 +36,11 @@ class Dataset(ABC):
 
     Attributes:
         target_specs: How collate stacks each entry of the samples' `extra`.
-        labels: (N,) identity of each image, which `images_per_identity` draws by; None: not known.
         modalities: What each channel is ("CT", "T1"); empty: not known.
         reads_files: Whether images are read from files: loader workers are started for those alone.
     """
 
     target_specs: Mapping[str, TargetSpec] = {}
-    labels: NDArray[np.int64] | None = None
     modalities: tuple[str, ...] = ()
     reads_files: bool = True
 
@@ -62,6 +60,11 @@ class Dataset(ABC):
     def sizes(self) -> NDArray[Any]:
         """(N, D) sides of every image; by default every image is read."""
         return np.asarray([self[index]["image"].shape[:-1] for index in range(len(self))])
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(N,) identity of each image, which `images_per_identity` draws by; None: not known."""
+        return None
 
     @property
     def keys(self) -> NDArray[np.bytes_] | None:
@@ -109,7 +112,8 @@ class Dataset(ABC):
         return self[index]["image"]
 
 
-OPTIONAL = frozenset(name for name in vars(Dataset) if not name.startswith("_"))
+OPTIONAL = {name: callable(found) for name, found in vars(Dataset).items() if name[0] != "_"}
+"""Members with a default, and whether they are methods."""
 
 
 def as_dataset(data: Any) -> Dataset:
@@ -118,7 +122,10 @@ def as_dataset(data: Any) -> Dataset:
 
 
 class _Adapter(Dataset):
-    """A data set of any class with the three methods; what else it has of `Dataset` counts too."""
+    """A data set of any class with the three methods; what else it has of `Dataset` counts too.
+
+    An attribute where `Dataset` has a method (`path`, say) means something else, and is left alone.
+    """
 
     def __init__(self, data: Any) -> None:
         self._data = data
@@ -135,8 +142,10 @@ class _Adapter(Dataset):
         return described
 
     def __getattribute__(self, name: str) -> Any:
-        if name in OPTIONAL and hasattr(self._data, name):
-            return getattr(self._data, name)
+        if name in OPTIONAL:
+            own = getattr(self._data, name, None)
+            if own is not None and callable(own) == OPTIONAL[name]:
+                return own
         return super().__getattribute__(name)
 
 

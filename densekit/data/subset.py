@@ -33,8 +33,6 @@ class Subset(Dataset):
                 f"positions: accepted are whole numbers from 0 to {len(data) - 1}, at least one;"
                 f" found {self.positions}"
             )
-        labels = self.data.labels
-        self.labels = None if labels is None else labels[self.positions]
         self.target_specs = self.data.target_specs
         self.modalities = self.data.modalities
         self.reads_files = self.data.reads_files
@@ -57,6 +55,12 @@ class Subset(Dataset):
         """(n, D) sides of every image of this part."""
         sizes: NDArray[Any] = self.data.sizes[self.positions]
         return sizes
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """(n,) identity of every image; None if the whole data set does not say."""
+        labels = self.data.labels
+        return None if labels is None else labels[self.positions]
 
     @property
     def keys(self) -> NDArray[np.bytes_] | None:

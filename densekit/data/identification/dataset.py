@@ -51,8 +51,6 @@ class IdentityImages(Dataset):
         landmarks: (N, 5, 2) points, or None.
     """
 
-    labels: NDArray[np.int64]
-
     def __init__(
         self,
         files: ImageFiles,
@@ -62,7 +60,7 @@ class IdentityImages(Dataset):
         landmarks: NDArray[np.float32] | None = None,
     ) -> None:
         self.files = files
-        self.labels = np.asarray(labels, dtype=np.int64)
+        self._labels = np.asarray(labels, dtype=np.int64)
         self.names = list(identities)
         self._facts = dict(facts or {})
         self._landmarks = landmarks
@@ -76,6 +74,11 @@ class IdentityImages(Dataset):
     def sizes(self) -> NDArray[Any]:
         """(N, 2) height and width of every image, from the files' headers."""
         return self.files.sizes
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """(N,) identity of each image, 0..P-1."""
+        return self._labels
 
     @property
     def num_identities(self) -> int:
@@ -124,7 +127,7 @@ class IdentityImages(Dataset):
         facts: Any = {name: int(values[index]) for name, values in self._facts.items()}
         if "gallery" in facts:
             facts["gallery"] = bool(facts["gallery"])
-        label = int(self.labels[index])
+        label = int(self._labels[index])
         truth: Any = {"image_id": index, "size": (height, width), "identity": label, **facts}
         sample = Sample(
             image=image,

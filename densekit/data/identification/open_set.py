@@ -43,12 +43,16 @@ class OpenSet(Subset):
         file_name: str = "{name}/{name}_{number:04d}.jpg",
     ) -> None:
         super().__init__(data, np.arange(len(data)))
-        self.labels = None
         self._files = data.files
         self._pairs: list[NDArray[np.int64]] | None = None
         if pairs is not None:
             path = data.files.root / pairs
             self._attach(data, read_pairs(path, file_name), path)
+
+    @property
+    def labels(self) -> None:
+        """Nothing: identities are in the truth alone."""
+        return None
 
     def describe(self) -> dict[str, Any]:
         """Channels and dtype; the identities are nobody's business."""

@@ -104,11 +104,12 @@ def test_a_class_of_another_kind_says_what_it_has(telling):
         path = telling.path
         mask = telling.mask
         sizes = telling.sizes
+        origin = "a folder"  # no method: it means something else
 
     data = Source(train=Other(), heads=["segmentation"]).train
     assert data.path(3) == telling.path(3)
     assert data.sizes.tolist() == telling.sizes.tolist()
-    assert data.keys is None
+    assert (data.keys, data.origin(0)) == (None, None)
     assert unseen_classes(data) == (["bar"], 6)
 
 
