@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 from densekit._names import unknown
 from densekit.data.loader import Loader
 from densekit.data.reading.file_check import broken_files
-from densekit.data.source import SPLITS, Source
+from densekit.data.source import Source
+from densekit.data.splits import SPLITS
 from densekit.data.subset import Subset
 
 ON_BROKEN = ("stop", "skip", "unchecked")

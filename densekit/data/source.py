@@ -14,11 +14,11 @@ from densekit.data.foreground import shows_foreground
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
 from densekit.data.protocols import BatchTransform, Dataset, Transform, as_dataset
 from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
+from densekit.data.splits import SPLITS
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
 _log = logging.getLogger("densekit.data")
 
-SPLITS = ("train", "val", "test")
 SLICE_KEYS = ("channels", "slices", "spatial_dims")
 """What the description of slices and that of their volumes differ in."""
 PLANE_KEYS = ("ids", "plane_values")

@@ -13,7 +13,7 @@ from densekit.data.protocols import Dataset, as_dataset
 from densekit.data.reading.files import natural
 from densekit.data.subset import Subset, unwrapped
 
-SPLITS = ("train", "val", "test", "all")
+SPLITS = ("train", "val", "test")
 
 
 class SplitRule:
@@ -79,8 +79,8 @@ class SplitRule:
         Raises:
             ValueError: If there is no such split, or it has no group.
         """
-        if split not in SPLITS:
-            raise ValueError(unknown("split", split, SPLITS))
+        if split not in (*SPLITS, "all"):
+            raise ValueError(unknown("split", split, [*SPLITS, "all"]))
         groups = same_words(groups)
         say_lookalikes(groups, "SplitRule: groups")
         part = self._part(split, sorted(set(groups), key=natural))

@@ -9,13 +9,12 @@ import itertools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from densekit.inference.inferer import Inferer, logits_of
-from densekit.inference.restore import LINEAR
 from densekit.inference.wrapping import WrappingInferer
 from densekit.model import DenseModel
+from densekit.ops.interpolation import resize_linear
 from densekit.types import Batch, Features, Predictions
 
 
@@ -142,5 +141,4 @@ def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
     """(C, *S) interpolated linearly; as it is where it has the size."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
-    mode = LINEAR[len(size)]
-    return F.interpolate(image[None].float(), list(size), mode=mode, align_corners=False)[0]
+    return resize_linear(image[None].float(), size)[0]

@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.medical.axes import back, turned_mask, turned_sides
+from densekit.ops.interpolation import resize_linear
 from densekit.types import Batch, Predictions, Result
 
-LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 CHUNK = 1 << 24
 """Values that are interpolated at once: 64 MB. A volume at its original size has many more."""
 
@@ -70,8 +69,7 @@ def _interpolated(logits: Tensor, size: tuple[int, ...], start: int, stop: int) 
     if tuple(logits.shape[1:]) == tuple(size):
         return logits[:, start:stop]
     if stop - start == size[0]:
-        mode = LINEAR[len(size)]
-        return F.interpolate(logits[None].float(), size, mode=mode, align_corners=False)[0]
+        return resize_linear(logits[None].float(), size)[0]
     # Interpolation acts on one axis after the other: first on the rows that are asked for.
     length = logits.shape[1]
     at = (torch.arange(start, stop, dtype=torch.float64) + 0.5) * (length / size[0]) - 0.5
@@ -84,8 +82,7 @@ def _interpolated(logits: Tensor, size: tuple[int, ...], start: int, stop: int) 
     rows = torch.lerp(first, second, weight)  # (K, n, *S[1:])
     if len(size) == 1:
         return rows
-    mode = LINEAR[len(size) - 1]
-    return F.interpolate(rows.movedim(1, 0), size[1:], mode=mode, align_corners=False).movedim(0, 1)
+    return resize_linear(rows.movedim(1, 0), size[1:]).movedim(0, 1)
 
 
 def _positive(logits: Tensor) -> Tensor:

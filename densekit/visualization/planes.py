@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit.ops.nearest import nearest_centres
+from densekit.ops.interpolation import nearest_centres
 from densekit.visualization.images import LARGEST, Picture, to_grey, to_rgb
 from densekit.visualization.series import draw_series, series_bands
 

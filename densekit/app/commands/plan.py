@@ -30,7 +30,7 @@ from densekit.app.planning.report import report
 from densekit.app.planning.rules import Memory, Network, propose
 from densekit.app.report import print_lines
 from densekit.build import instantiate
-from densekit.data.source import SPLITS
+from densekit.data.splits import SPLITS
 
 if TYPE_CHECKING:
     from densekit.data.fingerprint import Fingerprint

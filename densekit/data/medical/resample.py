@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from densekit.data.reading.intensity import Rule, scale
-from densekit.ops.nearest import nearest_centres
+from densekit.ops.interpolation import nearest_centres
 
 MOST_VOXELS = 1 << 31
 """Of a resampled volume: 8 GiB a channel."""

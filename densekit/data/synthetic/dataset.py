@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from densekit._names import unknown
 from densekit.data.protocols import Dataset
+from densekit.data.splits import SPLITS
 from densekit.data.synthetic.drawing import SHAPES
-
-SPLITS = ("train", "val", "test")
 
 
 class Rendered(Dataset):

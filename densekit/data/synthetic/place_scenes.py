@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from densekit.data.naming import digest
+from densekit.data.splits import SPLITS
 from densekit.data.synthetic import drawing
 from densekit.data.synthetic.canvas import Canvas
-from densekit.data.synthetic.dataset import SPLITS
 from densekit.data.synthetic.scenes import Scenes
 from densekit.types import Sample
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.splits import SPLITS
 from densekit.data.synthetic import drawing
 from densekit.data.synthetic.canvas import Canvas, cast, extents
-from densekit.data.synthetic.dataset import SPLITS, Rendered
+from densekit.data.synthetic.dataset import Rendered
 from densekit.data.synthetic.drawing import SHAPES, grain
 from densekit.types import Meta, Sample, TargetSpec, Truth
 

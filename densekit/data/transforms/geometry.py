@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.protocols import Transform
-from densekit.ops.nearest import nearest_centres
+from densekit.ops.interpolation import nearest_centres
 from densekit.types import IGNORE_INDEX, Sample
 
 BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 
 from densekit._names import check_keys
 from densekit.heads.base import Head
-from densekit.ops.nearest import resize_labels
+from densekit.ops.interpolation import resize_labels, resize_linear
 from densekit.types import IGNORE_INDEX, Batch, Features, Predictions
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
-LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 MAX_CLASSES = IGNORE_INDEX
 """Classes a mask of uint8 can tell apart beside the ignored value."""
 
@@ -142,8 +141,7 @@ class Segmentation(Head):
         if tuple(logits.shape[2:]) == tuple(sides):
             return logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        mode = LINEAR[len(sides)]
-        return F.interpolate(logits, tuple(sides), mode=mode, align_corners=self.align_corners)
+        return resize_linear(logits, sides, align_corners=self.align_corners)
 
 
 def _default_losses() -> dict[str, nn.Module]:

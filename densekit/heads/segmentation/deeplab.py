@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import unknown
 from densekit.heads.segmentation.aspp import ASPP, conv_norm_relu, separable_norm_relu
-from densekit.heads.segmentation.base import LINEAR, Segmentation
+from densekit.heads.segmentation.base import Segmentation
 from densekit.heads.segmentation.fcn import Classifier
 from densekit.layers import CONV, Layers
+from densekit.ops.interpolation import resize_linear
 from densekit.types import Features, FeatureSpec
 
 RATES = (12, 24, 36)
@@ -117,7 +117,7 @@ class DeepLabV3Plus(Segmentation):
         skip = self.decoder["block1"](features[self.skip_level])
         x = self.decoder["aspp"](features[self.level])
         sides = skip.shape[2:]
-        x = F.interpolate(x, tuple(sides), mode=LINEAR[len(sides)], align_corners=True)
+        x = resize_linear(x, sides, align_corners=True)
         x = self.decoder["block2"](torch.cat([x, skip], 1))
         logits: Tensor = self.segmentation_head(x)
         return logits

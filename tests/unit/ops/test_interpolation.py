@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densekit.ops.nearest import nearest_centres, resize_labels
+from densekit.ops.interpolation import nearest_centres, resize_labels, resize_linear
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,13 @@ def test_no_index_is_beyond_the_axis():
             index = nearest_centres(new, old)
             assert index.min() >= 0
             assert index.max() < old
+
+
+@pytest.mark.parametrize("mode", ["linear", "bilinear", "trilinear"])
+def test_maps_of_each_dimension_are_interpolated_linearly(mode):
+    dims = ["linear", "bilinear", "trilinear"].index(mode) + 1
+    maps = torch.rand((2, 3, *[4, 6, 5][:dims]), generator=torch.Generator().manual_seed(0))
+    sides = [7, 3, 9][:dims]
+    for aligned in (False, True):
+        expected = F.interpolate(maps, sides, mode=mode, align_corners=aligned)
+        assert torch.equal(resize_linear(maps, sides, align_corners=aligned), expected)

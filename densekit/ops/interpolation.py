@@ -1,11 +1,27 @@
-"""Maps of labels in another size: labels cannot be mixed, each new pixel takes the nearest one."""
+"""Maps in another size: linearly, and of labels, which cannot be mixed, by the nearest pixel."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+"""Spatial dimensions to torch's word for interpolating linearly along each axis."""
+
+
+def resize_linear(maps: Tensor, sides: Sequence[int], *, align_corners: bool = False) -> Tensor:
+    """Maps (B, C, *S) interpolated linearly to other sides, not smoothed where an axis shrinks.
+
+    Args:
+        maps: Of a floating type.
+        sides: The new S.
+        align_corners: Whether the centres of the outermost pixels stay in place, not their edges.
+    """
+    mode = LINEAR[len(sides)]
+    return F.interpolate(maps, tuple(sides), mode=mode, align_corners=align_corners)
 
 
 def nearest_centres(new: int, old: int) -> Tensor:
