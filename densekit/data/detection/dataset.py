@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import draw
 from densekit.data.annotations.packed import Annotations
-from densekit.data.protocols import Dataset, Origin
+from densekit.data.protocols import Dataset
+from densekit.data.reading.image_files import SizedImages
 from densekit.data.reading.images import ImageReader
 from densekit.data.subset import unwrapped
 from densekit.data.transforms.geometry import clip_boxes
 from densekit.types import Meta, Sample, Truth
 
 
-class BoxDataset(Dataset):
+class BoxDataset(SizedImages):
     """Images with boxes; CocoDetection and VocDetection read their files into this.
 
     Args:
@@ -41,12 +42,12 @@ class BoxDataset(Dataset):
         ids: list[int],
         findings: Findings,
     ) -> None:
+        super().__init__(reader)
         self.annotations = annotations
         self.names = names
         self.ids = ids
         self.findings = findings
         self._images = images
-        self._reader = reader
 
     def __len__(self) -> int:
         return len(self.annotations.image_ids)
@@ -62,8 +63,7 @@ class BoxDataset(Dataset):
             "names": list(self.names),
             "ids": list(self.ids),
             "num_classes": len(self.names),
-            "channels": self._reader.channels,
-            "dtype": self._reader.dtype,
+            **self._reader.describe(),
         }
 
     def class_counts(self, images: NDArray[np.int64]) -> Counter[int]:
@@ -75,22 +75,6 @@ class BoxDataset(Dataset):
     def path(self, index: int) -> Path:
         """The file of an image."""
         return self._images / self.annotations.paths[index].decode()
-
-    def origin(self, index: int) -> Origin:
-        """The file of an image, and how it is read."""
-        return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
-
-    def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C) image.
-
-        Raises:
-            ValueError: If it cannot be read, with its path.
-        """
-        return self._reader(self.path(index), self._size(index))
-
-    def _size(self, index: int) -> tuple[int, int]:
-        height, width = (int(side) for side in self.annotations.sizes[index])
-        return height, width
 
     def __getitem__(self, index: int) -> Sample:
         """The image with its boxes clipped to it, and the untouched annotation as `truth`.

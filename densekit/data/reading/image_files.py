@@ -1,10 +1,11 @@
-"""Image files below a folder: found, named, read and measured.
+"""Image files, read and measured: those below a folder, and those whose sizes are annotated.
 
 H, W the size of an image, C its channels, N images.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.protocols import Origin
+from densekit.data.protocols import Dataset, Origin
 from densekit.data.reading.images import ImageReader, size_if_readable
 from densekit.data.reading.progress import tracked
 
@@ -61,6 +62,40 @@ class ImageFiles:
 
     def describe(self) -> dict[str, Any]:
         """Channels and dtype of the images, and their intensity where there is one."""
-        reader = self.reader
-        intensity = {} if reader.intensity is None else {"intensity": reader.intensity}
-        return {"channels": reader.channels, "dtype": reader.dtype, **intensity}
+        return self.reader.describe()
+
+
+class SizedImages(Dataset):
+    """A data set of image files whose sizes are annotated: files of another size are refused.
+
+    Args:
+        reader: How the images are read.
+    """
+
+    def __init__(self, reader: ImageReader) -> None:
+        self._reader = reader
+
+    @property
+    @abstractmethod
+    def sizes(self) -> NDArray[Any]:
+        """(N, 2) annotated height and width of every image."""
+
+    @abstractmethod
+    def path(self, index: int) -> Path:
+        """The file of an image."""
+
+    def origin(self, index: int) -> Origin:
+        """The file of an image, and how it is read."""
+        return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
+
+    def read(self, index: int) -> NDArray[Any]:
+        """(H, W, C) image.
+
+        Raises:
+            ValueError: If it cannot be read, with its path.
+        """
+        return self._reader(self.path(index), self._size(index))
+
+    def _size(self, index: int) -> tuple[int, int]:
+        height, width = (int(side) for side in self.sizes[index])
+        return height, width

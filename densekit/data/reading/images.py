@@ -80,6 +80,11 @@ class ImageReader:
         """What files are read as, in words: images read by equal ones are equal."""
         return f"{self.channels} {self.dtype} {self.intensity}"
 
+    def describe(self) -> dict[str, Any]:
+        """Channels and dtype of the images, and their intensity where there is one."""
+        intensity = {} if self.intensity is None else {"intensity": self.intensity}
+        return {"channels": self.channels, "dtype": self.dtype, **intensity}
+
     def __call__(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[Any]:
         """Reads one image.
 

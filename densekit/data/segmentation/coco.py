@@ -88,8 +88,8 @@ class CocoSemantic(MaskDataset):
         """(H, W) uint8 classes of an image, 255 where ignored."""
         data = self._annotations
         assert data.segments is not None
-        height, width = (int(side) for side in self._sizes[index])
-        mask = np.zeros((height, width), dtype=np.uint8)
+        size = self._size(index)
+        mask = np.zeros(size, dtype=np.uint8)
         rows = np.arange(int(data.offsets[index]), int(data.offsets[index + 1]))
         rows = rows[self._class_of[data.labels[rows]] > 0]
         # Crowds first, then by falling area; a stable sort leaves equal ones in the file's order.
@@ -99,7 +99,7 @@ class CocoSemantic(MaskDataset):
             if segment == NOTHING:
                 mask[_pixels(data.boxes[row])] = IGNORE_INDEX
             else:
-                inside = draw(segment, (height, width)) == 1
+                inside = draw(segment, size) == 1
                 mask[inside] = IGNORE_INDEX if data.crowd[row] else label
         return mask
 

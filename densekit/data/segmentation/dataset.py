@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.protocols import Dataset, Origin
+from densekit.data.protocols import Origin
+from densekit.data.reading.image_files import SizedImages
 from densekit.data.reading.images import ImageReader, possible_sizes
 from densekit.data.reading.progress import tracked
 from densekit.data.segmentation.codes import MaskCode
@@ -22,7 +23,7 @@ from densekit.data.segmentation.stored_values import mask_size, stored_values
 from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 
-class MaskDataset(Dataset):
+class MaskDataset(SizedImages):
     """Images with a semantic mask each.
 
     Args:
@@ -41,10 +42,10 @@ class MaskDataset(Dataset):
         classes: Mapping[str, Any],
         image_ids: Sequence[int] | None = None,
     ) -> None:
+        super().__init__(reader)
         self.names: list[str] = list(classes["names"])
         self._paths = _as_bytes(paths)
         self._sizes = np.asarray(sizes, dtype=np.int64).reshape(-1, 2)
-        self._reader = reader
         self._classes = dict(classes)
         self._image_ids = np.asarray(range(len(paths)) if image_ids is None else image_ids)
 
@@ -62,29 +63,11 @@ class MaskDataset(Dataset):
 
     def describe(self) -> dict[str, Any]:
         """Names, ids and number of classes; channels, dtype and intensity of the images."""
-        images = {"channels": self._reader.channels, "dtype": self._reader.dtype}
-        intensity = self._reader.intensity
-        return {**self._classes, **images, **({"intensity": intensity} if intensity else {})}
+        return {**self._classes, **self._reader.describe()}
 
     def path(self, index: int) -> Path:
         """The file of an image."""
         return Path(self._paths[index].decode())
-
-    def origin(self, index: int) -> Origin:
-        """The files of an image, and how they are read."""
-        return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
-
-    def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C) image.
-
-        Raises:
-            ValueError: If it cannot be read, with its path.
-        """
-        return self._reader(self.path(index), self._size(index))
-
-    def _size(self, index: int) -> tuple[int, int]:
-        height, width = (int(side) for side in self._sizes[index])
-        return height, width
 
     def __getitem__(self, index: int) -> Sample:
         """The image and its mask, which is the truth too.
@@ -96,7 +79,7 @@ class MaskDataset(Dataset):
         height, width = self._size(index)
         path, mask, image_id = self.path(index), self.mask(index), int(self._image_ids[index])
         return Sample(
-            image=self._reader(path, (height, width)),
+            image=self.read(index),
             mask=mask,
             index=index,
             meta=Meta(path=str(path), image_id=image_id, original_size=(height, width)),
