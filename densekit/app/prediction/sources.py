@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from densekit._names import readable
@@ -25,24 +25,18 @@ def find_images(source: str, suffixes: Collection[str] = IMAGES) -> tuple[list[P
     """The images of a folder (with its sub-folders), a file or a pattern, and their root.
 
     Args:
-        source: See above.
+        source: A file, a folder or a pattern.
         suffixes: Of the files that a folder is searched for.
 
     Raises:
         UsageError: There are none.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return [path], path.parent
-    if path.is_dir():
-        found = sorted(path / name for name in files_below(path, tuple(suffixes)))
-        root = path
-    else:
-        found = [file for file in files_of(path) if file.is_file()]
-        root = fixed_part(path)
-    if not found:
-        raise UsageError(f"source: expected images, got {source}, where there are none")
-    return found, root
+    return _find(
+        source,
+        lambda folder: sorted(folder / name for name in files_below(folder, tuple(suffixes))),
+        lambda matches: [file for file in matches if file.is_file()],
+        "images",
+    )
 
 
 def find_volumes(source: str) -> tuple[list[Path], Path]:
@@ -55,24 +49,9 @@ def find_volumes(source: str) -> tuple[list[Path], Path]:
     Raises:
         UsageError: There are none.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return [path], path.parent
-    if path.is_dir():
-        found = _volumes(path)
-        root = path.parent if found == [path] else path
-    else:
-        # A pattern with ** matches a folder and what lies in it: each volume counts once.
-        volumes = [volume for match in files_of(path) for volume in _volumes(match)]
-        places = {(os.path.realpath(volume.parent), volume.name): volume for volume in volumes}
-        found = list(places.values())
-        root = fixed_part(path)
-    if not found:
-        raise UsageError(
-            f"source: expected {', '.join(SUFFIXES)} files or folders with DICOM files,"
-            f" got {source}, where there are none"
-        )
-    return found, root
+    return _find(
+        source, _volumes, _each_once, f"{', '.join(SUFFIXES)} files or folders with DICOM files"
+    )
 
 
 def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
@@ -159,6 +138,32 @@ def stem(path: Path) -> Path:
     if path.suffix.lower() in DICOM_SUFFIXES:
         return path.with_suffix("")
     return path.with_name(volume_stem(path))
+
+
+def _find(
+    source: str,
+    in_folder: Callable[[Path], list[Path]],
+    of_pattern: Callable[[list[Path]], list[Path]],
+    expected: str,
+) -> tuple[list[Path], Path]:
+    """What is found at a file, in a folder or by a pattern, and the folder of relative names."""
+    path = Path(source).expanduser()
+    if path.is_file():
+        return [path], path.parent
+    if path.is_dir():
+        found, root = in_folder(path), path
+    else:
+        found, root = of_pattern(files_of(path)), fixed_part(path)
+    if not found:
+        raise UsageError(f"source: expected {expected}, got {source}, where there are none")
+    return found, path.parent if found == [path] else root
+
+
+def _each_once(matches: list[Path]) -> list[Path]:
+    """The volumes of a pattern: `**` matches a folder and what lies in it."""
+    volumes = [volume for match in matches for volume in _volumes(match)]
+    places = {(os.path.realpath(volume.parent), volume.name): volume for volume in volumes}
+    return list(places.values())
 
 
 def _volumes(path: Path) -> list[Path]:
