@@ -25,7 +25,6 @@ from densekit.training.optim import (
     batch_size_scale,
     build_optimizer,
     by_step,
-    combined,
     restate,
     stated,
 )
@@ -48,25 +47,25 @@ class LitModel(LightningModule):
     """Trains a `DenseModel` on `{data set: Batch}` and evaluates it data set by data set.
 
     Logs `train/loss`, `train/HEAD/loss/TERM`, `val/loss`, `val/HEAD/loss/TERM` and
-    `val/HEAD/METRIC`, the same for test; with several data sets their name stands after the stage.
-    An inferer by which the network never sees a whole image leaves the losses of val and test out.
+    `val/HEAD/METRIC`, the same for test; with several data sets the data set's name follows the
+    stage. Where the network sees no whole image, val and test have no losses.
 
     Args:
-        model: The model; `info` of it goes into every checkpoint.
-        optimizer: Optimiser class with its settings bound; None if it is only evaluated.
-        schedule: Factor of the learning rate by step, default constant.
-        inferer: Makes results out of evaluation batches; needed to validate or test.
-        metrics: Head name to metric name to `Metric`, or to what builds one from entries of
-            `info["heads"][HEAD]`; replaces the head's own metrics.
-        seed: Of every random choice within a training step.
-        base_batch_size: Number of images an optimiser step that the learning rate is stated for;
-            it is scaled to the real number. None uses it as it stands.
-        lr_multipliers: Prefix of the model's parameter names to a factor of the learning rate.
+        model: Its `info` goes into every checkpoint.
+        optimizer: Optimiser class with its settings bound; None for a model that is only evaluated.
+        schedule: Factor of the learning rate by step, constant by default.
+        inferer: Turns evaluation batches into results; needed to validate or test.
+        metrics: Head name to metric name to a metric, or to what builds one from entries of
+            `info["heads"][HEAD]`; these replace the head's own metrics.
+        seed: Every random choice within a training step is a function of it and the step.
+        base_batch_size: Number of images per optimiser step that the learning rate is stated for;
+            the rate is scaled to the real number. None leaves it as it is.
         transfer: Which parts train, from when on and how fast; by default all alike.
-        balance: Makes what turns the losses of the heads into one from the names of the heads.
-        compile: Compile the loss with torch.compile.
-        channels_last: Hold the weights of pictures and volumes channels last.
-        config: YAML text of the whole configuration, for checkpoints.
+        balance: Builds, from the names of the heads, what sums their losses.
+        compile: Whether to compile the loss with `torch.compile`.
+        channels_last: Whether weights of 2-D and 3-D convolutions are stored channels last, which
+            is faster on most devices.
+        config: YAML text of the whole configuration; checkpoints keep it to rebuild the model.
 
     Attributes:
         validated_step: Number of optimiser steps before the last validation, None without one.
@@ -85,7 +84,6 @@ class LitModel(LightningModule):
         metrics: Recipes | None = None,
         seed: int = 0,
         base_batch_size: int | None = None,
-        lr_multipliers: Mapping[str, float] | None = None,
         transfer: Transfer | None = None,
         balance: Callable[[Iterable[str]], nn.Module] = FixedBalance,
         compile: bool = False,
@@ -104,7 +102,6 @@ class LitModel(LightningModule):
         self.base_batch_size = base_batch_size
         self.transfer = transfer or Transfer()
         self.transfer.freeze(model)
-        self.lr_multipliers = combined(self.transfer.lr_multipliers(model), lr_multipliers or {})
         self._share = 0.0
         self._late = set[float]()
         self.balance = balance(model.heads)
@@ -184,7 +181,7 @@ class LitModel(LightningModule):
             self.model,
             more=self.balance.parameters(),
             lr_scale=batch_size_scale(self.trainer, self.base_batch_size),
-            lr_multipliers=self.lr_multipliers,
+            lr_multipliers=self.transfer.lr_multipliers(self.model),
             # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
             fused=self.trainer.precision != "16-mixed",
         )
@@ -207,7 +204,7 @@ class LitModel(LightningModule):
     def on_fit_start(self) -> None:
         """Refuses what the device cannot do, and says what trains."""
         check_sync_batch_norm(self.model, self.trainer)
-        for line in self.transfer.table(self.model, self.lr_multipliers):
+        for line in self.transfer.table(self.model):
             rank_zero_info(line)
 
     def train(self, mode: bool = True) -> LitModel:

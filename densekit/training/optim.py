@@ -58,7 +58,7 @@ def parameter_groups(
     _check_prefixes(multipliers, trainable)
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in trainable.items():
-        prefix = max((p for p in multipliers if _below(name, p)), key=len, default="")
+        prefix = max((p for p in multipliers if below(name, p)), key=len, default="")
         decay = weight_decay if parameter.ndim > 1 else 0.0
         key = ".".join(filter(None, (prefix, "decay" if parameter.ndim > 1 else "no_decay")))
         factor = multipliers.get(prefix, 1.0)
@@ -101,15 +101,6 @@ def build_optimizer(
         if not extra:
             raise
         return factory(groups)  # a device or dtype that the fused kernel does not know
-
-
-def combined(parts: Mapping[str, float], given: Mapping[str, float]) -> dict[str, float]:
-    """Factors of parts, each times the one that is given for it or for what it is in."""
-    factors = dict(given)
-    for part, factor in parts.items():
-        above = max((prefix for prefix in given if _below(part, prefix)), key=len, default="")
-        factors[part] = factor * given.get(above, 1.0)
-    return factors
 
 
 def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
@@ -173,7 +164,7 @@ def by_step(
     if endless(trainer):
         check_end(schedule, (starts or {}).values())
     shares = [
-        max((share for part, share in (starts or {}).items() if _below(name, part)), default=0.0)
+        max((share for part, share in (starts or {}).items() if below(name, part)), default=0.0)
         for name in (group["name"] for group in optimizer.param_groups)
     ]
     factors: list[Callable[[int], float]] = [functools.partial(factor, s) for s in shares]
@@ -226,16 +217,17 @@ def _offers_fused(factory: OptimizerFactory) -> bool:
     return not chosen and "fused" in inspect.signature(factory).parameters
 
 
-def _below(name: str, prefix: str) -> bool:
+def below(name: str, prefix: str) -> bool:
+    """Whether a parameter or module is what a dotted prefix names, or within it."""
     return name == prefix or name.startswith(prefix + ".")
 
 
 def _check_prefixes(multipliers: Mapping[str, float], trainable: Mapping[str, Any]) -> None:
     for prefix in multipliers:
-        if any(_below(name, prefix) for name in trainable):
+        if any(below(name, prefix) for name in trainable):
             continue
         known = {name.rsplit(".", depth)[0] for name in trainable for depth in range(1, 5)}
         hint = nearest(prefix, sorted(known))
         raise ValueError(
-            f"lr_multipliers: expected the name of a part that trains, got {prefix!r}{hint}"
+            f"transfer.lr_multipliers: expected a part that trains, got {prefix!r}{hint}"
         )

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import nn
 
 from densekit._names import nearest
+from densekit.training.optim import below
 
 
 class Transfer:
@@ -27,19 +28,25 @@ class Transfer:
             has a learning rate of zero and the statistics it came with. 0: all from the start.
         layer_decay: Factor of the learning rate from each stage of the backbone to the one before;
             the deepest has it once. 1: all alike.
+        lr_multipliers: Part to a further factor of its learning rate, `{"heads": 10}`.
 
     Raises:
         ValueError: A share or a factor is out of range.
     """
 
     def __init__(
-        self, frozen: Sequence[str] = (), gradual: float = 0.0, layer_decay: float = 1.0
+        self,
+        frozen: Sequence[str] = (),
+        gradual: float = 0.0,
+        layer_decay: float = 1.0,
+        lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
         if not 0 <= gradual < 1:
             raise ValueError(f"transfer.gradual: found {gradual}, accepted is 0 to below 1")
         if not 0 < layer_decay <= 1:
             raise ValueError(f"transfer.layer_decay: found {layer_decay}, accepted is above 0 to 1")
         self.frozen, self.gradual, self.layer_decay = tuple(frozen), gradual, layer_decay
+        self.given = dict(lr_multipliers or {})
 
     def freeze(self, model: nn.Module) -> None:
         """Takes the gradient off the frozen parts; before the model is wrapped for DDP.
@@ -75,18 +82,22 @@ class Transfer:
         }
 
     def lr_multipliers(self, model: nn.Module) -> dict[str, float]:
-        """Part to the factor of its learning rate; every part that starts late has one, too."""
-        stages = list(_stages(model))[::-1] if self.gradual or self.layer_decay < 1 else []
-        return {
-            name: self.layer_decay ** (number + 1)
-            for number, stage in enumerate(stages)
-            for name in stage
-            if any(p.requires_grad for p in model.get_submodule(name).parameters())
-        }
+        """Part to the factor of its learning rate; every part that starts late has one, too.
 
-    def table(self, model: nn.Module, lr_multipliers: Mapping[str, float]) -> list[str]:
+        That of a stage is times the one that is given for it or for what it is in.
+        """
+        stages = list(_stages(model))[::-1] if self.gradual or self.layer_decay < 1 else []
+        factors = dict(self.given)
+        for number, stage in enumerate(stages):
+            for name in stage:
+                above = max((part for part in self.given if below(name, part)), key=len, default="")
+                if any(p.requires_grad for p in model.get_submodule(name).parameters()):
+                    factors[name] = self.layer_decay ** (number + 1) * self.given.get(above, 1.0)
+        return factors
+
+    def table(self, model: nn.Module) -> list[str]:
         """A line a part of the model: parameters, whether they train, from when, how fast."""
-        lines, starts = [], self.starts(model)
+        lines, starts, factors = [], self.starts(model), self.lr_multipliers(model)
         for name in _parts(model):
             parameters = list(model.get_submodule(name).parameters())
             trained = sum(p.numel() for p in parameters if p.requires_grad)
@@ -94,7 +105,7 @@ class Transfer:
             line = f"{name}: {trained:,} of {total:,} parameters train"
             if start := starts.get(name):
                 line += f" from {start:.0%} of the run on"
-            factor = lr_multipliers.get(name, 1.0)
+            factor = factors.get(name, 1.0)
             lines.append(line + (f", learning rate x {factor:.3g}" if factor != 1 else ""))
         trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
         total = sum(p.numel() for p in model.parameters())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit._names import unknown
 from densekit.app.config.data_info import MODEL_KEYS
@@ -53,7 +53,8 @@ def keep_heads(cfg: DictConfig) -> list[str]:
             cfg.heads[name] = there["heads"][name]
         cfg.backbone = there["backbone"]
         cfg.resize = info.get("resize")
-        cfg.training.transfer = {"_target_": "densekit.training.Transfer", "frozen": frozen}
+        transfer = {"_target_": "densekit.training.Transfer", "frozen": frozen}
+        OmegaConf.update(cfg, "training.transfer", transfer)
         cfg.kept = {
             "heads": {name: info.get("heads", {}).get(name, {}) for name in names},
             "input": {key: info[key] for key in MODEL_KEYS if key in info},

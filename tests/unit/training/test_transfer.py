@@ -14,7 +14,6 @@ from densekit.backbones import ResNet, TimmBackbone
 from densekit.heads import FCN
 from densekit.model import DenseModel
 from densekit.training import Transfer
-from densekit.training.optim import combined
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
 
@@ -94,11 +93,12 @@ def test_the_model_is_walked_where_a_stage_starts_and_not_at_every_step(
 
 def test_rates_fall_towards_the_stem_and_multiply_with_given_ones() -> None:
     model = _model()
-    transfer = Transfer(frozen=["backbone.conv1", "backbone.bn1"], layer_decay=0.5)
+    frozen = ["backbone.conv1", "backbone.bn1"]
+    transfer = Transfer(frozen, layer_decay=0.5)
     transfer.freeze(model)
-    factors = transfer.lr_multipliers(model)
-    assert factors == {"backbone.layer2": 0.5, "backbone.layer1": 0.25}
-    assert combined(factors, {"backbone": 0.1, "heads": 2.0}) == pytest.approx(
+    assert transfer.lr_multipliers(model) == {"backbone.layer2": 0.5, "backbone.layer1": 0.25}
+    given = Transfer(frozen, layer_decay=0.5, lr_multipliers={"backbone": 0.1, "heads": 2.0})
+    assert given.lr_multipliers(model) == pytest.approx(
         {"backbone": 0.1, "heads": 2.0, "backbone.layer2": 0.05, "backbone.layer1": 0.025}
     )
 
@@ -107,7 +107,7 @@ def test_table_says_what_trains() -> None:
     model = _model()
     transfer = Transfer(frozen=["backbone.layer1"], gradual=0.5)
     transfer.freeze(model)
-    lines = {line.partition(":")[0]: line for line in transfer.table(model, {"heads": 1.0})}
+    lines = {line.partition(":")[0]: line for line in transfer.table(model)}
     assert " 0 of " in lines["backbone.layer1"]
     assert "from 17% of the run on" in lines["backbone.layer2"]
     assert list(lines)[-2:] == ["heads.segmentation", "model"]
