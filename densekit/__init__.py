@@ -7,7 +7,9 @@ from typing import Any
 
 from densekit._lazy import lazy
 
-_public, _names, __all__ = lazy(__name__, {"DenseModel": "model", "Predictor": "inference"})
+_public, _names, __all__ = lazy(
+    __name__, {"DenseModel": "model", "Predictor": "inference", "compose": "app.experiment"}
+)
 
 
 def __getattr__(name: str) -> Any:

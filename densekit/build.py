@@ -171,6 +171,21 @@ def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
     )
 
 
+def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Head name to metric name to what builds it, of the heads whose metrics are configured.
+
+    A metric set to null is left out.
+    """
+    return {
+        head: {
+            name: instantiate(node, f"metrics.{head}.{name}")
+            for name, node in named.items()
+            if node is not None
+        }
+        for head, named in cfg["metrics"].items()
+    }
+
+
 def _refusal(where: str, path: str, package: str) -> str:
     return (
         f"{where}: {path} is refused: a config may build classes of densekit, of installed "

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from densekit._names import unknown
-from densekit.app.config.overrides import split_commas, unquote
+from densekit.app.config.overrides import unquote
+from densekit.app.config.quoting import split_commas
 from densekit.app.errors import UsageError
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import sys
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,16 +136,3 @@ def device_name(value: str) -> str:
     if device.type == "cuda" and (device.index or 0) >= count:
         raise UsageError(f"device: expected one of this machine's CUDA GPUs ({count}), got {value}")
     return value
-
-
-def trusted_packages(value: Any) -> list[str]:
-    """The packages of the option `trust`; they become importable from the working folder."""
-    names = [str(name) for name in (value if isinstance(value, list) else [value] if value else [])]
-    if names and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    return names
-
-
-def with_trust(trust: Sequence[str]) -> str:
-    """The word that a command needs for what was built with `trust`; empty where it was not."""
-    return f" 'trust=[{','.join(trust)}]'" if trust else ""

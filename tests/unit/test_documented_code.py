@@ -18,7 +18,7 @@ from PIL import Image
 
 from densekit.app.cli import main
 from densekit.app.config.compose import compose
-from densekit.app.config.overrides import expand
+from densekit.app.config.overrides import expand, parse
 from densekit.build import find_class, walk
 from densekit.testing import check_data, check_transform
 from densekit.types import Batch
@@ -127,7 +127,7 @@ def test_training_commands_compose(monkeypatch: pytest.MonkeyPatch) -> None:
         known = [w for w in words if not OF_THE_READER.search(w)]
         if len(known) < len(words):  # variables are declared in the file that the reader writes
             known = [w for w in known if not w.startswith("vars.")]
-        compose(expand(known)[0])
+        compose(expand(parse(known, sweep=True))[0])
 
 
 def test_detection_presets() -> None:
@@ -136,6 +136,12 @@ def test_detection_presets() -> None:
     exec(presets, names)
     exec(detectron2, names)
     assert names["model"].flip_channels
+
+
+def test_an_experiment_in_python() -> None:
+    names: dict[str, Any] = {}
+    exec(_blocks("docs/configuration.md")[0], names)
+    assert "detection/rpn_cls" in names["losses"]
 
 
 def test_names_of_the_reference() -> None:

@@ -13,6 +13,7 @@ from densekit import build, plugins
 from densekit.app.commands import listing
 from densekit.app.config.compose import compose
 from densekit.app.config.groups import options
+from densekit.app.config.overrides import parse
 from densekit.app.errors import UsageError
 from densekit.app.usage import LISTS
 from densekit.plugins import conf_folders, find_plugins
@@ -52,7 +53,7 @@ def test_missing_package_is_a_row_and_no_crash(install: Install) -> None:
     own, broken = find_plugins()
     assert "gone_of_test" in broken.error
     assert own.error == ""
-    compose([])
+    compose(parse([]))
 
 
 def test_head_of_a_plugin_composes_by_name(
@@ -61,7 +62,7 @@ def test_head_of_a_plugin_composes_by_name(
     monkeypatch.syspath_prepend(str(EXAMPLE))
     install("acme_centernet")
     assert "acme/centernet" in options("head")
-    cfg = compose(["experiment=quickstart", "head=acme/centernet"]).cfg
+    cfg = compose(parse(["experiment=quickstart", "head=acme/centernet"])).cfg
     assert list(cfg.heads) == ["detection"]
 
 
@@ -132,4 +133,4 @@ def test_two_plugins_of_one_name_are_refused(
     monkeypatch.syspath_prepend(str(tmp_path))
     install("one_of_test", "two_of_test")
     with pytest.raises(UsageError, match="share the name 'same': .*one_of_test.*two_of_test"):
-        compose(["head=same"])
+        compose(parse(["head=same"]))

@@ -20,6 +20,7 @@ from densekit.app import worker
 from densekit.app.cli import main
 from densekit.app.config import groups
 from densekit.app.config.compose import compose
+from densekit.app.config.overrides import parse
 from densekit.app.run.folder import seal
 from densekit.artifact import model_config, model_from_artifact, save_artifact
 from densekit.backbones import ResNet
@@ -89,7 +90,7 @@ def _filled(cfg: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("experiment", groups.options("experiment"))
 def test_every_experiment_may_be_read_back(experiment: str) -> None:
-    check_stored(_filled(compose([f"experiment={experiment}"]).cfg), folder="/run")
+    check_stored(_filled(compose(parse([f"experiment={experiment}"])).cfg), folder="/run")
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_every_experiment_may_be_read_back(experiment: str) -> None:
     ],
 )
 def test_every_choice_may_be_read_back(choice: str) -> None:
-    parts = _filled(compose([choice]).cfg)
+    parts = _filled(compose(parse([choice])).cfg)
     for logger in (parts.get("logger") or {}).values():
         logger.pop("tracking_uri", None)  # a resumed run takes that of this machine
     check_stored(parts, folder="/run")
@@ -119,7 +120,7 @@ KINDS = (
 @pytest.mark.parametrize("head", KINDS)
 def test_checkpoints_of_every_kind_load(head: str, tmp_path: Path) -> None:
     words = ["~head", f"head={head}", "backbone.width=8", "neck.out_channels=16"]
-    cfg = _filled(compose([word for word in words if word != "~head"]).cfg)
+    cfg = _filled(compose(parse([word for word in words if word != "~head"])).cfg)
     for part in cfg["heads"].values():
         part.update({key: 3 for key in ("num_classes", "num_identities") if key in part})
         part.update({key: False for key in ("multilabel",) if key in part})

@@ -15,11 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.app.config.compose import compose
-from densekit.app.config.resolve import describe_data, resolve
-from densekit.app.run.fit import metric_recipes
-from densekit.app.run.folder import set_run_dir
-from densekit.app.run.job import PENDING
+from densekit import compose
+from densekit.build import metric_recipes
 from densekit.data.protocols import Dataset
 
 COMPONENTS = (20, 50, 100)
@@ -43,10 +40,8 @@ def figures(vectors: NDArray[np.float64], truths: list[Any], cfg: dict[str, Any]
 
 def main(arguments: list[str]) -> None:
     """Prints a line a baseline."""
-    cfg = compose(arguments).cfg
-    set_run_dir(cfg, PENDING)
-    (source,) = describe_data(cfg).values()
-    plain = resolve(cfg)
+    sources, _, cfg = compose(arguments)
+    (source,) = sources.values()
     known, judged = pixels(source.train), pixels(source.test)
     truths = [source.test[i]["truth"] for i in range(len(source.test))]
     mean = known.mean(0)
@@ -59,7 +54,7 @@ def main(arguments: list[str]) -> None:
     for count in COMPONENTS:
         rows[f"eigenfaces, {count}"] = (judged - mean) @ components[:count].T
     for name, vectors in rows.items():
-        found = figures(vectors, truths, plain)
+        found = figures(vectors, truths, cfg)
         shown = ", ".join(
             f"{figure} {value:.3f}" for figure, value in found.items() if "threshold" not in figure
         )

@@ -15,12 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densekit.app.config.compose import compose
-from densekit.app.config.data_info import model_info
-from densekit.app.config.resolve import describe_data, resolve
+from densekit import compose
 from densekit.app.options import Option, number, split_options, whole
-from densekit.app.run.fit import metric_recipes
-from densekit.build import build_model, instantiate
+from densekit.build import instantiate, metric_recipes
 from densekit.data import Source
 from densekit.model import DenseModel
 from densekit.ops.precision import Call
@@ -70,12 +67,8 @@ def prepare(arguments: Sequence[str]) -> Job:
     options, rest = split_options(arguments, OPTIONS)
     if (options["minutes"] is None) == (options["steps"] is None):
         raise SystemExit("one of minutes=M and steps=N is needed")
-    cfg = compose(rest).cfg
-    sources = describe_data(cfg)
-    job = resolve(cfg)
-    torch.manual_seed(int(cfg.seed))
-    info = model_info(sources, job["heads"], job["resize"])
-    source, model = next(iter(sources.values())), build_model(job, info)
+    sources, model, job = compose(rest)
+    source = next(iter(sources.values()))
 
     def calls() -> list[Call]:
         found: list[Call] = layer_calls(model, [source.image_size()])
@@ -84,7 +77,7 @@ def prepare(arguments: Sequence[str]) -> Job:
     return Job(
         source=source,
         model=model,
-        info=info,
+        info=model.info,
         metrics=build_metrics(model, source.heads, metric_recipes(job)),
         optimizer=instantiate(job["optimizer"], "optimizer"),
         schedule=instantiate(job["schedule"], "schedule"),

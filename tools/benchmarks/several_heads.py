@@ -18,12 +18,9 @@ from typing import Any
 
 import torch
 
+from densekit import compose
 from densekit.app.commands.benchmark import interleaved
-from densekit.app.config.compose import compose
-from densekit.app.config.data_info import model_info
-from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.options import Option, split_options, whole
-from densekit.app.run.start import start_from
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel
 from densekit.training.optim import parameter_groups
@@ -31,16 +28,15 @@ from densekit.training.optim import parameter_groups
 ROUNDS = Option("rounds", whole(1), 10, "timed rounds")
 
 
-def build(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
-    """The model of a configuration."""
-    return build_model(cfg, info).to(memory_format=torch.channels_last)
+def channels_last(model: DenseModel) -> DenseModel:
+    """A model in the memory format that convolutions are fastest in."""
+    return model.to(memory_format=torch.channels_last)
 
 
-def alone(
-    whole: DenseModel, head: str, cfg: Mapping[str, Any], info: Mapping[str, Any]
-) -> DenseModel:
+def alone(whole: DenseModel, head: str, cfg: Mapping[str, Any]) -> DenseModel:
     """The model of one head, with the weights it has in the whole."""
-    model = build({**cfg, "heads": {head: cfg["heads"][head]}}, info)
+    heads = {head: cfg["heads"][head]}
+    model = channels_last(build_model({**cfg, "heads": heads}, whole.info))
     weights = whole.state_dict()
     model.load_state_dict({name: weights[name] for name in model.state_dict()})
     return model
@@ -87,15 +83,9 @@ def training(model: DenseModel, batch: Any, optimizer: Any) -> Callable[[], obje
 def main(arguments: list[str]) -> None:
     """Prints medians and their ratio to the sum of the single models."""
     options, words = split_options(arguments, [ROUNDS])
-    cfg = compose(words).cfg
-    sources = describe_data(cfg)
-    job = resolve(cfg)
-    source = next(iter(sources.values()))
-    info = model_info(sources, job["heads"], job["resize"])
-    whole = build(job, info)
-    if job["checkpoint"]:
-        start_from(whole, job)
-    single = {head: alone(whole, head, job, info) for head in job["heads"]}
+    sources, model, job = compose(words)
+    source, whole = next(iter(sources.values())), channels_last(model)
+    single = {head: alone(whole, head, job) for head in job["heads"]}
     models = {"together": whole, **single}
     test, train = next(iter(source.eval_loader("test"))), next(iter(source.train_loader()))
     check_equal(whole, single, test)

@@ -110,6 +110,7 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
     """The heads of a command line, by name, each with what it is tried on."""
     from densekit.app.config.compose import compose
     from densekit.app.config.data_info import model_info, register_data_info
+    from densekit.app.config.overrides import parse
     from densekit.app.config.resolve import describe_data, resolve
     from densekit.build import instantiate
     from densekit.testing.samples import synthetic_samples
@@ -117,7 +118,7 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
 
     if not any(word.lstrip("+").startswith("head") for word in arguments):
         raise UsageError("head: expected a head, got nothing; densekit check-head head=NAME")
-    cfg = compose(arguments).cfg
+    cfg = compose(parse(arguments)).cfg
     own = any(word.startswith(("data=", "experiment=")) for word in arguments)
     if own:
         sources: Mapping[str, Any] = describe_data(cfg)

@@ -10,15 +10,17 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from densekit.app.config.compose import apply_values, compose, is_choice, trusted
+from densekit.app.config.compose import apply_values, compose
 from densekit.app.config.data_info import describe_for
+from densekit.app.config.overrides import Overrides, Word, parse
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
 from densekit.app.options import Command, Option, choice, parse_command, text
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.fit import HARDWARE, LIMITS
-from densekit.app.run.folder import METRICS, set_run_dir
+from densekit.app.run.folder import METRICS, PENDING, set_run_dir
+from densekit.app.run.job import Job
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
 from densekit.app.shared_options import CHECKPOINT, TRUST, checkpoint_file, existing, output_folder
@@ -129,20 +131,19 @@ def evaluate(arguments: Sequence[str]) -> Path:
     from densekit.artifact import load_artifact
 
     artifact = load_artifact(checkpoint)
-    trust = trusted(rest)
     info = artifact["info"]
-    cfg = _configuration(artifact, checkpoint, rest, trust)
+    cfg = _configuration(artifact, checkpoint, parse(rest))
     launch.check(dict(cfg.trainer))
     split = _choose_split(cfg, options["split"])
     sources = describe_data(cfg)
     _check_names(sources, info.get("heads", {}))
     _check_orientation(sources, info)
-    run = _folder(options["output"])
-    cfg.paths.run = str(run)
     kept = options["artifact"] and str(Path(options["artifact"]).expanduser().absolute())
-    job = {**resolve(cfg), "command": "eval", "split": split, "checkpoint": str(checkpoint)}
-    job["artifact"] = kept
-    launch.start(job)
+    job = Job(resolve(cfg), "eval", sources)
+    run = _folder(options["output"])
+    placed, built = job.placed(run)
+    placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
+    launch.start(placed, built)
     if launch.is_main():
         print_lines(f"figures: {run / METRICS}")
         if kept is not None:
@@ -151,22 +152,23 @@ def evaluate(arguments: Sequence[str]) -> Path:
 
 
 def _configuration(
-    artifact: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
+    artifact: Mapping[str, Any], checkpoint: Path, overrides: Overrides
 ) -> DictConfig:
     """The checkpoint's configuration with other data or metrics, and with single values set."""
-    chosen, of_data, rest = _sort(words)
-    groups = {word.partition("=")[0].lstrip("+") for word in chosen}
-    if "data" not in groups:
-        of_data, rest = [], [*rest, *of_data]
+    chosen = overrides.where(lambda word: word.key in CHOICES)
+    groups, trust = chosen.keys, overrides.trust
+    of_data = overrides.where(lambda word: "data" in groups and _is_below_data(word))
+    rest = overrides.where(lambda word: word not in (*chosen, *of_data))
+    _refuse_choices(rest)
     stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
     unused = ("callbacks", "logger", *(key for key in groups if key in stored))
     stored |= {key: {} for key in unused}
-    plain = reopen(stored_run(stored, checkpoint, words, trust))
+    plain = reopen(stored_run(stored, checkpoint, overrides.keys, trust))
     plain["trainer"] |= OWN_TRAINER
     plain["precision"] = PRECISION
-    if chosen:
-        composed = compose([*chosen, *of_data]).cfg
-        set_run_dir(composed, Path("run"))
+    if groups:
+        composed = compose(chosen + of_data).cfg
+        set_run_dir(composed, PENDING)
         plain |= {key: OmegaConf.to_container(composed[key], resolve=True) for key in groups}
     keep_axes(plain["data"], info)
     cfg = OmegaConf.create(plain)
@@ -174,34 +176,29 @@ def _configuration(
     apply_values(cfg, rest, trust)
     check_moved(rest, plain["data"])
     _refuse_unused(rest)
+    cfg.paths.run = PENDING
     return cfg
 
 
-def _sort(words: Sequence[str]) -> tuple[list[str], list[str], list[str]]:
-    """Divides words into choices, values of data and paths, and the rest."""
-    chosen, of_data, rest = [], [], []
-    for word in words:
-        key = word.partition("=")[0].lstrip("+~")
-        if key in CHOICES:
-            chosen.append(word)
-        elif is_choice(word):
-            raise UsageError(
-                f"densekit eval: {word}: the checkpoint holds it; expected data= or metrics="
-            )
-        elif key.partition(".")[0] in ("data", "paths"):
-            of_data.append(word)
-        else:
-            rest.append(word)
-    return chosen, of_data, rest
+def _is_below_data(word: Word) -> bool:
+    """Whether a word sets a value of a data set, or a path that data sets lie in."""
+    return word.key.startswith(("data.", "paths."))
 
 
-def _refuse_unused(words: Sequence[str]) -> None:
+def _refuse_choices(overrides: Overrides) -> None:
+    """Refuses to choose what the checkpoint holds."""
+    for word in overrides.choices:
+        raise UsageError(
+            f"densekit eval: {word.text}: the checkpoint holds it; expected data= or metrics="
+        )
+
+
+def _refuse_unused(overrides: Overrides) -> None:
     """Refuses what holds for training alone, or is the checkpoint's."""
-    for word in words:
-        key = word.partition("=")[0].lstrip("+~")
-        if not any(key == name or key.startswith(f"{name}.") for name in USED):
+    for word in overrides:
+        if not any(word.key == name or word.key.startswith(f"{name}.") for name in USED):
             raise UsageError(
-                f"densekit eval: {word}: an evaluation does not use it; expected a key of"
+                f"densekit eval: {word.text}: an evaluation does not use it; expected a key of"
                 f" {', '.join(USED)}"
             )
 

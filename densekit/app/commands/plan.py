@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from densekit._files import write_text
 from densekit.app.config.compose import compose
+from densekit.app.config.overrides import Overrides, parse
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.targets import arguments
 from densekit.app.errors import UsageError
@@ -74,7 +74,8 @@ def main(words: Sequence[str]) -> int:
     if file is not None and file.exists():
         raise UsageError(f"output: expected a new file, got {file}, which exists")
     budget = options["memory"]
-    cfg = _composed(rest)
+    given = parse(rest)
+    cfg = _composed(given)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
     with open_dict(cfg):  # a scale, which is to be planned, may be missing yet
         cfg.update(framed(written, {"intensity": {"kind": "zscore"}}, list(cfg.trust)))
@@ -84,11 +85,10 @@ def main(words: Sequence[str]) -> int:
     job = resolve(cfg)
     stored = _as_stored(job["data"][name].get("train"), name, job["trust"])
     found = _look(stored, options["cases"])
-    given = [word.lstrip("+").partition("=")[0] for word in rest]
-    plan = propose(found, len(stored), budget, _memory(job, sources, given))
+    plan = propose(found, len(stored), budget, _memory(job, sources, given.keys))
     report(found, plan, len(stored))
     splits = [split for split in SPLITS if job["data"][name].get(split) is not None]
-    recipe = Recipe(name, next(iter(job["heads"])), splits, rest, job["trust"])
+    recipe = Recipe(name, next(iter(job["heads"])), splits, given, job["trust"])
     text = recipe.text(file, budget, plan, found, written)
     if file is None:
         print_lines("", text.rstrip())
@@ -99,24 +99,24 @@ def main(words: Sequence[str]) -> int:
     return 0
 
 
-def _composed(words: Sequence[str]) -> DictConfig:
+def _composed(overrides: Overrides) -> DictConfig:
     """The configuration; of an experiment the data alone, whose network is another one."""
-    base = _unless_chosen(words)
-    cfg = compose([*base, *words]).cfg
-    if not any(word.startswith("experiment=") for word in words):
+    base = _unless_chosen(overrides)
+    cfg = compose(base + overrides).cfg
+    if "experiment" not in overrides.keys:
         return cfg
-    others = [w for w in words if re.split("[.=]", w.lstrip("+"))[0] not in DATA_KEYS]
-    planned = compose([*base, *others]).cfg
+    others = overrides.where(lambda word: word.key.partition(".")[0] not in DATA_KEYS)
+    planned = compose(base + others).cfg
     with open_dict(planned):
         planned.data, planned.vars = cfg.data, cfg.vars
     return planned
 
 
-def _unless_chosen(words: Sequence[str]) -> list[str]:
-    chosen = {word.partition("=")[0] for word in words}
+def _unless_chosen(overrides: Overrides) -> Overrides:
+    chosen = overrides.keys
     if "data" not in chosen and "experiment" not in chosen:
         raise UsageError("data: expected a data set, got nothing; densekit plan data=NAME")
-    return [f"{group}={name}" for group, name in GROUPS.items() if group not in chosen]
+    return parse([f"{group}={name}" for group, name in GROUPS.items() if group not in chosen])
 
 
 def _only(sources: Mapping[str, Any]) -> tuple[str, Any]:
@@ -159,7 +159,7 @@ def _look(dataset: Dataset, limit: int) -> Fingerprint:
     return fingerprint(dataset, track(spread(len(dataset), limit), "looking at volumes"))
 
 
-def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Sequence[str]) -> Memory:
+def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Collection[str]) -> Memory:
     """Estimates the memory of the configured model with the settings of a plan."""
     from densekit.app.config.data_info import model_info
     from densekit.app.planning.footprint import training_memory

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from densekit._names import counted
+from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
 from densekit.app.options import (
     Command,
@@ -47,7 +48,6 @@ from densekit.app.shared_options import (
     device_name,
     existing,
     output_folder,
-    trusted_packages,
 )
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> An
     check_stored(plain, trust)
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
-    apply_values(cfg, words, trust)
+    apply_values(cfg, parse(words), trust)
     chosen: Any = OmegaConf.to_container(cfg[INFERER], resolve=True)
     return instantiate(chosen, INFERER)
 

@@ -14,12 +14,11 @@ import yaml
 
 from densekit._names import counted, unknown
 from densekit.app.config.overrides import expand, parse
-from densekit.app.config.resolve import resolve
 from densekit.app.errors import UsageError
 from densekit.app.options import Command, Option, parse_command, text, whole
 from densekit.app.report import print_lines
-from densekit.app.run.folder import CONFIG, new_folder, set_run_dir, write_config
-from densekit.app.run.job import checked
+from densekit.app.run.folder import CONFIG, in_folder, new_folder, write_config
+from densekit.app.run.job import checked, configuration
 from densekit.app.run.launch import count_devices, started_outside
 from densekit.app.shared_options import output_folder
 from densekit.app.studies.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
@@ -83,22 +82,21 @@ def main(arguments: Sequence[str]) -> int:
 
 def _configs(words: Sequence[str]) -> dict[Twin, Any]:
     """A checked configuration for every network; nothing has been written yet."""
-    for override in parse(words):
-        key = override.key_or_group
-        if override.is_sweep_override() and key not in GRID:
-            said = unknown(override.input_line, key, GRID)
+    given = parse(words, sweep=True)
+    for word in given:
+        if word.is_sweep and word.key not in GRID:
+            said = unknown(word.text, word.key, GRID)
             raise UsageError(f"{said} (the runs of a study differ in nothing else)")
-    given = {word.partition("=")[0].lstrip("+") for word in words}
-    chosen = [f"{key}={value}" for key, value in GRID.items() if key not in given]
-    if "experiment" not in given:
+    chosen = [f"{key}={value}" for key, value in GRID.items() if key not in given.keys]
+    if "experiment" not in given.keys:
         chosen.append(f"experiment={STUDIES[0]}")
     configs = {}
-    for job in expand([*chosen, *words]):
-        cfg, _ = checked(job)
-        if count_devices(cfg.trainer) > 1:
+    for overrides in expand(parse(chosen, sweep=True) + given):
+        cfg = checked(configuration(overrides)).cfg
+        if count_devices(cfg["trainer"]) > 1:
             raise UsageError("trainer.devices: a run of a study has one device; jobs=N runs N")
-        backbone = cfg.backbone
-        configs[Twin(NETS[bool(backbone.residual)], int(backbone.depth), int(cfg.seed))] = cfg
+        net, depth = NETS[bool(cfg["backbone"]["residual"])], int(cfg["backbone"]["depth"])
+        configs[Twin(net, depth, int(cfg["seed"]))] = cfg
     # The longest first: no core waits for them at the end.
     return dict(sorted(configs.items(), key=lambda item: (-item[0].depth, item[0])))
 
@@ -107,16 +105,15 @@ def _folder(given: Any, configs: Mapping[Twin, Any]) -> Path:
     if given is not None:
         return output_folder(given)
     cfg = next(iter(configs.values()))
-    return new_folder(Path(str(cfg.paths.runs)) / str(cfg.run_name))
+    return new_folder(Path(cfg["paths"]["runs"]) / cfg["run_name"])
 
 
 def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outcomes, list[str]]:
     """Runs what is not done yet; returns what is known of each network, and what went wrong."""
-    head = next(iter(next(iter(configs.values())).heads))
+    head = next(iter(next(iter(configs.values()))["heads"]))
     resolved = {}
     for twin, cfg in configs.items():
-        set_run_dir(cfg, folder / str(twin))
-        resolved[str(twin)] = {"command": "train", **resolve(cfg)}
+        resolved[str(twin)] = {"command": "train", **in_folder(cfg, folder / str(twin))}
         _check_same(resolved[str(twin)], folder / str(twin) / CONFIG)
     files = {
         name: write_config(job, folder / name)

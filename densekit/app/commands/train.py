@@ -69,7 +69,8 @@ class Words:
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     words = read(arguments)
-    from densekit.app.run.job import train
+    from densekit.app.config.overrides import parse
+    from densekit.app.run.job import configuration, train
     from densekit.app.run.sweep import grid, is_hydras, search
 
     if words.show:
@@ -78,8 +79,8 @@ def main(arguments: Sequence[str]) -> int:
     if words.multirun and is_hydras(words.overrides):
         return search(words.overrides)
     if words.multirun:
-        return grid(words.overrides)
-    train(words.overrides)
+        return grid(parse(words.overrides, sweep=True))
+    train(configuration(parse(words.overrides)))
     return 0
 
 
@@ -111,12 +112,12 @@ def _shown(words: Words) -> str:
     """The configuration as YAML text."""
     from omegaconf import OmegaConf
 
-    from densekit.app.config.resolve import resolve
-    from densekit.app.run.folder import dump, set_run_dir
+    from densekit.app.config.overrides import parse
+    from densekit.app.run.folder import dump, in_folder
     from densekit.app.run.job import checked, configuration
 
+    composed = configuration(parse(words.overrides))
     if not words.resolved:
-        return OmegaConf.to_yaml(configuration(words.overrides).cfg)
-    cfg, name = checked(words.overrides)
-    set_run_dir(cfg, Path(cfg.paths.runs) / name / "TIMESTAMP")
-    return dump(resolve(cfg))
+        return OmegaConf.to_yaml(composed.cfg)
+    job = checked(composed)
+    return dump(in_folder(job.cfg, Path(job.cfg["paths"]["runs"]) / job.name / "TIMESTAMP"))

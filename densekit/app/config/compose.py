@@ -10,18 +10,18 @@ from typing import Any
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
-from hydra.core.override_parser.types import Override, OverrideType
+from hydra.core.override_parser.types import OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from densekit._names import counted, unknown
 from densekit.app.config import groups
-from densekit.app.config.overrides import first_job, parse, quote_name
+from densekit.app.config.overrides import Overrides, Word, first_job
+from densekit.app.config.quoting import as_text
 from densekit.app.config.targets import check_arguments, check_nodes, read
 from densekit.app.config.values import is_text
 from densekit.app.errors import UsageError
-from densekit.app.shared_options import trusted_packages
 
 logger = logging.getLogger(__name__)
 
@@ -42,38 +42,32 @@ class Composed:
     name: str
 
 
-def compose(arguments: Sequence[str]) -> Composed:
+def compose(overrides: Overrides) -> Composed:
     """Composes the configuration of a command line.
 
     Args:
-        arguments: Overrides in Hydra's grammar. A real argument of a `_target_` that stands in no
-            file may be set without `+`; values of path keys may hold any character.
+        overrides: A real argument of a `_target_` that stands in no file may be set without `+`.
 
     Raises:
         UsageError: An unknown key, group, option or argument; the message names the nearest.
     """
-    overrides = parse(arguments)
     _refuse_sweeps(overrides)
-    choices = [override for override in overrides if _is_choice(override)]
-    for override in choices:
-        _check_choice(override)
-    cfg = _compose([str(override.input_line) for override in choices])
+    cfg = _chosen(overrides.choices)
     if hidden := groups.hidden_files(groups.extra_folders()):
         more = f" and {counted(len(hidden) - 1, 'more file')}" if len(hidden) > 1 else ""
         logger.warning(
             "%s%s: not used, densekit has a file of that name; rename yours", hidden[0], more
         )
     name = _pop_name(cfg)
-    trust = trusted(arguments)
-    for override in overrides:
-        if not _is_choice(override):
-            _apply(cfg, override, trust)
-    _check_top_level(cfg, _compose([]))
+    trust = overrides.trust
+    for word in overrides.values:
+        _apply(cfg, word, trust)
+    _check_top_level(cfg)
     check_nodes(_plain(cfg), trust)
     return Composed(cfg, name)
 
 
-def apply_values(cfg: DictConfig, arguments: Sequence[str], trust: Sequence[str] = ()) -> None:
+def apply_values(cfg: DictConfig, overrides: Overrides, trust: Sequence[str] = ()) -> None:
     """Checks value overrides and applies them to a configuration that came from a file.
 
     A mapping with a `_target_` stands for what was there, others are merged into it.
@@ -81,23 +75,13 @@ def apply_values(cfg: DictConfig, arguments: Sequence[str], trust: Sequence[str]
     Raises:
         UsageError: An unknown key or argument; the message names the nearest.
     """
-    overrides = parse(arguments)
     _refuse_sweeps(overrides)
-    for override in overrides:
-        _apply(cfg, override, trust)
+    for word in overrides:
+        _apply(cfg, word, trust)
     check_nodes(_plain(cfg), trust)
 
 
-def trusted(arguments: Sequence[str]) -> list[str]:
-    """What `trust=` says; such packages become importable from the working folder."""
-    trust: list[str] = []
-    for override in parse(arguments):
-        if override.key_or_group == "trust":
-            trust = trusted_packages(override.value())
-    return trust
-
-
-def for_hydra(arguments: Sequence[str]) -> list[str]:
+def for_hydra(overrides: Overrides) -> list[str]:
     """The words of a multirun as a sweeper of Hydra's reads them.
 
     Paths and names are quoted, and `++` stands before an argument of a class that no file mentions.
@@ -105,29 +89,29 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     Raises:
         UsageError: The first job would not compose.
     """
-    first = first_job(arguments)
+    first = first_job(overrides)
     compose(first)
-    cfg = compose([word for word in first if is_choice(word)]).cfg
+    cfg = _chosen(first.choices)
     words = []
-    for override in parse(arguments, sweep=True):
-        is_value = override.type is OverrideType.CHANGE and not _is_choice(override)
-        is_new = is_value and not _find(cfg, override.key_or_group)[2]
-        words.append(f"++{override.input_line}" if is_new else str(override.input_line))
+    for word in overrides:
+        is_value = word.override.type is OverrideType.CHANGE and not word.is_choice
+        line = str(word.override.input_line)
+        words.append(f"++{line}" if is_value and not _find(cfg, word.key)[2] else line)
     return words
 
 
-def is_choice(argument: str) -> bool:
-    """Whether an argument chooses an option of a group (`data=bccd`)."""
-    return _is_choice(parse([argument], sweep=True)[0])
-
-
-def _compose(lines: list[str]) -> DictConfig:
-    folders = groups.extra_folders()
+def _chosen(choices: Overrides) -> DictConfig:
+    """The files of the chosen options, composed by Hydra, with its own node beside them."""
+    for word in choices:
+        if not word.is_removal:
+            line = str(word.override.input_line)
+            groups.check_choice(word.key, word.override.value(), line)
+    lines = [str(word.override.input_line) for word in choices]
     with initialize_config_dir(str(groups.own_conf()), version_base="1.3"):
         try:
             return hydra_compose(
                 "config",
-                overrides=[groups.searchpath(folders), *lines],
+                overrides=[groups.searchpath(groups.extra_folders()), *lines],
                 return_hydra_config=True,
             )
         except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -145,62 +129,47 @@ def _pop_name(cfg: DictConfig) -> str:
     return str(choice).replace("/", "_")
 
 
-def _refuse_sweeps(overrides: Sequence[Override]) -> None:
-    for override in overrides:
-        if override.is_sweep_override():
-            key = override.key_or_group
+def _refuse_sweeps(overrides: Overrides) -> None:
+    for word in overrides:
+        if word.is_sweep:
+            key = word.key
             raise UsageError(
-                f"{key}: expected one value, got {_written(override)}; add -m to run one job for"
+                f"{key}: expected one value, got {word.written}; add -m to run one job for"
                 f" each, or write {key}=[a,b] for a list"
             )
 
 
-def _written(override: Override) -> str:
-    return str(override.input_line).partition("=")[2]
-
-
-def _is_choice(override: Override) -> bool:
-    """Whether an override names options of a group; `optimizer={_target_: ...}` is a value."""
-    return groups.is_group(override.key_or_group) and not isinstance(override.value(), dict)
-
-
-def _check_choice(override: Override) -> None:
-    if override.type is not OverrideType.DEL:
-        group, line = override.key_or_group, str(override.input_line)
-        groups.check_choice(group, override.value(), line)
-
-
-def _apply(cfg: DictConfig, override: Override, trust: Sequence[str]) -> None:
+def _apply(cfg: DictConfig, word: Word, trust: Sequence[str]) -> None:
     """Checks one key=value against a configuration and applies it there."""
-    key = override.key_or_group
-    if override.package is not None:
-        raise UsageError(f"{key}@{override.package}: expected a group before the @, got {key}")
+    key, package = word.key, word.override.package
+    if package is not None:
+        raise UsageError(f"{key}@{package}: expected a group before the @, got {key}")
     owner, name, found = _find(cfg, key)
-    if override.type is OverrideType.DEL:
+    if word.is_removal:
         if not found:
             _refuse(cfg, owner, name)
         with open_dict(cfg):
             (OmegaConf.select(cfg, owner) if owner else cfg).pop(name)
         return
     if not found:
-        _check_new(cfg, owner, name, override.type is not OverrideType.CHANGE, trust)
-    value = _value(cfg, owner, name, override)
+        _check_new(cfg, owner, name, word.override.type is not OverrideType.CHANGE, trust)
+    value = _value(cfg, owner, name, word)
     built = isinstance(value, dict) and "_target_" in value
     try:
         OmegaConf.update(cfg, key, value, merge=not built, force_add=True)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
-        shown = f"{_written(override)} ({str(error).splitlines()[0]})"
+        shown = f"{word.written} ({str(error).splitlines()[0]})"
         raise UsageError(f"{key}: expected a value that YAML can hold, got {shown}") from error
 
 
-def _value(cfg: DictConfig, owner: str, name: str, override: Override) -> Any:
+def _value(cfg: DictConfig, owner: str, name: str, word: Word) -> Any:
     """What an override sets; text letter by letter where the class takes text and nothing else."""
     node = OmegaConf.select(cfg, owner) if owner else cfg
     is_class = isinstance(node, DictConfig) and isinstance(node.get("_target_"), str)
     said = read(node) if is_class else None
-    if said is None or not is_text(said.types.get(name, "")):
-        return override.value()
-    return parse([f"{name}={quote_name(_written(override))}"])[0].value()
+    value = word.override.value()
+    is_name = said is not None and is_text(said.types.get(name, ""))
+    return as_text(word.written, value) if is_name else value
 
 
 def _find(cfg: DictConfig, key: str) -> tuple[str, str, bool]:
@@ -241,9 +210,9 @@ def _refuse(cfg: DictConfig, owner: str, name: str) -> None:
     raise UsageError(f"{unknown(path, name, sorted(keys))}{hint}")
 
 
-def _check_top_level(cfg: DictConfig, known: DictConfig) -> None:
+def _check_top_level(cfg: DictConfig) -> None:
     """Refuses a key that nothing reads, which only a file can have brought in."""
-    accepted = {str(key) for key in known} - {"hydra"}
+    accepted = groups.top_level_keys()
     for name in sorted(accepted - {str(key) for key in cfg}):
         raise UsageError(f"{name}: expected a value, got none; it can be set but not be removed")
     for key in cfg:

@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from densekit._names import unknown
 from densekit.app.errors import UsageError
 from densekit.plugins import conf_folders
+
+NODES = (
+    *("paths", "data", "backbone", "neck", "optimizer", "schedule", "trainer", "callbacks"),
+    *("logger", "metrics"),
+)
+"""Groups whose options stand under a key of their own; those of `head` stand in `heads.NAME`."""
 
 
 def own_conf() -> Path:
@@ -52,6 +60,12 @@ def groups() -> list[str]:
 def is_group(key: str) -> bool:
     """Whether an override's key names a group (`data`, `head`), not a value."""
     return bool(key) and any((root / key).is_dir() for root in [own_conf(), *extra_folders()])
+
+
+def top_level_keys() -> set[str]:
+    """The keys at the top of every composed configuration."""
+    shipped = yaml.safe_load((own_conf() / "config.yaml").read_text(encoding="utf-8"))
+    return {*NODES} | (set(shipped) - {"defaults"})
 
 
 def check_choice(group: str, value: Any, word: str) -> None:

@@ -62,6 +62,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
         UsageError: A value is missing or an interpolation leads nowhere.
     """
     plain = _plain(cfg)
+    OmegaConf.clear_resolver("data_info")  # which holds the data sets
     check_targets(plain, plain["trust"])
     return plain
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from densekit.app.config.compose import is_choice
+from densekit.app.config.overrides import Overrides
 from densekit.app.config.targets import arguments
 from densekit.app.planning.rules import WIDTH, Network, Plan
 from densekit.app.report import quoted
@@ -49,21 +49,21 @@ class Recipe:
         data: Name of the data set.
         head: Name of the head.
         splits: The splits that the data set has.
-        words: key=value words of the command line.
+        given: What the command line sets.
         trust: Packages whose classes may be built.
     """
 
     data: str
     head: str
     splits: Sequence[str]
-    words: Sequence[str]
+    given: Overrides
     trust: Sequence[str]
 
     def command(self, file: Path | None) -> str:
         """The command that trains; it says again what the file does not hold."""
         name = name_of(file) or f"{self.data}_planned"
-        kept = [w for w in self.words if not is_choice(w) and _root(w) not in ("data", "vars")]
-        return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept])])
+        kept = self.given.values.where(lambda word: _root(word.key) not in ("data", "vars"))
+        return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept.texts])])
 
     @property
     def place(self) -> str:
@@ -84,7 +84,7 @@ class Recipe:
         """
         place = "" if name_of(file) else f"# Save as: {self.place}\n"
         header = HEADER.format(memory=budget, command=self.command(file), place=place)
-        chosen = dict(word.split("=", 1) for word in self.words if is_choice(word))
+        chosen = dict(text.split("=", 1) for text in self.given.choices.texts)
         groups = {group: chosen.get(group, name) for group, name in GROUPS.items()}
         overrides: list[dict[str, Any]] = [{"override /data": None}]
         overrides += [{f"override /{group}": name} for group, name in groups.items()]
@@ -100,7 +100,7 @@ class Recipe:
         losses = {loss: {"_target_": f"densekit.losses.{name}"} for loss, name in LOSSES.items()}
         monitor = f"val/{self.head}/dice" if "val" in self.splits else None
         content: dict[str, Any] = {
-            "backbone": backbone_settings(plan.network, map(_key, self.words)),
+            "backbone": backbone_settings(plan.network, self.given.keys),
             "heads": {self.head: {"losses": losses}},
             "optimizer": {"lr": LEARNING_RATE},
             "trainer": {"max_epochs": plan.epochs},
@@ -206,12 +206,8 @@ def name_of(file: Path | None) -> str | None:
     return file.absolute().relative_to(folder).with_suffix("").as_posix()
 
 
-def _key(word: str) -> str:
-    return word.lstrip("+").partition("=")[0]
-
-
-def _root(word: str) -> str:
-    return _key(word).partition(".")[0]
+def _root(key: str) -> str:
+    return key.partition(".")[0]
 
 
 def _dump(content: Mapping[str, Any], flow: bool | None) -> str:

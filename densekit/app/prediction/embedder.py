@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit._names import unknown
+from densekit.app.config.overrides import trusted_packages, with_trust
 from densekit.app.errors import UsageError
 from densekit.app.options import Option, number, text
 from densekit.app.report import quoted
@@ -19,8 +20,6 @@ from densekit.app.shared_options import (
     TRUST,
     checkpoint_file,
     device_name,
-    trusted_packages,
-    with_trust,
 )
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -91,15 +91,30 @@ class Tee:
 
 
 @contextmanager
-def kept_console(run: Path) -> Iterator[None]:
+def remembered() -> Iterator[list[str]]:
+    """Collects the lines of densekit's log while there is no run folder yet."""
+    log, lines = logging.getLogger("densekit"), list[str]()
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        log.removeHandler(handler)
+
+
+@contextmanager
+def kept_console(run: Path, before: Sequence[str] = ()) -> Iterator[None]:
     """Keeps in the run folder what is said meanwhile, and how it ended.
 
     Args:
         run: The folder; made if it is not there.
+        before: Lines that were said before there was a folder.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / CONSOLE_LOG).open("a", encoding="utf-8", errors="replace") as file:
         transcript = Transcript(file)
+        transcript.feed("".join(f"{line}\n" for line in before), 0)
         out, err = sys.stdout, sys.stderr
         own = {id(out): Tee(out, transcript), id(err): Tee(err, transcript)}
         sys.stdout, sys.stderr = own[id(out)], own[id(err)]

@@ -8,16 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.config.data_checks import check_heads
-from densekit.app.config.data_info import model_info
 from densekit.app.config.monitor import check_direction, objective_name, settled
 from densekit.app.config.trainer import with_switches
 from densekit.app.errors import Stopped
 from densekit.app.run.earlier_logs import continue_logs
 from densekit.app.run.folder import METRICS, dump
-from densekit.app.run.keep import with_kept
-from densekit.app.run.start import start_from
-from densekit.build import build_model, instantiate
-from densekit.trust import MODEL, without_weights
+from densekit.app.run.start import initial_model
+from densekit.build import instantiate, metric_recipes
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
@@ -32,8 +29,12 @@ HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
 LIMITS = ("limit_val_batches", "limit_test_batches")
 
 
-def run_job(cfg: Mapping[str, Any]) -> None:
+def run_job(cfg: Mapping[str, Any], sources: Mapping[str, Any] | None = None) -> None:
     """Trains or evaluates, as the configuration's `command` says.
+
+    Args:
+        cfg: Resolved configuration, see `densekit.app.config.resolve.resolve`.
+        sources: Its data sets; built here if they are not.
 
     Raises:
         Stopped: A signal has ended it early; what could be saved is saved.
@@ -43,18 +44,20 @@ def run_job(cfg: Mapping[str, Any]) -> None:
     stopping = Stopping()
     try:
         with stopping.listening():
-            (evaluate if cfg["command"] == "eval" else fit)(cfg, stopping)
+            data = _data(cfg, sources)
+            (evaluate if cfg["command"] == "eval" else fit)(cfg, data, stopping)
     except (SystemExit, KeyboardInterrupt):
         if stopping.signal is None:
             raise
         raise Stopped(stopping.signal) from None
 
 
-def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
+def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
     """Trains, then evaluates the best checkpoint; figures end up in the run folder.
 
     Args:
-        cfg: Resolved configuration, see `densekit.app.config.resolve.resolve`.
+        cfg: Resolved configuration.
+        data: Its data sets.
         stopping: Ends it when a signal asks for it.
     """
     import torch
@@ -64,14 +67,8 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
 
     seed_everything(int(cfg["seed"]), workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
-    data = _data(cfg)
     _say_data(data)
-    info = model_info(data.sources, cfg["heads"], cfg["resize"])
-    # The weights of a run that is resumed replace all others.
-    parts = {key: without_weights(cfg[key]) for key in MODEL} if cfg["resume"] else {}
-    model = build_model({**cfg, **parts}, with_kept(info, cfg.get("kept")))
-    if cfg["checkpoint"]:
-        start_from(model, cfg)
+    model = initial_model(cfg, data.sources)
     optimizer = instantiate(cfg["optimizer"], "optimizer")
     schedule = instantiate(cfg["schedule"], "schedule")
     lit = _module(cfg, model, optimizer, schedule)
@@ -95,12 +92,11 @@ def fit(cfg: Mapping[str, Any], stopping: Stopping) -> None:
         _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
 
 
-def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
+def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
     """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
     from densekit.artifact import build_from_artifact, load_artifact, write_artifact
     from densekit.training import CasesFile, MetricsFile, MetricsTable, Progress
 
-    data = _data(cfg)
     artifact = load_artifact(cfg["checkpoint"])
     model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
     run = Path(cfg["paths"]["run"])
@@ -128,11 +124,15 @@ def evaluate(cfg: Mapping[str, Any], stopping: Stopping) -> None:
         write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)
 
 
-def _data(cfg: Mapping[str, Any]) -> DataModule:
+def _data(cfg: Mapping[str, Any], sources: Mapping[str, Any] | None) -> DataModule:
+    from lightning.pytorch import seed_everything
+
     from densekit.data import DataModule
 
-    sources = {name: instantiate(node, f"data.{name}") for name, node in cfg["data"].items()}
-    check_heads(sources, cfg["heads"])
+    if sources is None:
+        seed_everything(int(cfg["seed"]), workers=True, verbose=False)
+        sources = {name: instantiate(node, f"data.{name}") for name, node in cfg["data"].items()}
+        check_heads(sources, cfg["heads"])
     chosen = {key: cfg[key] for key in ("on_broken",) if key in cfg}  # older runs have none
     return DataModule(sources, **chosen)
 
@@ -145,21 +145,6 @@ def _say_data(data: DataModule) -> None:
         for split in ("train", "val", "test"):
             if getattr(source, split) is not None:
                 logger.info("data.%s.%s: %s", name, split, summary(getattr(source, split)))
-
-
-def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Head name to metric name to what builds it, of the heads whose metrics are configured.
-
-    A metric set to null is left out.
-    """
-    return {
-        head: {
-            name: instantiate(node, f"metrics.{head}.{name}")
-            for name, node in named.items()
-            if node is not None
-        }
-        for head, named in cfg["metrics"].items()
-    }
 
 
 def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:

@@ -16,12 +16,28 @@ from densekit.app.errors import UsageError
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
+PENDING = "<run folder>"
+"""Stands for the run folder while everything is checked; no folder appears before."""
 
 
-def set_run_dir(cfg: DictConfig, run: Path) -> None:
+def in_folder(cfg: Mapping[str, Any], run: Path) -> dict[str, Any]:
+    """A resolved configuration with a run folder in place of `PENDING`."""
+    placed: dict[str, Any] = _replaced(dict(cfg), str(run))
+    return placed
+
+
+def _replaced(node: Any, run: str) -> Any:
+    if isinstance(node, dict):
+        return {key: _replaced(value, run) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_replaced(value, run) for value in node]
+    return node.replace(PENDING, run) if isinstance(node, str) else node
+
+
+def set_run_dir(cfg: DictConfig, run: str) -> None:
     """Sets the run folder and makes every path absolute, so that the run can be read anywhere."""
     with open_dict(cfg):
-        cfg.paths.run = str(run)
+        cfg.paths.run = run
         for name in ("data", "runs"):
             cfg.paths[name] = str(Path(str(cfg.paths[name])).expanduser().absolute())
 

@@ -1,15 +1,15 @@
-"""One run of `densekit train`: composed, checked, resolved, and started in a folder of its own."""
+"""One run of `densekit train`: checked as a whole, then started in a folder of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from omegaconf import DictConfig
+from omegaconf import OmegaConf
 
-from densekit.app.config.compose import Composed, compose, is_choice
+from densekit.app.config.compose import Composed, compose
 from densekit.app.config.data_checks import (
     check_monitors,
     check_num_classes,
@@ -18,115 +18,137 @@ from densekit.app.config.data_checks import (
     say_unseen_classes,
 )
 from densekit.app.config.data_info import model_info
-from densekit.app.config.overrides import quote_text
+from densekit.app.config.overrides import Overrides, with_trust
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.trainer import check_taken
 from densekit.app.errors import Stopped, UsageError
-from densekit.app.options import split_options
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
-from densekit.app.run.console_log import kept_console
-from densekit.app.run.folder import run_name, set_run_dir
+from densekit.app.run.console_log import kept_console, remembered
+from densekit.app.run.folder import PENDING, in_folder, run_name, set_run_dir
 from densekit.app.run.keep import keep_heads, with_kept
 from densekit.app.run.rehearsal import rehearse
-from densekit.app.run.resuming import GROUPS, check_classes, check_length, check_resumed, group_of
+from densekit.app.run.resuming import GROUPS, check_continues
 from densekit.app.run.stored import resumable, resumed
-from densekit.app.shared_options import RESUME, START, checkpoint_file, existing, with_trust
+from densekit.app.shared_options import checkpoint_file, existing
 from densekit.build import instantiate
-from densekit.trust import MODEL, without_weights
 
-PENDING = Path("run")
-"""Stands for the run folder while everything is checked; no folder appears before."""
+
+@dataclass(frozen=True)
+class Job:
+    """A run that has no folder yet.
+
+    Attributes:
+        cfg: Resolved configuration, `PENDING` in place of the run folder.
+        name: The folder in `paths.runs` that the run folder is made in.
+        sources: The data sets, built.
+    """
+
+    cfg: dict[str, Any]
+    name: str
+    sources: dict[str, Any]
+
+    def placed(self, run: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        """The configuration of a run folder, and the data sets if it leaves them as they are."""
+        cfg = in_folder(self.cfg, run)
+        return cfg, self.sources if cfg["data"] == self.cfg["data"] else None
 
 
 def train(
-    overrides: Sequence[str], run: Path | None = None, told: Mapping[str, Any] | None = None
+    composed: Composed, run: Path | None = None, told: Mapping[str, Any] | None = None
 ) -> Path:
     """Runs one job and returns its run folder.
 
     Args:
-        overrides: Words of the command line.
+        composed: See `configuration`.
         run: The run folder; default a new one in `paths.runs/NAME`.
         told: What a sweep adds: the `objective`, and the `direction` of what is better.
 
     Raises:
-        UsageError: Something is wrong with the words; nothing has been written then.
+        UsageError: Something is wrong with the configuration; nothing has been written then.
     """
-    cfg, name = checked(overrides)
-    run = run or launch.agree_on_folder(Path(cfg.paths.runs) / name)
-    set_run_dir(cfg, run)
-    job, trust = {"command": "train", **(told or {}), **resolve(cfg)}, with_trust(list(cfg.trust))
+    with remembered() as said:
+        job = checked(composed)
+    run = run or launch.agree_on_folder(Path(job.cfg["paths"]["runs"]) / job.name)
+    placed, sources = job.placed(run)
+    cfg = {"command": "train", **(told or {}), **placed}
     if not launch.is_main():
-        launch.start(job)
+        launch.start(cfg, sources)
         return run
-    with kept_console(run):
+    trust = with_trust(cfg["trust"])
+    with kept_console(run, said):
         print_lines(f"run folder: {run}")
         try:
-            launch.start(job)
+            launch.start(cfg, sources)
         except Stopped:
             if (run / "checkpoints" / "last.ckpt").exists():
                 print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
             raise
-        _say_what_next(run, trust, job["trainer"])
+        _say_what_next(run, trust, cfg["trainer"])
     return run
 
 
-def checked(overrides: Sequence[str]) -> tuple[DictConfig, str]:
-    """A configuration that resolves, and the name of its runs; nothing has been written yet."""
-    composed = configuration(overrides)
+def configuration(overrides: Overrides) -> Composed:
+    """Composes; `resume=PATH` without a choice of groups takes the configuration from the file."""
+    named = {key: overrides.last(key) for key in ("resume", "checkpoint")}
+    found = {key: value for key, value in named.items() if value is not None}
+    if len(found) == 2:
+        raise UsageError("resume, checkpoint: expected one of the two, got both")
+    rest = overrides.where(lambda word: word.key not in found)
+    if "resume" in found:
+        file = resumable(existing("resume", found["resume"]).absolute())
+        own = all(word.key in GROUPS for word in rest.choices)
+        composed = resumed(file, rest) if own else compose(rest)
+        composed.cfg.resume = str(file)
+        return composed
+    composed = compose(rest)
+    if "checkpoint" in found:
+        file = checkpoint_file(found["checkpoint"]).absolute()
+        composed.cfg.checkpoint = str(file)
+    return composed
+
+
+def checked(composed: Composed) -> Job:
+    """A run that can be started; nothing has been written yet.
+
+    Raises:
+        UsageError: Something is wrong with the configuration.
+    """
+    check_taken(composed.cfg.trainer)
+    launch.check(dict(composed.cfg.trainer))
+    job = prepared(composed)
+    say_unseen_classes(job.sources)
+    if job.cfg["resume"]:
+        check_continues(job.cfg, job.sources)
+    check_monitors(job.cfg["callbacks"], job.sources, job.cfg["heads"])
+    _check_end(job.cfg)
+    info = model_info(job.sources, job.cfg["heads"], job.cfg["resize"])
+    if not launch.started_outside():
+        rehearse(job.cfg, with_kept(info, job.cfg["kept"]))
+    return job
+
+
+def prepared(composed: Composed) -> Job:
+    """Builds the data sets of a configuration, and resolves it.
+
+    Raises:
+        UsageError: A value is missing, or data and heads do not fit.
+    """
+    from lightning.pytorch import seed_everything
+
     cfg = composed.cfg
-    name = run_name(cfg, composed.name)
     if cfg.paths.run is not None:
         raise UsageError("paths.run: expected nothing, as a run makes its folder; set paths.runs")
-    check_taken(cfg.trainer)
-    launch.check(dict(cfg.trainer))
+    name = run_name(cfg, composed.name)
     set_run_dir(cfg, PENDING)
     kept = keep_heads(cfg)
+    seed_everything(int(OmegaConf.select(cfg, "seed") or 0), workers=True, verbose=False)
     sources = describe_data(cfg)
-    check_trained(sources, [name for name in cfg.heads if name not in kept])
-    say_unseen_classes(sources)
+    check_trained(sources, [head for head in cfg.heads if head not in kept])
     plain = resolve(cfg)
     check_num_classes(sources, plain["heads"])
-    if cfg.resume:
-        _check_resumed(plain, sources)
-    check_monitors(plain["callbacks"], sources, cfg.heads)
     check_resize(plain["resize"], sources)
-    _check_end(plain)
-    info = with_kept(model_info(sources, plain["heads"], plain["resize"]), plain["kept"])
-    if not launch.started_outside():
-        rehearse(plain, info)
-    return cfg, name
-
-
-def configuration(overrides: Sequence[str]) -> Composed:
-    """Composes; `resume=PATH` without a choice of groups takes the configuration from the file."""
-    options, rest = split_options(overrides, (RESUME, START))
-    found = {key: value for key, value in options.items() if value is not None}
-    if "checkpoint" in found:
-        found["checkpoint"] = str(checkpoint_file(found["checkpoint"]).absolute())
-    if "resume" in found:
-        found["resume"] = str(resumable(existing("resume", found["resume"]).absolute()))
-    words = [*rest, *(f"{key}={quote_text(value)}" for key, value in found.items())]
-    if "resume" in found and "checkpoint" in found:
-        raise UsageError("resume, checkpoint: expected one of the two, got both")
-    if "resume" in found and all(group_of(w) in GROUPS for w in rest if is_choice(w)):
-        return resumed(Path(found["resume"]), words)
-    return compose(words)
-
-
-def _check_resumed(plain: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
-    """Refuses what would make a resumed run another one, now that everything is worked out."""
-    from densekit.artifact import load_artifact
-    from densekit.training import progress
-
-    file = Path(plain["resume"])
-    artifact = load_artifact(file)
-    stored = yaml.safe_load(artifact["config"])
-    weights = {key: without_weights(stored.get(key)) for key in MODEL}
-    own = {key: without_weights(plain.get(key)) for key in MODEL}
-    check_resumed({**stored, "checkpoint": None} | weights, {**plain} | own, file)
-    check_length(plain["trainer"], progress(file)[1], file)
-    check_classes(sources, artifact["info"].get("heads", {}), file)
+    return Job(plain, name, sources)
 
 
 def _check_end(cfg: Mapping[str, Any]) -> None:

@@ -77,27 +77,30 @@ def check(trainer: Mapping[str, Any]) -> None:
         )
 
 
-def start(cfg: dict[str, Any]) -> None:
+def start(cfg: dict[str, Any], sources: dict[str, Any] | None = None) -> None:
     """Runs a resolved job: here, or in as many workers as `trainer.devices` asks for.
 
     Args:
         cfg: Resolved configuration with `paths.run`; it is written there first.
+        sources: Its data sets, if they are built already; workers build their own.
     """
     trainer = cfg["trainer"]
     if started_outside():
         adopt_world(trainer)
         if is_main():
             write_config(cfg, Path(cfg["paths"]["run"]))
-        run_job(cfg)
+        run_job(cfg, sources)
         return
     count = count_devices(trainer)
     if count > 1 and trainer.get("strategy", "auto") == "auto":
         trainer["strategy"] = "ddp"
     file = write_config(cfg, Path(cfg["paths"]["run"]))
     if count > 1:
+        if sources is not None:
+            sources.clear()  # no memory is held for them while the workers have theirs
         _launch(file, count)
     else:
-        run_job(cfg)
+        run_job(cfg, sources)
 
 
 def adopt_world(trainer: MutableMapping[str, Any]) -> None:

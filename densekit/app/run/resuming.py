@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from densekit.app.config.compose import compose
-from densekit.app.config.overrides import is_path_key
+from densekit.app.config.overrides import Overrides
+from densekit.app.config.quoting import is_path_key
 from densekit.app.errors import UsageError
+from densekit.trust import MODEL, without_weights
 
 COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
 """What a command has noted down beside the configuration."""
@@ -29,31 +32,46 @@ CHANGEABLE_DATA_KEYS = ("eval_batch_size", "num_workers", "test", "cache")
 """What may change of a data set, as may the paths of its files."""
 
 
-def chosen(choices: Sequence[str], trainer: Mapping[str, Any]) -> dict[str, Any]:
+def chosen(choices: Overrides, trainer: Mapping[str, Any]) -> dict[str, Any]:
     """The nodes of groups that are chosen anew, not yet resolved.
 
     Args:
-        choices: Words such as `logger=wandb`, of `GROUPS`.
+        choices: Such as `logger=wandb`, of `GROUPS`.
         trainer: The stored settings, which stay where the chosen option says nothing of its own.
     """
-    if not choices:
+    if not choices.words:
         return {}
-    fresh, usual = compose(choices).cfg, compose([]).cfg
-    nodes = {group: _plain(fresh, group) for group in map(group_of, choices)}
+    fresh = compose(choices).cfg
+    nodes = {group: _plain(fresh, group) for group in choices.keys}
     if "trainer" in nodes:
-        default = _plain(usual, "trainer")
+        default = _plain(compose(Overrides(())).cfg, "trainer")
         own = {key: value for key, value in nodes["trainer"].items() if default.get(key) != value}
         nodes["trainer"] = {**trainer, **own}
     return nodes
 
 
-def group_of(word: str) -> str:
-    """The group that a word chooses from."""
-    return word.partition("=")[0].lstrip("+~").partition("@")[0]
-
-
 def _plain(cfg: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(cfg[key], resolve=False)
+
+
+def check_continues(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
+    """Refuses what would make a resumed run another one, now that everything is worked out.
+
+    Args:
+        cfg: Resolved configuration of the resumed run.
+        sources: Its data sets by name.
+    """
+    from densekit.artifact import load_artifact
+    from densekit.training import progress
+
+    file = Path(cfg["resume"])
+    artifact = load_artifact(file)
+    stored = yaml.safe_load(artifact["config"])
+    weights = {key: without_weights(stored.get(key)) for key in MODEL}
+    own = {key: without_weights(cfg.get(key)) for key in MODEL}
+    check_resumed({**stored, "checkpoint": None} | weights, {**cfg} | own, file)
+    check_length(cfg["trainer"], progress(file)[1], file)
+    check_classes(sources, artifact["info"].get("heads", {}), file)
 
 
 def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
@@ -115,18 +133,18 @@ def check_classes(sources: Mapping[str, Any], heads: Mapping[str, Any], checkpoi
                 )
 
 
-def check_moved(overrides: Sequence[str], data: Any) -> None:
+def check_moved(overrides: Overrides, data: Any) -> None:
     """Refuses a `paths.data` that none of the data sets lies in, before it is filled in.
 
     Args:
-        overrides: Words of the command line.
+        overrides: Of the command line.
         data: The data sets with `${paths.data}` where they lie in it.
     """
     for word in overrides:
-        if word.startswith("paths.data=") and "${paths.data}" not in str(data):
+        if word.key == "paths.data" and "${paths.data}" not in str(data):
             raise UsageError(
-                f"{word}: expected the folder of a data set, but none of {', '.join(data)} lies in"
-                " the old one; set data.NAME.train.root= or what its paths are called"
+                f"{word.text}: expected the folder of a data set, but none of {', '.join(data)}"
+                " lies in the old one; set data.NAME.train.root= or what its paths are called"
             )
 
 

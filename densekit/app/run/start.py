@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit._names import unknown
+from densekit.app.config.data_info import model_info
 from densekit.app.errors import UsageError
+from densekit.app.run.keep import with_kept
 from densekit.build import build_model
+from densekit.trust import MODEL, without_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +21,25 @@ if TYPE_CHECKING:
 
 State = dict[str, "Tensor"]
 logger = logging.getLogger(__name__)
+
+
+def initial_model(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> DenseModel:
+    """The model that a run begins with.
+
+    Args:
+        cfg: Resolved configuration.
+        sources: Its data sets by name.
+
+    Raises:
+        UsageError: The checkpoint does not fit, see `start_from`.
+    """
+    info = with_kept(model_info(sources, cfg["heads"], cfg["resize"]), cfg.get("kept"))
+    # The weights of a run that is resumed replace all others.
+    parts = {key: without_weights(cfg[key]) for key in MODEL} if cfg["resume"] else {}
+    model = build_model({**cfg, **parts}, info)
+    if cfg["checkpoint"]:
+        start_from(model, cfg)
+    return model
 
 
 def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
@@ -81,8 +103,6 @@ def class_rows(cfg: Mapping[str, Any], model: DenseModel, head: str) -> dict[str
         UsageError: The head is not built from `num_classes`.
     """
     import torch
-
-    from densekit.trust import without_weights
 
     node = cfg["heads"][head]
     if "num_classes" not in node:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
-from densekit.app.config.compose import Composed, apply_values, is_choice, trusted
+from densekit.app.config.compose import Composed, apply_values
 from densekit.app.config.groups import own_conf
+from densekit.app.config.overrides import Overrides
 from densekit.app.errors import UsageError
 from densekit.app.report import print_lines
 from densekit.app.run.resuming import COMMAND_KEYS, check_moved, check_resumed, chosen
@@ -26,23 +27,21 @@ RUN_KEYS = ("paths", "data", "trainer", "training", "inferer", "metrics")
 logger = logging.getLogger(__name__)
 
 
-def resumed(checkpoint: Path, words: Sequence[str]) -> Composed:
-    """The configuration that a checkpoint was trained with, `words` applied to it."""
+def resumed(checkpoint: Path, overrides: Overrides) -> Composed:
+    """The configuration that a checkpoint was trained with, overrides applied to it."""
     from densekit.artifact import load_artifact
 
     artifact = load_artifact(checkpoint)
     plain = yaml.safe_load(artifact["config"])
-    trust = trusted(words)
-    plain = reopen(stored_run(plain, checkpoint, words, trust))
+    trust = overrides.trust
+    plain = reopen(stored_run(plain, checkpoint, {"resume", *overrides.keys}, trust))
     keep_axes(plain["data"], artifact["info"])
-    choices = [word for word in words if is_choice(word)]
-    words = [word for word in words if word not in choices]
-    plain |= chosen(choices, plain["trainer"])
+    plain |= chosen(overrides.choices, plain["trainer"])
     cfg = OmegaConf.create(plain)
     OmegaConf.set_struct(cfg, True)
     cfg.checkpoint = None
-    check_moved(words, plain["data"])
-    apply_values(cfg, words, trust)
+    check_moved(overrides, plain["data"])
+    apply_values(cfg, overrides.values, trust)
     changed: Any = OmegaConf.to_container(cfg)
     check_resumed({**plain, "checkpoint": None}, changed, checkpoint)
     return Composed(cfg, str(cfg.run_name))
@@ -64,7 +63,7 @@ def resumable(path: Path) -> Path:
 
 
 def stored_run(
-    stored: Mapping[str, Any], checkpoint: Path, words: Sequence[str], trust: Sequence[str]
+    stored: Mapping[str, Any], checkpoint: Path, given: Collection[str], trust: Sequence[str]
 ) -> dict[str, Any]:
     """A run's configuration out of a checkpoint, without what a file has no say in.
 
@@ -74,7 +73,7 @@ def stored_run(
     Args:
         stored: What the checkpoint holds.
         checkpoint: The file.
-        words: Of the command line, whose values stand for the stored ones.
+        given: Keys of the command line, whose values stand for the stored ones.
         trust: See `densekit.trust.check_stored`.
 
     Raises:
@@ -89,7 +88,6 @@ def stored_run(
     plain = {**stored, "vars": {}, "trust": [], "kept": stored.get("kept"), "paths": paths}
     plain |= {key: without_weights(stored.get(key)) for key in MODEL}
     plain["logger"] = _without_servers(plain.get("logger") or {})
-    given = [word.partition("=")[0].lstrip("+~") for word in words]
     try:
         check_stored(plain, trust, folder=str(paths.get("run") or ""), given=given)
     except ValueError as error:

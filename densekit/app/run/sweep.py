@@ -15,13 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 from densekit._names import counted, unknown
 from densekit.app.config.compose import compose, for_hydra
 from densekit.app.config.monitor import MAIN
-from densekit.app.config.overrides import expand, quote_text
+from densekit.app.config.overrides import Overrides, expand, parse
+from densekit.app.config.quoting import quote_text
 from densekit.app.errors import UsageError, explain
 from densekit.app.options import split_options
 from densekit.app.report import print_lines
 from densekit.app.run import launch
-from densekit.app.run.folder import METRICS, new_folder, run_name, set_run_dir
-from densekit.app.run.job import PENDING, configuration, train
+from densekit.app.run.folder import METRICS, new_folder, run_name
+from densekit.app.run.job import configuration, train
 from densekit.app.run.sweep_table import summarise, write_words
 from densekit.app.shared_options import OBJECTIVE, RUN_NAME
 
@@ -30,28 +31,27 @@ logger = logging.getLogger(__name__)
 GROUPS = ("hydra/sweeper", "hydra/launcher")
 
 
-def is_hydras(words: Sequence[str]) -> bool:
+def is_hydras(arguments: Sequence[str]) -> bool:
     """Whether the words of a multirun choose a sweeper or a launcher."""
-    return any(word.lstrip("+").partition("=")[0] in GROUPS for word in words)
+    return any(word.lstrip("+").partition("=")[0] in GROUPS for word in arguments)
 
 
-def grid(arguments: Sequence[str]) -> int:
+def grid(overrides: Overrides) -> int:
     """Runs every combination, one after the other; a failure does not stop the rest."""
     if launch.started_outside():
         raise UsageError("-m: start a sweep from one process, not under torchrun or srun")
-    jobs = expand(arguments)
-    first = [configuration(job) for job in jobs][0]  # all are checked before any runs
-    name = run_name(first.cfg, first.name)
-    set_run_dir(first.cfg, PENDING)
-    folder = new_folder(Path(first.cfg.paths.runs) / name)
+    jobs = [(job.texts, configuration(job)) for job in expand(overrides)]  # all, before any runs
+    first = jobs[0][1]
+    runs = Path(str(first.cfg.paths.runs)).expanduser().absolute()
+    folder = new_folder(runs / run_name(first.cfg, first.name))
     failed = []
-    for number, job in enumerate(jobs):
-        print_lines(f"job {number} of {len(jobs)}: {shlex.join(job)}")
+    for number, (words, composed) in enumerate(jobs):
+        print_lines(f"job {number} of {len(jobs)}: {shlex.join(words)}")
         try:
-            write_words(job, train(job, folder / str(number)))
+            write_words(words, train(composed, folder / str(number)))
         except Exception as error:
             logger.error("job %d failed", number, exc_info=explain(error) is None)
-            failed.append(f"job {number} ({shlex.join(job)}): {explain(error) or repr(error)}")
+            failed.append(f"job {number} ({shlex.join(words)}): {explain(error) or repr(error)}")
     summarise(folder)
     done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'job')} done"
     print_lines(f"{done}, in {folder}", *failed)
@@ -61,25 +61,31 @@ def grid(arguments: Sequence[str]) -> int:
 def search(arguments: Sequence[str]) -> int:
     """Runs the jobs of a sweeper or launcher of Hydra's."""
     options, words = split_options(arguments, (OBJECTIVE, RUN_NAME))
-    of_runs = [word for word in words if word.startswith("paths.runs=")]
-    runs = Path(str(compose(of_runs).cfg.paths.runs)).expanduser().absolute()
+    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    of_jobs = parse([word for word in words if word not in of_hydra], sweep=True)
+    objective = options["objective"]
+    if objective is None and any(_searches(word) for word in of_hydra):
+        objective = MAIN
+    of_runs = compose(of_jobs.where(lambda word: word.key == "paths.runs")).cfg
+    runs = Path(str(of_runs.paths.runs)).expanduser().absolute()
     folder = new_folder(runs / str(options["run_name"] or "search"))
     try:
-        sweep(words, folder, options["objective"])
+        sweep(of_jobs, of_hydra, folder, objective)
     finally:
         summarise(folder)  # of what was done before a job failed, too
     print_lines(f"runs: {folder}")
     return 0
 
 
-def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
+def sweep(of_jobs: Overrides, of_hydra: Sequence[str], folder: Path, objective: str | None) -> None:
     """Runs the jobs that a sweeper asks for, wherever a launcher starts them.
 
     Each job is a run as `densekit train` makes it from the words that the sweeper has filled in,
     in FOLDER/NUMBER; what the sweeper itself writes lies in FOLDER.
 
     Args:
-        words: Overrides, some with ranges, and those of Hydra's own keys.
+        of_jobs: Overrides, some with ranges.
+        of_hydra: Words that set Hydra's own keys.
         folder: Where the runs go.
         objective: The metric of `metrics.json` that a sweeper is told, `main` for the main one;
             None for those that search nothing.
@@ -96,10 +102,7 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
 
     from densekit.app.config import groups
 
-    if objective is None and any(_searches(word) for word in words):
-        objective = MAIN
-    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    of_jobs = for_hydra([word for word in words if word not in of_hydra])
+    words = for_hydra(of_jobs)
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("densekit", create_config_search_path(str(groups.own_conf())))
     own = [
@@ -112,7 +115,7 @@ def sweep(words: Sequence[str], folder: Path, objective: str | None) -> None:
         hydra.multirun(
             config_name="config",
             task_function=partial(_job, objective=objective),
-            overrides=[*own, *of_hydra, *of_jobs],
+            overrides=[*own, *of_hydra, *words],
             with_log_configuration=False,
         )
     except (HydraException, OmegaConfBaseException) as error:
@@ -164,7 +167,7 @@ def _job(cfg: Any, objective: str | None) -> float | None:
     told = {"objective": objective, "direction": getattr(direction, "name", direction)}
     # Not resolved: what a word interpolates is in our configuration, not in Hydra's.
     words: Any = OmegaConf.to_container(hydra.overrides.task)
-    run = train(words, folder, told)
+    run = train(configuration(parse(words)), folder, told)
     write_words(words, run)
     if objective is None:
         return None

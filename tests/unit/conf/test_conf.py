@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from densekit.app.config import groups
 from densekit.app.config.compose import compose
+from densekit.app.config.overrides import parse
 
 CONF = groups.own_conf()
 ALONE = ("experiment", "debug", "paths")
@@ -27,7 +28,7 @@ DERIVED = re.compile(r"\b(in_channels|strides?|in_features|feature_channels|feat
 
 @pytest.mark.parametrize("experiment", groups.options("experiment"))
 def test_every_experiment_composes(experiment: str) -> None:
-    cfg = compose([f"experiment={experiment}"]).cfg
+    cfg = compose(parse([f"experiment={experiment}"])).cfg
     wanted = {head for source in cfg.data.values() for head in source.get("heads", ["detection"])}
     assert wanted == set(cfg.heads)
 
@@ -35,12 +36,12 @@ def test_every_experiment_composes(experiment: str) -> None:
 @pytest.mark.parametrize("choice", CHOICES)
 def test_every_option_composes(choice: str) -> None:
     # compose() checks every `_target_` and every argument against the signature.
-    compose([choice])
+    compose(parse([choice]))
 
 
 @pytest.mark.parametrize("debug", groups.options("debug"))
 def test_every_debug_option_composes_with_an_experiment(debug: str) -> None:
-    compose(["experiment=quickstart", f"debug={debug}"])
+    compose(parse(["experiment=quickstart", f"debug={debug}"]))
 
 
 @pytest.mark.parametrize("file", sorted(CONF.rglob("*.yaml")), ids=lambda f: f.stem)
@@ -65,21 +66,21 @@ def test_experiments_say_how_to_run_them(file: Path) -> None:
 
 
 def test_what_takes_specs_or_parameters_is_partial() -> None:
-    cfg: Any = OmegaConf.to_container(compose([]).cfg, resolve=False)
+    cfg: Any = OmegaConf.to_container(compose(parse([])).cfg, resolve=False)
     assert cfg["neck"]["_partial_"]
     assert cfg["optimizer"]["_partial_"]
     assert all(node["_partial_"] for node in cfg["heads"].values())
 
 
 def test_sizes_of_backbones() -> None:
-    assert compose(["backbone=resnet50"]).cfg.backbone.depth == 50
-    assert compose(["backbone=resnext101_32x8d"]).cfg.backbone.width_per_group == 8
+    assert compose(parse(["backbone=resnet50"])).cfg.backbone.depth == 50
+    assert compose(parse(["backbone=resnext101_32x8d"])).cfg.backbone.width_per_group == 8
 
 
 @pytest.mark.parametrize("transfer", ["full", "linear_probe", "gradual"])
 def test_pennfudan_starts_from_the_backbone_of_camvid(transfer: str) -> None:
-    cfg = compose(["experiment=pennfudan_transfer", f"transfer={transfer}"]).cfg
-    camvid = compose(["experiment=camvid_deeplabv3plus"]).cfg
+    cfg = compose(parse(["experiment=pennfudan_transfer", f"transfer={transfer}"])).cfg
+    camvid = compose(parse(["experiment=camvid_deeplabv3plus"])).cfg
     assert cfg.backbone == camvid.backbone
     assert cfg.heads.segmentation.level == camvid.heads.segmentation.level  # it is trimmed to that
 

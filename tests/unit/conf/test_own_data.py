@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.app.config.resolve import describe_data
-from densekit.app.run.job import checked
+from densekit.app.config.overrides import parse
+from densekit.app.run.job import checked, configuration
 
 NUMBER = 10
 BOX = "<bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox>"
@@ -26,8 +26,7 @@ def images(folder: Path, mode: str = "RGB") -> None:
 
 def sizes(words: list[str]) -> list[int]:
     """Images of each split, from the words of a command line."""
-    cfg, _ = checked(words)
-    (source,) = describe_data(cfg).values()
+    (source,) = checked(configuration(parse(words))).sources.values()
     return [len(split) for split in (source.train, source.val, source.test) if split is not None]
 
 
@@ -66,7 +65,8 @@ def test_coco_folder(tmp_path: Path, roboflow: bool) -> None:
             words += [f"vars.{split}.images={folder}", f"vars.{split}.annotations={file}"]
             words += [f"vars.{split}.names=[a,b]"]
     assert sizes(words) == [NUMBER, NUMBER]
-    assert checked(words)[0].heads.detection.num_classes == 3 - roboflow
+    cfg = checked(configuration(parse(words))).cfg
+    assert cfg["heads"]["detection"]["num_classes"] == 3 - roboflow
 
 
 def test_mask_folder(tmp_path: Path) -> None:

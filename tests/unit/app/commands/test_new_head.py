@@ -13,6 +13,7 @@ import pytest
 from densekit import plugins
 from densekit.app.commands import new_head
 from densekit.app.config.compose import compose
+from densekit.app.config.overrides import parse
 from densekit.app.errors import UsageError
 
 
@@ -40,7 +41,7 @@ def test_composes_by_name(written: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(plugins, "entry_points", lambda group: points)
     plugins.plugin_packages.cache_clear()
     try:
-        cfg = compose(["experiment=quickstart", "head=acme/two_words"]).cfg
+        cfg = compose(parse(["experiment=quickstart", "head=acme/two_words"])).cfg
         assert cfg.heads.two_words._target_ == "acme_two_words.head.TwoWords"
         with pytest.raises(UsageError, match="which exists"):
             new_head.words_of("acme/two_words")

@@ -9,11 +9,12 @@ from omegaconf import OmegaConf
 
 from densekit.app.config.compose import apply_values, compose
 from densekit.app.config.groups import hidden_files
+from densekit.app.config.overrides import parse
 from densekit.app.errors import UsageError
 
 
 def test_default_composes() -> None:
-    composed = compose([])
+    composed = compose(parse([]))
     assert composed.name == ""
     assert list(composed.cfg.heads) == ["detection"]
     assert "hydra" not in composed.cfg
@@ -24,14 +25,14 @@ def test_values_of_files_that_are_missing_are_set(project: Path) -> None:
     file.write_text(
         "# @package _global_\nvars: {width: \"???\"}\nbackbone: {width: '${vars.width}'}\n"
     )
-    assert compose(["experiment=mine", "vars.width=8"]).cfg.backbone.width == 8
-    assert OmegaConf.is_missing(compose(["experiment=mine"]).cfg.vars, "width")
+    assert compose(parse(["experiment=mine", "vars.width=8"])).cfg.backbone.width == 8
+    assert OmegaConf.is_missing(compose(parse(["experiment=mine"])).cfg.vars, "width")
 
 
 def test_a_class_stands_for_what_was_there() -> None:
     words = ["inferer={_target_:densekit.inference.SlidingWindow,window:[64,64]}"]
     words += ["optimizer={_target_:torch.optim.AdamW,lr:1e-3}"]
-    cfg = compose(words).cfg
+    cfg = compose(parse(words)).cfg
     assert cfg.inferer.window == [64, 64]
     assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW", "lr": 1e-3}
 
@@ -39,41 +40,41 @@ def test_a_class_stands_for_what_was_there() -> None:
 @pytest.mark.parametrize("name", ["2024_01_02", "1e3", "no", "010"])
 def test_text_arguments_of_classes_are_text(name: str) -> None:
     words = [f"callbacks.checkpoint.monitor={name}", f"data.scenes.train.split={name}"]
-    cfg = compose([*words, f"run_name={name}", f"trust=[{name}]"]).cfg
+    cfg = compose(parse([*words, f"run_name={name}", f"trust=[{name}]"])).cfg
     assert (cfg.callbacks.checkpoint.monitor, cfg.data.scenes.train.split) == (name, name)
     assert (cfg.run_name, cfg.trust) == (name, [name])
-    assert compose([f"optimizer.lr={name}"] if name == "1e3" else []).cfg.optimizer.lr in (
+    assert compose(parse([f"optimizer.lr={name}"] if name == "1e3" else [])).cfg.optimizer.lr in (
         1000,
         0.02,
     )
 
 
 def test_experiment_gives_the_name() -> None:
-    assert compose(["experiment=quickstart"]).name == "quickstart"
+    assert compose(parse(["experiment=quickstart"])).name == "quickstart"
 
 
 def test_real_argument_that_no_file_mentions_is_set() -> None:
-    cfg = compose(["optimizer.nesterov=true", "backbone.norm=group"]).cfg
+    cfg = compose(parse(["optimizer.nesterov=true", "backbone.norm=group"])).cfg
     assert cfg.optimizer.nesterov is True
     assert cfg.backbone.norm == "group"
 
 
 def test_second_head_of_a_kind() -> None:
-    cfg = compose(["+head@heads.cells=faster_rcnn", "heads.cells.num_classes=3"]).cfg
+    cfg = compose(parse(["+head@heads.cells=faster_rcnn", "heads.cells.num_classes=3"])).cfg
     assert list(cfg.heads) == ["detection", "cells"]
     assert cfg.heads.cells.num_classes == 3
     assert cfg.heads.cells._target_ == cfg.heads.detection._target_
 
 
 def test_several_data_sets_and_callbacks() -> None:
-    cfg = compose(["data=[bccd,coco_small]", "callbacks=[default,ema]"]).cfg
+    cfg = compose(parse(["data=[bccd,coco_small]", "callbacks=[default,ema]"])).cfg
     assert list(cfg.data) == ["bccd", "coco"]
     assert "ema" in cfg.callbacks
     assert "checkpoint" in cfg.callbacks
 
 
 def test_entries_can_be_removed() -> None:
-    cfg = compose(["~callbacks.curves", "neck=none", "logger=none"]).cfg
+    cfg = compose(parse(["~callbacks.curves", "neck=none", "logger=none"])).cfg
     assert "curves" not in cfg.callbacks
     assert cfg.neck is None
     assert cfg.logger == {}
@@ -124,7 +125,7 @@ def test_entries_can_be_removed() -> None:
 )
 def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        compose([word])
+        compose(parse([word]))
 
 
 @pytest.mark.parametrize(
@@ -140,13 +141,13 @@ def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) ->
 )
 def test_arguments_that_a_class_passes_on_are_checked(words: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        compose(words)
+        compose(parse(words))
 
 
 def test_arguments_that_a_class_passes_on_are_accepted() -> None:
     words = ["heads.segmentation.loss_weights={ce: 2}", "heads.segmentation.depth=4"]
     words += ["metrics.segmentation.dice.sync_on_compute=false"]
-    cfg = compose(["head=unet", "metrics=medical", *words]).cfg
+    cfg = compose(parse(["head=unet", "metrics=medical", *words])).cfg
     assert cfg.heads.segmentation.loss_weights.ce == 2
 
 
@@ -166,26 +167,26 @@ def test_arguments_that_a_class_passes_on_are_accepted() -> None:
 def test_settings_of_a_decoder_are_arguments_of_its_head(head: str, setting: str) -> None:
     name = setting.partition("=")[0]
     words = [f"head={head}", f"heads.segmentation.{setting}", "heads.segmentation.depth=4"]
-    assert name in compose(words).cfg.heads.segmentation
+    assert name in compose(parse(words)).cfg.heads.segmentation
     with pytest.raises(UsageError, match=rf"heads\.segmentation\.x{name} \(SmpHead\): .*'{name}'"):
-        compose([words[0], f"heads.segmentation.x{setting}"])
+        compose(parse([words[0], f"heads.segmentation.x{setting}"]))
 
 
 def test_a_setting_of_another_decoder_is_refused() -> None:
     words = ["head=linknet", "heads.segmentation.pyramid_channels=8"]
     with pytest.raises(UsageError, match=r"heads\.segmentation\.pyramid_channels \(SmpHead\)"):
-        compose(words)
+        compose(parse(words))
     words.insert(1, "heads.segmentation.decoder=fpn")
-    assert compose(words).cfg.heads.segmentation.pyramid_channels == 8
+    assert compose(parse(words)).cfg.heads.segmentation.pyramid_channels == 8
     with pytest.raises(
         UsageError, match="heads.segmentation.decoder: .* got 'fnp'; did you mean 'fpn'"
     ):
-        compose(["head=linknet", "heads.segmentation.decoder=fnp"])
+        compose(parse(["head=linknet", "heads.segmentation.decoder=fnp"]))
 
 
 @pytest.mark.parametrize("path", ["/a b", "/a=b(c)[d]~#&'", "/größe/写真"])
 def test_odd_paths(path: str) -> None:
-    cfg = compose(["data=bccd", f"paths.data={path}", f"data.bccd.test.root={path}"]).cfg
+    cfg = compose(parse(["data=bccd", f"paths.data={path}", f"data.bccd.test.root={path}"])).cfg
     assert cfg.paths.data == path
     assert cfg.data.bccd.test.root == path
     assert cfg.data.bccd.train.root == f"{path}/bccd"
@@ -203,7 +204,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_conf_of_the_working_folder_is_found(project: Path) -> None:
     file = project / "conf" / "experiment" / "mine.yaml"
     file.write_text("# @package _global_\ndefaults:\n  - override /backbone: resnet34\nseed: 7\n")
-    composed = compose(["experiment=mine"])
+    composed = compose(parse(["experiment=mine"]))
     assert composed.name == "mine"
     assert (composed.cfg.seed, composed.cfg.backbone.depth) == (7, 34)
 
@@ -215,7 +216,7 @@ def test_hidden_files_are_named_in_one_line(
         (project / "conf" / "backbone").mkdir(exist_ok=True)
         (project / "conf" / "backbone" / f"{name}.yaml").write_text("depth: 18\n")
     with caplog.at_level("WARNING", logger="densekit"):
-        compose([])
+        compose(parse([]))
     (line,) = caplog.messages
     assert line.startswith(f"{project / 'conf' / 'backbone' / 'resnet18.yaml'} and 2 more files: ")
 
@@ -241,7 +242,7 @@ def test_mistakes_in_files_are_refused(project: Path, text: str, message: str) -
     file = project / "conf" / "experiment" / "mine.yaml"
     file.write_text(f"# @package _global_\n{text}\n")
     with pytest.raises(UsageError, match=message):
-        compose(["experiment=mine"])
+        compose(parse(["experiment=mine"]))
 
 
 def test_local_head_by_trust(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,25 +251,25 @@ def test_local_head_by_trust(project: Path, monkeypatch: pytest.MonkeyPatch) -> 
     )
     monkeypatch.syspath_prepend(str(project))
     words = ["+heads.mine._target_=head_of_test.Mine", "trust=[head_of_test]"]
-    assert compose([*words, "heads.mine.width=4"]).cfg.heads.mine.width == 4
+    assert compose(parse([*words, "heads.mine.width=4"])).cfg.heads.mine.width == 4
     with pytest.raises(UsageError, match=r"heads\.mine\.widht \(Mine\): .*'width'"):
-        compose([*words, "heads.mine.widht=4"])
+        compose(parse([*words, "heads.mine.widht=4"]))
 
 
 def test_values_are_applied_to_a_stored_config() -> None:
     cfg = OmegaConf.create({"optimizer": {"_target_": "torch.optim.SGD", "lr": 1.0}})
-    apply_values(cfg, ["optimizer.lr=2", "optimizer.nesterov=true"])
+    apply_values(cfg, parse(["optimizer.lr=2", "optimizer.nesterov=true"]))
     assert cfg.optimizer == {"_target_": "torch.optim.SGD", "lr": 2, "nesterov": True}
     with pytest.raises(UsageError, match="'lr'"):
-        apply_values(cfg, ["optimizer.lrr=2"])
+        apply_values(cfg, parse(["optimizer.lrr=2"]))
     with pytest.raises(UsageError, match=r"sizes\.0: expected the key of a whole list.*: sizes="):
-        apply_values(OmegaConf.create({"sizes": [1]}), ["sizes.0=2"])
-    apply_values(cfg, ["~optimizer.nesterov"])
+        apply_values(OmegaConf.create({"sizes": [1]}), parse(["sizes.0=2"]))
+    apply_values(cfg, parse(["~optimizer.nesterov"]))
     assert "nesterov" not in cfg.optimizer
     cfg.other = 1
-    apply_values(cfg, ["~other"])
+    apply_values(cfg, parse(["~other"]))
     assert "other" not in cfg
-    apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW}"])
+    apply_values(cfg, parse(["optimizer={_target_:torch.optim.AdamW}"]))
     assert dict(cfg.optimizer) == {"_target_": "torch.optim.AdamW"}
     with pytest.raises(UsageError, match=r"optimizer.momentum \(AdamW\): expected one of"):
-        apply_values(cfg, ["optimizer={_target_:torch.optim.AdamW,momentum:1}"])
+        apply_values(cfg, parse(["optimizer={_target_:torch.optim.AdamW,momentum:1}"]))

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from densekit.app.config.compose import apply_values, compose
-from densekit.app.config.overrides import expand
+from densekit.app.config.overrides import expand, parse
 from densekit.app.errors import UsageError
 from densekit.app.options import Option, split_options, whole
 from densekit.app.shared_options import CHECKPOINT, RUN_NAME, TRUST
@@ -51,11 +51,11 @@ def test_odd_words_are_taken_or_refused(reader: str) -> None:
     for word in words:
         try:
             if reader == "compose":
-                OmegaConf.to_yaml(compose([word]).cfg)
+                OmegaConf.to_yaml(compose(parse([word])).cfg)
             elif reader == "expand":
-                expand([word])
+                expand(parse([word], sweep=True))
             elif reader == "apply":
-                apply_values(OmegaConf.create(STORED), [word])
+                apply_values(OmegaConf.create(STORED), parse([word]))
             else:
                 split_options(
                     [word], [Option("seed", whole(0), 0, ""), RUN_NAME, TRUST, CHECKPOINT]

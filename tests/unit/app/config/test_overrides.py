@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from densekit.app.config.overrides import expand, is_path_key, parse, quote
@@ -39,23 +41,27 @@ def test_path_keys(key: str, expected: bool) -> None:
     assert is_path_key(key) is expected
 
 
+def value_of(argument: str) -> Any:
+    (word,) = parse([argument])
+    return word.override.value()
+
+
 @pytest.mark.parametrize("path", ODD)
 @pytest.mark.parametrize("key", ["checkpoint", "paths.data", "+data.x.train.root"])
 def test_paths_survive_the_grammar(key: str, path: str) -> None:
-    (override,) = parse([f"{key}={path}"])
-    assert override.value() == path
+    assert value_of(f"{key}={path}") == path
 
 
 def test_null_and_quoted_values_stay_as_they_are() -> None:
     assert quote("resume=null") == "resume=null"
     assert quote("resume='a b'") == "resume='a b'"
     assert quote("seed=1") == "seed=1"
-    assert parse(["resume=null"])[0].value() is None
+    assert value_of("resume=null") is None
 
 
 def test_sweep_expands_to_every_combination() -> None:
-    jobs = expand(["a=1,2", "b=choice(x,y)", "c=3"])
-    assert jobs == [
+    jobs = expand(parse(["a=1,2", "b=choice(x,y)", "c=3"], sweep=True))
+    assert [job.texts for job in jobs] == [
         ["a=1", "b=x", "c=3"],
         ["a=1", "b=y", "c=3"],
         ["a=2", "b=x", "c=3"],
@@ -64,9 +70,11 @@ def test_sweep_expands_to_every_combination() -> None:
 
 
 def test_sweep_over_groups_lists_and_ranges() -> None:
-    assert expand(["+head@heads.b=x,y"]) == [["+head@heads.b=x"], ["+head@heads.b=y"]]
-    assert expand(["data=[a,b]"]) == [["data=[a,b]"]]
-    assert len(expand(["seed=range(4)"])) == 4
+    jobs = expand(parse(["+head@heads.b=x,y"], sweep=True))
+    assert [job.texts for job in jobs] == [["+head@heads.b=x"], ["+head@heads.b=y"]]
+    (job,) = expand(parse(["data=[a,b]"], sweep=True))
+    assert job.texts == ["data=[a,b]"]
+    assert len(expand(parse(["seed=range(4)"], sweep=True))) == 4
 
 
 @pytest.mark.parametrize(
@@ -81,19 +89,19 @@ def test_sweep_over_groups_lists_and_ranges() -> None:
     ],
 )
 def test_commas_part_paths_in_a_sweep_and_quotes_keep_them(value: str, expected: list[str]) -> None:
-    jobs = expand([f"backbone.weights={value}"])
-    assert [parse(job)[0].value() for job in jobs] == expected
+    jobs = expand(parse([f"backbone.weights={value}"], sweep=True))
+    assert [job.words[0].override.value() for job in jobs] == expected
 
 
 @pytest.mark.parametrize("path", [path for path in ODD if "," not in path] + ['"', "a\\'b", "é\\"])
 def test_a_path_is_one_job_and_the_same_in_every_sweeper(path: str) -> None:
     word = f"checkpoint={path}"
-    (job,) = expand([word])
-    assert split_options(job, [CHECKPOINT])[0] == {"checkpoint": path}
-    (override,) = parse([word], sweep=True)
-    again = f"checkpoint={override.get_value_element_as_str()}"  # what Hydra's sweepers hand on
+    (job,) = expand(parse([word], sweep=True))
+    assert split_options(job.texts, [CHECKPOINT])[0] == {"checkpoint": path}
+    (parsed,) = parse([word], sweep=True)
+    again = f"checkpoint={parsed.override.get_value_element_as_str()}"  # as sweepers hand it on
     assert split_options([again], [CHECKPOINT])[0] == {"checkpoint": path}
-    assert parse([again])[0].value() == path
+    assert value_of(again) == path
 
 
 NO_NUMBERS = ["2024_01_02", "2024-01-02", "1e3", "010", "0x10", "on", "off", "no", "true", "1:30"]
@@ -103,17 +111,17 @@ NO_NUMBERS += ["nan", ".5", "~", "a=b", "it's", "1_000.5"]
 @pytest.mark.parametrize("name", NO_NUMBERS)
 def test_names_are_text_letter_by_letter(name: str) -> None:
     for key in ("run_name", "objective", "experiment", "+head@heads.cells"):
-        assert parse([f"{key}={name}"])[0].value() == name
-        (job,) = expand([f"{key}={name}"])
-        assert parse(job)[0].value() == name
-    assert parse([f"trust=[{name},a]"])[0].value() == [name, "a"]
-    assert parse([f"keep_heads={name}"])[0].value() == [name]
+        assert value_of(f"{key}={name}") == name
+        (job,) = expand(parse([f"{key}={name}"], sweep=True))
+        assert job.words[0].override.value() == name
+    assert value_of(f"trust=[{name},a]") == [name, "a"]
+    assert value_of(f"keep_heads={name}") == [name]
 
 
 def test_several_names_are_a_sweep() -> None:
-    jobs = expand(["run_name=1e3,2024_01", "optimizer=glob(*)"])
-    assert jobs[0] == ["run_name=1e3", "optimizer=adamw"]
-    assert [job[0] for job in jobs] == 2 * ["run_name=1e3"] + 2 * ["run_name=2024_01"]
+    jobs = expand(parse(["run_name=1e3,2024_01", "optimizer=glob(*)"], sweep=True))
+    assert jobs[0].texts == ["run_name=1e3", "optimizer=adamw"]
+    assert [job.texts[0] for job in jobs] == 2 * ["run_name=1e3"] + 2 * ["run_name=2024_01"]
 
 
 @pytest.mark.parametrize(
@@ -142,4 +150,4 @@ def test_no_key_value_is_refused_by_name(word: str, message: str) -> None:
 )
 def test_what_no_job_can_be_made_of_is_refused(word: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        expand([word])
+        expand(parse([word], sweep=True))

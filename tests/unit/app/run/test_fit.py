@@ -13,10 +13,10 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from densekit.app.config.data_info import model_info
-from densekit.app.config.resolve import resolve
+from densekit.app.config.overrides import parse
 from densekit.app.run import fit
 from densekit.app.run.fit import _evaluate_best
-from densekit.app.run.job import _limit, checked
+from densekit.app.run.job import _limit, checked, configuration
 from densekit.build import build_model, instantiate
 from densekit.inference import CleanUp, SlidingWindow
 from densekit.training import Checkpoint, MetricsFile
@@ -98,19 +98,22 @@ def test_auto_precision_is_tried_at_the_size_of_the_data(
 
     monkeypatch.setattr("densekit.training.devices.cpu_gains_from_bf16", lambda: True)
     monkeypatch.setattr("densekit.training.devices.first_wrong", answer)
-    cfg, _ = checked(
-        [
-            "experiment=quickstart_classification",
-            "data.scenes.train.length=8",
-            "data.scenes.train.size=[64,96]",
-            "data.scenes.test=null",
-            "data.scenes.val.length=8",
-            "backbone.width=4",
-            "trainer.accelerator=cpu",
-        ]
-    )
-    job = resolve(cfg)
-    data = fit._data(job)
+    job = checked(
+        configuration(
+            parse(
+                [
+                    "experiment=quickstart_classification",
+                    "data.scenes.train.length=8",
+                    "data.scenes.train.size=[64,96]",
+                    "data.scenes.test=null",
+                    "data.scenes.val.length=8",
+                    "backbone.width=4",
+                    "trainer.accelerator=cpu",
+                ]
+            )
+        )
+    ).cfg
+    data = fit._data(job, None)
     model = build_model(job, model_info(data.sources, job["heads"], None))
     lit = fit._module(job, model, instantiate(job["optimizer"], "optimizer"))
     trainer = fit._trainer(job["trainer"], lit, data, logger=False, enable_checkpointing=False)

@@ -15,7 +15,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 
 from densekit.app.cli import main
-from densekit.app.config.compose import compose
+from densekit.app.config.compose import Composed
 from densekit.app.errors import UsageError
 from densekit.app.run import sweep as sweep_module
 from densekit.app.run.sweep import figure
@@ -26,9 +26,9 @@ TOLD: list[dict[str, Any]] = []
 PATHS: list[str] = []
 
 
-def fake_train(overrides: list[str], run: Path, told: dict[str, Any] | None = None) -> Path:
+def fake_train(composed: Composed, run: Path, told: dict[str, Any] | None = None) -> Path:
     """A run whose metric is best at a learning rate of 0.01; its main metric is that one."""
-    cfg = compose(overrides).cfg
+    cfg = composed.cfg
     rate = float(cfg.optimizer.lr)
     RATES.append(rate)
     PATHS.append(str(cfg.paths.data))
