@@ -23,7 +23,7 @@ IMAGENET_STD = (58.395, 57.12, 57.375)
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a level of the pyramid looks like: its channels and one stride an axis."""
+    """The shape of a feature level: its channel count and its stride along each axis."""
 
     channels: int
     stride: tuple[int, ...]

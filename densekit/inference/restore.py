@@ -49,7 +49,7 @@ def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False
     Args:
         logits: (K, *S) without padding; K = 1 is binary.
         size: The D original sides.
-        multilabel: Whether every class is a question of its own.
+        multilabel: Whether the K classes are independent or exclusive.
 
     Returns:
         uint8: (*size) classes 0..K-1, or 0 and 1 if K = 1; (K, *size) of 0 and 1 if multi-label.

@@ -94,7 +94,7 @@ class ImageCrossEntropy(CategoryLoss):
 
 
 class ImageBinaryCrossEntropy(CategoryLoss):
-    """Binary cross-entropy of labels that are questions of their own.
+    """Binary cross-entropy of independent labels.
 
     The mean over images and labels, divided by the summed weights, of all processes together.
 

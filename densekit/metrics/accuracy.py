@@ -1,4 +1,4 @@
-"""Accuracy of classes that exclude each other, and who is taken for whom.
+"""Accuracy of exclusive classes, and their confusion matrix.
 
 Shape letters: N images, K classes.
 """

@@ -34,7 +34,7 @@ class BoundaryF(MaskMetric):
     Args:
         names: Class names, one a label 0..K-1.
         background: Whether class 0 is the background.
-        multilabel: Whether every class is a question of its own.
+        multilabel: Whether the K classes are independent or exclusive.
         tolerance: As a share of the image's diagonal, rounded up to whole pixels.
         **kwargs: Of `torchmetrics.Metric`.
     """

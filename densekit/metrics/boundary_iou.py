@@ -33,7 +33,7 @@ class BoundaryIoU(MaskMetric):
     Args:
         names: Class names, one a label 0..K-1.
         background: Whether class 0 is the background.
-        multilabel: Whether every class is a question of its own.
+        multilabel: Whether the K classes are independent or exclusive.
         dilation_ratio: Width of the rim as a share of the diagonal.
         **kwargs: Of `torchmetrics.Metric`.
     """

@@ -1,4 +1,4 @@
-"""What metrics over embeddings share: a row an image, templates made of rows.
+"""What metrics over embeddings share: one row per image, and templates made of rows.
 
 Shape letters: N images, T templates, E the size of an embedding, P pairs.
 """

@@ -1,4 +1,4 @@
-"""What metrics share that keep a row of numbers of every image.
+"""What metrics share that keep a row of numbers per image.
 
 Shape letters: N images, W numbers of each.
 """

@@ -1,4 +1,4 @@
-"""What metrics over masks share: a row of numbers an image, and tables of cases.
+"""What metrics over masks share: a row of numbers per image, and tables of cases.
 
 Shape letters: N images, K classes, L measured classes, C numbers of each.
 """
@@ -26,7 +26,7 @@ class MaskMetric(ImageMetric):
     Args:
         names: Class names, one a label 0..K-1; they name the per-class figures.
         background: Whether class 0 is the background.
-        multilabel: Whether every class is a question of its own, with masks (K, *S).
+        multilabel: Whether the K classes are independent, with masks (K, *S), or exclusive.
         **kwargs: Of `torchmetrics.Metric`.
 
     Attributes:

@@ -66,11 +66,11 @@ def mask_pair(result: Result, truth: Truth, num_classes: int, *, multilabel: boo
         result: `mask` (*S), or (K, *S) if multi-label, integers.
         truth: `image_id` and `mask` of the same shape, `spacing` where it is known.
         num_classes: K.
-        multilabel: Whether every class is a question of its own.
+        multilabel: Whether the K classes are independent or exclusive.
 
     Raises:
         ValueError: Naming the image: a mask is missing, not of integers, of a wrong shape, or has
-            a value that is no class; or the spacing is not one positive number an axis.
+            a value that is no class; or the spacing is not one positive number per axis.
     """
     where = f"image {truth['image_id']}"
     top = 2 if multilabel or num_classes == 1 else num_classes

@@ -31,7 +31,7 @@ class MeanIoU(MaskMetric):
     Args:
         names: Class names, one a label 0..K-1.
         background: Whether class 0 is the background.
-        multilabel: Whether every class is a question of its own.
+        multilabel: Whether the K classes are independent or exclusive.
         **kwargs: Of `torchmetrics.Metric`.
     """
 

@@ -1,4 +1,4 @@
-"""Mean average precision of labels that are questions of their own.
+"""Mean average precision of independent labels.
 
 Shape letters: N images, K classes.
 """

@@ -46,7 +46,7 @@ class SurfaceDistances(MaskMetric):
     Args:
         names: Class names, one a label 0..K-1.
         background: Whether class 0 is the background.
-        multilabel: Whether every class is a question of its own.
+        multilabel: Whether the K classes are independent or exclusive.
         tolerance: Of NSD, in millimetres: one, or one a structure, by name.
         percentile: Of the Hausdorff distance, in (0, 100]; it names the figure, 100 is `HD100`.
         **kwargs: Of `torchmetrics.Metric`.

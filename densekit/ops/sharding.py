@@ -1,4 +1,4 @@
-"""Tables with a row a class, divided over processes and drawn from row by row.
+"""Tables with one row per class, divided over processes and drawn from row by row.
 
 A table of millions of rows has no place in every process, and no step touches all of it. A module
 with such a table is a `Sharded`, wherever in a model it is; the training loop asks it for what

@@ -1,4 +1,4 @@
-"""A table with a row an image or patient: what stands behind the mean."""
+"""A table with one row per image or patient: the values behind the mean."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from densekit.ops import dist
 from densekit.training.sources import source_names
 
 KEYS = ("data", "head", "image_id", "path")
-"""Columns before the figures."""
+"""Columns before the metrics."""
 
 
 class CasesFile(Callback):
     """Writes `cases_val.csv` and `cases_test.csv`, an image or volume a row.
 
     Metrics that measure every image by itself (a method `cases`, as those of masks have) give the
-    rows; without one there is no file. A figure without a value is empty.
+    rows; without one there is no file. A metric without a value is empty.
 
     Args:
         folder: Where the files go; they are overwritten.

@@ -1,4 +1,4 @@
-"""What makes results of evaluation batches, as far as the training loop knows it."""
+"""The inferer as the training loop knows it: evaluation batches in, results out."""
 
 from __future__ import annotations
 

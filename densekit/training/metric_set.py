@@ -41,12 +41,12 @@ Recipes = Mapping[str, Mapping[str, Recipe]]
 
 
 class Names(NamedTuple):
-    """What a set of metrics will name its figures.
+    """The names that a set of metrics will give its values.
 
     Attributes:
-        modes: `HEAD/FIGURE` to what is better, "max" or "min", where the metric says so: of its
-            first figure, the main one; None for the others.
-        unknown: Heads with a metric that knows its names only when it has seen an image.
+        modes: `HEAD/VALUE` to the better direction, "max" or "min", of the first value of each
+            metric, the main one, where the metric says so; None for the others.
+        unknown: Heads with a metric that knows its names only once it has seen an image.
     """
 
     modes: dict[str, str | None]
@@ -73,8 +73,8 @@ class MetricSet:
         """Takes in the valid images of a batch; every rank calls it for every batch.
 
         Args:
-            results: One dict by head an image.
-            truth: One an image, in the same order.
+            results: One dict by head per image.
+            truth: One per image, in the same order.
         """
         for head, named in self.metrics.items():
             of_head = [result[head] for result in results]
@@ -82,26 +82,26 @@ class MetricSet:
                 metric.update(of_head, truth)
 
     def compute(self) -> dict[str, Tensor]:
-        """Figures of all ranks together, named `HEAD/FIGURE`.
+        """Values over all ranks together, named `HEAD/VALUE`.
 
-        A figure that two metrics of a head share is named `HEAD/METRIC/FIGURE` for the second.
+        A name that two metrics of a head share becomes `HEAD/METRIC/VALUE` for the second.
 
         Raises:
-            ValueError: Two figures have one name, or one has that of a loss.
+            ValueError: Two values have one name, or one has that of a loss.
         """
-        figures: dict[str, Tensor] = {}
+        computed: dict[str, Tensor] = {}
         for head, name, metric in self:
             values = _as_dict(name, metric.compute())
-            keys = _keys(head, name, values, figures)
+            keys = _keys(head, name, values, computed)
             pairs = zip(keys, values.values(), strict=True)
-            figures |= {key: torch.as_tensor(value) for key, value in pairs}
-        return figures
+            computed |= {key: torch.as_tensor(value) for key, value in pairs}
+        return computed
 
     def names(self) -> Names:
-        """What `compute` will name its figures, before any image is seen.
+        """The names that `compute` will give its values, before any image is seen.
 
         Raises:
-            ValueError: Two figures have one name, or one has that of a loss.
+            ValueError: Two values have one name, or one has that of a loss.
         """
         modes: dict[str, str | None] = {}
         unknown = []
@@ -198,15 +198,15 @@ def _build(recipe: Recipe, info: Mapping[str, Any]) -> Metric:
 
 
 def _keys(head: str, name: str, values: Mapping[str, Any], taken: Container[str]) -> list[str]:
-    """The names of a metric's figures, beside those that are taken."""
+    """The names of a metric's values, beside those that are taken."""
     keys: list[str] = []
-    for figure in values:
-        key = f"{head}/{figure}"
-        key = f"{head}/{name}/{figure}" if key in taken else key
+    for value in values:
+        key = f"{head}/{value}"
+        key = f"{head}/{name}/{value}" if key in taken else key
         if key in taken or key in keys:
             raise ValueError(
                 f"metrics.{head}.{name}: expected names of its own, got {key!r} twice; rename"
-                " the metric or the figure"
+                " the metric or its value"
             )
         if key.split("/")[1] == LOSS:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The figures of a run as one flat JSON file, for scripts and for comparing runs."""
+"""The metrics of a run as one flat JSON file, for scripts and for comparing runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ STAGES = ("val/", "test/")
 class MetricsFile(Callback):
     """Writes `{"val/detection/AP": 0.41, ...}` after every validation and test.
 
-    A figure that could not be measured, NaN or infinite, is null: JSON knows no NaN. `epoch` and
+    A metric that could not be measured, NaN or infinite, is null: JSON knows no NaN. `epoch` and
     `step` tell which weights were measured last.
 
     Args:
@@ -41,12 +41,12 @@ class MetricsFile(Callback):
         self._loaded = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the figures of validation."""
+        """Writes the metrics of validation."""
         if not trainer.sanity_checking:
             self._write(trainer)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds the figures of the test."""
+        """Adds the metrics of the test."""
         self._write(trainer)
 
     def _write(self, trainer: Trainer) -> None:

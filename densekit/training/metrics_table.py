@@ -1,4 +1,4 @@
-"""The figures of each validation as a table in the terminal."""
+"""The metrics of each validation as a table in the terminal."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from densekit.training.sources import is_main, source_names
 
 
 class MetricsTable(Callback):
-    """Prints the main figures after each validation, all of them at the end of a run or test.
+    """Prints the main metrics after each validation, all of them at the end of a run or test.
 
-    The main figures are those of a whole data set: `AP`, not `AP/cat`; first comes the one that
+    The main metrics are those of a whole data set: `AP`, not `AP/cat`; first comes the one that
     checkpoints are chosen by. The change since the validation before stands beside them.
     """
 
@@ -26,7 +26,7 @@ class MetricsTable(Callback):
         self._before: dict[str, float] = {}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints the main figures."""
+        """Prints the main metrics."""
         if trainer.sanity_checking or not trainer.is_global_zero:
             return
         figures = stage_figures(trainer, "val/")
@@ -39,18 +39,18 @@ class MetricsTable(Callback):
         self._before = figures
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints all figures of the last validation."""
+        """Prints all metrics of the last validation."""
         if self._before and trainer.is_global_zero:
             _print(trainer, figures_table("Last validation", self._before, {}))
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints all figures of the test."""
+        """Prints all metrics of the test."""
         if trainer.is_global_zero:
             _print(trainer, figures_table("Test", stage_figures(trainer, "test/"), {}))
 
 
 def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
-    """Logged figures of a stage ("val/", "test/") without its name."""
+    """Logged metrics of a stage ("val/", "test/") without its name."""
     logged = trainer.callback_metrics
     watched = getattr(trainer.checkpoint_callback, "monitor", None)
     names = [name for name in logged if name.startswith(stage)]
@@ -59,7 +59,7 @@ def stage_figures(trainer: Trainer, stage: str) -> dict[str, float]:
 
 
 def figures_table(title: str, figures: Mapping[str, float], before: Mapping[str, float]) -> Table:
-    """Lays figures out, with their change since `before` where it has the same name."""
+    """Lays metrics out, with their change since `before` where it has the same name."""
     changes = any(name in before for name in figures)
     rows = []
     for name, value in figures.items():

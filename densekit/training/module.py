@@ -158,7 +158,7 @@ class LitModel(LightningModule):
         """Logs the metrics of all processes together.
 
         Raises:
-            ValueError: A callback watches a figure that is not among them.
+            ValueError: A callback watches a metric that is not among them.
         """
         self._log_metrics("val")
         check_monitors(
@@ -258,7 +258,7 @@ class LitModel(LightningModule):
         return logged_names(stage, self.model, sources, self._recipes, self._inferer(stage))
 
     def cases(self, stage: str) -> list[dict[str, Any]]:
-        """The figures of every image of the last evaluation, with its data set's name.
+        """The metrics of every image of the last evaluation, with its data set's name.
 
         Args:
             stage: "val" or "test".
@@ -333,7 +333,7 @@ class LitModel(LightningModule):
     def _log_metrics(self, stage: str) -> None:
         for source, metrics in zip(source_names(self.trainer), self._metrics[stage], strict=True):
             name = partial(log_name, self.trainer, stage, source)
-            named = {name(figure): value for figure, value in metrics.compute().items()}
+            named = {name(key): value for key, value in metrics.compute().items()}
             metrics.note_facts(self.model.info)
-            # All ranks hold the same figures: their maximum is exact, their mean might round.
+            # All ranks hold the same values: their maximum is exact, their mean might round.
             self.log_dict(named, sync_dist=True, reduce_fx="max", add_dataloader_idx=False)

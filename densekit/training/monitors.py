@@ -1,4 +1,4 @@
-"""What an evaluation will log, what a run is judged by, and whether what is watched is measured."""
+"""The names that an evaluation will log, the main one, and whether callbacks watch one of them."""
 
 from __future__ import annotations
 

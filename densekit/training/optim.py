@@ -104,13 +104,13 @@ def build_optimizer(
 
 
 def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
-    """Factor that brings a learning rate to the real number of images an optimiser step.
+    """Factor that brings a learning rate to the real number of images per optimiser step.
 
     The linear rule of Goyal et al., Accurate, Large Minibatch SGD, section 2.1.
 
     Args:
-        trainer: Its data module's sources have a `batch_size`, images a process.
-        base_batch_size: Images an optimiser step that the learning rate is stated for; None
+        trainer: Its data module's sources have a `batch_size`, in images per process.
+        base_batch_size: Images per optimiser step that the learning rate is stated for; None
             scales nothing.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where in a run Lightning's loops stand, for checkpoints that go on from exactly there."""
+"""The position of Lightning's loops within a run, so that checkpoints resume from exactly there."""
 
 from __future__ import annotations
 

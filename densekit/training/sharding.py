@@ -1,4 +1,4 @@
-"""What the training loop does about parameters that are divided over processes.
+"""Training of parameters that are sharded across processes.
 
 DDP leaves them alone, the clipping norm counts the rows of all processes, and a checkpoint holds
 all rows, whatever the number of processes that wrote it or reads it.

@@ -1,4 +1,4 @@
-"""How far a training is: a bar in a terminal, a line every so many steps in a file."""
+"""Progress of a training: a bar in a terminal, a line every so many steps in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ending a run that is asked to end: between two steps, in all processes alike."""
+"""Ends a run that is asked to end: between two steps, in all processes alike."""
 
 from __future__ import annotations
 
