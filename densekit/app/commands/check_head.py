@@ -135,7 +135,7 @@ def _subjects(arguments: Sequence[str]) -> dict[str, Subject]:
             raise UsageError(f"data.NAME.heads: expected a data set that trains {name}, got none")
         make = instantiate({**node, "_partial_": True}, f"heads.{name}")
         samples = _stored(trainer) if own else synthetic_samples(CLASSES)
-        specs = getattr(trainer.train, "target_specs", {})
+        specs = trainer.train.target_specs if own else {}
         subjects[name] = Subject(make, samples, specs, info[name])
     return subjects
 

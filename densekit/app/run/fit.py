@@ -142,9 +142,8 @@ def _say_data(data: DataModule) -> None:
     from densekit.data.summary import summary
 
     for name, source in data.sources.items():
-        for split in ("train", "val", "test"):
-            if getattr(source, split) is not None:
-                logger.info("data.%s.%s: %s", name, split, summary(getattr(source, split)))
+        for split, dataset in source.splits.items():
+            logger.info("data.%s.%s: %s", name, split, summary(dataset))
 
 
 def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
