@@ -24,50 +24,50 @@ CHECKPOINT = Option(
     "checkpoint",
     text("PATH", "a checkpoint or a run folder"),
     None,
-    "a checkpoint file, or a run folder, of which the best checkpoint is taken",
+    "a checkpoint file, or a run folder, which stands for its best checkpoint",
     required=True,
 )
 START = replace(
     CHECKPOINT,
-    help="starts from the weights of a checkpoint file, or of the best one of a run folder",
+    help="start from the weights of a checkpoint file, or of the best checkpoint of a run folder",
     required=False,
 )
 RESUME = Option(
     "resume",
     text("PATH", "a checkpoint or a run folder"),
     None,
-    "continues a checkpoint or run folder exactly where it stopped; unless groups are chosen, with"
-    " its own configuration",
+    "continue exactly where a checkpoint or run folder stopped, with its own configuration unless"
+    " groups are chosen",
 )
 RUN_NAME = Option(
     "run_name",
     text("NAME"),
     None,
-    "the folder of the runs, below runs/; without it the name of the experiment",
+    "folder of the runs, below runs/ (default: the name of the experiment)",
 )
 OBJECTIVE = Option(
     "objective",
     text("METRIC"),
     None,
-    "with -m and hydra/sweeper=optuna: the metric of metrics.json to optimize",
+    "with -m and hydra/sweeper=optuna: the metric of metrics.json to optimise",
 )
 DEVICE = Option(
     "device",
     Kind("DEVICE", "auto, cpu, cuda, cuda:1 or mps", _device),
     "auto",
-    "cpu, cuda, cuda:1, mps; auto is the first GPU, or the CPU where there is none",
+    "cpu, cuda, cuda:1 or mps; auto is the first GPU, or the CPU if there is none",
 )
 PRECISION = Option(
     "precision",
     choice("bf16", "fp16"),
     None,
-    "runs the network under autocast in this type; without it in float32",
+    "type in which the network computes, under autocast (default: float32)",
 )
 TRUST = Option(
     "trust",
     names("PACKAGE"),
     (),
-    "also builds classes of packages that are neither densekit nor an installed plug-in",
+    "packages whose classes may be built, besides densekit and installed plug-ins",
 )
 
 

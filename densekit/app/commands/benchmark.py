@@ -52,10 +52,10 @@ in turn, with the same weights and images, after checking that their losses and 
         ),
         Option("batch", whole(1), 4, "images per step"),
         Option("classes", whole(1), 3, "number of classes; smp needs at least 2"),
-        Option("precision", choices("32", "bf16", "fp16"), ["32", "bf16"], "types to be timed"),
+        Option("precision", choices("32", "bf16", "fp16"), ["32", "bf16"], "types to time"),
         Option("rounds", whole(1), 5, "timed rounds, after one warm-up round"),
         replace(DEVICE, default="cpu"),
-        Option("output", text("FILE"), None, "also writes the results to this JSON file"),
+        Option("output", text("FILE"), None, "JSON file to write the results to as well"),
     ),
 )
 

@@ -46,22 +46,27 @@ OUTPUT = Option(
     "output",
     text("DIR"),
     None,
-    "the folder of metrics.json; without it runs/eval/TIMESTAMP for a checkpoint, none for results",
+    "folder for metrics.json (default: runs/eval/TIMESTAMP; with results= nothing is written)",
 )
 FILES_OPTIONS = (
     Option("results", text("FILE", "a JSON file"), None, "COCO results", required=True),
     Option("annotations", text("FILE", "a JSON file"), None, "COCO annotations", required=True),
-    Option("iou_type", choice("bbox", "segm"), "bbox", "what is compared: boxes or masks"),
+    Option("iou_type", choice("bbox", "segm"), "bbox", "compare boxes or masks"),
 )
 CHECKPOINT_OPTIONS = (
     CHECKPOINT,
-    Option("split", choice(*SPLITS), None, "without it test, or val where there is no test split"),
+    Option(
+        "split",
+        choice(*SPLITS),
+        None,
+        "split to evaluate (default: test, or val if there is no test split)",
+    ),
     Option(
         "artifact",
         text("FILE"),
         None,
-        "also writes the model to this file, with what was measured and predictions need: the"
-        " similarity thresholds of densekit verify",
+        "also write the model to this file, with the similarity thresholds that densekit verify"
+        " needs",
     ),
 )
 COMMAND = Command(
@@ -87,16 +92,15 @@ compares a file of COCO results with COCO annotations.
     ],
     settings=(
         ("data=NAME", "a file of the group data, listed below"),
-        ("metrics=NAME", "other metrics, or several: metrics=[coco,voc]"),
+        ("metrics=NAME", "a file of the group metrics, or several: metrics=[coco,voc]"),
         (
             "precision=NAME",
-            f"bf16-mixed, 16-mixed or auto, as in training (default: {PRECISION}, as in densekit"
-            " predict)",
+            f"{PRECISION}, bf16-mixed, 16-mixed, or auto as in training (default: {PRECISION})",
         ),
         (
             "trainer.KEY=VALUE",
-            "devices, accelerator, limit_test_batches and the like; nothing is taken over from the"
-            " training",
+            "devices, accelerator, limit_test_batches and so on; those of the training are not"
+            " used",
         ),
         TRUST.row,
     ),

@@ -29,14 +29,14 @@ file also holds class names, mean, std, resize rule and configuration: densekit 
     ),
     options=(
         CHECKPOINT,
-        Option("output", text("FILE.pt2"), None, "the program", required=True),
+        Option("output", text("FILE.pt2"), None, "file of the program", required=True),
         Option("size", sides(), None, "sides of the images, in pixels or voxels", required=True),
         Option("batch", whole(1), 1, "images per call"),
         Option(
             "heads",
             names(),
             (),
-            "exports these heads alone, without what only the others need; without it all heads",
+            "heads to export, without what only the others need (default: all)",
         ),
         TRUST,
     ),

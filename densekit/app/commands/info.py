@@ -26,7 +26,7 @@ resize rule and inferer. The model is not built.
         "info runs/quickstart/TIMESTAMP/checkpoints/last.ckpt",
         "info model.pt2 json=true",
     ),
-    options=(Option("json", flag(), False, "true prints JSON"),),
+    options=(Option("json", flag(), False, "print JSON"),),
     words=("PATH",),
 )
 

@@ -27,7 +27,7 @@ package can be installed with pip and passes densekit check-head as it is; edit 
             "output",
             text("DIR"),
             None,
-            "a new or empty folder for the package; without it one named after the package",
+            "new or empty folder (default: one named after the package)",
         ),
     ),
     words=("NAME",),

@@ -50,9 +50,16 @@ command that trains it. Edit it as needed; nothing is applied.
         "plan data=mine paths.data=FOLDER memory=24 output=conf/experiment/mine_planned.yaml",
     ),
     options=(
-        Option("memory", number(at_least=0), 8.0, "GiB that a training step may take in float32"),
-        Option("cases", whole(1), 40, "number of volumes to read, spread evenly"),
-        Option("output", text("FILE"), None, "writes the proposal to this new file"),
+        Option(
+            "memory",
+            number(at_least=0),
+            8.0,
+            "memory in GiB that a training step may take in float32",
+        ),
+        Option("cases", whole(1), 40, "number of volumes to read, spread evenly over the data set"),
+        Option(
+            "output", text("FILE"), None, "new file to write the proposal to (default: print it)"
+        ),
     ),
     settings=(
         ("data=NAME", "a file of the group data, listed below"),

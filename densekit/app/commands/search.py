@@ -44,7 +44,7 @@ at the end, and the exit code is 1.
             "a folder of images, or embeddings.npz or embeddings.parquet of densekit predict",
             required=True,
         ),
-        Option("top", whole(1), 5, "number of images that are printed"),
+        Option("top", whole(1), 5, "number of images to print"),
         Option(
             "index",
             choice("exact", "faiss"),

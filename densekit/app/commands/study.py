@@ -49,12 +49,14 @@ and the missing ones are trained. The exit code is 1 if a run failed, whatever t
         "study degradation output=runs/degradation/TIMESTAMP optimizer.lr=0.05",
     ),
     options=(
-        Option("output", text("DIR"), None, "the folder of the study, a new or an earlier one"),
-        Option("jobs", whole(1), None, "runs at a time; without it one per CPU core"),
+        Option(
+            "output", text("DIR"), None, "folder of the study (default: runs/degradation/TIMESTAMP)"
+        ),
+        Option("jobs", whole(1), None, "runs at a time (default: one per CPU core)"),
     ),
     settings=(
         *((f"{key}=VALUES", f"values to combine (default: {GRID[key]})") for key in GRID),
-        ("experiment=NAME", "an experiment of your own in place of degradation"),
+        ("experiment=NAME", "an experiment of your own, in place of degradation"),
         ("key=value", "any other key of the configuration, as for densekit train"),
     ),
     overrides=True,

@@ -28,7 +28,7 @@ those pairs. Without a threshold there is no answer, and the exit code is 1.
         "verify checkpoint=faces.ckpt one.png two.png far=1e-2 json=true",
         "verify checkpoint=faces.ckpt one.png two.png threshold=0.45",
     ),
-    options=(*OPTIONS, Option("json", flag(), False, "true prints one line of JSON")),
+    options=(*OPTIONS, Option("json", flag(), False, "print one line of JSON")),
     words=("A", "B"),
 )
 
