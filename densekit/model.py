@@ -10,13 +10,13 @@ from math import lcm
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import choose
 from densekit.backbones.base import Backbone
 from densekit.heads.base import Head
 from densekit.necks.base import Neck
+from densekit.ops.padding import pad_end
 from densekit.ops.resize import check_rule, resize_batch
 from densekit.types import (
     IMAGENET_MEAN,
@@ -151,8 +151,7 @@ class DenseModel(nn.Module):
             shape = [len(size), 1, *[1] * self.spatial_dims]
             shape[2 + axis] = length
             x = x.masked_fill(beyond.view(shape), 0)
-        padding = [-length % self.size_divisor for length in image.shape[:1:-1]]
-        return F.pad(x, [side for right in padding for side in (0, right)])
+        return pad_end(x, [-length % self.size_divisor for length in image.shape[2:]])
 
     def features(self, batch: Batch) -> Features:
         """Every level that some head reads, c0 (the normalised image) among them."""

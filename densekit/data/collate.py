@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densekit.ops.padding import corner
 from densekit.types import IGNORE_INDEX, Batch, Sample, TargetSpec
 
 FEWEST_SLOTS = 8
@@ -101,7 +102,7 @@ def _pad(arrays: Sequence[NDArray[Any]], shape: tuple[int, ...], fill: float) ->
     """(B, *shape): each array in the corner of its place, `fill` around it."""
     stacked = np.full((len(arrays), *shape), fill, dtype=arrays[0].dtype)
     for place, array in zip(stacked, arrays, strict=True):
-        place[tuple(slice(side) for side in array.shape)] = array
+        place[corner(array.shape)] = array
     return torch.from_numpy(stacked)
 
 

@@ -15,6 +15,7 @@ from densekit.inference.inferer import Inferer, logits_of
 from densekit.inference.wrapping import WrappingInferer
 from densekit.model import DenseModel
 from densekit.ops.interpolation import resize_linear
+from densekit.ops.padding import corner, largest_sides, stack_padded
 from densekit.types import Batch, Features, Predictions
 
 
@@ -110,14 +111,10 @@ def _changed(model: DenseModel, batch: Batch, scale: float, flip: Sequence[int])
     images = model.in_unit(batch["image"])
     sizes, rows = [], []
     for image, size in zip(images, batch["size"].tolist(), strict=True):
-        row = image[(slice(None), *map(slice, size))]
-        row = _resized(row, [max(1, round(side * scale)) for side in size])
+        row = _resized(image[corner(size)], [max(1, round(side * scale)) for side in size])
         rows.append(_mirrored(row, flip))
         sizes.append(row.shape[1:])
-    largest = [max(sides) for sides in zip(*sizes, strict=True)]
-    stacked = rows[0].new_zeros((len(rows), len(rows[0]), *largest))
-    for place, row in zip(stacked, rows, strict=True):
-        place[(slice(None), *map(slice, row.shape[1:]))] = row
+    stacked = stack_padded(rows, largest_sides(sizes))
     return {"image": stacked, "size": batch["size"].new_tensor(sizes)}
 
 
@@ -127,8 +124,8 @@ def _unchanged(values: Tensor, sizes: Tensor, batch: Batch, flip: Sequence[int])
     for place, row, size, original in zip(
         out, values, sizes.tolist(), batch["size"].tolist(), strict=True
     ):
-        inside = _mirrored(row[(slice(None), *map(slice, size))], flip)
-        place[(slice(None), *map(slice, original))] = _resized(inside, original)
+        inside = _mirrored(row[corner(size)], flip)
+        place[corner(original)] = _resized(inside, original)
     return out
 
 

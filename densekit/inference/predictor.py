@@ -19,6 +19,7 @@ from densekit.inference.given import each
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
+from densekit.ops.padding import largest_sides, stack_padded
 from densekit.ops.precision import Calls, first_wrong
 from densekit.types import Batch, Meta, Result
 
@@ -214,11 +215,7 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
 def _stack(images: list[tuple[Tensor, Meta]], device: torch.device) -> Batch:
     """A batch of images (C, *S), padded with zeros at the end of each axis."""
     sizes = [tuple(image.shape[1:]) for image, _ in images]
-    padded = [max(sides) for sides in zip(*sizes, strict=True)]
-    first = images[0][0]
-    stacked = first.new_zeros((len(images), len(first), *padded))
-    for row, (image, _) in zip(stacked, images, strict=True):
-        row[(slice(None), *map(slice, image.shape[1:]))] = image
+    stacked = stack_padded([image for image, _ in images], largest_sides(sizes))
     return {
         "image": stacked.to(device),
         "size": torch.tensor(sizes, device=device),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from densekit.data.medical.axes import back, turned_mask, turned_sides
 from densekit.ops.interpolation import resize_linear
+from densekit.ops.padding import corner
 from densekit.types import Batch, Predictions, Result
 
 CHUNK = 1 << 24
@@ -109,7 +110,7 @@ def _restore_head(predictions: Predictions, batch: Batch) -> list[Result]:
 def _restore_masks(logits: Tensor, batch: Batch, *, multilabel: bool) -> list[Result]:
     masks = []
     for row, size, meta in zip(logits, batch["size"].tolist(), batch["meta"], strict=True):
-        inside = row[(slice(None), *(slice(side) for side in size))]
+        inside = row[corner(size)]
         axes = meta.get("axes")
         size_there = turned_sides(meta["original_size"], axes)
         masks.append(turned_mask(restore_mask(inside, size_there, multilabel), back(axes)))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from densekit.inference.inferer import Inferer, logits_of
 from densekit.model import DenseModel
+from densekit.ops.padding import corner, stack_padded, window
 from densekit.types import Batch, Features, Predictions
 
 SMALLEST_WEIGHT = 1e-3
@@ -78,7 +80,7 @@ class SlidingWindow(Inferer):
             )
         rows = []
         for image, size in zip(batch["image"], batch["size"].tolist(), strict=True):
-            rows.append(self._one(model, image[(slice(None), *map(slice, size))]))
+            rows.append(self._one(model, image[corner(size)]))
         sides = batch["image"].shape[2:]
         return {
             head: {key: _stack([row[head][key] for row in rows], sides) for key in of_head}
@@ -96,27 +98,27 @@ class SlidingWindow(Inferer):
         total = torch.zeros(image.shape[1:], device=device)
         weights = self.weights.to(device)
         for part in _batched(starts, self.batch_size):
-            places = [tuple(map(_from, start, self.window)) for start in part]
+            places = [window(start, self.window) for start in part]
             predicted = self._windows(model, image, places)
             for head, (key, logits) in logits_of(predicted, "SlidingWindow").items():
                 if head not in sums:
                     empty = torch.zeros((logits.shape[1], *image.shape[1:]), device=device)
                     sums[head] = {key: empty}
                 for place, found in zip(places, logits, strict=True):
-                    inside = found[(slice(None), *map(slice, self.window))]  # divisor's padding off
-                    sums[head][key][(slice(None), *place)] += inside.to(device).float() * weights
+                    inside = found[corner(self.window)]  # divisor's padding off
+                    sums[head][key][(..., *place)] += inside.to(device).float() * weights
             for place in places:
                 total[place] += weights
-        within = tuple(_from(m // 2, side) for m, side in zip(margins, sides, strict=True))
+        within = window([m // 2 for m in margins], sides)
         return {
-            head: {key: value.div_(total)[(slice(None), *within)] for key, value in of_head.items()}
+            head: {key: value.div_(total)[(..., *within)] for key, value in of_head.items()}
             for head, of_head in sums.items()
         }
 
     def _windows(
-        self, model: DenseModel, image: Tensor, places: Sequence[tuple[slice, ...]]
+        self, model: DenseModel, image: Tensor, places: Sequence[tuple[Any, ...]]
     ) -> dict[str, Predictions]:
-        tiles = torch.stack([image[(slice(None), *place)] for place in places])  # (N, C, *W)
+        tiles = torch.stack([image[(..., *place)] for place in places])  # (N, C, *W)
         tiles = tiles.to(model.mean.device)
         size = torch.tensor([self.window] * len(places), device=tiles.device)
         return model.predict({"image": tiles, "size": size})
@@ -170,14 +172,7 @@ def _stack(rows: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
     """(B, K, *S) of rows (K, ...), each in the corner; no copy where there is nothing to pad."""
     if len(rows) == 1 and rows[0].shape[1:] == tuple(sides):
         return rows[0][None]
-    out = rows[0].new_zeros((len(rows), len(rows[0]), *sides))
-    for place, row in zip(out, rows, strict=True):
-        place[(slice(None), *map(slice, row.shape[1:]))] = row
-    return out
-
-
-def _from(start: int, length: int) -> slice:
-    return slice(start, start + length)
+    return stack_padded(rows, sides)
 
 
 def _batched(starts: Sequence[tuple[int, ...]], count: int) -> Iterator[Sequence[tuple[int, ...]]]:

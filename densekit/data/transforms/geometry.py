@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from densekit.data.protocols import Transform
 from densekit.ops.interpolation import nearest_centres
+from densekit.ops.padding import window
 from densekit.types import IGNORE_INDEX, Sample
 
 BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")
@@ -121,9 +122,9 @@ def crop(
         min_visible: Boxes of which a smaller share stays are dropped, and those of which nothing
             stays.
     """
-    window = tuple(slice(s, s + side) for s, side in zip(start, size, strict=True))
-    image = np.ascontiguousarray(sample["image"][window])
-    out = map_pixels(sample, image, lambda map_: map_[(..., *window)])
+    inside = window(start, size)
+    image = np.ascontiguousarray(sample["image"][inside])
+    out = map_pixels(sample, image, lambda map_: map_[(..., *inside)])
     if "boxes" not in sample:
         return out
     shifted = sample["boxes"] - np.asarray([*start[::-1]] * 2, dtype=np.float32)
@@ -153,11 +154,11 @@ def pad(
         ValueError: If a map has no fill.
     """
     old = sample["image"].shape[:-1]
-    place = tuple(slice(s, s + side) for s, side in zip(start, old, strict=True))
+    place = window(start, old)
 
     def padded(map_: NDArray[Any], fill: float = IGNORE_INDEX) -> NDArray[Any]:
         around = np.full((*map_.shape[: -len(old)], *size), fill, dtype=map_.dtype)
-        around[(slice(None),) * (map_.ndim - len(old)) + place] = map_
+        around[(..., *place)] = map_
         return around
 
     image = np.empty((*size, sample["image"].shape[-1]), dtype=sample["image"].dtype)

@@ -11,12 +11,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import check_keys
 from densekit.heads.base import Head
 from densekit.ops.interpolation import resize_labels, resize_linear
+from densekit.ops.padding import pad_end
 from densekit.types import IGNORE_INDEX, Batch, Features, Predictions
 
 if TYPE_CHECKING:
@@ -153,6 +153,4 @@ def _default_losses() -> dict[str, nn.Module]:
 def _padded(mask: Tensor, sides: Sequence[int]) -> Tensor:
     """Mask (B, ..., *S) with the model's padding, of which nothing is learnt."""
     missing = [side - have for side, have in zip(sides, mask.shape[-len(sides) :], strict=True)]
-    if not any(missing):
-        return mask
-    return F.pad(mask, [end for right in missing[::-1] for end in (0, right)], value=IGNORE_INDEX)
+    return pad_end(mask, missing, IGNORE_INDEX)
