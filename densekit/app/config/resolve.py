@@ -34,13 +34,26 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
     _check_roots(data)
     for name, node in data.items():
         check_targets({"data": {name: node}}, list(cfg.trust))
-    sources = {name: instantiate(node, f"data.{name}") for name, node in data.items()}
+    sources = build_sources(data, int(OmegaConf.select(cfg, "seed") or 0))
     check_heads(sources, cfg.heads)
     register_data_info(sources)
     _tell_backbone(cfg, "in_channels", common_value(sources, list(sources), "channels"))
     if any("spatial_dims" in source.describe() for source in sources.values()):
         _tell_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
     return sources
+
+
+def build_sources(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Builds data sets; what one draws meanwhile is the same in every process."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return {name: instantiate(node, f"data.{name}") for name, node in data.items()}
 
 
 def _check_roots(data: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.config.data_checks import check_heads
 from densekit.app.config.monitor import check_direction, objective_name, settled
+from densekit.app.config.resolve import build_sources
 from densekit.app.config.trainer import with_switches
 from densekit.app.errors import Stopped
 from densekit.app.run.earlier_logs import continue_logs
@@ -125,13 +126,10 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
 
 
 def _data(cfg: Mapping[str, Any], sources: Mapping[str, Any] | None) -> DataModule:
-    from lightning.pytorch import seed_everything
-
     from densekit.data import DataModule
 
     if sources is None:
-        seed_everything(int(cfg["seed"]), workers=True, verbose=False)
-        sources = {name: instantiate(node, f"data.{name}") for name, node in cfg["data"].items()}
+        sources = build_sources(cfg["data"], int(cfg["seed"]))
         check_heads(sources, cfg["heads"])
     chosen = {key: cfg[key] for key in ("on_broken",) if key in cfg}  # older runs have none
     return DataModule(sources, **chosen)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from densekit.app.config.compose import Composed, compose
 from densekit.app.config.data_checks import (
     check_monitors,
@@ -134,15 +132,12 @@ def prepared(composed: Composed) -> Job:
     Raises:
         UsageError: A value is missing, or data and heads do not fit.
     """
-    from lightning.pytorch import seed_everything
-
     cfg = composed.cfg
     if cfg.paths.run is not None:
         raise UsageError("paths.run: expected nothing, as a run makes its folder; set paths.runs")
     name = run_name(cfg, composed.name)
     set_run_dir(cfg, PENDING)
     kept = keep_heads(cfg)
-    seed_everything(int(OmegaConf.select(cfg, "seed") or 0), workers=True, verbose=False)
     sources = describe_data(cfg)
     check_trained(sources, [head for head in cfg.heads if head not in kept])
     plain = resolve(cfg)
