@@ -7,7 +7,7 @@ processes cannot change a figure.
 from __future__ import annotations
 
 import logging
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from densekit.metrics.rows import (
+    RowMetric,
     as_tensors,
     check_names,
-    flat,
     gathered,
     id_bits,
     ids_of,
-    row_device,
+    paired,
     unique_ids,
 )
 from densekit.types import Result, Truth
@@ -74,7 +73,7 @@ class Annotated:
     difficult: NDArray[np.bool_]
 
 
-class BoxMetric(Metric, ABC):
+class BoxMetric(RowMetric):
     """Base of metrics over boxes; a sub-class measures in `figures`.
 
     Args:
@@ -82,7 +81,7 @@ class BoxMetric(Metric, ABC):
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    full_state_update = False
+    kept = ("images", "detections", "truth")
     higher_is_better = True
     images: list[Tensor]
     detections: list[Tensor]
@@ -91,10 +90,6 @@ class BoxMetric(Metric, ABC):
     def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.names = check_names(names)
-        # torchmetrics makes the state of a process without updates in this type.
-        self.set_dtype(torch.float64)
-        for state in ("images", "detections", "truth"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
         """Takes in some images; call it on every process, with empty lists where there is none.
@@ -109,14 +104,11 @@ class BoxMetric(Metric, ABC):
             ValueError: If the lists differ in length, an entry has another shape, a label is not a
                 class, a box ends before it begins, or a box or a score is not finite.
         """
-        if len(results) != len(truth):
-            raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
-        device = row_device(self.device)
-        self.images.append(flat([id_bits([t["image_id"] for t in truth])], device))
-        self.detections.append(
-            flat([self._detection_rows(r, t) for r, t in zip(results, truth, strict=True)], device)
+        self.keep(
+            detections=[self._detection_rows(r, t) for r, t in paired(results, truth)],
+            images=[id_bits([t["image_id"] for t in truth])],
+            truth=[self._truth_rows(t) for t in truth],
         )
-        self.truth.append(flat([self._truth_rows(t) for t in truth], device))
 
     def compute(self) -> dict[str, Tensor]:
         """All figures, () float64 each; NaN, with the reason in the log, without ground truth."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,16 +16,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from densekit.metrics.means import Values
 from densekit.metrics.rows import (
+    RowMetric,
     as_tensors,
-    flat,
     gathered,
     id_bits,
     ids_of,
-    row_device,
+    paired,
     unique_ids,
 )
 from densekit.types import Result, Truth
@@ -56,7 +55,7 @@ class Templates:
     gallery: NDArray[np.int64]
 
 
-class EmbeddingMetric(Metric, ABC):
+class EmbeddingMetric(RowMetric):
     """Base of metrics over embeddings: it keeps each image's embedding once, compares at the end.
 
     Rows are sorted before anything is computed, so the number of processes cannot change a figure.
@@ -66,18 +65,11 @@ class EmbeddingMetric(Metric, ABC):
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    full_state_update = False
+    kept = ("images", "rows", "pairs")
     higher_is_better: bool | None = True
     images: list[Tensor]
     rows: list[Tensor]
     pairs: list[Tensor]
-
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        # torchmetrics makes the state of a process without updates in this type.
-        self.set_dtype(torch.float64)
-        for state in ("images", "rows", "pairs"):
-            self.add_state(state, default=[], dist_reduce_fx="cat")
 
     def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
         """Takes in some images; call it on every process, with empty lists where there is none.
@@ -90,13 +82,11 @@ class EmbeddingMetric(Metric, ABC):
         Raises:
             ValueError: The lists differ in length, or an embedding is not finite.
         """
-        if len(results) != len(truth):
-            raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
-        device = row_device(self.device)
-        rows = [_row(r, t) for r, t in zip(results, truth, strict=True)]
-        self.images.append(flat([id_bits([t["image_id"] for t in truth])], device))
-        self.rows.append(flat(rows, device))
-        self.pairs.append(flat([_pair_rows(t) for t in truth], device))
+        self.keep(
+            rows=[_row(r, t) for r, t in paired(results, truth)],
+            images=[id_bits([t["image_id"] for t in truth])],
+            pairs=[_pair_rows(t) for t in truth],
+        )
 
     def compute(self) -> dict[str, Tensor]:
         """All figures, () float64 each; NaN, with the reason in the log, if there is no value."""

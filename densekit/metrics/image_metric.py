@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,17 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchmetrics import Metric
 
 from densekit._names import counted
 from densekit.metrics.means import Values
 from densekit.metrics.rows import (
+    RowMetric,
     as_tensors,
-    flat,
     gathered,
     id_bits,
     ids_of,
-    row_device,
+    paired,
     unique_ids,
 )
 from densekit.types import Result, Truth
@@ -33,7 +32,7 @@ from densekit.types import Result, Truth
 logger = logging.getLogger(__name__)
 
 
-class ImageMetric(Metric, ABC):
+class ImageMetric(RowMetric):
     """Base of metrics that look at one image after the other.
 
     An image becomes a row of numbers when it is seen, and is then forgotten. Rows are sorted by
@@ -46,7 +45,7 @@ class ImageMetric(Metric, ABC):
         nothing: Why the main figure may have no value though there are images.
     """
 
-    full_state_update = False
+    kept = ("rows",)
     higher_is_better: bool | None = True
     nothing = "no class to measure in them"
     rows: list[Tensor]
@@ -54,9 +53,6 @@ class ImageMetric(Metric, ABC):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self._table: tuple[NDArray[np.int64], Values] | None = None
-        # torchmetrics makes the state of a process without updates in this type.
-        self.set_dtype(torch.float64)
-        self.add_state("rows", default=[], dist_reduce_fx="cat")
 
     def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
         """Takes in some images; call it on every process, with empty lists where there is none.
@@ -69,10 +65,7 @@ class ImageMetric(Metric, ABC):
             ValueError: If the lists differ in length, or a result or an annotation is not what the
                 metric measures.
         """
-        if len(results) != len(truth):
-            raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
-        rows = [self._numbered(r, t) for r, t in zip(results, truth, strict=True)]
-        self.rows.append(flat(rows, row_device(self.device)))
+        self.keep(rows=[self._numbered(r, t) for r, t in paired(results, truth)])
         self._table = None
 
     def compute(self) -> dict[str, Tensor]:

@@ -7,13 +7,18 @@ the bits of a float64, which copies and gathering leave alone.
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
+
+from densekit.types import Result, Truth
 
 
 def id_bits(ids: Sequence[int]) -> Tensor:
@@ -79,6 +84,43 @@ def unique_ids(images: NDArray[np.int64], metric: str) -> NDArray[np.int64]:
             "repeats must be left out (sample_valid)"
         )
     return ids
+
+
+class RowMetric(Metric, ABC):
+    """Base of metrics that keep rows of every image and measure those of all processes at the end.
+
+    Args:
+        **kwargs: Of `torchmetrics.Metric`.
+
+    Attributes:
+        kept: Names of the states, each a list with one tensor per update.
+    """
+
+    full_state_update = False
+    kept: ClassVar[tuple[str, ...]]
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        # torchmetrics makes the state of a process without updates in this type.
+        self.set_dtype(torch.float64)
+        for state in self.kept:
+            self.add_state(state, default=[], dist_reduce_fx="cat")
+
+    def keep(self, **rows: Sequence[Tensor]) -> None:
+        """Adds the rows of some images to each state, also where there is none."""
+        for state, of_images in rows.items():
+            getattr(self, state).append(flat(of_images, row_device(self.device)))
+
+
+def paired(results: Sequence[Result], truth: Sequence[Truth]) -> list[tuple[Result, Truth]]:
+    """Each result and the annotation of its image.
+
+    Raises:
+        ValueError: If the lists differ in length.
+    """
+    if len(results) != len(truth):
+        raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
+    return list(zip(results, truth, strict=True))
 
 
 def as_tensors(figures: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
