@@ -17,7 +17,7 @@ from torch import Tensor
 
 from densekit.inference.inferer import Inferer, logits_of
 from densekit.model import DenseModel
-from densekit.ops.padding import corner, stack_padded, window
+from densekit.ops.padding import corner, stack_padded, window_at
 from densekit.types import Batch, Features, Predictions
 
 SMALLEST_WEIGHT = 1e-3
@@ -98,7 +98,7 @@ class SlidingWindow(Inferer):
         total = torch.zeros(image.shape[1:], device=device)
         weights = self.weights.to(device)
         for part in _batched(starts, self.batch_size):
-            places = [window(start, self.window) for start in part]
+            places = [window_at(start, self.window) for start in part]
             predicted = self._windows(model, image, places)
             for head, (key, logits) in logits_of(predicted, "SlidingWindow").items():
                 if head not in sums:
@@ -109,7 +109,7 @@ class SlidingWindow(Inferer):
                     sums[head][key][(..., *place)] += inside.to(device).float() * weights
             for place in places:
                 total[place] += weights
-        within = window([m // 2 for m in margins], sides)
+        within = window_at([m // 2 for m in margins], sides)
         return {
             head: {key: value.div_(total)[(..., *within)] for key, value in of_head.items()}
             for head, of_head in sums.items()

@@ -17,7 +17,7 @@ def corner(sides: Iterable[int]) -> tuple[Any, ...]:
     return (..., *map(slice, sides))
 
 
-def window(start: Iterable[int], sides: Iterable[int]) -> tuple[Any, ...]:
+def window_at(start: Iterable[int], sides: Iterable[int]) -> tuple[Any, ...]:
     """The index of a window by its first place and its length along each axis."""
     return tuple(slice(s, s + side) for s, side in zip(start, sides, strict=True))
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from densekit.data.protocols import Transform
 from densekit.ops.interpolation import nearest_centres
-from densekit.ops.padding import window
+from densekit.ops.padding import window_at
 from densekit.types import IGNORE_INDEX, Sample
 
 BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")
@@ -122,7 +122,7 @@ def crop(
         min_visible: Boxes of which a smaller share stays are dropped, and those of which nothing
             stays.
     """
-    inside = window(start, size)
+    inside = window_at(start, size)
     image = np.ascontiguousarray(sample["image"][inside])
     out = map_pixels(sample, image, lambda map_: map_[(..., *inside)])
     if "boxes" not in sample:
@@ -154,7 +154,7 @@ def pad(
         ValueError: If a map has no fill.
     """
     old = sample["image"].shape[:-1]
-    place = window(start, old)
+    place = window_at(start, old)
 
     def padded(map_: NDArray[Any], fill: float = IGNORE_INDEX) -> NDArray[Any]:
         around = np.full((*map_.shape[: -len(old)], *size), fill, dtype=map_.dtype)

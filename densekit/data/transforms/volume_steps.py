@@ -7,6 +7,7 @@ or 3 axes).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -30,7 +31,26 @@ class Step(Protocol):
 
 
 @dataclass(frozen=True)
-class RandFlip:
+class RandomStep(ABC):
+    """A `Step` that is taken now and then.
+
+    Args:
+        prob: How often.
+    """
+
+    prob: float = 0.1
+
+    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `Step`."""
+        return (image, mask) if rng.random() >= self.prob else self.change(image, mask, rng)
+
+    @abstractmethod
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """The changed image and mask; arguments as of `Step`."""
+
+
+@dataclass(frozen=True)
+class RandFlip(RandomStep):
     """Mirrors the given axes together.
 
     Args:
@@ -38,20 +58,17 @@ class RandFlip:
         spatial_axis: One axis, several, or None for all; 0 is z of a volume.
     """
 
-    prob: float = 0.1
     spatial_axis: int | Sequence[int] | None = None
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """See `Step`."""
-        if rng.random() >= self.prob:
-            return image, mask
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `RandomStep`."""
         given = range(image.ndim - 1) if self.spatial_axis is None else self.spatial_axis
         axes = tuple(axis + 1 for axis in ([given] if isinstance(given, int) else given))
         return np.flip(image, axes), np.flip(mask, axes)
 
 
 @dataclass(frozen=True)
-class RandAffine:
+class RandAffine(RandomStep):
     """Rotates, scales and shifts about the centre; linear in the image, nearest in the mask.
 
     Beyond the border the image repeats its edge and the mask is ignored. Angles and lengths are
@@ -64,15 +81,12 @@ class RandAffine:
         translate_range: Largest shift in voxels, likewise.
     """
 
-    prob: float = 0.1
     rotate_range: Range = 0.0
     scale_range: Range = 0.0
     translate_range: Range = 0.0
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """See `Step`."""
-        if rng.random() >= self.prob:
-            return image, mask
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `RandomStep`."""
         dims = image.ndim - 1
         rotation = _rotation(_drawn(self.rotate_range, 3 if dims == 3 else 1, rng), dims)
         zoom = 1 + _drawn(self.scale_range, dims, rng)
@@ -94,60 +108,48 @@ class RandAffine:
 
 
 @dataclass(frozen=True)
-class RandGaussianNoise:
+class RandGaussianNoise(RandomStep):
     """Adds noise whose deviation is drawn from 0 to `std`, in the unit of the scaled image."""
 
-    prob: float = 0.1
     std: float = 0.1
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """See `Step`."""
-        if rng.random() >= self.prob:
-            return image, mask
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `RandomStep`."""
         deviation = np.float32(rng.uniform(0, self.std))
         noise = rng.standard_normal(image.shape, dtype=np.float32)
         return image + deviation * noise, mask
 
 
 @dataclass(frozen=True)
-class RandScaleIntensity:
+class RandScaleIntensity(RandomStep):
     """Multiplies by 1 plus a number drawn from -`factors` to `factors`, or from a pair."""
 
-    prob: float = 0.1
     factors: Range = 0.1
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """See `Step`."""
-        if rng.random() >= self.prob:
-            return image, mask
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `RandomStep`."""
         return image * np.float32(1 + rng.uniform(*_ends(self.factors))), mask
 
 
 @dataclass(frozen=True)
-class RandShiftIntensity:
+class RandShiftIntensity(RandomStep):
     """Adds a number drawn from -`offsets` to `offsets`, or from a pair."""
 
-    prob: float = 0.1
     offsets: Range = 0.1
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """See `Step`."""
-        if rng.random() >= self.prob:
-            return image, mask
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `RandomStep`."""
         return image + np.float32(rng.uniform(*_ends(self.offsets))), mask
 
 
 @dataclass(frozen=True)
-class RandAdjustContrast:
+class RandAdjustContrast(RandomStep):
     """A gamma curve between each channel's own smallest and largest value."""
 
-    prob: float = 0.1
     gamma: Sequence[float] = (0.7, 1.5)
 
-    def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """See `Step`."""
-        if rng.random() >= self.prob:
-            return image, mask
+    def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
+        """See `RandomStep`."""
         axes = tuple(range(1, image.ndim))
         low = image.min(axis=axes, keepdims=True)
         span = np.maximum(image.max(axis=axes, keepdims=True) - low, np.float32(1e-7))

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from densekit.inference import restore as module
-from densekit.inference.restore import LINEAR, restore, restore_mask
+from densekit.inference.restore import restore, restore_mask
+from densekit.ops.interpolation import LINEAR
 
 CASES = [
     ((23,), (61,)),

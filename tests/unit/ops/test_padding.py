@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from densekit.ops.padding import corner, largest_sides, pad_end, stack_padded, window
+from densekit.ops.padding import corner, largest_sides, pad_end, stack_padded, window_at
 
 
 @pytest.mark.parametrize("sizes", [[(5,)], [(2, 3), (4, 1)], [(2, 3, 1), (1, 1, 4), (2, 2, 2)]])
@@ -28,4 +28,4 @@ def test_padding_is_behind_each_axis():
 
 def test_a_window_is_a_start_and_a_length():
     x = torch.arange(24).view(4, 6)
-    assert x[window((1, 2), (2, 3))].tolist() == [[8, 9, 10], [14, 15, 16]]
+    assert x[window_at((1, 2), (2, 3))].tolist() == [[8, 9, 10], [14, 15, 16]]
