@@ -9,7 +9,7 @@ from functools import partial
 
 from densekit._names import unknown
 from densekit.app.commands import COMMANDS, LISTS
-from densekit.app.errors import Stopped, UsageError, explain
+from densekit.app.errors import Stopped, UsageError, report
 from densekit.app.options import Command
 from densekit.app.usage import help_of, overview
 
@@ -38,11 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("densekit: interrupted", file=sys.stderr)
         return 130
     except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        print(f"densekit: error: {message}", file=sys.stderr)
-        return 2
+        return report(error)
 
 
 def _dispatch(words: list[str]) -> int:

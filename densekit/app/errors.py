@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import signal
+import sys
 import traceback
 from pathlib import Path
 
@@ -29,6 +30,19 @@ class Stopped(BaseException):
         self.signal = signal.Signals(number)
         self.code = 128 + number
         super().__init__(f"stopped by {self.signal.name}")
+
+
+def report(error: Exception) -> int:
+    """Prints the message of an error and returns the exit code 2.
+
+    Raises:
+        Exception: The error itself, where its traceback is what helps.
+    """
+    message = explain(error)
+    if message is None:
+        raise error
+    print(f"densekit: error: {message}", file=sys.stderr)
+    return 2
 
 
 def explain(error: Exception) -> str | None:

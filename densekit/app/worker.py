@@ -20,7 +20,7 @@ from typing import Any
 
 import yaml
 
-from densekit.app.errors import Stopped, UsageError, explain
+from densekit.app.errors import Stopped, UsageError, report
 from densekit.app.report import spoken_log
 from densekit.app.run.console_log import kept_console
 from densekit.app.run.fit import run_job
@@ -53,11 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Stopped as stop:
         return stop.code
     except Exception as error:
-        message = explain(error)
-        if message is None:
-            raise
-        print(f"densekit: error: {message}", file=sys.stderr)
-        return 2
+        return report(error)
     return 0
 
 
