@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densekit.data.medical.grids import Volume
 from densekit.data.reading.images import ImageReader
 from densekit.inference.expected import check_prepared
 from densekit.inference.given import channels_first
@@ -22,7 +23,6 @@ from densekit.model import DenseModel
 from densekit.types import Meta
 
 if TYPE_CHECKING:
-    from densekit.data.medical.grids import Volume
     from densekit.inference.given import Image
 
 _log = logging.getLogger("densekit.inference")
@@ -117,10 +117,9 @@ class Frames:
         if isinstance(image, str | Path):
             where = str(image)
             image = self.read(Path(image))
-        given: Any = image
-        if hasattr(given, "affine"):
-            return self._volume(given)
-        tensor = self._channels_first(given, where)
+        if isinstance(image, Volume):
+            return self._volume(image)
+        tensor = self._channels_first(image, where)
         for rule in self.expected:
             check_prepared(tensor.shape[1:], rule, self.resize, where)
         meta = Meta(original_size=tuple(tensor.shape[1:]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,11 +16,10 @@ from PIL import ImageOps
 from PIL.Image import Image as Picture
 from torch import Tensor
 
+from densekit.data.medical.grids import Volume
 from densekit.data.reading.bit_depths import DEEP_MODES
 
 if TYPE_CHECKING:
-    from densekit.data.medical.grids import Volume
-
     Image = str | Path | NDArray[Any] | Tensor | Picture | Volume
 
 AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
@@ -43,8 +42,8 @@ def each(images: Image | Iterable[Image], dims: int) -> Iterator[Image]:
         TypeError: It is neither.
         ValueError: An array or tensor of more axes than that.
     """
-    if isinstance(images, str | Path | Picture) or hasattr(images, "affine"):
-        return iter([cast("Image", images)])
+    if isinstance(images, str | Path | Picture | Volume):
+        return iter([images])
     if isinstance(images, np.ndarray | Tensor) and not _holds_objects(images):
         if images.ndim > dims + 2:
             raise ValueError(f"images: expected at most {dims + 2} axes, got {tuple(images.shape)}")

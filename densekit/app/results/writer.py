@@ -14,11 +14,10 @@ from densekit.app.results.embeddings import EmbeddingWriter
 from densekit.app.results.masks import PREVIEW, MaskClasses, MaskWriter, write_classes
 from densekit.app.results.series import SeriesMaskWriter
 from densekit.app.results.volumes import VolumeWriter
+from densekit.data.medical.grids import Volume
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from densekit.data.medical.grids import Volume
 
 
 class Writer:
@@ -67,7 +66,7 @@ class Writer:
             name: Its overlay, relative to the folder of overlays.
             by_head: Head name to result, as `Predictor` returns them.
         """
-        self._note(image_id, file, image.shape if hasattr(image, "affine") else image.shape[:-1])
+        self._note(image_id, file, image.shape if isinstance(image, Volume) else image.shape[:-1])
         for head, result in by_head.items():
             if "boxes" in result:
                 self._add_boxes(head, image, image_id, name, result)
@@ -132,7 +131,7 @@ class Writer:
     def _add_mask(self, head: str, image: Any, name: Path, mask: NDArray[Any]) -> None:
         classes = MaskClasses(self.heads[head])
         writer: Any
-        if hasattr(image, "affine"):
+        if isinstance(image, Volume):
             writer = self.volumes
             writer.write(mask, classes, self.mask_file(head, name), image)
         else:
