@@ -92,8 +92,8 @@ def _stack_images(images: Sequence[NDArray[Any]], size: tuple[int, ...]) -> Tens
     dtypes = {image.dtype for image in images}
     if len(channels) > 1 or len(dtypes) > 1:
         raise ValueError(
-            f"images of one batch differ: channels {sorted(channels)}, types"
-            f" {sorted(map(str, dtypes))}"
+            "batch: expected images of the same channels and type, got channels"
+            f" {sorted(channels)}, types {sorted(map(str, dtypes))}"
         )
     return _pad(images, (*size, channels.pop()), 0).movedim(-1, 1)
 
@@ -120,8 +120,8 @@ def _extras(
     for name, target in samples[0]["extra"].items():
         if name not in specs:
             raise ValueError(
-                f"extra target {name!r} has no TargetSpec: the data set's target_specs must name"
-                f" it, found {sorted(specs) or 'none'}"
+                f"target_specs: expected a TargetSpec of the extra target {name!r}, got"
+                f" {sorted(specs) or 'none'}"
             )
         spec = specs[name]
         leading = target.shape[: target.ndim - len(size)]
@@ -136,4 +136,6 @@ def _check_same_keys(samples: Sequence[Sample]) -> None:
         if set(sample) != keys:
             odd = sorted(keys ^ set(sample))
             path = sample["meta"].get("path", "?")
-            raise ValueError(f"{path}: samples of one data set have the same targets; {odd} differ")
+            raise ValueError(
+                f"{path}: expected the targets of the other samples, got a difference in {odd}"
+            )

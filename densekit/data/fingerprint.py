@@ -24,7 +24,7 @@ VOXELS_PER_CASE = 10_000
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Figures of a data set.
+    """Measurements of a data set.
 
     Attributes:
         names: K class names, a background first where the data has one.
@@ -104,7 +104,7 @@ class _Case:
 
 def _measured(sample: Sample, classes: int, background: bool) -> _Case:
     if "mask" not in sample:
-        raise ValueError(f"{sample['meta']['path']}: a mask is needed, found {sorted(sample)}")
+        raise ValueError(f"{sample['meta']['path']}: expected a mask, got {sorted(sample)}")
     image, mask = sample["image"], np.asarray(sample["mask"])
     shape = image.shape[:-1]
     if mask.ndim == len(shape):  # classes that exclude each other, or one

@@ -45,7 +45,7 @@ class DataModule(LightningDataModule):
     def __init__(self, sources: Mapping[str, Source], on_broken: str = "stop") -> None:
         super().__init__()
         if not sources:
-            raise ValueError("data: at least one data set is needed")
+            raise ValueError("data: expected at least one data set, got none")
         if on_broken not in ON_BROKEN:
             raise ValueError(unknown("on_broken", on_broken, ON_BROKEN))
         self.sources = dict(sources)
@@ -118,7 +118,7 @@ class DataModule(LightningDataModule):
             if source.train is not None
         }
         if not loaders:
-            raise ValueError(f"none of the data sets {list(self.sources)} has a training split")
+            raise ValueError(f"data: expected a training split, got none in {list(self.sources)}")
         for name in self._places.keys() & loaders.keys():
             loaders[name].load_state_dict(self._places[name])
         self._loaders, self._places = loaders, {}

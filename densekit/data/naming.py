@@ -83,17 +83,17 @@ def check_names(names: Sequence[str], key: str) -> list[str]:
 
     Raises:
         TypeError: If it is one string, or not all are strings (YAML reads `no` as a boolean).
-        ValueError: If it is empty or a name stands twice.
+        ValueError: If it is empty or a name appears twice.
     """
     if isinstance(names, str):
-        raise TypeError(f"{key}: a list of class names is needed, found the string {names!r}")
+        raise TypeError(f"{key}: expected a list of class names, got the string {names!r}")
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
-        raise TypeError(f"{key}: class names are strings (quote them in YAML), found {wrong[0]!r}")
+        raise TypeError(f"{key}: expected texts as names (quote them in YAML), got {wrong[0]!r}")
     repeated = sorted({name for name in names if list(names).count(name) > 1})
     if repeated or not names:
-        found = f"{repeated[0]!r} stands twice" if repeated else "no class at all"
-        raise ValueError(f"{key}: every class must be named once, found {found}")
+        found = f"{repeated[0]!r} twice" if repeated else "no class at all"
+        raise ValueError(f"{key}: expected every class once, got {found}")
     return list(names)
 
 
@@ -116,7 +116,7 @@ def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     """The hook for `json.loads` that keeps no second entry of a name.
 
     Raises:
-        ValueError: If a name stands twice, of which the library would keep the last.
+        ValueError: If a name appears twice, of which the library would keep the last.
     """
     found = dict(pairs)
     if len(found) < len(pairs):

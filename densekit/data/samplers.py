@@ -51,9 +51,14 @@ class TrainSampler(Sampler[list[Draw]]):
         repeats: int = 1,
     ) -> None:
         if length < 1 or batch_size < 1:
-            raise ValueError(f"no batch of {batch_size} from {counted(length, 'image')}")
+            raise ValueError(
+                f"batch_size: expected at least 1, and an image, got {batch_size} and"
+                f" {counted(length, 'image')}"
+            )
         if repeats < 1 or batch_size % repeats:
-            raise ValueError(f"repeats: a divisor of the batch size {batch_size}, found {repeats}")
+            raise ValueError(
+                f"repeats: expected a divisor of the batch size {batch_size}, got {repeats}"
+            )
         self._repeats = repeats
         self._place = 0, 0
         self._count: int | None = None
@@ -113,7 +118,7 @@ class EvalSampler(Sampler[list[Draw]]):
 
     def __init__(self, length: int, batch_size: int) -> None:
         if batch_size < 1:
-            raise ValueError(f"eval_batch_size: at least 1, found {batch_size}")
+            raise ValueError(f"eval_batch_size: expected at least 1, got {batch_size}")
         self._length = length
         self._batch_size = batch_size
 
@@ -135,12 +140,10 @@ def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
     """(N,) 0 for tall images and 1 for wide or square ones, from (N, 2) heights and widths.
 
     Raises:
-        ValueError: If the images are no pictures.
+        ValueError: If the images have other than two dimensions.
     """
     if sizes.shape[1] != 2:
-        raise ValueError(
-            f"group_by_aspect: pictures are wide or tall, these have {sizes.shape[1]} dimensions"
-        )
+        raise ValueError(f"group_by_aspect: expected images of 2 dimensions, got {sizes.shape[1]}")
     groups: NDArray[Any] = (sizes[:, 1] >= sizes[:, 0]).astype(np.int64)
     return groups
 
@@ -170,7 +173,7 @@ class IdentitySampler(TrainSampler):
         seed: Of the order.
 
     Raises:
-        ValueError: K is no divisor of the batch size, or there are fewer identities than a batch
+        ValueError: K does not divide of the batch size, or there are fewer identities than a batch
             needs.
     """
 
@@ -180,8 +183,8 @@ class IdentitySampler(TrainSampler):
         super().__init__(len(labels), batch_size, seed)
         if images_per_identity < 1 or batch_size % images_per_identity:
             raise ValueError(
-                f"images_per_identity: found {images_per_identity}, accepted are divisors of the"
-                f" batch size, {batch_size}"
+                f"images_per_identity: expected a divisor of the batch size {batch_size}, got"
+                f" {images_per_identity}"
             )
         self._images_each = images_per_identity
         self._by_identity = np.argsort(labels, kind="stable")
@@ -190,8 +193,8 @@ class IdentitySampler(TrainSampler):
         needed = batch_size * dist.world_size() // images_per_identity
         if len(self._identities) < needed:
             raise ValueError(
-                f"images_per_identity: a batch of {batch_size * dist.world_size()} images needs"
-                f" {needed} identities, the data have {len(self._identities)}"
+                f"images_per_identity: expected {needed} identities for a batch of"
+                f" {batch_size * dist.world_size()} images, got {len(self._identities)}"
             )
 
     def _global_batches(self, epoch: int, size: int) -> NDArray[Any]:

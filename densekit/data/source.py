@@ -32,9 +32,9 @@ class Source:
 
     Args:
         train: Training images, or None for a data set that is only evaluated on. Where they are
-            slices of volumes, val and test may be the volumes: then figures are of volumes.
+            slices of volumes, val and test may be the volumes: then metrics are of volumes.
         val: Images on which checkpoints are chosen.
-        test: Images of the final figures.
+        test: Images of the final metrics.
         heads: Names of the heads that this data set has targets for. Where it describes several
             kinds of target (`targets`), head name to kind: `{detection: boxes, parts: mask}`.
         train_transform: Changes training samples; resizes them too.
@@ -52,7 +52,7 @@ class Source:
         group_by_aspect: Whether batches are of wide or of tall images only.
         repeats: How often a training batch has each of its images, see `TrainSampler`.
         images_per_identity: Makes training batches of `batch_size / images_per_identity`
-            identities with so many images each, for losses over pairs; None draws images.
+            identities with this number of images each, for losses over pairs; None draws images.
         seed: Of order and augmentation.
 
     Raises:
@@ -169,13 +169,13 @@ class Source:
         if self.images_per_identity is not None:
             if self.repeats > 1 or self.group_by_aspect:
                 raise ValueError(
-                    "repeats, group_by_aspect: batches are made by identity already"
-                    " (images_per_identity); leave them out"
+                    "repeats, group_by_aspect: expected neither beside images_per_identity, which"
+                    " makes the batches; leave them out"
                 )
             if dataset.labels is None:
                 raise ValueError(
-                    "images_per_identity: the training data do not say whom their images show"
-                    " (`labels`); IdentityFolder and IdentityTable do"
+                    "images_per_identity: expected training data with the identity of each image"
+                    " (`labels`), such as IdentityFolder, got data without"
                 )
             return IdentitySampler(
                 dataset.labels, self.batch_size, self.images_per_identity, self.seed
@@ -244,7 +244,7 @@ def _agreed(splits: Mapping[str, Dataset]) -> dict[str, Any]:
     """The description that all splits share."""
     described = {name: data.describe() for name, data in splits.items()}
     if not described:
-        raise ValueError("a data set needs at least one of train, val and test")
+        raise ValueError("Source: expected at least one of train, val and test, got none")
     (first, reference), *others = described.items()
     for split, found in others:
         if _is_one_question(reference) and not shows_foreground(splits[split]):
@@ -256,14 +256,14 @@ def _agreed(splits: Mapping[str, Dataset]) -> dict[str, Any]:
                 continue
             if reference.get(key) != found.get(key) and key in TRAINING_KEYS:
                 raise ValueError(
-                    f"{first} and {split} show other identities. Put those that training does not"
-                    " know into densekit.data.OpenSet, or give both the same ones."
+                    f"{split}: expected the identities of {first}, got others. Put those that"
+                    " training does not know into densekit.data.OpenSet, or give both the same."
                 )
             if reference.get(key) != found.get(key):
                 difference = _difference(reference.get(key), found.get(key))
                 raise ValueError(
-                    f"{first} and {split} disagree on {key}: {difference}. Give both the same"
-                    " `names` where the annotations alone do not tell."
+                    f"{split}: expected the {key} of {first}, got a difference: {difference}. Give"
+                    " both the same `names` where the annotations alone do not tell."
                 )
     return dict(reference)
 
@@ -306,7 +306,7 @@ def _statistic(
     given = description.get(key) if given is None else given
     if given is not None:
         if len(given) != channels:
-            raise ValueError(f"{key}: one value for each of {channels} channels, found {given!r}")
+            raise ValueError(f"{key}: expected one value per channel ({channels}), got {given!r}")
         return [float(value) for value in given]
     if description.get("intensity") is not None:
         return [scaled] * channels
@@ -316,6 +316,6 @@ def _statistic(
     if eight_bit and channels == 1:
         return [sum(imagenet) / len(imagenet)]
     raise ValueError(
-        f"{key}: must be given for {channels} channels of {description.get('dtype', 'uint8')}, one"
-        " value a channel in the unit of the stored image"
+        f"{key}: expected one value per channel in the unit of the stored image, got none for"
+        f" {channels} channels of {description.get('dtype', 'uint8')}"
     )

@@ -26,8 +26,8 @@ class SplitRule:
     Args:
         every: Hold out groups 1, 1 + every, 1 + 2 * every, ... in the order of their names, numbers
             in them sorted as numbers.
-        folds: Instead, divide them into so many folds of equal size (by a hash of the name, so
-            that neighbours in time do not stay together).
+        folds: Instead, divide them into this number of folds of equal size (by a hash of the name,
+            so that neighbours in time do not stay together).
         fold: The fold that is held out, from 0.
         val_every: See above.
         group: Regular expression; its first bracket in the name of a case or the path of an image
@@ -46,18 +46,21 @@ class SplitRule:
         group: str = "(.+)",
     ) -> None:
         if (every is None) == (folds is None):
-            raise ValueError("SplitRule: one of `every` and `folds` must be given, not both")
+            given = "neither" if every is None else "both"
+            raise ValueError(f"SplitRule: expected one of `every` and `folds`, got {given}")
         for key, number in (("every", every), ("folds", folds), ("val_every", val_every)):
             if number is not None and number < 2:
-                raise ValueError(f"SplitRule.{key}: at least 2, found {number}")
+                raise ValueError(f"SplitRule.{key}: expected at least 2, got {number}")
         if folds is not None and not 0 <= fold < folds:
-            raise ValueError(f"SplitRule.fold: 0 to {folds - 1}, found {fold}")
+            raise ValueError(f"SplitRule.fold: expected 0 to {folds - 1}, got {fold}")
         try:
             self._pattern = re.compile(group)
         except re.error as error:
-            raise ValueError(f"SplitRule.group: {group!r}: {error}") from error
+            raise ValueError(
+                f"SplitRule.group: expected a regular expression, got {group!r}: {error}"
+            ) from error
         if self._pattern.groups < 1:
-            raise ValueError(f"SplitRule.group: {group!r} has no bracket ( )")
+            raise ValueError(f"SplitRule.group: expected a group in brackets ( ), got {group!r}")
         self._every, self._folds, self._fold, self._val_every = every, folds, fold, val_every
 
     def group_of(self, name: str) -> str:
@@ -68,7 +71,9 @@ class SplitRule:
         """
         found = self._pattern.search(name)
         if found is None or not found[1]:
-            raise ValueError(f"SplitRule.group: {self._pattern.pattern!r} is not in {name!r}")
+            raise ValueError(
+                f"SplitRule.group: expected {self._pattern.pattern!r} in every name, got {name!r}"
+            )
         return found[1]
 
     def members(self, split: str, groups: Sequence[str]) -> list[int]:
@@ -86,7 +91,7 @@ class SplitRule:
         part = self._part(split, sorted(set(groups), key=natural))
         chosen = [i for i, group in enumerate(groups) if group in part]
         if not chosen:
-            raise ValueError(f"split {split!r}: nothing is left of {len(set(groups))} groups")
+            raise ValueError(f"split {split!r}: expected a group, got none of {len(set(groups))}")
         return chosen
 
     def _part(self, split: str, names: Sequence[str]) -> set[str]:
@@ -108,10 +113,10 @@ class Split(Subset):
     Args:
         data: The whole data set.
         split: "train", "val", "test" or "all".
-        splits: Who is in which. Groups are looked for in the paths of the images below the folder
-            that holds them all, so that it does not matter where the data lie; series and images
-            without a file have their `keys`, so that equal ones stay together, else numbers in
-            their place. Slices have the path of their volume.
+        splits: Which group is in which split. Groups are looked for in the paths of the images
+            below the folder that holds them all, so that it does not matter where the data lie;
+            series and images without a file have their `keys`, so that equal ones stay together,
+            else their numbers. Slices have the path of their volume.
 
     Raises:
         ValueError: If there is no such split, it is empty, or a path has no group.

@@ -30,8 +30,8 @@ class Subset(Dataset):
         whole = self.positions.dtype.kind == "i" and len(self.positions)
         if not whole or self.positions.min() < 0 or self.positions.max() >= len(data):
             raise ValueError(
-                f"positions: accepted are whole numbers from 0 to {len(data) - 1}, at least one;"
-                f" found {self.positions}"
+                f"positions: expected whole numbers from 0 to {len(data) - 1}, at least one, got"
+                f" {self.positions}"
             )
         self.target_specs = self.data.target_specs
         self.modalities = self.data.modalities
@@ -110,13 +110,13 @@ class RandomSubset(Subset):
         seed: Of the draw.
 
     Raises:
-        ValueError: There are not so many.
+        ValueError: The data set has fewer.
     """
 
     def __init__(self, data: Dataset, num_images: int, seed: int = 0) -> None:
         if not 1 <= num_images <= len(data):
             raise ValueError(
-                f"RandomSubset.num_images: found {num_images}, accepted is 1 to {len(data)}"
+                f"RandomSubset.num_images: expected 1 to {len(data)}, got {num_images}"
             )
         order = np.random.default_rng(seed).permutation(len(data))
         super().__init__(data, sorted(order[:num_images].tolist()))
@@ -138,5 +138,5 @@ class Repeat(Subset):
 
     def __init__(self, data: Dataset, times: int) -> None:
         if times < 1:
-            raise ValueError(f"Repeat.times: at least 1, found {times}")
+            raise ValueError(f"Repeat.times: expected at least 1, got {times}")
         super().__init__(data, np.tile(np.arange(len(data)), times))

@@ -237,7 +237,7 @@ def _categories(categories: list[dict[str, Any]], path: Path) -> dict[str, int]:
         for c in categories
     )
     if len({i for i, _ in pairs}) < len(pairs):
-        raise ValueError(f"{path}: categories: an id stands twice in {[i for i, _ in pairs]}")
+        raise ValueError(f"{path}: categories: expected every id once, got {[i for i, _ in pairs]}")
     check_names([name for _, name in pairs], f"{path}: categories")
     return {name: category for category, name in pairs}
 
@@ -261,7 +261,7 @@ def _unique_ids(records: list[dict[str, Any]], path: Path) -> list[int]:
     if len(set(ids)) < len(ids):
         seen: set[int] = set()
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-        raise ValueError(f"{path}: images: id {twice} stands twice")
+        raise ValueError(f"{path}: images: expected every id once, got {twice} twice")
     return ids
 
 

@@ -73,7 +73,7 @@ def letter_shares(alphabet: str, codes: Mapping[str, str]) -> dict[str, NDArray[
     """(A,) float32 of each letter and of each code all of whose letters are in the alphabet.
 
     Raises:
-        ValueError: A letter stands twice in the alphabet, or there is none.
+        ValueError: A letter is in the alphabet twice, or there is none.
     """
     letters = list(alphabet.upper())
     if not letters or len(set(letters)) < len(letters):

@@ -247,5 +247,7 @@ def _check_wanted(wanted: Sequence[str], present: Sequence[str], folder: Path) -
             hint = nearest(name, present)
             raise ValueError(f"IdentityFolder.identities: expected {folder / name}, got none{hint}")
         if name in seen:
-            raise ValueError(f"IdentityFolder.identities: {name!r} stands twice")
+            raise ValueError(
+                f"IdentityFolder.identities: expected every name once, got {name!r} twice"
+            )
         seen.add(name)

@@ -37,7 +37,7 @@ class LabelTable:
         key: Plain values that tell two tables apart.
 
     Raises:
-        ValueError: If a value is no whole number of 0..65535 or stands twice.
+        ValueError: If a value is not a whole number of 0..65535 or appears twice.
     """
 
     def __init__(self, labels: Mapping[str, int | Sequence[int]], source: str) -> None:

@@ -54,7 +54,7 @@ def declared_table(
 
     Raises:
         TypeError: For names that are no strings.
-        ValueError: For a name or a value that stands twice, a value that is no whole number, or
+        ValueError: For a name or a value that appears twice, a value that is not a whole number, or
             both arguments at once.
     """
     if colours is not None:

@@ -72,7 +72,7 @@ def test_samples_without_a_mask_are_refused() -> None:
                 key: value for key, value in super().__getitem__(index).items() if key != "mask"
             }
 
-    with pytest.raises(ValueError, match=r"0\.nii: a mask is needed"):
+    with pytest.raises(ValueError, match=r"0\.nii: expected a mask"):
         fingerprint(Boxes(), [0])
 
 

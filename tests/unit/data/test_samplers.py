@@ -78,7 +78,7 @@ def test_a_data_set_smaller_than_a_batch_is_repeated():
     assert len(batches) == 1
     assert len(batches[0]) == 8
     assert set(batches[0]) == {0, 1, 2}
-    with pytest.raises(ValueError, match="no batch of 8 from 0"):
+    with pytest.raises(ValueError, match="got 8 and 0 images"):
         TrainSampler(0, 8, 0)
 
 
@@ -111,7 +111,7 @@ def test_a_batch_has_each_image_as_often_as_asked(ranks):
 
 
 def test_repeats_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="repeats: a divisor of the batch size 6, found 4"):
+    with pytest.raises(ValueError, match="repeats: expected a divisor of the batch size 6, got 4"):
         TrainSampler(26, 6, seed=0, repeats=4)
 
 
@@ -169,7 +169,10 @@ def test_two_processes_share_the_batches_of_one(monkeypatch):
 
 @pytest.mark.parametrize(
     ("batch", "each", "message"),
-    [(10, 3, "divisors of the batch size, 10"), (22, 2, "needs 11 identities, the data have 10")],
+    [
+        (10, 3, "a divisor of the batch size 10, got 3"),
+        (22, 2, "expected 11 identities for a batch of 22 images, got 10"),
+    ],
 )
 def test_impossible_batches_are_refused(batch, each, message):
     with pytest.raises(ValueError, match=message):

@@ -71,9 +71,9 @@ def test_without_val_every_the_held_out_part_is_val_too():
     [
         ({}, r"one of `every` and `folds`"),
         ({"every": 5, "folds": 5}, r"one of `every` and `folds`"),
-        ({"every": 1}, r"SplitRule\.every: at least 2"),
-        ({"folds": 5, "fold": 5}, r"SplitRule\.fold: 0 to 4"),
-        ({"every": 5, "group": "p"}, r"has no bracket"),
+        ({"every": 1}, r"SplitRule\.every: expected at least 2"),
+        ({"folds": 5, "fold": 5}, r"SplitRule\.fold: expected 0 to 4"),
+        ({"every": 5, "group": "p"}, r"expected a group in brackets"),
         ({"every": 5, "group": "(p"}, r"SplitRule\.group"),
     ],
 )
@@ -84,11 +84,11 @@ def test_wrong_arguments(arguments, message):
 
 def test_wrong_names():
     split = SplitRule(every=2, group=PATTERN)
-    with pytest.raises(ValueError, match=r"is not in 'scan1'"):
+    with pytest.raises(ValueError, match=r"in every name, got 'scan1'"):
         split.group_of("scan1")
     with pytest.raises(ValueError, match=r"split: .* got 'valid'; did you mean 'val'"):
         split.members("valid", ["a"])
-    with pytest.raises(ValueError, match=r"split 'train': nothing is left of 1"):
+    with pytest.raises(ValueError, match=r"split 'train': expected a group, got none of 1"):
         split.members("train", ["a"])
 
 
@@ -135,7 +135,7 @@ def test_parts_of_images_without_a_file():
 def test_bad_parts(pair):
     root = pair("i/a.png", "m/a.png")
     data = MaskFolder(root / "i", root / "m", names=["cell"])
-    with pytest.raises(ValueError, match="'train': nothing is left of 1 groups"):
+    with pytest.raises(ValueError, match="'train': expected a group, got none of 1"):
         Split(data, "train", SplitRule(every=2))
-    with pytest.raises(ValueError, match=r"SplitRule\.group: 'p_\(x\)' is not in .*a\.png"):
+    with pytest.raises(ValueError, match=r"expected 'p_\(x\)' in every name, got .*a\.png"):
         Split(data, "test", SplitRule(every=2, group="p_(x)"))

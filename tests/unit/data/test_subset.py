@@ -64,11 +64,11 @@ def test_copies_of_an_image_stay_on_one_side():
 
 @pytest.mark.parametrize("positions", [[], [5], [-1], [0.5]])
 def test_positions_without_an_image(positions):
-    with pytest.raises(ValueError, match="positions: accepted are whole numbers from 0 to 4"):
+    with pytest.raises(ValueError, match="positions: expected whole numbers from 0 to 4"):
         Subset(Scenes(length=5), positions)
 
 
 @pytest.mark.parametrize("num_images", [0, 6])
 def test_not_so_many(num_images):
-    with pytest.raises(ValueError, match=rf"num_images: found {num_images}, accepted is 1 to 5"):
+    with pytest.raises(ValueError, match=rf"num_images: expected 1 to 5, got {num_images}"):
         RandomSubset(Scenes(length=5), num_images)

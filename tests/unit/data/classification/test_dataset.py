@@ -300,7 +300,7 @@ def test_series_are_augmented_and_cut(ucr: Path) -> None:
     assert Patch([2])(sample, rng)["image"].shape == (2, 1)
     with pytest.raises(ValueError, match=r"Augment: pictures are changed, .*of \(3,\)"):
         Augment({"HorizontalFlip": {}})(sample, rng)
-    with pytest.raises(ValueError, match="group_by_aspect: pictures are wide or tall"):
+    with pytest.raises(ValueError, match="group_by_aspect: expected images of 2 dimensions"):
         Source(UcrSeries(ucr), heads=["x"], group_by_aspect=True).train_loader()
 
 
@@ -309,5 +309,5 @@ def test_repeats_are_images_of_their_own(ucr: Path) -> None:
     assert len(data) == 6
     assert data.sizes.tolist() == [[3], [4]] * 3
     assert (data[3]["index"], data[3]["meta"]["image_id"]) == (3, 1)
-    with pytest.raises(ValueError, match="Repeat.times: at least 1, found 0"):
+    with pytest.raises(ValueError, match="Repeat.times: expected at least 1, got 0"):
         Repeat(UcrSeries(ucr), 0)

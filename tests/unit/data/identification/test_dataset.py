@@ -89,7 +89,7 @@ def test_identities_come_as_one_batch(root):
     ("identities", "message"),
     [
         (["s3"], "expected .*s3, got none; did you mean 's"),
-        (["s1", "s1"], "'s1' stands twice"),
+        (["s1", "s1"], "'s1' twice"),
         (["empty"], "empty: no image"),
     ],
 )

@@ -317,5 +317,5 @@ def test_splits_must_agree_on_the_classes(pair):
     root = pair("train/a.png", "trainmask/a.png", 2)
     pair("val/a.png", "valmask/a.png", 3)
     train, val = (MaskFolder(root / s, root / f"{s}mask", names=None) for s in ("train", "val"))
-    with pytest.raises(ValueError, match="disagree on ids"):
+    with pytest.raises(ValueError, match="expected the ids of"):
         Source(train=train, val=val)
