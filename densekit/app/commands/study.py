@@ -5,26 +5,11 @@ The one study there is asks what shortcuts are good for, see `densekit.app.studi
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
 
-import yaml
-
-from densekit._names import counted, unknown
-from densekit.app.config.overrides import expand, parse
+from densekit._names import unknown
 from densekit.app.errors import UsageError
 from densekit.app.options import Command, Option, parse_command, text, whole
-from densekit.app.report import print_lines
-from densekit.app.run.folder import CONFIG, in_folder, new_folder, write_config
-from densekit.app.run.job import checked, configuration
-from densekit.app.run.launch import count_devices, started_outside
-from densekit.app.shared_options import output_folder
-from densekit.app.studies.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
-from densekit.app.studies.report import report
-from densekit.app.studies.workers import LOG, run_all, why_failed
-from densekit.build import walk
 
 STUDIES = ("degradation",)
 GRID = {"backbone.depth": "8,20,44", "backbone.residual": "false,true", "seed": "0,1,2"}
@@ -64,93 +49,11 @@ and the missing ones are trained. The exit code is 1 if a run failed, whatever t
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; 1 where a run has failed."""
+    """Runs the command; returns 1 where a run has failed."""
     if not arguments or arguments[0] not in STUDIES:
         given = arguments[0] if arguments else ""
         raise UsageError(unknown("densekit study", given, STUDIES))
-    if started_outside():
-        raise UsageError("densekit study: start it from one process, not under torchrun or srun")
     options, words = parse_command(COMMAND, arguments[1:])
-    configs = _configs(words)
-    depths = ends(configs)
-    folder = _folder(options["output"], configs)
-    print_lines(f"study folder: {folder}")
-    outcomes, failed = _run(configs, folder, options["jobs"] or os.cpu_count() or 1)
-    if outcomes:
-        report(outcomes, depths, folder)
-    print_lines(*failed)
-    return 1 if failed else 0
+    from densekit.app.studies.runs import run_study
 
-
-def _configs(words: Sequence[str]) -> dict[Twin, Any]:
-    """A checked configuration for every network; nothing has been written yet."""
-    given = parse(words, sweep=True)
-    for word in given:
-        if word.is_sweep and word.key not in GRID:
-            said = unknown(word.text, word.key, GRID)
-            raise UsageError(f"{said} (the runs of a study differ in nothing else)")
-    chosen = [f"{key}={value}" for key, value in GRID.items() if key not in given.keys]
-    if "experiment" not in given.keys:
-        chosen.append(f"experiment={STUDIES[0]}")
-    configs = {}
-    for overrides in expand(parse(chosen, sweep=True) + given):
-        cfg = checked(configuration(overrides)).cfg
-        if count_devices(cfg["trainer"]) > 1:
-            raise UsageError("trainer.devices: a run of a study has one device; jobs=N runs N")
-        net, depth = NETS[bool(cfg["backbone"]["residual"])], int(cfg["backbone"]["depth"])
-        configs[Twin(net, depth, int(cfg["seed"]))] = cfg
-    # The longest first: no core waits for them at the end.
-    return dict(sorted(configs.items(), key=lambda item: (-item[0].depth, item[0])))
-
-
-def _folder(given: Any, configs: Mapping[Twin, Any]) -> Path:
-    if given is not None:
-        return output_folder(given)
-    cfg = next(iter(configs.values()))
-    return new_folder(Path(cfg["paths"]["runs"]) / cfg["run_name"])
-
-
-def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outcomes, list[str]]:
-    """Runs what is not done yet; returns what is known of each network, and what went wrong."""
-    head = next(iter(next(iter(configs.values()))["heads"]))
-    resolved = {}
-    for twin, cfg in configs.items():
-        resolved[str(twin)] = {"command": "train", **in_folder(cfg, folder / str(twin))}
-        _check_same(resolved[str(twin)], folder / str(twin) / CONFIG)
-    files = {
-        name: write_config(job, folder / name)
-        for name, job in resolved.items()
-        if read_outcome(folder / name, head) is None
-    }
-    done = len(configs) - len(files)
-    if done:
-        print_lines(f"{done} of {counted(len(configs), 'run')} are there already")
-    failed = []
-    for name, code, seconds in run_all(files, at_once):
-        done += 1
-        outcome = read_outcome(folder / name, head) if code == 0 else None
-        if outcome is None:
-            log = folder / name / LOG
-            reason = why_failed(log) if code else f"it wrote no test figures or no {SIGNAL}"
-            failed.append(f"FAILED: {name}: {reason} (all of it: {log})")
-            print_lines(f"{done:>3} of {len(configs)}  {failed[-1]}")
-            continue
-        errors = f"training error {outcome.train_error:6.1%}, test error {outcome.test_error:6.1%}"
-        print_lines(f"{done:>3} of {len(configs)}  {name:<24}{errors}, {seconds:.0f} s")
-    outcomes = {twin: read_outcome(folder / str(twin), head) for twin in configs}
-    return {twin: found for twin, found in outcomes.items() if found is not None}, failed
-
-
-def _check_same(resolved: Mapping[str, Any], file: Path) -> None:
-    """Refuses to mix runs of other settings into a folder."""
-    if not file.is_file():
-        return
-    before = dict(walk(yaml.safe_load(file.read_text("utf-8"))))
-    after = dict(walk(yaml.safe_load(yaml.safe_dump(dict(resolved)))))
-    leaves = [key for key in [*after, *before] if not isinstance(after.get(key), dict | list)]
-    for key in leaves:
-        if before.get(key) != after.get(key):
-            raise UsageError(
-                f"{file}: {key} is {before.get(key)} there and {after.get(key)} now; continue with"
-                " the same words, or give another output=DIR"
-            )
+    return run_study(arguments[0], GRID, words, options["output"], options["jobs"])

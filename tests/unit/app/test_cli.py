@@ -95,6 +95,21 @@ def test_what_needs_no_network_imports_no_torch(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_help_is_there_at_once(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from densekit.app.cli import main\n"
+        "from densekit.app.commands import COMMANDS, LISTS\n"
+        "for name in [*COMMANDS, *LISTS]:\n"
+        "    assert main([name, '--help']) == 0\n"
+        "    heavy = {'torch', 'lightning', 'hydra', 'omegaconf', 'cv2'} & set(sys.modules)\n"
+        "    assert not heavy, (name, heavy)\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("width", ["40", "80", "200"])
 @pytest.mark.parametrize("command", ["heads", "experiments"])
 def test_listings_break_no_name(

@@ -10,7 +10,7 @@ import pytest
 
 from densekit.app import worker
 from densekit.app.cli import main
-from densekit.app.commands import study
+from densekit.app.studies import runs
 
 SMALL = [
     *("backbone.depth=8,14", "seed=5", "output=out", "trainer.max_epochs=1"),
@@ -40,7 +40,7 @@ def test_a_failed_run_is_named_and_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study, "run_all", first := Here(fails="plain_14_seed5"))
+    monkeypatch.setattr(runs, "run_all", first := Here(fails="plain_14_seed5"))
     assert main(["study", "degradation", *SMALL]) == 1
     assert first.started == [
         *("plain_14_seed5", "residual_14_seed5", "plain_8_seed5", "residual_8_seed5"),
@@ -50,7 +50,7 @@ def test_a_failed_run_is_named_and_made_again(
     assert "| residual | 14 " in said
     assert "| plain    | 14 " not in said
 
-    monkeypatch.setattr(study, "run_all", second := Here())
+    monkeypatch.setattr(runs, "run_all", second := Here())
     assert main(["study", "degradation", *SMALL]) == 0
     assert second.started == ["plain_14_seed5"]
     said = capsys.readouterr().out
