@@ -197,15 +197,11 @@ def _learns(subject: Subject) -> None:
 
 
 def _judged(subject: Subject) -> None:
-    model = subject.model().eval()
-    batch = subject.without_targets()
-    with torch.no_grad():
-        results = restore(model.predict(batch), batch)
-    truth = [sample["truth"] for sample in subject.samples if "truth" in sample]
+    model, (results, truth) = subject.model(), subject.results()
     metrics = build_metrics(model, None, {})
     metrics.reset(torch.device("cpu"))
     if len(truth) == len(results):
-        metrics.update(results, truth)
+        metrics.update([{HEAD: result} for result in results], truth)
         figures = metrics.compute()
         wrong = [name for name, value in figures.items() if value.numel() != 1]
         assert not wrong, f"{wrong} are no single numbers"

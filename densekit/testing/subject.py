@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from densekit.backbones import ResNet
 from densekit.data.collate import collate
 from densekit.heads.base import Head
+from densekit.inference.restore import restore
 from densekit.model import DenseModel
 from densekit.necks import FPN
-from densekit.types import Batch, Sample, TargetSpec
+from densekit.types import Batch, Result, Sample, TargetSpec, Truth
 
 HEAD = "head"
 WIDTH = 16
@@ -68,6 +69,17 @@ class Subject:
         """What the same images are at inference."""
         batch = self.batch(samples)
         return Batch(image=batch["image"], size=batch["size"], meta=batch["meta"])
+
+    def results(self) -> tuple[list[Result], list[Truth]]:
+        """What an untrained model says of each image in its original frame, and the truth.
+
+        The second list is empty where the samples have none.
+        """
+        batch = self.without_targets()
+        with torch.no_grad():
+            results = restore(self.model().eval().predict(batch), batch)
+        truth = [sample["truth"] for sample in self.samples if "truth" in sample]
+        return [result[HEAD] for result in results], truth
 
 
 def head_of(model: DenseModel) -> Head:

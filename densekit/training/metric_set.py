@@ -159,7 +159,7 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
         info = model.info.get("heads", {}).get(name, {})
         if name in recipes:
             built[name] = {
-                key: _named(f"metrics.{name}.{key}", partial(_build, recipe, info))
+                key: _named(f"metrics.{name}.{key}", partial(build_metric, recipe, info))
                 for key, recipe in recipes[name].items()
             }
         else:
@@ -190,7 +190,8 @@ def _named(key: str, make: Callable[[], Made]) -> Made:
         raise ValueError(f"{key}: {type(error).__name__}: {error}") from error
 
 
-def _build(recipe: Recipe, info: Mapping[str, Any]) -> Metric:
+def build_metric(recipe: Recipe, info: Mapping[str, Any]) -> Metric:
+    """A fresh metric of a recipe, with the entries of `info` that it takes."""
     if isinstance(recipe, Metric):
         return recipe.clone()  # validation and test, and every data set, count for themselves
     accepted = inspect.signature(recipe).parameters

@@ -1,0 +1,265 @@
+"""The parts of a command line put to the checks of their contracts, one table per part."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from math import lcm
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from densekit._console import plain
+from densekit.app.errors import UsageError
+from densekit.app.report import print_whole
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from rich.text import Text
+
+    from densekit.testing.contract import Check, Outcome
+    from densekit.testing.subject import Subject
+    from densekit.types import Sample
+
+KINDS = ("head", "backbone", "neck", "data", "metrics")
+"""Groups whose options have a contract."""
+CLASSES = 3
+"""Number of classes of the synthetic images."""
+SAMPLES = 4
+LEAST_SIDE = 64
+"""Of the image that a backbone is tested on."""
+
+
+class Part(NamedTuple):
+    """Something that has a contract.
+
+    Attributes:
+        key: Where the configuration has it, `heads.segmentation`.
+        subject: It, and what it is tested on.
+        checks: The points of its contract.
+    """
+
+    key: str
+    subject: Any
+    checks: Sequence[Check[Any]]
+
+
+@dataclass(frozen=True)
+class MadeUp:
+    """Stands for a data set where the images are made up.
+
+    Attributes:
+        heads: All there are.
+        targets: Head name to "identity", of those that tell identities apart.
+    """
+
+    heads: Sequence[str]
+    targets: Mapping[str, str]
+    train = None
+
+    def describe(self) -> dict[str, Any]:
+        """What `${data_info:...}` is answered."""
+        from densekit.testing.samples import synthetic_info
+
+        return synthetic_info(CLASSES) | {
+            "channels": 3,
+            "background": True,
+            "multilabel": False,
+            "targets": {"identity": {"num_identities": CLASSES}},
+        }
+
+
+def check_parts(arguments: Sequence[str], kinds: Sequence[str]) -> int:
+    """Tests the parts that a command line names and prints a table of each.
+
+    Args:
+        arguments: Words of the command line.
+        kinds: Those of `KINDS` that are tested if they are named.
+
+    Returns:
+        The exit code: 1 if a part breaks its contract.
+
+    Raises:
+        UsageError: No such part is named, or the configuration is wrong.
+    """
+    from rich.console import Console
+
+    from densekit.testing.contract import report
+
+    console, failed, parts = Console(), False, list(_parts(arguments, kinds))
+    if not parts:
+        choices = ", ".join(f"{kind}=NAME" for kind in kinds)
+        raise UsageError(
+            f"densekit check: expected {choices}, got {' '.join(arguments) or 'nothing'}"
+        )
+    for part in parts:
+        with console.status(part.key):
+            outcomes = report(part.subject, part.checks)
+        _print(part.key, outcomes)
+        failed |= any(outcome.error for outcome in outcomes)
+    return 1 if failed else 0
+
+
+def _print(key: str, outcomes: Sequence[Outcome]) -> None:
+    from rich.table import Table
+
+    table = Table(title=plain(key), title_justify="left")
+    for column in ("check", "", "the contract"):
+        table.add_column(column)
+    for outcome in outcomes:
+        table.add_row(*_row(outcome))
+    print_whole(table)
+
+
+def _row(outcome: Outcome) -> tuple[Text, Text, Text]:
+    if outcome.error is None:
+        return plain(outcome.name), plain("ok", "green"), plain(outcome.asks, "dim")
+    found = plain(f"{outcome.asks}\n").append(outcome.error, "red")
+    return plain(outcome.name), plain("FAILED", "red"), found
+
+
+def _named(arguments: Sequence[str]) -> set[str]:
+    """The kinds that a command line names; an experiment names them all."""
+    first = {re.split(r"[=.@]", word.lstrip("+~"))[0] for word in arguments}
+    if "experiment" in first:
+        return set(KINDS)
+    return {kind for kind in KINDS if kind in first or (kind == "head" and "heads" in first)}
+
+
+def _parts(arguments: Sequence[str], kinds: Sequence[str]) -> Iterator[Part]:
+    from densekit.app.config.compose import compose
+    from densekit.app.config.overrides import parse
+    from densekit.app.config.resolve import resolve
+
+    named = _named(arguments)
+    wanted = named & set(kinds)
+    if not wanted:
+        return
+    cfg = compose(parse(arguments)).cfg
+    if "head" not in named:
+        _only_names_of_heads(cfg, metrics="metrics" in named)
+    sources = _sources(cfg, stored="data" in named)
+    settings = resolve(cfg)
+    heads = _heads(settings, sources) if "head" in named else {}
+    if "head" in wanted:
+        yield from _head_parts(heads)
+    if wanted & {"backbone", "neck"}:
+        yield from _model_parts(settings, wanted)
+    if "data" in wanted:
+        yield from _data_parts(sources)
+    if "metrics" in wanted:
+        yield from _metric_parts(settings, heads)
+
+
+def _only_names_of_heads(cfg: DictConfig, *, metrics: bool) -> None:
+    """Leaves heads out that nobody has named: data and metrics may be for others."""
+    from omegaconf import open_dict
+
+    names = list(cfg.metrics) if metrics else []
+    for source in cfg.data.values():
+        names += source.get("heads") or []
+    with open_dict(cfg):
+        cfg.heads = {name: {} for name in names or cfg.heads}
+
+
+def _sources(cfg: DictConfig, *, stored: bool) -> dict[str, Any]:
+    """The data sets of a configuration, or made-up ones of the same names."""
+    from densekit.app.config.data_info import register_data_info
+    from densekit.app.config.resolve import describe_data
+
+    if stored:
+        return describe_data(cfg)
+    kinds = {head: "identity" for head, node in cfg.heads.items() if "num_identities" in node}
+    sources = {name: MadeUp(list(cfg.heads), kinds) for name in cfg.data}
+    register_data_info(sources)
+    return sources
+
+
+def _heads(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, Subject]:
+    """The heads of a configuration, by name, each with what it is tested on."""
+    from densekit.app.config.data_info import model_info
+    from densekit.build import instantiate
+    from densekit.testing.samples import synthetic_samples
+    from densekit.testing.subject import Subject
+
+    info = model_info(sources, settings["heads"], settings["resize"])["heads"]
+    subjects = {}
+    for name, node in settings["heads"].items():
+        trainer = next((one for one in sources.values() if name in one.heads), None)
+        if trainer is None:
+            raise UsageError(f"data.NAME.heads: expected a data set that trains {name}, got none")
+        make = instantiate({**node, "_partial_": True}, f"heads.{name}")
+        made_up = isinstance(trainer, MadeUp)
+        samples = synthetic_samples(CLASSES) if made_up else _stored(trainer)
+        specs = {} if made_up else trainer.train.target_specs
+        subjects[name] = Subject(make, samples, specs, info[name])
+    return subjects
+
+
+def _stored(source: Any) -> list[Sample]:
+    """The first training samples of a data set as they are stored, in the frame of their truth."""
+    if source.train is None:
+        raise UsageError("data: expected a data set with a training split, got none")
+    return [source.train[index] for index in range(min(SAMPLES, len(source.train)))]
+
+
+def _head_parts(heads: Mapping[str, Subject]) -> Iterator[Part]:
+    from densekit.testing.head_checks import CHECKS
+
+    for name, subject in heads.items():
+        yield Part(f"heads.{name}", subject, CHECKS)
+
+
+def _model_parts(settings: Mapping[str, Any], wanted: set[str]) -> Iterator[Part]:
+    """Backbone and neck, the latter on the levels of the former; with random weights."""
+    from densekit.build import instantiate
+    from densekit.testing import backbone as of_backbone
+    from densekit.testing import neck as of_neck
+    from densekit.trust import without_weights
+
+    backbone = instantiate(without_weights(settings["backbone"]), "backbone")
+    if "backbone" in wanted:
+        strides = [step for spec in backbone.features.values() for step in spec.stride]
+        least = lcm(backbone.size_divisor, *strides)
+        subject = of_backbone.BackboneSubject(backbone, least * -(-LEAST_SIDE // least))
+        yield Part("backbone", subject, (*of_backbone.CHECKS, *of_backbone.GRAPH_CHECKS))
+    if "neck" in wanted and settings["neck"]:
+        make = instantiate({**settings["neck"], "_partial_": True}, "neck")
+        yield Part("neck", of_neck.NeckSubject(make, backbone.features), of_neck.CHECKS)
+
+
+def _data_parts(sources: Mapping[str, Any]) -> Iterator[Part]:
+    """Every split of every data set, and the transforms that its samples pass."""
+    from densekit.data.splits import SPLITS
+    from densekit.testing import data as of_data
+    from densekit.testing import transform as of_transform
+
+    for name, source in sources.items():
+        splits = {split: getattr(source, split) for split in SPLITS}
+        for split, dataset in splits.items():
+            if dataset is not None:
+                yield Part(f"data.{name}.{split}", of_data.DataSubject(dataset), of_data.CHECKS)
+        for key, dataset in (
+            ("train_transform", splits["train"]),
+            ("eval_transform", splits["test"] if splits["val"] is None else splits["val"]),
+        ):
+            transform = getattr(source, key)
+            if transform is not None and dataset is not None:
+                subject = of_transform.transform_subject(transform, dataset)
+                yield Part(f"data.{name}.{key}", subject, of_transform.CHECKS)
+
+
+def _metric_parts(settings: Mapping[str, Any], heads: Mapping[str, Subject]) -> Iterator[Part]:
+    """Configured metrics, on predictions of their head where it is named too, or made-up ones."""
+    from densekit.build import metric_recipes
+    from densekit.testing.metric import CHECKS, MetricSubject
+    from densekit.testing.samples import synthetic_info, synthetic_results
+    from densekit.training.metric_set import build_metric
+
+    for head, recipes in metric_recipes(settings).items():
+        subject = heads.get(head)
+        info = subject.info if subject else synthetic_info(CLASSES) | {"background": True}
+        results, truth = subject.results() if subject else synthetic_results(CLASSES)
+        names = list(info.get("names", ()))
+        for name, recipe in recipes.items():
+            tested = MetricSubject(build_metric(recipe, info), results, truth, names)
+            yield Part(f"metrics.{head}.{name}", tested, CHECKS)
