@@ -110,8 +110,9 @@ def as_text(typed: str, value: Any) -> Any:
         value: As Hydra reads it.
     """
     if isinstance(value, list):
-        typed_each = split_commas(typed[1:-1]) if value else []
-        return [as_text(text, one) for text, one in zip(typed_each, value, strict=True)]
+        parts = split_commas(typed[1:-1])
+        is_plain = len(parts) == len(value)  # no comma is escaped
+        return [as_text(*pair) for pair in zip(parts, value, strict=True)] if is_plain else value
     is_read = is_quoted(typed.strip()) or typed == "null" or _is_other(typed)
     return value if is_read else typed
 

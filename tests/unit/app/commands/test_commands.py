@@ -13,6 +13,8 @@ import yaml
 from PIL import Image
 
 from densekit.app.cli import main
+from densekit.app.config import resolve
+from densekit.app.run import fit
 
 TINY = [
     *("experiment=quickstart", "seed=3", "precision=32-true", "trainer.accelerator=cpu"),
@@ -87,6 +89,14 @@ def test_eval_repeats_the_figures_of_the_run(folder: Path, run: Path) -> None:
     figures = {name for name in measured if name.startswith("test/")}
     assert figures
     assert {name: measured[name] for name in figures} == {name: trained[name] for name in figures}
+
+
+def test_eval_reads_its_data_once(folder: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built, read = [], resolve.build_sources
+    monkeypatch.setattr(resolve, "build_sources", lambda *given: built.append(1) or read(*given))
+    monkeypatch.setattr(fit, "build_sources", lambda *_: pytest.fail("built once more"))
+    assert main(["eval", f"checkpoint={run}", f"output={folder / 'once'}"]) == 0
+    assert built == [1]
 
 
 def _changed(checkpoint: Path, file: Path, change: Callable[[dict[str, Any]], None]) -> Path:
