@@ -208,3 +208,21 @@ def test_paths_of_the_documentation_exist() -> None:
     }
     assert len(named) > 30
     assert [one for one in sorted(named) if not (PROJECT / one[1]).exists()] == []
+
+
+def test_links_outside_the_site_lead_somewhere() -> None:
+    """MkDocs checks the links of docs/ alone."""
+    links = [
+        link.partition("#")
+        for page in ("README.md", "CONTRIBUTING.md")
+        for link in re.findall(r"\]\((?!http)([^)]+)\)", (PROJECT / page).read_text())
+    ]
+    assert len(links) > 30
+    for file, _, anchor in links:
+        assert (PROJECT / file).exists(), file
+        headings = re.findall(r"^#+ (.+)$", (PROJECT / file).read_text(), re.M) if anchor else []
+        assert not anchor or anchor in map(_anchor, headings), (file, anchor)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower())
