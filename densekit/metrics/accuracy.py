@@ -34,30 +34,30 @@ class Accuracy(ImageMetric):
     """
 
     top = 5
-    width = 4  # class, predicted class, place of the class among the probabilities, confidence
+    width = 4  # class, predicted class, rank of the class among the probabilities, confidence
 
     def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.names = check_names(names)
 
     def row(self, result: Result, truth: Truth) -> Values:
-        """(4,), see `width`; the place of the most probable class is 0."""
+        """(4,), see `width`; the rank of the most probable class is 0."""
         probabilities, category = category_pair(result, truth, len(self.names))
         own, predicted = probabilities[category], int(probabilities.argmax())
         before = (probabilities > own).sum() + (probabilities[:category] == own).sum()
         return np.array([category, predicted, before, probabilities[predicted]], dtype=np.float64)
 
-    def table_figures(self, table: Values) -> dict[str, float]:
+    def aggregate_rows(self, table: Values) -> dict[str, float]:
         """The numbers named above."""
         place, count = table[:, 2], np.array(len(table))
         confusion = _confusion(table, len(self.names))
         of_classes = ratio(confusion.diagonal(), confusion.sum(1))
-        figures = {"accuracy": float(ratio((place == 0).sum(), count))}
+        metrics = {"accuracy": float(ratio((place == 0).sum(), count))}
         if len(self.names) > self.top:
-            figures[f"top{self.top}"] = float(ratio((place < self.top).sum(), count))
-        figures["mean_accuracy"] = mean(of_classes)
-        figures["mean_accuracy_left_out"] = float(np.isnan(of_classes).sum())
-        return figures | {
+            metrics[f"top{self.top}"] = float(ratio((place < self.top).sum(), count))
+        metrics["mean_accuracy"] = mean(of_classes)
+        metrics["mean_accuracy_left_out"] = float(np.isnan(of_classes).sum())
+        return metrics | {
             f"accuracy/{name}": float(value)
             for name, value in zip(self.names, of_classes, strict=True)
         }

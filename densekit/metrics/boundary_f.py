@@ -24,7 +24,7 @@ class BoundaryF(MaskMetric):
     among them. `boundary_F/NAME`: the mean over the images that have the class.
 
     Precision is the share of the predicted contour that lies within the tolerance of the true
-    one, recall the converse. The contour is the class's pixels with a neighbour (4 in pictures, 6
+    one, recall the converse. The contour is the class's pixels with a neighbour (4 in images, 6
     in volumes) of another class; the frame of the image is none. A class that is neither in truth
     nor in prediction is NaN and left out (`boundary_F_left_out` counts them), one that is in only
     one of them has 0, one without a contour (it fills the image) has 1 if it does so in both.
@@ -52,7 +52,7 @@ class BoundaryF(MaskMetric):
     ) -> None:
         super().__init__(names, background=background, multilabel=multilabel, **kwargs)
         if not 0 <= tolerance < 1:
-            raise ValueError(f"tolerance must be in [0, 1), found {tolerance}")
+            raise ValueError(f"tolerance: expected a number in [0, 1), got {tolerance}")
         self.tolerance = tolerance
 
     def measure(self, pair: MaskPair) -> Values:
@@ -61,8 +61,8 @@ class BoundaryF(MaskMetric):
         f = [contour_f(*crop(*pair.of(label)), reach) for label in self.labels]
         return np.array(f, dtype=np.float64)[:, None]
 
-    def figures(self, values: Values) -> dict[str, float]:
-        """The numbers named above; see `MaskMetric.figures`."""
+    def aggregate(self, values: Values) -> dict[str, float]:
+        """The numbers named above; see `MaskMetric.aggregate`."""
         f = values[..., 0]  # (N, K)
         return {
             "boundary_F": mean(column_means(f.T)),
@@ -70,7 +70,7 @@ class BoundaryF(MaskMetric):
             **self.per_class("boundary_F", column_means(f)),
         }
 
-    def case_figures(self, values: Values) -> dict[str, float]:
+    def case_metrics(self, values: Values) -> dict[str, float]:
         """`boundary_F` and `boundary_F/NAME` of one image."""
         f = values[:, 0]
         return {"boundary_F": mean(f), **self.per_class("boundary_F", f)}

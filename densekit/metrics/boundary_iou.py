@@ -51,7 +51,7 @@ class BoundaryIoU(MaskMetric):
     ) -> None:
         super().__init__(names, background=background, multilabel=multilabel, **kwargs)
         if not 0 < dilation_ratio < 1:
-            raise ValueError(f"dilation_ratio must be in (0, 1), found {dilation_ratio}")
+            raise ValueError(f"dilation_ratio: expected a number in (0, 1), got {dilation_ratio}")
         self.dilation_ratio = dilation_ratio
 
     def measure(self, pair: MaskPair) -> Values:
@@ -63,11 +63,11 @@ class BoundaryIoU(MaskMetric):
             rows.append(((truth & predicted).sum(), (truth | predicted).sum()))
         return np.array(rows, dtype=np.float64)
 
-    def figures(self, values: Values) -> dict[str, float]:
-        """The numbers named above; see `MaskMetric.figures`."""
-        return self.case_figures(values.sum(0))
+    def aggregate(self, values: Values) -> dict[str, float]:
+        """The numbers named above; see `MaskMetric.aggregate`."""
+        return self.case_metrics(values.sum(0))
 
-    def case_figures(self, values: Values) -> dict[str, float]:
+    def case_metrics(self, values: Values) -> dict[str, float]:
         """`boundary_IoU` and `boundary_IoU/NAME` of one image."""
         iou = ratio(values[:, 0], values[:, 1])
         return {"boundary_IoU": mean(iou), **self.per_class("boundary_IoU", iou)}

@@ -1,7 +1,7 @@
 """What box metrics share: the rows they keep of every image, and their way through processes.
 
 Rows (`densekit.metrics.rows`) are sorted by image before anything is computed, so the number of
-processes cannot change a figure.
+processes cannot change a metric.
 """
 
 from __future__ import annotations
@@ -74,10 +74,10 @@ class Annotated:
 
 
 class BoxMetric(RowMetric):
-    """Base of metrics over boxes; a sub-class measures in `figures`.
+    """Base of metrics over boxes; a sub-class aggregates in `aggregate`.
 
     Args:
-        names: Class names, one a label 0..K-1; they name the per-class figures.
+        names: Class names, one a label 0..K-1; they name the per-class metrics.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -111,17 +111,17 @@ class BoxMetric(RowMetric):
         )
 
     def compute(self) -> dict[str, Tensor]:
-        """All figures, () float64 each; NaN, with the reason in the log, without ground truth."""
+        """All metrics, () float64 each; NaN, with the reason in the log, without ground truth."""
         ids = unique_ids(ids_of(gathered(self.images, 1)[:, 0]), type(self).__name__)
         annotated = _annotated(*_sorted(gathered(self.truth, TRUTH_COLUMNS), ids))
         if annotated.labels.size == 0:
             reason = f"none of {len(ids)} images has an annotated box" if ids.size else "no images"
             logger.warning("%s is nan: %s", type(self).__name__, reason)
         detections = _detections(*_sorted(gathered(self.detections, DETECTION_COLUMNS), ids))
-        return as_tensors(self.figures(len(ids), detections, annotated), self.device)
+        return as_tensors(self.aggregate(len(ids), detections, annotated), self.device)
 
     @abstractmethod
-    def figures(
+    def aggregate(
         self, num_images: int, detections: Detections, truth: Annotated
     ) -> Mapping[str, float]:
         """Measures; every key must be there whatever the rows, with NaN for what has no value."""
@@ -153,7 +153,9 @@ class BoxMetric(RowMetric):
 
     def _check(self, rows: Tensor, boxes: Tensor, where: str) -> None:
         if not bool(torch.isfinite(rows[:, 1:]).all()):
-            raise ValueError(f"{where} has a box, score or area that is NaN or infinite")
+            raise ValueError(
+                f"{where}: expected finite boxes, scores and areas, got NaN or an infinite value"
+            )
         inverted = (boxes[:, 2:] < boxes[:, :2]).any(dim=1)
         if bool(inverted.any()):
             box = boxes[inverted][0].tolist()
@@ -165,8 +167,8 @@ class BoxMetric(RowMetric):
         if labels.numel() and not 0 <= int(labels.min()) <= int(labels.max()) < len(self.names):
             wrong = labels.min() if labels.min() < 0 else labels.max()
             raise ValueError(
-                f"{where} has label {int(wrong)}, labels are 0..{len(self.names) - 1} "
-                f"({len(self.names)} class names)"
+                f"{where}: expected labels of 0 to {len(self.names) - 1} ({len(self.names)} class"
+                f" names), got {int(wrong)}"
             )
 
 

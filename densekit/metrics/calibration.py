@@ -36,7 +36,7 @@ class CalibrationError(ImageMetric):
     def __init__(self, num_bins: int = 15, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if num_bins < 1:
-            raise ValueError(f"CalibrationError.num_bins: at least 1, found {num_bins}")
+            raise ValueError(f"CalibrationError.num_bins: expected at least 1, got {num_bins}")
         self.num_bins = num_bins
 
     def row(self, result: Result, truth: Truth) -> Values:
@@ -45,7 +45,7 @@ class CalibrationError(ImageMetric):
         predicted = int(probabilities.argmax())
         return np.array([probabilities[predicted], predicted == category], dtype=np.float64)
 
-    def table_figures(self, table: Values) -> dict[str, float]:
+    def aggregate_rows(self, table: Values) -> dict[str, float]:
         """`ECE`."""
         if not len(table):
             return {"ECE": float("nan")}

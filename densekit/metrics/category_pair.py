@@ -31,8 +31,8 @@ def category_pair(
     category = _category(truth, where)
     if category.shape != () or category != int(category) or not 0 <= category < len(probabilities):
         raise ValueError(
-            f"{where}: annotation: category is {category.tolist()}, accepted is one class of"
-            f" 0..{len(probabilities) - 1}"
+            f"{where}: annotation: expected a category of 0 to {len(probabilities) - 1}, got"
+            f" {category.tolist()}"
         )
     return probabilities, int(category)
 
@@ -55,8 +55,8 @@ def label_pair(
     labels = _category(truth, where)
     if labels.shape != probabilities.shape or not np.isin(labels, (0, 1)).all():
         raise ValueError(
-            f"{where}: annotation: category is {labels.tolist()}, accepted is 0 or 1 for each of"
-            f" {num_classes} labels"
+            f"{where}: annotation: expected 0 or 1 for each of {num_classes} labels, got"
+            f" {labels.tolist()}"
         )
     return probabilities, labels.astype(np.float64)
 
@@ -64,18 +64,19 @@ def label_pair(
 def _probabilities(result: Result, where: str, num_classes: int | None) -> NDArray[np.float64]:
     if "probabilities" not in result:
         there = ", ".join(sorted(result)) or "nothing"
-        raise ValueError(f"{where}: prediction has no probabilities, found {there}")
+        raise ValueError(f"{where}: prediction: expected probabilities, got {there}")
     found = np.asarray(result["probabilities"], dtype=np.float64)
     if found.ndim != 1 or num_classes not in (None, len(found)):
         raise ValueError(
-            f"{where}: prediction: probabilities are {found.shape}, accepted are ({num_classes},)"
+            f"{where}: prediction: expected {num_classes} probabilities, got shape {found.shape}"
         )
     if not np.isfinite(found).all():
-        raise ValueError(f"{where}: prediction: a probability is no finite number")
+        raise ValueError(f"{where}: prediction: expected finite probabilities, got NaN or infinity")
     return found
 
 
 def _category(truth: Truth, where: str) -> NDArray[Any]:
     if "category" not in truth:
-        raise ValueError(f"{where}: annotation has no category, found {', '.join(sorted(truth))}")
+        there = ", ".join(sorted(truth))
+        raise ValueError(f"{where}: annotation: expected a category, got {there}")
     return np.asarray(truth["category"])

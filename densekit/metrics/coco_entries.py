@@ -25,11 +25,13 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_bytes())  # whatever UTF it is, with or without its mark
     except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
+        raise ValueError(f"{path}: expected a JSON file, got none there") from None
     except OSError as error:  # a folder, for one
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from None
+        raise ValueError(
+            f"{path}: expected a JSON file that can be read, got: {error.strerror}"
+        ) from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from None
+        raise ValueError(f"{path}: expected JSON, got: {error}") from None
 
 
 def read_ground_truth(
@@ -47,8 +49,8 @@ def read_ground_truth(
     data = _read(path)
     if not isinstance(data, dict):
         raise ValueError(
-            f"{path}: COCO annotations are an object with images, categories and annotations, "
-            f"found {_kind(data)}"
+            f"{path}: expected COCO annotations, an object with images, categories and"
+            f" annotations, got {_kind(data)}"
         )
     for key in ("images", "categories", "annotations"):
         _require(data, key, list, f"{path}")
@@ -89,7 +91,7 @@ def read_detections(
     data = _read(path)
     if not isinstance(data, list):
         raise ValueError(
-            f"{path}: COCO results are a list of detections, found {_kind(data)} "
+            f"{path}: expected COCO results, a list of detections, got {_kind(data)} "
             "(annotations and results exchanged?)"
         )
     rows = [_row(entry, f"{path}: entry {n}", n + 1) for n, entry in enumerate(data)]
@@ -113,7 +115,7 @@ def _by_id(entries: list[Any], where: str) -> dict[int, Annotation]:
     """Entries by their ids.
 
     Raises:
-        ValueError: An id stands twice.
+        ValueError: An id appears twice.
     """
     found: dict[int, Annotation] = {}
     for n, entry in enumerate(entries):
@@ -138,7 +140,7 @@ def _refuse_unknown_images(unknown: set[int], path: Path, annotations: Path) -> 
     if unknown:
         some = ", ".join(map(str, sorted(unknown)[:5])) + (", ..." if len(unknown) > 5 else "")
         raise ValueError(
-            f"{path}: {len(unknown)} image ids are not in {annotations}: {some} "
+            f"{path}: expected image ids of {annotations}, got {len(unknown)} others: {some} "
             "(results of another split?)"
         )
 
@@ -158,10 +160,10 @@ def _shape(entry: Annotation, where: str, iou_type: str, image: Annotation) -> A
 
 def _box(value: Any, where: str) -> list[float]:
     if not isinstance(value, list) or len(value) != 4:
-        raise ValueError(f"{where}: expected [x, y, width, height], found {value!r}")
+        raise ValueError(f"{where}: expected [x, y, width, height], got {value!r}")
     box = [_number(side, where) for side in value]
     if min(box[2:]) < 0:
-        raise ValueError(f"{where}: width and height must not be negative, found {value!r}")
+        raise ValueError(f"{where}: expected a width and height of at least 0, got {value!r}")
     return box
 
 
@@ -174,10 +176,10 @@ def _rle(value: Any, where: str, image: Annotation) -> Annotation:
         size = value.get("size")
         if size != [height, width]:
             raise ValueError(
-                f"{where}: segmentation size is {size}, its image is [{height}, {width}]"
+                f"{where}: expected a segmentation of size [{height}, {width}], got {size}"
             )
     elif not value:
-        raise ValueError(f"{where}: segmentation is empty")
+        raise ValueError(f"{where}: expected polygons or run lengths, got an empty segmentation")
     else:
         value = _polygons(value, where, (height, width))
     try:
@@ -189,7 +191,7 @@ def _rle(value: Any, where: str, image: Annotation) -> Annotation:
             rle = value
         rle_api.area(rle)
     except Exception as error:  # the C++ side raises whatever it meets
-        raise ValueError(f"{where}: segmentation cannot be read as a mask: {error}") from None
+        raise ValueError(f"{where}: segmentation: expected a mask, got: {error}") from None
     return dict(rle)
 
 
@@ -197,14 +199,14 @@ def _polygons(value: list[Any], where: str, size: tuple[int, int]) -> list[list[
     found: list[list[float]] = polygons(value)
     for polygon in found:
         if fault := polygon_fault(polygon) or far_coordinate(polygon, size):
-            raise ValueError(f"{where}: segmentation cannot be read as a mask: {fault}")
+            raise ValueError(f"{where}: segmentation: {fault}")
     return found
 
 
 def _require(entry: Any, key: str, kind: type | tuple[type, ...], where: str) -> Any:
     """The value of a key that must be there, of its type."""
     if not isinstance(entry, dict):
-        raise ValueError(f"{where}: expected an object, found {_kind(entry)}")
+        raise ValueError(f"{where}: expected an object, got {_kind(entry)}")
     if key not in entry:
         there = ", ".join(map(str, entry)) or "an empty object"
         raise ValueError(f"{where}: expected a key {key!r}, got {there}{nearest(key, entry)}")
@@ -212,19 +214,19 @@ def _require(entry: Any, key: str, kind: type | tuple[type, ...], where: str) ->
     if not isinstance(value, kind) or isinstance(value, bool):
         kinds = kind if isinstance(kind, tuple) else (kind,)
         accepted = " or ".join(k.__name__ for k in kinds)
-        raise ValueError(f"{where}: {key!r} must be {accepted}, found {value!r}")
+        raise ValueError(f"{where}: {key}: expected {accepted}, got {value!r}")
     return value
 
 
 def _number(value: Any, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{where}: expected a finite number, found {value!r}")
+        raise ValueError(f"{where}: expected a finite number, got {value!r}")
     return float(value)
 
 
 def _known(value: int, accepted: Iterable[int], where: str, what: str) -> None:
     if value not in accepted:
-        raise ValueError(f"{where} is {value}, which is not {what}")
+        raise ValueError(f"{where}: expected {what}, got {value}")
 
 
 def _kind(value: Any) -> str:

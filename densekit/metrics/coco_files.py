@@ -37,17 +37,17 @@ def evaluate_files(
             `segmentation` (RLE or polygons).
         annotations: COCO JSON with images, categories and annotations.
         iou_type: `bbox` or `segm`.
-        max_detections: The most detections of a class an image may have.
+        max_detections: Maximum number of detections per class and image.
 
     Returns:
-        The figures of `CocoMap` under the same names.
+        The metrics of `CocoMap` under the same names.
 
     Raises:
         ValueError: If a file is not what it should be, with the file, the entry and what is
             accepted.
     """
     if iou_type not in IOU_TYPES:
-        raise ValueError(f"iou_type must be one of {', '.join(IOU_TYPES)}, found {iou_type!r}")
+        raise ValueError(f"iou_type: expected one of {', '.join(IOU_TYPES)}, got {iou_type!r}")
     results, annotations = Path(results), Path(annotations)
     images, names, truth = read_ground_truth(annotations, iou_type)
     detections = read_detections(results, iou_type, images, annotations)
@@ -90,8 +90,7 @@ def _of_known_categories(
     accepted = _listed(sorted(names))
     if detections and not known:
         raise ValueError(
-            f"{path}: no category_id is one of the annotations', found {_listed(unknown)}, "
-            f"accepted {accepted}"
+            f"{path}: expected category ids of the annotations ({accepted}), got {_listed(unknown)}"
         )
     if unknown:
         logger.warning(

@@ -29,7 +29,7 @@ class CocoMap(BoxMetric):
 
     Args:
         names: Class names, one a label 0..K-1.
-        max_detections: The most detections of a class an image may have; AR100 is named after it.
+        max_detections: Maximum number of detections per class and image; AR100 is named after it.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -38,10 +38,10 @@ class CocoMap(BoxMetric):
         detection_limits(max_detections)  # refuses a limit below 1 before anything is measured
         self.max_detections = max_detections
 
-    def figures(
+    def aggregate(
         self, num_images: int, detections: Detections, truth: Annotated
     ) -> dict[str, float]:
-        """The numbers named above; see `BoxMetric.figures`."""
+        """The numbers named above; see `BoxMetric.aggregate`."""
         if truth.labels.size == 0:
             return nothing_measured(self.names, self.max_detections)
         tables = measure(

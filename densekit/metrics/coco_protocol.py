@@ -41,7 +41,7 @@ class CocoTables:
 def detection_limits(max_detections: int) -> tuple[int, ...]:
     """The limits of AR1, AR10 and AR<max>, ascending and without repeats."""
     if max_detections < 1:
-        raise ValueError(f"max_detections must be at least 1, found {max_detections}")
+        raise ValueError(f"max_detections: expected at least 1, got {max_detections}")
     return (*(limit for limit in (1, 10) if limit < max_detections), max_detections)
 
 
@@ -65,7 +65,7 @@ def measure(
             Order decides between equal IoUs.
         detections: Likewise, with `score`; order decides between equal scores.
         iou_type: `bbox` or `segm`.
-        max_detections: The largest number of detections of a class an image may have.
+        max_detections: Maximum number of detections per class and image.
     """
     limits = detection_limits(max_detections)
     evaluator = COCOeval_faster(
@@ -97,17 +97,17 @@ def summarize(tables: CocoTables, names: Sequence[str]) -> dict[str, float]:
         truth to find.
     """
     precision = tables.precision[..., -1]  # (T, R, K, A), at the largest limit
-    figures = {
+    metrics = {
         "AP": _mean(precision[:, :, :, 0]),
         "AP50": _mean(precision[0, :, :, 0]),
         "AP75": _mean(precision[5, :, :, 0]),
     }
-    figures |= {f"AP{AREAS[a]}": _mean(precision[:, :, :, a]) for a in (1, 2, 3)}
+    metrics |= {f"AP{AREAS[a]}": _mean(precision[:, :, :, a]) for a in (1, 2, 3)}
     for m, limit in enumerate(tables.limits):
-        figures[f"AR{limit}"] = _mean(tables.recall[:, :, 0, m])
-    figures |= {f"AR{AREAS[a]}": _mean(tables.recall[:, :, a, -1]) for a in (1, 2, 3)}
-    figures |= {f"AP/{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(names)}
-    return figures
+        metrics[f"AR{limit}"] = _mean(tables.recall[:, :, 0, m])
+    metrics |= {f"AR{AREAS[a]}": _mean(tables.recall[:, :, a, -1]) for a in (1, 2, 3)}
+    metrics |= {f"AP/{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(names)}
+    return metrics
 
 
 def nothing_measured(names: Sequence[str], max_detections: int) -> dict[str, float]:
@@ -137,4 +137,4 @@ def _indexed(
 
 
 def _silent(*_: object) -> None:
-    """Takes the place of the evaluator's printing."""
+    """Replaces the printing of the evaluator."""

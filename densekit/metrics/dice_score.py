@@ -37,8 +37,8 @@ class DiceScore(MaskMetric):
         """(L, 3): pixels in truth and prediction, in the prediction, in the truth."""
         return overlaps(pair)[list(self.labels), :3]
 
-    def figures(self, values: Values) -> dict[str, float]:
-        """The numbers named above; see `MaskMetric.figures`."""
+    def aggregate(self, values: Values) -> dict[str, float]:
+        """The numbers named above; see `MaskMetric.aggregate`."""
         per_class = column_means(_dice(values))
         pooled = _dice(values.sum(0))
         empty = (values[..., 1] + values[..., 2] == 0).sum(0)
@@ -50,7 +50,7 @@ class DiceScore(MaskMetric):
             **self.per_class("dice_empty", empty),
         }
 
-    def case_figures(self, values: Values) -> dict[str, float]:
+    def case_metrics(self, values: Values) -> dict[str, float]:
         """`dice` and `dice/NAME` of one case."""
         dice = _dice(values)
         return {"dice": mean(dice), **self.per_class("dice", dice)}

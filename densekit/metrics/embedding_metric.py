@@ -58,7 +58,7 @@ class Templates:
 class EmbeddingMetric(RowMetric):
     """Base of metrics over embeddings: it keeps each image's embedding once, compares at the end.
 
-    Rows are sorted before anything is computed, so the number of processes cannot change a figure.
+    Rows are sorted before anything is computed, so the number of processes cannot change a metric.
     They take 8 (E + 5) bytes an image in every process.
 
     Args:
@@ -89,23 +89,23 @@ class EmbeddingMetric(RowMetric):
         )
 
     def compute(self) -> dict[str, Tensor]:
-        """All figures, () float64 each; NaN, with the reason in the log, if there is no value."""
+        """All metrics, () float64 each; NaN, with the reason in the log, if there is no value."""
         images = ids_of(gathered(self.images, 1)[:, 0])
         unique_ids(images, type(self).__name__)
         table = self._table(len(images))
         table = table[np.argsort(table[:, 0])]
         pairs = gathered(self.pairs, PAIR_COLUMNS)
         pairs = pairs[np.lexsort(pairs.T)]
-        figures = self.figures(pooled(table), pairs)
-        for name, value in figures.items():
+        metrics = self.aggregate(pooled(table), pairs)
+        for name, value in metrics.items():
             if math.isnan(value):
                 reason = self.reason(len(images), pairs)
                 logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
                 break
-        return as_tensors(figures, self.device)
+        return as_tensors(metrics, self.device)
 
     @abstractmethod
-    def figures(self, templates: Templates, pairs: Values) -> Mapping[str, float]:
+    def aggregate(self, templates: Templates, pairs: Values) -> Mapping[str, float]:
         """Measures; every key must be there whatever was seen, with NaN for what has no value.
 
         Args:
@@ -114,7 +114,7 @@ class EmbeddingMetric(RowMetric):
         """
 
     def reason(self, images: int, pairs: Values) -> str:
-        """Why a figure is NaN, for the log."""
+        """Why a metric is NaN, for the log."""
         return "no images" if not images else "no comparison was listed"
 
     def _table(self, images: int) -> Values:
@@ -122,7 +122,7 @@ class EmbeddingMetric(RowMetric):
         values = gathered(self.rows, 1)[:, 0]
         columns = len(values) // images if images else HEADER
         if len(values) != images * columns:
-            raise ValueError(f"{type(self).__name__}: the embeddings differ in size")
+            raise ValueError(f"{type(self).__name__}: expected embeddings of one size, got several")
         return values.reshape(images, columns)
 
 
@@ -171,8 +171,10 @@ def _agreed(table: Values, place: NDArray[Any], count: int, column: int) -> NDAr
     found[place] = table[:, column]
     odd = np.flatnonzero(found[place] != table[:, column])
     if odd.size:
-        what = {3: "identities", 4: "roles (gallery)"}[column]
-        raise ValueError(f"template {int(table[odd[0], 1])} has images of different {what}")
+        what = {3: "identity", 4: "role (gallery)"}[column]
+        raise ValueError(
+            f"template {int(table[odd[0], 1])}: expected images of one {what}, got several"
+        )
     return found.astype(np.int64)
 
 
@@ -180,7 +182,9 @@ def _row(result: Result, truth: Truth) -> Tensor:
     image = truth["image_id"]
     embedding = torch.as_tensor(result["embedding"], dtype=torch.float64, device="cpu")
     if not bool(embedding.isfinite().all()):
-        raise ValueError(f"the embedding of image {image} is NaN or infinite")
+        raise ValueError(
+            f"image {image}: expected a finite embedding, got NaN or an infinite value"
+        )
     about = (
         image,
         truth.get("template", image),

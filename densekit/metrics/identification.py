@@ -41,23 +41,25 @@ class Identification(EmbeddingMetric):
     def __init__(self, ranks: Sequence[int] = (1, 5), **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not ranks or min(ranks) < 1:
-            raise ValueError(f"Identification.ranks: 1 or more, found {list(ranks)}")
+            raise ValueError(
+                f"Identification.ranks: expected numbers of at least 1, got {list(ranks)}"
+            )
         self.ranks = list(ranks)
 
-    def figures(self, templates: Templates, pairs: Values) -> dict[str, float]:
-        """The numbers named above; see `EmbeddingMetric.figures`."""
+    def aggregate(self, templates: Templates, pairs: Values) -> dict[str, float]:
+        """The numbers named above; see `EmbeddingMetric.aggregate`."""
         first, precision = searched(templates)
         mated = first > 0
-        figures = {
+        metrics = {
             f"rank_{rank}": float(np.mean(first[mated] <= rank)) if mated.any() else math.nan
             for rank in self.ranks
         }
-        figures["map"] = float(precision[mated].mean()) if mated.any() else math.nan
-        figures["without_mate"] = float(np.sum(~mated))
-        return figures
+        metrics["map"] = float(precision[mated].mean()) if mated.any() else math.nan
+        metrics["without_mate"] = float(np.sum(~mated))
+        return metrics
 
     def reason(self, images: int, pairs: Values) -> str:
-        """Why a figure is NaN."""
+        """Why a metric is NaN."""
         return "no images" if not images else "no probe has its identity in the gallery"
 
 
@@ -69,7 +71,9 @@ def searched(templates: Templates) -> tuple[NDArray[np.int64], Values]:
     """
     if (templates.identity < 0).any():
         unnamed = templates.ids[templates.identity < 0]
-        raise ValueError(f"Identification: template {int(unnamed[0])} has no identity")
+        raise ValueError(
+            f"Identification: template {int(unnamed[0])}: expected an identity, got none"
+        )
     said = bool((templates.gallery >= 0).any())
     probes = np.flatnonzero(templates.gallery == 0) if said else np.arange(len(templates.ids))
     entries = np.flatnonzero(templates.gallery == 1) if said else probes

@@ -36,13 +36,13 @@ class ImageMetric(RowMetric):
     """Base of metrics that look at one image after the other.
 
     An image becomes a row of numbers when it is seen, and is then forgotten. Rows are sorted by
-    image before anything is computed, so the number of processes cannot change a figure.
+    image before anything is computed, so the number of processes cannot change a metric.
 
     Args:
         **kwargs: Of `torchmetrics.Metric`.
 
     Attributes:
-        nothing: Why the main figure may have no value though there are images.
+        nothing: Why the main metric may have no value though there are images.
     """
 
     kept = ("rows",)
@@ -69,18 +69,18 @@ class ImageMetric(RowMetric):
         self._table = None
 
     def compute(self) -> dict[str, Tensor]:
-        """All figures, () float64 each; NaN, with the reason in the log, if there is no value."""
+        """All metrics, () float64 each; NaN, with the reason in the log, if there is no value."""
         table = gathered(self.rows, 1 + self.width)
         images = ids_of(table[:, 0])
         ids = unique_ids(images, type(self).__name__)
         rows = table[np.argsort(images), 1:]
         self._table = ids, rows
-        figures = self.table_figures(rows)
-        name, value = next(iter(figures.items()))
+        metrics = self.aggregate_rows(rows)
+        name, value = next(iter(metrics.items()))
         if math.isnan(value):
             reason = f"{counted(len(ids), 'image')}, {self.nothing}" if len(ids) else "no images"
             logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
-        return as_tensors(figures, self.device)
+        return as_tensors(metrics, self.device)
 
     def computed(self) -> tuple[NDArray[np.int64], Values]:
         """(N,) ascending ids and (N, W) rows of the images of all processes, as last computed.
@@ -112,8 +112,8 @@ class ImageMetric(RowMetric):
         """(W,) numbers of one image, in any shape."""
 
     @abstractmethod
-    def table_figures(self, table: Values) -> Mapping[str, float]:
-        """Figures of (N, W) rows, the main one first.
+    def aggregate_rows(self, table: Values) -> Mapping[str, float]:
+        """Metrics of (N, W) rows, the main one first.
 
         Every key must be there whatever N is, with NaN for what has no value.
         """

@@ -24,7 +24,7 @@ class MaskMetric(ImageMetric):
     not of its image's shape, or has a value that is no class is a ValueError.
 
     Args:
-        names: Class names, one a label 0..K-1; they name the per-class figures.
+        names: Class names, one a label 0..K-1; they name the per-class metrics.
         background: Whether class 0 is the background.
         multilabel: Whether the K classes are independent, with masks (K, *S), or exclusive.
         **kwargs: Of `torchmetrics.Metric`.
@@ -49,7 +49,7 @@ class MaskMetric(ImageMetric):
         super().__init__(**kwargs)
         self.names = check_names(names)
         if not 1 <= len(self.names) <= IGNORE_INDEX:
-            raise ValueError(f"names: found {len(self.names)}, accepted are 1 to {IGNORE_INDEX}")
+            raise ValueError(f"names: expected 1 to {IGNORE_INDEX} classes, got {len(self.names)}")
         self.multilabel = multilabel
         # The one class of a binary mask is what is looked for, whatever the data call it.
         self.background = background and len(self.names) > 1
@@ -65,9 +65,9 @@ class MaskMetric(ImageMetric):
         pair = mask_pair(result, truth, len(self.names), multilabel=self.multilabel)
         return self.measure(pair)
 
-    def table_figures(self, table: Values) -> Mapping[str, float]:
-        """`figures` of the rows."""
-        return self.figures(self._values(table))
+    def aggregate_rows(self, table: Values) -> Mapping[str, float]:
+        """`aggregate` of the rows."""
+        return self.aggregate(self._values(table))
 
     def cases(self) -> list[dict[str, float]]:
         """A row for each image of all processes, by ascending `image_id`, as last computed.
@@ -77,7 +77,7 @@ class MaskMetric(ImageMetric):
         """
         ids, table = self.computed()
         return [
-            {"image_id": int(image), **self.case_figures(row)}
+            {"image_id": int(image), **self.case_metrics(row)}
             for image, row in zip(ids, self._values(table), strict=True)
         ]
 
@@ -86,15 +86,15 @@ class MaskMetric(ImageMetric):
         """(L, C) numbers of one image."""
 
     @abstractmethod
-    def figures(self, values: Values) -> Mapping[str, float]:
-        """Figures of (N, L, C) numbers, the main one first.
+    def aggregate(self, values: Values) -> Mapping[str, float]:
+        """Metrics of (N, L, C) numbers, the main one first.
 
         Every key must be there whatever N is, with NaN for what has no value.
         """
 
     @abstractmethod
-    def case_figures(self, values: Values) -> Mapping[str, float]:
-        """Figures of one image's (L, C) numbers."""
+    def case_metrics(self, values: Values) -> Mapping[str, float]:
+        """Metrics of one image's (L, C) numbers."""
 
     def per_class(self, prefix: str, values: Values) -> dict[str, float]:
         """`PREFIX/NAME` of (L,) values."""

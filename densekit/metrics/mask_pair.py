@@ -127,12 +127,12 @@ def _joint(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np
 
 def _integers(owner: Any, what: str) -> NDArray[Any]:
     if "mask" not in owner:
-        raise ValueError(f"{what} has no mask, found {', '.join(sorted(owner)) or 'nothing'}")
+        raise ValueError(f"{what}: expected a mask, got {', '.join(sorted(owner)) or 'nothing'}")
     mask = np.asarray(owner["mask"])
     if mask.dtype == np.bool_:
         return mask.astype(np.uint8)
     if mask.dtype.kind not in "iu":
-        raise ValueError(f"{what}: mask is {mask.dtype}, accepted are integers, the classes")
+        raise ValueError(f"{what}: expected a mask of integers (classes), got {mask.dtype}")
     return mask
 
 
@@ -141,13 +141,13 @@ def _check_shapes(
 ) -> None:
     if guess.shape != target.shape:
         raise ValueError(
-            f"{where}: the predicted mask is {guess.shape}, the annotated one {target.shape}: "
-            "both must be in the image's original frame"
+            f"{where}: expected a predicted mask of the annotated shape {target.shape}, in the"
+            f" image's original frame, got {guess.shape}"
         )
     if planes is not None and (target.ndim < 2 or len(target) != planes):
         raise ValueError(
-            f"{where}: masks are {target.shape}, multi-label ones are (classes, *size) with "
-            f"{planes} classes"
+            f"{where}: expected multi-label masks ({planes}, *size), one plane per class, got"
+            f" {target.shape}"
         )
 
 
@@ -157,11 +157,11 @@ def _check_values(mask: NDArray[Any], also: Mask, top: int, what: str, accepted:
     if wrong.any():
         found = np.unique(mask[wrong])
         shown = ", ".join(map(str, found[:10].tolist())) + (", ..." if len(found) > 10 else "")
-        raise ValueError(f"{what}: mask has {shown}, accepted are {accepted}")
+        raise ValueError(f"{what}: mask: expected {accepted}, got {shown}")
 
 
 def _spacing(spacing: tuple[float, ...], dims: int, where: str) -> tuple[float, ...]:
     values = tuple(float(side) for side in spacing)
     if len(values) != dims or not all(0 < side < math.inf for side in values):
-        raise ValueError(f"{where}: spacing is {values}, accepted are {dims} positive numbers")
+        raise ValueError(f"{where}: spacing: expected {dims} positive numbers, got {values}")
     return values

@@ -41,11 +41,11 @@ class MeanIoU(MaskMetric):
         """(K, 4), see `overlaps`."""
         return overlaps(pair)
 
-    def figures(self, values: Values) -> dict[str, float]:
-        """The numbers named above; see `MaskMetric.figures`."""
+    def aggregate(self, values: Values) -> dict[str, float]:
+        """The numbers named above; see `MaskMetric.aggregate`."""
         both, predicted, true, counted = np.moveaxis(values.sum(0), -1, 0)  # (K,) each
         iou, of_image = ratio(both, predicted + true - both), _iou(values)  # (K,), (N, K)
-        figures = {
+        metrics = {
             "mIoU": mean(iou),
             "mIoU_per_image": mean(column_means(of_image.T)),
             "mIoU_per_image_left_out": float(np.isnan(of_image).sum()),
@@ -54,10 +54,10 @@ class MeanIoU(MaskMetric):
             "frequency_weighted_IoU": float(ratio(np.nansum(true * iou), true.sum())),
         }
         if self.background:
-            figures["mIoU_foreground"] = mean(iou[1:])
-        return figures | self.per_class("IoU", iou)
+            metrics["mIoU_foreground"] = mean(iou[1:])
+        return metrics | self.per_class("IoU", iou)
 
-    def case_figures(self, values: Values) -> dict[str, float]:
+    def case_metrics(self, values: Values) -> dict[str, float]:
         """`mIoU`, `accuracy` and `IoU/NAME` of one image."""
         iou = _iou(values)
         accuracy = self._accuracy(*values.T)

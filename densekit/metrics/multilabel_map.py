@@ -44,7 +44,7 @@ class MultilabelMap(ImageMetric):
         """(2 K,), see `width`."""
         return np.concatenate(label_pair(result, truth, len(self.names)))
 
-    def table_figures(self, table: Values) -> dict[str, float]:
+    def aggregate_rows(self, table: Values) -> dict[str, float]:
         """The numbers named above."""
         probabilities, labels = np.split(table, 2, axis=1)  # (N, K) each
         pairs = zip(probabilities.T, labels.T, strict=True)

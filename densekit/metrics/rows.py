@@ -1,4 +1,4 @@
-"""Rows that metrics keep of every image, and their way through processes.
+"""The rows a metric keeps per image, and how they are gathered across processes.
 
 Rows are flat float64 tensors: torchmetrics gathers those of any length, also of a process that saw
 nothing, and coordinates and counts below 2^53 stay exact. Image ids have 64 bits: they travel as
@@ -40,10 +40,12 @@ def ids_of(bits: NDArray[np.float64]) -> NDArray[np.int64]:
 
 
 def check_names(names: Sequence[str]) -> list[str]:
-    """Refuses class names that could not be keys: per-class figures are named by them."""
+    """Refuses class names that could not be keys: per-class metrics are named by them."""
     repeated = sorted({name for name in names if list(names).count(name) > 1})
     if repeated:
-        raise ValueError(f"class names must differ, found more than once: {', '.join(repeated)}")
+        raise ValueError(
+            f"names: expected names that differ, got more than once: {', '.join(repeated)}"
+        )
     return list(names)
 
 
@@ -79,9 +81,9 @@ def unique_ids(images: NDArray[np.int64], metric: str) -> NDArray[np.int64]:
     if len(ids) < len(images):
         repeated = np.delete(images, first)
         raise ValueError(
-            f"{metric} was given image {int(repeated[0])} more than once "
-            f"({len(repeated)} repeats): image ids must differ, and what a distributed sampler "
-            "repeats must be left out (sample_valid)"
+            f"{metric}: expected every image once, got image {int(repeated[0])} again"
+            f" ({len(repeated)} repeats); what a distributed sampler repeats must be left out"
+            " (sample_valid)"
         )
     return ids
 
@@ -119,13 +121,14 @@ def paired(results: Sequence[Result], truth: Sequence[Truth]) -> list[tuple[Resu
         ValueError: If the lists differ in length.
     """
     if len(results) != len(truth):
-        raise ValueError(f"{len(results)} results for {len(truth)} annotated images")
+        count = len(truth)
+        raise ValueError(f"results: expected one per annotated image ({count}), got {len(results)}")
     return list(zip(results, truth, strict=True))
 
 
-def as_tensors(figures: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
-    """Figures as () tensors on the metric's device."""
+def as_tensors(metrics: Mapping[str, float], device: torch.device) -> dict[str, Tensor]:
+    """Metrics as () tensors on the metric's device."""
     dtype = torch.float32 if device.type == "mps" else torch.float64
     return {
-        name: torch.tensor(value, dtype=dtype, device=device) for name, value in figures.items()
+        name: torch.tensor(value, dtype=dtype, device=device) for name, value in metrics.items()
     }

@@ -27,14 +27,14 @@ logger = logging.getLogger(__name__)
 class SurfaceDistances(MaskMetric):
     """Hausdorff distance, average distance and surface Dice of every class but the background.
 
-    Per case, then the mean over cases (`FIGURE/NAME`), then over classes (`FIGURE`):
+    Per case, then the mean over cases (`METRIC/NAME`), then over classes (`METRIC`):
 
     `HD95`: the 95th percentile of the distances of each surface to the other, the larger of both.
     `ASSD`: the mean of the distances of both surfaces together.
     `NSD`: the share of both surfaces that lies within the tolerance of the other (surface Dice,
     Nikolov et al. 2018, section 4.2, with border pixels in place of surface elements).
 
-    A surface is the pixels of the structure that have a neighbour (4 in pictures, 6 in volumes)
+    A surface is the pixels of the structure that have a neighbour (4 in images, 6 in volumes)
     outside of it or at the frame of the image. Distances use the spacing of the annotation; without
     one they are in pixels, which is logged once.
 
@@ -48,7 +48,7 @@ class SurfaceDistances(MaskMetric):
         background: Whether class 0 is the background.
         multilabel: Whether the K classes are independent or exclusive.
         tolerance: Of NSD, in millimetres: one, or one a structure, by name.
-        percentile: Of the Hausdorff distance, in (0, 100]; it names the figure, 100 is `HD100`.
+        percentile: Of the Hausdorff distance, in (0, 100]; it names the metric, 100 is `HD100`.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
@@ -68,7 +68,7 @@ class SurfaceDistances(MaskMetric):
     ) -> None:
         super().__init__(names, background=background, multilabel=multilabel, **kwargs)
         if not 0 < percentile <= 100:
-            raise ValueError(f"percentile must be in (0, 100], found {percentile}")
+            raise ValueError(f"percentile: expected a number in (0, 100], got {percentile}")
         self.tolerances = _tolerances(tolerance, [self.names[label] for label in self.labels])
         self.percentile = percentile
         self._warned = False
@@ -89,23 +89,23 @@ class SurfaceDistances(MaskMetric):
                 rows.append((np.nan, np.nan, np.nan, 0, 0))
         return np.array(rows, dtype=np.float64)
 
-    def figures(self, values: Values) -> dict[str, float]:
-        """The numbers named above; see `MaskMetric.figures`."""
+    def aggregate(self, values: Values) -> dict[str, float]:
+        """The numbers named above; see `MaskMetric.aggregate`."""
         means = {name: column_means(values[..., c]) for c, name in enumerate(self._names())}
-        figures = {name: mean(value) for name, value in means.items()}
+        metrics = {name: mean(value) for name, value in means.items()}
         for name, value in means.items():
-            figures |= self.per_class(name, value)
+            metrics |= self.per_class(name, value)
         for name, cases in _cases(values).items():
-            figures |= self.per_class(name, cases.sum(0))
-        return figures
+            metrics |= self.per_class(name, cases.sum(0))
+        return metrics
 
-    def case_figures(self, values: Values) -> dict[str, float]:
+    def case_metrics(self, values: Values) -> dict[str, float]:
         """`HD95/NAME`, `ASSD/NAME`, `NSD/NAME`, and 1 in `missed/NAME` or `invented/NAME`."""
-        figures: dict[str, float] = {}
+        metrics: dict[str, float] = {}
         for c, name in enumerate(self._names()):
-            figures |= self.per_class(name, values[:, c])
+            metrics |= self.per_class(name, values[:, c])
         cases = _cases(values)
-        return figures | {
+        return metrics | {
             key: value
             for name in ("missed", "invented")
             for key, value in self.per_class(name, cases[name]).items()
@@ -147,7 +147,7 @@ def _tolerances(given: float | Mapping[str, float], names: Sequence[str]) -> lis
     for name in names:
         value = by_name.get(name)
         if value is None or not 0 <= value < math.inf:
-            raise ValueError(f"tolerance must be 0 or more millimetres, found {value} for {name!r}")
+            raise ValueError(f"tolerance: expected at least 0 mm, got {value} for {name!r}")
     return [float(by_name[name]) for name in names]
 
 

@@ -30,7 +30,7 @@ def crop(first: Mask, second: Mask) -> tuple[Mask, Mask]:
 
 
 def border(mask: Mask, *, beyond: bool) -> Mask:
-    """The pixels of a mask that have a neighbour (4 in pictures, 6 in volumes) outside of it.
+    """The pixels of a mask that have a neighbour (4 in images, 6 in volumes) outside of it.
 
     Args:
         mask: (*S).

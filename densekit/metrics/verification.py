@@ -52,29 +52,29 @@ class Verification(EmbeddingMetric):
         wrong = [rate for rate in false_accept_rates if not 0 < rate < 1]
         if wrong:
             raise ValueError(
-                f"Verification.false_accept_rates: above 0 and below 1, found {wrong[0]}"
+                f"Verification.false_accept_rates: expected rates between 0 and 1, got {wrong[0]}"
             )
         self.false_accept_rates = list(false_accept_rates)
         self._thresholds: dict[str, float] = {}
 
-    def figures(self, templates: Templates, pairs: Values) -> dict[str, float]:
-        """The numbers named above; see `EmbeddingMetric.figures`."""
+    def aggregate(self, templates: Templates, pairs: Values) -> dict[str, float]:
+        """The numbers named above; see `EmbeddingMetric.aggregate`."""
         scores, same = similarities(templates, pairs), pairs[:, 2] > 0
-        figures = self._figures(scores, same, pairs[:, 3].astype(np.int64))
+        metrics = self._aggregate(scores, same, pairs[:, 3].astype(np.int64))
         prefix = "threshold_at_"
         self._thresholds = {
             name.removeprefix(prefix): value
-            for name, value in figures.items()
+            for name, value in metrics.items()
             if name.startswith(prefix) and math.isfinite(value)
         }
-        return figures
+        return metrics
 
     def facts(self) -> dict[str, Any]:
         """What predictions need of the last `compute`: false accept rate to threshold."""
         return {"thresholds": self._thresholds}
 
     def reason(self, images: int, pairs: Values) -> str:
-        """Why a figure is NaN."""
+        """Why a metric is NaN."""
         if not len(pairs):
             return super().reason(images, pairs)
         impostors = int((pairs[:, 2] == 0).sum())
@@ -83,14 +83,14 @@ class Verification(EmbeddingMetric):
             f" {len(np.unique(pairs[:, 3]))} folds"
         )
 
-    def _figures(
+    def _aggregate(
         self, scores: Values, same: NDArray[np.bool_], fold: NDArray[np.int64]
     ) -> dict[str, float]:
         measurable = bool(same.any() and not same.all())
         several = measurable and len(np.unique(fold)) > 1
         accuracies = fold_accuracies(scores, same, fold) if several else np.array([math.nan])
         curve = roc(scores, same) if measurable else None
-        figures = {
+        metrics = {
             "accuracy": float(accuracies.mean()),
             "accuracy_std": float(accuracies.std()),
             "eer": equal_error_rate(curve) if curve else math.nan,
@@ -100,9 +100,9 @@ class Verification(EmbeddingMetric):
             name = f"at_{rate_name(rate)}"
             tar, threshold = at_false_accept_rate(curve, rate) if curve else (math.nan, math.nan)
             low, high = wilson_interval(tar, float(same.sum()))
-            figures |= {f"tar_{name}": tar, f"tar_{name}_low": low, f"tar_{name}_high": high}
-            figures[f"threshold_{name}"] = threshold
-        return figures
+            metrics |= {f"tar_{name}": tar, f"tar_{name}_low": low, f"tar_{name}_high": high}
+            metrics[f"threshold_{name}"] = threshold
+        return metrics
 
 
 def similarities(templates: Templates, pairs: Values) -> Values:
@@ -116,8 +116,9 @@ def similarities(templates: Templates, pairs: Values) -> Values:
     if not known.all():
         missing = pairs[:, :2][~known]
         raise ValueError(
-            f"Verification: a pair names image or template {int(missing[0])}, which was not seen"
-            f" ({len(missing)} in all); evaluate the whole split (trainer.limit_*_batches=1.0)"
+            f"Verification: expected pairs of images or templates that were seen, got"
+            f" {int(missing[0])} ({len(missing)} not seen); evaluate the whole split"
+            " (trainer.limit_*_batches=1.0)"
         )
     left, right = place.T if len(place) else (place[:, 0], place[:, 1])
     parts = [
@@ -132,7 +133,7 @@ def similarities(templates: Templates, pairs: Values) -> Values:
 
 
 def rate_name(rate: float) -> str:
-    """A rate as it stands in the name of a figure: 0.01 is `1e-2`."""
+    """A rate as it stands in the name of a metric: 0.01 is `1e-2`."""
     digits, exponent = f"{rate:e}".split("e")
     return f"{digits.rstrip('0').rstrip('.')}e{int(exponent)}"
 
@@ -148,5 +149,5 @@ def known_thresholds(head: Mapping[str, Any]) -> dict[float, float]:
         return {float(name): float(value) for name, value in found.items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"info: thresholds: rates to numbers are accepted, found {found}"
+            f"info: thresholds: expected rates mapped to numbers, got {found}"
         ) from error

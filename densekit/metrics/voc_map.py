@@ -39,26 +39,26 @@ class VocMap(BoxMetric):
         super().__init__(names, **kwargs)
         if not iou_thresholds or not all(0 < t <= 1 for t in iou_thresholds):
             raise ValueError(
-                f"iou_thresholds must be at least one number in (0, 1], found {iou_thresholds!r}"
+                f"iou_thresholds: expected one or more numbers in (0, 1], got {iou_thresholds!r}"
             )
         self.iou_thresholds = tuple(iou_thresholds)
 
-    def figures(
+    def aggregate(
         self, num_images: int, detections: Detections, truth: Annotated
     ) -> dict[str, float]:
-        """The numbers named above; see `BoxMetric.figures`."""
+        """The numbers named above; see `BoxMetric.aggregate`."""
         aps = np.array(
             [self._class_aps(detections, truth, label) for label in range(len(self.names))]
         ).reshape(len(self.names), 2, len(self.iou_thresholds))
-        figures = {}
+        metrics = {}
         for d, definition in enumerate(("VOC07", "VOC10")):
             for t, threshold in enumerate(self.iou_thresholds):
                 key = f"{definition}_AP{100 * threshold:.6g}"
-                figures[key] = _nan_mean(aps[:, d, t])
-                figures |= {
+                metrics[key] = _nan_mean(aps[:, d, t])
+                metrics |= {
                     f"{key}/{name}": float(aps[k, d, t]) for k, name in enumerate(self.names)
                 }
-        return figures
+        return metrics
 
     def _class_aps(self, detections: Detections, truth: Annotated, label: int) -> list[list[float]]:
         """AP of one class: [definition][threshold]."""

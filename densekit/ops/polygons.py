@@ -29,7 +29,7 @@ def polygon_fault(polygon: Any) -> str:
     if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
         return f"expected x, y, x, y, ..., got {polygon!r:.100}"
     if len(polygon) < 6:
-        return f"polygon with fewer than 3 points: {polygon}"
+        return f"expected a polygon of at least 3 points, got {polygon}"
     if len(polygon) % 2:
         return f"expected pairs of x and y, got {len(polygon)} numbers"
     return ""

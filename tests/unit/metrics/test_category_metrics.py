@@ -95,17 +95,42 @@ def test_without_images_there_is_no_value(metric: Any, caplog: pytest.LogCapture
 @pytest.mark.parametrize(
     ("metric", "row", "category", "message"),
     [
-        (Accuracy(["a", "b"]), [0.5, 0.5], 2, "image 0: annotation: category is 2"),
-        (Accuracy(["a", "b"]), [0.5, 0.5], [0, 1], r"category is \[0, 1\]"),
+        (
+            Accuracy(["a", "b"]),
+            [0.5, 0.5],
+            2,
+            "image 0: annotation: expected a category of 0 to 1, got 2",
+        ),
+        (
+            Accuracy(["a", "b"]),
+            [0.5, 0.5],
+            [0, 1],
+            r"image 0: annotation: expected a category of 0 to 1, got \[0, 1\]",
+        ),
         (
             Accuracy(["a", "b"]),
             [0.2, 0.3, 0.5],
             0,
-            r"probabilities are \(3,\), accepted are \(2,\)",
+            r"image 0: prediction: expected 2 probabilities, got shape \(3,\)",
         ),
-        (Accuracy(["a", "b"]), [0.2, float("nan")], 0, "no finite number"),
-        (MultilabelMap(["a", "b"]), [0.2, 0.3], 1, "accepted is 0 or 1 for each of 2 labels"),
-        (MultilabelMap(["a", "b"]), [0.2, 0.3], [0.5, 1], "accepted is 0 or 1"),
+        (
+            Accuracy(["a", "b"]),
+            [0.2, float("nan")],
+            0,
+            "image 0: prediction: expected finite probabilities, got NaN or infinity",
+        ),
+        (
+            MultilabelMap(["a", "b"]),
+            [0.2, 0.3],
+            1,
+            "image 0: annotation: expected 0 or 1 for each of 2 labels, got 1",
+        ),
+        (
+            MultilabelMap(["a", "b"]),
+            [0.2, 0.3],
+            [0.5, 1],
+            r"image 0: annotation: expected 0 or 1 for each of 2 labels, got \[0\.5, 1\.0\]",
+        ),
     ],
 )
 def test_bad_input_names_the_image(metric: Any, row: Any, category: Any, message: str) -> None:
@@ -115,9 +140,11 @@ def test_bad_input_names_the_image(metric: Any, row: Any, category: Any, message
 
 def test_missing_entries_are_named() -> None:
     metric, truth = Accuracy(["a", "b"]), {"image_id": 7, "size": (1, 1)}
-    with pytest.raises(ValueError, match="image 7: prediction has no probabilities, found boxes"):
+    with pytest.raises(ValueError, match="image 7: prediction: expected probabilities, got boxes"):
         metric.update([{"boxes": []}], [truth])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="image 7: annotation has no category"):
+    with pytest.raises(
+        ValueError, match="image 7: annotation: expected a category, got image_id, size"
+    ):
         metric.update([{"probabilities": [1, 0]}], [truth])  # type: ignore[list-item]
     with pytest.raises(ValueError, match="1 results for 0 annotated images"):
         metric.update([{"probabilities": [1, 0]}], [])

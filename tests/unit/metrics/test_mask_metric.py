@@ -89,13 +89,55 @@ def test_nothing_to_measure_is_nan_and_logged(kind, main, caplog):
 @pytest.mark.parametrize(
     ("names", "multilabel", "truth", "predicted", "message"),
     [
-        ("abc", False, [[0, 3]], [[0, 0]], "image 7: annotation: mask has 3, accepted are 0..2"),
-        ("abc", False, [[0, 255]], [[9, 4]], "image 7: prediction: mask has 4, 9, accepted"),
-        ("abc", False, [[0, 1]], [[0, 255]], "image 7: prediction: mask has 255"),
-        ("a", False, [[0, 2]], [[0, 0]], "annotation: mask has 2, accepted are 0..1"),
-        ("ab", True, [[0], [2]], [[0], [0]], "annotation: mask has 2, accepted are 0..1"),
-        ("abc", True, [[0], [1]], [[0], [0]], r"\(2, 1\), multi-label ones are .* with 3 classes"),
-        ("abc", False, [[0, 1]], [[0], [1]], r"image 7: the predicted mask is \(2, 1\)"),
+        (
+            "abc",
+            False,
+            [[0, 3]],
+            [[0, 0]],
+            r"image 7: annotation: mask: expected 0\.\.2, 255 void, got 3",
+        ),
+        (
+            "abc",
+            False,
+            [[0, 255]],
+            [[9, 4]],
+            r"image 7: prediction: mask: expected 0\.\.2, got 4, 9",
+        ),
+        (
+            "abc",
+            False,
+            [[0, 1]],
+            [[0, 255]],
+            r"image 7: prediction: mask: expected 0\.\.2, got 255",
+        ),
+        (
+            "a",
+            False,
+            [[0, 2]],
+            [[0, 0]],
+            r"image 7: annotation: mask: expected 0\.\.1, 255 void, got 2",
+        ),
+        (
+            "ab",
+            True,
+            [[0], [2]],
+            [[0], [0]],
+            r"image 7: annotation: mask: expected 0\.\.1, 255 void, got 2",
+        ),
+        (
+            "abc",
+            True,
+            [[0], [1]],
+            [[0], [0]],
+            r"image 7: expected multi-label masks \(3, \*size\), one plane per class, got \(2, 1\)",
+        ),
+        (
+            "abc",
+            False,
+            [[0, 1]],
+            [[0], [1]],
+            r"image 7: expected a predicted mask of the annotated shape \(1, 2\)",
+        ),
     ],
 )
 def test_wrong_masks_are_refused(names, multilabel, truth, predicted, message):
@@ -106,29 +148,35 @@ def test_wrong_masks_are_refused(names, multilabel, truth, predicted, message):
 def test_wrong_kinds_of_masks_are_refused():
     results, truths = one([[0, 1]], [[0, 1]])
     for wrong, message in (
-        (np.array([[0.2, 0.7]]), "image 7: prediction: mask is float64, accepted are integers"),
-        (np.array([[0, -1]]), "image 7: prediction: mask has -1"),
-        (np.array([[0, 256]]), "image 7: prediction: mask has 256"),
+        (
+            np.array([[0.2, 0.7]]),
+            r"image 7: prediction: expected a mask of integers \(classes\), got float64",
+        ),
+        (np.array([[0, -1]]), r"image 7: prediction: mask: expected 0\.\.1, got -1"),
+        (np.array([[0, 256]]), r"image 7: prediction: mask: expected 0\.\.1, got 256"),
     ):
         with pytest.raises(ValueError, match=message):
             MeanIoU(["a", "b"]).update([{"mask": wrong}], truths)
     with pytest.raises(ValueError, match="image 7: annotation has no mask, found image_id"):
         MeanIoU(["a", "b"]).update(results, [{"image_id": 7}])
-    with pytest.raises(ValueError, match="1 results for 0 annotated images"):
+    with pytest.raises(ValueError, match=r"results: expected one per annotated image \(0\), got 1"):
         MeanIoU(["a", "b"]).update(results, [])
 
 
 @pytest.mark.parametrize("spacing", [(1.0,), (1.0, 0.0), (1.0, float("nan")), (1.0, 1.0, 1.0)])
 def test_wrong_spacing_is_refused(spacing):
-    with pytest.raises(ValueError, match="image 7: spacing is .* accepted are 2 positive numbers"):
+    with pytest.raises(ValueError, match=r"image 7: spacing: expected 2 positive numbers"):
         SurfaceDistances(["a"]).update(*one([[0, 1]], [[0, 1]], spacing=spacing))
 
 
 def test_wrong_arguments_are_refused():
     for build, message in (
-        (partial(MeanIoU, []), "names: found 0"),
-        (partial(MeanIoU, ["a", "a"]), "must differ"),
-        (partial(SurfaceDistances, ["a"], tolerance=-1.0), "tolerance must be 0 or more"),
+        (partial(MeanIoU, []), "names: expected 1 to 255 classes, got 0"),
+        (partial(MeanIoU, ["a", "a"]), "names: expected names that differ, got more than once: a"),
+        (
+            partial(SurfaceDistances, ["a"], tolerance=-1.0),
+            r"tolerance: expected at least 0 mm, got -1\.0 for 'a'",
+        ),
         (partial(SurfaceDistances, ["a", "b"], tolerance={"a": 1}), "found None for 'b'"),
         (partial(SurfaceDistances, ["aorta"], tolerance={"aotra": 1}), "did you mean 'aorta'"),
         (partial(SurfaceDistances, ["a"], percentile=0.95e3), "percentile must be in"),
@@ -143,7 +191,10 @@ def test_a_repeated_image_is_refused():
     metric = MeanIoU(["a", "b"])
     for _ in range(2):
         metric.update(*one([[0, 1]], [[0, 1]]))
-    with pytest.raises(ValueError, match=r"MeanIoU was given image 7 more than once \(1 repeats\)"):
+    with pytest.raises(
+        ValueError,
+        match=r"MeanIoU: expected every image once, got image 7 again",
+    ):
         metric.compute()
 
 

@@ -76,5 +76,5 @@ def test_as_many_classes_as_a_mask_can_hold():
     mask = np.arange(256).reshape(16, 16)  # 255 is void
     found = figures_of(MeanIoU(names), *one(mask, mask % 255))
     assert found["mIoU"] == 1
-    with pytest.raises(ValueError, match="names: found 256, accepted are 1 to 255"):
+    with pytest.raises(ValueError, match="names: expected 1 to 255 classes, got 256"):
         MeanIoU([*names, "255"])

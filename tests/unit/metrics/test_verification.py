@@ -144,11 +144,15 @@ def test_nothing_to_measure_is_nan_with_its_reason(change, reason, caplog):
 
 def test_wrong_input_is_refused():
     results, truths = scene(people=2, images=2)
-    with pytest.raises(ValueError, match="above 0 and below 1, found 1"):
+    with pytest.raises(
+        ValueError, match=r"Verification\.false_accept_rates: expected rates between 0 and 1, got 1"
+    ):
         Verification(false_accept_rates=[1])
-    with pytest.raises(ValueError, match="4 results for 3"):
+    with pytest.raises(ValueError, match=r"results: expected one per annotated image \(3\), got 4"):
         Verification().update(results, truths[:3])
-    with pytest.raises(ValueError, match="image 0 is NaN"):
+    with pytest.raises(
+        ValueError, match="image 0: expected a finite embedding, got NaN or an infinite value"
+    ):
         Verification().update([{"embedding": np.full(3, np.nan)}], truths[:1])
     twice = Verification()
     twice.update([results[0]] * 2, [truths[0]] * 2)
