@@ -27,8 +27,10 @@ def pixels(data: Dataset) -> NDArray[np.float64]:
     return np.stack([data[i]["image"].reshape(-1).astype(np.float64) for i in range(len(data))])
 
 
-def figures(vectors: NDArray[np.float64], truths: list[Any], cfg: dict[str, Any]) -> dict[str, Any]:
-    """The experiment's figures of (N, E) vectors."""
+def measured(
+    vectors: NDArray[np.float64], truths: list[Any], cfg: dict[str, Any]
+) -> dict[str, Any]:
+    """The experiment's metrics of (N, E) vectors."""
     found: dict[str, Any] = {}
     for named in metric_recipes(cfg).values():
         for recipe in named.values():
@@ -39,7 +41,7 @@ def figures(vectors: NDArray[np.float64], truths: list[Any], cfg: dict[str, Any]
 
 
 def main(arguments: list[str]) -> None:
-    """Prints a line a baseline."""
+    """Prints one line per baseline."""
     sources, _, cfg = compose(arguments)
     (source,) = sources.values()
     known, judged = pixels(source.train), pixels(source.test)
@@ -53,12 +55,12 @@ def main(arguments: list[str]) -> None:
     }
     for count in COMPONENTS:
         rows[f"eigenfaces, {count}"] = (judged - mean) @ components[:count].T
-    for name, vectors in rows.items():
-        found = figures(vectors, truths, cfg)
+    for baseline, vectors in rows.items():
+        found = measured(vectors, truths, cfg)
         shown = ", ".join(
-            f"{figure} {value:.3f}" for figure, value in found.items() if "threshold" not in figure
+            f"{name} {value:.3f}" for name, value in found.items() if "threshold" not in name
         )
-        print(f"{name}: {shown}")
+        print(f"{baseline}: {shown}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def peak() -> float:
 
 
 def main(arguments: list[str]) -> None:
-    """Prints seconds a step (after a first one) and the peak."""
+    """Prints the seconds per step (after a first one) and the peak."""
     given = dict(word.split("=") for word in arguments)
     options = {**DEFAULTS, **{key: float(value) for key, value in given.items()}}
     identities, size, batch, steps = (
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
         optimizer.step()
         seconds.append(time.perf_counter() - start)
     print(
-        f"rate {options['rate']:g}: {min(seconds[1:]):.2f} to {max(seconds[1:]):.2f} s a step,"
+        f"rate {options['rate']:g}: {min(seconds[1:]):.2f} to {max(seconds[1:]):.2f} s per step,"
         f" {peak() - before:.1f} GiB above the {before:.1f} of an empty process;"
         f" {torch.get_num_threads()} threads"
     )

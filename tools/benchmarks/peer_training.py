@@ -115,9 +115,9 @@ def train(job: Job, model: nn.Module, step: Step) -> None:
                 print(f"{seconds:6.0f} s  step {done}  loss {float(loss.detach()):.3f}", flush=True)
 
 
-def print_figures(figures: Mapping[str, Any]) -> None:
-    """One figure a line."""
-    for name, value in figures.items():
+def print_metrics(metrics: Mapping[str, Any]) -> None:
+    """Prints one metric per line."""
+    for name, value in metrics.items():
         print(f"{name:<44}{float(value):.4f}")
 
 

@@ -1,4 +1,4 @@
-"""One model with several heads against a model a head: seconds of a prediction and of a step.
+"""One model with several heads against one model per head: seconds of a prediction and of a step.
 
 The models of one head are cut from the one model, so their weights, and as is proven first their
 predictions, are the same. All rows are timed in turn, in one process, on one batch of the test

@@ -15,7 +15,7 @@ import torch
 from monai.inferers.inferer import SlidingWindowInferer
 from monai.losses.dice import DiceCELoss
 from monai.networks.nets.unet import UNet
-from peer_training import Job, prepare, print_figures, train
+from peer_training import Job, prepare, print_metrics, train
 from torch import Tensor, nn
 
 from densekit.inference.restore import restore
@@ -71,7 +71,7 @@ def _patch(job: Job) -> Any:
 
 
 def main(arguments: list[str]) -> None:
-    """Trains and prints the figures of the test split."""
+    """Trains and prints the metrics of the test split."""
     job = prepare(arguments)
     peer = peer_of(job)
     criterion = DiceCELoss(to_onehot_y=True, softmax=True, include_background=False)
@@ -87,7 +87,7 @@ def main(arguments: list[str]) -> None:
         return loss
 
     train(job, peer, step)
-    print_figures(evaluate(peer, job))
+    print_metrics(evaluate(peer, job))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
-from peer_training import Job, prepare, print_figures, train
+from peer_training import Job, prepare, print_metrics, train
 from torch import Tensor, nn
 
 from densekit.inference.restore import restore_mask
@@ -59,7 +59,7 @@ def evaluate(peer: nn.Module, job: Job) -> dict[str, Any]:
 
 
 def main(arguments: list[str]) -> None:
-    """Trains and prints the figures of the test split."""
+    """Trains and prints the metrics of the test split."""
     job = prepare(arguments)
     peer = peer_of(job)
     head: Any = next(iter(job.model.heads.values()))
@@ -72,7 +72,7 @@ def main(arguments: list[str]) -> None:
         return torch.stack(terms).sum()
 
     train(job, peer, step)
-    print_figures(evaluate(peer, job))
+    print_metrics(evaluate(peer, job))
 
 
 if __name__ == "__main__":

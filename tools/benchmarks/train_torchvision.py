@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import torch
-from peer_training import prepare, print_figures, train
+from peer_training import prepare, print_metrics, train
 from torch import Tensor
 from torchvision.models import resnet18
 from torchvision.models.detection import FasterRCNN
@@ -78,7 +78,7 @@ def targets_of(batch: Any) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
 
 @torch.inference_mode()
 def evaluate(model: DenseModel, loader: Any, names: list[str]) -> dict[str, float]:
-    """COCO's figures, through our evaluation."""
+    """COCO metrics, through our evaluation."""
     metric, infer = CocoMap(names), WholeImage()
     for batch in loader:
         results = infer(model, model.resized(batch))
@@ -87,13 +87,13 @@ def evaluate(model: DenseModel, loader: Any, names: list[str]) -> dict[str, floa
 
 
 def main(arguments: list[str]) -> None:
-    """Trains and prints the figures of the test split."""
+    """Trains and prints the metrics of the test split."""
     job = prepare(arguments)
     peer = peer_of(job.model)
     train(job, peer, lambda batch: torch.stack(list(peer(*targets_of(batch)).values())).sum())
     names = job.source.describe()["names"]
     loader = job.source.eval_loader("test")
-    print_figures(evaluate(from_torchvision(peer.eval(), names), loader, names))
+    print_metrics(evaluate(from_torchvision(peer.eval(), names), loader, names))
 
 
 if __name__ == "__main__":
