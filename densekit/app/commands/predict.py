@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-import yaml
-
-from densekit._names import counted
-from densekit.app.config.overrides import parse, trusted_packages
-from densekit.app.errors import UsageError
 from densekit.app.options import (
     Command,
     Option,
@@ -23,39 +16,16 @@ from densekit.app.options import (
     parse_command,
     text,
 )
-from densekit.app.prediction.found import below
-from densekit.app.prediction.huge import Tiler
-from densekit.app.prediction.image_ids import Listed, listed_images
-from densekit.app.prediction.series import predict_series
-from densekit.app.prediction.sources import (
-    IMAGES,
-    by_case,
-    find_images,
-    find_volumes,
-    listed_volumes,
-    overlay_names,
-    volume_names,
-)
-from densekit.app.report import print_lines
 from densekit.app.results.embeddings import FORMATS, check_installed
-from densekit.app.results.writer import Writer
 from densekit.app.shared_options import (
     CHECKPOINT,
     DEVICE,
     PRECISION,
     TRUST,
     checkpoint_file,
-    device_name,
     existing,
-    output_folder,
 )
 
-if TYPE_CHECKING:
-    from densekit.inference import Predictor
-
-INFERER = "inferer"
-"""The key of the checkpoint's configuration that can be set."""
-SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 COMMAND = Command(
     name="predict",
     usage="checkpoint=PATH source=PATH output=DIR [key=value ...]",
@@ -136,7 +106,7 @@ bound the memory, and its mask is masks/NAME.tif.
     ),
     settings=(
         (
-            f"{INFERER}.KEY=VALUE",
+            "inferer.KEY=VALUE",
             "an argument of the checkpoint's inferer; or another inferer,"
             " inferer={_target_:densekit.inference.SlidingWindow,window:[256,256]}",
         ),
@@ -146,33 +116,18 @@ bound the memory, and its mask is masks/NAME.tif.
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns 1 if an image could not be read."""
-    of_inferer = [word for word in arguments if _root(word) == INFERER]
+    of_inferer = [word for word in arguments if _root(word) == "inferer"]
     options, _ = parse_command(COMMAND, [word for word in arguments if word not in of_inferer])
     checkpoint = checkpoint_file(options["checkpoint"])
     _check_given(options)
-    device = device_name(options["device"])
-    output = output_folder(options["output"])
-    predictor = _predictor(checkpoint, device, options, of_inferer)
-    heads = described_heads(predictor.model.info, checkpoint)
-    cases, root = _find(options["source"], options["channels"], predictor)
-    files = [case[0] for case in cases]
-    listed = listed_images(below(files, root), options["annotations"])
-    volumes = predictor.frames.dims == 3
-    names = volume_names(cases, root) if volumes else overlay_names(files, root)
-    writer = Writer(output, heads, options["threshold"], options["overlays"], options["embeddings"])
-    try:
-        if predictor.frames.dims == 1:
-            broken = predict_series(predictor, files, names, writer)
-        else:
-            read = partial(_read, predictor, options["series"])
-            broken = _run(predictor, read, cases, listed, names, writer)
-    finally:
-        writer.close()  # also what was done before an interrupt
-    print_lines(f"precision: {predictor.precision or '32-true'}")
-    print_lines(f"{counted(len(writer.images), 'image')}{_count(writer)}: {writer.output}")
-    if broken:
-        print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
-    return 1 if broken else 0
+    from densekit.app.prediction.run import predict
+
+    return predict(checkpoint, options, of_inferer)
+
+
+def _root(word: str) -> str:
+    """The first name of a key, `inferer` of `+inferer.window=[64,64]`."""
+    return word.partition("=")[0].lstrip("+~").partition(".")[0]
 
 
 def _check_given(options: Mapping[str, Any]) -> None:
@@ -182,120 +137,3 @@ def _check_given(options: Mapping[str, Any]) -> None:
         existing("source", options["source"])
     if options["annotations"] is not None:
         existing("annotations", options["annotations"])
-
-
-def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
-    """What the model knows of each head, class names and original ids among it.
-
-    A head of embeddings has none and needs none.
-    """
-    heads = info.get("heads", {})
-    silent = [
-        name
-        for name, head in heads.items()
-        if not {"ids", "names"} <= head.keys() and "num_identities" not in head
-    ]
-    if not heads or silent:
-        raise UsageError(
-            f"{checkpoint}: expected heads.{silent[0] if silent else 'NAME'} with ids and names of"
-            " its classes in info, got a checkpoint without"
-        )
-    return dict(heads)
-
-
-def _predictor(
-    checkpoint: Path, device: str, options: Mapping[str, Any], of_inferer: Sequence[str]
-) -> Predictor:
-    from densekit.inference import Predictor
-
-    trust = trusted_packages(options["trust"])
-    inferer = _inferer(checkpoint, of_inferer, trust) if of_inferer else None
-    precision = options["precision"]
-    return Predictor(checkpoint, device, precision, trust=trust, inferer=inferer)
-
-
-def _root(word: str) -> str:
-    """The first name of a key, `inferer` of `+inferer.window=[64,64]`."""
-    return word.partition("=")[0].lstrip("+~").partition(".")[0]
-
-
-def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> Any:
-    """The checkpoint's inferer with some of its values set, or another one."""
-    from omegaconf import OmegaConf
-
-    from densekit.app.config.compose import apply_values
-    from densekit.artifact import load_artifact
-    from densekit.build import instantiate
-    from densekit.trust import check_stored
-
-    stored = yaml.safe_load(load_artifact(checkpoint)["config"]).get(INFERER)
-    plain = {INFERER: stored or {"_target_": "densekit.inference.WholeImage"}}
-    check_stored(plain, trust)
-    cfg = OmegaConf.create(plain)
-    OmegaConf.set_struct(cfg, True)
-    apply_values(cfg, parse(words), trust)
-    chosen: Any = OmegaConf.to_container(cfg[INFERER], resolve=True)
-    return instantiate(chosen, INFERER)
-
-
-def _find(
-    source: str, images: Sequence[str], predictor: Predictor
-) -> tuple[list[list[Path]], Path]:
-    """The files of each image, and the folder that their names are relative to."""
-    if predictor.frames.dims != 3:
-        from densekit.data.classification.series import SUFFIXES as SERIES
-
-        suffixes = SEQUENCES if predictor.frames.letters else SERIES
-        files, root = find_images(source, IMAGES if predictor.frames.dims == 2 else suffixes)
-        return [[file] for file in files], root
-    if images or source.lower().endswith(".csv"):
-        return listed_volumes(Path(source).expanduser(), images)
-    files, root = find_volumes(source)
-    return by_case(files, predictor.frames.channels), root
-
-
-def _run(
-    predictor: Predictor,
-    read: Callable[[Sequence[Path], tuple[int, int] | None], Any],
-    cases: Sequence[Sequence[Path]],
-    listed: Sequence[Listed],
-    names: Sequence[Path],
-    writer: Writer,
-) -> list[str]:
-    """Predicts image by image; returns a message for each one that cannot be read."""
-    from rich.progress import track
-
-    broken, tiler = [], Tiler(predictor)
-    for case, (image_id, size), name in track(
-        list(zip(cases, listed, names, strict=True)), "predicting"
-    ):
-        try:
-            if tiler.takes(case[0]):
-                tiler.run(case[0], image_id, name, writer)
-                continue
-            image = read(case, size)
-            result = predictor([image])[0]
-        # the file is broken, no image for this model, or too large
-        except (ValueError, TypeError, MemoryError) as error:
-            named = str(case[0]) in str(error)
-            broken.append(str(error) if named else f"{case[0]}: {error}")
-            continue
-        writer.add(image, image_id, case[0], name, result)
-    return broken
-
-
-def _read(
-    predictor: Predictor, series: str | None, case: Sequence[Path], size: tuple[int, int] | None
-) -> Any:
-    """A picture of one file, or a volume of one or more."""
-    if predictor.frames.dims != 3:
-        return predictor.read(case[0], size)
-    from densekit.data.medical.volumes import read_channels
-
-    return read_channels(case, series)
-
-
-def _count(writer: Writer) -> str:
-    if not writer.boxes.results:
-        return ""
-    return f", {counted(sum(map(len, writer.boxes.results.values())), 'object')}"

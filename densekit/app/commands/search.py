@@ -13,7 +13,6 @@ from densekit._names import counted
 from densekit.app.errors import UsageError
 from densekit.app.options import Command, Option, choice, parse_command, text, whole
 from densekit.app.prediction.embedder import OPTIONS, Embedder
-from densekit.app.prediction.sources import find_images
 from densekit.app.report import print_lines
 from densekit.app.results.embeddings import read_embeddings
 from densekit.app.shared_options import existing
@@ -126,6 +125,8 @@ def _gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any], list
 
     The third is a message for each image that cannot be read.
     """
+    from densekit.app.prediction.sources import find_images
+
     if path.is_file() and path.suffix in (".npz", ".parquet"):
         return *read_embeddings(path), []
     files, vectors, broken = embed.readable(find_images(str(path))[0])

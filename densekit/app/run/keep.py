@@ -28,7 +28,9 @@ def keep_heads(cfg: DictConfig) -> list[str]:
     if not names or cfg.kept:  # `kept` is there in a run that is resumed
         return names
     if not cfg.checkpoint:
-        raise UsageError("keep_heads: checkpoint=PATH is missing, the model that has them")
+        raise UsageError(
+            "checkpoint: expected the model whose heads are kept, got nothing; checkpoint=PATH"
+        )
     from densekit.artifact import load_artifact, model_config
     from densekit.trust import check_stored
 

@@ -106,7 +106,7 @@ def test_every_command_takes_a_run_folder(
         "predict": ["predict", f"checkpoint={place}", "output=out", "source=nothing*.png"],
         "export": ["export", f"checkpoint={place}", "output=a.txt", "size=[64,64]"],
         "eval": ["eval", f"checkpoint={place}"],
-        "train": ["train", f"checkpoint={place}", "seeed=1"],
+        "train": ["train", f"checkpoint={place}", "paths.run=x"],
     }[command]
     code = main(words)
     captured = capsys.readouterr()

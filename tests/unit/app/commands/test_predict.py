@@ -14,17 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from densekit.app.commands.predict import (
-    Listed,
-    _read,
-    _run,
-    described_heads,
-    find_images,
-    listed_images,
-    overlay_names,
-)
 from densekit.app.errors import UsageError
-from densekit.app.prediction.sources import volume_names
+from densekit.app.prediction.image_ids import Listed, listed_images
+from densekit.app.prediction.run import _read, _run, described_heads
+from densekit.app.prediction.sources import find_images, overlay_names, volume_names
 from densekit.app.results.boxes import coco_entries
 from densekit.app.results.embeddings import read_embeddings
 from densekit.app.results.writer import Writer

@@ -7,9 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densekit.app.commands.predict import find_images, overlay_names
 from densekit.app.prediction.found import below, files_of, folders_below
-from densekit.app.prediction.sources import find_volumes, listed_volumes, volume_names
+from densekit.app.prediction.sources import (
+    find_images,
+    find_volumes,
+    listed_volumes,
+    overlay_names,
+    volume_names,
+)
 from tests.unit.data.medical_files import write_nifti
 
 

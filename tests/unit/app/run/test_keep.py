@@ -73,4 +73,4 @@ def test_refuses(
 
 def test_needs_a_checkpoint(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "head=unet", "data=semantic_scenes", "keep_heads=[detection]"]) == 2
-    assert "checkpoint=PATH is missing" in capsys.readouterr().err
+    assert "checkpoint: expected the model whose heads are kept" in capsys.readouterr().err

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from densekit.app.commands.predict import find_images
+from densekit.app.prediction.sources import find_images
 from densekit.data import ImageFolder, MaskFolder, MaskList
 from densekit.data.reading.files import images_below
 
