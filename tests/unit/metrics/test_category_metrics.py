@@ -146,5 +146,5 @@ def test_missing_entries_are_named() -> None:
         ValueError, match="image 7: annotation: expected a category, got image_id, size"
     ):
         metric.update([{"probabilities": [1, 0]}], [truth])  # type: ignore[list-item]
-    with pytest.raises(ValueError, match="1 results for 0 annotated images"):
+    with pytest.raises(ValueError, match=r"results: expected one per annotated image \(0\), got 1"):
         metric.update([{"probabilities": [1, 0]}], [])

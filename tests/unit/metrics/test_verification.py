@@ -156,19 +156,28 @@ def test_wrong_input_is_refused():
         Verification().update([{"embedding": np.full(3, np.nan)}], truths[:1])
     twice = Verification()
     twice.update([results[0]] * 2, [truths[0]] * 2)
-    with pytest.raises(ValueError, match="image 0 more than once"):
+    with pytest.raises(
+        ValueError,
+        match=r"Verification: expected every image once, got image 0",
+    ):
         twice.compute()
     partly = Verification()
     partly.update(results[:2], truths[:2])
-    with pytest.raises(ValueError, match="names image or template .*, which was not seen"):
+    with pytest.raises(
+        ValueError, match="Verification: expected pairs of images or templates that were seen"
+    ):
         partly.compute()
     mixed = Verification()
     mixed.update(results[:2], [{**truth, "template": 7} for truth in truths[:2]])
-    with pytest.raises(ValueError, match="template 7 has images of different identities"):
+    with pytest.raises(
+        ValueError, match="template 7: expected images of one identity, got several"
+    ):
         mixed.compute()
     odd = Verification()
     odd.update([results[0], {"embedding": np.ones(3)}], truths[:2])
-    with pytest.raises(ValueError, match="the embeddings differ in size"):
+    with pytest.raises(
+        ValueError, match="Verification: expected embeddings of one size, got several"
+    ):
         odd.compute()
 
 
