@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from densekit._names import unknown
-from densekit.plugins import plugin_packages
+from densekit.plugins import check_contract, plugin_packages
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
@@ -56,7 +56,8 @@ def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
         trust: Further packages whose classes may be built.
 
     Raises:
-        ValueError: The path is not trusted, does not exist, or is no class.
+        ValueError: The path is not trusted, does not exist, is no class, or belongs to a plug-in of
+            another version of the contract.
     """
     where = f"{key}._target_" if key else "_target_"
     if "." not in path or not all(part.isidentifier() for part in path.split(".")):
@@ -66,6 +67,7 @@ def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
     packages = {"densekit", *plugin_packages(), *trust}
     if path not in TORCH_CLASSES and path.partition(".")[0] not in packages:
         raise ValueError(_refusal(where, path, path.partition(".")[0]))
+    check_contract(path.partition(".")[0])
     found = _locate(path, where)
     if not inspect.isclass(found):
         raise ValueError(f"{where}: {path} is no class, and only classes are built from a config")

@@ -5,6 +5,7 @@ Nothing of a plug-in is imported here, so a broken one cannot stop a command tha
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +13,13 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 PLUGIN_GROUP = "densekit.plugins"
+CONTRACT = 1
+"""Version of the contract between densekit and plug-ins: what `densekit check` tests.
+
+It rises with every change after which a part that kept the contract may no longer work, such as a
+new abstract method or another meaning of an entry of samples. What is added and may be left out
+does not raise it.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,17 @@ def conf_folders() -> list[Path]:
     return [plugin.conf for plugin in find_plugins() if plugin.conf is not None]
 
 
+def check_contract(package: str) -> None:
+    """Refuses a plug-in of another version of the contract; other packages pass.
+
+    Raises:
+        ValueError: It was written for another version, or does not say for which.
+    """
+    error = _find(package).error if package in plugin_packages() else ""
+    if error:
+        raise ValueError(f"{package}: {error}")
+
+
 def _find(package: str) -> Plugin:
     try:
         spec = importlib.util.find_spec(package)
@@ -53,8 +72,33 @@ def _find(package: str) -> Plugin:
         return Plugin(package, error=f"{type(error).__name__}: {error}")
     if spec is None:
         return Plugin(package, error=f"no package named {package!r} is installed")
+    wrong = "" if package == "densekit" else _mismatch(spec.origin)
     for location in spec.submodule_search_locations or ():
         folder = Path(location) / "conf"
         if folder.is_dir():
-            return Plugin(package, folder)
-    return Plugin(package)
+            return Plugin(package, folder, wrong)
+    return Plugin(package, error=wrong)
+
+
+def _mismatch(file: str | None) -> str:
+    """What is wrong with the version of the contract that a package states; empty if nothing."""
+    stated = _stated(Path(file)) if file else "nothing"
+    if stated == CONTRACT:
+        return ""
+    if isinstance(stated, str):
+        return f"expected CONTRACT = {CONTRACT} in {file or '__init__.py'}, got {stated}"
+    newer = "upgrade densekit" if stated > CONTRACT else "upgrade the plug-in"
+    return f"expected a plug-in for contract {CONTRACT}, got {stated}; {newer}"
+
+
+def _stated(file: Path) -> int | str:
+    """The number that a file assigns to `CONTRACT`, read without running it; else what it has."""
+    try:
+        lines = ast.parse(file.read_bytes()).body
+    except (OSError, SyntaxError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    for line in lines:
+        if isinstance(line, ast.Assign) and ast.unparse(line.targets[0]) == "CONTRACT":
+            number = line.value.value if isinstance(line.value, ast.Constant) else None
+            return number if isinstance(number, int) else ast.unparse(line.value)
+    return "nothing"

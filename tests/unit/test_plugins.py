@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
@@ -112,7 +113,7 @@ def test_head_that_cannot_be_built_is_named(
 ) -> None:
     package = tmp_path / "bad_of_test"
     (package / "conf" / "head").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('no licence')\n")
+    (package / "__init__.py").write_text("CONTRACT = 1\nraise RuntimeError('no licence')\n")
     (package / "conf" / "head" / "bad.yaml").write_text("_target_: bad_of_test.Head\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     install("bad_of_test")
@@ -128,9 +129,52 @@ def test_two_plugins_of_one_name_are_refused(
 ) -> None:
     for package in ("one_of_test", "two_of_test"):
         (tmp_path / package / "conf" / "head").mkdir(parents=True)
-        (tmp_path / package / "__init__.py").touch()
+        (tmp_path / package / "__init__.py").write_text("CONTRACT = 1\n")
         (tmp_path / package / "conf" / "head" / "same.yaml").write_text("_target_: x.Y\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     install("one_of_test", "two_of_test")
     with pytest.raises(UsageError, match="share the name 'same': .*one_of_test.*two_of_test"):
         compose(parse(["head=same"]))
+
+
+@pytest.mark.parametrize(
+    ("stated", "said"),
+    [
+        ("CONTRACT = 2", "expected a plug-in for contract 1, got 2; upgrade densekit"),
+        ("CONTRACT = 0", "expected a plug-in for contract 1, got 0; upgrade the plug-in"),
+        ("", "expected CONTRACT = 1 in .*__init__.py, got nothing"),
+        ("CONTRACT = '1'", "expected CONTRACT = 1 in .*__init__.py, got '1'"),
+        ("CONTRACT = 1 + 0", "expected CONTRACT = 1 in .*__init__.py, got 1 \\+ 0"),
+        ("CONTRACT = (", "expected CONTRACT = 1 in .*__init__.py, got SyntaxError"),
+    ],
+)
+def test_plugin_of_another_contract_is_refused_at_use_and_listed(
+    stated: str, said: str, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "old_of_test"
+    (package / "conf" / "head").mkdir(parents=True)
+    (package / "__init__.py").write_text(f"{stated}\n")
+    (package / "conf" / "head" / "old.yaml").write_text(
+        "# @package heads.old\n_target_: old_of_test.Head\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install("old_of_test")
+    with pytest.raises(UsageError, match=f"old_of_test: {said}"):
+        compose(parse(["head=old"]))
+    compose(parse(["head=unet"]))
+    rows, broken = listing._rows("head")
+    assert {row["name"] for row in rows} >= {"old", "unet"}
+    assert len(broken) == 1
+    assert re.match(f"plug-in old_of_test: {said}", broken[0])
+    assert "old_of_test" not in sys.modules
+
+
+def test_a_plugin_that_states_the_contract_is_not_imported_for_it(
+    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "right_of_test"
+    package.mkdir()
+    (package / "__init__.py").write_text("CONTRACT = 1\nraise RuntimeError('imported')\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install("right_of_test")
+    assert [plugin.error for plugin in find_plugins()] == [""]

@@ -143,6 +143,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 def test_plugins_fill_the_roles_of_a_model(install: Callable[[str], None], tmp_path: Path) -> None:
     (tmp_path / "plug_of_test.py").write_text(
+        "CONTRACT = 1\n"
         "import torch, torchmetrics\n"
         "from densekit.backbones import Backbone\n"
         "from densekit.heads import Head\n"

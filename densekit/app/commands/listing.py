@@ -101,7 +101,8 @@ def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
     """A dict an option, column to cell; and what is wrong, a line each."""
     from densekit.plugins import find_plugins
 
-    broken = [f"plug-in {p.package}: {p.error}" for p in find_plugins() if p.error]
+    unusable = {plugin.package: plugin.error for plugin in find_plugins() if plugin.error}
+    broken = [f"plug-in {package}: {error}" for package, error in unusable.items()]
     rows = []
     for option in options_of(group):
         row = {"name": option.name}
@@ -110,7 +111,8 @@ def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
                 row |= _reading(option.node)
             except Exception as error:  # a plug-in may fail in any way
                 row |= {"reads": "?", "trains on": "?"}
-                broken.append(f"head={option.name} of {option.origin}: {_first_cause(error)}")
+                if option.origin not in unusable:
+                    broken.append(f"head={option.name} of {option.origin}: {_first_cause(error)}")
         if group in ("head", "backbone", "neck"):
             row["class"] = str(option.node.get("_target_", ""))
         else:

@@ -10,6 +10,7 @@ from string import Template
 from densekit.app.errors import UsageError
 from densekit.app.options import Command, Option, parse_command, text
 from densekit.app.report import print_lines, quoted
+from densekit.plugins import CONTRACT
 
 TEMPLATES = Path(__file__).parents[1] / "templates"
 SUFFIX = ".txt"
@@ -76,6 +77,7 @@ def words_of(option: str) -> dict[str, str]:
         "package": package,
         "project": package.replace("_", "-"),
         "class_name": "".join(word.capitalize() for word in name.split("_")),
+        "contract": str(CONTRACT),
     }
 
 
