@@ -1,4 +1,4 @@
-"""A densekit plug-in: objects as points of a heatmap."""
+"""A densekit plug-in: CenterNet, which detects objects as peaks of a heatmap."""
 
 CONTRACT = 1
-"""Version of densekit's contract that this package keeps."""
+"""Version of the densekit contract that this package implements."""
