@@ -1,4 +1,4 @@
-"""Files that say which classes a folder of masks has: `classes.txt` and its relatives."""
+"""Files that list the classes of a folder of masks: `classes.txt`, `labelmap.txt` and others."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class ClassTable:
     """Classes in the order of their labels.
 
     Attributes:
-        names: One a class.
-        values: The stored value of each; None if nobody said, then 0, 1, 2, ...
-        colours: The colour of each, where known.
+        names: Class names.
+        values: The stored value of each class; None means 0, 1, 2, ...
+        colours: The colour of each class, if known.
         ignore: Stored values that are void.
     """
 
@@ -35,10 +35,10 @@ class ClassTable:
 
 
 def find_table(folders: Iterable[Path]) -> ClassTable | None:
-    """The classes by the first file of a known name in the folders, or None.
+    """Reads the first class file (`classes.json`, ...) found in the folders; None without one.
 
     Raises:
-        ValueError: Naming the file, if it is not what its name promises.
+        ValueError: Naming the file, if it is not in the format of its name.
     """
     for folder in folders:
         for name, read in _READERS.items():
@@ -52,8 +52,8 @@ def find_table(folders: Iterable[Path]) -> ClassTable | None:
     return None
 
 
-def between(images: Path, masks: Path) -> list[Path]:
-    """The folder of the masks and those above it up to the one that holds the images too."""
+def class_file_folders(images: Path, masks: Path) -> list[Path]:
+    """The folder of the masks and its parents, up to the first that also contains the images."""
     images, masks = images.absolute(), masks.absolute()
     found = [masks]
     for folder in masks.parents:
@@ -64,24 +64,24 @@ def between(images: Path, masks: Path) -> list[Path]:
 
 
 def parse_colour(value: Any, key: str) -> Colour:
-    """Three whole numbers of 0..255.
+    """The colour as three integers of 0..255.
 
     Raises:
-        ValueError: Naming the key, if it is anything else.
+        ValueError: Naming the key, if the value is not a colour.
     """
     parts = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(parts) != 3 or not all(isinstance(v, int) and 0 <= v <= 255 for v in parts):
-        raise ValueError(f"{key}: a colour is [red, green, blue] of 0 to 255, found {value!r}")
+        raise ValueError(f"{key}: expected a colour [red, green, blue] of 0 to 255, got {value!r}")
     return parts[0], parts[1], parts[2]
 
 
 def check_values(names: Sequence[str], values: Sequence[Any], key: str) -> None:
-    """Refuses stored values that are no whole numbers, or that two classes share.
+    """Checks that stored values are integers and that no two classes share one.
 
     Args:
-        names: Of the classes.
-        values: Stored value or colour of each, or nothing.
-        key: What says so, for messages.
+        names: Class names.
+        values: Stored value or colour of each class, or empty.
+        key: The configuration key or the file, for messages.
 
     Raises:
         ValueError: Naming the class or the value.
@@ -89,11 +89,11 @@ def check_values(names: Sequence[str], values: Sequence[Any], key: str) -> None:
     for name, value in zip(names, values, strict=bool(values)):
         if type(value) not in (int, tuple):  # YAML's yes and no are numbers to Python
             raise ValueError(
-                f"{key}: {name}: expected the whole number that its pixels are stored with, got"
+                f"{key}: {name}: expected the integer that its pixels are stored with, got"
                 f" {value!r}"
             )
         if values.count(value) > 1:
-            raise ValueError(f"{key}: the value {value} stands for two classes")
+            raise ValueError(f"{key}: expected a different value per class, got {value} twice")
 
 
 def _lines(path: Path) -> list[str]:
@@ -102,46 +102,48 @@ def _lines(path: Path) -> list[str]:
 
 
 def _read_names(path: Path) -> ClassTable:
-    """One name a line."""
+    """Reads one class name per line."""
     return ClassTable(_lines(path))
 
 
 def _read_json(path: Path) -> ClassTable:
-    """A list of names, names to stored values, or `{"classes": [...], "ignore_index": 255}`."""
+    """Reads a list of names, names to values, or `{"classes": [...], "ignore_index": 255}`."""
     text = read_text(path, str(path))
     try:
         content = json.loads(text, object_pairs_hook=unique_keys)
     except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+        raise ValueError(f"{path}: expected JSON, got: {error}") from error
     ignore: tuple[int, ...] = ()
     if isinstance(content, dict) and "classes" in content:
-        ignore = (_whole(content["ignore_index"], path),) if "ignore_index" in content else ()
+        ignore = (_integer(content["ignore_index"], path),) if "ignore_index" in content else ()
         content = content["classes"]
     if isinstance(content, list):
         return ClassTable(content, ignore=ignore)
     if isinstance(content, dict) and all(isinstance(v, int) for v in content.values()):
         return ClassTable(list(content), list(content.values()), ignore=ignore)
-    raise ValueError(f"{path}: a list of names, or names to values, is needed")
+    raise ValueError(
+        f"{path}: expected a list of names, or names to stored values, got {content!r:.80}"
+    )
 
 
 def _read_labelmap(path: Path) -> ClassTable:
-    """CVAT's `name:r,g,b:parts:actions`."""
+    """Reads CVAT's lines `name:r,g,b:parts:actions`."""
     rows = [line.split(":") for line in _lines(path)]
-    if any(len(row) < 2 for row in rows):
-        raise ValueError(f"{path}: lines are name:r,g,b:parts:actions, found {rows[0]}")
+    if wrong := [row for row in rows if len(row) < 2]:
+        raise ValueError(f"{path}: expected lines name:r,g,b:parts:actions, got {wrong[0]}")
     colours = [_colour_of(row[1].split(","), path) for row in rows]
     return ClassTable([row[0] for row in rows], colours=colours)
 
 
 def _read_csv(path: Path) -> ClassTable:
-    """Columns `name` and `r`, `g`, `b` or `value`."""
+    """Reads a table with the columns `name` and `r`, `g`, `b` or `value`."""
     rows = [
         {column.lower(): cell for column, cell in row.items()}
         for _, row in read_table(path, str(path), [])
     ]
     if "name" not in rows[0]:
         raise ValueError(
-            f"{path}: the columns name and r, g, b or value are needed, found {sorted(rows[0])}"
+            f"{path}: expected the columns name and r, g, b or value, got {sorted(rows[0])}"
         )
     names = [row["name"] for row in rows]
     if {"r", "g", "b"} <= rows[0].keys():
@@ -149,19 +151,19 @@ def _read_csv(path: Path) -> ClassTable:
             names, colours=[_colour_of([row["r"], row["g"], row["b"]], path) for row in rows]
         )
     if "value" in rows[0]:
-        return ClassTable(names, [_whole(row["value"], path) for row in rows])
+        return ClassTable(names, [_integer(row["value"], path) for row in rows])
     return ClassTable(names)
 
 
 def _colour_of(texts: Sequence[str], path: Path) -> Colour:
-    return parse_colour([_whole(text, path) for text in texts], str(path))
+    return parse_colour([_integer(text, path) for text in texts], str(path))
 
 
-def _whole(text: Any, path: Path) -> int:
+def _integer(text: Any, path: Path) -> int:
     try:
         return int(text)
     except (ValueError, TypeError):
-        raise ValueError(f"{path}: a whole number is needed, found {text!r}") from None
+        raise ValueError(f"{path}: expected an integer, got {text!r}") from None
 
 
 _READERS: Mapping[str, Callable[[Path], ClassTable]] = {

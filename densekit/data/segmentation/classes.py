@@ -1,4 +1,4 @@
-"""Finding out the classes of masks: declared, in a file beside them, or scanned."""
+"""Determines the classes of masks: declared, read from a file beside them, or scanned."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ from densekit.types import IGNORE_INDEX
 _log = logging.getLogger("densekit.data")
 
 MaskPaths = Sequence[Path | None]
-"""The mask file of one image, or one a class."""
+"""The mask file of one image, or one file per class."""
 
-ENOUGH = 200
-"""Masks that are looked at to tell how yes and no are stored."""
+SAMPLED_MASKS = 200
+"""Masks that are read to find the stored values of foreground and background."""
 
 
 def declared_table(
     names: Sequence[str] | Mapping[str, int] | None, colours: Mapping[str, Any] | None, key: str
 ) -> ClassTable | None:
-    """The classes as the configuration gives them, or None.
+    """The classes given in the configuration, or None.
 
     Args:
         names: Class names in the order of their labels, or names to stored values.
@@ -53,13 +53,15 @@ def declared_table(
         key: The data set's class, for messages.
 
     Raises:
-        TypeError: For names that are no strings.
-        ValueError: For a name or a value that appears twice, a value that is not a whole number, or
+        TypeError: For names that are not strings.
+        ValueError: For a name or a value that appears twice, a value that is not an integer, or
             both arguments at once.
     """
     if colours is not None:
         if names is not None:
-            raise ValueError(f"{key}: colours name the classes, names must not be given too")
+            raise ValueError(
+                f"{key}: expected `names` or `colours`, got both; `colours` names the classes too"
+            )
         parsed = [parse_colour(value, f"{key}.colours.{name}") for name, value in colours.items()]
         table = ClassTable(tidy_names(list(colours), f"{key}.colours"), colours=parsed)
     elif isinstance(names, Mapping):
@@ -79,31 +81,31 @@ def find_code(
     folders: Sequence[Path],
     key: str,
 ) -> MaskCode:
-    """Which stored value is which class.
+    """Determines which stored value is which class.
 
     Args:
-        masks: The files of every image.
-        declared: The classes by the configuration, if it names them.
-        ignore: Stored values, or colours, that are void; None leaves it to the class file.
-        folders: Where to look for a class file.
+        masks: The mask files of every image.
+        declared: The classes given in the configuration, if any.
+        ignore: Stored values, or colours, that are void; None takes those of the class file.
+        folders: Folders to search for a class file.
         key: The data set's class, for messages.
 
     Raises:
-        ValueError: If values and classes do not fit.
+        ValueError: If the stored values do not fit the classes.
     """
     table = declared or find_table(folders)
     files = [path for paths in masks for path in paths if path is not None]
     if not files:
-        raise ValueError(f"{key}: none of {len(masks)} images has a mask")
+        raise ValueError(f"{key}: expected masks, got none for {len(masks)} images")
     first = files[0]
-    void = _void(ignore, table, key)
+    void = _void_values(ignore, table, key)
     if table and table.colours and (declared or is_coloured(first)):
-        return _of_colours(table, void, explicit=declared is not None, key=key)
-    code = _of_values(masks, table, void, explicit=declared is not None, key=key)
+        return _colour_code(table, void, explicit=declared is not None, key=key)
+    code = _value_code(masks, table, void, explicit=declared is not None, key=key)
     return replace(code, palette=_palette(files))
 
 
-def _of_values(
+def _value_code(
     masks: Sequence[MaskPaths],
     table: ClassTable | None,
     void: tuple[int, ...],
@@ -117,16 +119,19 @@ def _of_values(
     if table is None:
         return _scanned(masks, void)
     if len(table.names) == 1:
-        wanted = table.values[0] if table.values else None
-        yes, no = _yes_and_no(_look(masks, ENOUGH), wanted, void, table.names)
-        return MaskCode(table.names, [yes], void, rest=no)
+        declared = table.values[0] if table.values else None
+        counts = _count_files(masks, SAMPLED_MASKS)
+        foreground, background = _binary_values(counts, declared, void, table.names)
+        return MaskCode(table.names, [foreground], void, rest=background)
     values = table.values
     if values is None and len(table.names) == 2:
         values = _black_and_white(masks, void)
-    return _checked(table.names, values, void, explicit=explicit, key=key)
+    return _multiclass(table.names, values, void, explicit=explicit, key=key)
 
 
-def _void(ignore: Sequence[Any] | None, table: ClassTable | None, key: str) -> tuple[int, ...]:
+def _void_values(
+    ignore: Sequence[Any] | None, table: ClassTable | None, key: str
+) -> tuple[int, ...]:
     """Stored values to ignore, colours packed."""
     if ignore is None:
         return table.ignore if table else ()
@@ -142,25 +147,27 @@ def _packed(colour: Sequence[int]) -> int:
     return int(pack(np.asarray(colour)))
 
 
-def _of_colours(table: ClassTable, void: tuple[int, ...], *, explicit: bool, key: str) -> MaskCode:
+def _colour_code(table: ClassTable, void: tuple[int, ...], *, explicit: bool, key: str) -> MaskCode:
     check_values(table.names, table.colours or (), key)
     values = [_packed(colour) for colour in table.colours or ()]
-    code = _checked(table.names, values, void, explicit=explicit, key=key)
+    code = _multiclass(table.names, values, void, explicit=explicit, key=key)
     if len(code.names) == 1:
-        raise ValueError(f"{key}.colours: a colour is needed for the background too")
+        raise ValueError(
+            f"{key}.colours: expected a colour for the background too, got only {code.names[0]!r}"
+        )
     return MaskCode(code.names, code.values, void, colours=True)
 
 
-def _checked(
+def _multiclass(
     names: list[str], values: list[int] | None, void: tuple[int, ...], *, explicit: bool, key: str
 ) -> MaskCode:
-    """The code of several classes; a class file's classes that are ignored are left out."""
+    """The code of several classes, without those of a class file that are ignored."""
     stored = list(range(len(names))) if values is None else values
     if len(names) >= UNKNOWN:
-        raise ValueError(f"{key}: at most {UNKNOWN - 1} classes are accepted, found {len(names)}")
+        raise ValueError(f"{key}: expected at most {UNKNOWN - 1} classes, got {len(names)}")
     ignored = [name for name, value in zip(names, stored, strict=True) if value in void]
     if ignored and explicit:
-        raise ValueError(f"{key}: {ignored[0]!r} is named as a class and ignored too")
+        raise ValueError(f"{key}.ignore: expected no value of a class, got that of {ignored[0]!r}")
     kept = [(n, v) for n, v in zip(names, stored, strict=True) if v not in void]
     return MaskCode([name for name, _ in kept], [value for _, value in kept], void)
 
@@ -173,9 +180,9 @@ def _first_readable(files: Sequence[Path]) -> NDArray[Any]:
 
 
 def _palette(files: Sequence[Path]) -> Palette:
-    """The colours of the masks with a palette, of a few spread over all."""
+    """The palette that a sample of the masks, spread evenly, has in common."""
     found: dict[int, tuple[int, Path]] = {}
-    step = max(1, len(files) // ENOUGH)
+    step = max(1, len(files) // SAMPLED_MASKS)
     for path in tracked(
         [path for path in files[::step] if has_palette(path)], "comparing palettes"
     ):
@@ -185,19 +192,20 @@ def _palette(files: Sequence[Path]) -> Palette:
 
 
 _Counts = Mapping[Path, Mapping[int, int]]
-"""Pixels of each stored value, by file."""
+"""Number of pixels of each stored value, by file."""
 
 
-def _look(masks: Sequence[MaskPaths], limit: int | None = None) -> _Counts:
-    """Counts the values of all files or of a few spread over them."""
+def _count_files(masks: Sequence[MaskPaths], limit: int | None = None) -> _Counts:
+    """Counts the stored values of all files, or of about `limit` of them spread evenly."""
     files = [path for paths in masks for path in paths if path is not None]
     step = max(1, len(files) // limit) if limit else 1
     found = {}
-    for path in tracked(files[::step], "looking at masks"):
-        with suppress(UnreadableError):  # all of them are named together before the first step
+    for path in tracked(files[::step], "reading mask values"):
+        # Unreadable files are reported together before the first training step.
+        with suppress(UnreadableError):
             found[path] = count_values(stored_values(path))
-    # Without a yes in the few, all are looked at: what it is must not be guessed.
-    return _look(masks) if step > 1 and len(_total(found)) < 2 else found
+    # If the sample has no foreground, all files are read: its value must not be guessed.
+    return _count_files(masks) if step > 1 and len(_total(found)) < 2 else found
 
 
 def _total(found: _Counts) -> Counter[int]:
@@ -208,7 +216,7 @@ def _total(found: _Counts) -> Counter[int]:
 
 
 def count_values(values: NDArray[Any]) -> dict[int, int]:
-    """Value to number of pixels."""
+    """Stored value to number of pixels."""
     if values.dtype == np.uint8:  # 10 times faster than sorting
         pixels = np.bincount(values.ravel())
         return {int(value): int(pixels[value]) for value in np.flatnonzero(pixels)}
@@ -216,41 +224,42 @@ def count_values(values: NDArray[Any]) -> dict[int, int]:
     return dict(zip(found.tolist(), pixels.tolist(), strict=True))
 
 
-def _yes_and_no(
-    looked: _Counts, wanted: int | None, void: tuple[int, ...], names: Sequence[str]
+def _binary_values(
+    by_file: _Counts, declared: int | None, void: tuple[int, ...], names: Sequence[str]
 ) -> tuple[int, int]:
-    """The stored values of yes and no where a class is a question of its own.
+    """The stored values of foreground and background in binary or multi-label masks.
 
-    0 and 255 mean no and yes; beside a third value, 255 is void.
+    0 and 255 are background and foreground; beside a third value, 255 is void.
     """
-    counts = _total(looked)
+    counts = _total(by_file)
     found = {value for value in counts if value not in void}
-    if len(found) > 2 and wanted != IGNORE_INDEX:
-        _check_void(looked, void)
+    if len(found) > 2 and declared != IGNORE_INDEX:
+        _check_void(by_file, void)
         found -= {IGNORE_INDEX}
-    others = sorted(found - {0 if wanted is None else wanted})
+    others = sorted(found - {0 if declared is None else declared})
     if len(others) > 1:
         listing = ", ".join(f"{v} ({counts[v]} pixels)" for v in sorted(counts)[:20])
-        lossy = next((f"; {path}: {LOSSY_HINT}" for path in looked if is_lossy(path)), "")
+        lossy = next((f"; {path}: {LOSSY_HINT}" for path in by_file if is_lossy(path)), "")
         raise ValueError(
-            f"{', '.join(names)}: yes and no are two values, the masks hold {listing}; name every"
-            f" class in `names` (or `colours`, for RGB masks), list void values in `ignore`{lossy}"
+            f"{', '.join(names)}: expected two values, foreground and background, got {listing};"
+            " name every class in `names` (or `colours`, for RGB masks), list void values in"
+            f" `ignore`{lossy}"
         )
-    if wanted is None:
+    if declared is None:
         return (others[0] if others else 1), 0
-    return wanted, (others[0] if others else int(wanted == 0))
+    return declared, (others[0] if others else int(declared == 0))
 
 
-def _check_void(looked: _Counts, void: tuple[int, ...]) -> None:
-    """Refuses 255 that means yes in one file where 1 does in another: it is void in neither."""
-    inside = {path: set(counts) - {0, *void} for path, counts in looked.items()}
+def _check_void(by_file: _Counts, void: tuple[int, ...]) -> None:
+    """Raises if 255 is the foreground of one file and another value that of another file."""
+    inside = {path: set(counts) - {0, *void} for path, counts in by_file.items()}
     white = [path for path, values in inside.items() if IGNORE_INDEX in values]
     if white and all(inside[path] == {IGNORE_INDEX} for path in white):
         other = next(path for path, values in inside.items() if values - {IGNORE_INDEX})
         raise ValueError(
-            f"{white[0]}: expected the values of {other}, {_brief(looked[other])}, got"
-            f" {_brief(looked[white[0]])}; store yes as one value, or give `ignore: [255]` if 255"
-            " is void"
+            f"{white[0]}: expected the values of {other}, {_brief(by_file[other])}, got"
+            f" {_brief(by_file[white[0]])}; store the foreground as one value, or give"
+            " `ignore: [255]` if 255 is void"
         )
 
 
@@ -259,11 +268,11 @@ def _brief(counts: Mapping[int, int]) -> str:
 
 
 def _black_and_white(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> list[int] | None:
-    """0 and 255 where two classes are stored so, else None."""
-    looked = _look(masks, ENOUGH)
-    found = set(_total(looked)) - set(void)
+    """[0, 255] if the masks of two classes hold these values, else None."""
+    by_file = _count_files(masks, SAMPLED_MASKS)
+    found = set(_total(by_file)) - set(void)
     if found == {0, 1, IGNORE_INDEX}:
-        _check_void(looked, void)
+        _check_void(by_file, void)
     return [0, IGNORE_INDEX] if found == {0, IGNORE_INDEX} else None
 
 
@@ -274,43 +283,47 @@ def _multilabel(
         first = next(path for path in masks[0] if path is not None)
         planes = stored_values(first).shape[0] if len(masks[0]) == 1 else len(masks[0])
         table = ClassTable([f"class_{plane}" for plane in range(planes)])
-        _say_names(first.parent, table.names, "one a plane")
+        _warn_names(first.parent, table.names, "one per plane")
     if len(masks[0]) not in (1, len(table.names)):
         raise ValueError(
-            f"{key}: {len(table.names)} names for {len(masks[0])} mask files an image:"
-            f" {', '.join(table.names)}"
+            f"{key}: expected {len(masks[0])} names, one per mask file of an image, got"
+            f" {len(table.names)}: {', '.join(table.names)}"
         )
-    yes, no = _yes_and_no(_look(masks, ENOUGH), None, void, table.names)
-    return MaskCode(table.names, [yes] * len(table.names), void, rest=no, multilabel=True)
+    foreground, background = _binary_values(
+        _count_files(masks, SAMPLED_MASKS), None, void, table.names
+    )
+    values = [foreground] * len(table.names)
+    return MaskCode(table.names, values, void, rest=background, multilabel=True)
 
 
 def _scanned(masks: Sequence[MaskPaths], void: tuple[int, ...]) -> MaskCode:
-    """One class a stored value; 0 and another value are the background and one class."""
-    looked = _look(masks)
-    counts = _total(looked)
+    """One class per stored value; 0 and one other value are background and foreground."""
+    by_file = _count_files(masks)
+    counts = _total(by_file)
     folder = next(path for path in masks[0] if path is not None).parent
     found = sorted(value for value in counts if value not in void)
     if len(found) > 2:
         if len(found) == 3 and found[0] == 0 and IGNORE_INDEX in found:
-            _check_void(looked, void)
+            _check_void(by_file, void)
         found = [value for value in found if value != IGNORE_INDEX]
     if not found or len(found) > UNKNOWN - 1 or found[0] < 0:
         raise ValueError(
-            f"{folder}: {len(found)} different values, {found[:5]}...: are these masks? Name the"
-            " classes in `names`"
+            f"{folder}: expected masks of 1 to {UNKNOWN - 1} classes, values from 0 on, got"
+            f" {len(found)} different values, {found[:5]}...; name the classes in `names`"
         )
     if found[0] == 0 and len(found) <= 2:
-        yes, no = _yes_and_no(looked, None, void, ["foreground"])
-        _say_names(folder, ["foreground"], f"yes is {yes}, no is {no}")
-        return MaskCode(["foreground"], [yes], void, rest=no)
+        foreground, background = _binary_values(by_file, None, void, ["foreground"])
+        how = f"foreground is {foreground}, background is {background}"
+        _warn_names(folder, ["foreground"], how)
+        return MaskCode(["foreground"], [foreground], void, rest=background)
     names = [f"class_{value}" for value in found]
-    _say_names(folder, names, f"stored values {found}")
+    _warn_names(folder, names, f"stored values {found}")
     return MaskCode(names, found, void)
 
 
-def _say_names(folder: Path, names: Sequence[str], how: str) -> None:
+def _warn_names(folder: Path, names: Sequence[str], how: str) -> None:
     _log.warning(
-        "%s: nobody names the classes (`names`, or a file classes.txt); taken as %s: %s",
+        "%s: no class names given (`names`, or a file classes.txt); using %s: %s",
         folder,
         ", ".join(names),
         how,

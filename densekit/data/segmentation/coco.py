@@ -1,4 +1,4 @@
-"""COCO's instances drawn as a semantic mask."""
+"""COCO's instance annotations drawn as semantic masks."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from densekit.types import IGNORE_INDEX
 
 
 class CocoSemantic(MaskDataset):
-    """A data set in COCO's detection format, one class a pixel; class 0 is the background.
+    """A data set in COCO's detection format, with one class per pixel; class 0 is the background.
 
-    Objects are drawn by falling area, so that small ones lie on top; of equal ones the later.
-    Crowd regions are ignored where no object lies on them, and so is the box of an object whose
-    outline cannot be used.
+    Objects are drawn in descending order of area, so that small ones lie on top; among equal ones
+    the later one does. Crowd regions are ignored where no object covers them, and so is the box of
+    an object whose outline is unusable.
 
     Args:
         root: Folder of the data set.
         images: Folder of the images, relative to `root`.
         annotations: The JSON file, relative to `root`.
-        names: Categories to tell apart, in the order of their labels after the background; objects
-            of others are background. The default is all, in the order of their ids.
+        names: Categories to segment, in the order of their labels after the background; objects of
+            others are background. The default is all, in the order of their ids.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
         intensity: How float images are scaled; see `ImageReader`.
@@ -92,7 +92,7 @@ class CocoSemantic(MaskDataset):
         mask = np.zeros(size, dtype=np.uint8)
         rows = np.arange(int(data.offsets[index]), int(data.offsets[index + 1]))
         rows = rows[self._class_of[data.labels[rows]] > 0]
-        # Crowds first, then by falling area; a stable sort leaves equal ones in the file's order.
+        # Crowds first, then by descending area; a stable sort keeps equal ones in file order.
         for row in rows[np.lexsort((-data.area[rows], ~data.crowd[rows]))]:
             segment = data.segments[row]
             label = self._class_of[data.labels[row]]

@@ -1,4 +1,4 @@
-"""Which stored value of a mask is which class.
+"""The mapping from the stored values of a mask to classes.
 
 H, W the size of the image, K classes, N planes of a stored multi-label mask.
 """
@@ -18,10 +18,10 @@ from densekit.data.segmentation.stored_values import Palette, stored_colours, st
 from densekit.types import IGNORE_INDEX
 
 UNKNOWN = 254
-"""What the table holds for a stored value that nobody has spoken of."""
+"""Table entry of a stored value that is neither a class nor ignored."""
 
 LOSSY = (".jpg", ".jpeg", ".webp")
-LOSSY_HINT = "JPEG changes values: masks are stored as PNG."
+LOSSY_HINT = "JPEG changes values, store masks as PNG"
 BACKGROUND = ("background", "bg", "__background__", "_background_")
 
 
@@ -32,13 +32,12 @@ class MaskCode:
     Attributes:
         names: K class names.
         values: The stored value of each class; colours are 0xRRGGBB. In a multi-label set all
-            are the one value that says yes.
+            are the value of the foreground.
         ignore: Stored values that become 255.
-        rest: The stored value of "no" where every class is a question of its own: of a binary or a
-            multi-label set; None in others.
-        colours: Whether masks are colours.
-        multilabel: Whether a mask has a plane, or a file, a class.
-        palette: Of the masks, where their index is read: a colour has one index in all of them.
+        rest: The stored value of the background in a binary or multi-label set; None in others.
+        colours: Whether classes are stored as colours.
+        multilabel: Whether a mask has one plane, or one file, per class.
+        palette: The masks' common palette where their index is read: each colour has one index.
     """
 
     names: list[str]
@@ -50,10 +49,10 @@ class MaskCode:
     palette: Palette = field(default_factory=dict)
 
     def read(self, paths: Sequence[Path | None], size: tuple[int, int]) -> NDArray[Any]:
-        """The classes of one image.
+        """Reads the classes of one image.
 
         Args:
-            paths: Its mask file, or one a class, None where the image has nothing of a class.
+            paths: Its mask file, or one per class, None where the image has nothing of a class.
             size: Height and width.
 
         Returns:
@@ -61,7 +60,7 @@ class MaskCode:
             1; 255 where ignored.
 
         Raises:
-            ValueError: Naming the file, for a value that is no class, with its number of pixels.
+            ValueError: Naming the file, for a value outside the classes, with its pixel count.
         """
         if not self.multilabel:
             (path,) = paths
@@ -83,8 +82,8 @@ class MaskCode:
     ) -> NDArray[Any]:
         if stored.shape not in accepted:
             raise ValueError(
-                f"{path}: found a mask of shape {stored.shape}, accepted is"
-                f" {' or '.join(map(str, accepted))} (classes: {', '.join(self.names)})"
+                f"{path}: expected a mask of shape {' or '.join(map(str, accepted))} (classes:"
+                f" {', '.join(self.names)}), got {stored.shape}"
             )
         known = None
         if stored.dtype != np.uint8:
@@ -106,7 +105,7 @@ class MaskCode:
             entries |= {value: label for label, value in enumerate(self.values)}
         else:
             entries |= {self.rest: 0, self.values[0]: 1}
-        # Stored values below 0 stand at its end, where NumPy looks for them.
+        # Negative values have their entries at the end, where NumPy's negative indices point.
         table = np.full(max(255, *entries) + 1 - self._lowest, UNKNOWN, dtype=np.uint8)
         for value, label in entries.items():
             table[value] = label
@@ -121,15 +120,15 @@ class MaskCode:
         pairs = list(zip(values.tolist(), counts.tolist(), strict=True))
         found = ", ".join(f"{self._shown(value)} ({count} pixels)" for value, count in pairs[:10])
         more = f", ... ({len(pairs)} values)" if len(pairs) > 10 else ""
-        lossy = f" {LOSSY_HINT}" if is_lossy(path) else ""
+        lossy = f"; {LOSSY_HINT}" if is_lossy(path) else ""
         return (
-            f"{path}: values outside the classes: {found}{more}; accepted are {self._accepted()}."
-            f"{lossy} Name the class, or list the value in `ignore`."
+            f"{path}: expected the values {self._accepted()}, got {found}{more}{lossy}; name the"
+            " class, or list the value in `ignore`"
         )
 
     def _accepted(self) -> str:
         if self.rest is not None:
-            return f"{self.rest} (no) and {self.values[0]} ({' / '.join(self.names)})"
+            return f"{self.rest} (background) and {self.values[0]} ({' / '.join(self.names)})"
         classes = [f"{self._shown(v)} ({n})" for v, n in zip(self.values, self.names, strict=True)]
         more = f", ... ({len(classes)} in all)" if len(classes) > 20 else ""
         return ", ".join(classes[:20]) + more
@@ -138,7 +137,7 @@ class MaskCode:
         return str(unpack(value)) if self.colours else str(value)
 
     def describe(self) -> dict[str, Any]:
-        """What `Dataset.describe` says of masks."""
+        """The masks' part of `Dataset.describe`: names, ids, number of classes and their kind."""
         several = self.rest is None
         planes = {"plane_values": [self.rest, self.values[0]]} if self.multilabel else {}
         return {
@@ -152,5 +151,5 @@ class MaskCode:
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether files of that name usually are compressed with a loss."""
+    """Whether the file's suffix is that of a lossy format."""
     return path.suffix.lower() in LOSSY

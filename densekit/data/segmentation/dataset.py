@@ -1,4 +1,4 @@
-"""The data sets behind every format of semantic masks.
+"""Base classes of the data sets of semantic masks, whatever their format.
 
 H, W the size of an image, K classes.
 """
@@ -24,14 +24,14 @@ from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 
 class MaskDataset(SizedImages):
-    """Images with a semantic mask each.
+    """Images, each with a semantic mask.
 
     Args:
         paths: The image files.
-        sizes: (N, 2) annotated height and width of each.
-        reader: How images are read.
-        classes: What `describe` says of the masks.
-        image_ids: The data set's own id of each image; positions by default.
+        sizes: (N, 2) annotated height and width of each image.
+        reader: Reads the image files.
+        classes: The masks' part of `describe`.
+        image_ids: The data set's own id of each image; the index by default.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class MaskDataset(SizedImages):
         return Path(self._paths[index].decode())
 
     def __getitem__(self, index: int) -> Sample:
-        """The image and its mask, which is the truth too.
+        """The image and its mask, which is also the ground truth.
 
         Raises:
-            ValueError: If one cannot be read, or the mask holds a value that is no class; with the
-                path.
+            ValueError: Naming the file, if one cannot be read or the mask holds a value outside the
+                classes.
         """
         height, width = self._size(index)
         path, mask, image_id = self.path(index), self.mask(index), int(self._image_ids[index])
@@ -92,10 +92,11 @@ class PairedMasks(MaskDataset):
 
     Args:
         images: The image files.
-        masks: The mask file of each, or one a class, None where there is nothing of it.
-        code: Which stored value is which class.
-        reader: How images are read.
-        roi: The region of interest of each, a file whose pixels are 0 outside; None: everywhere.
+        masks: The mask file of each image, or one per class, None where the class is absent.
+        code: Maps stored values to classes.
+        reader: Reads the image files.
+        roi: The region of interest of each image, a file whose pixels are 0 outside; None for the
+            whole image.
 
     Raises:
         ValueError: If an image and its mask differ in size; names both.
@@ -138,10 +139,10 @@ class PairedMasks(MaskDataset):
         return [*images, *masks, *roi], f"{how} {self.code}"
 
     def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C) image, after a look at its mask.
+        """(H, W, C) image, after its mask has been checked.
 
         Raises:
-            ValueError: If one cannot be read, with its path.
+            ValueError: Naming the file, if one cannot be read.
         """
         self.mask(index)
         return super().read(index)
@@ -150,12 +151,12 @@ class PairedMasks(MaskDataset):
         return [Path(file.decode()) if file != _NO_FILE else None for file in self._masks[index]]
 
     def _outside(self, index: int) -> NDArray[Any]:
-        """(H, W) bool: pixels that do not count."""
+        """(H, W) bool: pixels outside the region of interest."""
         assert self._roi is not None
         path = Path(self._roi[index].decode())
         stored = stored_values(path)
         if stored.ndim != 2:
-            raise ValueError(f"{path}: expected a region of one plane, got {len(stored)} planes")
+            raise ValueError(f"{path}: expected one plane, got {len(stored)} planes")
         return np.asarray(stored == 0)
 
 
@@ -163,14 +164,14 @@ _NO_FILE = str(Path()).encode()
 
 
 def _as_bytes(paths: Sequence[Path]) -> NDArray[Any]:
-    """One flat array, which loader workers share instead of copying Python objects."""
+    """The paths as one flat array, which loader workers share instead of copying objects."""
     return np.asarray([str(path).encode() for path in paths])
 
 
 def common_size(image: Path, masks: Sequence[Path | None]) -> tuple[int, int]:
     """Height and width that an image, in one of its orientations, shares with its masks.
 
-    Files that cannot be read have every size: reading them says what is wrong, of all together.
+    Unreadable files fit any size: they are reported later, all together.
     """
     accepted: tuple[tuple[int, int], ...] = ()
     with suppress(ValueError):
@@ -184,9 +185,10 @@ def common_size(image: Path, masks: Sequence[Path | None]) -> tuple[int, int]:
         except ValueError:
             continue
         if accepted and size not in accepted:
-            found = " x ".join(map(str, accepted[0]))
+            wanted = " x ".join(map(str, accepted[0]))
             raise ValueError(
-                f"{image} has height x width {found}, its mask {mask} has {size[0]} x {size[1]}"
+                f"{mask}: expected height x width {wanted} of its image {image}, got"
+                f" {size[0]} x {size[1]}"
             )
         accepted = (size, size)
     return size

@@ -1,4 +1,4 @@
-"""A list or a table that says which mask belongs to which image."""
+"""Images and masks paired by a list or a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from densekit.data.naming import trimmed
 from densekit.data.reading.files import existing_folder, existing_images
 from densekit.data.reading.images import ImageReader
 from densekit.data.reading.tables import check_filled, missing_column, read_table, read_text
-from densekit.data.segmentation.class_table import between
+from densekit.data.segmentation.class_table import class_file_folders
 from densekit.data.segmentation.classes import declared_table, find_code
 from densekit.data.segmentation.dataset import PairedMasks
 
@@ -19,25 +19,25 @@ _TABLES = (".csv", ".tsv")
 
 
 class MaskList(PairedMasks):
-    """Pairs by a file: lines `image mask`, or a CSV or TSV table with columns of these names.
+    """Pairs listed in a file: lines `image mask`, or a CSV or TSV table with these columns.
 
-    Further columns are left alone. A table without a column `mask` has one a class, called as in
-    `names`: a multi-label set with a file a class, an empty cell where an image has nothing of it.
-    Classes are found as `MaskFolder` finds them.
+    Further columns are ignored. A table without a column `mask` has one column per class, named as
+    in `names`: a multi-label set with one file per class, and an empty cell where an image has
+    nothing of it. Classes are determined as in `MaskFolder`.
 
     Args:
         root: Folder of the data set; paths in the list are relative to it.
         list_file: The list, relative to `root`.
         names: Class names in the order of their labels, or class names to stored values.
-        colours: Class names to `[red, green, blue]`, for masks of colours.
+        colours: Class names to `[red, green, blue]`, for colour masks.
         ignore: Stored values (or colours) that are void.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
         intensity: How float images are scaled; see `ImageReader`.
 
     Raises:
-        ValueError: For a missing file, differing sizes, classes that do not fit the values; always
-            with the file.
+        ValueError: Naming the file, for a missing file, different sizes, or classes that do not fit
+            the values.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class MaskList(PairedMasks):
         declared = declared_table(names, colours, _KEY)
         pairs = _read(path, declared.names if declared else [])
         if not pairs:
-            raise ValueError(f"{path}: no pair of image and mask in it")
+            raise ValueError(f"{path}: expected pairs of image and mask, got none")
         images = existing_images(folder, [image for image, _ in pairs], str(path))
         files = [mask for _, masks in pairs for mask in masks if mask]
         there = dict(zip(files, existing_images(folder, files, str(path), "masks"), strict=True))
         rows = [[folder / there[mask] if mask else None for mask in masks] for _, masks in pairs]
-        folders = between(folder, (folder / files[0]).parent) if files else []
+        folders = class_file_folders(folder, (folder / files[0]).parent) if files else []
         super().__init__(
             [folder / image for image in images],
             rows,
@@ -72,7 +72,7 @@ class MaskList(PairedMasks):
 
 
 def _read(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Image and masks of every row."""
+    """The image and the masks of every row."""
     if path.suffix.lower() in _TABLES:
         return _table(path, names)
     return [
@@ -83,11 +83,11 @@ def _read(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 
 def _pair(line: str, where: str) -> tuple[str, list[str]]:
-    """Columns divided by a tab, else a comma, else blanks."""
+    """The image and the mask of a line, separated by a tab, else a comma, else spaces."""
     divider = next((sign for sign in ("\t", ",") if sign in line), None)
     parts = [trimmed(part) for part in trimmed(line).split(divider)]
     if len(parts) != 2 or not all(parts):
-        raise ValueError(f"{where}: an image and a mask are needed, found {line.strip()!r}")
+        raise ValueError(f"{where}: expected an image and a mask, got {line.strip()!r}")
     return parts[0], [parts[1]]
 
 

@@ -1,4 +1,4 @@
-"""A folder an image, with a mask file an object: the layout of many sets of nuclei and cells."""
+"""One folder per image with one mask file per object: the layout of many nucleus and cell sets."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _KEY = "ObjectMasks"
 class ObjectMasks(MaskDataset):
     """Binary masks that are the union of files: `ID/images/x.png` with `ID/masks/*.png`.
 
-    The layout of the Data Science Bowl 2018. An image whose folder of masks is empty shows nothing.
-    Objects that touch become one: which pixels belong to which is not kept.
+    The layout of the Data Science Bowl 2018. An image whose mask folder is empty has no objects.
+    Touching objects merge, as a semantic mask does not tell instances apart.
 
     Args:
-        root: Folder of the folders.
-        name: The class that the objects are of.
-        images: Folder of the image in each of them.
-        masks: Folder of its masks, which are 0 outside the object and one other value inside.
+        root: Folder with one sub-folder per image.
+        name: The class of the objects.
+        images: Name of the folder, in each sub-folder, that holds the image.
+        masks: Name of the one that holds its masks: 0 outside the object, one other value inside.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
         intensity: How float images are scaled; see `ImageReader`.
 
     Raises:
-        ValueError: For a folder without masks or with other than one image, differing sizes; always
-            with the file.
+        ValueError: Naming the file, for a missing folder of masks, other than one image in a
+            folder, or different sizes.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class ObjectMasks(MaskDataset):
         names = tidy_names([name], f"{_KEY}.name")
         studies = [folder / study for study in sorted(folders_in(folder), key=natural)]
         if not studies:
-            raise ValueError(f"{_KEY}.root: expected a folder an image in {folder}, got none")
-        pictures = [_only_image(existing_folder(study / images, _KEY)) for study in studies]
+            raise ValueError(f"{_KEY}.root: expected one folder per image in {folder}, got none")
+        image_files = [_only_image(existing_folder(study / images, _KEY)) for study in studies]
         files = [_masks_of(existing_folder(study / masks, _KEY)) for study in studies]
-        pairs = list(zip(pictures, files, strict=True))
+        pairs = list(zip(image_files, files, strict=True))
         sizes = [common_size(image, of) for image, of in tracked(pairs, "comparing sizes")]
         classes = {
             "names": names,
@@ -68,11 +68,11 @@ class ObjectMasks(MaskDataset):
             "multilabel": False,
         }
         reader = ImageReader(channels, dtype, intensity)
-        super().__init__(pictures, np.asarray(sizes), reader, classes)
+        super().__init__(image_files, np.asarray(sizes), reader, classes)
         self._folders = [str(study / masks) for study in studies]
 
     def mask(self, index: int) -> NDArray[Any]:
-        """(H, W) uint8, 1 where any object is.
+        """(H, W) uint8, 1 inside any object, 0 elsewhere.
 
         Raises:
             ValueError: Naming the file, if it holds more than one object or cannot be read.
@@ -94,10 +94,10 @@ class ObjectMasks(MaskDataset):
         return [*images, *_masks_of(Path(self._folders[index]))], how
 
     def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C) image, after a look at its masks.
+        """(H, W, C) image, after its masks have been checked.
 
         Raises:
-            ValueError: If one cannot be read, with its path.
+            ValueError: Naming the file, if one cannot be read.
         """
         self.mask(index)
         return super().read(index)

@@ -1,4 +1,4 @@
-"""What a mask file holds: stored values, whatever the file is made of.
+"""Reads the stored values of mask files of every format.
 
 H, W the size of the image, N planes of a multi-label mask.
 """
@@ -39,11 +39,11 @@ _PALETTE_MODES = ("P", "PA")
 
 
 Palette = Mapping[int, tuple[int, Path]]
-"""Colours, 0xRRGGBB, to their index and a mask that shows it: others are judged by them."""
+"""Colours, 0xRRGGBB, to their index and a mask that has it; other masks must agree with them."""
 
 
 def palette_of(path: Path, others: Palette) -> Palette:
-    """The colours that a mask shows under one index each; none without a palette.
+    """The colours of a mask that have one index each; empty without a palette.
 
     Raises:
         ValueError: As `stored_values`.
@@ -59,16 +59,16 @@ def palette_of(path: Path, others: Palette) -> Palette:
 
 
 def stored_values(path: Path, palette: Palette = MappingProxyType({})) -> NDArray[Any]:
-    """The values of an index mask, a palette's index, or the planes of a stack.
+    """The values of a grey mask, the indices of a palette mask, or the planes of a stack.
 
-    Files of colours whose channels are equal are grey, in TIFF too.
+    Colour files whose channels are equal are read as grey, TIFF included.
 
     Args:
         path: The file.
-        palette: Of other masks of the set: a colour must have the same index in all.
+        palette: The palette of the set's other masks: a colour must have the same index in all.
 
     Returns:
-        (H, W), or (N, H, W) for a `.npy` or TIFF file of several planes; whole numbers.
+        Integers (H, W), or (N, H, W) for a `.npy` or TIFF file of several planes.
 
     Raises:
         ValueError: Naming the file, if it cannot be read, holds fractions or colours, or if its
@@ -77,59 +77,59 @@ def stored_values(path: Path, palette: Palette = MappingProxyType({})) -> NDArra
     if _is_stack(path):
         stack = read_stack(path)
         if stack.shape[2] > 2 and holds_colours(path):
-            return _whole(_grey(stack[:, :, :3], path), path)
+            return _integers(_grey(stack[:, :, :3], path), path)
         planes = np.moveaxis(stack, -1, 0)
-        return _whole(planes[0] if len(planes) == 1 else planes, path)
+        return _integers(planes[0] if len(planes) == 1 else planes, path)
     image, deep, spread = _open(path)
     if image.mode in _INDEX_MODES:
         index = _index(image)
         if image.mode in _PALETTE_MODES:
             _check_palette(*_shades(image, index), path, palette)
-        return _whole(index if spread is None else spread.stored(index), path)
+        return _integers(index if spread is None else spread.stored(index), path)
     colours = _deep_colours(image, path) if deep else np.asarray(image.convert("RGB"))
     colours = colours if spread is None else spread.stored(colours)
     return _grey(colours, path)
 
 
 def stored_colours(path: Path) -> NDArray[Any]:
-    """(H, W) int32 colours of a mask, red * 65536 + green * 256 + blue; palettes are looked up.
+    """(H, W) int32 colours of a mask, red * 65536 + green * 256 + blue; palettes are applied.
 
     Raises:
-        ValueError: Naming the file, if it cannot be read, has more than 8 bits a channel, or its
-            alpha channel tells more than the colours.
+        ValueError: Naming the file, if it cannot be read, has more than 8 bits per channel, or its
+            alpha channel separates pixels of one colour.
     """
     image, deep, _ = _open(path)
     if deep:
-        raise ValueError(f"{path}: expected colours of 8 bits a channel, got 16")
+        raise ValueError(f"{path}: expected colours of 8 bits per channel, got 16")
     return pack(np.asarray(image.convert("RGB")))
 
 
 def is_coloured(path: Path) -> bool:
-    """Whether a file holds colours or a palette, from its header."""
+    """Whether a file's header declares colours or a palette."""
     return _mode(path) in ("P", *_COLOUR_MODES)
 
 
 def has_palette(path: Path) -> bool:
-    """Whether a file holds indices of a palette, from its header."""
+    """Whether a file's header declares a palette."""
     return _mode(path) in _PALETTE_MODES
 
 
 def _mode(path: Path) -> str:
-    """Pillow's mode, empty for files of which it reads nothing (a TIFF of planes)."""
+    """Pillow's mode, empty for files that Pillow cannot open (a TIFF of planes)."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return ""
     try:
         with Image.open(path) as image:
             return image.mode
-    except Exception:  # a TIFF of planes, or broken: reading it says what is wrong
+    except Exception:  # a TIFF of planes, or a broken file, which is reported when it is read
         return ""
 
 
 def mask_size(path: Path) -> tuple[int, int]:
-    """Height and width, from the file's header.
+    """Height and width from the file's header.
 
     Raises:
-        ValueError: Naming the file, if it is no mask.
+        ValueError: Naming the file, if it is not a mask.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return stack_size(path)
@@ -162,12 +162,12 @@ def _is_stack(path: Path) -> bool:
     try:
         with Image.open(path) as image:
             return num_pages(image) > 1 or has_more_channels(image)
-    except Exception:  # Pillow raises whatever it meets; tifffile says what is wrong
+    except Exception:  # Pillow raises errors of any type; tifffile says what is wrong
         return path.is_file()
 
 
 def _open(path: Path) -> tuple[Image.Image, bool, Spread | None]:
-    """The loaded file, whether Pillow cut its colours to 8 bits, and how it changed its numbers."""
+    """The loaded image, whether Pillow cut it to 8 bits, and how it rescaled its values."""
     with decoding(path, "mask"), Image.open(path) as image:
         deep = is_deep_colour(image)
         spread = find_spread(image)
@@ -178,11 +178,11 @@ def _open(path: Path) -> tuple[Image.Image, bool, Spread | None]:
 
 
 def _deep_colours(image: Image.Image, path: Path) -> NDArray[Any]:
-    """(H, W, 3) of 16 bits."""
+    """(H, W, 3) colours of 16 bits."""
     if path.suffix.lower() in TIFF_SUFFIXES:
         return read_stack(path)[:, :, :3]
     if image.format != "PNG":
-        raise ValueError(f"{path}: expected a mask of 8 bits a channel, got 16 in {image.format}")
+        raise ValueError(f"{path}: expected 8 bits per channel, got 16 in {image.format}")
     return read_deep_png(path)[:, :, :3]
 
 
@@ -190,16 +190,16 @@ def _grey(colours: NDArray[Any], path: Path) -> NDArray[Any]:
     """(H, W) values of colours (H, W, 3) that are all grey."""
     if (colours == colours[:, :, :1]).all():
         return np.ascontiguousarray(colours[:, :, 0])
-    planes_too = "; planes of classes in a TIFF are marked photometric=minisblack"
+    tiff_hint = "; in a TIFF whose planes are classes, set photometric=minisblack"
     raise ValueError(
-        f"{path}: a mask of colours needs to be told their classes, `colours: {{name: [red, green,"
-        f" blue]}}`{planes_too * (path.suffix.lower() in TIFF_SUFFIXES)}; it holds"
-        f" {_listing(colours)}"
+        f"{path}: expected grey values, got colours {_listing(colours)}; name their classes in"
+        " `colours: {name: [red, green, blue]}`"
+        f"{tiff_hint * (path.suffix.lower() in TIFF_SUFFIXES)}"
     )
 
 
 def _check_alpha(image: Image.Image, path: Path) -> None:
-    """Refuses a mask that is drawn in the alpha channel: pixels of one colour differ there."""
+    """Raises if the mask is in the alpha channel, which separates pixels of one colour."""
     if "A" not in image.getbands():
         return
     alpha = np.asarray(image.getchannel("A"))
@@ -223,7 +223,7 @@ def _index(image: Image.Image) -> NDArray[Any]:
 
 
 def _shades(image: Image.Image, index: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """(n,) indices that a mask shows, and (n, 4) their red, green, blue and opacity."""
+    """(n,) indices that occur in a mask, and (n, 4) their red, green, blue and opacity."""
     used = np.flatnonzero(np.bincount(index.ravel()))  # 10 times faster than sorting
     row = Image.fromarray(used[None].astype(np.uint8)).convert("P")
     row.putpalette(image.getpalette() or [])
@@ -232,25 +232,25 @@ def _shades(image: Image.Image, index: NDArray[Any]) -> tuple[NDArray[Any], NDAr
 
 
 def _index_of(used: NDArray[Any], shades: NDArray[Any]) -> dict[int, int]:
-    """Colour to index, of the colours that have one."""
+    """Colour to index, for the colours that have a single index."""
     colours = pack(shades[:, :3]).tolist()
     pairs = zip(colours, used.tolist(), strict=True)
     return {colour: index for colour, index in pairs if colours.count(colour) == 1}
 
 
 def _check_palette(used: NDArray[Any], shades: NDArray[Any], path: Path, palette: Palette) -> None:
-    """Refuses a palette that a program has numbered by itself: such an index is no class.
+    """Raises if a program has numbered the palette by itself, so that the index is no class.
 
-    Programs that count colours (GIF, `quantize`) do. Greys, or opacities, then stand in another
-    order than that of the index; other colours have another index from file to file.
+    GIF writers and `quantize` do. Greys, or opacities, are then not in the order of the index, and
+    other colours have a different index in each file.
     """
-    mend = "save the masks without a palette, or give `colours: {name: [red, green, blue]}`"
+    hint = "save the masks without a palette, or give `colours: {name: [red, green, blue]}`"
     for colour, index in _index_of(used, shades).items():
         wanted, other = palette.get(colour, (index, path))
         if wanted != index:
             raise ValueError(
                 f"{path}: expected the colour {unpack(colour)} under the index {wanted} as in"
-                f" {other}, got {index}; {mend}"
+                f" {other}, got {index}; {hint}"
             )
     if (shades[:, :3] != shades[:, :1]).any():
         return
@@ -258,17 +258,17 @@ def _check_palette(used: NDArray[Any], shades: NDArray[Any], path: Path, palette
     if (np.diff(greys) < 0).any():
         pairs = ", ".join(f"{i}: {grey}" for i, grey in zip(used, greys, strict=True))
         raise ValueError(
-            f"{path}: expected a palette whose greys rise with the index, got {{{pairs}}}; {mend}"
+            f"{path}: expected a palette whose greys rise with the index, got {{{pairs}}}; {hint}"
         )
 
 
-def _whole(values: NDArray[Any], path: Path) -> NDArray[Any]:
+def _integers(values: NDArray[Any], path: Path) -> NDArray[Any]:
     if values.dtype == np.bool_:
         return values.astype(np.uint8)
     if not np.issubdtype(values.dtype, np.floating):
         return values
     if not (np.isfinite(values).all() and (values == np.round(values)).all()):
-        raise ValueError(f"{path}: a mask holds whole numbers, found {np.unique(values)[:5]}")
+        raise ValueError(f"{path}: expected integers, got {np.unique(values)[:5]}")
     return values.astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""Pascal VOC's segmentation: palette PNG of 20 classes and a void border."""
+"""Pascal VOC segmentation: palette PNGs of 20 classes with a void border."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ class VocSegmentation(PairedMasks):
         split: Name of a file in `ImageSets/Segmentation`.
         masks: Folder of the masks, e.g. `SegmentationClassAug`.
         names: Class names in the order of their labels, or class names to stored values.
-        colours: Class names to `[red, green, blue]`, for masks of colours.
+        colours: Class names to `[red, green, blue]`, for colour masks.
         ignore: Stored values (or colours) that are void, besides 255.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
 
     Raises:
-        ValueError: For a missing file, differing sizes, classes that do not fit the values; always
-            with the file.
+        ValueError: Naming the file, for a missing file, different sizes, or classes that do not fit
+            the values.
     """
 
     def __init__(
@@ -67,15 +67,15 @@ class VocSegmentation(PairedMasks):
         stems = listed_stems(splits, split, f"{_KEY}.split", by_stem)
         source = f"split {split!r}"
         check_stems(stems, by_stem, images, source)
-        pictures = [only_image(by_stem[stem], images) for stem in stems]
-        masks_of = [f"{stem}.png" for stem in stems]
-        masks_of = existing_images(mask_folder, masks_of, source, "masks")
-        files = [[mask_folder / mask] for mask in masks_of]
+        image_files = [only_image(by_stem[stem], images) for stem in stems]
+        mask_names = [f"{stem}.png" for stem in stems]
+        mask_names = existing_images(mask_folder, mask_names, source, "masks")
+        files = [[mask_folder / name] for name in mask_names]
         declared = declared_table(names, colours, _KEY)
         if declared is None and find_table([folder]) is None:
             declared = ClassTable(VOC_NAMES)
         super().__init__(
-            pictures,
+            image_files,
             files,
             find_code(files, declared, ignore, [folder], _KEY),
             ImageReader(channels, dtype),

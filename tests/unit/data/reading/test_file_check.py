@@ -124,7 +124,7 @@ def test_sizes_and_masks_are_looked_at_too(tmp_path):
     found = broken_files(data)
     assert list(found) == [0, 2]
     assert "9 x 9" in found[0]
-    assert "values outside the classes: 7" in found[2]
+    assert "got 7 (20 pixels)" in found[2]
 
 
 class Counts(LightningModule):

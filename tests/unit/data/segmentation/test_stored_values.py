@@ -84,10 +84,10 @@ def test_declared_colours_of_a_palette_are_looked_up(folder):
 
 def test_colours_that_nobody_declared_are_listed(folder):
     colours = RGB[LABELS % 3]
-    with pytest.raises(ValueError, match=r"0\.png: .*`colours: .*\[10, 20, 30\] \(6 pixels\)"):
+    with pytest.raises(ValueError, match=r"0\.png: .* \[10, 20, 30\] \(6 pixels\).*`colours: "):
         folder(png(colours))
     with pytest.raises(
-        ValueError, match=r"0\.png: values outside .*\[0, 0, 255\] \(3 pixels\).*car"
+        ValueError, match=r"0\.png: expected .*car.* got \[0, 0, 255\] \(3 pixels\)"
     ):
         folder(png(colours), colours={"sky": [10, 20, 30], "car": [200, 0, 0]}).mask(0)
 
@@ -131,7 +131,7 @@ def test_the_one_class_may_be_the_black_one(folder):
 
 
 def test_binary_of_three_values_lists_them(folder):
-    with pytest.raises(ValueError, match=r"cell: yes and no .* 1 \(3 pixels\), 2 \(3 pixels\)"):
+    with pytest.raises(ValueError, match=r"cell: expected two .* 1 \(3 pixels\), 2 \(3 pixels\)"):
         folder(png(LABELS), names=["cell"])
 
 
@@ -156,7 +156,7 @@ def test_planes_without_names_and_with_too_few(folder, caplog):
     assert data.names == [f"class_{i}" for i in range(5)]
     assert len(caplog.records) == 1
     with pytest.raises(
-        ValueError, match=r"0\.npy: found a mask of shape \(5, 6, 8\), .*\(2, 6, 8\)"
+        ValueError, match=r"0\.npy: expected a mask of shape \(2, 6, 8\) .*\(5, 6, 8\)"
     ):
         folder(lambda path: None, "0.npy", size=(6, 8), names=["a", "b"]).mask(0)
 
@@ -164,23 +164,21 @@ def test_planes_without_names_and_with_too_few(folder, caplog):
 def test_values_outside_the_classes_are_listed_with_counts(folder):
     data = folder(png(LABELS), names=["road", "car", "tree"], ignore=[255])
     assert data.mask(0).max() == 255
-    with pytest.raises(ValueError, match=r"0\.png: values outside .* 2 \(3 pixels\).* 0 \(road\)"):
+    with pytest.raises(ValueError, match=r"0\.png: expected .* 0 \(road\).* got 2 \(3 pixels\)"):
         folder(png(LABELS), names={"road": 0, "car": 1}).mask(0)
 
 
 def test_negative_values_are_no_classes(folder):
     negative = LABELS.astype(np.int16) - 2
     data = folder(lambda path: np.save(path, negative), "0.npy", names=["a", "b", "c"])
-    with pytest.raises(
-        ValueError, match=r"0\.npy: values .* -2 \(5 pixels\), -1 \(3 pixels\), 253"
-    ):
+    with pytest.raises(ValueError, match=r"0\.npy: .* got -2 \(5 pixels\), -1 \(3 pixels\), 253"):
         data.mask(0)
 
 
 def test_jpeg_masks_say_why(folder):
     noisy = np.random.default_rng(0).integers(0, 2, (64, 64)).astype(np.uint8) * 20
     data = folder(png(noisy), "0.jpg", size=(64, 64), names={"a": 0, "b": 20, "c": 40})
-    with pytest.raises(ValueError, match=r"0\.jpg: values outside .* JPEG changes values"):
+    with pytest.raises(ValueError, match=r"0\.jpg: expected the values .* JPEG changes values"):
         data.mask(0)
 
 
@@ -196,14 +194,14 @@ def test_broken_masks_are_refused_with_their_path(folder):
 
 
 def test_fractions_are_no_classes(folder):
-    with pytest.raises(ValueError, match=r"0\.npy: a mask holds whole numbers"):
+    with pytest.raises(ValueError, match=r"0\.npy: expected integers"):
         folder(lambda path: np.save(path, LABELS / 2), "0.npy")
 
 
 def test_every_pixel_ignored(folder):
     data = folder(png(np.full((3, 4), 255, dtype=np.uint8)), names=["a", "b", "c"])
     assert (data.mask(0) == 255).all()
-    with pytest.raises(ValueError, match=r"masks: 0 different values"):
+    with pytest.raises(ValueError, match=r"masks: expected .* got 0 different values"):
         folder(png(np.full((3, 4), 11, dtype=np.uint8)), ignore=[11])
 
 
@@ -313,14 +311,14 @@ def test_palettes_of_classes_are_read_as_index(folder, palette):
 
 def test_colours_in_a_tiff_are_no_planes(folder):
     coloured = RGB[LABELS % 3]
-    with pytest.raises(ValueError, match=r"0\.tif: a mask of colours .* photometric=minisblack"):
+    with pytest.raises(ValueError, match=r"0\.tif: .* got colours .* photometric=minisblack"):
         folder(lambda path: tifffile.imwrite(path, coloured), "0.tif", names=["a", "b", "c"])
 
 
 def test_declared_colours_of_16_bits_are_refused(folder):
     coloured = RGB[LABELS % 3].astype(np.uint16)
     data = folder(lambda path: cv2.imwrite(str(path), coloured), colours=COLOURS)
-    with pytest.raises(ValueError, match=r"0\.png: expected colours of 8 bits a channel, got 16"):
+    with pytest.raises(ValueError, match=r"0\.png: expected colours of 8 bits per channel, got 16"):
         data.mask(0)
 
 
@@ -381,7 +379,7 @@ def test_stored_values_below_zero(folder, kind, suffix):
     yes = folder(lambda path: write(path, np.minimum(stored, 0)), f"0.{suffix}", names={"x": 0})
     np.testing.assert_array_equal(yes.mask(0), LABELS != 255)
     unsaid = folder(lambda path: write(path, stored), f"0.{suffix}", names=["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"values outside the classes: -1 \(1 pixels\)"):
+    with pytest.raises(ValueError, match=r"expected the values 0 \(a\), .* got -1 \(1 pixels\)"):
         unsaid.mask(0)
 
 
