@@ -191,7 +191,8 @@ def _heads(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str,
         made_up = isinstance(trainer, MadeUp)
         samples = synthetic_samples(CLASSES) if made_up else _stored(trainer)
         specs = {} if made_up else trainer.train.target_specs
-        subjects[name] = Subject(make, samples, specs, info[name])
+        stride = settings["backbone"].get("output_stride", Subject.output_stride)
+        subjects[name] = Subject(make, samples, specs, info[name], stride)
     return subjects
 
 

@@ -34,12 +34,14 @@ class Subject:
         samples: Two or more training samples with the head's targets.
         target_specs: How collate stacks the targets of plug-ins.
         info: What the data say of the head's targets: `names`, `ids`, `num_classes`, ...
+        output_stride: Of the backbone.
     """
 
     make: HeadMaker
     samples: Sequence[Sample]
     target_specs: Mapping[str, TargetSpec]
     info: Mapping[str, Any]
+    output_stride: int = 32
 
     def model(self, samples: Sequence[Sample] | None = None) -> DenseModel:
         """A fresh model in training, the same one every time, on a thin ResNet-18 with pyramid.
@@ -51,7 +53,13 @@ class Subject:
         channels, dims = image.shape[-1], image.ndim - 1
         torch.manual_seed(0)
         return DenseModel(
-            ResNet(18, width=WIDTH, in_channels=channels, spatial_dims=dims),
+            ResNet(
+                18,
+                width=WIDTH,
+                in_channels=channels,
+                spatial_dims=dims,
+                output_stride=self.output_stride,
+            ),
             {HEAD: self.make},
             partial(FPN, out_channels=2 * WIDTH),
             {"heads": {HEAD: self.info}, "mean": [127.0] * channels, "std": [64.0] * channels},

@@ -34,6 +34,8 @@ OF_USERS = (
     *("coco_folder", "image_folder", "mask_folder", "voc_folder"),
 )
 """Options for files that users bring."""
+HEADS = {name: () for name in options("head")} | {"pan": ("backbone.output_stride=8",)}
+"""Option to further words; PAN needs 8 cells a side at c5."""
 BACKBONES = {name: () for name in options("backbone")} | {"timm": ("backbone.name=convnext_atto",)}
 METRICS = [
     n for n in options("metrics") if yaml.safe_load((own_conf() / f"metrics/{n}.yaml").open())
@@ -42,15 +44,17 @@ METRICS = [
 
 @pytest.mark.slow
 @pytest.mark.ddp
-@pytest.mark.parametrize("head", options("head"))
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("head", HEADS)
 def test_head(head: str) -> None:
-    command = [sys.executable, "-m", "densekit", "check-head", f"head={head}"]
+    command = [sys.executable, "-m", "densekit", "check-head", f"head={head}", *HEADS[head]]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "two processes" in ran.stdout
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_backbone(backbone: str, capsys: pytest.CaptureFixture[str]) -> None:
     code = main(["check", f"backbone={backbone}", *BACKBONES[backbone]])

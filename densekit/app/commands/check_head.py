@@ -32,6 +32,7 @@ is tested on the first images of a data set: data=NAME.
         ("head=NAME", "a file of the group head, listed below"),
         ("data=NAME", "a file of the group data, whose training images are used"),
         ("heads.NAME.KEY=VALUE", "an argument of the head"),
+        ("backbone.output_stride=N", "the output stride that the head is tested with"),
         TRUST.row,
     ),
     overrides=True,
