@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from densekit.app.cli import main
-from densekit.app.config import resolve
+from densekit.app.config import groups, resolve
 from densekit.app.run import fit
 
 TINY = [
@@ -53,6 +53,15 @@ def test_run_folder_holds_everything(run: Path) -> None:
     assert "${" not in (run / "config.yaml").read_text()
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert (run / "curves.png").is_file()
+
+
+@pytest.mark.parametrize("debug", groups.options("debug"))
+def test_every_debug_option_trains_on_few_images(
+    debug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    short = ["trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "backbone.width=8"]
+    assert main(["train", *TINY, f"debug={debug}", *short]) == 0
 
 
 def test_checkpoint_carries_config_and_info(run: Path) -> None:
