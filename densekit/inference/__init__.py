@@ -1,4 +1,4 @@
-"""Inference: predictor, inferers, restoring, tiles."""
+"""Inference: `Predictor`, inferers, and tiled prediction of huge images."""
 
 from __future__ import annotations
 

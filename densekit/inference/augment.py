@@ -1,4 +1,4 @@
-"""Test-time augmentation: the mean of what a network says of mirrored and scaled copies.
+"""Test-time augmentation: averages the predictions for mirrored and scaled copies of an image.
 
 Shape letters: B images, C channels, K classes, D spatial dimensions, S the D sizes of an image.
 """
@@ -22,20 +22,20 @@ from densekit.types import Batch, Features, Predictions
 class TestTimeAugmentation(WrappingInferer):
     """Averages the *probabilities* of mirrored and scaled copies of each image.
 
-    Softmax over the classes, a sigmoid where classes are questions of their own or there is but
-    one. The logarithm of the mean is handed on, so that it is logits again to whatever follows.
+    Softmax over exclusive classes, a sigmoid per class for multi-label and binary heads. The mean
+    is turned back into logits, so that whatever follows works as without augmentation.
 
     Args:
         inferer: How each copy is predicted, e.g. a `SlidingWindow`; the whole image by default.
-        flips: Axes that are mirrored, of the image without its channels (-1: left and right). Every
-            combination is predicted: 2 passes for one axis, 4 for two, 8 for three.
-        scales: Factors of the sides, 1 among them if the image as it stands is to count.
+        flips: Spatial axes to mirror (-1: left and right). Every combination is predicted: 2 passes
+            for one axis, 4 for two, 8 for three.
+        scales: Scale factors of the sides; include 1 to predict the unscaled image too.
 
     Raises:
-        ValueError: An axis is named twice, or there is no positive scale.
+        ValueError: An axis appears twice, there is no scale, or a scale is not positive.
     """
 
-    __test__ = False  # pytest takes the name for a test's
+    __test__ = False  # the name would make pytest collect it
 
     def __init__(
         self,
@@ -44,9 +44,13 @@ class TestTimeAugmentation(WrappingInferer):
         scales: Sequence[float] = (1.0,),
     ) -> None:
         if len(set(flips)) != len(flips):
-            raise ValueError(f"TestTimeAugmentation.flips: an axis twice, found {list(flips)}")
+            raise ValueError(
+                f"TestTimeAugmentation.flips: expected each axis once, got {list(flips)}"
+            )
         if not scales or min(scales) <= 0:
-            raise ValueError(f"TestTimeAugmentation.scales: factors above 0, found {list(scales)}")
+            raise ValueError(
+                f"TestTimeAugmentation.scales: expected factors above 0, got {list(scales)}"
+            )
         super().__init__(inferer)
         self.axes = list(flips)
         self.flips = [
@@ -57,7 +61,7 @@ class TestTimeAugmentation(WrappingInferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """Logarithms of mean probabilities, as logits; zero beyond `size`."""
+        """Logits of the mean probabilities, zero beyond `size`."""
         _check_axes(self.axes, model.spatial_dims)
         sums: dict[str, Predictions] = {}
         for scale, flip in itertools.product(self.scales, self.flips):
@@ -78,14 +82,14 @@ class TestTimeAugmentation(WrappingInferer):
 
 
 def probabilities(key: str, logits: Tensor) -> Tensor:
-    """(B, K, *S) in float32: softmax of `logits`, a sigmoid each of one or of multi-label ones."""
+    """(B, K, *S) in float32: softmax over the classes; sigmoid of multi-label and binary logits."""
     if key == "logits" and logits.shape[1] > 1:
         return logits.float().softmax(1)
     return logits.float().sigmoid()
 
 
 def to_logits(key: str, mean: Tensor) -> Tensor:
-    """Logits whose `probabilities` are (B, K, *S) `mean`, in 0..1."""
+    """Logits whose `probabilities` are `mean`, (B, K, *S) in 0..1."""
     mean = mean.clamp(min=torch.finfo(mean.dtype).tiny)
     if key == "logits" and mean.shape[1] > 1:
         return mean.log()
@@ -96,13 +100,13 @@ def _check_axes(axes: Sequence[int], dims: int) -> None:
     within = all(-dims <= axis < dims for axis in axes)
     if not within or len({axis % dims for axis in axes}) < len(axes):
         raise ValueError(
-            f"TestTimeAugmentation.flips: found {list(axes)}, accepted are different axes of {dims}"
-            ", counted from 0 or from -1 backwards"
+            f"TestTimeAugmentation.flips: expected distinct axes within -{dims}..{dims - 1}, the"
+            f" {dims} spatial axes of the images, got {list(axes)}"
         )
 
 
 def mirrored(model: DenseModel, batch: Batch, axes: Sequence[int]) -> Batch:
-    """The batch with every image, without its padding, mirrored along axes counted from its end."""
+    """The batch with every image, without its padding, mirrored along the given spatial axes."""
     return _changed(model, batch, 1.0, axes)
 
 
@@ -119,13 +123,13 @@ def _changed(model: DenseModel, batch: Batch, scale: float, flip: Sequence[int])
 
 
 def _unchanged(values: Tensor, sizes: Tensor, batch: Batch, flip: Sequence[int]) -> Tensor:
-    """(B, K, *S) in the frame of the batch; what lies beyond its sizes is zero."""
+    """Undoes `_changed` on values: (B, K, *S) in the frame of the batch, zero beyond `size`."""
     out = values.new_zeros((*values.shape[:2], *batch["image"].shape[2:]))
-    for place, row, size, original in zip(
+    for target, row, size, original in zip(
         out, values, sizes.tolist(), batch["size"].tolist(), strict=True
     ):
         inside = _mirrored(row[corner(size)], flip)
-        place[corner(original)] = _resized(inside, original)
+        target[corner(original)] = _resized(inside, original)
     return out
 
 
@@ -135,7 +139,7 @@ def _mirrored(image: Tensor, flip: Sequence[int]) -> Tensor:
 
 
 def _resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """(C, *S) interpolated linearly; as it is where it has the size."""
+    """(C, *S) interpolated linearly; unchanged where it already has that size."""
     if tuple(image.shape[1:]) == tuple(size):
         return image
     return resize_linear(image[None].float(), size)[0]

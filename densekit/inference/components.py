@@ -1,4 +1,4 @@
-"""Clean-up of masks by connected components.
+"""Clean-up of predicted masks by connected components.
 
 Shape letters: K classes, D spatial dimensions, S the D sizes of an image.
 """
@@ -21,13 +21,13 @@ from densekit.types import Batch, Features, Predictions, Result
 class CleanUp(WrappingInferer):
     """Removes components of finished masks, in the image's original frame.
 
-    Pixels touch if they share a corner. What is removed becomes background (in multi-label masks
-    the class is taken away, the others stay), so a multi-class model without a background class
-    has nothing to put there and is refused.
+    Pixels are connected if they share a side or a corner. Removed pixels become background (in
+    multi-label masks only the class in question is removed), so multi-class models without a
+    background class are refused.
 
     Args:
-        inferer: What makes the masks; the whole image by default.
-        largest: Names of the classes of which the largest component alone stays.
+        inferer: The inferer whose masks are cleaned, `WholeImage` by default.
+        largest: Names of the classes of which only the largest component is kept.
         min_size: Components of any class with fewer pixels are removed.
     """
 
@@ -35,7 +35,7 @@ class CleanUp(WrappingInferer):
         self, inferer: Inferer | None = None, largest: Sequence[str] = (), min_size: int = 0
     ) -> None:
         if isinstance(largest, str):
-            raise TypeError(f"CleanUp.largest: a list of class names, found {largest!r}")
+            raise TypeError(f"CleanUp.largest: expected a list of class names, got {largest!r}")
         super().__init__(inferer)
         self.largest = list(largest)
         self.min_size = min_size
@@ -43,14 +43,14 @@ class CleanUp(WrappingInferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """What the wrapped inferer predicts."""
+        """Returns the predictions of the wrapped inferer."""
         return self.inferer.predict(model, batch, features)
 
     def check(self, model: DenseModel) -> None:
-        """Refuses classes that no head with masks has.
+        """Refuses class names that no mask head has, and models without a background class.
 
         Raises:
-            ValueError: With the nearest name; also if there is no background to put anywhere.
+            ValueError: A name is unknown, with the nearest one; or there is no background class.
         """
         super().check(model)
         self._known(model, [n for n, head in model.heads.items() if "mask" in head.target_keys])
@@ -58,7 +58,7 @@ class CleanUp(WrappingInferer):
     def finish(
         self, model: DenseModel, results: list[dict[str, Result]]
     ) -> list[dict[str, Result]]:
-        """The results with their masks cleaned."""
+        """Returns the results with cleaned masks."""
         results = self.inferer.finish(model, results)
         info = model.info.get("heads", {})
         masked = {head for result in results for head, part in result.items() if "mask" in part}
@@ -71,7 +71,7 @@ class CleanUp(WrappingInferer):
         return results
 
     def _known(self, model: DenseModel, heads: Iterable[str]) -> dict[str, dict[int, str]]:
-        """Mask value and name of the classes of each head, those of `largest` among them."""
+        """Mask value to class name for each head; checks that every name in `largest` is known."""
         info = model.info.get("heads", {})
         classes = {head: _classes(info.get(head), f"heads.{head}") for head in heads}
         names = {name for of_head in classes.values() for name in of_head.values()}
@@ -92,11 +92,11 @@ class CleanUp(WrappingInferer):
 
 
 def keep_largest(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[Any]:
-    """Of each class the largest component, the first of equal ones; the rest becomes 0.
+    """Keeps only the largest component of each class, the first of equal ones; the rest becomes 0.
 
     Args:
         mask: (*S) classes.
-        classes: Values that are looked at, each on its own.
+        classes: Mask values to process, each independently of the others.
     """
     out = mask.copy()
     for value in classes:
@@ -107,29 +107,29 @@ def keep_largest(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[Any]:
 
 
 def drop_small(mask: NDArray[Any], min_size: int, classes: Iterable[int]) -> NDArray[Any]:
-    """Components of fewer pixels become 0.
+    """Sets components of fewer than `min_size` pixels to 0.
 
     Args:
         mask: (*S) classes.
-        min_size: Pixels a component needs to stay.
-        classes: Values that are looked at, each on its own.
+        min_size: Smallest number of pixels of a component that is kept.
+        classes: Mask values to process, each independently of the others.
     """
     out = mask.copy()
     for value in classes if min_size > 1 else ():
         labels, sizes = components(mask == value)
-        small = np.concatenate(([False], sizes < min_size))  # by label, 0 is no component
+        small = np.concatenate(([False], sizes < min_size))  # by label; 0 is the outside
         out[small[labels]] = 0
     return out
 
 
 def components(area: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Numbers the components of an area, which touch over corners too.
+    """Labels the connected components of an area; pixels that share a corner are connected.
 
     Args:
         area: (*S).
 
     Returns:
-        (*S) 0 outside and 1..N inside, and the N sizes in pixels.
+        Labels (*S), 0 outside and 1..N inside, and the N sizes in pixels.
     """
     from scipy import ndimage
 
@@ -138,14 +138,16 @@ def components(area: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.i
 
 
 def _classes(head: Mapping[str, Any] | None, where: str) -> dict[int, str]:
-    """Mask value and name of the classes that can be removed."""
+    """Mask value to name of the classes that can be removed."""
     if not head or not head.get("names"):
-        raise ValueError(f"inferer: CleanUp needs the class names, model.info has none for {where}")
+        raise ValueError(
+            f"inferer: CleanUp expected class names in model.info for {where}, got none"
+        )
     of_head = foreground(head)
     if 0 in of_head and not head.get("multilabel"):
         raise ValueError(
-            f"inferer: CleanUp puts background where it removes something, but the first class of "
-            f"{where} is {of_head[0]!r}; accepted are models with a background class, binary and "
-            "multi-label ones"
+            "inferer: CleanUp turns removed pixels into background: expected a model with a "
+            f"background class, a binary or a multi-label one, got {where} with {of_head[0]!r} as "
+            "its first class"
         )
     return of_head

@@ -1,4 +1,4 @@
-"""A trained model as one program that needs none of our code to run: `torch.export`.
+"""Exports a trained model with `torch.export`, as a program that runs without densekit.
 
     program = torch.export.load("model.pt2")
     predictions = program.module()(image, size)      # {"detection/boxes": ..., ...}
@@ -22,14 +22,14 @@ from densekit.model import DenseModel
 from densekit.types import Batch
 
 INFO, CONFIG = "info.json", "config.yaml"
-"""What the file holds beside the program: what the model knows of its data, and how it was made."""
+"""Files stored beside the program: the model's `info`, and the configuration that built it."""
 SUFFIX = ".pt2"
 MAX_FACTS = 64 << 20
-"""Bytes that either may have when it is unpacked."""
+"""Limit in bytes for either of them, unpacked."""
 
 
 class PredictionsByName(nn.Module):
-    """A model whose answer is flat: `HEAD/KEY` to tensor.
+    """Wraps a model so that its predictions are one flat dict, `HEAD/KEY` to tensor.
 
     Args:
         model: In evaluation mode.
@@ -40,7 +40,7 @@ class PredictionsByName(nn.Module):
         self.model = model
 
     def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
-        """Predictions of every head in the network's frame, see `Head.decode`.
+        """Returns the predictions of every head in the network's frame, see `Head.decode`.
 
         Args:
             image: (B, C, *S) float32, in the unit of the model's mean and std, zero beyond `size`.
@@ -57,9 +57,9 @@ class PredictionsByName(nn.Module):
 def export_program(
     model: DenseModel, sides: Sequence[int], batch_size: int = 1
 ) -> torch.export.ExportedProgram:
-    """The program of a model for images of one size; smaller ones are padded and say their `size`.
+    """Exports a model for images of one size; smaller ones are padded and passed with their `size`.
 
-    It is run once on noise beside the model, and has to give the same.
+    The program is run once on noise and compared with the model.
 
     Args:
         model: On the CPU.
@@ -67,12 +67,12 @@ def export_program(
         batch_size: B.
 
     Raises:
-        ValueError: `sides` is not one positive number an axis.
-        RuntimeError: The program answers otherwise than the model.
+        ValueError: `sides` is not one positive number per axis.
+        RuntimeError: The outputs of the program differ from those of the model.
     """
     dims = model.spatial_dims
     if len(sides) != dims or min(sides) < 1:
-        raise ValueError(f"size: found {list(sides)}, accepted is a length for each of {dims} axes")
+        raise ValueError(f"size: expected {dims} sides of 1 or more, got {list(sides)}")
     module = PredictionsByName(model.eval())
     noise = torch.Generator().manual_seed(0)
     image = torch.rand((batch_size, len(model.info["mean"]), *sides), generator=noise)
@@ -84,14 +84,16 @@ def export_program(
     for name, value in expected.items():
         if not torch.allclose(found[name].float(), value.float(), rtol=1e-4, atol=1e-4):
             off = float((found[name].float() - value.float()).abs().max())
-            raise RuntimeError(f"the exported program differs from the model: {name} by {off:.2g}")
+            raise RuntimeError(
+                f"export: expected the outputs of the model, got {name} off by up to {off:.2g}"
+            )
     return program
 
 
 def save_program(
     program: torch.export.ExportedProgram, file: Path, info: Mapping[str, Any], config: str
 ) -> None:
-    """Writes a program with what its model knows of itself.
+    """Writes a program together with its model's `info` and configuration.
 
     Args:
         program: See `export_program`.
@@ -104,10 +106,10 @@ def save_program(
 
 
 def program_facts(file: Path) -> tuple[dict[str, Any], str]:
-    """`info` and configuration of an exported program, read without loading it.
+    """Reads `info` and configuration of an exported program, without loading it.
 
     Raises:
-        ValueError: It is no program of ours.
+        ValueError: The file was not exported by densekit.
     """
     import zipfile
 
@@ -115,13 +117,19 @@ def program_facts(file: Path) -> tuple[dict[str, Any], str]:
         with zipfile.ZipFile(file) as archive:
             parts = {Path(part.filename).name: part for part in archive.infolist()}
             if max(parts[key].file_size for key in (INFO, CONFIG)) > MAX_FACTS:
-                raise ValueError(f"{INFO} or {CONFIG} of more than {MAX_FACTS >> 20} MiB")
+                raise ValueError(
+                    f"expected {INFO} and {CONFIG} of at most {MAX_FACTS >> 20} MiB, got more"
+                )
             texts = [archive.read(parts[key]).decode() for key in (INFO, CONFIG)]
         info = json.loads(texts[0])
         if not isinstance(info, dict):
             raise ValueError(f"{INFO}: expected an object, got {type(info).__name__}")
     except KeyError as error:
-        raise ValueError(f"{file}: no program of densekit's: expected {error} in it") from error
+        raise ValueError(
+            f"{file}: expected a program exported by densekit, got one without {error}"
+        ) from error
     except (ValueError, RecursionError, OSError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"{file}: no program of densekit's: {error}") from error
+        raise ValueError(
+            f"{file}: expected a program exported by densekit, got another file: {error}"
+        ) from error
     return info, texts[1]

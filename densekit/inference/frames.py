@@ -1,4 +1,4 @@
-"""From what a user gives, a path, an array or a tensor, to what the network takes.
+"""Turns a path, an array or a tensor into the tensor that the network takes.
 
 Shape letters: C channels, D spatial dimensions, S the D sizes of an image.
 """
@@ -17,13 +17,13 @@ from torch import Tensor
 
 from densekit.data.medical.grids import Volume
 from densekit.data.reading.images import ImageReader
-from densekit.inference.expected import check_prepared
-from densekit.inference.given import channels_first
+from densekit.inference.inputs import channels_first
+from densekit.inference.prepared import check_prepared
 from densekit.model import DenseModel
 from densekit.types import Meta
 
 if TYPE_CHECKING:
-    from densekit.inference.given import Image
+    from densekit.inference.inputs import Image
 
 _log = logging.getLogger("densekit.inference")
 
@@ -31,13 +31,13 @@ _log = logging.getLogger("densekit.inference")
 class Frames:
     """Reads images and brings them into the network's frame, as the model's `info` declares it.
 
-    A network for pictures that was trained on slices of volumes (`info["slices"]`) takes volumes.
+    A 2-D network that was trained on slices of volumes (`info["slices"]`) takes volumes.
 
     Args:
-        model: Its `info` and channels are looked at.
+        model: Its `info` and channel count are read.
 
     Attributes:
-        expected: Rules of `info["prepared"]` that every picture has to keep.
+        expected: Rules of `info["prepared"]` that every image must satisfy.
     """
 
     def __init__(self, model: DenseModel) -> None:
@@ -54,7 +54,7 @@ class Frames:
         self.dtype = "float32" if self.intensity else str(info.get("dtype", "uint8"))
         self.resize = info.get("resize")
         known = info.get("prepared", {})
-        # A model that also does something else with whole pictures is asked head by head.
+        # A model with a further head for whole images cannot refuse them.
         self.expected = list(known.values()) if set(model.heads) <= set(known) else []
         is_of_bytes = self.dims == 2 and self.dtype == "uint8"
         self.full_scale = model.full_scale if is_of_bytes else None
@@ -64,19 +64,19 @@ class Frames:
         return ImageReader(self.channels, self.dtype)
 
     def read(self, path: Path, size: tuple[int, int] | None = None) -> NDArray[Any] | Volume:
-        """A picture (H, W, C), a series (L, C), or a volume with its frame, NIfTI or DICOM.
+        """Reads an image (H, W, C), a series (L, C), or a NIfTI or DICOM volume with its frame.
 
         Args:
-            path: The file.
-            size: Height and width that a picture is annotated with, see `ImageReader`.
+            path: The file, or the folder of a DICOM series.
+            size: Annotated height and width of the image, see `ImageReader`.
 
         Raises:
-            ValueError: Naming the file, if it cannot be read.
+            ValueError: The file cannot be read; names it.
         """
         if self.dims == 1:
             found = self.series(path)
             if len(found) != 1:
-                raise ValueError(f"{path}: holds {len(found)} series, accepted is one")
+                raise ValueError(f"{path}: expected one series, got {len(found)}")
             return found[0]
         if self.dims != 3:
             return self._pictures(path, size)
@@ -85,10 +85,10 @@ class Frames:
         return read_volume(path)
 
     def series(self, path: Path) -> list[NDArray[Any]]:
-        """All series (L, C) of a file, or all sequences of letters where the model knows some.
+        """Reads all series (L, C) of a file, or encodes all letter sequences if the model uses any.
 
         Raises:
-            ValueError: Naming the file, if it cannot be read.
+            ValueError: The file cannot be read; names it.
         """
         if self.letters is None:
             from densekit.data.classification.series import read_series
@@ -100,19 +100,18 @@ class Frames:
         return [encode(text, shares, where) for where, text in read_sequences(path)]
 
     def prepared(self, image: Image, where: str = "image") -> tuple[Tensor, Meta]:
-        """(C, *S) uint8 or float32 in the network's frame, and the size and axes before.
+        """Returns (C, *S) uint8 or float32 in the network's frame, and the original size and axes.
 
-        Arrays and tensors are taken to have the orientation and the spacing that the model was
-        trained with.
+        Arrays and tensors are assumed to have the orientation and spacing of the training data.
 
         Args:
-            image: One of `given.Image`.
-            where: What it is called in messages; a file by its name.
+            image: One of `inputs.Image`.
+            where: Name of the image in messages; files are named by their path.
 
         Raises:
-            ValueError: The number of axes or of channels is another than the model's, the values
-                cannot be of its unit, or a volume does not say how it lies in the body.
-            TypeError: The type is one that the model was not trained with.
+            ValueError: The number of axes or channels differs from the model's, the values cannot
+                be in its unit, or a volume does not declare its orientation.
+            TypeError: The model was not trained with this type.
         """
         if isinstance(image, str | Path):
             where = str(image)
@@ -131,7 +130,7 @@ class Frames:
         return torch.from_numpy(scale(array, self.intensity)).movedim(-1, 0), meta
 
     def _volume(self, volume: Volume) -> tuple[Tensor, Meta]:
-        """The same for a volume with its frame, by the functions that the data set reads with."""
+        """`prepared` for a volume with its frame, through the functions that the data set uses."""
         from densekit.data.medical.axes import axes_to, turned, turned_sides
         from densekit.data.medical.grids import orientation_of
         from densekit.data.medical.nifti import two_frames
@@ -140,17 +139,17 @@ class Frames:
         if self._is_unsure and volume.is_placed:
             self._is_unsure = False
             _log.warning(
-                "the model does not say in which orientation it was trained: axes are taken as"
-                " stored, the first volume is %s (%s); results are wrong where training had others",
+                "the model does not state the orientation it was trained in: axes are used as"
+                " stored (first volume: %s, %s); results are wrong if training used another one",
                 *(volume.path, orientation_of(volume)),
             )
-        if said := two_frames(volume):
-            _log.warning("sform and qform differ, the sform is used: %s", said)
+        if conflict := two_frames(volume):
+            _log.warning("sform and qform differ, the sform is used: %s", conflict)
         if volume.channels != self.channels:
             raise ValueError(
-                f"{volume.path}: expected {self.channels} channels, got {volume.channels}; where"
-                " each is a file, `channels=[NAME, ...]` names those of a patient, and a table has"
-                " a column for each"
+                f"{volume.path}: expected {self.channels} channels, got {volume.channels}; if each"
+                " channel is a file of its own, `channels=[NAME, ...]` names those of a patient;"
+                " a table has one column per channel"
             )
         axes = axes_to(volume, self.orientation)
         image = self._channels_first(turned(volume.image, axes), volume.path).movedim(0, -1).numpy()

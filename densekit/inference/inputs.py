@@ -1,4 +1,4 @@
-"""What a user gives to a predictor: one image or many, as paths, arrays, tensors or PIL images.
+"""Inputs of a predictor: one image or many, as paths, arrays, tensors or PIL images.
 
 Shape letters: C channels, D spatial dimensions, S the D sizes of an image.
 """
@@ -26,21 +26,21 @@ AXES = {1: "L", 2: "H, W", 3: "D, H, W"}
 KINDS = "a path, an array, a tensor or a PIL image"
 MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 LUMA = (19595, 38470, 7471)
-"""Red, green and blue in grey, of 65536, as in ITU-R 601 and Pillow."""
+"""Weights of red, green and blue in grey, in 1/65536, as in ITU-R 601 and Pillow."""
 SLACK = 0.1
 """Share of the full scale by which resized images may overshoot it."""
 
 
 def each(images: Image | Iterable[Image], dims: int) -> Iterator[Image]:
-    """The images, of one or of many.
+    """Iterates over one image or many.
 
     Args:
         images: One image; or an iterable of them, a tensor (N, C, *S) or an array (N, *S, C).
         dims: D.
 
     Raises:
-        TypeError: It is neither.
-        ValueError: An array or tensor of more axes than that.
+        TypeError: `images` is neither an image nor an iterable of images.
+        ValueError: An array or tensor has too many axes.
     """
     if isinstance(images, str | Path | Picture | Volume):
         return iter([images])
@@ -56,21 +56,21 @@ def each(images: Image | Iterable[Image], dims: int) -> Iterator[Image]:
 def channels_first(
     image: Any, dims: int, channels: int, *, deep: bool, full_scale: float | None, where: str
 ) -> Tensor:
-    """(C, *S) uint8 or float, of the declared channels: as files are read, so that both agree.
+    """Returns an image as (C, *S) uint8 or float, converted to C channels as files are.
 
     Args:
-        image: Tensor (C, *S) or (*S), array (*S, C) or (*S), or a PIL image. Of pictures, grey is
-            repeated where three channels are declared, colour becomes grey where one is, and an
-            alpha channel that is not declared is left out.
+        image: Tensor (C, *S) or (*S), array (*S, C) or (*S), or a PIL image. In 2-D, grey is
+            repeated to three channels, colour becomes grey for one channel, and an alpha channel
+            is dropped, as the model's channels require.
         dims: D.
         channels: C of the model.
         deep: Whether the model takes stored values of any depth, unscaled.
-        full_scale: The value of a white pixel, that floats must fit; None checks no range.
-        where: What the image is called in messages.
+        full_scale: The value of a white pixel, which floats must fit; None checks no range.
+        where: Name of the image in messages.
 
     Raises:
-        ValueError: Another shape, no pixels, values that are not finite or of another unit.
-        TypeError: Of a type that the model was not trained with, or no image at all.
+        ValueError: The shape is wrong, or values are missing, not finite or in another unit.
+        TypeError: The model was not trained with this type, or it is not an image.
     """
     if isinstance(image, Picture):
         image = _pixels_of(image, channels, where)
@@ -86,19 +86,19 @@ def channels_first(
             f"arrays, got shape {tuple(tensor.shape)} with the channels first"
         )
     if not tensor.numel():
-        raise ValueError(f"{where}: expected one pixel or more, got shape {tuple(tensor.shape)}")
+        raise ValueError(f"{where}: expected at least one pixel, got shape {tuple(tensor.shape)}")
     if tensor.is_floating_point():
         _check_values(tensor, full_scale, where)
     return tensor
 
 
 def _holds_objects(images: NDArray[Any] | Tensor) -> bool:
-    """Whether it is an array of paths or of arrays, not of numbers."""
+    """Whether this is an array of paths or of arrays, not of numbers."""
     return isinstance(images, np.ndarray) and images.dtype.kind in "OUS"
 
 
 def _pixels_of(image: Picture, channels: int, where: str) -> NDArray[Any]:
-    """(H, W) or (H, W, C) of a PIL image, upright, in the mode of the model's channels."""
+    """(H, W) or (H, W, C) of a PIL image, turned upright, in the mode with the model's channels."""
     try:
         image = ImageOps.exif_transpose(image)
         if image.mode not in DEEP_MODES:
@@ -107,11 +107,11 @@ def _pixels_of(image: Picture, channels: int, where: str) -> NDArray[Any]:
             image = image.convert(MODES.get(channels, image.mode))
         return np.asarray(image)
     except (OSError, SyntaxError) as error:
-        raise ValueError(f"{where}: expected a whole image, got a broken one: {error}") from error
+        raise ValueError(f"{where}: expected an intact image, got a broken one: {error}") from error
 
 
 def _tensor(image: Any, dims: int, where: str) -> Tensor:
-    """(C, *S), the channel added where it is missing."""
+    """The image as (C, *S); adds the channel axis where it is missing."""
     if isinstance(image, Tensor):
         if image.layout != torch.strided or image.is_meta:
             kind = "meta" if image.is_meta else image.layout
@@ -129,12 +129,12 @@ def _tensor(image: Any, dims: int, where: str) -> Tensor:
     array = array.astype(array.dtype.newbyteorder("="), copy=False)  # torch's only order
     if not array.ndim:
         return torch.from_numpy(array.copy())
-    # Of its own where the caller's may not be written into: torch warns of such memory.
+    # Copied where the caller's array is read-only: torch warns about such memory.
     return torch.from_numpy(np.require(np.moveaxis(array, -1, 0), requirements=["C", "W"]))
 
 
 def _in_channels(tensor: Tensor, dims: int, channels: int) -> Tensor:
-    """A picture of grey, RGB or RGBA in the declared one of them; anything else as it is."""
+    """Converts a 2-D image between grey, RGB and RGBA; returns anything else unchanged."""
     if dims != 2 or tensor.ndim != 3 or len(tensor) == channels or channels not in MODES:
         return tensor
     if len(tensor) == 1 and channels == 3:
@@ -153,7 +153,7 @@ def _in_channels(tensor: Tensor, dims: int, channels: int) -> Tensor:
 
 
 def _check_values(tensor: Tensor, full_scale: float | None, where: str) -> None:
-    """Refuses floats that are none, or that cannot be in the unit of the stored images."""
+    """Refuses floats that are not finite, or that cannot be in the unit of the stored images."""
     if not torch.isfinite(tensor).all():
         raise ValueError(f"{where}: expected finite values, got NaN or infinite ones")
     if full_scale is None:
@@ -161,10 +161,10 @@ def _check_values(tensor: Tensor, full_scale: float | None, where: str) -> None:
     low, high = (float(value) for value in tensor.aminmax())
     slack = SLACK * full_scale
     beyond = low < -slack or high > full_scale + slack
-    # Of 8 bits, no picture but a black one lies within 0..1, and a normalised one goes below 0.
+    # At 8 bits only a black image lies within 0..1, and a normalised one goes below 0.
     normalised = full_scale > 1 and (0 < high <= 1 or (low < 0 and high < slack))
     if beyond or normalised:
         raise ValueError(
-            f"{where}: expected floats of 0..{full_scale:g}, the unit of the model's images, got "
-            f"{low:.3g}..{high:.3g}; give uint8, or floats whose white is {full_scale:g}"
+            f"{where}: expected floats in 0..{full_scale:g}, the unit of the model's images, got "
+            f"{low:.3g}..{high:.3g}; pass uint8, or floats with white at {full_scale:g}"
         )

@@ -1,4 +1,4 @@
-"""Embeddings of an image and of its mirror image, as one."""
+"""One embedding from an image and its mirror image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class MirroredEmbedding(Inferer):
     """Adds the embeddings of each image and its left-right mirror image; the sum has length 1.
 
     Raises:
-        ValueError: While predicting, a head gives no embedding.
+        ValueError: A head returns no embedding; raised while predicting.
     """
 
     whole_image = True
@@ -22,13 +22,14 @@ class MirroredEmbedding(Inferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """`embedding` (B, E) of each head; see `Inferer.predict`."""
+        """Returns `embedding` (B, E) of each head; see `Inferer.predict`."""
         plain = model.predict(batch, features)
         for head, found in plain.items():
             if "embedding" not in found:
                 raise ValueError(
-                    f"inferer: MirroredEmbedding adds embeddings, but heads.{head} gives"
-                    f" {sorted(found)}; other models take densekit.inference.WholeImage"
+                    f"inferer: MirroredEmbedding expected an embedding from every head, got"
+                    f" {sorted(found)} from heads.{head}; use densekit.inference.WholeImage for"
+                    " this model"
                 )
         other = model.predict(mirrored(model, batch, [-1]))
         return {

@@ -1,4 +1,4 @@
-"""Predictor: pictures or volumes in, results in each one's own frame out."""
+"""`Predictor`: takes images or volumes and returns results in each one's original frame."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from densekit.inference import inferer as inferers
 from densekit.inference.frames import Frames
-from densekit.inference.given import each
+from densekit.inference.inputs import each
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
@@ -24,7 +24,7 @@ from densekit.ops.precision import Calls, first_wrong
 from densekit.types import Batch, Meta, Result
 
 if TYPE_CHECKING:
-    from densekit.inference.given import Image
+    from densekit.inference.inputs import Image
 
 Inferer = Callable[[DenseModel, Batch], list[dict[str, Result]]]
 
@@ -32,21 +32,21 @@ PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
-    """Predicts pictures or volumes of any sizes; everything else the model knows of itself.
+    """Predicts images or volumes of any sizes; the model itself states how to prepare them.
 
     Args:
         model_or_checkpoint: A model, or the path of a checkpoint.
         device: Where the network runs.
         precision: None for float32, "bf16" or "fp16" for autocast. The layers of the first batch
-            are tried, see `densekit.ops.precision`; a warning says if their numbers are wrong.
+            are checked, see `densekit.ops.precision`; a warning tells if their numbers are wrong.
         trust: Packages whose classes a checkpoint's configuration may build, besides densekit's
             and installed plug-ins'.
-        batch_size: Images a forward pass.
-        inferer: How a batch is predicted; by default as the checkpoint was validated, and a model
-            without one the whole image at once.
+        batch_size: Images per forward pass.
+        inferer: How a batch is predicted; by default the inferer the checkpoint was validated
+            with, or `WholeImage` for a model.
 
     Raises:
-        ValueError: The checkpoint is refused, or the precision is none.
+        ValueError: The checkpoint is refused, or the precision is unknown.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Predictor:
     ) -> None:
         if precision is not None and precision not in PRECISIONS:
             raise ValueError(
-                f"precision: found {precision!r}, accepted are None and {sorted(PRECISIONS)}"
+                f"precision: expected None or one of {sorted(PRECISIONS)}, got {precision!r}"
             )
         stored: Inferer = WholeImage()
         if isinstance(model_or_checkpoint, str | Path):
@@ -80,7 +80,7 @@ class Predictor:
 
     @property
     def names(self) -> dict[str, list[str]]:
-        """Class names of each head, as far as the model knows them."""
+        """Class names per head; an empty list where the model has none."""
         heads = self.model.info.get("heads", {})
         return {name: list(head.get("names", ())) for name, head in heads.items()}
 
@@ -89,44 +89,45 @@ class Predictor:
 
         Args:
             images: Paths, PIL images, (H, W, C) or (H, W) arrays, (C, H, W) or (H, W) tensors; one,
-                several, or a batch with a first axis more. Values are uint8, or floats in the unit
-                of the stored images (0..255 for most models, see `model.info["full_scale"]`), or of
-                any depth for models that were trained so. Grey, RGB and RGBA are brought to the
-                model's channels, as files are. For a model of volumes: NIfTI files, DICOM folders,
-                what `densekit.data.medical.volumes.read_volume` returns, (D, H, W, C) arrays or
-                (C, D, H, W) tensors; the last two in the model's own orientation and spacing.
+                several, or a batch with an additional first axis. Values are uint8, or floats in
+                the unit of the stored images (0..255 for most models, see
+                `model.info["full_scale"]`), or of any depth for models trained on such images.
+                Grey, RGB and RGBA are converted to the model's channels, as files are. For a model
+                of volumes: NIfTI files, DICOM folders, the result of
+                `densekit.data.medical.volumes.read_volume`, (D, H, W, C) arrays or (C, D, H, W)
+                tensors; the last two in the model's own orientation and spacing.
 
         Returns:
-            A list of one dict an image, also for one image; head name to its result. Detection has
+            One dict per image, head name to result; a list even for a single image. Detection has
             `boxes` (N, 4) float32 xyxy in pixels of that image, `scores` (N,), `labels` (N,) and,
             if the model knows its classes, `names`, a list of N. Segmentation has `mask`, uint8 of
             the image's size with classes, or multi-label (K, ...) with 0 and 1, and `names`, the K
             class names. Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and
-            `names`, a list of n: the most probable class, or the labels of 0.5 and more. An
+            `names`, a list of n: the most probable class, or all labels of at least 0.5. An
             embedding is `embedding` (E,) float32 of length 1.
 
         Raises:
-            ValueError: An image cannot be read, has other channels than the model or no pixels, or
-                values that are not finite or of another unit; named by file or place.
-            TypeError: It is no image, or of a type that the model was not trained with.
+            ValueError: An image cannot be read, has the wrong channels or no pixels, or values that
+                are not finite or in another unit; the message names its file or its index.
+            TypeError: An input is not an image, or the model was not trained with its type.
         """
         return list(self.stream(images))
 
     def stream(self, images: Image | Iterable[Image]) -> Iterator[dict[str, Result]]:
-        """The same, one image after the other, holding one batch in memory."""
+        """Predicts like a call, but yields one image at a time and holds one batch in memory."""
         remaining = enumerate(each(images, self.frames.dims))
         while part := list(islice(remaining, self.batch_size)):
-            prepared = [self.frames.prepared(image, f"images[{place}]") for place, image in part]
+            prepared = [self.frames.prepared(image, f"images[{index}]") for index, image in part]
             yield from self._predict(prepared)
 
     def head(self, name: str) -> HeadPredictor:
-        """A predictor of one head, whose results are flat."""
+        """Returns a predictor of one head, whose results are flat."""
         if name not in self.model.heads:
-            raise ValueError(f"head: found {name!r}, the model has {list(self.model.heads)}")
+            raise ValueError(f"head: expected one of {list(self.model.heads)}, got {name!r}")
         return HeadPredictor(self, name)
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """The precision that the network runs in."""
+        """Returns the context for the precision that the network runs in."""
         if self.precision is None:
             return nullcontext()
         return torch.autocast(self.device.type, PRECISIONS[self.precision])
@@ -142,8 +143,8 @@ class Predictor:
         dtype = PRECISIONS[self.precision]
         if wrong := first_wrong(calls.found, dtype, self.device, backward=False):
             warnings.warn(
-                f"precision={self.precision}: computes wrong numbers here (torch "
-                f"{torch.__version__}): {wrong}; without precision= they are right",
+                f"precision={self.precision} computes wrong numbers here (torch "
+                f"{torch.__version__}): {wrong}; they are right without precision=",
                 stacklevel=2,
             )
         return results
@@ -184,12 +185,12 @@ class HeadPredictor:
         return self.predictor.names[self.name]
 
     def __call__(self, images: Image | Iterable[Image]) -> list[Result]:
-        """A list of one flat dict an image; see `Predictor`."""
+        """Returns one flat dict per image; see `Predictor`."""
         return [result[self.name] for result in self.predictor(images)]
 
 
 def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Inferer]:
-    """The model of a checkpoint, and how it was validated.
+    """Loads the model of a checkpoint, and the inferer it was validated with.
 
     Raises:
         ValueError: The file is refused, or names a class that is not trusted.
@@ -205,7 +206,9 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
         return model, WholeImage()
     try:
         if not isinstance(node, dict) or "_target_" not in node:
-            raise ValueError(f"inferer: expected a class and its settings, got {str(node)[:100]!r}")
+            raise ValueError(
+                f"inferer: expected a class and its arguments, got {str(node)[:100]!r}"
+            )
         check_stored({"inferer": node}, trust)
         return model, instantiate(node, "inferer")
     except (ValueError, TypeError) as error:

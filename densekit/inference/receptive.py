@@ -1,6 +1,6 @@
-"""How far a network looks: the margin that a tile needs around it.
+"""Measures a network's receptive field: the margin that a tile needs around it.
 
-Shape letters: B images, C channels, K classes, H and W the sides of a picture.
+Shape letters: B images, C channels, K classes, H and W the sides of an image.
 """
 
 from __future__ import annotations
@@ -14,31 +14,31 @@ from densekit.inference.inferer import logits_of
 from densekit.model import DenseModel
 
 FIRST_PROBE, LAST_PROBE = 1024, 8192
-"""Pixels along the probed axis: a network that looks further than half of it is asked again."""
+"""Pixels along the probed axis, doubled up to the last while the network sees beyond half of it."""
 
 
 def stride_of(model: DenseModel) -> int:
-    """Pixels after which the grids of all levels repeat: windows start at multiples of it."""
+    """Least common multiple of the strides of all levels; windows start at multiples of it."""
     specs = model.backbone.features.values()
     return lcm(model.size_divisor, *(stride for spec in specs for stride in spec.stride))
 
 
 @torch.inference_mode()
 def receptive_margin(model: DenseModel) -> int | None:
-    """Pixels around a tile that its logits depend on, a multiple of `stride_of`.
+    """Width in pixels of the border around a tile that its logits depend on.
 
-    A stripe of the picture is set to NaN, which every layer that looks at it passes on, whatever
-    its weights: how far the logits are NaN is how far the network looks.
+    A stripe of the image is set to NaN, which every layer that reads it passes on, whatever its
+    weights: logits are NaN as far as the receptive field reaches.
 
     Args:
-        model: For pictures, in eval mode; its heads give logits.
+        model: For 2-D images, in eval mode; its heads return logits.
 
     Returns:
-        None if a stripe reaches every pixel, as through global pooling or the statistics of an
-        instance norm: no margin is large enough then.
+        A multiple of `stride_of`; None if the stripe reaches every pixel, as through global pooling
+        or the statistics of an instance norm: then no margin is large enough.
 
     Raises:
-        ValueError: A head gives no logits.
+        ValueError: A head returns no logits.
     """
     stride = stride_of(model)
     length = FIRST_PROBE
@@ -51,13 +51,13 @@ def receptive_margin(model: DenseModel) -> int | None:
 
 
 def _reach(model: DenseModel, axis: int, length: int, stride: int) -> int:
-    """Pixels before or behind the stripe that are NaN, the larger of the two."""
+    """Number of NaN pixels before or behind the stripe, the larger of the two."""
     sides = [length if n == axis else stride for n in (0, 1)]
     middle = length // 2 // stride * stride
     image = model.mean.new_zeros((1, model.mean.shape[1], *sides))
     image.narrow(2 + axis, middle, stride).fill_(torch.nan)
     size = torch.tensor([sides], device=image.device)
-    # Algorithms that work in the frequency domain would spread NaN over the whole picture.
+    # Algorithms that work in the frequency domain would spread NaN over the whole image.
     with torch.backends.cudnn.flags(enabled=False):
         found = logits_of(model.predict({"image": image, "size": size}), "predict_tiles")
     return max(_spread(logits, axis, middle, stride) for _, logits in found.values())

@@ -1,4 +1,4 @@
-"""From the network's frame back to each image's own.
+"""Maps predictions from the network's frame back to each image's original frame.
 
 Shape letters: B images, K classes, D spatial dimensions, S the D sizes of an image.
 """
@@ -20,32 +20,33 @@ from densekit.ops.padding import corner
 from densekit.types import Batch, Predictions, Result
 
 CHUNK = 1 << 24
-"""Values that are interpolated at once: 64 MB. A volume at its original size has many more."""
+"""Values that are interpolated at once (64 MB); a volume at its original size has many more."""
 
 
 def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[str, Result]]:
-    """Undoes padding and resizing, and turns volumes back.
+    """Undoes padding, resizing and the reorientation of volumes.
 
     Args:
         predictions: Head name to predictions, as `DenseModel.predict` returns them.
-        batch: The batch they were made from; its `meta` says the original sizes and axes.
+        batch: The batch they were made from; its `meta` holds the original sizes and axes.
 
     Returns:
-        One dict an image, head name to its result in the image's original frame. A head with boxes
-        gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by falling
-        score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see `restore_mask`.
-        One with `probabilities` or `multilabel_probabilities` (B, K) gives `probabilities` (K,),
-        and `labels` and `scores` (n,): the most probable class, or every label of 0.5 and more by
-        falling probability. Any other gives the image's row of each of its tensors.
+        One dict per image, head name to result in the image's original frame. A head with boxes
+        gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by
+        descending score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see
+        `restore_mask`. One with `probabilities` or `multilabel_probabilities` (B, K) gives
+        `probabilities` (K,), and `labels` and `scores` (n,): the most probable class, or every
+        label of at least 0.5 by descending probability. Any other gives the image's row of each of
+        its tensors.
     """
     per_head = {name: _restore_head(p, batch) for name, p in predictions.items()}
     return [{name: rows[i] for name, rows in per_head.items()} for i in range(len(batch["size"]))]
 
 
 def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False) -> NDArray[Any]:
-    """The classes of one image at its original size.
+    """Returns the class mask of one image at its original size.
 
-    The logits are interpolated, not the classes: borders stay smooth.
+    The logits are interpolated, not the classes, so that borders stay smooth.
 
     Args:
         logits: (K, *S) without padding; K = 1 is binary.
@@ -66,12 +67,12 @@ def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False
 
 
 def _interpolated(logits: Tensor, size: tuple[int, ...], start: int, stop: int) -> Tensor:
-    """(K, stop - start, *size[1:]): those rows of the first axis of the logits at a new size."""
+    """Rows start..stop of the logits at a new size: (K, stop - start, *size[1:])."""
     if tuple(logits.shape[1:]) == tuple(size):
         return logits[:, start:stop]
     if stop - start == size[0]:
         return resize_linear(logits[None].float(), size)[0]
-    # Interpolation acts on one axis after the other: first on the rows that are asked for.
+    # Linear interpolation is separable: the first axis comes first, for the requested rows only.
     length = logits.shape[1]
     at = (torch.arange(start, stop, dtype=torch.float64) + 0.5) * (length / size[0]) - 0.5
     at = at.clamp(0, length - 1)

@@ -1,7 +1,7 @@
-"""Volumes through a network for pictures: slice by slice, with or without the neighbouring slices.
+"""Predicts volumes with a 2-D network, slice by slice, with or without the neighbouring slices.
 
 Shape letters: B volumes, C channels of a volume, K classes, (D, H, W) the sides of a volume with
-D along the axis that is sliced, N slices of a pass.
+D along the axis that is sliced, N slices per forward pass.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from densekit.types import Batch, Features, Predictions
 
 
 class Slices(WrappingInferer):
-    """Predicts every slice of a volume and puts their logits back into a volume.
+    """Predicts every slice of a volume and stacks their logits into a volume.
 
     Args:
-        inferer: How a batch of slices is predicted; whole by default.
+        inferer: How a batch of slices is predicted, `WholeImage` by default.
         axis: Axis of the volume (z, y, x) that is sliced.
-        neighbours: Slices on each side that the network sees as further channels; at the ends of
+        neighbours: Slices on each side that the network sees as additional channels; at the ends of
             the volume the last slice is repeated.
-        batch_size: Slices a pass of the network.
+        batch_size: Slices per forward pass.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Slices(WrappingInferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """Logits (B, K, *S) of volumes (B, C, *S), zero beyond `size`; slices go as they are."""
+        """Logits (B, K, *S) of volumes (B, C, *S), zero beyond `size`; 2-D batches pass through."""
         if batch["image"].ndim - 2 == model.spatial_dims:
             return self.inferer.predict(model, batch, features)
         volumes = batch["image"].movedim(2 + self.axis, 2)  # (B, C, D, H, W)
@@ -70,7 +70,7 @@ class Slices(WrappingInferer):
     def _slices(
         self, model: DenseModel, volume: Tensor, span: slice, depth: int, size: list[int]
     ) -> Batch:
-        """A batch of N slices of one volume (C, D, H, W), without the volume's padding."""
+        """A batch of N slices from one volume (C, D, H, W), without the volume's padding."""
         centres = torch.arange(span.start, span.stop)
         offsets = torch.arange(-self.neighbours, self.neighbours + 1)
         rows = (centres[:, None] + offsets).clamp(0, depth - 1)  # (N, 2 n + 1)
@@ -85,6 +85,6 @@ class Slices(WrappingInferer):
 
 
 def sliced(inferer: Inferer, info: Mapping[str, Any]) -> Slices:
-    """`inferer` over the slices that a model's info declares, `{"axis", "neighbours"}`."""
+    """Wraps `inferer` in the `Slices` that a model's info declares, `{"axis", "neighbours"}`."""
     rule = info["slices"]
     return Slices(inferer, int(rule.get("axis", 0)), int(rule.get("neighbours", 0)))

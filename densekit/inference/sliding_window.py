@@ -1,4 +1,4 @@
-"""Sliding window: a network that learned on patches predicts an image of any size.
+"""Sliding window: predicts images of any size with a network that was trained on patches.
 
 Shape letters: B images, C channels, K classes, D spatial dimensions, S the D sizes of an image,
 W the D sides of the window, N windows.
@@ -21,27 +21,27 @@ from densekit.ops.padding import corner, stack_padded, window_at
 from densekit.types import Batch, Features, Predictions
 
 SMALLEST_WEIGHT = 1e-3
-"""Weights of a window's corners do not fall below this, so that their sum divides well."""
+"""Lower bound of a window's weights, so that the division by their sum stays well conditioned."""
 
 
 class SlidingWindow(Inferer):
     """Predicts overlapping windows and averages their logits.
 
     The same windows and weights as MONAI's `sliding_window_inference`. Where the window is larger
-    than the image, the image is centred in it, with zeros around after normalising.
+    than the image, the image is centred in it and padded with zeros after normalisation.
 
     Args:
-        window: The D sides of a window, best those of the training patches.
-        overlap: Share of a window's side that the next window covers again, 0 to less than 1.
-        batch_size: Windows a pass of the network.
-        gaussian: Whether a window counts less towards its borders (Isensee et al. 2021, nnU-Net,
-            "Inference"); all pixels count alike otherwise.
-        sigma: Standard deviation of the Gaussian, in sides of the window.
-        stitch_device: Where the logits of the whole image are put together; None is where the image
-            lies, "cpu" spares the memory of an accelerator.
+        window: The D sides of a window, preferably those of the training patches.
+        overlap: Share of a window's side that the next window covers again, in [0, 1).
+        batch_size: Windows per forward pass.
+        gaussian: Whether pixels near a window's border weigh less (Isensee et al. 2021, nnU-Net,
+            "Inference"); otherwise all weigh the same.
+        sigma: Standard deviation of the Gaussian, as a share of the window's side.
+        stitch_device: Where the logits of the whole image are accumulated; None for the device of
+            the image, "cpu" to save accelerator memory.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: An argument is out of range.
     """
 
     window: tuple[int, ...]
@@ -56,13 +56,15 @@ class SlidingWindow(Inferer):
         stitch_device: str | None = None,
     ) -> None:
         if not window or min(window) < 1:
-            raise ValueError(f"SlidingWindow.window: sides of 1 or more, found {list(window)}")
+            raise ValueError(
+                f"SlidingWindow.window: expected sides of at least 1, got {list(window)}"
+            )
         if not 0 <= overlap < 1:
-            raise ValueError(f"SlidingWindow.overlap: 0 to less than 1, found {overlap}")
+            raise ValueError(f"SlidingWindow.overlap: expected 0 to below 1, got {overlap}")
         if batch_size < 1:
-            raise ValueError(f"SlidingWindow.batch_size: 1 or more, found {batch_size}")
+            raise ValueError(f"SlidingWindow.batch_size: expected at least 1, got {batch_size}")
         if sigma <= 0:
-            raise ValueError(f"SlidingWindow.sigma: more than 0, found {sigma}")
+            raise ValueError(f"SlidingWindow.sigma: expected above 0, got {sigma}")
         self.window = tuple(int(side) for side in window)
         self.overlap = overlap
         self.batch_size = batch_size
@@ -72,11 +74,11 @@ class SlidingWindow(Inferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """Averaged logits of every head, zero beyond `size`; the features are not used."""
+        """Averaged logits of every head, zero beyond `size`; `features` is not used."""
         if len(self.window) != model.spatial_dims:
             raise ValueError(
-                f"SlidingWindow.window: found {list(self.window)}, accepted are "
-                f"{model.spatial_dims} sides, one for each axis of the images"
+                f"SlidingWindow.window: expected {model.spatial_dims} sides, one per axis of the "
+                f"images, got {list(self.window)}"
             )
         rows = []
         for image, size in zip(batch["image"], batch["size"].tolist(), strict=True):
@@ -105,7 +107,7 @@ class SlidingWindow(Inferer):
                     empty = torch.zeros((logits.shape[1], *image.shape[1:]), device=device)
                     sums[head] = {key: empty}
                 for place, found in zip(places, logits, strict=True):
-                    inside = found[corner(self.window)]  # divisor's padding off
+                    inside = found[corner(self.window)]  # without the padding to size_divisor
                     sums[head][key][(..., *place)] += inside.to(device).float() * weights
             for place in places:
                 total[place] += weights
@@ -125,11 +127,11 @@ class SlidingWindow(Inferer):
 
 
 def gaussian_weights(window: Sequence[int], sigma: float) -> Tensor:
-    """(*W) weights in [1e-3, 1], a product of one Gaussian an axis around the window's centre.
+    """(*W) weights in [1e-3, 1], the product of one Gaussian per axis around the window's centre.
 
     Args:
         window: Sides W.
-        sigma: Standard deviation in sides of the window.
+        sigma: Standard deviation as a share of the window's side.
     """
     weights = torch.ones(())
     for side in window:
@@ -141,12 +143,12 @@ def gaussian_weights(window: Sequence[int], sigma: float) -> Tensor:
 def window_starts(
     sides: Sequence[int], window: Sequence[int], overlap: float
 ) -> list[tuple[int, ...]]:
-    """Corners of the windows, in order of the last axis first; the last ones end with the image.
+    """First corners of the windows, the last axis varying fastest; the last ones end at the border.
 
     Args:
         sides: Of an image, none smaller than the window's.
         window: Sides of a window.
-        overlap: Share of a side, 0 to less than 1.
+        overlap: Share of a side, in [0, 1).
     """
     axes = []
     for side, length in zip(sides, window, strict=True):
@@ -157,7 +159,7 @@ def window_starts(
 
 
 def _centred(model: DenseModel, image: Tensor, margins: Sequence[int]) -> Tensor:
-    """The image in the middle of a larger one of what normalises to zero."""
+    """The image centred in a larger one, padded with the value that normalises to zero."""
     if not any(margins):
         return image
     image = model.in_unit(image).to(model.mean.dtype)
@@ -169,7 +171,7 @@ def _centred(model: DenseModel, image: Tensor, margins: Sequence[int]) -> Tensor
 
 
 def _stack(rows: Sequence[Tensor], sides: Sequence[int]) -> Tensor:
-    """(B, K, *S) of rows (K, ...), each in the corner; no copy where there is nothing to pad."""
+    """Stacks rows (K, ...) to (B, K, *S), padded at the end; no copy where nothing is padded."""
     if len(rows) == 1 and rows[0].shape[1:] == tuple(sides):
         return rows[0][None]
     return stack_padded(rows, sides)

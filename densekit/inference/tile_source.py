@@ -1,6 +1,6 @@
-"""Windows of huge pictures, read without reading the picture.
+"""Reads windows of huge images without reading the whole image.
 
-Shape letters: H and W the sides of a picture, C its channels.
+Shape letters: H and W the sides of an image, C its channels.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from densekit._extras import need
 
 CACHE_BYTES = 64 << 20
-"""Decoded tiles that are kept, because the next window needs some of them again."""
+"""Size of the cache of decoded tiles; the next window needs some of them again."""
 LARGEST_SEGMENT = 256 << 20
-"""Bytes of a strip or tile that has to be decoded whole; what is larger is no tiled picture."""
+"""Limit in bytes for a strip or tile, which is decoded whole."""
 TIFF_SUFFIXES = (".tif", ".tiff", ".svs", ".ndpi")
 SUFFIXES = (*TIFF_SUFFIXES, ".npy")
 
@@ -28,7 +28,7 @@ Box = tuple[slice, slice]
 
 
 class TileSource:
-    """A picture of which any window can be read.
+    """An image file of which any window can be read.
 
     Args:
         path: A TIFF, tiled or in strips, or a `.npy` file of (H, W) or (H, W, C).
@@ -38,29 +38,29 @@ class TileSource:
         dtype: Of the stored values.
 
     Raises:
-        ValueError: Naming the file, if it cannot be read window by window.
+        ValueError: The file cannot be read window by window; names it.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         suffix = path.suffix.lower()
         if suffix not in SUFFIXES:
-            raise ValueError(f"{path}: tiles are read from {', '.join(SUFFIXES)}")
+            raise ValueError(
+                f"{path}: expected one of {', '.join(SUFFIXES)} to read tiles from, got {suffix!r}"
+            )
         array, self._read = _open_npy(path) if suffix == ".npy" else _open_tiff(path)
         if len(array.shape) not in (2, 3):
-            raise ValueError(
-                f"{path}: found shape {array.shape}, accepted are (H, W) and (H, W, C)"
-            )
+            raise ValueError(f"{path}: expected shape (H, W) or (H, W, C), got {array.shape}")
         self.shape = (*array.shape, 1)[:3]
         self.dtype = array.dtype
 
     def window(self, box: Box) -> NDArray[Any]:
-        """(h, w, C) values of a window inside the picture."""
+        """Reads a window inside the image, (h, w, C)."""
         part = self._read(box)
         return part.reshape(*part.shape[:2], self.shape[2])
 
     def thumbnail(self, side: int) -> tuple[NDArray[Any], int]:
-        """Every n-th pixel, so that neither side is longer than `side`, and n."""
+        """Reads every n-th pixel, so that neither side exceeds `side`; returns them and n."""
         step = max(1, -(-max(self.shape[:2]) // side))
         rows = []
         for top in range(0, self.shape[0], step):
@@ -82,7 +82,7 @@ def _open_npy(path: Path) -> Reader:
         try:
             array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise ValueError(f"{path}: not a readable NumPy array: {error}") from error
+            raise ValueError(f"{path}: expected a NumPy array, got {error}") from error
         return array
 
     header = mapped()
@@ -95,12 +95,12 @@ def _open_tiff(path: Path) -> Reader:
     try:
         file = tifffile.TiffFile(path)
     except (OSError, struct.error, tifffile.TiffFileError) as error:
-        raise ValueError(f"{path}: not a readable TIFF: {error}") from error
+        raise ValueError(f"{path}: expected a TIFF, got {error}") from error
     page: Any = file.pages.first
     if len(file.series[0].pages) > 1 or page.axes not in ("YX", "YXS"):
         raise ValueError(
-            f"{path}: found {len(file.series[0].pages)} pages with the axes {page.axes}, accepted "
-            "is one page whose channels lie side by side (YX or YXS)"
+            f"{path}: expected one page with interleaved channels (axes YX or YXS), got "
+            f"{len(file.series[0].pages)} pages with the axes {page.axes}"
         )
     header = _Header(page.shape, page.dtype)
     if page.is_memmappable:
@@ -109,7 +109,7 @@ def _open_tiff(path: Path) -> Reader:
 
 
 class _Segments:
-    """Decodes the tiles or strips of one page as windows touch them."""
+    """Decodes the tiles or strips of one page on demand."""
 
     def __init__(self, path: Path, file: Any, page: Any) -> None:
         self.path, self.file, self.page = path, file, page
@@ -120,14 +120,15 @@ class _Segments:
         size = int(np.prod(self.sides)) * page.samplesperpixel * page.dtype.itemsize
         if size > LARGEST_SEGMENT:
             raise ValueError(
-                f"{path}: stored in pieces of {self.sides[0]} x {self.sides[1]} pixels, each of "
-                f"{size >> 20} MB; store it in tiles, for example of 512 x 512"
+                f"{path}: expected tiles or strips of at most {LARGEST_SEGMENT >> 20} MB, got "
+                f"{self.sides[0]} x {self.sides[1]} pixels of {size >> 20} MB each; store it in "
+                "tiles, for example of 512 x 512"
             )
         self.kept = max(1, CACHE_BYTES // size)
         self.cache: OrderedDict[int, NDArray[Any]] = OrderedDict()
 
     def read(self, box: Box) -> NDArray[Any]:
-        """The values of a window."""
+        """Reads a window, (h, w) or (h, w, C)."""
         (top, bottom), (left, right) = ((part.start, part.stop) for part in box)
         shape = (bottom - top, right - left, *self.page.shape[2:])
         out = np.zeros(shape, self.page.dtype)
@@ -135,14 +136,14 @@ class _Segments:
             segment = self._segment(index)  # (h, w, C)
             y0, x0 = max(top, row), max(left, column)
             y1, x1 = min(bottom, row + len(segment)), min(right, column + segment.shape[1])
-            place = out[y0 - top : y1 - top, x0 - left : x1 - left]
-            place[...] = segment[y0 - row : y1 - row, x0 - column : x1 - column].reshape(
-                place.shape
+            target = out[y0 - top : y1 - top, x0 - left : x1 - left]
+            target[...] = segment[y0 - row : y1 - row, x0 - column : x1 - column].reshape(
+                target.shape
             )
         return out
 
     def _touched(self, box: Box) -> Iterator[tuple[int, int, int]]:
-        """Number, top row and left column of every segment that a window touches."""
+        """Index, top row and left column of every segment that overlaps a window."""
         (high, wide), (rows, columns) = self.sides, box
         for y in range(rows.start // high, -(-rows.stop // high)):
             for x in range(columns.start // wide, -(-columns.stop // wide)):
@@ -162,8 +163,8 @@ class _Segments:
             )
         except (ValueError, NotImplementedError, RuntimeError, zlib.error) as error:
             raise ValueError(
-                f"{self.path}: tile {index} cannot be decoded: {error}; for LZW, JPEG and others "
-                "tifffile needs: pip install imagecodecs"
+                f"{self.path}: expected tiles that tifffile can decode, got an error at tile "
+                f"{index}: {error}; LZW, JPEG and others need: pip install imagecodecs"
             ) from error
         if decoded is None:  # a tile that was never written
             decoded = np.full(shape, self.page.nodata, self.page.dtype)

@@ -1,6 +1,6 @@
-"""Huge pictures, tile by tile: memory is bounded by the tile and not by the picture.
+"""Predicts huge images tile by tile: memory is bounded by the tile, not by the image.
 
-Shape letters: H and W the sides of a picture, C its channels, K classes, h and w those of a tile.
+Shape letters: H and W the sides of an image, C its channels, K classes, h and w those of a tile.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from densekit.model import DenseModel
 from densekit.visualization.colours import palette
 
 TIFF_STEP = 16
-"""Sides of a TIFF's tiles are multiples of it."""
+"""The sides of a TIFF's tiles are multiples of this."""
 CLASSIC_LIMIT = 3 << 30
-"""Bytes from which the mask becomes a BigTIFF."""
+"""Size in bytes above which the mask is written as a BigTIFF."""
 CHANNELS = {"photometric": "minisblack", "planarconfig": "contig"}
-WHOLE_PICTURE_RULES = ("zscore", "percentile")
-"""Intensity rules whose statistics no tile knows."""
+WHOLE_IMAGE_RULES = ("zscore", "percentile")
+"""Intensity rules that need statistics of the whole image."""
 
 
 def predict_tiles(
@@ -43,31 +43,31 @@ def predict_tiles(
     margin: int | None = None,
     values: Sequence[int] | None = None,
 ) -> tuple[int, int]:
-    """Predicts a huge picture and writes its mask as a tiled TIFF, tile by tile.
+    """Predicts a huge image tile by tile and writes its mask as a tiled TIFF.
 
-    Each tile is predicted with a margin of the picture around it, which is then cut off; tiles are
-    not blended. With a margin as wide as the network looks, the mask is the one that the network
-    would give for the whole picture at once. One that enlarges its logits to the size of the image
-    by a ratio, as FCN and a U-Net with `finest` do, gives it where its stride divides the sides of
-    the picture; heads that align corners then (smp's Segformer, DeepLabV3+) give it nearly.
+    Each tile is predicted with a margin of the image around it, which is then cropped; tiles are
+    not blended. With a margin as wide as the receptive field, the mask equals that of the whole
+    image predicted at once. For networks that upsample their logits to the size of the image by a
+    ratio, as FCN and a U-Net with `finest` do, this holds where the stride divides the sides of the
+    image; with heads that align corners (smp's Segformer, DeepLabV3+) it then holds nearly.
 
     Args:
-        model: For pictures, in eval mode.
+        model: For 2-D images, in eval mode.
         source: TIFF or `.npy` file, see `TileSource`.
         target: TIFF to write, with the class colours as its palette; multi-label classes are
-            channels. It appears whole or not at all.
+            channels. It is written atomically.
         head: The head whose mask is written; the only one by default.
-        tile: Side of a tile in pixels, raised to a multiple of the network's stride.
-        margin: Pixels around a tile; None measures what the network looks at (`receptive_margin`).
-        values: What is written for each class, 0 to 255; by default its number. Multi-label, for no
-            and yes.
+        tile: Side of a tile in pixels, rounded up to a multiple of the network's stride.
+        margin: Pixels around a tile; None measures the receptive field (`receptive_margin`).
+        values: Value written for each class, 0 to 255, its index by default; for multi-label masks
+            the two values for no and yes.
 
     Returns:
-        Side of the tiles and margin, as they were used.
+        The tile side and the margin that were used.
 
     Raises:
-        ValueError: The file or the model cannot be predicted tile by tile, or the margin is less
-            than 0.
+        ValueError: The file or the model cannot be predicted tile by tile, or the margin is
+            negative.
     """
     tifffile = need("tifffile", f"{target}: writing tiles", "tiles")
     picture = TileSource(Path(source))
@@ -89,7 +89,7 @@ def predict_tiles(
             dtype=np.uint8,
             tile=(tile, tile),
             compression="zlib",
-            maxworkers=1,  # others would run ahead and hold many tiles
+            maxworkers=1,  # several would run ahead and hold many tiles
             **(_palette(model, head, stored) if first.ndim == 2 else CHANNELS),
         )
     return tile, margin
@@ -98,7 +98,7 @@ def predict_tiles(
 def tile_masks(
     model: DenseModel, picture: TileSource, tile: int, margin: int, head: str | None = None
 ) -> Iterator[tuple[Box, NDArray[Any]]]:
-    """Places of the tiles, row by row, and their masks (h, w), or (h, w, K) if multi-label."""
+    """Yields the position of each tile, row by row, and its mask (h, w), multi-label (h, w, K)."""
     for box, logits in tile_logits(model, picture, tile, margin):
         name = next(iter(logits)) if head is None and len(logits) == 1 else str(head)
         key, values = choose("head", name, logits)
@@ -110,14 +110,14 @@ def tile_masks(
 def tile_logits(
     model: DenseModel, picture: TileSource, tile: int, margin: int
 ) -> Iterator[tuple[Box, dict[str, tuple[str, Tensor]]]]:
-    """Places of the tiles, row by row, and each head's key and logits (K, h, w).
+    """Yields the position of each tile, row by row, and each head's key and logits (K, h, w).
 
     Args:
-        model: For pictures, in eval mode.
+        model: For 2-D images, in eval mode.
         picture: The source.
-        tile: Side of a tile, a multiple of `stride_of(model)`, so that the grids of the network
-            lie in every window as they lie in the picture.
-        margin: Likewise; it is cut at the borders of the picture, where the network pads.
+        tile: Side of a tile, a multiple of `stride_of(model)`, so that the network's grids align
+            with those of the whole image.
+        margin: Likewise a multiple; it ends at the borders of the image, where the network pads.
     """
     height, width, _ = picture.shape
     for top in range(0, height, tile):
@@ -139,28 +139,31 @@ def tile_logits(
 
 
 def check_tileable(model: DenseModel, picture: TileSource) -> None:
-    """Refuses what no tile can know.
+    """Refuses models and images that cannot be predicted tile by tile.
 
     Raises:
-        ValueError: Saying what.
+        ValueError: Names the reason.
     """
     info, where = model.info, picture.path
     if model.spatial_dims != 2 or info.get("slices"):
-        raise ValueError(f"{where}: tiles are for models of pictures, this one takes volumes")
+        raise ValueError(f"{where}: expected a model of 2-D images for tiles, got one of volumes")
     if info.get("resize"):
-        raise ValueError(f"{where}: the model resizes whole pictures (info.resize); tiles cannot")
-    found = kinds(info.get("intensity"))
-    if whole := sorted(found & set(WHOLE_PICTURE_RULES)):
         raise ValueError(
-            f"{where}: the intensity {whole[0]!r} needs the statistics of the whole picture; tiles "
-            "take 'window', 'range' and 'clip'"
+            f"{where}: expected a model that does not resize, since tiles cannot be resized like "
+            f"whole images, got info.resize = {info['resize']}"
+        )
+    found = kinds(info.get("intensity"))
+    if whole := sorted(found & set(WHOLE_IMAGE_RULES)):
+        raise ValueError(
+            f"{where}: expected a model with the intensity 'window', 'range' or 'clip' for tiles, "
+            f"got {whole[0]!r}, which needs the statistics of the whole image"
         )
     channels = model.mean.shape[1]
     if picture.shape[2] != channels:
-        raise ValueError(f"{where}: found {picture.shape[2]} channels, accepted are {channels}")
+        raise ValueError(f"{where}: expected {channels} channels, got {picture.shape[2]}")
     deep = "float32" in (info.get("dtype"), "float32" if found else "")
     if picture.dtype != np.uint8 and not deep:
-        raise ValueError(f"{where}: found {picture.dtype}, the model was trained with uint8")
+        raise ValueError(f"{where}: expected uint8, as in training, got {picture.dtype}")
 
 
 def _margin(model: DenseModel, margin: int | None) -> int:
@@ -168,18 +171,18 @@ def _margin(model: DenseModel, margin: int | None) -> int:
         margin = receptive_margin(model)
     if margin is None:
         raise ValueError(
-            "margin: this network looks at the whole picture (global pooling, or the statistics of "
-            "an instance norm), so that tiles cannot give what the picture would; a margin= of "
-            "densekit.inference.predict_tiles accepts that"
+            "margin: expected a network with a limited receptive field, got one that sees the "
+            "whole image (global pooling or instance norm), so that tiles cannot give the same "
+            "mask; densekit.inference.predict_tiles(margin=...) accepts an approximation"
         )
     if margin < 0:
-        raise ValueError(f"margin: 0 or more, found {margin}")
+        raise ValueError(f"margin: expected at least 0, got {margin}")
     stride = stride_of(model)
     return -(-margin // stride) * stride
 
 
 def _around(start: int, tile: int, margin: int, side: int) -> tuple[slice, slice]:
-    """Along one axis: the window in the picture, and the tile in the window."""
+    """Along one axis: the window in the image, and the tile within the window."""
     first, last = max(0, start - margin), min(side, start + tile + margin)
     return slice(first, last), slice(start - first, min(start + tile, side) - first)
 

@@ -1,4 +1,4 @@
-"""The plain way to predict: the whole image in one pass."""
+"""The default inferer: predicts the whole image in one pass."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from densekit.types import Batch, Features, Predictions
 
 
 class WholeImage(Inferer):
-    """Predicts images whole, in one pass of the network.
+    """Predicts whole images in one forward pass.
 
-    The inferer of validation, test and `Predictor`; another one, a sliding window for instance,
-    takes its place in the configuration (`inferer`).
+    The default in validation, test and `Predictor`; the configuration key `inferer` replaces it,
+    for instance by a sliding window.
     """
 
     whole_image = True
@@ -19,5 +19,5 @@ class WholeImage(Inferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """What the model predicts; see `Inferer.predict`."""
+        """Returns the model's predictions; see `Inferer.predict`."""
         return model.predict(batch, features)

@@ -1,4 +1,4 @@
-"""What inferers share that use another inferer in the place of the network."""
+"""Base class of inferers that wrap another inferer."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from densekit.types import Result
 
 
 class WrappingInferer(Inferer):
-    """Base of inferers around another one; a step on finished masks happens once, at the very end.
+    """Base of inferers around another one; `finish` runs once, on the final results.
 
     Args:
-        inferer: What predicts in the place of the network, the whole image by default.
+        inferer: Predicts in place of the network, `WholeImage` by default.
     """
 
     def __init__(self, inferer: Inferer | None = None) -> None:
@@ -21,11 +21,11 @@ class WrappingInferer(Inferer):
         self.window = self.inferer.window
 
     def check(self, model: DenseModel) -> None:
-        """What the wrapped inferer refuses; see `Inferer.check`."""
+        """Refuses what the wrapped inferer refuses; see `Inferer.check`."""
         self.inferer.check(model)
 
     def finish(
         self, model: DenseModel, results: list[dict[str, Result]]
     ) -> list[dict[str, Result]]:
-        """What the wrapped inferer does with finished results."""
+        """Post-processes results as the wrapped inferer does."""
         return self.inferer.finish(model, results)

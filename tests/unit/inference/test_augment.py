@@ -103,13 +103,13 @@ def test_logits_come_back(key: str, classes: int) -> None:
 
 
 def test_refuses() -> None:
-    with pytest.raises(ValueError, match=r"flips: an axis twice, found \[1, 1\]"):
+    with pytest.raises(ValueError, match=r"flips: expected each axis once, got \[1, 1\]"):
         TestTimeAugmentation(flips=[1, 1])
-    with pytest.raises(ValueError, match=r"scales: factors above 0, found \[0\]"):
+    with pytest.raises(ValueError, match=r"scales: expected factors above 0, got \[0\]"):
         TestTimeAugmentation(scales=[0])
     model = tiny_segmenter()
     for axes in ([2], [1, -1]):
-        with pytest.raises(ValueError, match="different axes of 2"):
+        with pytest.raises(ValueError, match="expected distinct axes within -2..1"):
             TestTimeAugmentation(flips=axes).predict(model, batch_of(pixels(1, 8, 8)))
-    with pytest.raises(ValueError, match="TestTimeAugmentation joins the logits.*heads.detection"):
+    with pytest.raises(ValueError, match="TestTimeAugmentation expected .* from heads.detection"):
         TestTimeAugmentation().predict(tiny_detector().eval(), batch_of(pixels(3, 32, 32)))

@@ -39,6 +39,6 @@ def test_each_image_is_mirrored_without_its_padding():
 
 def test_a_detector_is_refused():
     with pytest.raises(
-        ValueError, match=r"MirroredEmbedding adds embeddings, but heads\.detection"
+        ValueError, match=r"MirroredEmbedding expected an embedding .* from heads\.detection"
     ):
         MirroredEmbedding().predict(tiny_detector().eval(), targets([1]))

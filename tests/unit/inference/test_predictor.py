@@ -16,7 +16,7 @@ from torch import Tensor
 
 from densekit import DenseModel, Predictor
 from densekit.inference.frames import Frames
-from densekit.inference.given import channels_first
+from densekit.inference.inputs import channels_first
 from densekit.inference.restore import restore
 from tests.unit.tiny import spread, tiny_detector
 
@@ -209,13 +209,13 @@ FLOATS = np.linspace(0, 1, 8 * 9 * 3, dtype=np.float32).reshape(8, 9, 3)
         (torch.zeros(8, 9, 3), ValueError, r"got shape \(8, 9, 3\)"),
         (np.zeros((8, 9, 2), np.uint8), ValueError, r"got shape \(2, 8, 9\)"),
         (np.zeros(8, np.uint8), ValueError, r"got shape"),
-        (np.zeros((0, 9, 3), np.uint8), ValueError, r"expected one pixel or more"),
+        (np.zeros((0, 9, 3), np.uint8), ValueError, r"expected at least one pixel"),
         (np.zeros((8, 9, 3), np.int32), TypeError, "expected uint8 or floats, got torch.int32"),
         (np.zeros((8, 9, 3), np.uint16), TypeError, "expected uint8 or floats, got torch.uint16"),
         (np.zeros((8, 9, 3), np.complex64), TypeError, "got torch.complex64"),
         (np.ones((8, 9, 3), bool), TypeError, "got torch.bool"),
         (Image.new("I;16", (9, 8)), TypeError, "got torch.uint16"),
-        (FLOATS, ValueError, r"expected floats of 0\.\.255, .*got 0\.\.1; give uint8"),
+        (FLOATS, ValueError, r"expected floats in 0\.\.255, .*got 0\.\.1; pass uint8"),
         (torch.from_numpy(FLOATS).movedim(-1, 0).double(), ValueError, r"got 0\.\.1;"),
         (FLOATS * 4.7 - 2.1, ValueError, r"got -2\.1\.\.2\.6"),
         (FLOATS * 65535, ValueError, r"got 0\.\.6\.55e\+04"),
@@ -248,14 +248,14 @@ def test_black_floats_and_those_of_another_scale_are_right(model: DenseModel) ->
     Predictor(model)([np.zeros((40, 40, 3), np.float32), FLOATS * 255])
     of_one = tiny_detector({"full_scale": 1.0})
     Predictor(of_one)(FLOATS)
-    with pytest.raises(ValueError, match=r"expected floats of 0\.\.1, .*got 0\.\.255"):
+    with pytest.raises(ValueError, match=r"expected floats in 0\.\.1, .*got 0\.\.255"):
         Predictor(of_one)(FLOATS * 255)
 
 
 def test_refuses_settings(model: DenseModel) -> None:
-    with pytest.raises(ValueError, match="precision: found 'fp8', accepted are None and"):
+    with pytest.raises(ValueError, match="precision: expected None or one of .*, got 'fp8'"):
         Predictor(model, precision="fp8")
-    with pytest.raises(ValueError, match=r"head: found 'boxes', the model has \['detection'\]"):
+    with pytest.raises(ValueError, match=r"head: expected one of \['detection'\], got 'boxes'"):
         Predictor(model).head("boxes")
 
 
@@ -293,7 +293,7 @@ def test_precision_that_computes_wrongly_is_said_once(
 
     monkeypatch.setattr("densekit.inference.predictor.first_wrong", answer)
     predictor = Predictor(model, precision="bf16")
-    with pytest.warns(UserWarning, match="precision=bf16: .*conv2d: its output is off"):
+    with pytest.warns(UserWarning, match="precision=bf16 computes .*conv2d: its output is off"):
         predictor(arrays()[:1])
     predictor(arrays()[:1])
     Predictor(model)(arrays()[:1])

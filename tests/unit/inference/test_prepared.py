@@ -11,7 +11,7 @@ from PIL import Image
 
 from densekit.data import AlignFace, Augment, Chain, IdentityFolder, Source
 from densekit.data.identification.prepared import joined
-from densekit.inference.expected import check_prepared
+from densekit.inference.prepared import check_prepared
 
 FACE = {"min_size": [112, 112], "max_size": [112, 112], "aligned": True}
 CUT = FACE | {"aligned": False}
@@ -24,11 +24,11 @@ RULE = {"min_size": 112, "max_size": 112}
     [
         (FACE, None, (112, 112), None),
         (FACE, None, (113, 112), "expected an aligned face of 112 x 112, got 113 x 112"),
-        (FACE, RULE, (1, 1), "align_face makes one"),
+        (FACE, RULE, (1, 1), "align_face crops one"),
         (CUT, None, (112, 112), None),
-        (CUT, None, (1080, 1920), "expected a picture of 112 x 112, cut as"),
+        (CUT, None, (1080, 1920), "expected an image of 112 x 112, cropped"),
         (CUT, RULE, (1080, 1920), None),  # the model brings it to its own size
-        (CUT, RULE, (1, 1), "not 2 times beyond, got 1 x 1"),
+        (CUT, RULE, (1, 1), "at most 2 times beyond, got 1 x 1"),
         (MIXED, None, (100, 90), None),
         (MIXED, None, (40, 320), None),
         (MIXED, None, (39, 100), "80 x 60 to 200 x 160"),

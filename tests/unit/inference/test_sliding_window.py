@@ -88,18 +88,20 @@ def test_the_last_window_ends_with_the_image() -> None:
 
 def test_boxes_are_refused() -> None:
     predictor = Predictor(tiny_detector(), inferer=SlidingWindow([32, 32]))
-    with pytest.raises(ValueError, match=r"heads.detection gives \['boxes', 'labels'.*WholeImage"):
+    with pytest.raises(
+        ValueError, match=r"got \['boxes', 'labels'.* from heads\.detection.*WholeImage"
+    ):
         predictor([np.zeros((40, 40, 3), np.uint8)])
 
 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"window": []}, "window: sides of 1 or more"),
-        ({"window": [8, 0]}, r"window: sides of 1 or more, found \[8, 0\]"),
-        ({"window": [8, 8], "overlap": 1}, "overlap: 0 to less than 1, found 1"),
-        ({"window": [8, 8], "batch_size": 0}, "batch_size: 1 or more"),
-        ({"window": [8, 8], "sigma": 0}, "sigma: more than 0"),
+        ({"window": []}, "window: expected sides of at least 1"),
+        ({"window": [8, 0]}, r"window: expected sides of at least 1, got \[8, 0\]"),
+        ({"window": [8, 8], "overlap": 1}, "overlap: expected 0 to below 1, got 1"),
+        ({"window": [8, 8], "batch_size": 0}, "batch_size: expected at least 1"),
+        ({"window": [8, 8], "sigma": 0}, "sigma: expected above 0"),
     ],
 )
 def test_refuses_settings(settings: dict[str, Any], message: str) -> None:
@@ -108,5 +110,5 @@ def test_refuses_settings(settings: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_a_window_of_other_dimensions() -> None:
-    with pytest.raises(ValueError, match=r"found \[8, 8, 8\], accepted are 2 sides"):
+    with pytest.raises(ValueError, match=r"expected 2 sides, .* got \[8, 8, 8\]"):
         SlidingWindow([8, 8, 8]).predict(tiny_segmenter(), batch_of(pixels(1, 20, 30)))

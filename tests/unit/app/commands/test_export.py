@@ -128,7 +128,7 @@ def test_program_answers_like_the_model(
             "output: expected a file that ends in .pt2, got m.onnx",
         ),
         (["output=m.pt2"], "size: expected [HEIGHT,WIDTH]"),
-        (["output=m.pt2", "size=[64]"], "a length for each of 2 axes"),
+        (["output=m.pt2", "size=[64]"], "size: expected 2 sides of 1 or more, got [64]"),
         (["output=m.pt2", "size=[64,64]", "heads=[nere]"], "did you mean 'near'"),
     ],
 )
@@ -146,4 +146,4 @@ def test_info_of_another_archive(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file = tmp_path / "other.pt2"
     file.write_bytes(b"PK")
     assert main(["info", str(file)]) == 2
-    assert "no program of densekit's" in capsys.readouterr().err
+    assert "expected a program exported by densekit" in capsys.readouterr().err
