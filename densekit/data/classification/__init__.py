@@ -1,5 +1,5 @@
 """Data sets of categories: images, series and sequences.
 
-`folder` and `table` are the formats of images, `series` (UCR archives) and `sequences` (DNA) those
-of one dimension; `dataset` is what they share.
+`folder` and `table` read images, `series` (UCR archives) and `sequences` (DNA) data of one
+dimension; `dataset` holds their base classes.
 """

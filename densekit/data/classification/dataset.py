@@ -1,4 +1,4 @@
-"""The data sets behind every format of categories: one class an image, or several labels.
+"""Base classes of the data sets of categories: one class per image, or several labels.
 
 N images, S the D sizes of an image, C its channels, K classes, L the length of a series.
 """
@@ -26,7 +26,7 @@ from densekit.types import Meta, Sample, Truth
 
 
 class CategoryDataset(Dataset):
-    """Images with a category each.
+    """Images, each with a category.
 
     Args:
         names: K class names in the order of their labels.
@@ -39,21 +39,21 @@ class CategoryDataset(Dataset):
 
     @abstractmethod
     def image(self, index: int) -> NDArray[Any]:
-        """(*S, C) uint8 or float32."""
+        """(*S, C) uint8 or float32 image."""
 
     @abstractmethod
     def where(self, index: int) -> str:
-        """The file of an image, or what it is called."""
+        """The file of an image, or another name of it."""
 
     @property
     @abstractmethod
     def sizes(self) -> NDArray[Any]:
-        """(N, D) sides of every image."""
+        """(N, D) sizes of every image."""
 
     @property
     @abstractmethod
     def keys(self) -> NDArray[Any]:
-        """(N,) bytes that are equal where images are: they must not lie in two splits."""
+        """(N,) bytes, equal for equal images, which must not be in two splits."""
 
     def __len__(self) -> int:
         return len(self.categories)
@@ -68,10 +68,10 @@ class CategoryDataset(Dataset):
         }
 
     def __getitem__(self, index: int) -> Sample:
-        """The image and its category, which is the truth too.
+        """The image and its category, which is also the ground truth.
 
         Raises:
-            ValueError: If it cannot be read; with the path.
+            ValueError: Naming the file, if it cannot be read.
         """
         image, category = self.image(index), self.categories[index]
         size = tuple(int(side) for side in image.shape[:-1])
@@ -125,7 +125,7 @@ class PictureCategories(CategoryDataset):
 
     @cached_property
     def keys(self) -> NDArray[Any]:
-        """(N,) the files, each by the one name that it has from the root of the disk on."""
+        """(N,) absolute paths of the files."""
         files = (os.path.abspath(self.path(index)) for index in range(len(self)))  # noqa: PTH100
         return np.asarray([file.encode() for file in files])
 
@@ -135,15 +135,14 @@ class PictureCategories(CategoryDataset):
 
 
 class SeriesCategories(CategoryDataset):
-    """Categories of series, which all lie in memory: images of one spatial dimension.
+    """Categories of series, held in memory as images of one spatial dimension.
 
     Args:
         series: N arrays (L, C) float32, of any lengths.
         names: See `CategoryDataset`.
         categories: See `CategoryDataset`.
-        source: The file, which with its place names a series.
-        intensity: How values are brought to a scale, see `densekit.data.reading.intensity`; None
-            leaves them.
+        source: The file; with its index in it, it names a series.
+        intensity: How values are scaled, see `densekit.data.reading.intensity`; None leaves them.
     """
 
     def __init__(
@@ -160,16 +159,16 @@ class SeriesCategories(CategoryDataset):
         self._intensity = check_rule(intensity)
 
     def where(self, index: int) -> str:
-        """The file and the place of a series in it, from 0."""
+        """The file and the index of a series in it."""
         return f"{self._source}#{index}"
 
     def image(self, index: int) -> NDArray[Any]:
-        """(L, C) float32."""
+        """(L, C) float32 series."""
         return scale(self._series[index], self._intensity)
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, 1) lengths."""
+        """(N, 1) lengths of the series."""
         return np.asarray([[len(values)] for values in self._series])
 
     @cached_property
@@ -179,7 +178,7 @@ class SeriesCategories(CategoryDataset):
         return np.asarray([digest.hexdigest().encode() for digest in digests])
 
     def describe(self) -> dict[str, Any]:
-        """The classes; channels and the like. Without `intensity`, values are taken as they are."""
+        """The classes, channels and scaling. Without `intensity`, values are left as they are."""
         channels = self._series[0].shape[1]
         images = {"channels": channels, "dtype": "float32", "spatial_dims": 1}
         if self._intensity is not None:
@@ -189,24 +188,24 @@ class SeriesCategories(CategoryDataset):
 
 
 def categories_of(
-    said: Sequence[tuple[str, str]], names: Sequence[str] | None, key: str
+    cells: Sequence[tuple[str, str]], names: Sequence[str] | None, key: str
 ) -> tuple[list[str], NDArray[np.int64]]:
-    """K names and (N,) classes of what the lines of a file say; what looks alike is one class.
+    """K names and (N,) classes of the cells of a table; names that look alike are one class.
 
     Args:
-        said: Line and class name of each.
-        names: Class names in the order of their labels; None, as they sort.
-        key: The reader, for messages.
+        cells: Line and class name of each.
+        names: Class names in the order of their labels; None sorts those found.
+        key: The data set's class, for messages.
 
     Raises:
         ValueError: Naming the line, for a class that is unknown or empty.
     """
-    words = same_words(name for _, name in said)
+    words = same_words(name for _, name in cells)
     say_lookalikes(filter(None, words), f"{key}: classes")
     found = sorted(set(filter(None, words)), key=natural)
     names = check_names(found if names is None else names, f"{key}.names")
-    place = {word: number for number, word in enumerate(same_words(names))}
-    for (where, name), word in zip(said, words, strict=True):
-        if word not in place:
+    labels = {word: label for label, word in enumerate(same_words(names))}
+    for (where, name), word in zip(cells, words, strict=True):
+        if word not in labels:
             raise ValueError(unknown(f"{where}: class", name, names))
-    return names, np.asarray([place[word] for word in words], dtype=np.int64)
+    return names, np.asarray([labels[word] for word in words], dtype=np.int64)

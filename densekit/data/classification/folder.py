@@ -1,4 +1,4 @@
-"""A folder a class, with its images."""
+"""One folder of images per class."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ _KEY = "ImageFolder"
 
 
 class ImageFolder(PictureCategories):
-    """Images by the folder that they lie in, `root/CLASS/.../12.jpg`.
+    """Images classified by their folder, `root/CLASS/.../12.jpg`.
 
     Classes are the folders, sorted as torchvision sorts them, so that labels are those of ImageNet
-    models. A folder that begins with a dot is left alone.
+    models. Folders whose name begins with a dot are ignored.
 
     Args:
-        root: The folder of the folders.
-        names: Folders in the order of their labels, for another order or for splits of which one
-            lacks a class; each folder of the root must be among them.
+        root: Folder with one sub-folder per class.
+        names: Sub-folders in the order of their labels, for another order or for splits of which
+            one lacks a class; each sub-folder of the root must be among them.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
         intensity: How float images are scaled; see `ImageReader`.
 
     Raises:
-        ValueError: If there is no class, a folder is no class, or a class has no image; with the
-            folder.
+        ValueError: Naming the folder, if there is no class, a folder is not in `names`, or a class
+            has no image.
     """
 
     def __init__(
@@ -47,16 +47,18 @@ class ImageFolder(PictureCategories):
         intensity: Mapping[str, Any] | None = None,
     ) -> None:
         folder = existing_folder(Path(root), f"{_KEY}.root")
-        there = folders_in(folder)
-        if not there:
+        present = folders_in(folder)
+        if not present:
             inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:5]) or "nothing"
-            raise ValueError(f"{_KEY}.root: {folder} has no folder a class, found {inside}")
-        names = check_names(there if names is None else names, f"{_KEY}.names")
-        if spare := [name for name in there if name not in names]:
+            raise ValueError(f"{_KEY}.root: expected a folder per class in {folder}, got {inside}")
+        names = check_names(present if names is None else names, f"{_KEY}.names")
+        if spare := [name for name in present if name not in names]:
             raise ValueError(unknown(f"{_KEY}.names: folder of {folder}", spare[0], names))
-        files = {name: images_below(folder, name) for name in names if name in there}
+        files = {name: images_below(folder, name) for name in names if name in present}
         if empty := [name for name, found in files.items() if not found]:
-            raise ValueError(f"{_KEY}.root: class {folder / empty[0]} has no image")
+            raise ValueError(
+                f"{_KEY}.root: expected images of every class, got none in {folder / empty[0]}"
+            )
         counts = [len(files.get(name, [])) for name in names]
         super().__init__(
             ImageFiles(

@@ -1,4 +1,4 @@
-"""Sequences of letters, such as DNA, as series of one channel a letter.
+"""Sequences of letters, such as DNA, as series with one channel per letter.
 
 N sequences, L the length of one, A letters.
 """
@@ -22,28 +22,28 @@ NUCLEOTIDES = {
     **{"R": "AG", "Y": "CT", "S": "CG", "W": "AT", "K": "GT", "M": "AC"},
     **{"B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT"},
 }
-"""Codes of the IUPAC for a nucleotide that is one of several."""
+"""IUPAC codes of ambiguous nucleotides."""
 
 
 class SequenceTable(SeriesCategories):
-    """Sequences and their classes by a table.
+    """Sequences and their classes from a table.
 
-    A letter becomes a row with 1 in its channel; a code for several letters shares the 1 among
-    them. Rows beyond the end of a short sequence are zero.
+    A letter becomes a row with 1 in its channel; a code for several letters divides the 1 equally
+    among them. Rows beyond the end of a short sequence are zero.
 
     Args:
         table: A CSV or TSV file.
-        header: Names of its columns where the file has no line of them.
+        header: Names of its columns if the file has no header.
         label: The column of the classes.
         sequence: The column of the sequences.
-        names: Class names in the order of their labels; by default as they sort.
-        alphabet: The letters, in the order of their channels; small ones in the file are the same.
-        codes: Further letters, each with those that it may stand for; those of nucleotides by
-            default.
+        names: Class names in the order of their labels; sorted by default.
+        alphabet: The letters in the order of their channels; case is ignored.
+        codes: Codes of several letters, each with the letters it may stand for; those of
+            nucleotides by default.
 
     Raises:
-        ValueError: For a missing file or column, an unknown class or letter, an empty sequence;
-            always with the line.
+        ValueError: Naming the line, for a missing file or column, an unknown class or letter, or an
+            empty sequence.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class SequenceTable(SeriesCategories):
         self._letters = {code: row.tolist() for code, row in shares.items()}
 
     def describe(self) -> dict[str, Any]:
-        """The classes, the channels, and `letters`: what each letter becomes."""
+        """The classes, the channels, and `letters`: the row of each letter."""
         return super().describe() | {"letters": self._letters}
 
 
 def letter_shares(alphabet: str, codes: Mapping[str, str]) -> dict[str, NDArray[Any]]:
-    """(A,) float32 of each letter and of each code all of whose letters are in the alphabet.
+    """(A,) float32 row of each letter and of each code all of whose letters are in the alphabet.
 
     Raises:
-        ValueError: A letter is in the alphabet twice, or there is none.
+        ValueError: If a letter is in the alphabet twice, or there is none.
     """
     letters = list(alphabet.upper())
     if not letters or len(set(letters)) < len(letters):
-        raise ValueError(f"{_KEY}.alphabet: each letter once, found {alphabet!r}")
+        raise ValueError(f"{_KEY}.alphabet: expected each letter once, got {alphabet!r}")
     meanings = {code.upper(): set(meant.upper()) for code, meant in codes.items()}
     meanings = {code: meant for code, meant in meanings.items() if meant <= set(letters)}
     meanings |= {letter: {letter} for letter in letters}
@@ -88,33 +88,33 @@ def letter_shares(alphabet: str, codes: Mapping[str, str]) -> dict[str, NDArray[
 
 
 def encode(sequence: str, shares: Mapping[str, NDArray[Any]], where: str) -> NDArray[Any]:
-    """(L, A) float32 of a sequence; every row sums to 1.
+    """(L, A) float32 encoding of a sequence; every row sums to 1.
 
     Args:
         sequence: Its letters.
         shares: See `letter_shares`.
-        where: What the message of an error begins with.
+        where: File and line, for messages.
 
     Raises:
-        ValueError: For an unknown letter, or none.
+        ValueError: For an unknown letter or an empty sequence.
     """
     letters = sequence.upper()
-    for place, letter in enumerate(letters):
+    for number, letter in enumerate(letters, start=1):
         if letter not in shares:
-            raise ValueError(unknown(f"{where}: letter {place + 1}", letter, shares))
+            raise ValueError(unknown(f"{where}: letter {number}", letter, shares))
     if not letters:
-        raise ValueError(f"{where}: an empty sequence")
+        raise ValueError(f"{where}: expected a sequence, got an empty one")
     return np.stack([shares[letter] for letter in letters])
 
 
 def read_sequences(path: Path) -> list[tuple[str, str]]:
-    """The sequences of a FASTA file, or of a text file with one a line.
+    """Reads the sequences of a FASTA file, or of a text file with one per line.
 
     Returns:
-        Where each stands, for messages, and its letters.
+        File and line of each sequence, for messages, and its letters.
 
     Raises:
-        ValueError: Naming the file, if there is none in it.
+        ValueError: Naming the file, if it has no sequence.
     """
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     found: list[tuple[str, str]] = []
@@ -127,5 +127,5 @@ def read_sequences(path: Path) -> list[tuple[str, str]]:
         elif line:
             found.append((f"{path}, line {number}", line))
     if not found:
-        raise ValueError(f"{path}: no sequence in it")
+        raise ValueError(f"{path}: expected sequences, got none")
     return found

@@ -1,4 +1,4 @@
-"""Series in files: the `.ts` format of the UCR and UEA archives, `.npy` and CSV.
+"""Reads series: the `.ts` format of the UCR and UEA archives, `.npy` and CSV.
 
 N series, L the length of one, C its channels.
 """
@@ -28,11 +28,11 @@ class UcrSeries(SeriesCategories):
         root: Folder of the set, which holds `NAME_TRAIN.ts` and `NAME_TEST.ts`.
         split: "train" or "test".
         intensity: How values are scaled, see `densekit.data.reading.intensity`; most sets of
-            the archive are z-normalised already, which `{kind: zscore}` makes sure of, in
-            prediction too.
+            the archive are already z-normalised, which `{kind: zscore}` ensures in prediction
+            too.
 
     Raises:
-        ValueError: For a missing file, or one that is not what the format says; with the line.
+        ValueError: Naming file and line, for a missing or malformed file.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class UcrSeries(SeriesCategories):
             raise ValueError(unknown(f"{_KEY}.split ({folder})", split, sorted(splits)))
         content = read_ts(splits[split])
         if not content.names:
-            raise ValueError(f"{splits[split]}: its series have no classes (@classLabel)")
+            raise ValueError(f"{splits[split]}: expected classes (@classLabel), got none")
         super().__init__(
             content.series,
             content.names,
@@ -61,7 +61,7 @@ class TsFile:
     Attributes:
         series: N arrays (L, C) float32.
         names: Classes in the order of the header; empty if there are none.
-        labels: Place in `names` of each series' class.
+        labels: Index in `names` of each series' class.
     """
 
     series: list[NDArray[Any]]
@@ -70,11 +70,11 @@ class TsFile:
 
 
 def read_ts(path: Path) -> TsFile:
-    """Reads a `.ts` file: a header of `@` lines, then a series a line, `1,2,3:4,5,6:CLASS`.
+    """Reads a `.ts` file: a header of `@` lines, then one series per line, `1,2,3:4,5,6:CLASS`.
 
     Raises:
-        ValueError: Naming file and line: time stamps, missing values, channels of different
-            lengths, an unknown class.
+        ValueError: Naming file and line, for time stamps, missing values, channels of different
+            lengths, or an unknown class.
     """
     names: list[str] = []
     labels: list[int] = []
@@ -89,7 +89,7 @@ def read_ts(path: Path) -> TsFile:
         if not started:
             started = word.lower() == "@data"
             if word.lower() == "@timestamps" and values[:1] != ["false"]:
-                raise ValueError(f"{where}: series with time stamps are not read")
+                raise ValueError(f"{where}: expected series without time stamps, got {line!r}")
             if word.lower() == "@classlabel" and values[:1] == ["true"]:
                 names = values[1:]
             continue
@@ -99,24 +99,24 @@ def read_ts(path: Path) -> TsFile:
         series.append(_channels(channels, where))
         labels += [names.index(label.strip())] if names else []
     if not series:
-        raise ValueError(f"{path}: no series behind a line @data")
+        raise ValueError(f"{path}: expected series after a line @data, got none")
     _check_channels([values.shape[1] for values in series], path)
     return TsFile(series, names, labels)
 
 
 def read_series(path: Path) -> list[NDArray[Any]]:
-    """All series of a file, (L, C) float32 each.
+    """Reads all series of a file, (L, C) float32 each.
 
     Args:
-        path: A `.ts` file; an array (L,) or (L, C) in `.npy`; numbers in `.csv` or `.txt`, a row
-            a point of time and a column a channel.
+        path: A `.ts` file; an array (L,) or (L, C) in `.npy`; numbers in `.csv` or `.txt`, one row
+            per time step and one column per channel.
 
     Raises:
         ValueError: Naming the file, if it is none of these.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(f"{path}: series are read from {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path}: expected a file of {', '.join(SUFFIXES)}, got {suffix!r}")
     if suffix == ".ts":
         return read_ts(path).series
     try:
@@ -125,30 +125,35 @@ def read_series(path: Path) -> list[NDArray[Any]]:
             np.load(path) if suffix == ".npy" else np.loadtxt(path, delimiter=delimiter, ndmin=2)
         )
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: no readable series: {error}") from error
+        raise ValueError(f"{path}: expected a readable series, got: {error}") from error
     if found.ndim not in (1, 2) or not found.size or found.dtype.kind not in "iuf":
-        raise ValueError(f"{path}: (length,) or (length, channels) numbers, found {found.shape}")
+        raise ValueError(
+            f"{path}: expected numbers of shape (length,) or (length, channels), got {found.dtype}"
+            f" of shape {found.shape}"
+        )
     values = found.astype(np.float32).reshape(len(found), -1)
     if not np.isfinite(values).all():
-        raise ValueError(f"{path}: a value is missing or infinite")
+        raise ValueError(f"{path}: expected finite values, got a missing or infinite one")
     return [values]
 
 
 def _channels(texts: list[str], where: str) -> NDArray[Any]:
-    """(L, C) of the texts of the channels."""
+    """(L, C) float32 series parsed from the text of each channel."""
     try:
         channels = [np.asarray(text.split(","), dtype=np.float32) for text in texts]
     except ValueError as error:
-        raise ValueError(f"{where}: {error}; missing values are not read") from error
+        raise ValueError(
+            f"{where}: expected numbers, none of them missing, got: {error}"
+        ) from error
     lengths = [len(values) for values in channels]
     if len(set(lengths)) != 1:
-        raise ValueError(f"{where}: the channels have {lengths} values, accepted is one length")
+        raise ValueError(f"{where}: expected channels of one length, got lengths {lengths}")
     values = np.stack(channels, axis=1)
     if not np.isfinite(values).all():
-        raise ValueError(f"{where}: a value is missing or infinite")
+        raise ValueError(f"{where}: expected finite values, got a missing or infinite one")
     return values
 
 
 def _check_channels(counts: list[int], path: Path) -> None:
     if len(set(counts)) > 1:
-        raise ValueError(f"{path}: series of {sorted(set(counts))} channels in one file")
+        raise ValueError(f"{path}: expected one number of channels, got {sorted(set(counts))}")

@@ -1,4 +1,4 @@
-"""A table that says the class, or the labels, of each image.
+"""A table with the class, or the labels, of each image.
 
 N images, K classes.
 """
@@ -20,31 +20,32 @@ from densekit.data.reading.images import ImageReader
 from densekit.data.reading.tables import Row, check_filled, places_of_split, read_table
 
 _KEY = "ImageTable"
-_SWITCHES = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
+_FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
 class ImageTable(PictureCategories):
-    """Images by a CSV or TSV file with a column `image` and one of classes.
+    """Images listed in a CSV or TSV file with a column `image` and one of classes.
 
-    A multi-label set has either a separator in the cells of this column (`cat|dog`, empty without
-    any) or, instead of it, a column of 0 and 1 a label. Further columns are left alone.
+    A multi-label set has either several labels per cell of this column (`cat|dog`, an empty cell
+    without any) or, instead of it, one column of 0 and 1 per label. Further columns are ignored.
 
     Args:
         root: Folder of the data set; paths in the table are relative to it.
         table: The file, relative to `root`.
         label: The column of the classes.
-        separator: What stands between the labels of an image; None if it has one class.
-        columns: Columns of 0 and 1, the labels; instead of `label`.
-        split: Only rows in whose column `split` this stands; the classes are those of all rows.
-        names: Class names in the order of their labels; by default as they sort, numbers in them
-            as numbers.
+        separator: Separates the labels of an image; None if images have one class.
+        columns: Columns of 0 and 1, one per label; instead of `label`.
+        split: Use only rows with this value in the column `split`; the classes are those of all
+            rows.
+        names: Class names in the order of their labels; sorted by default, numbers in them
+            numerically.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
         intensity: How float images are scaled; see `ImageReader`.
 
     Raises:
-        ValueError: For a missing file or column, an unknown class, an image that stands there
-            twice; always with the line.
+        ValueError: Naming the line, for a missing file or column, an unknown class, or an image
+            that is listed twice.
     """
 
     def __init__(
@@ -62,7 +63,9 @@ class ImageTable(PictureCategories):
         intensity: Mapping[str, Any] | None = None,
     ) -> None:
         if columns is not None and (names is not None or separator is not None):
-            raise ValueError(f"{_KEY}: columns name the labels; names and separator do not go")
+            raise ValueError(
+                f"{_KEY}: expected columns, which name the labels, or names and separator, got both"
+            )
         folder = existing_folder(Path(root), f"{_KEY}.root")
         needed = ["image", *(columns or [label]), *([] if split is None else ["split"])]
         rows = read_table(folder / table, f"{_KEY}.table", needed)
@@ -79,7 +82,9 @@ def _images(rows: Sequence[Row]) -> list[str]:
     seen: dict[str, str] = {}
     for where, row in rows:
         if row["image"] in seen:
-            raise ValueError(f"{where}: {row['image']} stands in {seen[row['image']]} too")
+            raise ValueError(
+                f"{where}: expected every image once, got {row['image']} as in {seen[row['image']]}"
+            )
         seen[row["image"]] = where
     return list(seen)
 
@@ -93,23 +98,23 @@ def _categories(
 ) -> tuple[list[str], NDArray[Any]]:
     """K names, and (N,) classes or (N, K) labels."""
     if columns is not None:
-        labels = [[_switch(row[name], where, name) for name in columns] for where, row in rows]
+        labels = [[_flag(row[name], where, name) for name in columns] for where, row in rows]
         return check_names(columns, f"{_KEY}.columns"), np.asarray(labels, dtype=np.int64)
     if separator is None:
         return categories_of([(where, row[label]) for where, row in rows], names, _KEY)
-    said = [
+    cells = [
         (where, [part.strip() for part in row[label].split(separator) if part.strip()])
         for where, row in rows
     ]
-    names, places = categories_of(
-        [(where, part) for where, parts in said for part in parts], names, _KEY
+    names, classes = categories_of(
+        [(where, part) for where, parts in cells for part in parts], names, _KEY
     )
-    labels_of = np.zeros((len(rows), len(names)), dtype=np.int64)
-    labels_of[np.repeat(np.arange(len(rows)), [len(parts) for _, parts in said]), places] = 1
-    return names, labels_of
+    multi_hot = np.zeros((len(rows), len(names)), dtype=np.int64)
+    multi_hot[np.repeat(np.arange(len(rows)), [len(parts) for _, parts in cells]), classes] = 1
+    return names, multi_hot
 
 
-def _switch(cell: str, where: str, column: str) -> int:
-    if cell.lower() not in _SWITCHES:
-        raise ValueError(f"{where}: {column} is {cell!r}, accepted are 0 and 1")
-    return _SWITCHES[cell.lower()]
+def _flag(cell: str, where: str, column: str) -> int:
+    if cell.lower() not in _FLAGS:
+        raise ValueError(f"{where}: {column}: expected 0 or 1, got {cell!r}")
+    return _FLAGS[cell.lower()]

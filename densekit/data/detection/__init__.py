@@ -1,4 +1,4 @@
 """Data sets of boxes.
 
-`coco` and `voc` are the formats, `dataset` is what both read their annotations into.
+`coco` and `voc` read one format each; `dataset` holds their base class.
 """

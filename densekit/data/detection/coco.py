@@ -26,8 +26,8 @@ class CocoDetection(BoxDataset):
         strict: Raise at the first defective annotation instead of repairing and counting it.
 
     Raises:
-        ValueError: For a file that is no COCO JSON, a missing image, an unknown category, a box
-            that is not finite; always with the file and the annotation's id.
+        ValueError: Naming the file and the annotation's id, for a file that is not COCO JSON, a
+            missing image, an unknown category, or a box that is not finite.
     """
 
     def __init__(

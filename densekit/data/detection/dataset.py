@@ -1,4 +1,4 @@
-"""The data set behind every format of boxes: flat annotations and an image reader."""
+"""Base class of the data sets of boxes: packed annotations and an image reader."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from densekit.types import Meta, Sample, Truth
 
 
 class BoxDataset(SizedImages):
-    """Images with boxes; CocoDetection and VocDetection read their files into this.
+    """Images with boxes, the base of CocoDetection and VocDetection.
 
     Args:
-        annotations: All images and objects.
+        annotations: The annotations of all images.
         images: Folder that the image paths are relative to.
-        reader: How images are read.
+        reader: Reads the image files.
         names: Class names in the order of their labels.
         ids: The format's own id of each class, for export.
-        findings: Defects met while reading, by kind.
+        findings: Defects found while reading, by kind.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class BoxDataset(SizedImages):
         }
 
     def class_counts(self, images: NDArray[np.int64]) -> Counter[int]:
-        """Label to the number of its objects in some images."""
+        """Number of objects of each label in the given images."""
         data = self.annotations
         of_image = np.repeat(np.arange(len(self)), np.diff(data.offsets))
         return Counter(data.labels[np.isin(of_image, images)].tolist())
@@ -77,12 +77,12 @@ class BoxDataset(SizedImages):
         return self._images / self.annotations.paths[index].decode()
 
     def __getitem__(self, index: int) -> Sample:
-        """The image with its boxes clipped to it, and the untouched annotation as `truth`.
+        """The image with its boxes clipped to it, and the unchanged annotation as `truth`.
 
-        Difficult objects, like crowds, are regions in which no loss is taken.
+        Difficult objects, like crowds, are regions that the loss ignores.
 
         Raises:
-            ValueError: If the image cannot be read, with its path.
+            ValueError: Naming the file, if the image cannot be read.
         """
         data = self.annotations
         rows = slice(int(data.offsets[index]), int(data.offsets[index + 1]))
@@ -114,13 +114,13 @@ class BoxDataset(SizedImages):
 
 
 def classes_without_objects(dataset: Dataset) -> list[str]:
-    """Names of the classes that no box is of; none for data sets without boxes.
+    """Names of the classes without a box; empty for data sets without boxes.
 
     Args:
-        dataset: A data set or a part of one.
+        dataset: A data set or a subset of one.
     """
-    whole, images = unwrapped(dataset)
-    if not isinstance(whole, BoxDataset):
+    base, images = unwrapped(dataset)
+    if not isinstance(base, BoxDataset):
         return []
-    counts = whole.class_counts(images)
-    return [name for label, name in enumerate(whole.names) if label not in counts]
+    counts = base.class_counts(images)
+    return [name for label, name in enumerate(base.names) if label not in counts]

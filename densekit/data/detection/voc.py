@@ -32,34 +32,34 @@ WORDS = {
     **dict.fromkeys(("0", "0.0", "false", "no", "f", "n", "", "unspecified"), False),
     **dict.fromkeys(("1", "1.0", "true", "yes", "t", "y"), True),
 }
-"""What is written for a flag; VOC itself has 0, 1 and, for what nobody looked at, Unspecified."""
+"""Spellings of a flag; VOC itself uses 0, 1 and, where nobody annotated it, Unspecified."""
 
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
 _log = logging.getLogger("densekit.data")
 
 
 class VocDetection(BoxDataset):
-    """Images with an XML file each: VOC's layout, or any two folders of images and XML.
+    """Images with one XML file each: VOC's layout, or any two folders of images and XML.
 
     Files are paired by their path below the two folders, so that `cam1/a.jpg` has `cam1/a.xml`;
     between `a.jpg` and `a.png` the `<filename>` of the XML decides. VOC counts pixels from 1 and
-    includes both corners, so 1 is subtracted from xmin and ymin alone. Image ids are positions.
+    includes both corners, so 1 is subtracted from xmin and ymin only. Image ids are indices.
 
     Args:
         root: Folder of the data set (`VOCdevkit/VOC2012`).
         split: Name of a file in `ImageSets/Main`; None takes every image that has an XML file,
-            which `Split` and `SplitRule` divide.
+            to be divided by `Split` and `SplitRule`.
         images: Folder of the images, relative to `root`.
         annotations: Folder of the XML files, relative to `root`; it may be the same.
-        names: Class names in the order of their labels; the default is every class of the folder
+        names: Class names in the order of their labels; the default is every class in the folder
             of XML files, sorted, so that all splits agree.
         channels: Channels of the images, 1, 3 or 4.
         dtype: "uint8" or "float32"; see `ImageReader`.
         strict: Raise at the first defective annotation instead of repairing and counting it.
 
     Raises:
-        ValueError: For a missing or malformed file, an unknown class, a box that is not finite;
-            always with the file and the number of the object in it.
+        ValueError: Naming the file and the number of the object in it, for a missing or malformed
+            file, an unknown class, or a box that is not finite.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class VocDetection(BoxDataset):
         for image, stem in enumerate(stems):
             path = xml_of.get(stem, xml / f"{stem}.xml")
             tree = _parse(path)
-            picture = only_image(by_stem[stem], folder, tree.findtext("filename") or "")
-            files.append(str(picture.relative_to(folder)))
-            sizes[image] = _size(tree, picture)
+            image_file = only_image(by_stem[stem], folder, tree.findtext("filename") or "")
+            files.append(str(image_file.relative_to(folder)))
+            sizes[image] = _size(tree, image_file)
             _add_objects(rows, tree, image, classes, path)
         keep = sanitise(
             rows.boxes(),
@@ -118,25 +118,25 @@ class VocDetection(BoxDataset):
 def _annotated(
     by_stem: Mapping[str, Sequence[str]], xml_of: Mapping[str, Path], folder: Path, xml: Path
 ) -> list[str]:
-    """Names that have an XML file, in the order of the images; says which images have none."""
+    """Names that have an XML file, in the order of the images; warns of images without one."""
     if not xml_of:
         raise ValueError(f"VocDetection.annotations: {xml}: expected XML files, got none")
     if spare := [stem for stem in by_stem if stem not in xml_of]:
         first = folder / by_stem[spare[0]][0]
-        _log.warning("%s: %d images without an XML file, left out: %s", xml, len(spare), first)
+        _log.warning("%s: skipped %d images without an XML file, e.g. %s", xml, len(spare), first)
     return [*(s for s in by_stem if s in xml_of), *(s for s in xml_of if s not in by_stem)]
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    """The `<annotation>` of a file, whatever its encoding and its name space."""
+    """The `<annotation>` element of a file in any encoding and namespace."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ValueError(f"{path}: expected a readable file, got: {error.strerror}") from error
     try:
         tree = ElementTree.fromstring(_decoded(content))
     except (ElementTree.ParseError, ValueError, LookupError) as error:
-        raise ValueError(f"{path}: not valid XML: {error}") from error
+        raise ValueError(f"{path}: expected XML, got: {error}") from error
     for element in tree.iter():
         element.tag = element.tag.rpartition("}")[2]
     if tree.tag != "annotation":
@@ -145,7 +145,7 @@ def _parse(path: Path) -> ElementTree.Element:
 
 
 def _decoded(content: bytes) -> bytes | str:
-    """The file for the parser, which knows Unicode and codes of one byte only."""
+    """The content for the parser, which supports only Unicode and single-byte encodings."""
     declared = _DECLARED.match(content)
     if declared is None:
         return content
@@ -165,12 +165,12 @@ def _scan(xml_of: Mapping[str, Path], folder: Path) -> list[str]:
 def _class_name(item: ElementTree.Element, path: Path, number: int) -> str:
     name = (item.findtext("name") or "").strip()
     if not name:
-        raise ValueError(f"{path}: object {number} has no name")
+        raise ValueError(f"{path}: object {number}: expected a name, got none")
     return name
 
 
 def _size(tree: ElementTree.Element, image: Path) -> tuple[int, int]:
-    """Annotated height and width; from the image's header where the annotation leaves them out."""
+    """Annotated height and width, or those of the image's header if the annotation has none."""
     height, width = tree.findtext("size/height"), tree.findtext("size/width")
     try:
         size = int(float(height or 0)), int(float(width or 0))
@@ -203,7 +203,7 @@ def _box(item: ElementTree.Element, path: Path, number: int) -> tuple[float, flo
         xmin, ymin, xmax, ymax = (float(corner or "") for corner in corners)
     except ValueError:
         raise ValueError(
-            f"{path}: object {number}: bndbox needs the numbers xmin, ymin, xmax, ymax, found"
+            f"{path}: object {number}: bndbox: expected the numbers xmin, ymin, xmax, ymax, got"
             f" {corners}"
         ) from None
     return xmin - 1, ymin - 1, xmax, ymax

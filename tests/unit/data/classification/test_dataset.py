@@ -71,9 +71,9 @@ def test_names_give_the_order_and_classes_that_are_not_there(folder: Path) -> No
 
 def test_folders_that_cannot_be_right(folder: Path, tmp_path: Path) -> None:
     (folder / "empty").mkdir()
-    with pytest.raises(ValueError, match=r"ImageFolder.root: class .*empty has no image"):
+    with pytest.raises(ValueError, match=r"expected images of every class, got none in .*empty"):
         ImageFolder(folder)
-    with pytest.raises(ValueError, match=r"has no folder a class, found 10.png, 2.png"):
+    with pytest.raises(ValueError, match=r"expected a folder per class in .*, got 10.png, 2.png"):
         ImageFolder(folder / "dog")
     with pytest.raises(ValueError, match=r"ImageFolder.root: no folder"):
         ImageFolder(folder / "nothing")
@@ -123,14 +123,18 @@ def test_a_table_of_labels(tmp_path: Path, text: str, settings: Any) -> None:
             "table.csv, line 2: class: expected one of y, got 'x'",
         ),
         ("image,label\na.png,\n", {"names": ["y"]}, "line 2: class: expected one of y, got ''"),
-        ("image,label\na.png,x\na.png,x\n", {}, "line 3: a.png stands in .*line 2 too"),
+        (
+            "image,label\na.png,x\na.png,x\n",
+            {},
+            "line 3: expected every image once, got a.png as in .*line 2",
+        ),
         ("image,label\nd.png,x\n", {}, "1 of 1 images are missing, the first is .*d.png"),
         ("image,label\n,x\n", {}, "line 2: the cell of 'image' is empty"),
         ("image,lable\na.png,x\n", {}, "expected a column 'label', .*; did you mean 'lable'"),
         ("image,label\na.png,x,y\n", {}, "line 2: 2 columns .*, found"),
         ("image,label\n", {}, "no row in it"),
-        ("image,x\na.png,2\n", {"columns": ["x"]}, "line 2: x is '2', accepted are 0 and 1"),
-        ("image,x\na.png,1\n", {"columns": ["x"], "separator": "|"}, "separator do not go"),
+        ("image,x\na.png,2\n", {"columns": ["x"]}, "line 2: x: expected 0 or 1, got '2'"),
+        ("image,x\na.png,1\n", {"columns": ["x"], "separator": "|"}, "separator, got both"),
     ],
 )
 def test_tables_that_cannot_be_right(
@@ -207,11 +211,11 @@ def test_several_channels(tmp_path: Path) -> None:
     ("rows", "message"),
     [
         (["1,2:ups"], "line 7: class: .* got 'ups'; did you mean 'up'"),
-        (["1,?:up"], "line 7: .*missing values are not read"),
-        (["1,NaN:up"], "line 7: a value is missing or infinite"),
-        (["1,2:3:up"], r"line 7: the channels have \[2, 1\] values"),
-        (["1,2:up", "1,2:3,4:up"], r"series of \[1, 2\] channels in one file"),
-        ([], "no series behind a line @data"),
+        (["1,?:up"], "line 7: expected numbers, none of them missing"),
+        (["1,NaN:up"], "line 7: expected finite values"),
+        (["1,2:3:up"], r"line 7: expected channels of one length, got lengths \[2, 1\]"),
+        (["1,2:up", "1,2:3,4:up"], r"expected one number of channels, got \[1, 2\]"),
+        ([], "expected series after a line @data"),
     ],
 )
 def test_ts_files_that_cannot_be_right(tmp_path: Path, rows: list[str], message: str) -> None:
@@ -231,7 +235,10 @@ def test_series_in_other_files(tmp_path: Path) -> None:
     shapes = [read_series(tmp_path / name)[0].shape for name in ("a.npy", "b.csv", "c.txt")]
     assert shapes == [(4, 1), (3, 2), (2, 1)]
     (tmp_path / "d.csv").write_text("1,x\n")
-    for name, message in (("d.csv", "no readable series"), ("e.wav", "series are read from")):
+    for name, message in (
+        ("d.csv", "expected a readable series"),
+        ("e.wav", "expected a file of .*, got '.wav'"),
+    ):
         with pytest.raises(ValueError, match=message):
             read_series(tmp_path / name)
 
@@ -267,8 +274,8 @@ def test_equal_sequences_stay_in_one_fold(tmp_path: Path) -> None:
     ("text", "settings", "message"),
     [
         ("A,one,ACX\n", {}, "line 1: letter 3: .* got 'X'"),
-        ("A,one,\n", {}, "line 1: an empty sequence"),
-        ("A,one,AB\n", {"alphabet": "AA"}, "alphabet: each letter once"),
+        ("A,one,\n", {}, "line 1: expected a sequence, got an empty one"),
+        ("A,one,AB\n", {"alphabet": "AA"}, "alphabet: expected each letter once, got 'AA'"),
         ("A,one,ACR\n", {"codes": {"N": "ACGT"}}, "letter 3: .* got 'R'"),
     ],
 )
@@ -286,7 +293,7 @@ def test_files_of_sequences(tmp_path: Path) -> None:
     path.write_text("ACG\nT\n")
     assert [text for _, text in read_sequences(path)] == ["ACG", "T"]
     path.write_text("\n")
-    with pytest.raises(ValueError, match="no sequence in it"):
+    with pytest.raises(ValueError, match="expected sequences, got none"):
         read_sequences(path)
 
 

@@ -65,14 +65,14 @@ def test_misspelt_split_names_the_others(voc):
 def test_malformed_file_is_named(voc, text):
     root = voc([("cat", [2, 2, 9, 9], 0)])
     (root / "Annotations/im0.xml").write_text(text)
-    with pytest.raises(ValueError, match=r"im0\.xml: not valid XML"):
+    with pytest.raises(ValueError, match=r"im0\.xml: expected XML, got"):
         VocDetection(root, "train", names=["cat"])
 
 
 def test_missing_files_are_named(voc):
     root = voc([("cat", [2, 2, 9, 9], 0)], [])
     (root / "Annotations/im1.xml").unlink()
-    with pytest.raises(ValueError, match=r"im1\.xml: cannot be read"):
+    with pytest.raises(ValueError, match=r"im1\.xml: expected a readable file"):
         VocDetection(root, "train")
     (root / "JPEGImages/im0.jpg").unlink()
     with pytest.raises(ValueError, match=r"1 of 2 images are missing.*im0\.jpg"):
@@ -143,10 +143,13 @@ def test_xml_of_other_encodings(voc, head, encoding, name):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "not valid XML: .*klingon"),
-        (b'<?xml version="1.0" encoding="utf-8"?><annotation>\xff</annotation>', "not valid XML"),
+        (b'<?xml version="1.0" encoding="klingon"?><annotation/>', "expected XML, got: .*klingon"),
+        (
+            b'<?xml version="1.0" encoding="utf-8"?><annotation>\xff</annotation>',
+            "expected XML, got",
+        ),
         (b"<html><body>404</body></html>", "expected <annotation> .*, got <html>"),
-        (b"", "not valid XML"),
+        (b"", "expected XML, got"),
     ],
 )
 def test_what_is_no_annotation_is_refused(voc, content, message):
@@ -210,7 +213,7 @@ def test_any_two_folders_are_divided_by_hold_out(voc, write_image, caplog, apart
     folders = {"images": "JPEGImages", "annotations": "Annotations" if apart else "JPEGImages"}
     with caplog.at_level(logging.WARNING, "densekit.data"):
         data = VocDetection(root, **folders)
-    assert "1 images without an XML file, left out" in caplog.text
+    assert "skipped 1 images without an XML file" in caplog.text
     parts = [Split(data, split, SplitRule(every=5)) for split in ("train", "val")]
     assert [len(part) for part in parts] == [4, 1]
     (root / folders["annotations"] / "lost.xml").write_text("<annotation/>")
