@@ -8,7 +8,7 @@ from typing import Any
 from densekit._lazy import lazy
 
 _public, _names, __all__ = lazy(
-    __name__, {"DenseModel": "model", "Predictor": "inference", "compose": "app.experiment"}
+    __name__, {"DenseModel": "model", "Predictor": "inference", "compose": "app.run.experiment"}
 )
 
 

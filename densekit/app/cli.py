@@ -10,8 +10,8 @@ from functools import partial
 from densekit._names import unknown
 from densekit.app.commands import COMMANDS, LISTS
 from densekit.app.errors import Stopped, UsageError, report
-from densekit.app.options import Command
-from densekit.app.usage import help_of, overview
+from densekit.app.options.help import help_of, overview
+from densekit.app.options.table import Command
 
 HELP = ("-h", "--help")
 
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in HELP:
-        print(overview(), end="")
+        print(overview(COMMANDS, LISTS), end="")
         return 0 if words else 2
     if words[0] == "--version":
         from densekit import __version__

@@ -16,7 +16,7 @@ from densekit.app.config.compose import compose
 from densekit.app.config.groups import options
 from densekit.app.config.overrides import parse
 from densekit.app.errors import UsageError
-from densekit.app.usage import LISTS
+from densekit.app.options.help import LISTS
 from densekit.plugins import conf_folders, find_plugins
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "plugin_head"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from densekit import compose
-from densekit.app.options import Option, number, split_options, whole
+from densekit.app.options.table import Option, number, split_options, whole
 from densekit.build import instantiate, metric_recipes
 from densekit.data import Source
 from densekit.model import DenseModel

@@ -20,7 +20,7 @@ import torch
 
 from densekit import compose
 from densekit.app.commands.benchmark import interleaved
-from densekit.app.options import Option, split_options, whole
+from densekit.app.options.table import Option, split_options, whole
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel
 from densekit.training.optim import parameter_groups

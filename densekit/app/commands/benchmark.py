@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, choice, choices, parse_command, sides, text, whole
+from densekit.app.options.shared import DEVICE, device_name
+from densekit.app.options.table import (
+    Command,
+    Option,
+    choice,
+    choices,
+    parse_command,
+    sides,
+    text,
+    whole,
+)
 from densekit.app.report import print_lines, print_whole, write_metrics
-from densekit.app.shared_options import DEVICE, device_name
 
 if TYPE_CHECKING:
     from densekit.app.studies.benchmark_pairs import Pair

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from densekit.app.contract import KINDS, check_parts
-from densekit.app.options import Command
-from densekit.app.shared_options import TRUST
+from densekit.app.options.shared import TRUST
+from densekit.app.options.table import Command
+from densekit.app.studies.contract import KINDS, check_parts
 
 COMMAND = Command(
     name="check",

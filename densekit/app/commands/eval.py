@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from densekit.app.options import Command, Option, choice, parse_command, text
-from densekit.app.shared_options import CHECKPOINT, TRUST
+from densekit.app.options.shared import CHECKPOINT, TRUST
+from densekit.app.options.table import Command, Option, choice, parse_command, text
 
 OUTPUT = Option(
     "output",

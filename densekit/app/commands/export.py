@@ -9,9 +9,9 @@ from typing import Any
 from densekit._names import unknown
 from densekit.app.config.overrides import trusted_packages
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, names, parse_command, sides, text, whole
+from densekit.app.options.shared import CHECKPOINT, TRUST, checkpoint_file
+from densekit.app.options.table import Command, Option, names, parse_command, sides, text, whole
 from densekit.app.report import print_lines
-from densekit.app.shared_options import CHECKPOINT, TRUST, checkpoint_file
 
 COMMAND = Command(
     name="export",

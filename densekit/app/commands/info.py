@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from densekit._console import plain
-from densekit.app.options import Command, Option, flag, parse_command
+from densekit.app.options.shared import checkpoint_file
+from densekit.app.options.table import Command, Option, flag, parse_command
 from densekit.app.report import print_whole
-from densekit.app.shared_options import checkpoint_file
 
 MAX_NAMES = 20
 """Classes that are printed; of more, the first and the number."""

@@ -10,7 +10,7 @@ from typing import Any
 from densekit._console import plain
 from densekit.app.commands import LISTS
 from densekit.app.config.groups import own_conf
-from densekit.app.options import Command, parse_command
+from densekit.app.options.table import Command, parse_command
 from densekit.app.report import print_whole
 
 GIVEN = {

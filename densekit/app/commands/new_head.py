@@ -8,7 +8,7 @@ from pathlib import Path
 from string import Template
 
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, parse_command, text
+from densekit.app.options.table import Command, Option, parse_command, text
 from densekit.app.report import print_lines, quoted
 from densekit.plugins import CONTRACT
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, number, parse_command, text, whole
+from densekit.app.options.table import Command, Option, number, parse_command, text, whole
 
 COMMAND = Command(
     name="plan",

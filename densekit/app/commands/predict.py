@@ -6,7 +6,15 @@ import glob
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from densekit.app.options import (
+from densekit.app.options.shared import (
+    CHECKPOINT,
+    DEVICE,
+    PRECISION,
+    TRUST,
+    checkpoint_file,
+    existing,
+)
+from densekit.app.options.table import (
     Command,
     Option,
     choice,
@@ -17,14 +25,6 @@ from densekit.app.options import (
     text,
 )
 from densekit.app.results.embeddings import FORMATS, check_installed
-from densekit.app.shared_options import (
-    CHECKPOINT,
-    DEVICE,
-    PRECISION,
-    TRUST,
-    checkpoint_file,
-    existing,
-)
 
 COMMAND = Command(
     name="predict",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from densekit._names import counted
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, choice, parse_command, text, whole
+from densekit.app.options.shared import existing
+from densekit.app.options.table import Command, Option, choice, parse_command, text, whole
 from densekit.app.prediction.embedder import OPTIONS, Embedder
 from densekit.app.report import print_lines
 from densekit.app.results.embeddings import read_embeddings
-from densekit.app.shared_options import existing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

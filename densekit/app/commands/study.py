@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, parse_command, text, whole
+from densekit.app.options.table import Command, Option, parse_command, text, whole
 
 STUDIES = ("degradation",)
 GRID = {"backbone.depth": "8,20,44", "backbone.residual": "false,true", "seed": "0,1,2"}

@@ -9,8 +9,8 @@ from pathlib import Path
 from densekit._names import unknown
 from densekit.app.config.groups import groups
 from densekit.app.errors import UsageError
-from densekit.app.options import Command
-from densekit.app.shared_options import OBJECTIVE, RESUME, RUN_NAME, START, TRUST
+from densekit.app.options.shared import OBJECTIVE, RESUME, RUN_NAME, START, TRUST
+from densekit.app.options.table import Command
 
 COMMAND = Command(
     name="train",

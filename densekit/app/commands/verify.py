@@ -6,10 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from densekit.app.options import Command, Option, flag, parse_command
+from densekit.app.options.shared import existing
+from densekit.app.options.table import Command, Option, flag, parse_command
 from densekit.app.prediction.embedder import OPTIONS, Embedder, no_threshold
 from densekit.app.report import print_lines
-from densekit.app.shared_options import existing
 
 COMMAND = Command(
     name="verify",

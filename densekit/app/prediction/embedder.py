@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 from densekit._names import unknown
 from densekit.app.config.overrides import trusted_packages, with_trust
 from densekit.app.errors import UsageError
-from densekit.app.options import Option, number, text
-from densekit.app.report import quoted
-from densekit.app.shared_options import (
+from densekit.app.options.shared import (
     CHECKPOINT,
     DEVICE,
     PRECISION,
@@ -21,6 +19,8 @@ from densekit.app.shared_options import (
     checkpoint_file,
     device_name,
 )
+from densekit.app.options.table import Option, number, text
+from densekit.app.report import quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from densekit.app.errors import UsageError
-from densekit.app.shared_options import existing
+from densekit.app.options.shared import existing
 from densekit.data.reading.files import same_name
 
 

@@ -12,6 +12,7 @@ import yaml
 from densekit._names import counted
 from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
+from densekit.app.options.shared import device_name, output_folder
 from densekit.app.prediction.found import below
 from densekit.app.prediction.huge import Tiler
 from densekit.app.prediction.image_ids import Listed, listed_images
@@ -27,7 +28,6 @@ from densekit.app.prediction.sources import (
 )
 from densekit.app.report import print_lines
 from densekit.app.results.writer import Writer
-from densekit.app.shared_options import device_name, output_folder
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor

@@ -14,6 +14,7 @@ from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import Overrides, Word
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
+from densekit.app.options.shared import checkpoint_file, existing, output_folder
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.fit import HARDWARE, LIMITS
@@ -21,7 +22,6 @@ from densekit.app.run.folder import METRICS, PENDING, set_run_dir
 from densekit.app.run.job import Job
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
-from densekit.app.shared_options import checkpoint_file, existing, output_folder
 
 CHOICES = ("data", "metrics")
 """Groups of the configuration that an evaluation may choose from anew."""

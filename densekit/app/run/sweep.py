@@ -18,13 +18,13 @@ from densekit.app.config.monitor import MAIN
 from densekit.app.config.overrides import Overrides, expand, parse
 from densekit.app.config.quoting import quote_text
 from densekit.app.errors import UsageError, explain
-from densekit.app.options import split_options
+from densekit.app.options.shared import OBJECTIVE, RUN_NAME
+from densekit.app.options.table import split_options
 from densekit.app.report import print_lines
 from densekit.app.run import launch
 from densekit.app.run.folder import METRICS, new_folder, run_name
 from densekit.app.run.job import configuration, train
 from densekit.app.run.sweep_table import summarise, write_words
-from densekit.app.shared_options import OBJECTIVE, RUN_NAME
 
 logger = logging.getLogger(__name__)
 

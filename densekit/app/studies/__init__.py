@@ -1,1 +1,1 @@
-"""Several runs or models, measured against each other."""
+"""Comparisons: runs with each other, a model with a peer, a part with its contract."""

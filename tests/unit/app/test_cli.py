@@ -13,8 +13,8 @@ import pytest
 from densekit import __version__
 from densekit._names import counted
 from densekit.app.cli import main
+from densekit.app.options.help import COMMANDS
 from densekit.app.report import quoted, shares
-from densekit.app.usage import COMMANDS
 
 GROUND_TRUTH = {
     "images": [{"id": 5, "width": 100, "height": 100, "file_name": "a.jpg"}],

@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from densekit.app.config.compose import apply_values, compose
 from densekit.app.config.overrides import expand, parse
 from densekit.app.errors import UsageError
-from densekit.app.options import Option, split_options, whole
-from densekit.app.shared_options import CHECKPOINT, RUN_NAME, TRUST
+from densekit.app.options.shared import CHECKPOINT, RUN_NAME, TRUST
+from densekit.app.options.table import Option, split_options, whole
 
 KEYS = """
     seed optimizer.lr optimizer data head heads heads.detection heads.detection.num_classes vars

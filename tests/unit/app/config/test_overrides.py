@@ -8,8 +8,8 @@ import pytest
 
 from densekit.app.config.overrides import expand, is_path_key, parse, quote
 from densekit.app.errors import UsageError
-from densekit.app.options import split_options
-from densekit.app.shared_options import CHECKPOINT
+from densekit.app.options.shared import CHECKPOINT
+from densekit.app.options.table import split_options
 
 ODD = [
     "/data/with space",

@@ -68,6 +68,7 @@ def test_streams_handlers_and_the_end_are_kept(tmp_path: Path) -> None:
     handler = logging.StreamHandler()
     log = logging.getLogger("densekit.test")
     log.addHandler(handler)
+    log.propagate = False
     before = sys.stdout, sys.stderr, handler.stream
     try:
         with kept_console(tmp_path / "run"):

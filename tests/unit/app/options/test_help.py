@@ -13,8 +13,17 @@ from densekit.app.commands import COMMANDS, LISTS, listing
 from densekit.app.commands.eval import FILES_FORM
 from densekit.app.config import groups
 from densekit.app.errors import UsageError
-from densekit.app.options import Command, Option, choices, flag, names, number, parse_command, text
-from densekit.app.usage import WIDTH, help_of
+from densekit.app.options.help import WIDTH, help_of
+from densekit.app.options.table import (
+    Command,
+    Option,
+    choices,
+    flag,
+    names,
+    number,
+    parse_command,
+    text,
+)
 
 PROJECT = Path(__file__).resolve().parents[3]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit.app.errors import UsageError
-from densekit.app.options import Kind, Option, choice, names, text
+from densekit.app.options.table import Kind, Option, choice, names, text
 
 logger = logging.getLogger(__name__)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from densekit.app.commands import COMMANDS, LISTS
-from densekit.app.options import Command
+from densekit.app.options.table import Command
 
 WIDTH = 100
 INDENT = 24
@@ -31,10 +31,15 @@ first steps:
 """
 
 
-def overview() -> str:
-    """The text of `densekit --help`."""
-    rows = [f"  {name:<14}{summary}" for name, summary in COMMANDS.items()]
-    return OVERVIEW.format(commands="\n".join(rows), lists=", ".join(LISTS))
+def overview(commands: Mapping[str, str], lists: Iterable[str]) -> str:
+    """The text of `densekit --help`.
+
+    Args:
+        commands: Summaries of the commands by name.
+        lists: Names of the commands that list a group.
+    """
+    rows = [f"  {name:<14}{summary}" for name, summary in commands.items()]
+    return OVERVIEW.format(commands="\n".join(rows), lists=", ".join(lists))
 
 
 def help_of(command: Command) -> str:

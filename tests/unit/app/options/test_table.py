@@ -7,7 +7,7 @@ import re
 import pytest
 
 from densekit.app.errors import UsageError
-from densekit.app.options import (
+from densekit.app.options.table import (
     Command,
     Kind,
     Option,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from densekit.app.errors import UsageError
-from densekit.app.shared_options import (
+from densekit.app.options.shared import (
     DEVICE,
     PRECISION,
     checkpoint_file,
