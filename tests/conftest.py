@@ -41,7 +41,7 @@ def _own_memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Marks of files that were read lie in a folder of the session, not in the user's cache."""
     with pytest.MonkeyPatch.context() as patch:
         memory = tmp_path_factory.mktemp("read") / "marks"
-        patch.setattr("densekit.data.reading.file_check._memory", lambda folder: memory)
+        patch.setattr("densekit.data.reading.file_check._marks_file", lambda folder: memory)
         yield
 
 

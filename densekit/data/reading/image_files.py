@@ -1,4 +1,4 @@
-"""Image files, read and measured: those below a folder, and those whose sizes are annotated.
+"""Image files as part of a data set, with measured or with annotated sizes.
 
 H, W the size of an image, C its channels, N images.
 """
@@ -20,12 +20,12 @@ from densekit.data.reading.progress import tracked
 
 
 class ImageFiles:
-    """Images whose sizes nobody annotated.
+    """Image files whose sizes are not annotated.
 
     Args:
         root: Folder that their names are relative to.
         names: The N files.
-        reader: How they are read.
+        reader: Reads them.
     """
 
     def __init__(self, root: Path, names: Sequence[str], reader: ImageReader) -> None:
@@ -43,33 +43,33 @@ class ImageFiles:
         return self.root / name.decode()
 
     def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C), upright.
+        """Reads an image as (H, W, C), upright.
 
         Raises:
-            ValueError: It cannot be read; with the path.
+            ValueError: If it cannot be read, with its path.
         """
         return self.reader(self.path(index))
 
     def origin(self, index: int) -> Origin:
-        """The file of an image, and how it is read."""
+        """The file of an image and the form in which it is read."""
         return [self.path(index)], self.reader.declared
 
     @cached_property
     def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width, from the headers of the files when first asked for."""
+        """(N, 2) height and width, read from the file headers at first use."""
         places = tracked(range(len(self)), "reading sizes")
         return np.asarray([size_if_readable(self.path(index)) for index in places])
 
     def describe(self) -> dict[str, Any]:
-        """Channels and dtype of the images, and their intensity where there is one."""
+        """Channels, dtype and, if there is one, the intensity rule of the images."""
         return self.reader.describe()
 
 
 class SizedImages(Dataset):
-    """A data set of image files whose sizes are annotated: files of another size are refused.
+    """A data set of image files with annotated sizes; a file of another size is refused.
 
     Args:
-        reader: How the images are read.
+        reader: Reads the images.
     """
 
     def __init__(self, reader: ImageReader) -> None:
@@ -85,11 +85,11 @@ class SizedImages(Dataset):
         """The file of an image."""
 
     def origin(self, index: int) -> Origin:
-        """The file of an image, and how it is read."""
+        """The file of an image and the form in which it is read."""
         return [self.path(index)], f"{self._reader.declared} {self._size(index)}"
 
     def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C) image.
+        """Reads an image as (H, W, C), upright.
 
         Raises:
             ValueError: If it cannot be read, with its path.

@@ -1,6 +1,6 @@
-"""Reading an image as the data configuration declares it, never as a guess.
+"""Reads images in the form that the data configuration declares.
 
-C channels, H and W the size that is annotated.
+C channels, H and W the size of an image.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from densekit._names import counted
 from densekit.data.reading.bit_depths import (
     DEEP_MODES,
-    Spread,
+    Rescaling,
     decoding,
-    find_spread,
+    find_rescaling,
     has_more_channels,
     is_deep_colour,
     num_pages,
@@ -44,19 +45,19 @@ from densekit.data.reading.stacks import (
 from densekit.data.reading.truncation import check_whole
 
 _log = logging.getLogger("densekit.data")
-_MOVING = ("GIF", "PNG", "WEBP", "AVIF")
+_ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 
 
 class ImageReader:
-    """Opens the images of one data set in one declared form.
+    """Reads the images of one data set in one declared form.
 
     Args:
-        channels: 1 (grey), 3 (RGB) or 4 (RGBA): images of another kind are converted, with one
-            warning a data set. Any other number is read from TIFF and `.npy` files.
-        dtype: "uint8", or "float32" for the stored values of any depth, unscaled. With `intensity`
+        channels: 1 (grey), 3 (RGB) or 4 (RGBA); other images are converted, with one warning per
+            data set. Any other number of channels is read from TIFF and `.npy` files.
+        dtype: "uint8", or "float32" for stored values of any bit depth, unscaled. With `intensity`
             it is always "float32".
-        intensity: How stored values are brought to a scale; see `densekit.data.reading.intensity`.
+        intensity: The rule that scales stored values; see `densekit.data.reading.intensity`.
     """
 
     def __init__(
@@ -66,22 +67,22 @@ class ImageReader:
         intensity: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(channels, int) or channels < 1:
-            raise ValueError(f"channels: a number of 1 or more is needed, found {channels!r}")
+            raise ValueError(f"channels: expected a whole number from 1, got {channels!r}")
         if dtype not in ("uint8", "float32"):
-            raise ValueError(f"dtype: accepted are 'uint8' and 'float32', found {dtype!r}")
+            raise ValueError(f"dtype: expected 'uint8' or 'float32', got {dtype!r}")
         self.channels = channels
         self.dtype = "float32" if intensity else dtype
         self.intensity = _checked_rule(intensity, channels) if intensity else None
-        # Shared between loader workers, so that each of them does not warn again.
+        # Shared between loader workers, so that a warning appears once and not once per worker.
         self._warned = torch.zeros(4, dtype=torch.uint8).share_memory_()
 
     @property
     def declared(self) -> str:
-        """What files are read as, in words: images read by equal ones are equal."""
+        """The declared form as text; readers of equal text read a file to equal images."""
         return f"{self.channels} {self.dtype} {self.intensity}"
 
     def describe(self) -> dict[str, Any]:
-        """Channels and dtype of the images, and their intensity where there is one."""
+        """Channels, dtype and, if there is one, the intensity rule of the images."""
         intensity = {} if self.intensity is None else {"intensity": self.intensity}
         return {"channels": self.channels, "dtype": self.dtype, **intensity}
 
@@ -90,20 +91,20 @@ class ImageReader:
 
         Args:
             path: The file.
-            size: Annotated height and width; the EXIF orientation is applied where the turned
-                image fits them, so also where both ways fit. None applies it always.
+            size: Annotated height and width. The EXIF orientation is applied if the turned image
+                has this size, even if the stored image has it too; None always applies it.
 
         Returns:
             (H, W, C) uint8 or float32.
 
         Raises:
-            ValueError: Naming the file, if it cannot be decoded, has another size than annotated,
-                other channels than declared or more than 8 bits where uint8 is declared.
+            ValueError: If the file cannot be decoded, or its size is not the annotated one, its
+                channels are not the declared ones or it has more than 8 bits for uint8.
         """
         if self._is_stack(path):
             stored, orientation = self._checked(read_stack(path), path), stack_orientation(path)
         else:
-            stored, orientation = self._picture(path)
+            stored, orientation = self._decoded(path)
         array = self._upright(stored, orientation, path, size)
         if self.intensity is None:
             return array
@@ -112,7 +113,7 @@ class ImageReader:
         return scale(array, self.intensity)
 
     def _is_stack(self, path: Path) -> bool:
-        """Whether Pillow cannot read the file without loss."""
+        """Whether `read_stack` reads the file, because Pillow cannot do so without loss."""
         suffix = path.suffix.lower()
         if suffix in ARRAY_SUFFIXES:
             return True
@@ -120,37 +121,38 @@ class ImageReader:
             return suffix in TIFF_SUFFIXES and not _pillow_keeps(path, self.channels)
         if suffix not in TIFF_SUFFIXES:
             raise ValueError(
-                f"{path}: {self.channels} channels are declared; such images are read from"
-                f" {', '.join((*TIFF_SUFFIXES, *ARRAY_SUFFIXES))}, other files have 1, 3 or 4"
+                f"{path}: expected {', '.join((*TIFF_SUFFIXES, *ARRAY_SUFFIXES))} for the declared"
+                f" {self.channels} channels, got {suffix!r}, of which 1, 3 or 4 are read"
             )
         return True
 
     def _checked(self, array: NDArray[Any], path: Path) -> NDArray[Any]:
-        """Stored values of any depth in the declared dtype, if they are as declared."""
+        """Stored values in the declared dtype; refuses other channels and lossy conversion."""
         if array.shape[2] != self.channels:
             raise ValueError(
-                f"{path}: {self.channels} channels are declared, found {array.shape[2]}"
+                f"{path}: expected {counted(self.channels, 'channel')} as declared, got"
+                f" {array.shape[2]}"
             )
         if self.dtype == "uint8" and array.dtype not in (np.uint8, np.bool_):
             raise ValueError(_deep(path, str(array.dtype)))
         return array.astype(self.dtype)
 
-    def _picture(self, path: Path) -> tuple[NDArray[Any], int]:
-        """What a file stores in the declared form, and its orientation."""
+    def _decoded(self, path: Path) -> tuple[NDArray[Any], int]:
+        """(H, W, C) stored image in the declared form, and its EXIF orientation."""
         with decoding(path, "image"), Image.open(path) as file:
             deep = len(file.getbands()) if is_deep_colour(file) else 0
             self._check_depth(file, path)
-            spread = find_spread(file)
-            if file.format in _MOVING and (frames := getattr(file, "n_frames", 1)) > 1:
-                self._warn(3, f"{path}: the first of {frames} frames is read")
+            rescaling = find_rescaling(file)
+            if file.format in _ANIMATED and (frames := getattr(file, "n_frames", 1)) > 1:
+                self._warn(3, f"{path}: only the first of {frames} frames is read")
             orientation = orientation_of(file)
-            file.load()  # finds a truncated file, which OpenCV reads in part
+            file.load()  # detects a truncated file, which OpenCV would read in part
             check_whole(file, path)
             upright = file.format == "TIFF"  # Pillow turns these itself
-            if deep:  # without the channel that OpenCV makes of a transparent colour
+            if deep:  # OpenCV turns a transparent colour into one more channel
                 array = self._checked(read_deep_png(path)[:, :, :deep], path)
             else:
-                array = self._as_array(file, path, spread)
+                array = self._as_array(file, path, rescaling)
         return (unturned(array, orientation) if upright else array), orientation
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
@@ -159,10 +161,10 @@ class ImageReader:
         if image.mode in DEEP_MODES and self.dtype == "uint8":
             raise ValueError(_deep(path, f"mode {image.mode}"))
         pages = num_pages(image)
-        if pages > 1:  # Pillow would read the first one without a word
+        if pages > 1:  # Pillow would silently read the first one
             raise ValueError(
-                f"{path}: {pages} pages where an image of {self.channels} channels is declared; set"
-                f" channels: {pages} if the pages are channels"
+                f"{path}: expected one page of {counted(self.channels, 'channel')}, got {pages}"
+                f" pages; set channels: {pages} if the pages are channels"
             )
 
     def _check_deep_colour(self, image: Image.Image, path: Path) -> None:
@@ -171,14 +173,14 @@ class ImageReader:
             raise ValueError(_deep(path, f"{stored} of 16 bits"))
         if image.format != "PNG" or not stored.startswith("RGB"):
             raise ValueError(
-                f"{path}: RGB and RGBA of 16 bits are read from PNG and from TIFF; found"
-                f" {image.format} of {stored}"
+                f"{path}: expected PNG or TIFF for RGB and RGBA of 16 bits, got {image.format} of"
+                f" {stored}"
             )
 
     def _upright(
         self, stored: NDArray[Any], orientation: int, path: Path, size: tuple[int, int] | None
     ) -> NDArray[Any]:
-        """The image in the orientation that fits the annotated size."""
+        """The image in the orientation that has the annotated size."""
         height, width = stored.shape[:2]
         accepted = sizes_of((height, width), orientation)
         if size is not None and size not in accepted:
@@ -186,50 +188,52 @@ class ImageReader:
         if orientation == UPRIGHT:
             return stored
         if size not in (None, accepted[0]):
-            fits = "the annotated size fits the stored image"
+            fits = "the stored image has the annotated size"
             self._warn(0, f"{path}: EXIF orientation {orientation} not applied: {fits}")
             return stored
-        both = ", the annotated size fits both ways" * (size is not None and size == accepted[1])
+        both = ", though the annotated size fits both ways" * (size == accepted[1])
         self._warn(0, f"{path}: EXIF orientation {orientation} applied{both}")
         return turned(stored, orientation)
 
-    def _as_array(self, image: Image.Image, path: Path, spread: Spread | None) -> NDArray[Any]:
-        """(H, W, C) of the declared form; stored numbers where it is not of 8 bits."""
+    def _as_array(
+        self, image: Image.Image, path: Path, rescaling: Rescaling | None
+    ) -> NDArray[Any]:
+        """(H, W, C) in the declared form; the stored values unless that has 8 bits."""
         mode = _MODES[self.channels]
         unscaled = self.dtype != "uint8"
         if image.mode in DEEP_MODES or (image.mode == "1" and unscaled):
             array = np.asarray(image)
-            array = (array if spread is None else spread.stored(array)).astype(np.float32)
+            array = (array if rescaling is None else rescaling.stored(array)).astype(np.float32)
             return np.repeat(array[:, :, None], self.channels, axis=2)
         if image.mode != mode:
             if mode != "L" or image.mode != "1":
                 self._warn(1, f"{path}: {image.mode} image converted to the declared {mode}")
-            if mode != "RGBA":  # Pillow warns of opacities that it leaves out
+            if mode != "RGBA":  # Pillow would warn that it drops the transparency
                 image.info.pop("transparency", None)
             image = image.convert(mode)
         array = np.array(image)
-        if spread is not None and unscaled:
-            array = spread.stored(array)
-        elif spread is not None and spread.largest not in (1, 255):
-            self._warn(2, f"{path}: 0..{spread.largest} spread to the declared 8 bits")
+        if rescaling is not None and unscaled:
+            array = rescaling.stored(array)
+        elif rescaling is not None and rescaling.largest not in (1, 255):
+            self._warn(2, f"{path}: 0..{rescaling.largest} rescaled to the declared 8 bits")
         array = array.astype(self.dtype, copy=False)
         return array[:, :, None] if array.ndim == 2 else array
 
     def _warn(self, slot: int, message: str) -> None:
         if not self._warned[slot]:
             self._warned[slot] = 1
-            _log.warning("%s (said once for this data set)", message)
+            _log.warning("%s (reported once per data set)", message)
 
 
 def _pillow_keeps(path: Path, channels: int) -> bool:
-    """Whether Pillow reads all of this TIFF; where it does, it knows more compressions."""
+    """Whether Pillow reads a TIFF without loss; it is preferred, as it knows more compressions."""
     try:
         with Image.open(path) as image:
             pages = num_pages(image)
-            # What is asked for is red, green and blue, whatever else the file has.
+            # channels=3 declares red, green and blue; further channels may be dropped.
             lost = has_more_channels(image) and (image.mode != "RGB" or channels == 4)
             return not (lost or is_deep_colour(image)) and (pages == 1 or pages != channels)
-    except Exception:  # Pillow raises whatever it meets; tifffile says what is wrong
+    except Exception:  # Pillow raises anything; tifffile reports what is wrong
         return False
 
 
@@ -242,36 +246,37 @@ def _checked_rule(intensity: Mapping[str, Any], channels: int) -> dict[str, Any]
 
 def _other_size(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> str:
     return (
-        f"{path}: the image has height x width {found[0]} x {found[1]}, its annotation says"
-        f" {size[0]} x {size[1]}"
+        f"{path}: expected the annotated height x width {size[0]} x {size[1]}, got"
+        f" {found[0]} x {found[1]}"
     )
 
 
 def _deep(path: Path, found: str) -> str:
     return (
-        f"{path}: more than 8 bits a pixel ({found}) where 8 are declared; set dtype: float32 to"
-        " keep the values as they are"
+        f"{path}: expected 8 bits per channel as declared, got more ({found}); set dtype: float32"
+        " to keep the values as they are"
     )
 
 
 def read_image(path: str | Path, channels: int = 3, dtype: str = "uint8") -> NDArray[Any]:
-    """One image file as (H, W, C), upright; see `ImageReader`."""
+    """Reads one image file as (H, W, C), upright; see `ImageReader`."""
     return ImageReader(channels, dtype)(Path(path))
 
 
 def stored_size(path: Path) -> tuple[int, int]:
-    """Height and width after the EXIF orientation, from the file's header alone.
+    """Height and width of the upright image, from the file's header alone.
 
     Raises:
-        ValueError: Naming the file, if it is no image.
+        ValueError: If the file is not an image, with its path.
     """
     return possible_sizes(path)[0]
 
 
 def size_if_readable(path: Path) -> tuple[int, int]:
-    """Height and width as `stored_size`, (1, 1) of a broken file: reading it says what is wrong.
+    """Height and width as from `stored_size`, (1, 1) for a broken file.
 
-    So all broken files of a data set are found together, and can be left out.
+    Broken files are reported when they are read: all of a data set together, so that they can be
+    left out.
     """
     try:
         return stored_size(path)
@@ -280,10 +285,10 @@ def size_if_readable(path: Path) -> tuple[int, int]:
 
 
 def possible_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width after the EXIF orientation, and without it.
+    """Height and width of the upright image, and of the stored one.
 
     Raises:
-        ValueError: Naming the file, if it is no image.
+        ValueError: If the file is not an image, with its path.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return sizes_of(stack_size(path), UPRIGHT)
@@ -292,5 +297,5 @@ def possible_sizes(path: Path) -> tuple[tuple[int, int], tuple[int, int]]:
             return sizes_of(stored_size_of(image), orientation_of(image))
     except ValueError:
         if path.suffix.lower() in TIFF_SUFFIXES and path.is_file():
-            return sizes_of(stack_size(path), stack_orientation(path))  # more channels than Pillow
+            return sizes_of(stack_size(path), stack_orientation(path))  # channels beyond Pillow's
         raise

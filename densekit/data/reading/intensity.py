@@ -1,4 +1,4 @@
-"""Intensities by a declared rule: the same in training, evaluation and prediction.
+"""Scales intensities by a declared rule, the same in training, evaluation and prediction.
 
 S the D sizes of an image, C its channels.
 """
@@ -18,33 +18,32 @@ Rule = Mapping[str, Any]
 """`{"kind": NAME, ...arguments}`: plain values, as the model's `info` keeps them."""
 
 PER_CHANNEL = "channels"
-"""The kind that has a rule a channel."""
+"""The kind that has one rule per channel."""
 
 
 def scale(image: NDArray[Any], rule: Rule | None) -> NDArray[Any]:
-    """Applies a rule to each channel by itself.
+    """Scales each channel of an image by a rule.
 
     Args:
         image: (*S, C), the stored values.
-        rule: None leaves the values. `kind` is
-            "channels": `rules` has a rule for each channel (CT beside PET), in their order;
-            "zscore": mean 0 and standard deviation 1, both taken over all voxels or, with
-                `foreground`, over those above that value (background is scaled along);
-            "percentile": the `low` and `high` percentile (default 0.5 and 99.5) become 0 and 1,
-                what lies beyond is clipped;
-            "window": `level - width / 2` and `level + width / 2` become 0 and 1, what lies beyond
-                is clipped (CT: level 40, width 400 in HU is soft tissue);
-            "clip": what lies beyond `low` and `high` is clipped, then `mean` becomes 0 and `std`
-                above it 1: numbers of the data set, the same for every image (nnU-Net's rule for
-                CT);
+        rule: None leaves the values unchanged. `kind` is
+            "channels": `rules` lists one rule per channel, in their order (CT beside PET);
+            "zscore": to mean 0 and standard deviation 1, computed over all voxels or, with
+                `foreground`, over those above that value (the background is scaled too);
+            "percentile": the `low` and `high` percentiles (default 0.5 and 99.5) become 0 and 1,
+                values beyond are clipped;
+            "window": `level - width / 2` and `level + width / 2` become 0 and 1, values beyond are
+                clipped (CT: level 40, width 400 in HU shows soft tissue);
+            "clip": values are clipped to `low` and `high`, then `mean` is subtracted and the result
+                divided by `std`; all four are statistics of the data set (nnU-Net's rule for CT);
             "range": `low` and `high` become 0 and 1, nothing is clipped.
 
     Returns:
-        (*S, C) float32, a new array. A constant channel becomes 0 by "zscore" and "percentile".
+        (*S, C) float32, a new array. "zscore" and "percentile" map a constant channel to 0.
 
     Raises:
-        ValueError: For an unknown kind or argument, with the nearest, a missing one, or another
-            number of rules than channels.
+        ValueError: If a kind or argument is unknown or missing, or the number of rules is not the
+            number of channels.
     """
     values = image.astype(np.float32)
     if rule is None:
@@ -57,10 +56,10 @@ def scale(image: NDArray[Any], rule: Rule | None) -> NDArray[Any]:
 
 
 def check_rule(rule: Rule | None) -> dict[str, Any] | None:
-    """The rule as a plain dict.
+    """Checks a rule and returns it as a plain dict.
 
     Raises:
-        TypeError: If it is no mapping.
+        TypeError: If it is not a mapping.
         ValueError: If `scale` would refuse it.
     """
     if rule is None:
@@ -74,10 +73,10 @@ def check_rule(rule: Rule | None) -> dict[str, Any] | None:
 
 
 def check_channels(rule: Rule | None, channels: int) -> None:
-    """Refuses rules that are not one a channel.
+    """Refuses a rule of kind "channels" for another number of channels.
 
     Raises:
-        ValueError: If there are more or fewer.
+        ValueError: If there are more or fewer rules than channels.
     """
     if rule is not None and rule.get("kind") == PER_CHANNEL:
         count = len(_rules(rule))
@@ -95,14 +94,14 @@ def kinds(rule: Rule | None) -> set[str]:
 
 
 def _rules(rule: Rule) -> list[Rule]:
-    """The rules of the channels."""
+    """The rules in a rule of kind "channels"."""
     check_keys(f"intensity ({PER_CHANNEL})", rule, ["kind", "rules"])
     rules = rule.get("rules")
     if not isinstance(rules, Sequence) or isinstance(rules, str) or not rules:
-        raise ValueError(f"intensity.rules: expected a list of rules, one a channel, got {rules!r}")
+        raise ValueError(f"intensity.rules: expected a list, one rule per channel, got {rules!r}")
     for one in rules:
         if not isinstance(one, Mapping) or one.get("kind") == PER_CHANNEL:
-            raise ValueError(f"intensity.rules: expected {{kind: ...}} a channel, got {one!r}")
+            raise ValueError(f"intensity.rules: expected {{kind: ...}} per channel, got {one!r}")
     return list(rules)
 
 
@@ -110,33 +109,33 @@ def _zscore(x: NDArray[Any], *, foreground: float | None = None) -> NDArray[Any]
     part = x if foreground is None else x[x > foreground]
     part = part if part.size else x
     mean, std = part.mean(dtype=np.float64), part.std(dtype=np.float64)
-    return _divided(x, mean, std)
+    return _rescaled(x, mean, std)
 
 
 def _percentile(x: NDArray[Any], *, low: float = 0.5, high: float = 99.5) -> NDArray[Any]:
     bottom, top = np.percentile(x, [low, high])
-    return _divided(np.clip(x, bottom, top), bottom, top - bottom)
+    return _rescaled(np.clip(x, bottom, top), bottom, top - bottom)
 
 
 def _window(x: NDArray[Any], *, level: float, width: float) -> NDArray[Any]:
     bottom = level - width / 2
-    return _divided(np.clip(x, bottom, bottom + width), bottom, width)
+    return _rescaled(np.clip(x, bottom, bottom + width), bottom, width)
 
 
 def _range(x: NDArray[Any], *, low: float, high: float) -> NDArray[Any]:
-    return _divided(x, low, high - low)
+    return _rescaled(x, low, high - low)
 
 
 def _clip(x: NDArray[Any], *, low: float, high: float, mean: float, std: float) -> NDArray[Any]:
-    return _divided(np.clip(x, low, high), mean, std)
+    return _rescaled(np.clip(x, low, high), mean, std)
 
 
-def _divided(x: NDArray[Any], zero: float, one: float) -> NDArray[Any]:
-    """What is at `zero` becomes 0, what is `one` above it 1; 0 where that is no distance."""
-    # The rounding of a constant's own mean is no contrast.
-    if one <= 1e-6 * max(abs(zero), 1e-30):
+def _rescaled(x: NDArray[Any], offset: float, width: float) -> NDArray[Any]:
+    """`(x - offset) / width`, or 0 if the width is negligible."""
+    # A constant channel has no contrast beyond the rounding error of its own mean.
+    if width <= 1e-6 * max(abs(offset), 1e-30):
         return np.zeros_like(x)
-    scaled: NDArray[Any] = (x - np.float32(zero)) / np.float32(one)
+    scaled: NDArray[Any] = (x - np.float32(offset)) / np.float32(width)
     return scaled
 
 
@@ -154,7 +153,7 @@ _ARGUMENTS: Mapping[str, tuple[set[str], set[str]]] = {
     "range": ({"low", "high"}, set()),
     "clip": ({"low", "high", "mean", "std"}, set()),
 }
-"""Kind to the arguments that it needs and those that it may have."""
+"""Kind to its required and its optional arguments."""
 
 
 def _checked(rule: Rule) -> Any:
@@ -164,9 +163,10 @@ def _checked(rule: Rule) -> Any:
     check_keys(f"intensity ({kind})", arguments, sorted(needed | optional))
     for key, value in arguments.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not np.isfinite(value):
-            raise ValueError(f"intensity.{key}: a number is needed, found {value!r}")
+            raise ValueError(f"intensity.{key}: expected a finite number, got {value!r}")
     if missing := sorted(needed - set(arguments)):
-        raise ValueError(f"intensity ({kind}): {', '.join(missing)} must be given")
+        wanted = ", ".join(sorted(needed))
+        raise ValueError(f"intensity ({kind}): expected {wanted}, got no {', '.join(missing)}")
     _check_order(kind, arguments)
     return partial(_KINDS[kind], **arguments)
 
@@ -174,9 +174,9 @@ def _checked(rule: Rule) -> Any:
 def _check_order(kind: str, arguments: Mapping[str, float]) -> None:
     for key in ("width", "std"):
         if arguments.get(key, 1) <= 0:
-            raise ValueError(f"intensity.{key}: more than 0, found {arguments[key]}")
+            raise ValueError(f"intensity.{key}: expected more than 0, got {arguments[key]}")
     low, high = arguments.get("low", 0.5), arguments.get("high", 99.5)
     if low >= high:
-        raise ValueError(f"intensity: low must be less than high, found {low} and {high}")
+        raise ValueError(f"intensity: expected low below high, got {low} and {high}")
     if kind == "percentile" and not 0 <= low < high <= 100:
-        raise ValueError(f"intensity: percentiles are 0 to 100, found {low} and {high}")
+        raise ValueError(f"intensity: expected percentiles from 0 to 100, got {low} and {high}")

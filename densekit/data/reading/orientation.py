@@ -1,4 +1,4 @@
-"""Which way up an image is: EXIF turns it where the annotated size says so.
+"""EXIF orientations: turns stored images upright and back.
 
 H, W the size of an image, C its channels.
 """
@@ -14,23 +14,23 @@ from PIL import Image
 TAG = 0x0112
 UPRIGHT = 1
 SWAPPING = (5, 6, 7, 8)
-"""The orientations that exchange height and width."""
+"""The EXIF orientations that swap height and width."""
 
 _INVERSE = {6: 8, 8: 6}
 _TAGS_OF_SIZE = (257, 256)  # height and width, of TIFF
 
 
 def orientation_of(image: Image.Image) -> int:
-    """1 to 8 as EXIF counts them; 1 where it is missing or cannot be read, as in every viewer."""
+    """EXIF orientation, 1 to 8; 1 if it is missing or unreadable, as viewers do."""
     try:
-        found = image.getexif().get(TAG, UPRIGHT)
-    except Exception:  # each kind of damage has its own
+        orientation = image.getexif().get(TAG, UPRIGHT)
+    except Exception:  # each kind of damage raises its own
         return UPRIGHT
-    return found if found in range(1, 9) else UPRIGHT
+    return orientation if orientation in range(1, 9) else UPRIGHT
 
 
 def stored_size_of(image: Image.Image) -> tuple[int, int]:
-    """Height and width before anything is turned; Pillow has turned a TIFF's already."""
+    """Height and width as stored; Pillow reports those of a TIFF upright."""
     tags = getattr(image, "tag_v2", None)
     if tags is None:
         return image.height, image.width
@@ -39,12 +39,12 @@ def stored_size_of(image: Image.Image) -> tuple[int, int]:
 
 
 def sizes_of(stored: tuple[int, int], orientation: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Height and width upright, and as stored."""
+    """Height and width of the upright image, and of the stored one."""
     return (stored[::-1] if orientation in SWAPPING else stored), stored
 
 
 def turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """A stored image (H, W, C) upright, for `orientation` 1 to 8."""
+    """Turns a stored image (H, W, C) upright, for `orientation` 1 to 8."""
     if orientation in SWAPPING:
         image = image.swapaxes(0, 1)
     if orientation in (3, 4, 7, 8):
@@ -55,5 +55,5 @@ def turned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
 
 
 def unturned(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """An upright image (H, W, C) as the file stores it."""
+    """Turns an upright image (H, W, C) back to its stored orientation."""
     return turned(image, _INVERSE.get(orientation, orientation))

@@ -1,4 +1,4 @@
-"""A progress bar for loops that turn out to be long."""
+"""A progress bar for loops that turn out to take long."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import TypeVar
 Item = TypeVar("Item")
 
 PATIENCE = 3.0
-"""Seconds after which a loop says how far it is."""
+"""Seconds before the progress bar appears."""
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """The items; a bar is shown once a few seconds have passed."""
+    """Yields the items; shows a progress bar once a few seconds have passed."""
     start = time.monotonic()
     for position, item in enumerate(items):
         if time.monotonic() - start > PATIENCE:

@@ -1,4 +1,4 @@
-"""Pictures of any depth and number of channels: TIFF files, NumPy arrays, PNG of 16 bits.
+"""Images of any bit depth and channel count: TIFF files, NumPy arrays, 16-bit PNG.
 
 H, W the size of the image, C its channels.
 """
@@ -19,16 +19,16 @@ TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 def read_stack(path: Path) -> NDArray[Any]:
-    """The stored values of a TIFF or `.npy` file.
+    """Reads the stored values of a TIFF or `.npy` file.
 
-    The pages or planes of a TIFF are channels. In a NumPy file (H, W), (H, W, C) and (C, H, W) are
-    accepted; the shorter one of the first and last axis is that of the channels.
+    The pages or planes of a TIFF are its channels. A NumPy array is (H, W), (H, W, C) or (C, H, W);
+    the shorter of its first and last axis is taken as the channels.
 
     Returns:
         (H, W, C) in the stored dtype.
 
     Raises:
-        ValueError: Naming the file, if it cannot be read or has another number of axes.
+        ValueError: If the file cannot be read or has another number of axes, with its path.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
         array = _load(path, mmap_mode=None)
@@ -44,7 +44,7 @@ def read_stack(path: Path) -> NDArray[Any]:
 
 
 def holds_colours(path: Path) -> bool:
-    """Whether the channels of a TIFF are red, green and blue, not planes with a meaning each."""
+    """Whether the channels of a TIFF are red, green and blue rather than independent planes."""
     if path.suffix.lower() not in TIFF_SUFFIXES:
         return False
     with decoding(path, "TIFF"), _open_tiff(path) as tiff:
@@ -52,20 +52,20 @@ def holds_colours(path: Path) -> bool:
 
 
 def read_deep_png(path: Path) -> NDArray[Any]:
-    """The stored values of a PNG with 16 bits a channel, of which Pillow keeps eight.
+    """Reads the stored values of a PNG with 16 bits per channel, of which Pillow keeps eight.
 
     Returns:
         (H, W, C) uint16, RGB or RGBA.
 
     Raises:
-        ValueError: Naming the file, if it cannot be read.
+        ValueError: If the file cannot be read, with its path.
     """
     import cv2
 
     stored: Any = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_UNCHANGED)
     if stored is None:
-        raise ValueError(f"{path}: not a readable image")
-    return np.ascontiguousarray(stored[:, :, [2, 1, 0, 3][: stored.shape[2]]])  # of BGR
+        raise ValueError(f"{path}: expected a readable image, got one that OpenCV cannot decode")
+    return np.ascontiguousarray(stored[:, :, [2, 1, 0, 3][: stored.shape[2]]])  # from BGR
 
 
 def stack_size(path: Path) -> tuple[int, int]:
@@ -74,13 +74,13 @@ def stack_size(path: Path) -> tuple[int, int]:
 
 
 def stack_orientation(path: Path) -> int:
-    """1 to 8 as EXIF counts them, of a TIFF; 1 of a `.npy` file."""
+    """EXIF orientation of a TIFF, 1 to 8; 1 for a `.npy` file."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return UPRIGHT
     with decoding(path, "TIFF"), _open_tiff(path) as tiff:
         tag = tiff.pages[0].tags.get(TAG)
-        found = UPRIGHT if tag is None else int(tag.value)
-    return found if found in range(1, 9) else UPRIGHT
+        orientation = UPRIGHT if tag is None else int(tag.value)
+    return orientation if orientation in range(1, 9) else UPRIGHT
 
 
 def _sizes(path: Path) -> tuple[int, int, int]:
@@ -97,14 +97,14 @@ def _sizes(path: Path) -> tuple[int, int, int]:
 
 
 def _order(path: Path, shape: tuple[int, ...], axes: str = "") -> list[int]:
-    """The axes in the order H, W, C; `axes` are tifffile's letters."""
+    """The array's axes in the order H, W, C; `axes` are tifffile's letters."""
     if not axes:
         first = len(shape) == 3 and shape[0] < shape[-1]
         axes = {2: "YX", 3: "CYX" if first else "YXC"}.get(len(shape), "")
     others = [i for i, letter in enumerate(axes) if letter not in "YX"]
     if axes.count("Y") != 1 or axes.count("X") != 1 or sum(shape[i] > 1 for i in others) > 1:
         raise ValueError(
-            f"{path}: a picture has height, width and channels; found an array of shape"
+            f"{path}: expected an image of height, width and channels, got an array of shape"
             f" {tuple(shape)}"
         )
     return [axes.index("Y"), axes.index("X"), *others]
@@ -121,7 +121,7 @@ def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
 def _series(path: Path, tiff: Any) -> Any:
     with decoding(path, "TIFF"):
         if not tiff.series:
-            raise ValueError("no picture in it")
+            raise ValueError("one without images")
         return tiff.series[0]
 
 

@@ -1,4 +1,4 @@
-"""Tables in text files: rows by column name, with the line that each stands in.
+"""Reads CSV and TSV tables: rows by column name, with their line numbers for messages.
 
 N rows.
 """
@@ -17,27 +17,28 @@ from densekit._names import nearest, unknown
 from densekit.data.naming import same_words, say_lookalikes, trimmed
 
 _BEYOND = 1 << 63
-"""The least whole number that has no place in 64 bits."""
+"""The smallest positive integer that does not fit in a signed 64-bit one."""
 
 Row = tuple[str, dict[str, str]]
-"""`FILE, line 7` and the cells by column, without blanks of any kind around them."""
+"""`FILE, line 7` and the cells by column, stripped of surrounding whitespace of any kind."""
 
 
 def read_text(path: Path, key: str) -> str:
-    """A text file's content, without a mark of byte order.
+    """Reads a text file, without its byte order mark.
 
     Args:
         path: The file.
         key: The argument that named it, for messages.
 
     Raises:
-        ValueError: If there is no such file, or it is not UTF-8.
+        ValueError: If the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         beside = [entry.name for entry in path.parent.glob("*") if entry.is_file()]
-        raise ValueError(f"{key}: no file {path}{nearest(path.name, beside)}") from error
+        hint = nearest(path.name, beside)
+        raise ValueError(f"{key}: expected an existing file, got {path}{hint}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: expected a text file in UTF-8, got {error}") from error
 
@@ -45,17 +46,17 @@ def read_text(path: Path, key: str) -> str:
 def read_table(
     path: Path, key: str, columns: Sequence[str], header: Sequence[str] | None = None
 ) -> list[Row]:
-    """The rows of a table with commas, or with tabs in a `.tsv`.
+    """Reads a comma-separated table, or a tab-separated one from a `.tsv` file.
 
     Args:
         path: The file.
         key: The argument that named it, for messages.
-        columns: Columns that must be there.
-        header: Names of the columns where the file has no line of them.
+        columns: Columns that must exist.
+        header: Column names of a file without a header line.
 
     Raises:
-        ValueError: If there is no such file, column or row, or a row has other than the header's
-            number of cells.
+        ValueError: If there is no such file, column or row, or a row has more or fewer cells than
+            the header.
     """
     text = read_text(path, key)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -66,17 +67,18 @@ def read_table(
     for column in columns:
         if column not in names:
             raise ValueError(missing_column(path, column, names))
-    if twice := [name for name in names if name and names.count(name) > 1]:
-        raise ValueError(f"{path}: expected every column once, got {twice[0]!r} twice")
+    if repeated := [name for name in names if name and names.count(name) > 1]:
+        raise ValueError(f"{path}: expected every column once, got {repeated[0]!r} twice")
     if not rows:
-        raise ValueError(f"{path}: no row in it")
-    found = []
+        raise ValueError(f"{path}: expected at least one row, got none")
+    located = []
     for number, cells in rows:
         where = f"{path}, line {number}"
         if len(cells) != len(names):
-            raise ValueError(f"{where}: {len(names)} columns ({', '.join(names)}), found {cells}")
-        found.append((where, dict(zip(names, cells, strict=True))))
-    return found
+            expected = f"{len(names)} columns ({', '.join(names)})"
+            raise ValueError(f"{where}: expected {expected}, got {cells}")
+        located.append((where, dict(zip(names, cells, strict=True))))
+    return located
 
 
 def missing_column(path: Path, column: str, header: Sequence[str]) -> str:
@@ -86,11 +88,11 @@ def missing_column(path: Path, column: str, header: Sequence[str]) -> str:
 
 
 def words(rows: Sequence[Row], column: str) -> list[str]:
-    """The names that a column has; those that look alike are equal, others that might be are said.
+    """The names in a column in one spelling each; warns of names that may be the same.
 
     Args:
-        rows: Those of a table.
-        column: Of classes, identities or groups; not of files.
+        rows: Rows of a table.
+        column: A column of classes, identities or groups, not of files.
     """
     found = same_words(row[column] for _, row in rows)
     where = rows[0][0].rpartition(", line")[0] if rows else ""
@@ -99,73 +101,72 @@ def words(rows: Sequence[Row], column: str) -> list[str]:
 
 
 def check_filled(rows: Sequence[Row], columns: Sequence[str]) -> None:
-    """Finds empty cells.
+    """Refuses empty cells.
 
     Raises:
-        ValueError: If a cell of the columns is empty, with the line.
+        ValueError: If a cell of the columns is empty, with its line.
     """
     for where, row in rows:
         for column in columns:
             if not row[column]:
-                raise ValueError(f"{where}: the cell of {column!r} is empty")
+                raise ValueError(f"{where}: expected a value of {column!r}, got an empty cell")
 
 
 def places_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[int]:
-    """Places of the rows in whose column `split` this stands; of all rows for None.
+    """Positions of the rows that the column `split` assigns to a split; of all rows for None.
 
     Args:
-        rows: Those of a table.
-        split: What is looked for.
+        rows: Rows of a table.
+        split: Name of the split.
         key: The argument that named it, for the message.
 
     Raises:
-        ValueError: If it stands in no row.
+        ValueError: If no row belongs to the split.
     """
     if split is None:
         return list(range(len(rows)))
-    found = words(rows, "split")
-    kept = [place for place, word in enumerate(found) if word == split]
+    splits = words(rows, "split")
+    kept = [position for position, name in enumerate(splits) if name == split]
     if not kept:
-        there = sorted(set(found))
-        raise ValueError(unknown(key, split, there))
+        raise ValueError(unknown(key, split, sorted(set(splits))))
     return kept
 
 
 def numbers(rows: Sequence[Row], columns: Sequence[str]) -> NDArray[np.float64]:
-    """(N, columns) finite numbers.
+    """(N, columns) float64 finite numbers.
 
     Raises:
-        ValueError: If a column or a number is missing, with the line.
+        ValueError: If a column is missing or a cell is not a finite number, with its line.
     """
     return np.asarray([[_number(*row, column) for column in columns] for row in rows])
 
 
 def whole_numbers(rows: Sequence[Row], column: str) -> NDArray[np.int64]:
-    """(N,) numbers without a fraction.
+    """(N,) int64 numbers of a column.
 
     Raises:
-        ValueError: If one is missing or no whole number of 64 bits, with the line.
+        ValueError: If a cell is missing or not a whole number of 64 bits, with its line.
     """
     return np.asarray([_whole_number(*row, column) for row in rows], dtype=np.int64)
 
 
 def _whole_number(where: str, row: dict[str, str], column: str) -> int:
-    found = row.get(column, "no such column")
+    cell = row.get(column, "no such column")
     try:
-        number = int(same_words([found])[0])  # 1.0 of a spreadsheet is 1
+        number = int(same_words([cell])[0])  # spreadsheets write 1 as 1.0
     except ValueError:
         number = _BEYOND
     if not -_BEYOND <= number < _BEYOND:
-        raise ValueError(f"{where}: {column}: a whole number is needed, found {found!r}")
+        raise ValueError(f"{where}: {column}: expected a whole number, got {cell!r}")
     return number
 
 
 def _number(where: str, row: dict[str, str], column: str) -> float:
-    found = row.get(column, "no such column")
+    cell = row.get(column, "no such column")
     try:
-        number = float(found)
+        number = float(cell)
     except ValueError:
         number = math.nan
     if not math.isfinite(number):
-        raise ValueError(f"{where}: {column}: a number is needed, found {found!r}")
+        raise ValueError(f"{where}: {column}: expected a finite number, got {cell!r}")
     return number

@@ -1,4 +1,4 @@
-"""Half pictures: what decoders fill up with grey or zeros, and say nothing."""
+"""Detects truncated images, which decoders silently fill up with grey or zeros."""
 
 from __future__ import annotations
 
@@ -11,54 +11,54 @@ from PIL import Image
 from densekit.data.reading.bit_depths import UnreadableError
 
 _GREY = range(127, 130)
-"""Of 8 bits: what libjpeg gives where no data are left, in every colour space."""
+"""The 8-bit values that libjpeg fills in where no data are left, in every colour space."""
 _TAIL = 64
-"""Zeros at the end of a compressed file that are no accident of its content."""
+"""Zero bytes at the end of a compressed file that cannot be part of its content."""
 _LOOKAHEAD = bytes(16)
-"""What libjpeg wants to see behind the last pixel; too little for more than a few blocks."""
-_ZEROED = "it ends in zeros"
+"""Bytes that libjpeg reads ahead of the last pixel; too few for more than some blocks."""
+_ZEROED = "zeros at its end"
 _PROGRESSIVE = 0xC2
 _SCAN = 0xDA
 _END = b"\xff\xd9"
 
 
 def check_whole(image: Image.Image, path: Path) -> None:
-    """Refuses a loaded picture of which the file holds a part only.
+    """Refuses a loaded image whose file holds only a part of it.
 
-    A progressive JPEG that was cut and closed, and damage in the middle, cannot be told.
+    Damage in the middle of a file, and a progressive JPEG that was cut and closed, go undetected.
 
     Args:
-        image: As loaded, unconverted.
+        image: The image as loaded, unconverted.
         path: Its file.
 
     Raises:
-        UnreadableError: Naming the file.
+        UnreadableError: If the file is truncated, with its path.
     """
     if image.format == "PNG":
-        fault = _png_fault(path.read_bytes())
+        damage = _png_damage(path.read_bytes())
     elif image.format in ("JPEG", "MPO"):
-        fault = _jpeg_fault(image, path)
+        damage = _jpeg_damage(image, path)
     else:
-        fault = _zeroed(path) if image.format in ("WEBP", "AVIF") else ""
-    if fault:
-        raise UnreadableError(f"{path}: not a readable image: {fault}")
+        damage = _zeroed(path) if image.format in ("WEBP", "AVIF") else ""
+    if damage:
+        raise UnreadableError(f"{path}: expected a readable image, got {damage}")
 
 
-def _png_fault(content: bytes) -> str:
-    """A critical chunk that is cut or whose check sum is wrong; decoders stop at the last pixel."""
-    place = 8
-    while place + 12 <= len(content):
-        length = int.from_bytes(content[place : place + 4], "big")
-        name, end = content[place + 4 : place + 8], place + 8 + length
+def _png_damage(content: bytes) -> str:
+    """The first critical chunk that is cut or has a wrong checksum; decoders may not read it."""
+    start = 8
+    while start + 12 <= len(content):
+        length = int.from_bytes(content[start : start + 4], "big")
+        name, end = content[start + 4 : start + 8], start + 8 + length
         if name[:1].isupper():
-            found = int.from_bytes(content[end : end + 4], "big")
-            if end + 4 > len(content) or zlib.crc32(content[place + 4 : end]) != found:
-                return f"chunk {name!r} is damaged"
-        place = end + 4
+            checksum = int.from_bytes(content[end : end + 4], "big")
+            if end + 4 > len(content) or zlib.crc32(content[start + 4 : end]) != checksum:
+                return f"a damaged chunk {name!r}"
+        start = end + 4
     return ""
 
 
-def _jpeg_fault(image: Image.Image, path: Path) -> str:
+def _jpeg_damage(image: Image.Image, path: Path) -> str:
     last = image.getpixel((image.width - 1, image.height - 1))
     grey = all(int(v) in _GREY for v in (last if isinstance(last, tuple) else (last or 0,)))
     if not grey and not _ends_in_zeros(path):
@@ -74,27 +74,27 @@ def _jpeg_fault(image: Image.Image, path: Path) -> str:
         with Image.open(io.BytesIO(content[:end] + _LOOKAHEAD)) as cut:
             cut.load()
     except OSError:
-        return "it was cut before its last pixel"
+        return "one cut before its last pixel"
     return ""
 
 
 def _first_scan(content: bytes) -> tuple[int, bool]:
-    """Where the first scan of a JPEG begins, and whether there will be several."""
-    place, progressive = 2, False
-    while place + 4 <= len(content) and content[place] == 0xFF:
-        marker = content[place + 1]
+    """Offset of the first scan of a JPEG, and whether it is progressive."""
+    offset, progressive = 2, False
+    while offset + 4 <= len(content) and content[offset] == 0xFF:
+        marker = content[offset + 1]
         if marker == 0xFF:
-            place += 1
+            offset += 1
             continue
         progressive |= marker == _PROGRESSIVE
-        place += 2 + int.from_bytes(content[place + 2 : place + 4], "big")
+        offset += 2 + int.from_bytes(content[offset + 2 : offset + 4], "big")
         if marker == _SCAN:
             break
-    return place, progressive
+    return offset, progressive
 
 
 def _zeroed(path: Path) -> str:
-    """Zeros where the content of a WebP or AVIF file ends, by the sizes that it states."""
+    """`_ZEROED` if a WebP or AVIF file ends in zeros within its stated size, else empty."""
     if not _ends_in_zeros(path):
         return ""
     content = path.read_bytes()

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from densekit.data.reading.bit_depths import (
-    Spread,
+    Rescaling,
     UnreadableError,
     decoding,
-    find_spread,
+    find_rescaling,
     has_more_channels,
     is_deep_colour,
     num_pages,
@@ -166,11 +166,11 @@ def _is_stack(path: Path) -> bool:
         return path.is_file()
 
 
-def _open(path: Path) -> tuple[Image.Image, bool, Spread | None]:
+def _open(path: Path) -> tuple[Image.Image, bool, Rescaling | None]:
     """The loaded image, whether Pillow cut it to 8 bits, and how it rescaled its values."""
     with decoding(path, "mask"), Image.open(path) as image:
         deep = is_deep_colour(image)
-        spread = find_spread(image)
+        spread = find_rescaling(image)
         image.load()
         check_whole(image, path)
     _check_alpha(image, path)

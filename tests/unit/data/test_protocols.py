@@ -77,7 +77,7 @@ class Telling(Bars):
 @pytest.fixture
 def telling(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "densekit.data.reading.file_check._memory", lambda _: tmp_path / "memory" / "m"
+        "densekit.data.reading.file_check._marks_file", lambda _: tmp_path / "memory" / "m"
     )
     files = [tmp_path / f"p{index % 3}_{index}.txt" for index in range(6)]
     for file in files[:4]:

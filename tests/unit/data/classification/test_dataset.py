@@ -75,7 +75,7 @@ def test_folders_that_cannot_be_right(folder: Path, tmp_path: Path) -> None:
         ImageFolder(folder)
     with pytest.raises(ValueError, match=r"expected a folder per class in .*, got 10.png, 2.png"):
         ImageFolder(folder / "dog")
-    with pytest.raises(ValueError, match=r"ImageFolder.root: no folder"):
+    with pytest.raises(ValueError, match=r"ImageFolder.root: expected an existing folder"):
         ImageFolder(folder / "nothing")
 
 
@@ -128,11 +128,15 @@ def test_a_table_of_labels(tmp_path: Path, text: str, settings: Any) -> None:
             {},
             "line 3: expected every image once, got a.png as in .*line 2",
         ),
-        ("image,label\nd.png,x\n", {}, "1 of 1 images are missing, the first is .*d.png"),
-        ("image,label\n,x\n", {}, "line 2: the cell of 'image' is empty"),
+        (
+            "image,label\nd.png,x\n",
+            {},
+            "expected existing images, got 1 of 1 missing .first: .*d.png",
+        ),
+        ("image,label\n,x\n", {}, "line 2: expected a value of 'image', got an empty"),
         ("image,lable\na.png,x\n", {}, "expected a column 'label', .*; did you mean 'lable'"),
-        ("image,label\na.png,x,y\n", {}, "line 2: 2 columns .*, found"),
-        ("image,label\n", {}, "no row in it"),
+        ("image,label\na.png,x,y\n", {}, "line 2: expected 2 columns .*, got"),
+        ("image,label\n", {}, "expected at least one row, got none"),
         ("image,x\na.png,2\n", {"columns": ["x"]}, "line 2: x: expected 0 or 1, got '2'"),
         ("image,x\na.png,1\n", {"columns": ["x"], "separator": "|"}, "separator, got both"),
     ],
@@ -146,7 +150,9 @@ def test_tables_that_cannot_be_right(
 
 def test_a_missing_table_names_its_neighbours(tmp_path: Path) -> None:
     write_table(tmp_path, "image,label\na.png,x\n")
-    with pytest.raises(ValueError, match="no file .*tabel.csv; did you mean 'table.csv'"):
+    with pytest.raises(
+        ValueError, match="expected an existing file, got .*tabel.csv; did you mean 'table.csv'"
+    ):
         ImageTable(tmp_path, "tabel.csv")
 
 

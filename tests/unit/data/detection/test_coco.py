@@ -110,7 +110,9 @@ def test_annotation_of_an_unknown_image_is_counted(coco):
 def test_missing_image_is_refused_with_its_path(coco, tmp_path):
     arguments = coco([{}])
     (tmp_path / "images" / "1.png").unlink()
-    with pytest.raises(ValueError, match=r"a\.json: 1 of 2 images are missing.*images/1\.png"):
+    with pytest.raises(
+        ValueError, match=r"a\.json: expected existing images, got 1 of 2 missing.*images/1\.png"
+    ):
         CocoDetection(**arguments)
 
 
@@ -126,7 +128,9 @@ def test_missing_file_and_folder_are_named(coco):
     arguments = coco([{}])
     with pytest.raises(ValueError, match=r"none\.json"):
         CocoDetection(**(arguments | {"annotations": "none.json"}))
-    with pytest.raises(ValueError, match=r"no folder .*pictures; .* holds .*images"):
+    with pytest.raises(
+        ValueError, match=r"expected an existing folder, got .*pictures; .* holds .*images"
+    ):
         CocoDetection(**(arguments | {"images": "pictures"}))
 
 

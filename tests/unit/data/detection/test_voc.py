@@ -75,9 +75,9 @@ def test_missing_files_are_named(voc):
     with pytest.raises(ValueError, match=r"im1\.xml: expected a readable file"):
         VocDetection(root, "train")
     (root / "JPEGImages/im0.jpg").unlink()
-    with pytest.raises(ValueError, match=r"1 of 2 images are missing.*im0\.jpg"):
+    with pytest.raises(ValueError, match=r"expected existing images, got 1 of 2 missing.*im0\.jpg"):
         VocDetection(root, "train")
-    with pytest.raises(ValueError, match=r"VocDetection\.root: no folder"):
+    with pytest.raises(ValueError, match=r"VocDetection\.root: expected an existing folder"):
         VocDetection(root / "nowhere", "train")
 
 
@@ -169,7 +169,9 @@ def test_a_name_space_hides_no_object(voc):
 def test_the_xml_decides_between_images_of_one_name(voc, write_image):
     root = voc([("cat", BOX, 0)])
     write_image(root / "JPEGImages/im0.png")
-    with pytest.raises(ValueError, match=r"im0\.jpg and .*im0\.png: expected one image"):
+    with pytest.raises(
+        ValueError, match=r"im0\.jpg: expected one image of this name, got .*im0\.png"
+    ):
         VocDetection(root, "train")
     file = root / "Annotations/im0.xml"
     text = file.read_text()
@@ -217,5 +219,7 @@ def test_any_two_folders_are_divided_by_hold_out(voc, write_image, caplog, apart
     parts = [Split(data, split, SplitRule(every=5)) for split in ("train", "val")]
     assert [len(part) for part in parts] == [4, 1]
     (root / folders["annotations"] / "lost.xml").write_text("<annotation/>")
-    with pytest.raises(ValueError, match=r"1 of 6 images are missing, .*lost\.jpg"):
+    with pytest.raises(
+        ValueError, match=r"expected existing images, got 1 of 6 missing .*lost\.jpg"
+    ):
         VocDetection(root, **folders)

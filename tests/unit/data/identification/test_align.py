@@ -83,7 +83,7 @@ def test_landmarks_of_a_table(tmp_path):
     with pytest.raises(ValueError, match=r"b\.png has no landmarks, not in .*points\.csv"):
         align(sample(image, str(tmp_path / "b.png")), np.random.default_rng(0))
     (tmp_path / "points.csv").write_text(f"{head}\n{row.replace('a.png,', 'a.png,x', 1)}\n")
-    with pytest.raises(ValueError, match="line 2: x1: a number is needed, found 'x"):
+    with pytest.raises(ValueError, match="line 2: x1: expected a finite number, got 'x"):
         AlignFace(tmp_path / "points.csv")
 
 

@@ -127,21 +127,24 @@ def test_table_with_split_templates_and_landmarks(root):
     ("text", "message"),
     [
         ("image,name\ns1/s1_0001.png,a", "expected a column 'identity'"),
-        ("image,identity\ns1/s1_0001.png,", "line 2: the cell of 'identity' is empty"),
-        ("image,identity\nnone.png,a", "1 of 1 images are missing"),
-        ("image,identity\n", "no row"),
+        ("image,identity\ns1/s1_0001.png,", "line 2: expected a value of 'identity', got an empty"),
+        ("image,identity\nnone.png,a", "expected existing images, got 1 of 1 missing"),
+        ("image,identity\n", "expected at least one row"),
         (
             "image,identity,template\ns1/s1_0001.png,a,x",
-            "line 2: template: a whole number",
+            "line 2: template: expected a whole number",
         ),
-        ("image,identity,x1\ns1/s1_0001.png,a,1", "line 2: y1: .* found 'no such column'"),
-        ("image,identity,template\ns1/s1_0001.png,a,nan", "line 2: template: .* found 'nan'"),
-        ("image,identity,template\ns1/s1_0001.png,a,1.5", "a whole number is needed, found '1.5'"),
-        ("image,identity,template\ns1/s1_0001.png,a,1e30", "a whole number is needed"),
-        (f"image,identity,media\ns1/s1_0001.png,a,{1 << 63}", "a whole number is needed"),
+        ("image,identity,x1\ns1/s1_0001.png,a,1", "line 2: y1: .* got 'no such column'"),
+        ("image,identity,template\ns1/s1_0001.png,a,nan", "line 2: template: .* got 'nan'"),
+        ("image,identity,template\ns1/s1_0001.png,a,1.5", "expected a whole number, got '1.5'"),
+        ("image,identity,template\ns1/s1_0001.png,a,1e30", "expected a whole number"),
+        (f"image,identity,media\ns1/s1_0001.png,a,{1 << 63}", "expected a whole number"),
         ("image,identity,gallery\ns1/s1_0001.png,a,2", "gallery: 0 or 1 is needed, found '2'"),
-        ("image,identity\ns1/s1_0001.png,a,b", r"line 2: 2 columns \(image, identity\), found"),
-        ("image,identity,x\n\ns1/s1_0001.png,a", "line 3: 3 columns .*, found"),
+        (
+            "image,identity\ns1/s1_0001.png,a,b",
+            r"line 2: expected 2 columns \(image, identity\), got",
+        ),
+        ("image,identity,x\n\ns1/s1_0001.png,a", "line 3: expected 3 columns .*, got"),
     ],
 )
 def test_wrong_tables_are_refused(root, text, message):
@@ -223,8 +226,8 @@ def test_pairs_of_templates(root):
         ("a.txt", "0 2 s1 1 s1 2", "line 1: same: accepted are 1 and 0, found '2'"),
         ("a.txt", "0 1 s1 x s1 2", "line 1: a whole number is needed, found 'x'"),
         ("a.csv", "first,second\na,b", "expected a column 'same'"),
-        ("a.csv", "first,second,same\na,b,1,0", "line 2: 3 columns .*, found"),
-        ("a.csv", "first,second,same\na,b,", "line 2: the cell of 'same' is empty"),
+        ("a.csv", "first,second,same\na,b,1,0", "line 2: expected 3 columns .*, got"),
+        ("a.csv", "first,second,same\na,b,", "line 2: expected a value of 'same', got an empty"),
         ("a.txt", "0 1 s1 1 s1 3", "got 's1/s1_0003.png'; did you mean"),
         ("a.txt", "0 0 s1 1 s1 2", "listed as two identities, the data say otherwise"),
     ],
@@ -239,5 +242,5 @@ def test_a_wrong_file_name_is_refused(root):
     (root / "a.txt").write_text("0 1 s1 1 s1 2")
     with pytest.raises(ValueError, match=r"accepted are \{name\} and \{number\}"):
         read_pairs(root / "a.txt", "{person}/{number}.png")
-    with pytest.raises(ValueError, match="no file"):
+    with pytest.raises(ValueError, match="pairs: expected an existing file, got .*none.txt"):
         read_pairs(root / "none.txt")

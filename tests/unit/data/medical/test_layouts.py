@@ -133,7 +133,9 @@ def test_patients_of_a_table_whatever_the_column_is_called(tmp_path, header):
     ]
     assert [[case.name for case in part.cases] for part in parts] == [["3", "4"], ["2"], ["0", "1"]]
     table.write_text("\n".join([*rows, "0.nii,0m.nii,"]), encoding="utf-8")
-    with pytest.raises(ValueError, match=rf"t\.csv, line 7: the cell of '{header}' is empty"):
+    with pytest.raises(
+        ValueError, match=rf"t\.csv, line 7: expected a value of '{header}', got an empty"
+    ):
         MedicalVolumes(table, labels=TUMOUR)
     table.write_text("image,mask,patient,subject\n0.nii,0m.nii,1,1", encoding="utf-8")
     with pytest.raises(ValueError, match=r"expected one column of patients, got patient and subj"):

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from densekit.data import MaskFolder, read_image
-from densekit.data.reading.bit_depths import find_spread
+from densekit.data.reading.bit_depths import find_rescaling
 from densekit.data.reading.images import ImageReader
 from densekit.data.segmentation.stored_values import stored_colours, stored_values
 
@@ -152,7 +152,7 @@ def test_images_of_few_bits_are_spread_with_a_word_or_kept_where_float_is_declar
         shown, _ = reader(tmp_path / "x.png"), reader(tmp_path / "x.png")
     np.testing.assert_array_equal(shown[:, :, 0], STORED * 85)
     assert len(caplog.records) == 1
-    assert "0..3 spread to the declared 8 bits" in caplog.text
+    assert "0..3 rescaled to the declared 8 bits" in caplog.text
     kept = read_image(tmp_path / "x.png", channels=3, dtype="float32")
     np.testing.assert_array_equal(kept, np.repeat(STORED[:, :, None], 3, 2))
 
@@ -166,7 +166,7 @@ def test_what_a_decoder_would_change_for_good_is_refused_by_file(tmp_path):
     bmp = b"BM" + struct.pack("<IHHI", 130, 0, 0, 118) + header + grey_palette + rows
     (tmp_path / "deep.png").write_bytes(deep)
     (tmp_path / "four.bmp").write_bytes(bmp)
-    with pytest.raises(ValueError, match=r"four\.bmp: .*BMP of 4 bits .*expected 8 bits"):
+    with pytest.raises(ValueError, match=r"four\.bmp: .*4-bit BMP .*with 8 bits"):
         stored_values(tmp_path / "four.bmp")
     with pytest.raises(ValueError, match=r"deep\.png: expected colours of 8 bits"):
         stored_colours(tmp_path / "deep.png")
@@ -177,8 +177,8 @@ def test_an_avif_of_ten_bits_is_refused():
     Image.new("RGB", (8, 8)).save(stream, "AVIF")
     content = bytearray(stream.getvalue())
     with Image.open(stream) as image:
-        assert find_spread(image) is None
+        assert find_rescaling(image) is None
         content[content.find(b"av1C") + 6] |= 64  # more than 8 bits
         image.fp = io.BytesIO(content)
         with pytest.raises(ValueError, match=r"AVIF of more than 8 bits"):
-            find_spread(image)
+            find_rescaling(image)

@@ -60,14 +60,14 @@ def test_half_a_picture_never_passes(tmp_path, kind, options, pixels, share):
         return
     for damaged in (part, part + bytes(lost), part + b"\xff\xd9"):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"x: not a readable image"):
+        with pytest.raises(ValueError, match=r"x: expected a readable image"):
             read_image(path)
 
 
 def test_half_a_mask_never_passes(tmp_path):
     content = encoded(SMOOTH[:, :, 0], "PNG", {})
     (tmp_path / "x.png").write_bytes(content[:-40] + bytes(40))
-    with pytest.raises(ValueError, match=r"x\.png: not a readable"):
+    with pytest.raises(ValueError, match=r"x\.png: expected a readable"):
         stored_values(tmp_path / "x.png")
 
 
@@ -75,7 +75,7 @@ def test_half_a_mask_never_passes(tmp_path):
 def pictures(tmp_path, monkeypatch):
     """Six images in one class, of which two are broken."""
     monkeypatch.setattr(
-        "densekit.data.reading.file_check._memory", lambda folder: tmp_path / "memory" / "m"
+        "densekit.data.reading.file_check._marks_file", lambda folder: tmp_path / "memory" / "m"
     )
     (tmp_path / "a").mkdir()
     for number in range(6):
@@ -92,7 +92,7 @@ def test_all_broken_files_are_found_and_right_ones_remembered(pictures, tmp_path
     assert list(broken_files(pictures)) == [1, 4]
     assert sorted(read) == list(range(6))
     read.clear()
-    assert "4.jpg: not a readable image" in broken_files(pictures)[4]
+    assert "4.jpg: expected a readable image" in broken_files(pictures)[4]
     assert sorted(read) == [1, 4]
     read.clear()
     os.utime(tmp_path / "a" / "2.jpg", (1, 1))

@@ -30,16 +30,16 @@ def test_declared_channels_are_given(tmp_path):
     Image.new("RGBA", (8, 6), (10, 20, 30, 40)).save(tmp_path / "x.png")
     assert read_image(tmp_path / "x.png", channels=4)[0, 0].tolist() == [10, 20, 30, 40]
     assert read_image(tmp_path / "x.png", channels=1).shape == (6, 8, 1)
-    with pytest.raises(ValueError, match=r"channels: .* 1 or more .* found 0"):
+    with pytest.raises(ValueError, match=r"channels: expected .* from 1, got 0"):
         ImageReader(channels=0)
-    with pytest.raises(ValueError, match=r"x\.png: 2 channels are declared; .* \.tif"):
+    with pytest.raises(ValueError, match=r"x\.png: expected \.tif.* 2 channels, got '\.png'"):
         read_image(tmp_path / "x.png", channels=2)
 
 
 def test_sixteen_bits_are_refused_unless_declared(tmp_path):
     values = np.arange(48, dtype=np.uint16).reshape(6, 8) * 800
     Image.fromarray(values).save(tmp_path / "x.png")
-    with pytest.raises(ValueError, match=r"x\.png: more than 8 bits .* float32"):
+    with pytest.raises(ValueError, match=r"x\.png: expected 8 bits .* float32"):
         read_image(tmp_path / "x.png")
     kept = read_image(tmp_path / "x.png", channels=1, dtype="float32")
     np.testing.assert_array_equal(kept[:, :, 0], values)
@@ -71,19 +71,19 @@ def test_sixteen_bit_colour_keeps_its_low_byte(tmp_path, channels):
     kept = read_image(tmp_path / "ä.png", channels=channels, dtype="float32")
     np.testing.assert_array_equal(kept, values)
     assert stored_size(tmp_path / "ä.png") == (40, 50)
-    with pytest.raises(ValueError, match=r"ä\.png: more than 8 bits .*;16B.* float32"):
+    with pytest.raises(ValueError, match=r"ä\.png: expected 8 bits .*;16B.* float32"):
         read_image(tmp_path / "ä.png", channels=channels)
-    with pytest.raises(ValueError, match=f"1 channels are declared, found {channels}"):
+    with pytest.raises(ValueError, match=f"expected 1 channel .*, got {channels}"):
         read_image(tmp_path / "ä.png", channels=1, dtype="float32")
     (tmp_path / "ä.png").write_bytes(deep_png(values)[:-3000])
-    with pytest.raises(ValueError, match=r"ä\.png: not a readable image"):
+    with pytest.raises(ValueError, match=r"ä\.png: expected a readable image"):
         read_image(tmp_path / "ä.png", channels=channels, dtype="float32")
 
 
 def test_sixteen_bits_of_grey_with_alpha_or_a_transparent_colour(tmp_path):
     grey = np.full((6, 8, 2), 40000, dtype=np.uint16)
     (tmp_path / "grey.png").write_bytes(deep_png(grey))
-    with pytest.raises(ValueError, match=r"grey\.png: RGB and RGBA .* found PNG of LA;16B"):
+    with pytest.raises(ValueError, match=r"grey\.png: expected PNG or TIFF .* got PNG of LA;16B"):
         read_image(tmp_path / "grey.png", dtype="float32")
     values = np.random.default_rng(0).integers(0, 1 << 16, (6, 8, 3)).astype(np.uint16)
     content = deep_png(values)
@@ -106,7 +106,7 @@ def test_sixteen_bit_colour_is_turned_too_and_refused_of_other_formats(tmp_path)
     np.testing.assert_array_equal(
         read_image(tmp_path / "x.png", dtype="float32"), np.rot90(values, -1)
     )
-    with pytest.raises(ValueError, match=r"x\.ppm: RGB and RGBA of 16 bits .* found PPM of RGB"):
+    with pytest.raises(ValueError, match=r"x\.ppm: expected PNG or TIFF .* got PPM of RGB"):
         read_image(tmp_path / "x.ppm", dtype="float32")
 
 
@@ -116,13 +116,13 @@ def test_truncated_image_is_refused_with_its_path(tmp_path, write_image):
         data = path.read_bytes()
         path.write_bytes(data[: len(data) // 2])
         before = path.read_bytes()
-        with pytest.raises(ValueError, match=rf"{name}: not a readable image"):
+        with pytest.raises(ValueError, match=rf"{name}: expected a readable image"):
             read_image(path)
         assert path.read_bytes() == before
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match="not a readable image"):
+    with pytest.raises(ValueError, match="expected a readable image"):
         read_image(path)
-    with pytest.raises(ValueError, match="not a readable image"):
+    with pytest.raises(ValueError, match="expected a readable image"):
         stored_size(path)
 
 
@@ -158,7 +158,7 @@ def test_orientation_that_keeps_the_size_is_applied(tmp_path):
 def test_size_that_fits_no_orientation_is_refused(coco, write_image):
     arguments = coco([{}])
     write_image(arguments["root"] / "images/0.png", (41, 60))
-    with pytest.raises(ValueError, match=r"0\.png: .*41 x 60.*40 x 60"):
+    with pytest.raises(ValueError, match=r"0\.png: .*40 x 60, got 41 x 60"):
         CocoDetection(**arguments)[0]
 
 

@@ -39,7 +39,7 @@ def test_the_annotated_size_decides(tmp_path, suffix, orientation):
     np.testing.assert_array_equal(reader(path, sizes[0]), upright)
     as_stored = stored if sizes[0] != sizes[1] else upright  # both fit: as without a size
     np.testing.assert_array_equal(reader(path, sizes[1]), as_stored)
-    with pytest.raises(ValueError, match=r"annotation says 5 x 5"):
+    with pytest.raises(ValueError, match=r"annotated height x width 5 x 5"):
         reader(path, (5, 5))
 
 

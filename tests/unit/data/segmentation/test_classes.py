@@ -54,7 +54,11 @@ def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
         ("class_dict.csv", "label,r\nx,1", r"columns name .* got \['label', 'r'\]"),
         ("class_dict.csv", "name,r,g,b\nx,1,2,300", r"expected a colour .* got \[1, 2, 300\]"),
         ("classes.csv", "name,value\nx,one", "expected an integer, got 'one'"),
-        ("classes.csv", "name,value\nx\n", r"line 2: 2 columns \(name, value\), found \['x'\]"),
+        (
+            "classes.csv",
+            "name,value\nx\n",
+            r"line 2: expected 2 columns \(name, value\), got \['x'\]",
+        ),
         ("classes.txt", "a\na \n", "'a' twice"),
         ("classes.txt", "caf\u00e9\ncafe\u0301\n", " twice"),
         ("classes.txt", b"sky\ncaf\xe9\n", "expected a text file in UTF-8, got"),

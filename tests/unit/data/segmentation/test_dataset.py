@@ -116,7 +116,7 @@ def test_regions_of_interest_that_do_not_fit(pair):
     (root / "fov" / "a.png").rename(root / "fov" / "b.png")
     with pytest.raises(ValueError, match=r"fov: expected a\.\* .*; 1 of 1 images have no roi"):
         MaskFolder(root / "i", root / "m", roi=root / "fov", names=["vessel"])
-    with pytest.raises(ValueError, match=r"MaskFolder\.roi: no folder"):
+    with pytest.raises(ValueError, match=r"MaskFolder\.roi: expected an existing folder"):
         MaskFolder(root / "i", root / "m", roi=root / "fo", names=["vessel"])
 
 
@@ -139,13 +139,16 @@ def test_a_file_an_object_is_their_union(pair):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda n: (n / "masks" / "a.png").write_bytes(b"no"), r"a\.png: not a readable mask"),
+        (lambda n: (n / "masks" / "a.png").write_bytes(b"no"), r"a\.png: expected a readable mask"),
         (lambda n: (n / "images" / "n1.png").unlink(), r"n1/images: expected one image, got 0"),
         (
             lambda n: shutil.copy(n / "images/n1.png", n / "images/o.png"),
             "expected one image, got 2",
         ),
-        (lambda n: shutil.rmtree(n / "masks"), r"ObjectMasks: no folder .*n1/masks"),
+        (
+            lambda n: shutil.rmtree(n / "masks"),
+            r"ObjectMasks: expected an existing folder, got .*n1/masks",
+        ),
         (
             lambda n: Image.fromarray(np.arange(48, dtype=np.uint8).reshape(SIZE)).save(
                 n / "masks" / "a.png"
@@ -197,7 +200,9 @@ def test_the_mask_decides_the_orientation(pair, size):
 
 def test_missing_folders_and_empty_ones(pair):
     root = pair("i/a.png", "m/a.png")
-    with pytest.raises(ValueError, match=r"MaskFolder\.masks: no folder .*mm; .* holds i, m"):
+    with pytest.raises(
+        ValueError, match=r"MaskFolder\.masks: expected an existing folder, got .*mm; .* holds i, m"
+    ):
         MaskFolder(root / "i", root / "mm")
     with pytest.raises(ValueError, match=r"expected images \*_x\.\* in .*, got none"):
         MaskFolder(root / "i", root / "m", image_suffix="_x")
@@ -234,10 +239,26 @@ def test_table_with_a_column_a_class(pair):
     [
         ("a.txt", "i/a.png", r"a\.txt, line 1: expected an image and a mask, got 'i/a\.png'"),
         ("a.txt", "", "expected pairs of image and mask, got none"),
-        ("a.txt", "i/a.png m/b.png", r"a\.txt: 1 of 1 masks are missing, .*m/b\.png"),
-        ("a.txt", "i/b.png m/a.png", r"a\.txt: 1 of 1 images are missing, .*i/b\.png"),
-        ("a.csv", "image,mask\ni/a.png,\n", r"a\.csv, line 2: the cell of 'mask' is empty"),
-        ("b.txt", "", r"MaskList\.list_file: no file .*a\.txt; did you mean 'b\.txt'"),
+        (
+            "a.txt",
+            "i/a.png m/b.png",
+            r"a\.txt: expected existing masks, got 1 of 1 missing .*m/b\.png",
+        ),
+        (
+            "a.txt",
+            "i/b.png m/a.png",
+            r"a\.txt: expected existing images, got 1 of 1 missing .*i/b\.png",
+        ),
+        (
+            "a.csv",
+            "image,mask\ni/a.png,\n",
+            r"a\.csv, line 2: expected a value of 'mask', got an empty",
+        ),
+        (
+            "b.txt",
+            "",
+            r"MaskList\.list_file: expected an existing file, got .*a\.txt; did you mean 'b\.txt'",
+        ),
     ],
 )
 def test_bad_lists(pair, file, text, message):
@@ -257,7 +278,7 @@ def test_voc_layout(pair):
     with pytest.raises(ValueError, match=r"VocSegmentation\.split: .*trian\.txt.*'train'"):
         VocSegmentation(root, "trian")
     (root / "ImageSets/Segmentation/train.txt").write_text("x\ny\n")
-    with pytest.raises(ValueError, match=r"1 of 2 images are missing, .*y\.jpg"):
+    with pytest.raises(ValueError, match=r"expected existing images, got 1 of 2 missing .*y\.jpg"):
         VocSegmentation(root, "train")
 
 

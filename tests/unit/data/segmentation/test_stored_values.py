@@ -187,9 +187,9 @@ def test_broken_masks_are_refused_with_their_path(folder):
         cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 9, (200, 200)).astype(np.uint8))
         path.write_bytes(path.read_bytes()[:2000])
 
-    with pytest.raises(ValueError, match=r"0\.png: not a readable mask"):
+    with pytest.raises(ValueError, match=r"0\.png: expected a readable mask"):
         folder(cut, size=(200, 200), names=["a", "b", "c"])
-    with pytest.raises(ValueError, match=r"0\.png: not a readable mask"):
+    with pytest.raises(ValueError, match=r"0\.png: expected a readable mask"):
         folder(lambda path: path.write_text("no"), names=["a"])
 
 
