@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 
 from densekit import build, plugins
-from densekit.app.commands import listing
+from densekit.app.commands import LISTS, listing
 from densekit.app.config.compose import compose
 from densekit.app.config.groups import options
 from densekit.app.config.overrides import parse
 from densekit.app.errors import UsageError
-from densekit.app.options.help import LISTS
 from densekit.plugins import conf_folders, find_plugins
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "docs" / "examples" / "plugin_head"

@@ -13,7 +13,7 @@ import pytest
 from densekit import __version__
 from densekit._names import counted
 from densekit.app.cli import main
-from densekit.app.options.help import COMMANDS
+from densekit.app.commands import COMMANDS
 from densekit.app.report import quoted, shares
 
 GROUND_TRUTH = {
