@@ -25,7 +25,7 @@ from densekit.app.options.table import (
     text,
 )
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 
 
 def table(name: str) -> Command:
