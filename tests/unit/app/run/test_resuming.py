@@ -11,13 +11,11 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
 from PIL import Image
 
 from densekit.app.cli import main
 from densekit.app.errors import UsageError
 from densekit.app.run.resuming import check_length, check_resumed
-from densekit.app.run.stored import MLFLOW, OWN_MLFLOW, reopen, stored_run
 from tests.unit.app.small_run import SMALL_RUN
 
 FOLDER = [
@@ -161,18 +159,6 @@ def test_groups_that_leave_the_training_alone_may_be_chosen_anew(folder: Path, r
     assert cfg["schedule"]["_target_"] == "densekit.training.MultiStep"
     assert "ema" in cfg["callbacks"]
     assert cfg["trainer"]["enable_model_summary"] is False  # of the stored settings
-
-
-@pytest.mark.parametrize("kind", [MLFLOW, OWN_MLFLOW])
-def test_a_logger_goes_on_with_the_server_of_this_machine(
-    kind: str, run: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stored = yaml.safe_load((run / "config.yaml").read_text())
-    stored["logger"] = {"mlflow": {"_target_": kind, "tracking_uri": "https://elsewhere"}}
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    cfg = OmegaConf.create(reopen(stored_run(stored, run / "checkpoints" / "last.ckpt", [], [])))
-    runs = stored["paths"]["runs"]
-    assert cfg.logger.mlflow.tracking_uri == f"sqlite:///{runs}/mlflow.db"
 
 
 @pytest.mark.parametrize(
