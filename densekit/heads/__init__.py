@@ -1,4 +1,4 @@
-"""Heads: what turns features into losses and predictions."""
+"""Heads: turn features into losses and predictions."""
 
 from __future__ import annotations
 

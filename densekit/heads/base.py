@@ -1,4 +1,4 @@
-"""What a head is: the contract that every head, ours or a plug-in's, keeps.
+"""The base class of all heads, built-in or from a plug-in.
 
 Shape letters: B images, D spatial dimensions.
 """
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 class Head(nn.Module, ABC):
     """Turns levels of the pyramid into losses and predictions.
 
-    A head is built with the specs of every level that could exist, `Head(specs, ...)`, and says
-    in `reads` which of them it wants; nothing else is computed. No method changes what it returns
-    with `self.training`, and none logs.
+    A head is built with the specs of every available level, `Head(specs, ...)`, and lists in
+    `reads` the levels it uses; no other level is computed. No method's return value depends on
+    `self.training`, and none logs.
 
     Attributes:
-        reads: Levels that `forward` and `loss` look up; set by the instance.
+        reads: Levels that `forward` and `loss` use; set per instance.
         target_keys: Keys of `Batch` that `loss` needs.
         size_divisor: The padded sides of an image must be multiples of this.
-        main_metric: The metric that the head is judged by and what of it is better, `("AP",
-            "max")`; None leaves that to the loss of validation.
+        main_metric: The metric that checkpoints are selected by, and its direction, such as
+            `("AP", "max")`; with None they are selected by the validation loss.
     """
 
     reads: tuple[str, ...]
@@ -39,33 +39,33 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
-        """Raw outputs of fixed shape; exported together with `decode`.
+        """Returns raw outputs of fixed shape; exported together with `decode`.
 
         Args:
-            features: Levels by name, at least those of `reads`.
+            features: Level name to map, at least the levels of `reads`.
             size: (B, D) int64, the size of each image without its padding.
         """
 
     @abstractmethod
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
-        """Predictions of static shape in the network's frame, from what `forward` returned."""
+        """Turns outputs of `forward` into predictions of static shape, in the network's frame."""
 
     @abstractmethod
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """Scalar terms, already weighted; their sum is minimised.
+        """Returns the weighted scalar loss terms, whose sum is minimised.
 
-        Zero-safe: with no object, or every pixel ignored, the terms are zero and every parameter
-        of the head still gets a gradient.
+        Zero-safe: without any object, or with every pixel ignored, the terms are zero and every
+        parameter of the head still gets a gradient.
         """
 
     def predict(self, features: Features, size: Tensor) -> Predictions:
-        """`decode` of `forward`; sliding windows and exported engines stand between the two."""
+        """Applies `forward`, then `decode`; sliding windows and exports come between the two."""
         return self.decode(self(features, size), size)
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """The metrics this head is judged by unless the configuration says otherwise.
+        """Returns the head's default metrics, by name; the configuration may replace them.
 
         Args:
-            info: What the data says of this head's targets: `names`, `ids`, `num_classes`.
+            info: The data's description of this head's targets: `names`, `ids`, `num_classes`.
         """
         return {}

@@ -1,6 +1,6 @@
 """Classification of whole images: global average pooling, dropout, one linear layer.
 
-Shape letters: B images, C channels, K classes, s the sizes of a level.
+Shape letters: B images, C channels, K classes.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class Classification(Head):
-    """One class an image, or several labels: the classifier of He et al. 2016, section 3.3.
+    """Predicts one class or several labels per image (He et al. 2016, section 3.3).
 
-    Each image is averaged over its own part of a padded map, so that a batch of images of many
-    sizes gives what the images give alone; of equal sizes it is torchvision's pooling. Series,
-    pictures and volumes alike.
+    Pooling leaves out the padding of each image, so that images of different sizes give the same
+    result in a batch as alone; for equal sizes it is torchvision's. Takes series, 2-D images and
+    volumes.
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K.
         level: The level that is pooled; the backbone's deepest by default.
-        multilabel: Whether the classes are K questions, with a category (B, K) of 0 and 1, or one
-            question, with a category (B,) of 0..K-1 or its soft form (B, K).
-        dropout: Probability with which a pooled channel is zero while training.
+        multilabel: Whether the K classes are independent (a sigmoid each; category (B, K) of 0 and
+            1) or exclusive (softmax; category (B,) of 0..K-1, or soft targets (B, K)).
+        dropout: Probability of zeroing a pooled channel during training.
         losses: Term name to loss, see `densekit.losses.categories`; cross-entropy by default,
             binary if multi-label.
 
@@ -55,7 +55,7 @@ class Classification(Head):
         super().__init__()
         fewest = 1 if multilabel else 2
         if num_classes < fewest:
-            raise ValueError(f"num_classes: found {num_classes}, accepted are {fewest} and more")
+            raise ValueError(f"num_classes: expected at least {fewest}, got {num_classes}")
         level = _deepest(specs) if level is None else level
         if level not in specs:
             raise ValueError(unknown("level", level, specs))
@@ -70,7 +70,7 @@ class Classification(Head):
         self.fc = nn.Linear(specs[level].channels, num_classes)
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
-        """Logits of every image.
+        """Returns the logits of every image.
 
         Returns:
             logits (B, K).
@@ -79,9 +79,9 @@ class Classification(Head):
         return {"logits": self.fc(self.dropout(pooled))}
 
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
-        """(B, K) in float32, under the name that says what they are.
+        """Turns logits into `probabilities` or `multilabel_probabilities`, (B, K) float32.
 
-        `probabilities` sum to 1 a row; `multilabel_probabilities` are one sigmoid each.
+        Rows of `probabilities` sum to 1; `multilabel_probabilities` are independent sigmoids.
         """
         logits = outputs["logits"].float()
         if self.multilabel:
@@ -89,12 +89,12 @@ class Classification(Head):
         return {"probabilities": logits.softmax(1)}
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """One term a loss."""
+        """Returns one term per loss."""
         logits = self(features, batch["size"])["logits"]
         return {name: loss(logits, batch["category"]) for name, loss in self.losses.items()}
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """Accuracy and calibration; average precision if multi-label."""
+        """Returns accuracy and calibration error; mean average precision if multi-label."""
         from densekit.metrics import Accuracy, CalibrationError, MultilabelMap
 
         names = list(info["names"])
@@ -104,7 +104,7 @@ class Classification(Head):
 
 
 def _deepest(specs: Mapping[str, FeatureSpec]) -> str:
-    """The last level of the backbone; those of a neck begin with another letter."""
+    """The last level of the backbone (`c...`); a neck's levels begin with another letter."""
     return [level for level in specs if level.startswith("c")][-1]
 
 

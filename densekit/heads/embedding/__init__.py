@@ -1,4 +1,4 @@
-"""Embeddings: one vector an image, whose angle to another tells whether they show the same."""
+"""Embeddings: one vector per image; a small angle between two means the same identity."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The embedding head: one vector of length 1 an image.
+"""The embedding head: one vector of unit length per image.
 
-B images, G those of all processes, C channels, E the size of an embedding, D spatial dimensions.
+Shape letters: B images, G images of all processes, E the embedding size, D spatial dimensions.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 CLASSIFIER_TERMS = ("ce", "magnitude")
-"""Terms of a loss with class centres."""
+"""Terms of a classification loss, one with class centres."""
 
 
 class Embedding(Head):
-    """Features of one level to an embedding; images of one identity get a small angle.
+    """Embeds each image so that images of one identity have a small angle between them.
 
-    It learns from class centres, a softmax with a margin, from pairs within the batch, or both. A
-    loss has no meaning for identities that training did not know; data of those carry no `identity`
-    (`densekit.data.OpenSet`) and are judged by the metrics alone.
+    Trained with a margin softmax over class centres, with losses over pairs of the batch, or with
+    both. No loss is defined for identities outside the training set; evaluation data of new
+    identities carry no `identity` (`densekit.data.OpenSet`) and only metrics are computed on them.
 
     Args:
-        specs: Of every level that could exist.
-        num_identities: Identities of the training data.
+        specs: Specs of all available levels.
+        num_identities: Number of identities in the training data.
         embedding_size: E.
-        level: What is read.
+        level: The level that is pooled.
         pool: Builds the `Pooling` from the level's spec and E.
-        classifier: Builds the loss with class centres from the number of identities and E,
+        classifier: Builds the classification loss from the number of identities and E:
             `MarginSoftmax` or `PartialFC`; None for pair losses alone.
         pair_losses: Term name to loss of normalised embeddings (G, E), identities and validity
             (G,), e.g. `Triplet()`.
-        loss_weights: Term name to its factor, 1 where none is given: `ce` and `magnitude` of the
-            classifier, and the names of `pair_losses`.
+        loss_weights: Term name to factor, 1 by default: `ce` and `magnitude` of the classifier,
+            and the names of `pair_losses`.
 
     Raises:
-        ValueError: The level is not there, there is no loss, or a weight is for none.
+        ValueError: The level does not exist, there is no loss, or a weight names no loss.
     """
 
     target_keys = ("identity",)
@@ -67,9 +67,11 @@ class Embedding(Head):
     ) -> None:
         super().__init__()
         if classifier is None and not pair_losses:
-            raise ValueError("classifier, pair_losses: one of them is needed, found none")
+            raise ValueError("classifier, pair_losses: expected at least one of them, got neither")
         if classifier is not None and (same := set(CLASSIFIER_TERMS) & set(pair_losses or {})):
-            raise ValueError(f"pair_losses: {min(same)!r} is a term of the classifier; rename it")
+            raise ValueError(
+                f"pair_losses: expected names other than the classifier's terms, got {min(same)!r}"
+            )
         self.reads = (level,)
         self.num_identities, self.embedding_size = num_identities, embedding_size
         self.pool = pool(choose("level", level, specs), embedding_size)
@@ -80,25 +82,26 @@ class Embedding(Head):
         self.loss_weights = dict(loss_weights or {})
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
-        """Embeddings of length 1.
+        """Returns embeddings of unit length.
 
         Returns:
-            embedding (B, E), float32 at least.
+            embedding (B, E), at least float32.
         """
         return {"embedding": unit_length(self._embedded(features, size))}
 
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
-        """`embedding` (B, E), as it is."""
+        """Returns `embedding` (B, E) unchanged."""
         return outputs
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """`ce` (and what its margin adds) of the classifier, and one term a pair loss."""
+        """Returns the classifier's terms, `ce` and perhaps `magnitude`, and one per pair loss."""
         embedding = self._embedded(features, batch["size"])
         identity, valid = batch["identity"], batch["sample_valid"]
-        # Without a wait for the device: centres of identities that do not exist would count as 0.
+        # Asynchronous, so as not to wait for the device. Unchecked, a missing centre counts as 0.
         torch._assert_async(
             (identity < self.num_identities).all(),
-            f"identity: accepted are 0 to {self.num_identities - 1}, those of the training data",
+            f"identity: expected 0 to {self.num_identities - 1}, the identities of the training"
+            " data, got a larger one",
         )
         terms: dict[str, Tensor] = {}
         if self.classifier is not None:
@@ -110,12 +113,12 @@ class Embedding(Head):
         return {name: term * self.loss_weights.get(name, 1.0) for name, term in terms.items()}
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """Verification of the pairs that the evaluation data list."""
+        """Returns verification of the pairs listed by the evaluation data."""
         from densekit.metrics import Verification
 
         return {"verification": Verification()}
 
     def _embedded(self, features: Features, size: Tensor) -> Tensor:
-        """(B, E), not normalised: its length is what AdaFace and MagFace look at."""
+        """(B, E), not normalised: AdaFace and MagFace use the length."""
         embedding: Tensor = self.pool(features[self.reads[0]], size)
         return embedding

@@ -1,4 +1,4 @@
-"""Faster R-CNN: rules (numbers), rpn, proposals, box_head, detections, and the head itself."""
+"""Faster R-CNN: settings (`rules`), RPN, proposals, box head, detections, and the head itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second stage: pooled regions to class scores and box deltas, and its loss.
+"""The second stage: class scores and box deltas of pooled regions, and its loss.
 
 Girshick, "Fast R-CNN", 2015, with the levels of Lin et al., "Feature Pyramid Networks", 2017.
 
@@ -34,22 +34,25 @@ from densekit.ops.sampling import sample_balanced
 from densekit.types import Batch, FeatureSpec
 
 SECOND_STAGE = 2
-"""Mixed into the batch's keys, so that the stages draw different numbers."""
+"""Mixed into the batch's keys, so that the two stages draw different samples."""
 
 
 class BoxHead(nn.Module):
     """RoIAlign, convolutions, fully connected layers and the two predictors.
 
     Args:
-        specs: Of the pooled levels, finest first, named p<number>.
+        specs: Specs of the pooled levels, finest first, named p<number>.
         num_classes: K, without background.
-        convs: Channels of 3x3 convolutions on the pooled bins.
+        convs: Channels of each 3x3 convolution on the pooled bins.
         hidden: Widths of the fully connected layers.
         norm: Makes a norm layer from a number of channels, for the convolutions.
-        pool: See the rule.
-        matching: See the rule.
-        sampling: See the rule.
-        box_loss: See the rule.
+        pool: See `PoolRule`.
+        matching: See `MatchRule`.
+        sampling: See `SamplingRule`.
+        box_loss: See `BoxLossRule`.
+
+    Raises:
+        ValueError: `hidden` is empty.
     """
 
     def __init__(
@@ -67,7 +70,7 @@ class BoxHead(nn.Module):
     ) -> None:
         super().__init__()
         if not hidden:
-            raise ValueError("box_head.hidden: found no layer, accepted is one width or more")
+            raise ValueError("box_head.hidden: expected at least one width, got none")
         self.num_classes = num_classes
         self.pool, self.matching, self.sampling, self.box_loss = pool, matching, sampling, box_loss
         self.strides = tuple((s.stride[0], s.stride[1]) for s in specs.values())
@@ -88,13 +91,13 @@ class BoxHead(nn.Module):
         boxes: Tensor,
         valid: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Outputs of every region.
+        """Predicts class logits and box deltas of every region.
 
         Args:
-            table: Of all levels the detector reads; the pooled ones come first.
+            table: Cells of all levels the detector reads; the pooled ones come first.
             levels: The pooled levels.
             boxes: (B, P, 4).
-            valid: (B, P) bool, the slots whose features a batch norm counts in training; all by
+            valid: (B, P) bool, the slots that enter a batch norm's statistics in training; all by
                 default.
 
         Returns:
@@ -119,7 +122,7 @@ class BoxHead(nn.Module):
         )
 
     def _convolved(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """The 3x3 convolutions on (R, o, o, C)."""
+        """Applies the 3x3 convolutions to (R, o, o, C)."""
         x = x.permute(0, 3, 1, 2)
         for block in self.convs:
             for layer in block:  # type: ignore[attr-defined]
@@ -130,11 +133,11 @@ class BoxHead(nn.Module):
         return x.permute(0, 2, 3, 1)
 
     def sample(self, proposals: Proposals, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Draws the regions of the loss among proposals and ground truth.
+        """Samples the regions of the loss among proposals and ground truth.
 
         Returns:
-            Boxes (B, N, 4), their object (B, N) int64, label 0..K with K for background (B, N)
-            int64, and which slots are valid (B, N).
+            Boxes (B, N, 4), the index of their object (B, N) int64, their label (B, N) int64 of
+            0..K with K for background, and which slots are valid (B, N) bool.
         """
         gt, gt_valid = batch["boxes"].to(proposals.boxes.dtype), batch["boxes_valid"]
         crowd = batch.get("crowd")
@@ -157,7 +160,7 @@ class BoxHead(nn.Module):
     def loss(
         self, table: PyramidTable, levels: Sequence[Tensor], proposals: Proposals, batch: Batch
     ) -> dict[str, Tensor]:
-        """Class and box terms at the sampled regions."""
+        """Returns the class and box terms of the sampled regions."""
         with torch.no_grad():
             boxes, index, target, valid = self.sample(proposals, batch)
             gt = batch["boxes"].gather(1, index[..., None].expand(-1, -1, 4))
@@ -170,7 +173,7 @@ class BoxHead(nn.Module):
             count = global_count(
                 drawn if self.sampling.divide_by_drawn else torch.full_like(drawn, valid.numel())
             )
-            boxes = torch.where(valid[..., None], boxes, 0.0)  # an empty slot may point at no box
+            boxes = torch.where(valid[..., None], boxes, 0.0)  # an empty slot may hold no real box
         logits, deltas = self(table, levels, boxes, valid)
         entropy = F.cross_entropy(
             logits.to(dtype).flatten(0, 1), target.flatten(), reduction="none"
@@ -193,14 +196,14 @@ def _conv_block(inputs: int, outputs: int, norm: type[nn.Module] | None) -> nn.S
 
 
 def first_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The widest layer: (R, o, o, C) to (R, hidden).
+    """The first and widest linear layer: (R, o, o, C) to (R, hidden).
 
-    In float32 on AMD's CPUs it runs as a convolution over the bins: for the matrix product MKL
-    takes its generic kernel there, 1.8 times slower. The numbers are the same.
+    In float32 on AMD CPUs it runs as a convolution over the bins: for the matrix product MKL falls
+    back to a generic kernel there, 1.8 times slower. The results are the same.
 
     Args:
         x: Pooled bins, channels last.
-        weight: (hidden, o * o * C), columns in the order row, column, channel.
+        weight: (hidden, o * o * C), columns ordered by row, column, channel.
         bias: (hidden,).
     """
     on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()

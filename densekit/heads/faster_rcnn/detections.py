@@ -1,4 +1,4 @@
-"""Class scores and box deltas to a fixed number of detections.
+"""Selection of a fixed number of detections from class scores and box deltas.
 
 Shape letters: B images, P proposals, K classes, M candidates, D detections.
 """
@@ -16,7 +16,7 @@ from densekit.types import Predictions
 
 
 def _top(score: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The `count` largest of each row, ties by index: values and indices (B, count)."""
+    """Values and indices (B, count) of the largest of each row, ties by index."""
     index = score.topk(count, 1).indices.sort(dim=1).values
     value, order = score.gather(1, index).sort(dim=1, descending=True, stable=True)
     return value, index.gather(1, order)
@@ -31,19 +31,19 @@ def select_detections(
     delta_weights: DeltaWeights,
     backend: Backend | None = None,
 ) -> Predictions:
-    """Softmax, threshold, decoding of what passes, suppression within each class.
+    """Applies softmax, the score threshold, box decoding and NMS within each class.
 
-    The ragged back end looks at every pair of box and class above the threshold, the static one at
-    `rule.candidates` of them; the results are equal while `overflow` is false.
+    The ragged back end considers every (box, class) pair above the threshold, the static one at
+    most `rule.candidates` of them; the results are equal while `overflow` is false.
 
     Args:
         logits: (B, P, K + 1), background last.
         deltas: (B, P, K, 4).
         proposals: Boxes (B, P, 4).
         size: (B, 2) height and width of the images.
-        rule: The thresholds.
+        rule: Thresholds and limits.
         delta_weights: See `decode_boxes`.
-        backend: See `densekit.ops.nms`; by default chosen by the device.
+        backend: See `densekit.ops.nms`; chosen by the device by default.
 
     Returns:
         boxes (B, D, 4), scores (B, D), labels (B, D), valid (B, D) and overflow (B,).

@@ -26,20 +26,23 @@ if TYPE_CHECKING:
 
 
 class FasterRCNN(Head):
-    """Proposals from every level, classified and moved by a second stage.
+    """Two-stage detector: proposals from every level, classified and refined by a box head.
 
-    The defaults are torchvision's v1; `presets` has what torchvision's v2 and detectron2 do
-    differently.
+    The defaults are torchvision's v1; `presets` has the settings of torchvision's v2 and of
+    detectron2.
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K, without background.
         levels: Levels with anchors, finest first.
-        pooled: Levels regions are pooled from, the first of `levels`.
+        pooled: Levels that regions are pooled from, the first ones of `levels`.
         rpn: Makes the first stage from the specs of `levels`.
         box_head: Makes the second stage from the specs of `pooled` and K.
-        detection: See the rule.
-        backend: `static` or `ragged` post-processing; by default chosen by the device.
+        detection: See `DetectionRule`.
+        backend: `static` or `ragged` post-processing; chosen by the device by default.
+
+    Raises:
+        ValueError: `pooled` are not the first ones of `levels`.
     """
 
     target_keys = ("boxes", "boxes_valid", "labels")
@@ -60,7 +63,7 @@ class FasterRCNN(Head):
         super().__init__()
         if list(levels[: len(pooled)]) != list(pooled):
             raise ValueError(
-                f"pooled: found {list(pooled)}, accepted are the first levels of {list(levels)}"
+                f"pooled: expected the first levels of {list(levels)}, got {list(pooled)}"
             )
         self.reads = tuple(levels)
         self.pooled = tuple(pooled)
@@ -70,7 +73,7 @@ class FasterRCNN(Head):
         self.detection, self.backend = detection, backend
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
-        """Proposals and what the second stage says of them.
+        """Returns proposals and the box head's outputs for them.
 
         Returns:
             proposals (B, P, 4), proposals_valid (B, P), logits (B, P, K + 1) with background last,
@@ -94,11 +97,11 @@ class FasterRCNN(Head):
         }
 
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
-        """Detections (B, D) of every class above the threshold, by falling score.
+        """Selects detections above the score threshold, by descending score.
 
         Returns:
             boxes (B, D, 4), scores, labels 0..K-1 and valid (B, D); overflow (B,) bool, true where
-            the static back end had more candidates than it looks at.
+            the static back end had more candidates than it considers.
         """
         return select_detections(
             outputs["logits"],
@@ -111,7 +114,7 @@ class FasterRCNN(Head):
         )
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """The four terms `rpn_cls`, `rpn_box`, `cls`, `box`."""
+        """Returns the four terms `rpn_cls`, `rpn_box`, `cls` and `box`."""
         levels = [features[name] for name in self.reads]
         rule = self.rpn.proposals
         anchors = self.rpn.anchors(levels, self._padded(features))
@@ -126,7 +129,7 @@ class FasterRCNN(Head):
         return losses | self.box_head.loss(table, pooled, proposals, batch)
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """COCO's twelve numbers and the AP of each class."""
+        """Returns COCO's twelve metrics and the AP of each class."""
         from densekit.metrics import CocoMap
 
         return {"coco": CocoMap(names=list(info["names"]))}

@@ -1,8 +1,8 @@
-"""What torchvision and detectron2 do differently, as keyword arguments of `FasterRCNN`.
+"""Settings of torchvision and detectron2, as keyword arguments of `FasterRCNN`.
 
     head = partial(FasterRCNN, num_classes=80, **detectron2_preset())
 
-The backbone's part (stride in the 1x1 convolution, BGR images, frozen norm) stands in
+For the backbone's settings (stride in the 1x1 convolution, BGR images, frozen norm) see
 `docs/detection.md`.
 """
 
@@ -27,16 +27,19 @@ _RCNN_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 
 
 def torchvision_preset(version: int = 1) -> dict[str, Any]:
-    """As in torchvision's `fasterrcnn_resnet50_fpn` (version 1) or `..._v2` (2).
+    """Returns the settings of torchvision's `fasterrcnn_resnet50_fpn` (version 1) or `..._v2` (2).
 
     Version 2 (Li et al., "Benchmarking Detection Transfer Learning with Vision Transformers",
-    2021) has two convolutions in the RPN and a second stage of four convolutions with batch norm
-    and one fully connected layer.
+    2021) has two convolutions in the RPN and a box head of four convolutions with batch norm and
+    one fully connected layer.
+
+    Raises:
+        ValueError: The version is neither 1 nor 2.
     """
     if version == 1:
         return {"rpn": RPN, "box_head": BoxHead}
     if version != 2:
-        raise ValueError(f"version: found {version}, accepted are 1 and 2")
+        raise ValueError(f"version: expected 1 or 2, got {version}")
     return {
         "rpn": partial(RPN, depth=2),
         "box_head": partial(
@@ -46,7 +49,10 @@ def torchvision_preset(version: int = 1) -> dict[str, Any]:
 
 
 def detectron2_preset() -> dict[str, Any]:
-    """As in detectron2's `faster_rcnn_R_50_FPN`: aligned adaptive RoIAlign, L1, exact anchors."""
+    """Returns the settings of detectron2's `faster_rcnn_R_50_FPN`.
+
+    Aligned adaptive RoIAlign, L1 losses and anchors that are not rounded.
+    """
     return {
         "rpn": partial(
             RPN,

@@ -1,6 +1,6 @@
-"""Dense RPN outputs to a fixed number of proposals.
+"""Selection of a fixed number of proposals from dense RPN outputs.
 
-Shape letters: B images, L levels, A_l anchors of a level, k anchors kept a level, P proposals.
+Shape letters: B images, L levels, A_l anchors of a level, k anchors kept per level, P proposals.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from densekit.ops.nms import Backend, nms_keep
 
 
 class Proposals(NamedTuple):
-    """Boxes (B, P, 4) float32 by falling score, 0 in the others; which rows hold one, (B, P)."""
+    """Boxes (B, P, 4) float32 by descending score, 0 in empty rows; and validity (B, P) bool."""
 
     boxes: Tensor
     valid: Tensor
@@ -29,13 +29,13 @@ def best_of_levels(
     pre_nms: int,
     delta_weights: DeltaWeights,
 ) -> tuple[Tensor, Tensor]:
-    """Takes the best anchors of each level and decodes only those.
+    """Selects the best anchors of each level and decodes only those.
 
     Args:
-        logits: (B, A_l) a level.
-        deltas: (B, A_l, 4) a level.
+        logits: (B, A_l) per level.
+        deltas: (B, A_l, 4) per level.
         anchors: (A, 4) of all levels.
-        pre_nms: Anchors a level.
+        pre_nms: Most anchors kept per level.
         delta_weights: See `decode_boxes`.
 
     Returns:
@@ -64,10 +64,10 @@ def select_proposals(
     min_size: float,
     backend: Backend | None = None,
 ) -> Proposals:
-    """Clips, suppresses within each level and keeps the best of all levels.
+    """Clips boxes, applies NMS within each level and keeps the best of all levels.
 
     Args:
-        logits: (B, L, k) by falling value.
+        logits: (B, L, k), descending.
         boxes: (B, L, k, 4).
         size: (B, 2) height and width of the images.
         post_nms: P.
@@ -78,11 +78,11 @@ def select_proposals(
     boxes = clip_boxes(boxes, size)
     valid = at_least(boxes, min_size) & (logits > -torch.inf)
     keep = nms_keep(boxes.flatten(0, 1), valid.flatten(0, 1), nms_iou, backend=backend)
-    # ranked by the sigmoid, as the references do: distinct logits can tie in it
+    # ranked by the sigmoid, like the references: distinct logits can tie after it
     score = torch.where(keep.view_as(valid), logits.sigmoid(), -1.0).flatten(1)
     score, order = score.sort(dim=1, descending=True, stable=True)
     score, order = score[:, :post_nms], order[:, :post_nms]
     best = boxes.flatten(1, 2).gather(1, order[..., None].expand(-1, -1, 4))
     valid = score >= 0
-    # of an image that is NaN so are the boxes, and what pools them knows no invalid rows
+    # the boxes of a NaN image are NaN, and RoI pooling does not skip invalid rows
     return Proposals(torch.where(valid[..., None], best, 0.0), valid)

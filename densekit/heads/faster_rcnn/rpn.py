@@ -1,9 +1,9 @@
-"""Region proposal network whose training graph is built at the sampled anchors alone.
+"""Region proposal network whose training graph covers only the sampled anchors.
 
-Ren et al., "Faster R-CNN", 2015, section 3. The dense pass over all anchors serves the proposals
-and needs no gradient; the loss looks at some 256 anchors an image, so their outputs are computed a
-second time, from the (2d + 1) x (2d + 1) patches around them (d: depth of the head). The
-gradients are those of the dense graph.
+Ren et al., "Faster R-CNN", 2015, section 3. The dense pass over all anchors makes the proposals and
+needs no gradient. The loss uses some 256 anchors per image, so their outputs are computed a second
+time, from the (2d + 1) x (2d + 1) patches around them (d: depth of the head). The gradients are
+those of the dense graph.
 
 Shape letters: B images, A anchors of all levels, a anchors of one cell, C channels, N sampled.
 """
@@ -31,11 +31,11 @@ from densekit.ops.sampling import sample_balanced
 from densekit.types import Batch, FeatureSpec
 
 ANCHOR_SCALE = 8
-"""Default anchor size in strides of its level: 32 pixels on p2 (FPN, section 4.1)."""
+"""Default anchor size in multiples of its level's stride: 32 pixels on p2 (FPN, section 4.1)."""
 
 
 class Dense(NamedTuple):
-    """Outputs for every anchor, a tensor a level: logits (B, A_l) and deltas (B, A_l, 4)."""
+    """Outputs of every anchor, one tensor per level: logits (B, A_l) and deltas (B, A_l, 4)."""
 
     logits: list[Tensor]
     deltas: list[Tensor]
@@ -61,20 +61,23 @@ def _cells(
 
 
 class RPN(nn.Module):
-    """Scores and moves anchors of every level.
+    """Predicts an objectness score and box deltas for the anchors of every level.
 
     Args:
-        specs: Of the levels, finest first, all with the same channels.
-        sizes: Anchor sizes of each level in pixels; by default one of 8 strides.
+        specs: Specs of the levels, finest first, all with the same channels.
+        sizes: Anchor sizes of each level in pixels; one of 8 strides by default.
         aspect_ratios: Height over width.
-        depth: 3x3 convolutions before the predictors; torchvision's v2 has 2.
+        depth: Number of 3x3 convolutions before the predictors; torchvision's v2 has 2.
         round_anchors: Round corners to whole pixels (torchvision).
-        grid_strides: Take padded side // cells for the stride (torchvision), which differs from
+        grid_strides: Use padded side // cells as the stride (torchvision), which differs from
             the level's where its cells were rounded up; else the level's own (detectron2).
-        proposals: See the rule.
-        matching: See the rule.
-        sampling: See the rule.
-        box_loss: See the rule.
+        proposals: See `ProposalRule`.
+        matching: See `MatchRule`.
+        sampling: See `SamplingRule`.
+        box_loss: See `BoxLossRule`.
+
+    Raises:
+        ValueError: `sizes` has not one list of equal length per level.
     """
 
     def __init__(
@@ -97,8 +100,8 @@ class RPN(nn.Module):
         sizes = sizes or [[ANCHOR_SCALE * stride[0]] for stride in self.strides]
         if len(sizes) != len(levels) or len({len(level) for level in sizes}) != 1:
             raise ValueError(
-                f"rpn.sizes: found {sizes}, accepted is one list of equal length for each of the "
-                f"{len(levels)} levels {list(specs)}"
+                f"rpn.sizes: expected one list per level ({', '.join(specs)}), all of the same "
+                f"length, got {sizes}"
             )
         self.sizes = tuple(tuple(float(size) for size in level) for level in sizes)
         self.aspect_ratios = tuple(float(ratio) for ratio in aspect_ratios)
@@ -118,11 +121,11 @@ class RPN(nn.Module):
 
     @property
     def per_cell(self) -> int:
-        """Anchors of one cell, a."""
+        """Number of anchors per cell, a."""
         return self.logits.out_channels
 
     def anchors(self, levels: Sequence[Tensor], padded: tuple[int, int]) -> Tensor:
-        """Anchors (A, 4) of the levels of an image padded to `padded`."""
+        """Returns the anchors (A, 4) of all levels of an image of padded size `padded`."""
         grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
         strides = self.strides
         if self.grid_strides:
@@ -132,12 +135,12 @@ class RPN(nn.Module):
         )
 
     def forward(self, levels: Sequence[Tensor]) -> Dense:
-        """Outputs for every anchor, in the order row, column, cell anchor.
+        """Predicts the outputs of every anchor, ordered by row, column, anchor of the cell.
 
         Args:
             levels: (B, C, h, w) each.
         """
-        # one 1x1 convolution for both predictors reads the features once
+        # one 1x1 convolution for both predictors, to read the features once
         weight = torch.cat([self.logits.weight, self.deltas.weight])
         bias = torch.cat([self.logits.bias, self.deltas.bias])  # type: ignore[list-item]
         logits, deltas = [], []
@@ -162,7 +165,7 @@ class RPN(nn.Module):
         post: int,
         backend: Backend | None,
     ) -> Proposals:
-        """Keeps `pre` anchors a level and `post` proposals an image, (B, P) with P <= post."""
+        """Keeps `pre` anchors per level and `post` proposals per image: (B, P) with P <= post."""
         rule = self.proposals
         logits, boxes = best_of_levels(
             dense.logits, dense.deltas, anchors, pre, self.box_loss.delta_weights
@@ -170,7 +173,7 @@ class RPN(nn.Module):
         return select_proposals(logits, boxes, size, post, rule.nms_iou, rule.min_size, backend)
 
     def label(self, anchors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Object (B, A) and label (B, A) of each anchor; see `match`."""
+        """Returns the object index (B, A) and label (B, A) of each anchor; see `match`."""
         crowd = batch.get("crowd")
         valid = batch["boxes_valid"]
         if crowd is None:
@@ -180,7 +183,7 @@ class RPN(nn.Module):
         return index, label.masked_fill(in_crowd & (label == NEGATIVE), IGNORED)
 
     def loss(self, table: PyramidTable, anchors: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """Objectness and box terms at the sampled anchors.
+        """Returns the objectness and box terms of the sampled anchors.
 
         Args:
             table: Cells of all levels.
@@ -214,7 +217,7 @@ class RPN(nn.Module):
         }
 
     def at(self, table: PyramidTable, sampled: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of single anchors, equal to those of `forward` at these places.
+        """Predicts the outputs of sampled anchors, equal to those of `forward`.
 
         Args:
             table: Cells of all levels.
@@ -228,7 +231,7 @@ class RPN(nn.Module):
         rows, inside, cell_anchor = self._patches(table, sampled, reach)
         side = 2 * reach + 1
         x = F.embedding(rows, table.rows)  # (B N, side^2, C)
-        # not a product: beyond the border stands a cell of the first image, which may be NaN
+        # not a product: positions outside read a cell of the first image, which may be NaN
         x = torch.where(inside[..., None] > 0, x, 0.0)
         x = x.view(len(x), side, side, -1).permute(0, 3, 1, 2)
         mask = inside.view(-1, 1, side, side)
@@ -246,7 +249,7 @@ class RPN(nn.Module):
     def _patches(
         self, table: PyramidTable, sampled: Tensor, reach: int
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows of the cells around each sample, which lie inside, and the anchor of the cell."""
+        """Rows of the cells around each sample, whether each lies inside, and its cell anchor."""
         cells = _cells(table.grids, table.batch, self.per_cell, sampled.device)
         flat = sampled.flatten()
         image = torch.arange(table.batch, device=flat.device).repeat_interleave(sampled.shape[1])
@@ -269,7 +272,7 @@ class RPN(nn.Module):
 
 
 def _parameters(conv: nn.Conv2d) -> tuple[Tensor, Tensor]:
-    """Weight and bias; detached under no_grad, lest autocast caches a copy without graph."""
+    """Weight and bias; detached under no_grad, or autocast would cache a copy without graph."""
     assert conv.bias is not None
     if torch.is_grad_enabled():
         return conv.weight, conv.bias

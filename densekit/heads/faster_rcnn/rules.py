@@ -1,4 +1,4 @@
-"""The plain numbers of Faster R-CNN, one small record a step; the defaults are torchvision's."""
+"""Settings of Faster R-CNN, one dataclass per step; the defaults are torchvision's."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class ProposalRule:
     """How dense predictions become proposals.
 
     Attributes:
-        train_pre_nms: Best anchors of each level that are decoded, while training.
-        train_post_nms: Proposals an image after suppression, while training.
-        test_pre_nms: The same for inference.
-        test_post_nms: The same for inference.
-        nms_iou: Proposals of one level that overlap more are suppressed.
-        min_size: Smallest side in pixels; a box without area is none, at 0 too.
+        train_pre_nms: Best anchors decoded per level in training.
+        train_post_nms: Proposals kept per image after NMS in training.
+        test_pre_nms: As `train_pre_nms`, at inference.
+        test_post_nms: As `train_post_nms`, at inference.
+        nms_iou: Proposals of one level with a larger IoU are suppressed.
+        min_size: Smallest side in pixels; boxes without area are dropped even at 0.
     """
 
     train_pre_nms: int = 2000
@@ -40,13 +40,13 @@ class ProposalRule:
 
 @dataclass(frozen=True)
 class SamplingRule:
-    """How many rows of an image a loss looks at.
+    """How many anchors or regions per image enter a loss.
 
     Attributes:
-        count: Rows an image.
+        count: Samples per image.
         positive_fraction: Largest share of positives among them.
-        divide_by_drawn: Losses are means over the rows really drawn (torchvision), or sums divided
-            by `count` an image (detectron2's RPN).
+        divide_by_drawn: Whether losses are means over the samples actually drawn (torchvision) or
+            sums divided by `count` per image (detectron2's RPN).
     """
 
     count: int
@@ -56,10 +56,10 @@ class SamplingRule:
 
 @dataclass(frozen=True)
 class BoxLossRule:
-    """How deltas are weighed.
+    """How box deltas are scaled and penalised.
 
     Attributes:
-        beta: Where smooth L1 turns linear; 0 is plain L1, detectron2's choice.
+        beta: Error at which smooth L1 becomes linear; 0 is plain L1, detectron2's choice.
         delta_weights: Factors of dx, dy, dw, dh.
     """
 
@@ -69,14 +69,15 @@ class BoxLossRule:
 
 @dataclass(frozen=True)
 class PoolRule:
-    """RoIAlign.
+    """How RoIAlign pools regions.
 
     Attributes:
-        output: Bins an axis.
-        samples: Samples a bin and axis; 0 takes ceil(side / output), as detectron2 does, through
+        output: Bins per axis.
+        samples: Samples per bin and axis; 0 uses ceil(side / output), as detectron2 does, with
             torchvision's kernel.
-        aligned: Shift by half a cell (detectron2) or not (torchvision).
-        canonical_size: Boxes of this side are pooled from p4, half of it from p3, and so on.
+        aligned: Whether to shift by half a cell (detectron2) or not (torchvision).
+        canonical_size: Boxes of this side are pooled from p4, those of half the side from p3, and
+            so on.
     """
 
     output: int = 7
@@ -91,11 +92,11 @@ class DetectionRule:
 
     Attributes:
         score_threshold: Detections at or below it are dropped.
-        nms_iou: Detections of one class that overlap more are suppressed.
-        max_detections: Detections an image.
-        min_size: Smallest side in pixels; a box without area is none, at 0 too.
-        candidates: Most (box, class) pairs an image that the static back end looks at; where more
-            pass the threshold, `overflow` says so.
+        nms_iou: Detections of one class with a larger IoU are suppressed.
+        max_detections: Most detections per image.
+        min_size: Smallest side in pixels; boxes without area are dropped even at 0.
+        candidates: Most (box, class) pairs per image that the static back end considers;
+            `overflow` is true where more pass the threshold.
     """
 
     score_threshold: float = 0.05

@@ -1,4 +1,4 @@
-"""Segmentation heads: logits of every pixel from levels of the pyramid."""
+"""Segmentation heads: per-pixel logits from the levels of a backbone or neck."""
 
 from __future__ import annotations
 

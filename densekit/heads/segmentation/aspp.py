@@ -1,4 +1,4 @@
-"""Atrous spatial pyramid pooling, with the names of layers that torchvision and smp share.
+"""Atrous spatial pyramid pooling, with the layer names that torchvision and smp share.
 
 Shape letters: B images, C channels, s the sizes of a level.
 """
@@ -20,7 +20,7 @@ _INSTANCE_NORM = (nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 def conv_norm_relu(
     make: Layers, in_channels: int, out_channels: int, kernel_size: int, dilation: int = 1
 ) -> nn.Sequential:
-    """Names `0` and `1`; the ReLU has none to load."""
+    """A convolution (tensors `0.*`), a norm (`1.*`) and a ReLU."""
     return nn.Sequential(
         make.conv(in_channels, out_channels, kernel_size, dilation=dilation),
         make.normalisation(out_channels),
@@ -31,7 +31,7 @@ def conv_norm_relu(
 def separable(
     make: Layers, in_channels: int, out_channels: int, dilation: int = 1
 ) -> nn.Sequential:
-    """A 3x3 convolution of each channel, then a 1x1 convolution; no norm between them."""
+    """A depthwise 3x3 and a 1x1 convolution, without a norm between them."""
     return nn.Sequential(
         make.conv(in_channels, in_channels, 3, dilation=dilation, groups=in_channels),
         make.conv(in_channels, out_channels, 1),
@@ -41,7 +41,7 @@ def separable(
 def separable_norm_relu(
     make: Layers, in_channels: int, out_channels: int, dilation: int = 1
 ) -> nn.Sequential:
-    """Names `0.0`, `0.1` and `1`."""
+    """A separable convolution (tensors `0.0.*`, `0.1.*`), a norm (`1.*`) and a ReLU."""
     return nn.Sequential(
         separable(make, in_channels, out_channels, dilation),
         make.normalisation(out_channels),
@@ -50,10 +50,10 @@ def separable_norm_relu(
 
 
 class Pooling(nn.Sequential):
-    """The mean of the whole map, projected, everywhere.
+    """Image-level features: the projected mean of the map, broadcast to every position.
 
-    A batch of one image has one value a channel, of which batch statistics are nothing; the stored
-    ones stand in for them.
+    A batch of one image has a single value per channel, which has no variance; a batch norm then
+    uses its running statistics.
     """
 
     def __init__(self, make: Layers, in_channels: int, out_channels: int) -> None:
@@ -69,10 +69,9 @@ class Pooling(nn.Sequential):
 
 
 def norm_of_pooled(norm: nn.Module, x: Tensor) -> Tensor:
-    """The norm of (B, C, 1, ...): of one image alone by the stored statistics, if there are any.
+    """Normalises (B, C, 1, ...); a batch of one image by running statistics, if there are any.
 
-    An instance norm has one value to look at, of which nothing would be left: its affine is applied
-    alone.
+    An instance norm would normalise its single value to zero, so only its affine part is applied.
     """
     if isinstance(norm, _INSTANCE_NORM):
         shape = (1, -1, *[1] * (x.ndim - 2))
@@ -86,17 +85,17 @@ def norm_of_pooled(norm: nn.Module, x: Tensor) -> Tensor:
 
 
 class ASPP(nn.Module):
-    """One 1x1 and several dilated convolutions and a pooling side by side, then a projection.
+    """Parallel 1x1, dilated 3x3 and image-pooling branches, then a projection.
 
     Paper: Rethinking Atrous Convolution, section 3.3.
 
     Args:
         make: Makes the layers.
         in_channels: Channels of the level.
-        channels: Channels of each branch and of the result.
-        rates: Dilations.
+        channels: Channels of each branch and of the output.
+        rates: Dilations of the 3x3 convolutions.
         is_separable: Whether the dilated convolutions are depthwise separable (DeepLabV3+).
-        dropout: Of the result, while training.
+        dropout: Dropout probability of the output.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""What every segmentation head shares: full-size logits, losses that keep little, metrics.
+"""The base class of segmentation heads: full-size logits, memory-saving losses, metrics.
 
 Shape letters: B images, K classes, D spatial dimensions, S the D sizes of the padded image, s those
 of a level.
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
     from torchmetrics import Metric
 
 MAX_CLASSES = IGNORE_INDEX
-"""Classes a mask of uint8 can tell apart beside the ignored value."""
+"""Most classes that a uint8 mask can hold beside the ignored value."""
 
 
 class Supervised(NamedTuple):
-    """Logits that a loss looks at.
+    """Logits of one output that the losses are applied to.
 
     Attributes:
         logits: (B, K, *s).
-        name: What its terms begin with; empty for the output itself.
+        name: Prefix of its terms; empty for the main output.
         weight: Factor of its terms.
-        full_size: Whether the logits are brought to the image's size, or the mask to theirs.
+        full_size: Whether the logits are resized to the image, or the mask to the logits.
     """
 
     logits: Tensor
@@ -43,31 +43,31 @@ class Supervised(NamedTuple):
 
 
 class Segmentation(Head):
-    """Features to one logit a class and pixel.
+    """Predicts one logit per class and pixel.
 
-    A sub-class computes logits at whatever resolution it ends (`low_resolution`); here they are
-    interpolated to the size of c0, compared with the mask and decoded. One class (K = 1) is
+    A subclass computes logits at its final resolution (`low_resolution`); this class interpolates
+    them to the size of c0, compares them with the mask and decodes them. A single class (K = 1) is
     binary: its logit goes through a sigmoid, the mask is 0 or 1.
 
-    All losses share one map of full-size logits, and those of `densekit.losses` (but `Lovasz` and
-    `Boundary`, one map each) keep nothing else of that size for backward. Where the last layer
-    works at full size the map is its output, in 16 bits under autocast.
+    All losses share one map of full-size logits, and those of `densekit.losses` (except `Lovasz`
+    and `Boundary`, one map each) keep nothing else of that size for backward. If the last layer
+    works at full size, that map is its output, in 16 bits under autocast.
 
     Args:
         num_classes: K.
-        multilabel: Whether the classes are K questions with masks (B, K, *S) of 0 and 1, or one
-            question with a mask (B, *S) of 0..K-1.
+        multilabel: Whether the K classes are independent (a sigmoid each; masks (B, K, *S) of 0
+            and 1) or exclusive (softmax; a mask (B, *S) of 0..K-1).
         losses: Term name to loss, see `densekit.losses`; cross-entropy by default.
-        loss_weights: Term name to its factor, 1 where none is given.
+        loss_weights: Term name to factor, 1 by default.
 
     Raises:
-        ValueError: The number of classes is out of range, or a weight is for no loss.
+        ValueError: The number of classes is out of range, or a weight names no loss.
     """
 
     target_keys = ("mask",)
     main_metric = ("mIoU", "max")
     align_corners: ClassVar[bool] = False
-    """How the logits are interpolated; smp's decoders that end at a coarse stride align corners."""
+    """Whether logits are interpolated with aligned corners, as smp's coarse decoders do."""
 
     def __init__(
         self,
@@ -79,7 +79,7 @@ class Segmentation(Head):
     ) -> None:
         super().__init__()
         if not 1 <= num_classes <= MAX_CLASSES:
-            raise ValueError(f"num_classes: found {num_classes}, accepted are 1 to {MAX_CLASSES}")
+            raise ValueError(f"num_classes: expected 1 to {MAX_CLASSES}, got {num_classes}")
         self.num_classes, self.multilabel = num_classes, multilabel
         self.losses = nn.ModuleDict(cast(Mapping[str, nn.Module], losses or _default_losses()))
         check_keys("loss_weights", loss_weights or {}, self.losses)
@@ -87,14 +87,14 @@ class Segmentation(Head):
 
     @abstractmethod
     def low_resolution(self, features: Features) -> Tensor:
-        """Logits (B, K, *s) at the resolution the head ends with."""
+        """Returns logits (B, K, *s) at the head's final resolution."""
 
     def supervised(self, features: Features) -> list[Supervised]:
-        """What the losses look at, the output first; a sub-class adds auxiliary outputs."""
+        """Returns the outputs to supervise, the main one first; subclasses add auxiliary ones."""
         return [Supervised(self.low_resolution(features))]
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
-        """Logits of every pixel.
+        """Returns the logits of every pixel.
 
         Returns:
             logits (B, K, *S) at the size of c0.
@@ -102,14 +102,14 @@ class Segmentation(Head):
         return {"logits": self._to_size(self.low_resolution(features), features["c0"].shape[2:])}
 
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
-        """The logits under the name that says what they are: `logits` or `multilabel_logits`.
+        """Returns the outputs as `logits` or `multilabel_logits`.
 
-        Classes are taken at the original size, see `densekit.inference.restore.restore_mask`.
+        Classes are decided at the original size, see `densekit.inference.restore.restore_mask`.
         """
         return {"multilabel_logits" if self.multilabel else "logits": outputs["logits"]}
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
-        """One term a loss, and for each auxiliary output one `OUTPUT_LOSS`."""
+        """Returns one term per loss, and `OUTPUT_LOSS` for each auxiliary output."""
         sides = features["c0"].shape[2:]
         mask = _padded(batch["mask"], sides)
         terms: dict[str, Tensor] = {}
@@ -125,7 +125,7 @@ class Segmentation(Head):
         return terms
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """Intersection over union of each class, and what comes with it."""
+        """Returns the IoU of each class and the metrics derived from it."""
         from densekit.metrics import MeanIoU
 
         return {
@@ -137,7 +137,7 @@ class Segmentation(Head):
         }
 
     def _to_size(self, logits: Tensor, sides: Sequence[int]) -> Tensor:
-        """Interpolates (B, K, *s) to (B, K, *S), in float32 at least."""
+        """Interpolates (B, K, *s) to (B, K, *S), in at least float32."""
         if tuple(logits.shape[2:]) == tuple(sides):
             return logits
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -151,6 +151,6 @@ def _default_losses() -> dict[str, nn.Module]:
 
 
 def _padded(mask: Tensor, sides: Sequence[int]) -> Tensor:
-    """Mask (B, ..., *S) with the model's padding, of which nothing is learnt."""
+    """Pads a mask (B, ..., *S) like the image, with the ignored value."""
     missing = [side - have for side, have in zip(sides, mask.shape[-len(sides) :], strict=True)]
     return pad_end(mask, missing, IGNORE_INDEX)

@@ -21,22 +21,21 @@ from densekit.types import Features, FeatureSpec
 
 RATES = (12, 24, 36)
 SKIP_CHANNELS = 48
-"""Of the high-resolution level beside the pyramid's; the paper's choice (table 1)."""
+"""Channels that the high-resolution level is projected to; the paper's choice (table 1)."""
 
 
 class DeepLabV3(Classifier):
-    """Atrous pyramid pooling on c5, and an auxiliary FCN on c4.
+    """Atrous spatial pyramid pooling on c5, with an auxiliary FCN on c4.
 
-    It is meant for a backbone of output stride 8 (`backbone.output_stride=8`, in the experiment or
-    on the command line: the stride is the backbone's and holds for all heads), of which the rates
-    are multiples. Tensor for tensor torchvision's `classifier.*` and `aux_classifier.*`. Paper:
-    Rethinking Atrous Convolution, section 3.
+    The default rates are meant for a backbone of output stride 8 (`backbone.output_stride=8` in
+    the experiment or on the command line; it applies to all heads). Tensor for tensor torchvision's
+    `classifier.*` and `aux_classifier.*`. Paper: Rethinking Atrous Convolution, section 3.
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K.
         channels: Channels of the pyramid's branches.
-        rates: Their dilations.
+        rates: Dilations of the branches.
         settings: See `Classifier` and `Segmentation`.
     """
 
@@ -58,21 +57,21 @@ class DeepLabV3(Classifier):
 
 
 class DeepLabV3Plus(Segmentation):
-    """Separable atrous pyramid pooling on c5, refined by c2.
+    """Separable atrous spatial pyramid pooling on c5, refined by c2.
 
-    It is meant for a backbone of output stride 16 (`backbone.output_stride=16`, in the experiment
-    or on the command line). Tensor for tensor smp's `decoder.*` and `segmentation_head.0.*`, and
-    like there corners are aligned where maps are interpolated. Paper: Encoder-Decoder with Atrous
-    Separable Convolution, section 3.
+    Meant for a backbone of output stride 16 (`backbone.output_stride=16` in the experiment or on
+    the command line). Tensor for tensor smp's `decoder.*` and `segmentation_head.0.*`; like smp it
+    interpolates with aligned corners. Paper: Encoder-Decoder with Atrous Separable Convolution,
+    section 3.
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K.
-        level: The level of the pyramid pooling.
-        skip_level: The level that refines it.
+        level: The level that is pooled.
+        skip_level: The level that refines the result.
         channels: Channels of the decoder.
-        rates: Dilations of the pyramid.
-        dropout: Of the pyramid's result, while training.
+        rates: Dilations of the pyramid's branches.
+        dropout: Dropout probability of the pyramid's output.
         norm: Norm of the layers, see `densekit.layers.Layers`.
         settings: See `Segmentation`.
     """
@@ -98,7 +97,7 @@ class DeepLabV3Plus(Segmentation):
                 raise ValueError(unknown("level of the backbone", name, specs))
         self.level, self.skip_level = level, skip_level
         self.reads = ("c0", skip_level, level)
-        self.size_divisor = max(specs[level].stride)  # else the corners of both would not meet
+        self.size_divisor = max(specs[level].stride)  # so that the corners of both levels coincide
         make = Layers(specs[level].spatial_dims, norm)
         deep = specs[level].channels
         pyramid = ASPP(make, deep, channels, rates, is_separable=True, dropout=dropout)
@@ -113,7 +112,7 @@ class DeepLabV3Plus(Segmentation):
         self.segmentation_head = nn.Sequential(CONV[make.spatial_dims](channels, num_classes, 1))
 
     def low_resolution(self, features: Features) -> Tensor:
-        """Logits (B, K, *s) at the size of the skip level."""
+        """Returns logits (B, K, *s) at the size of the skip level."""
         skip = self.decoder["block1"](features[self.skip_level])
         x = self.decoder["aspp"](features[self.level])
         sides = skip.shape[2:]

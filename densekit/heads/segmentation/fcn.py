@@ -1,4 +1,4 @@
-"""FCN in torchvision's form: two convolutions on c5, and while training the same on c4.
+"""FCN in torchvision's form: two convolutions on c5, and the same on c4 in training.
 
 Shape letters: B images, C channels, K classes, s the sizes of a level.
 """
@@ -17,15 +17,15 @@ from densekit.types import Features, FeatureSpec
 
 
 class Classifier(Segmentation):
-    """A classifier on the deepest level and perhaps an auxiliary one on the level before.
+    """A classifier on the deepest level, and optionally an auxiliary one on the level before.
 
-    The auxiliary logits are interpolated like the others, as in torchvision's reference.
+    The auxiliary logits are interpolated like the main ones, as in torchvision's reference.
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K.
         level: The level the classifier reads.
-        aux_level: The level the auxiliary classifier reads, None for none.
+        aux_level: The level the auxiliary classifier reads; None for no auxiliary classifier.
         aux_weight: Factor of the auxiliary terms.
         norm: Norm of the layers, see `densekit.layers.Layers`.
         settings: See `Segmentation`.
@@ -58,12 +58,12 @@ class Classifier(Segmentation):
         )
 
     def low_resolution(self, features: Features) -> Tensor:
-        """Logits (B, K, *s) at the size of the level read."""
+        """Returns logits (B, K, *s) at the size of the level read."""
         logits: Tensor = self.classifier(features[self.level])
         return logits
 
     def supervised(self, features: Features) -> list[Supervised]:
-        """The output and the auxiliary one, whose terms begin with `aux_`."""
+        """Returns the main output and the auxiliary one, whose terms begin with `aux_`."""
         outputs = [Supervised(self.low_resolution(features))]
         if self.aux_classifier is not None and self.aux_level is not None:
             logits = self.aux_classifier(features[self.aux_level])
@@ -72,13 +72,14 @@ class Classifier(Segmentation):
 
 
 class FCN(Classifier):
-    """Paper: Fully Convolutional Networks, in the form of torchvision's `fcn_resnet50`.
+    """Fully convolutional network in the form of torchvision's `fcn_resnet50`.
 
-    It is meant for a backbone of output stride 8 (`backbone.output_stride=8`); with another the
+    Meant for a backbone of output stride 8 (`backbone.output_stride=8`); with a larger one the
     logits are coarser. Tensor for tensor torchvision's `classifier.*` and `aux_classifier.*`.
+    Paper: Fully Convolutional Networks for Semantic Segmentation.
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K.
         settings: See `Classifier` and `Segmentation`.
     """
@@ -89,7 +90,7 @@ class FCN(Classifier):
 
 
 def fcn_layers(make: Layers, channels: int, num_classes: int) -> nn.Sequential:
-    """A 3x3 convolution to a quarter of the channels, then one logit a class."""
+    """A 3x3 convolution to a quarter of the channels, then one logit per class."""
     width = channels // 4
     return nn.Sequential(
         make.conv(channels, width, 3),

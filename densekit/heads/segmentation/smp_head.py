@@ -1,4 +1,4 @@
-"""The decoders of segmentation-models-pytorch on our levels.
+"""Decoders of segmentation-models-pytorch on densekit's levels.
 
 Shape letters: B images, C channels, K classes, s the sizes of a level.
 """
@@ -22,27 +22,27 @@ from densekit.types import Features, FeatureSpec
 
 WIDTHS = (256, 128, 64, 32, 16)
 DERIVED = ("encoder_channels", "encoder_depth", "n_blocks", "in_channels", "output_stride")
-"""Arguments of decoders that follow from the levels."""
+"""Arguments of decoders that are derived from the levels."""
 PROBE = 8
-"""Side of the deepest level when a decoder is asked for its output."""
+"""Side of the deepest level when a decoder is run for its output shape."""
 
 
 @dataclass(frozen=True)
 class Decoder:
-    """What there is to know of a decoder beside its signature.
+    """Properties of a decoder that its signature does not show.
 
     Attributes:
-        place: Module and class below `segmentation_models_pytorch.decoders`.
-        kernel_size: Of the convolution that makes the logits.
-        depth: Number of the deepest level read, where the caller does not say.
-        least: Side that the deepest level must have at least.
-        defaults: Settings that smp's model has a default for and its decoder has not.
+        path: Module and class below `segmentation_models_pytorch.decoders`.
+        kernel_size: Kernel size of the convolution that makes the logits.
+        depth: Default number of the deepest level read.
+        min_side: Smallest side of the deepest level.
+        defaults: Settings that have a default in smp's model but not in its decoder.
     """
 
-    place: str
+    path: str
     kernel_size: int = 3
     depth: int = 5
-    least: int = 1
+    min_side: int = 1
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -55,7 +55,7 @@ DECODERS = {
     "linknet": Decoder("linknet.decoder.LinknetDecoder", kernel_size=1),
     "fpn": Decoder("fpn.decoder.FPNDecoder", kernel_size=1),
     "pspnet": Decoder("pspnet.decoder.PSPDecoder", depth=3),
-    "pan": Decoder("pan.decoder.PANDecoder", least=8, defaults={"decoder_channels": 32}),
+    "pan": Decoder("pan.decoder.PANDecoder", min_side=8, defaults={"decoder_channels": 32}),
     "upernet": Decoder("upernet.decoder.UPerNetDecoder", kernel_size=1),
     "segformer": Decoder("segformer.decoder.SegformerDecoder", kernel_size=1),
     "deeplabv3": Decoder(
@@ -74,26 +74,27 @@ DECODERS = {
 class SmpHead(Segmentation):
     """A decoder of segmentation-models-pytorch and the convolution that makes its logits.
 
-    Channels and strides come from the specs; images are padded to what the decoder can take. Tensor
-    for tensor smp's `decoder.*` and `segmentation_head.0.*`, but for what its decoder has and never
-    runs (the attention of a block without a skip): that is left out here, and where it is loaded.
+    Channels and strides come from the specs; images are padded to a size the decoder accepts.
+    Tensor for tensor smp's `decoder.*` and `segmentation_head.0.*`, except for modules that smp's
+    decoder has but never runs (the attention of a block without a skip): they are left out, also of
+    weights that are loaded.
 
     Args:
-        specs: Of all levels there could be; pictures only.
+        specs: Specs of all available levels; 2-D only.
         num_classes: K.
         decoder: A name of `DECODERS`: unet, unetplusplus, manet, linknet, fpn, pspnet, pan,
             upernet, segformer, deeplabv3 or deeplabv3plus.
-        depth: Number of the deepest level read, 3 to 5; the decoder's own by default.
+        depth: Number of the deepest level read, 3 to 5; the decoder's default if None.
         multilabel: See `Segmentation`.
         losses: See `Segmentation`.
         loss_weights: See `Segmentation`.
         settings: Arguments of the decoder's class, e.g. `decoder_channels` or `dropout`.
 
     Attributes:
-        unused: Prefixes of the names that are left out.
+        unused: Prefixes of the tensor names that are left out.
 
     Raises:
-        ValueError: An unknown decoder, setting or level, or levels the decoder cannot join.
+        ValueError: An unknown decoder, setting or level, or levels the decoder cannot combine.
     """
 
     align_corners: ClassVar[bool] = True
@@ -114,13 +115,13 @@ class SmpHead(Segmentation):
             num_classes, multilabel=multilabel, losses=losses, loss_weights=loss_weights
         )
         kind = choose("decoder", decoder, DECODERS)
-        self.decoder_name, self.least = decoder, kind.least
+        self.decoder_name, self.min_side = decoder, kind.min_side
         self.reads = _levels(specs, kind.depth if depth is None else depth)
         levels = [specs[name] for name in self.reads]
         self.size_divisor = 1 if decoder == "unet" else max(levels[-1].stride)
-        make = _decoder_class(kind.place)
+        make = _decoder_class(kind.path)
         self.decoder = make(**_arguments(make, kind, levels, settings))
-        _accept_one_value(self.decoder)
+        _accept_single_values(self.decoder)
         channels = _out_channels(decoder, self.decoder, levels)
         self.unused = _drop_unused(self.decoder, levels)
         self.register_load_state_dict_pre_hook(_without_unused)  # type: ignore[no-untyped-call]
@@ -134,11 +135,11 @@ class SmpHead(Segmentation):
 
     @classmethod
     def passed_on(cls, node: Mapping[str, Any]) -> list[str]:
-        """Names of the `settings` that a configuration may have.
+        """Returns the names of the `settings` that a configuration may contain.
 
         Args:
-            node: The other arguments; where `decoder` is an interpolation or missing, the settings
-                of every decoder are named, and a wrong one is found when the head is built.
+            node: The other arguments; if `decoder` is an interpolation or missing, the settings of
+                all decoders are returned, and a wrong one is found when the head is built.
 
         Raises:
             ValueError: An unknown decoder.
@@ -147,28 +148,28 @@ class SmpHead(Segmentation):
         kinds = list(DECODERS.values())
         if not decoder.startswith("${"):
             kinds = [choose("decoder", decoder, DECODERS)]
-        return [name for kind in kinds for name in _settings(_decoder_class(kind.place))]
+        return [name for kind in kinds for name in _settings(_decoder_class(kind.path))]
 
     def low_resolution(self, features: Features) -> Tensor:
-        """Logits (B, K, *s) at the stride the decoder ends with, 1 to 8."""
+        """Returns logits (B, K, *s) at the decoder's output stride, 1 to 8."""
         levels = [features[name] for name in self.reads]
-        if min(levels[-1].shape[2:]) < self.least:
+        if min(levels[-1].shape[2:]) < self.min_side:
             raise ValueError(
-                f"decoder {self.decoder_name!r}: found {tuple(levels[-1].shape[2:])} pixels in "
-                f"{self.reads[-1]}, accepted are {self.least} a side or more: larger images, or a "
-                "smaller backbone.output_stride"
+                f"decoder {self.decoder_name!r}: expected at least {self.min_side} pixels per side"
+                f" in {self.reads[-1]}, got {tuple(levels[-1].shape[2:])}; use larger images or a"
+                " smaller backbone.output_stride"
             )
         logits: Tensor = self.segmentation_head(self.decoder(levels))
         return logits
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch norm that uses the stored statistics where the batch has one value a channel.
+    """Batch norm that uses its running statistics if the batch has a single value per channel.
 
-    Pooled branches of a batch of one image: batch statistics of one value are nothing.
+    That happens in the pooled branch of a batch of one image; a single value has no variance.
 
     Attributes:
-        synced: What takes its place where processes share statistics: they have more values.
+        synced: The class that replaces it if processes share statistics: they have more values.
     """
 
     synced = nn.SyncBatchNorm
@@ -182,7 +183,8 @@ class BatchNorm(nn.BatchNorm2d):
         return super().forward(x)
 
 
-def _accept_one_value(decoder: nn.Module) -> None:
+def _accept_single_values(decoder: nn.Module) -> None:
+    """Replaces batch norms by those that accept a single value per channel."""
     for module in list(decoder.modules()):
         for name, child in module.named_children():
             if type(child) is nn.BatchNorm2d:
@@ -192,24 +194,24 @@ def _accept_one_value(decoder: nn.Module) -> None:
 def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
     if specs["c0"].spatial_dims != 2:
         raise ValueError(
-            f"SmpHead: found {specs['c0'].spatial_dims} spatial dimensions, accepted are 2; UNet "
-            "has any"
+            f"SmpHead: expected 2 spatial dimensions, got {specs['c0'].spatial_dims}; UNet takes "
+            "any"
         )
     deepest = max(int(level[1:]) for level in specs if level.startswith("c"))
     if not 3 <= depth <= deepest:
-        raise ValueError(f"depth: found {depth}, accepted are 3 to {deepest}")
+        raise ValueError(f"depth: expected 3 to {deepest}, got {depth}")
     levels = tuple(f"c{number}" for number in range(depth + 1))
     for level in levels:
         if level not in specs:
             raise ValueError(
-                f"SmpHead: it joins every level from c0 on, the backbone has no {level} but "
-                f"{', '.join(specs)}; UNet joins what there is"
+                f"SmpHead: expected every level from c0 to c{depth}, got no {level} but "
+                f"{', '.join(specs)}; UNet takes the levels there are"
             )
     return levels
 
 
-def _decoder_class(place: str) -> Callable[..., nn.Module]:
-    module, _, name = place.rpartition(".")
+def _decoder_class(path: str) -> Callable[..., nn.Module]:
+    module, _, name = path.rpartition(".")
     made: Callable[..., nn.Module] = getattr(
         importlib.import_module(f"segmentation_models_pytorch.decoders.{module}"), name
     )
@@ -226,7 +228,7 @@ def _arguments(
     levels: Sequence[FeatureSpec],
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Defaults, the caller's settings, and what follows from the levels."""
+    """The decoder's arguments: derived from the levels, defaults, and the caller's settings."""
     parameters = _settings(make)
     check_keys("decoder", settings, parameters)
     depth, channels = len(levels) - 1, [level.channels for level in levels]
@@ -246,7 +248,7 @@ def _arguments(
 
 
 def _probed(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[nn.Module, Tensor]:
-    """A copy of a decoder without values, and its output."""
+    """A copy of a decoder on the meta device, and its output."""
     probe = copy.deepcopy(decoder).to("meta", torch.float32).eval()
     side = PROBE * max(levels[-1].stride)
     maps = [
@@ -257,7 +259,7 @@ def _probed(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[nn.Modul
 
 
 def _drop_unused(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[str, ...]:
-    """Takes out the modules that no output depends on; returns the prefixes of their names."""
+    """Removes the modules that the output does not depend on; returns their name prefixes."""
     with torch.enable_grad():
         probe, output = _probed(decoder, levels)
         named = dict(probe.named_parameters())
@@ -277,7 +279,7 @@ def _drop_unused(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[str
 def _without_unused(
     head: SmpHead, state_dict: dict[str, Tensor], prefix: str, *others: object
 ) -> None:
-    """Leaves out of what is loaded what the head has left out."""
+    """Removes from a state dict the tensors of modules that the head has left out."""
     for name in list(state_dict):
         if name.startswith(tuple(prefix + unused for unused in head.unused)):
             del state_dict[name]
@@ -285,14 +287,14 @@ def _without_unused(
 
 @torch.no_grad()
 def _out_channels(name: str, decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
-    """Channels that the decoder returns, found by a forward without values."""
+    """Number of channels that the decoder returns, found by a forward on the meta device."""
     try:
         channels: int = _probed(decoder, levels)[1].shape[1]
     except RuntimeError as error:
         raise ValueError(
-            f"decoder {name!r}: found levels of strides {[level.stride for level in levels]} and "
-            f"{[level.channels for level in levels]} channels, which it cannot join ({error}); most"
-            " decoders accept backbone.stem=imagenet and output_stride=32, deeplabv3plus "
-            "output_stride=16 or 8, attention at least 16 channels"
+            f"decoder {name!r}: expected levels it can combine, got strides "
+            f"{[level.stride for level in levels]} and {[level.channels for level in levels]} "
+            f"channels ({error}); most decoders accept backbone.stem=imagenet and "
+            "output_stride=32, deeplabv3plus output_stride=16 or 8, attention at least 16 channels"
         ) from error
     return channels

@@ -1,4 +1,4 @@
-"""U-Net: from the coarsest level up, each step joined by the level of its size.
+"""U-Net: a decoder that upsamples the coarsest level step by step, with skip connections.
 
 Shape letters: B images, C channels, K classes, S the D sizes of the image or of a level.
 """
@@ -21,13 +21,13 @@ CHANNELS = (256, 128, 64, 32, 16)
 
 
 class Block(nn.Module):
-    """Nearest-neighbour upsampling, the skip connection beside it, two 3x3 convolutions.
+    """Nearest-neighbour upsampling, concatenation of the skip level, two 3x3 convolutions.
 
     Args:
         make: Makes the layers.
         in_channels: Channels of the coarser map.
-        skip_channels: Channels of the level joined, 0 for none.
-        out_channels: Channels of the result.
+        skip_channels: Channels of the skip level, 0 for none.
+        out_channels: Channels of the output.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Block(nn.Module):
         """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
         conv, norm = self.conv1
         weight = cast(Tensor, conv.weight)
-        # The convolution of both maps side by side is the sum of one of each.
+        # The convolution of the concatenated maps is the sum of one convolution of each.
         y = upsampled_conv(x, weight[:, : x.shape[1]], sides)
         if skip is not None:
             y = y + CONV_FUNCTION[len(sides)](skip, weight[:, x.shape[1] :], padding=1)
@@ -55,27 +55,27 @@ class UNet(Segmentation):
     In 2-D it is smp's `Unet` with its default settings, tensor for tensor (`decoder.blocks.*`,
     `segmentation_head.0.*`). Paper: U-Net, section 2; deep supervision as in nnU-Net.
 
-    A block ends at the size of the level it joins, whatever the strides along each axis. The last
-    one has nothing to join and ends at the image; it is left out where c1 has the image's size
-    already (stem "full"). `finest` leaves out more: the blocks of large maps and few channels are
-    slow for the little that they know (on a ResNet-18 the last one takes a quarter of the step).
+    Each block upsamples to the size of its skip level, whatever the strides along each axis. The
+    last block has no skip and ends at the image's size; it is left out where c1 already has that
+    size (stem "full"). `finest` leaves out more: blocks on large maps with few channels add little
+    for their cost (on a ResNet-18 the last one takes a quarter of a training step).
 
     Args:
-        specs: Of all levels there could be.
+        specs: Specs of all available levels.
         num_classes: K.
         depth: Number of the deepest level read: 5 reads c1 to c5.
-        finest: Number of the finest level joined, where the output is made: 1 ends at stride 2. Its
-            logits are interpolated to the size of the image.
+        finest: Number of the finest skip level, at whose size the decoder ends: 1 ends at stride 2.
+            The logits are interpolated to the size of the image.
         decoder_channels: Channels of each block, coarsest first; by default the last of 256, 128,
-            64, 32, 16 where all levels are joined.
-        deep_supervision: Whether every block but the first has an output of its own while training,
-            compared with the mask at its size; their weights halve from the finest to the coarsest
+            64, 32, 16 for a decoder of all levels, of which `finest` drops the finest.
+        deep_supervision: Whether every block but the first has an output of its own in training,
+            compared with the mask at its size; the weights halve from the finest to the coarsest
             and sum to 1.
         norm: "batch", "instance" (small batches of volumes), "group", "frozen" or "sync".
         settings: See `Segmentation`.
 
     Raises:
-        ValueError: There is no such level, or the channels are not as many as the blocks.
+        ValueError: The backbone has no such level, or there is not one channel count per block.
     """
 
     def __init__(
@@ -94,9 +94,9 @@ class UNet(Segmentation):
         self.reads = _levels(specs, depth)
         *joined, deepest = self.reads
         if not 0 <= finest < depth:
-            raise ValueError(f"finest: found {finest}, accepted are 0 to {depth - 1}, below depth")
+            raise ValueError(f"finest: expected 0 to {depth - 1}, less than depth, got {finest}")
         if len(joined) > 1 and specs[joined[1]].stride == specs["c0"].stride:
-            joined = joined[1:]  # the next has the size of the image
+            joined = joined[1:]  # c1 has the size of the image
         usual = CHANNELS[-len(joined) :]
         self.joined = [
             level for level in joined[::-1] if int(level[1:]) >= finest
@@ -119,13 +119,13 @@ class UNet(Segmentation):
         initialise(self.decoder, self.segmentation_head, self.deep_heads)
 
     def low_resolution(self, features: Features) -> Tensor:
-        """Logits (B, K, *s) at the size of the finest level joined."""
+        """Returns logits (B, K, *s) at the size of the finest skip level."""
         maps = self._maps(features)
         logits: Tensor = self.segmentation_head(maps[self.joined[-1]])
         return logits
 
     def supervised(self, features: Features) -> list[Supervised]:
-        """The output and, with deep supervision, those of the coarser blocks, finest first."""
+        """Returns the output and, with deep supervision, those of coarser blocks, finest first."""
         maps = self._maps(features)
         outputs = [Supervised(self.segmentation_head(maps[self.joined[-1]]))]
         total = sum(0.5**number for number in range(len(self.deep_heads) + 1))
@@ -135,7 +135,7 @@ class UNet(Segmentation):
         return [outputs[0]._replace(weight=1 / total), *outputs[1:]]
 
     def _maps(self, features: Features) -> dict[str, Tensor]:
-        """What each block makes, by the level it joins."""
+        """The output of each block, by its skip level."""
         x = features[self.reads[-1]]
         blocks = cast(nn.ModuleList, self.decoder["blocks"])
         maps = {}
@@ -147,7 +147,7 @@ class UNet(Segmentation):
 
 
 def initialise(decoder: nn.Module, *outputs: nn.Module) -> None:
-    """Weights as smp draws them: He's by the number of inputs, Glorot's for what makes logits."""
+    """Initialises weights as smp does: He (fan-in) for the decoder, Glorot for the outputs."""
     kinds = tuple(CONV.values())
     for module in decoder.modules():
         if isinstance(module, kinds):
@@ -163,8 +163,7 @@ def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
     numbers = [int(level[1:]) for level in specs if level.startswith("c")]
     if depth not in numbers[1:]:
         raise ValueError(
-            f"depth: found {depth}, accepted are {numbers[1]} to {numbers[-1]}, the backbone's"
-            " levels"
+            f"depth: expected {numbers[1]} to {numbers[-1]}, a level of the backbone, got {depth}"
         )
     return tuple(f"c{number}" for number in numbers if number <= depth)
 
@@ -172,6 +171,6 @@ def _levels(specs: Mapping[str, FeatureSpec], depth: int) -> tuple[str, ...]:
 def _channels(channels: Sequence[int], count: int) -> Sequence[int]:
     if len(channels) != count:
         raise ValueError(
-            f"decoder_channels: found {list(channels)}, accepted are {count} numbers, one a block"
+            f"decoder_channels: expected {count} numbers, one per block, got {list(channels)}"
         )
     return channels

@@ -71,7 +71,9 @@ def test_the_deepest_level_of_the_backbone_is_read_unless_one_is_named() -> None
 
 @pytest.mark.parametrize(("count", "multilabel"), [(1, False), (0, True)])
 def test_too_few_classes_are_refused(count: int, multilabel: bool) -> None:
-    with pytest.raises(ValueError, match=f"num_classes: found {count}"):
+    with pytest.raises(
+        ValueError, match=f"num_classes: expected at least {count + 1}, got {count}"
+    ):
         Classification(SPECS, count, multilabel=multilabel)
 
 

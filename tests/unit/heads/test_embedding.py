@@ -92,7 +92,7 @@ def test_flattened_map_has_the_parameters_of_arcface_torch():
 def test_flattened_map_refuses_another_size():
     network = model(POOLS[2])
     with pytest.raises(
-        ValueError, match=r"images of \[64, 96\] are accepted, found about \[64, 12"
+        ValueError, match=r"expected images of \[64, 96\] pixels, got about \[64, 12"
     ):
         network.predict(batch(sides=(64, 128)))
 
@@ -130,7 +130,7 @@ def test_weights_scale_their_terms():
 def test_an_identity_that_training_does_not_know_is_refused():
     data = batch()
     data["identity"] = torch.tensor([0, 1, 2, 5])
-    with pytest.raises(RuntimeError, match="identity: accepted are 0 to 4"):
+    with pytest.raises(RuntimeError, match="identity: expected 0 to 4"):
         model().loss(data)
 
 
@@ -138,7 +138,7 @@ def test_an_identity_that_training_does_not_know_is_refused():
     ("settings", "message"),
     [
         ({"level": "c9"}, "level: expected one of .* got 'c9'"),
-        ({"classifier": None}, "one of them is needed"),
+        ({"classifier": None}, "expected at least one of them, got neither"),
         ({"loss_weights": {"cd": 1}}, "loss_weights.cd: .* did you mean 'ce'"),
     ],
 )
@@ -158,11 +158,11 @@ def test_divided_centres_stay_frozen_and_are_enough_for_all(
     assert torch.equal(module.centres, wanted)
     assert not module.centres.requires_grad
     monkeypatch.setattr("densekit.ops.dist.own_rows", lambda total: range(5, 5))
-    with pytest.raises(ValueError, match="5 identities cannot be divided"):
+    with pytest.raises(ValueError, match=r"PartialFC: expected identities for each .* got 5"):
         PartialFC(5, 4).shard()
 
 
 def test_pair_loss_must_not_take_the_name_of_a_term_of_the_classifier() -> None:
     specs = {"c5": FeatureSpec(4, (32, 32))}
-    with pytest.raises(ValueError, match="'ce' is a term of the classifier"):
+    with pytest.raises(ValueError, match="names other than the classifier's terms, got 'ce'"):
         Embedding(specs, 3, pair_losses={"ce": Triplet()})

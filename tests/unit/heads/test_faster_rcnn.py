@@ -332,8 +332,8 @@ def test_predict_compiles_without_a_break() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"pooled": ("p3", "p4")}, r"pooled: found \['p3', 'p4'\], accepted are the first levels"),
-        ({"box_head": partial(BoxHead, hidden=())}, "box_head.hidden: found no layer"),
+        ({"pooled": ("p3", "p4")}, r"pooled: expected the first levels of .* got \['p3', 'p4'\]"),
+        ({"box_head": partial(BoxHead, hidden=())}, "box_head.hidden: expected at least one width"),
     ],
 )
 def test_refuses(settings: dict[str, Any], message: str) -> None:
@@ -342,7 +342,10 @@ def test_refuses(settings: dict[str, Any], message: str) -> None:
 
 
 def test_refuses_sizes_that_do_not_fit_the_levels() -> None:
-    with pytest.raises(ValueError, match="rpn.sizes: found .* for each of the 5 levels"):
+    with pytest.raises(
+        ValueError,
+        match=r"rpn.sizes: expected one list per level \(p2, p3, .* got \[\[32\], \[64\]\]",
+    ):
         head(rpn=partial(RPN, sizes=[[32], [64]]))
 
 

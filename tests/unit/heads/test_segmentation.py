@@ -202,11 +202,14 @@ DEEP = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in range(6)}
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: UNet(SPECS, 0), "num_classes: found 0, accepted are 1 to 255"),
-        (lambda: UNet(SPECS, 300), "num_classes: found 300"),
-        (lambda: UNet(SPECS, 2), "depth: found 5, accepted are 1 to 2"),
-        (lambda: UNet(DEEP, 2, depth=3, finest=3), "finest: found 3, accepted are 0 to 2"),
-        (lambda: UNet(DEEP, 2, decoder_channels=(8, 8)), "accepted are 5 numbers"),
+        (lambda: UNet(SPECS, 0), "num_classes: expected 1 to 255, got 0"),
+        (lambda: UNet(SPECS, 300), "num_classes: expected 1 to 255, got 300"),
+        (lambda: UNet(SPECS, 2), "depth: expected 1 to 2, a level of the backbone, got 5"),
+        (
+            lambda: UNet(DEEP, 2, depth=3, finest=3),
+            "finest: expected 0 to 2, less than depth, got 3",
+        ),
+        (lambda: UNet(DEEP, 2, decoder_channels=(8, 8)), "decoder_channels: expected 5 numbers"),
         (lambda: UNet(DEEP, 2, norm="batc"), "did you mean 'batch'"),
         (lambda: UNet(DEEP, 2, loss_weights={"cee": 1}), "loss_weights.cee: .* did you mean 'ce'"),
         (lambda: FCN(SPECS, 2), "got 'c5'"),
@@ -216,10 +219,13 @@ DEEP = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in range(6)}
             lambda: SmpHead(DEEP, 2, "fpn", encoder_depth=4),
             "decoder.encoder_depth: expected one of",
         ),
-        (lambda: SmpHead(DEEP, 2, "fpn", depth=2), "depth: found 2, accepted are 3 to 5"),
+        (lambda: SmpHead(DEEP, 2, "fpn", depth=2), "depth: expected 3 to 5, got 2"),
         (lambda: SmpHead(DEEP | {"c5": DEEP["c4"]}, 2, "manet"), "backbone.stem=imagenet"),
         (lambda: SmpHead(DEEP, 2, "deeplabv3plus"), "output_stride=16 or 8"),
-        (lambda: SmpHead({"c0": FeatureSpec(1, (1,) * 3)}, 2, "fpn"), "3 spatial dimensions"),
+        (
+            lambda: SmpHead({"c0": FeatureSpec(1, (1,) * 3)}, 2, "fpn"),
+            "expected 2 spatial dimensions, got 3",
+        ),
     ],
 )
 def test_errors_say_what_is_accepted(make: Any, message: str) -> None:
@@ -228,7 +234,7 @@ def test_errors_say_what_is_accepted(make: Any, message: str) -> None:
 
 
 def test_pan_says_that_an_image_is_too_small() -> None:
-    with pytest.raises(ValueError, match="accepted are 8 a side"):
+    with pytest.raises(ValueError, match="decoder 'pan': expected at least 8 pixels per side"):
         model("pan").loss(batch((32, 32)))
 
 
