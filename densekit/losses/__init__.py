@@ -1,7 +1,7 @@
-"""Losses, one idea a file.
+"""Losses, one per file.
 
-Of pixels: logits (B, K, *S) and a mask to a scalar. Of images: logits (B, K) and categories. Of
-identities: embeddings (B, E) to terms.
+Pixel losses take logits (B, K, *S) and a mask, image losses logits (B, K) and categories; both
+return a scalar. Identity losses take embeddings (B, E).
 """
 
 from __future__ import annotations

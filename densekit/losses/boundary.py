@@ -1,4 +1,4 @@
-"""Boundary loss: how far wrong pixels are from the contour.
+"""Boundary loss: penalises wrong pixels by their distance to the contour.
 
 B images, K classes (without the background if it is left out), S the D sizes, P pixels of an image.
 """
@@ -27,14 +27,14 @@ from densekit.ops.dist import global_count
 
 
 class Boundary(nn.Module):
-    """Mean of probability times signed distance to the contour of the class.
+    """Mean of the probability times the signed distance to the contour of the class.
 
-    Kervadec et al. 2019, "Boundary loss for highly unbalanced segmentation", equation 5. Negative
-    inside, so it may fall below 0; it has no pull of its own towards finding a class, and is meant
-    beside a region loss (`Dice`, `GeneralisedDice`) with a smaller weight. The mean is over counted
-    pixels and classes, of all processes.
+    Kervadec et al. 2019, "Boundary loss for highly unbalanced segmentation", equation 5. Distances
+    are negative inside, so the loss may fall below 0. It does not make a model find a class on its
+    own: use it with a small weight beside a region loss (`Dice`, `GeneralisedDice`). The mean is
+    over the counted pixels and classes of all processes.
 
-    The distances are made on the CPU in every step: some 30 ms a class for 512x512 pixels,
+    The distances are computed on the CPU in every step: some 30 ms per class for 512x512 pixels,
     0.3 s for 64x128x128 voxels.
 
     Args:
@@ -50,26 +50,26 @@ class Boundary(nn.Module):
         self.spacing = None if spacing is None else tuple(float(side) for side in spacing)
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, (), in the unit of the spacing.
+        """Returns the scalar loss, in the unit of the spacing.
 
         Args:
             logits: (B, K, *S).
             mask: (B, *S), or multi-label (B, K, *S); 255 is ignored.
 
         Raises:
-            ValueError: If `spacing` has not one value an axis.
+            ValueError: `spacing` has not one value per axis.
         """
         sides = tuple(logits.shape[2:])
         if self.spacing is not None and len(self.spacing) != len(sides):
             raise ValueError(
-                f"Boundary.spacing: found {len(self.spacing)} values, the images have"
-                f" {len(sides)} axes"
+                f"Boundary.spacing: expected one value per axis ({len(sides)}), got"
+                f" {len(self.spacing)}"
             )
         logits, mask = flatten(logits, mask)
         first = 1 if exclusive(logits, mask) and not self.include_background else 0
         inside = members(logits, mask)[:, first:]  # (B, K, P)
         valid = counted(mask).expand_as(inside)
-        # It reads the mask on the host, which no compiler can look into.
+        # It reads the mask on the host, which cannot be compiled.
         distance: Tensor = torch.compiler.disable(_distances)(
             inside.unflatten(2, sides), valid.unflatten(2, sides), self.spacing
         )
@@ -83,7 +83,7 @@ class Boundary(nn.Module):
 
 
 def _distances(inside: Tensor, counted: Tensor, spacing: tuple[float, ...] | None) -> Tensor:
-    """(B, K, *S) float32 on the device of the masks, both (B, K, *S) bool."""
+    """Signed distances (B, K, *S) float32 on the device of the masks, both (B, K, *S) bool."""
     pairs = zip(inside.flatten(0, 1).cpu(), counted.flatten(0, 1).cpu(), strict=True)
     spacing = spacing or (1.0,) * (inside.ndim - 2)
     maps = [signed_distance(one.numpy(), valid.numpy(), spacing) for one, valid in pairs]
@@ -93,10 +93,10 @@ def _distances(inside: Tensor, counted: Tensor, spacing: tuple[float, ...] | Non
 def signed_distance(
     inside: NDArray[Any], counted: NDArray[Any], spacing: tuple[float, ...]
 ) -> NDArray[Any]:
-    """Distance to the other side of the contour, negative inside, as the authors compute it.
+    """Returns the distance to the contour, negative inside, as the authors compute it.
 
     Outside it is the distance to the nearest pixel inside, so 1 next to the contour; inside it is
-    one less than the distance to the nearest pixel outside, so 0 there. Ignored pixels are on
+    one less than the distance to the nearest pixel outside, so 0 next to it. Ignored pixels are on
     neither side and make no contour. Without a contour (all inside or none) it is 0 everywhere.
 
     Args:

@@ -1,4 +1,4 @@
-"""Regression loss of box deltas."""
+"""The regression loss of box deltas."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def smooth_l1(pred: Tensor, target: Tensor, beta: float) -> Tensor:
     Args:
         pred: Deltas of any shape.
         target: The same shape.
-        beta: Where the parabola ends; 0 is plain L1.
+        beta: Error at which the loss becomes linear; 0 is plain L1.
     """
     pred = pred.to(target.dtype)
     if beta == 0:

@@ -9,19 +9,19 @@ from densekit.losses.margin import Margin
 
 
 class CombinedMargin(Margin):
-    """cos(m1 * theta + m2) - m3 for the own class.
+    """cos(m1 * theta + m2) - m3 for the target class.
 
-    Deng et al. 2019, "ArcFace", equation 4. Where the widened angle passes pi the cosine falls on
-    (`losses.cosine.widened_cosine`); arcface_torch lets it rise again.
+    Deng et al. 2019, "ArcFace", equation 4. Where the widened angle exceeds pi the cosine keeps
+    falling (`losses.cosine.widened_cosine`); in arcface_torch it rises again.
 
     Args:
-        m1: Multiplies the angle, 1 or more.
-        m2: Added to the angle, radians, 0 or more.
-        m3: Taken off the cosine, 0 or more.
+        m1: Factor of the angle, at least 1.
+        m2: Added to the angle, in radians, at least 0.
+        m3: Subtracted from the cosine, at least 0.
         scale: Factor of the cosines.
 
     Raises:
-        ValueError: A margin is out of its range.
+        ValueError: A margin is out of range.
     """
 
     def __init__(
@@ -30,13 +30,13 @@ class CombinedMargin(Margin):
         super().__init__(scale)
         if m1 < 1 or m2 < 0 or m3 < 0:
             raise ValueError(
-                f"{type(self).__name__}: m1 is 1 or more, m2 and m3 are 0 or more, found"
-                f" {(m1, m2, m3)}"
+                f"{type(self).__name__}: expected m1 of at least 1, m2 and m3 of at least 0, got"
+                f" {m1}, {m2} and {m3}"
             )
         self.m1, self.m2, self.m3 = m1, m2, m3
 
     def target(self, cosine: Tensor, norm: Tensor) -> Tensor:
-        """(G,) with the three margins; see `Margin.target`."""
+        """Returns (G,) cosines with the three margins; see `Margin.target`."""
         if self.m1 != 1 or self.m2 != 0:
             cosine = widened_cosine(cosine, self.m1, self.m2)
         return cosine - self.m3
@@ -46,7 +46,7 @@ class ArcFace(CombinedMargin):
     """cos(theta + margin); Deng et al. 2019, "ArcFace", equation 3.
 
     Args:
-        margin: Radians.
+        margin: Added to the angle, in radians.
         scale: Factor of the cosines.
     """
 
@@ -58,7 +58,7 @@ class CosFace(CombinedMargin):
     """cos(theta) - margin; Wang et al. 2018, "CosFace", equation 4.
 
     Args:
-        margin: Of the cosine.
+        margin: Subtracted from the cosine.
         scale: Factor of the cosines.
     """
 
@@ -67,10 +67,10 @@ class CosFace(CombinedMargin):
 
 
 class SphereFace(CombinedMargin):
-    """cos(margin * theta) on a sphere of constant radius.
+    """cos(margin * theta), with embeddings of constant length.
 
-    Liu et al. 2017, "SphereFace", equation 6, with the normalised embeddings and the factor of the
-    angle of Deng et al. 2019, table 2.
+    Liu et al. 2017, "SphereFace", equation 6, with the normalised embeddings and the angle factor
+    of Deng et al. 2019, table 2.
 
     Args:
         margin: Factor of the angle.

@@ -1,6 +1,6 @@
-"""Cosines of embeddings and class centres, and angles that stay finite at 0 and pi.
+"""Cosines between embeddings and class centres, and angles with finite slopes at 0 and pi.
 
-G embeddings, K classes, E the size of an embedding.
+G embeddings, K classes, E the embedding size.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from densekit.losses.targets import full_precision
 
 _SHORTEST = 1e-6
 _SMALLEST = 1e-12
-"""Square of a sine below which it counts as this: the slope of a root at 0 is infinite."""
+"""Lower bound of a squared sine, as the slope of a square root at 0 is infinite."""
 
 
 def unit_length(x: Tensor) -> Tensor:
-    """(G, E) rows of length 1, in float32 whatever autocast says; float64 stays.
+    """Scales rows (G, E) to unit length, in float32 even under autocast; float64 stays.
 
-    A row too short to have a direction becomes 0 and gets no gradient, where dividing by its length
-    would give one of 1e12.
+    A row too short to have a direction becomes 0 and gets no gradient; dividing by its length would
+    give a gradient of 1e12.
     """
     with torch.autocast(x.device.type, enabled=False):
         x = full_precision(x)
@@ -31,7 +31,7 @@ def unit_length(x: Tensor) -> Tensor:
 
 
 def cosine_logits(embedding: Tensor, centres: Tensor) -> Tensor:
-    """(G, K) cosines in -1..1, in float32 whatever autocast says; float64 stays.
+    """Returns cosines (G, K) in -1..1, in float32 even under autocast; float64 stays.
 
     Args:
         embedding: (G, E), of any length.
@@ -39,30 +39,29 @@ def cosine_logits(embedding: Tensor, centres: Tensor) -> Tensor:
     """
     with torch.autocast(embedding.device.type, enabled=False):
         centres = full_precision(centres)
-        # The products are divided, not the centres: there may be millions, and a copy of them would
-        # be kept for backward.
+        # The products are divided, not the centres: of those there may be millions, and a copy of
+        # them would be kept for backward.
         length = centres.norm(dim=1)  # (K,)
         factor = torch.where(length > _SHORTEST, 1 / length.clamp(min=_SHORTEST), 0.0)
         return (F.linear(unit_length(embedding), centres) * factor).clamp(-1, 1)  # (G, K)
 
 
 def angle(cosine: Tensor) -> Tensor:
-    """The angle in 0..pi; its slope is finite at both ends, where that of arccos is not."""
+    """Returns the angle in 0..pi, with a finite slope at both ends, unlike arccos."""
     sine = (1 - cosine.square()).clamp(min=_SMALLEST).sqrt()
     return torch.atan2(sine, cosine)
 
 
 def widened_cosine(cosine: Tensor, factor: Tensor | float, margin: Tensor | float) -> Tensor:
-    """cos(factor * theta + margin), falling on where the angle passes pi.
+    """Returns cos(factor * theta + margin), decreasing even where the angle exceeds pi.
 
-    There the cosine would rise again and reward the worst embeddings. It is continued as SphereFace
-    does (Liu et al. 2017, equation 5): (-1)^k cos(angle) - 2k with k the whole number of pi in the
-    angle.
+    There the cosine would rise again and reward the worst embeddings. It is continued as in
+    SphereFace (Liu et al. 2017, equation 5): (-1)^k cos(angle) - 2k, with k = floor(angle / pi).
 
     Args:
-        cosine: Of theta, any shape.
-        factor: Multiplies the angle, above 0.
-        margin: Added to the angle, radians.
+        cosine: Cosine of theta, any shape.
+        factor: Factor of the angle, above 0.
+        margin: Added to the angle, in radians.
     """
     widened = factor * angle(cosine) + margin
     k = (widened.detach() / math.pi).floor()

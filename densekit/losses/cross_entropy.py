@@ -1,6 +1,6 @@
 """Cross-entropy of pixels.
 
-B images, K classes, S the D sizes, P pixels of an image; M planes of the mask: 1, or K where it is
+B images, K classes, S the D sizes, P pixels of an image; M planes of the mask: 1, or K if it is
 multi-label.
 """
 
@@ -25,22 +25,22 @@ from densekit.types import IGNORE_INDEX
 
 
 class PixelCrossEntropy(nn.Module):
-    """Softmax cross-entropy; binary with logits where K is 1 or the mask is multi-label.
+    """Softmax cross-entropy; binary cross-entropy if K is 1 or the mask is multi-label.
 
-    The mean over counted pixels (over pixels and labels if multi-label), weighted as PyTorch does
-    it: divided by the summed weights of the pixels' classes. Over several processes it is the mean
-    of everything that all of them counted; `ohem` chooses among the pixels of its own process.
+    The mean over the counted pixels (and labels if multi-label) of all processes, weighted as in
+    PyTorch: divided by the sum of the weights of the pixels' classes. `ohem` selects among the
+    pixels of its own process.
 
     Args:
-        class_weights: One a class; of background and foreground where K is 1; one a label if
-            multi-label.
-        label_smoothing: Share of a pixel's target that is spread over all classes (Szegedy et al.
-            2016, section 7); over on and off for a sigmoid.
-        ohem: Which pixels are hard enough to be learned from, `HardestFraction` or `HardPixels`; by
-            their unweighted loss.
+        class_weights: One weight per class, at least 0; for background and foreground if K is 1;
+            one per label if multi-label.
+        label_smoothing: Share of a pixel's target that is spread evenly over all classes (Szegedy
+            et al. 2016, section 7); over 0 and 1 for a sigmoid.
+        ohem: Selects the hard pixels to learn from by their unweighted loss: `HardestFraction` or
+            `HardPixels`; None keeps all.
 
     Raises:
-        ValueError: For a smoothing outside 0..1 or a negative weight, and at the first call if the
+        ValueError: The smoothing is outside 0..1 or a weight is negative; in the first call, if the
             number of weights is wrong.
     """
 
@@ -54,16 +54,21 @@ class PixelCrossEntropy(nn.Module):
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing <= 1:
-            raise ValueError(f"PixelCrossEntropy.label_smoothing: 0 to 1, found {label_smoothing}")
+            raise ValueError(
+                f"PixelCrossEntropy.label_smoothing: expected 0 to 1, got {label_smoothing}"
+            )
         weights = None if class_weights is None else torch.tensor([float(w) for w in class_weights])
         if weights is not None and (weights < 0).any():
-            raise ValueError(f"PixelCrossEntropy.class_weights: 0 or more, found {class_weights}")
+            raise ValueError(
+                "PixelCrossEntropy.class_weights: expected weights of at least 0, got"
+                f" {class_weights}"
+            )
         self.register_buffer("class_weights", weights, persistent=False)
         self.label_smoothing = label_smoothing
         self.ohem = ohem
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, ().
+        """Returns the scalar loss.
 
         Args:
             logits: (B, K, *S).
@@ -88,11 +93,11 @@ class PixelCrossEntropy(nn.Module):
         return (pixel_losses(logits, mask, smoothing=self.label_smoothing) * weight).sum()
 
     def _weights(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """(B, M, P) weight of every pixel, 0 where ignored; bool without class weights."""
+        """Weights (B, M, P) of all pixels, 0 where ignored; bool without class weights."""
         valid, weights = counted(mask), self.class_weights
         if weights is None:
             return valid
-        if mask.shape[1] > 1:  # one a label, whatever its value
+        if mask.shape[1] > 1:  # one per label, whether it is 0 or 1
             return valid * weights[:, None]
         return valid * weights[mask.long().clamp(max=len(weights) - 1)]
 
@@ -109,11 +114,11 @@ class PixelCrossEntropy(nn.Module):
 def pixel_losses(
     logits: Tensor, mask: Tensor, weights: Tensor | None = None, smoothing: float = 0.0
 ) -> Tensor:
-    """(B, M, P) cross-entropy of every pixel, in full precision.
+    """Returns the cross-entropy (B, M, P) of every pixel, in full precision.
 
     Args:
         logits: (B, K, P).
-        mask: (B, M, P); where it is 255 the loss is 0 for a softmax, anything for a sigmoid.
+        mask: (B, M, P); where it is 255 the loss is 0 for a softmax, arbitrary for a sigmoid.
         weights: (K,) weights of the classes, softmax only.
         smoothing: See `PixelCrossEntropy`.
     """

@@ -1,4 +1,4 @@
-"""CurricularFace: hard negatives count more as training goes on."""
+"""CurricularFace: a margin softmax whose hard negatives gain weight during training."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from densekit.losses.combined_margin import ArcFace
 
 
 class CurricularFace(ArcFace):
-    """ArcFace's margin for the own class; cosines above its result become cos * (t + cos).
+    """ArcFace's margin for the target class; larger cosines to others become cos * (t + cos).
 
     Huang et al. 2020, "CurricularFace", equations 7 to 9. t is the running mean of the cosine to
-    the own class over the batches of all processes and starts at 0.
+    the target class over the batches of all processes and starts at 0.
 
     Args:
-        margin: Radians.
-        momentum: Share of t that a batch replaces.
+        margin: Added to the angle, in radians.
+        momentum: Weight of the current batch in t, in (0, 1].
         scale: Factor of the cosines.
 
     Raises:
-        ValueError: A setting is out of its range.
+        ValueError: A setting is out of range.
     """
 
     t: Tensor
@@ -28,14 +28,16 @@ class CurricularFace(ArcFace):
     def __init__(self, margin: float = 0.5, momentum: float = 0.01, scale: float = 64.0) -> None:
         super().__init__(margin, scale)
         if not 0 < momentum <= 1:
-            raise ValueError(f"CurricularFace.momentum: above 0, at most 1, found {momentum}")
+            raise ValueError(
+                f"CurricularFace.momentum: expected a number in (0, 1], got {momentum}"
+            )
         self.momentum = momentum
         self.register_buffer("t", torch.tensor(0.0))
 
     def observe(self, cosine: Tensor, norm: Tensor) -> None:
-        """Moves t."""
+        """Updates t."""
         self.t.lerp_(cosine.mean().to(self.t.dtype), self.momentum)
 
     def others(self, cosine: Tensor, target: Tensor) -> Tensor:
-        """(G, K) see `Margin.others`."""
+        """Returns (G, K); see `Margin.others`."""
         return torch.where(cosine > target[:, None], cosine * (self.t + cosine), cosine)

@@ -11,19 +11,19 @@ from densekit.losses.regions import SMOOTH, mean_over, measure
 
 
 class Dice(nn.Module):
-    """One minus twice the overlap over the sum of both sides, the mean over samples and classes.
+    """One minus the soft Dice score, averaged over samples and classes.
 
     Milletari et al. 2016, V-Net, section 3, with the conventions of nnU-Net and MONAI: 1e-5 is
-    added to numerator and denominator, and a class that a sample does not have counts like any
-    other. Its term is near 1 as soon as anything is predicted of it, and 0 if nothing is. Where
-    small classes are absent from most crops, `batch=True` is steadier.
+    added to numerator and denominator, and a class absent from a sample counts like any other: its
+    term is near 1 as soon as anything is predicted for it, and 0 if nothing is. If small classes
+    are absent from most crops, `batch=True` is more stable.
 
-    A sample whose pixels are all ignored is no part of the mean. Over several processes the mean is
-    that of all their samples; pooled sums are those of all processes, with the exact gradient.
+    Samples whose pixels are all ignored are left out of the mean, which is over the samples of all
+    processes; pooled sums are over all processes too, with the exact gradient.
 
     Args:
-        batch: Pool intersections and sums over the batch before dividing.
-        squared: Square the probabilities in the denominator, as V-Net does.
+        batch: Whether to sum intersections and sizes over the batch before dividing.
+        squared: Whether to square the probabilities in the denominator, as V-Net does.
         include_background: Whether class 0 of a multi-class mask has a term.
     """
 
@@ -36,7 +36,7 @@ class Dice(nn.Module):
         self.include_background = include_background
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, (), in 0..1.
+        """Returns the scalar loss, in 0..1.
 
         Args:
             logits: (B, K, *S).

@@ -1,6 +1,6 @@
 """Focal loss of pixels.
 
-B images, K classes, S the D sizes, P pixels of an image; M planes of the mask: 1, or K where it is
+B images, K classes, S the D sizes, P pixels of an image; M planes of the mask: 1, or K if it is
 multi-label.
 """
 
@@ -15,37 +15,37 @@ from densekit.losses.targets import counted, exclusive, flatten, full_precision,
 from densekit.ops.dist import global_count
 
 _SMALLEST = 1e-12
-"""A pixel is never easier than this: the slope of a root at 0 is infinite."""
+"""Lower bound of 1 - p, as for gamma below 1 the slope at 0 is infinite."""
 
 
 class Focal(nn.Module):
-    """Cross-entropy times (1 - p)^gamma, p the probability of the pixel's own class.
+    """Cross-entropy times (1 - p)^gamma, where p is the probability of the pixel's true class.
 
-    Lin et al. 2017, "Focal loss for dense object detection", equation 5: the sigmoid form where K
-    is 1 or the mask is multi-label, its softmax analogue for classes. The mean is over counted
-    pixels (and labels) of all processes; the paper divides by its positive anchors, of which masks
-    have no equal.
+    Lin et al. 2017, "Focal loss for dense object detection", equation 5: the sigmoid form if K is 1
+    or the mask is multi-label, otherwise its softmax analogue. The mean is over the counted pixels
+    (and labels) of all processes; the paper divides by the number of positive anchors, which masks
+    do not have.
 
     Args:
-        gamma: 0 or more; 0 is cross-entropy.
-        alpha: Weight of the foreground, against 1 - alpha of the background: of pixels that are on,
-            or of any class but class 0. None weighs both as 1.
+        gamma: At least 0; 0 is cross-entropy.
+        alpha: Weight of the foreground (value 1, or any class but class 0); the background gets
+            1 - alpha. None weighs both by 1.
 
     Raises:
-        ValueError: For a negative gamma or an alpha outside 0..1.
+        ValueError: gamma is negative or alpha outside 0..1.
     """
 
     def __init__(self, gamma: float = 2.0, alpha: float | None = None) -> None:
         super().__init__()
         if gamma < 0:
-            raise ValueError(f"Focal.gamma: 0 or more, found {gamma}")
+            raise ValueError(f"Focal.gamma: expected at least 0, got {gamma}")
         if alpha is not None and not 0 <= alpha <= 1:
-            raise ValueError(f"Focal.alpha: 0 to 1, found {alpha}")
+            raise ValueError(f"Focal.alpha: expected 0 to 1, got {alpha}")
         self.gamma = gamma
         self.alpha = alpha
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, ().
+        """Returns the scalar loss.
 
         Args:
             logits: (B, K, *S).
@@ -63,14 +63,14 @@ class Focal(nn.Module):
 
 
 def _softmax_focal(logits: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    """(B, 1, P)."""
+    """The loss (B, 1, P) of exclusive classes."""
     loss = pixel_losses(logits, mask)
     doubt = -torch.expm1(-loss)  # 1 - p without cancellation
     return doubt.clamp(min=_SMALLEST) ** gamma * loss
 
 
 def _sigmoid_focal(logits: Tensor, mask: Tensor, gamma: float) -> Tensor:
-    """(B, M, P)."""
+    """The loss (B, M, P) of independent labels."""
     logits = full_precision(logits)
     margin = torch.where(mask == 1, logits, -logits)
     return -F.logsigmoid(margin) * torch.exp(gamma * F.logsigmoid(-margin))

@@ -1,4 +1,4 @@
-"""Generalised Dice: one score for all classes, the rare ones as heavy as the frequent.
+"""Generalised Dice loss: one score over all classes, weighted so that rare ones count as much.
 
 B images, K classes, S the D sizes, R regions (B, or 1 if pooled).
 """
@@ -12,17 +12,17 @@ from densekit.losses.regions import SMOOTH, mean_over, measure
 
 
 class GeneralisedDice(nn.Module):
-    """One minus a Dice score whose classes are weighted by the inverse square of their size.
+    """One minus a Dice score over all classes, weighted by the inverse square of their sizes.
 
     Sudre et al. 2017, "Generalised Dice overlap as a deep learning loss function", section 2, with
-    the weight 1 / size². A class that is absent gets the largest weight of those present, as in
-    NiftyNet and MONAI. Only the ratio of the weights matters, so the largest is made 1; as they
-    are, the sums of a large image come down to the smoothing of 1e-5, which flattens the loss.
+    the weight 1 / size². An absent class gets the largest weight of those present, as in NiftyNet
+    and MONAI. The weights are scaled to a largest of 1, as only their ratios matter: unscaled, the
+    sums of a large image shrink to the smoothing term of 1e-5, which flattens the loss.
 
     With one class (K = 1) the weight cancels and this is Dice. Samples and processes: see `Dice`.
 
     Args:
-        batch: Pool the sums over the batch before dividing.
+        batch: Whether to sum over the batch before dividing.
         include_background: Whether class 0 of a multi-class mask takes part.
     """
 
@@ -32,7 +32,7 @@ class GeneralisedDice(nn.Module):
         self.include_background = include_background
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, (), in 0..1.
+        """Returns the scalar loss, in 0..1.
 
         Args:
             logits: (B, K, *S).
@@ -47,7 +47,7 @@ class GeneralisedDice(nn.Module):
 
 
 def size_weights(size: Tensor) -> Tensor:
-    """(R, K) inverse squares of (R, K) sizes, the smallest class present at 1, absent ones too."""
+    """Inverse squares (R, K) of sizes (R, K); 1 for the smallest class present and absent ones."""
     present = size > 0
     smallest = size.masked_fill(~present, torch.inf).amin(1, keepdim=True)  # (R, 1)
     return torch.where(present, smallest / size, 1.0).square()

@@ -1,7 +1,7 @@
-"""Lovász loss: a surrogate of the Jaccard index itself.
+"""Lovász loss: a convex surrogate of the Jaccard index.
 
-B images, K classes, S the D sizes, P pixels of an image; R regions of N pixels: the B images of P,
-or one of B * P.
+B images, K classes, S the D sizes, P pixels of an image; R regions of N pixels: the B images of P
+pixels, or one region of B * P.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from densekit.ops.dist import global_count
 
 
 class Lovasz(nn.Module):
-    """The Lovász extension of one minus the Jaccard index, the mean over classes.
+    """The Lovász extension of one minus the Jaccard index, averaged over classes.
 
     Berman, Rannen Triki and Blaschko 2018, "The Lovász-Softmax loss": Lovász-Softmax (section 3.2)
-    over the classes that are present for a softmax, the Lovász hinge (section 2.2) for K = 1 and
-    for each label of a multi-label mask. It depends on the order of all pixels of a region and so
-    has no parts that processes could add up: regions are those of one process, and the loss is the
-    mean over the regions of all processes that have a counted pixel. Until the backward it keeps
-    one float32 a logit, the slopes: sorting twice would cost more than they do.
+    over the classes present, or the Lovász hinge (section 2.2) for K = 1 and for each label of a
+    multi-label mask. It depends on the order of all pixels of a region, so it cannot be summed over
+    processes: a region lies within one process, and the loss is the mean over the regions of all
+    processes that have a counted pixel. It keeps one float32 per logit for backward, the slopes,
+    which is cheaper than sorting twice.
 
     Args:
-        per_image: Whether every image is a region of its own; otherwise the batch is one, which
-            follows the Jaccard index of a whole data set more closely.
+        per_image: Whether every image is a region of its own; otherwise the batch is one region,
+            which is closer to the Jaccard index of a whole data set.
     """
 
     def __init__(self, per_image: bool = False) -> None:
@@ -41,7 +41,7 @@ class Lovasz(nn.Module):
         self.per_image = per_image
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, ().
+        """Returns the scalar loss.
 
         Args:
             logits: (B, K, *S).
@@ -61,7 +61,7 @@ class Lovasz(nn.Module):
         return mean.sum() / global_count(present.any(1).sum())
 
     def _weights(self, logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, K, P) the loss's slope in every error, and (R, K) bool: classes with a term."""
+        """Slopes (B, K, P) of the loss in every error, and which classes have a term (R, K)."""
         errors, valid = pixel_errors(logits, mask), counted(mask)
         belongs = members(logits, mask)
         term = belongs if exclusive(logits, mask) else valid
@@ -76,7 +76,7 @@ class Lovasz(nn.Module):
 
 
 def pixel_errors(logits: Tensor, mask: Tensor) -> Tensor:
-    """(B, K, P) what is lacking to a softmax's probability, or to a margin of 1."""
+    """Returns errors (B, K, P): distance to the right probability, or to a margin of 1 (hinge)."""
     if exclusive(logits, mask):
         prob = probabilities(logits, mask)
         return torch.where(members(logits, mask), 1 - prob, prob)
@@ -85,10 +85,10 @@ def pixel_errors(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def jaccard_slopes(errors: Tensor, belongs: Tensor, counted: Tensor) -> Tensor:
-    """How much the Jaccard loss grows as the pixels turn wrong one by one, the worst first.
+    """Returns the increase of the Jaccard loss as pixels become wrong one by one, worst first.
 
-    Algorithm 1 of the paper. Its differences of neighbouring values lose all digits in large images
-    (1 - J is 1 to within float32 for most pixels); here they are written out.
+    Algorithm 1 of the paper, whose differences of neighbouring values cancel in large images
+    (1 - J is 1 to float32 precision for most pixels); here they are computed in closed form.
 
     Args:
         errors: (R, N).
@@ -106,8 +106,8 @@ def jaccard_slopes(errors: Tensor, belongs: Tensor, counted: Tensor) -> Tensor:
     either = size + torch.arange(1, inside.shape[1] + 1, device=size.device) - gone  # union
     dtype = errors.dtype
     on = 1 / either.to(dtype)  # the intersection lost a pixel
-    off = both.to(dtype) / (either * (either - 1)).clamp(min=1).to(dtype)  # the union won one
+    off = both.to(dtype) / (either * (either - 1)).clamp(min=1).to(dtype)  # the union gained one
     slopes = torch.where(inside, on, off)
-    # Of a class that is nowhere, the first false alarm alone costs everything.
+    # For a class without pixels the first false positive alone costs everything.
     slopes = torch.where((size == 0) & (either == 1), 1.0, slopes)
     return torch.zeros_like(errors).scatter_(1, order, slopes) * counted

@@ -1,4 +1,4 @@
-"""MagFace: the length of an embedding is trained to tell its quality."""
+"""MagFace: trains the length of an embedding to indicate image quality."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from densekit.losses.margin import Margin
 
 
 class MagFace(Margin):
-    """cos(theta + m(a)) for the own class, and a term g(a) that makes embeddings longer.
+    """cos(theta + m(a)) for the target class, and a term g(a) that lengthens embeddings.
 
-    Meng et al. 2021, "MagFace", section 3.2: a is the length of the embedding, cut to its bounds;
-    m(a) rises linearly between its bounds; g(a) = 1 / a + a / upper^2.
+    Meng et al. 2021, "MagFace", section 3.2: a is the length of the embedding, clipped to its
+    bounds; m(a) rises linearly between its bounds; g(a) = 1 / a + a / upper^2.
 
     Args:
         lengths: Lower and upper bound of a.
-        margins: m at these bounds, radians.
-        weight: Of g, lambda_g in the paper.
+        margins: m at these bounds, in radians.
+        weight: Weight of g, lambda_g in the paper.
         scale: Factor of the cosines.
 
     Raises:
-        ValueError: Bounds do not rise.
+        ValueError: The bounds are not ascending.
     """
 
     def __init__(
@@ -34,17 +34,18 @@ class MagFace(Margin):
         super().__init__(scale)
         if not 0 < lengths[0] < lengths[1] or not 0 <= margins[0] <= margins[1]:
             raise ValueError(
-                f"MagFace: lengths and margins are rising bounds, found {lengths} and {margins}"
+                f"MagFace: expected ascending bounds as lengths and margins, got {lengths} and"
+                f" {margins}"
             )
         self.lengths, self.margins, self.weight = tuple(lengths), tuple(margins), weight
 
     def target(self, cosine: Tensor, norm: Tensor) -> Tensor:
-        """(G,) see `Margin.target`."""
+        """Returns (G,); see `Margin.target`."""
         (short, long), (least, most) = self.lengths, self.margins
         a = norm.clamp(short, long)
         return widened_cosine(cosine, 1.0, least + (most - least) / (long - short) * (a - short))
 
     def penalty(self, norm: Tensor) -> Tensor:
-        """(G,) weight * g(a)."""
+        """Returns weight * g(a), (G,)."""
         a = norm.clamp(*self.lengths)
         return self.weight * (1 / a + a / self.lengths[1] ** 2)

@@ -1,4 +1,4 @@
-"""What a margin is: how it changes cosines before they become logits.
+"""The base class of margins, which change cosines before they become logits.
 
 G embeddings, K classes.
 """
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class Margin(nn.Module):
-    """A plain normalised softmax: no margin. Sub-classes make it harder.
+    """No margin: a plain normalised softmax. Subclasses override its steps.
 
     Args:
         scale: Factor of the cosines, the inverse of a temperature.
@@ -21,19 +21,19 @@ class Margin(nn.Module):
     def __init__(self, scale: float = 64.0) -> None:
         super().__init__()
         if scale <= 0:
-            raise ValueError(f"{type(self).__name__}.scale: above 0, found {scale}")
+            raise ValueError(f"{type(self).__name__}.scale: expected a number above 0, got {scale}")
         self.scale = scale
 
     def observe(self, cosine: Tensor, norm: Tensor) -> None:
-        """Takes in a training batch of all processes before it is used; for running statistics.
+        """Updates running statistics from a training batch of all processes, before its use.
 
         Args:
-            cosine: (G,) to the own class, without gradient.
+            cosine: (G,) to the target class, without gradient.
             norm: (G,) lengths of the embeddings, without gradient.
         """
 
     def target(self, cosine: Tensor, norm: Tensor) -> Tensor:
-        """(G,) the cosine to the own class, made harder.
+        """Returns the cosine to the target class with the margin applied, (G,).
 
         Args:
             cosine: (G,).
@@ -42,16 +42,16 @@ class Margin(nn.Module):
         return cosine
 
     def others(self, cosine: Tensor, target: Tensor) -> Tensor:
-        """(G, K) the cosines to classes that are not the own one.
+        """Returns the cosines to the other classes, (G, K).
 
         Args:
             cosine: (G, K).
-            target: (G,) what `target` returned, without gradient.
+            target: (G,) result of `target`, without gradient.
         """
         return cosine
 
     def penalty(self, norm: Tensor) -> Tensor | None:
-        """(G,) a further term of the loss, None without one.
+        """Returns an additional term of the loss, (G,), or None.
 
         Args:
             norm: (G,) lengths of the embeddings.

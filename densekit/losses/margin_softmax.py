@@ -1,6 +1,6 @@
-"""Softmax over identities with a margin, every process holding all class centres.
+"""Softmax over identities with a margin; every process holds all class centres.
 
-B embeddings of this process, G those of all processes, N identities, E the size of an embedding.
+B embeddings of this process, G those of all processes, N identities, E the embedding size.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from densekit.ops import dist
 
 
 class MarginSoftmax(nn.Module):
-    """Cross-entropy of scaled cosines to class centres; the mean over all processes.
+    """Cross-entropy of scaled cosines to class centres, averaged over all processes.
 
-    For identities by the hundred thousand; see `PartialFC` for more.
+    Suits up to some hundred thousand identities; see `PartialFC` for more.
 
     Args:
         num_identities: N.
         embedding_size: E.
-        margin: How the cosine to the own class is made harder, default `ArcFace()`.
-        sub_centres: Centres an identity, of which the nearest counts; more than one lets noisy
-            images gather at a centre of their own (Deng et al. 2020, "Sub-center ArcFace",
+        margin: Margin applied to the cosine to the target class, default `ArcFace()`.
+        sub_centres: Centres per identity, of which the nearest counts; with more than one, noisy
+            images can gather at a centre of their own (Deng et al. 2020, "Sub-center ArcFace",
             section 3.2).
 
     Raises:
-        ValueError: There is no identity, or no centre of one.
+        ValueError: `num_identities` or `sub_centres` is less than 1.
     """
 
     def __init__(
@@ -43,7 +43,8 @@ class MarginSoftmax(nn.Module):
         super().__init__()
         if num_identities < 1 or sub_centres < 1:
             raise ValueError(
-                f"num_identities, sub_centres: 1 or more, found {num_identities} and {sub_centres}"
+                "num_identities, sub_centres: expected at least 1 each, got"
+                f" {num_identities} and {sub_centres}"
             )
         self.margin = margin or ArcFace()
         self.sub_centres = sub_centres
@@ -52,13 +53,13 @@ class MarginSoftmax(nn.Module):
     def forward(
         self, embedding: Tensor, identity: Tensor, valid: Tensor, key: Tensor
     ) -> dict[str, Tensor]:
-        """The terms of the loss, () each.
+        """Returns the scalar terms of the loss, by name.
 
         Args:
             embedding: (B, E), not normalised.
             identity: (B,) int64 in 0..N-1.
-            valid: (B,) bool; the others do not count.
-            key: (B,) int64 random keys, of no use here.
+            valid: (B,) bool; other rows do not count.
+            key: (B,) int64 random keys, unused here.
         """
         embedding = full_precision(embedding)
         norm = embedding.norm(dim=1)
@@ -77,16 +78,16 @@ class MarginSoftmax(nn.Module):
 
 
 def fresh_centres(count: int, embedding_size: int) -> Tensor:
-    """(count, E) directions; their length has no meaning, but a long one turns slowly."""
+    """Returns random centres (count, E), short because long ones change direction slowly."""
     return torch.empty(count, embedding_size).normal_(std=0.01)
 
 
 def averaged(terms: dict[str, Tensor], penalty: Tensor | None, valid: Tensor) -> dict[str, Tensor]:
-    """Means over the valid embeddings of all processes.
+    """Averages terms over the valid embeddings of all processes.
 
     Args:
-        terms: Name to (B,) values.
-        penalty: (B,) of `Margin.penalty`, which becomes the term `magnitude`.
+        terms: Name to values (B,).
+        penalty: (B,) result of `Margin.penalty`, which becomes the term `magnitude`.
         valid: (B,) bool.
     """
     if penalty is not None:

@@ -1,6 +1,6 @@
-"""Online hard example mining: which pixels are worth learning from.
+"""Online hard example mining: selection of the pixels that enter the loss.
 
-Shapes are those of the loss, any.
+All tensors have the shape of the pixelwise loss.
 """
 
 from __future__ import annotations
@@ -12,58 +12,61 @@ import torch
 from torch import Tensor
 
 Mining = Callable[[Tensor, Tensor], Tensor]
-"""The loss of every pixel and which are counted (bool) to which of those are kept (bool)."""
+"""Takes the loss of every pixel and which pixels count (bool); returns which are kept (bool)."""
 
 
 class HardestFraction:
     """Keeps the pixels with the largest loss (Shrivastava et al. 2016; nnU-Net's top-k loss).
 
-    The share is of the counted pixels of the batch of one process; equal losses at the limit are
-    kept together.
+    The fraction is of the counted pixels of one process's batch; pixels that tie at the threshold
+    are all kept.
 
     Args:
-        fraction: Share of the pixels, above 0 and at most 1.
+        fraction: Fraction of the pixels, in (0, 1].
 
     Raises:
-        ValueError: For a fraction outside.
+        ValueError: The fraction is out of range.
     """
 
     def __init__(self, fraction: float) -> None:
         if not 0 < fraction <= 1:
-            raise ValueError(f"HardestFraction.fraction: above 0, at most 1, found {fraction}")
+            raise ValueError(
+                f"HardestFraction.fraction: expected a number in (0, 1], got {fraction}"
+            )
         self.fraction = fraction
 
     def __call__(self, loss: Tensor, counted: Tensor) -> Tensor:
-        """Which pixels to keep."""
+        """Returns which pixels to keep."""
         wanted = (counted.sum() * self.fraction).round().clamp(min=1).long()
         return counted & (loss >= _nth_largest(loss, counted, wanted))
 
 
 class HardPixels:
-    """Keeps pixels whose class has too small a probability, and some in any case.
+    """Keeps the pixels whose true class has a low probability, and a minimum number of pixels.
 
-    As in bootstrapping for semantic segmentation (Wu et al. 2016, section 3.3; the OHEM of PSPNet's
-    and mmsegmentation's training).
+    As in bootstrapping for semantic segmentation (Wu et al. 2016, section 3.3; the OHEM of PSPNet
+    and mmsegmentation).
 
     Args:
-        probability: Pixels whose own class has less than this are kept.
-        min_kept: Fewest pixels kept, per image; drawn from the batch of one process together, the
-            hardest first.
+        probability: Pixels whose true class has a lower probability are kept, in (0, 1].
+        min_kept: Fewest pixels kept, per image on average: the hardest of one process's batch.
 
     Raises:
-        ValueError: For a probability outside 0..1 or a negative count.
+        ValueError: The probability is out of range or the count negative.
     """
 
     def __init__(self, probability: float = 0.7, min_kept: int = 10_000) -> None:
         if not 0 < probability <= 1:
-            raise ValueError(f"HardPixels.probability: above 0, at most 1, found {probability}")
+            raise ValueError(
+                f"HardPixels.probability: expected a number in (0, 1], got {probability}"
+            )
         if min_kept < 0:
-            raise ValueError(f"HardPixels.min_kept: 0 or more, found {min_kept}")
+            raise ValueError(f"HardPixels.min_kept: expected at least 0, got {min_kept}")
         self.probability = probability
         self.min_kept = min_kept
 
     def __call__(self, loss: Tensor, counted: Tensor) -> Tensor:
-        """Which pixels to keep."""
+        """Returns which pixels to keep."""
         hard = loss > -math.log(self.probability)
         if self.min_kept:
             wanted = torch.tensor(self.min_kept * len(loss), device=loss.device)
@@ -72,7 +75,7 @@ class HardPixels:
 
 
 def _nth_largest(loss: Tensor, counted: Tensor, count: Tensor) -> Tensor:
-    """(1,) the count-th largest of the counted losses, below all if there are fewer."""
+    """The count-th largest of the counted losses, (1,); lower than all if there are fewer."""
     ordered = loss.masked_fill(~counted, -torch.inf).flatten().sort(descending=True).values
-    place = (count - 1).clamp(max=len(ordered) - 1)
-    return ordered.index_select(0, place.view(1))  # no index on the host: nothing waits for the GPU
+    index = (count - 1).clamp(max=len(ordered) - 1)
+    return ordered.index_select(0, index.view(1))  # an index on the host would wait for the GPU

@@ -1,4 +1,4 @@
-"""What losses over pairs of a batch share.
+"""Shared functions of losses over pairs of a batch.
 
 G embeddings, E their size.
 """
@@ -12,11 +12,11 @@ from densekit.ops.dist import SMALLEST_COUNT
 
 
 def pair_masks(identity: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """(G, G) bool: pairs of one identity without those of an image with itself, and of two.
+    """Returns masks (G, G) bool: pairs of one identity without the diagonal, and pairs of two.
 
     Args:
         identity: (G,) int64.
-        valid: (G,) bool; the others are in no pair.
+        valid: (G,) bool; other rows are in no pair.
     """
     both = valid[:, None] & valid
     same = identity[:, None] == identity
@@ -25,5 +25,5 @@ def pair_masks(identity: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def masked_mean(value: Tensor, counted: Tensor) -> Tensor:
-    """The mean of the counted values, 0 with a gradient of 0 without any."""
+    """Returns the mean of the counted values; without any it is 0, with zero gradients."""
     return value.where(counted, 0.0).sum() / counted.sum().clamp(min=SMALLEST_COUNT)

@@ -1,7 +1,7 @@
-"""How much of each class was hit: the sums that Dice, Tversky and their kin are made of.
+"""Soft counts of hits and errors per class, from which Dice, Tversky and similar are computed.
 
-B images, K classes (without the background if it is left out), P pixels of an image; R regions are
-B, or 1 where the images are pooled.
+B images, K classes (without the background if it is left out), P pixels of an image; R regions: B,
+or 1 if the images are pooled.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from densekit.losses.targets import (
 from densekit.ops.dist import global_count, global_sum
 
 SMOOTH = 1e-5
-"""Added to both sides of a score, as nnU-Net and MONAI do: nothing found of nothing is perfect."""
+"""Added to numerator and denominator as in nnU-Net and MONAI; 0 / 0 is a perfect score."""
 
 
 class Regions(NamedTuple):
     """Sums over the counted pixels of a region.
 
     Attributes:
-        hit: (R, K) probability on pixels of the class.
-        pred: (R, K) probability, or its square, on all pixels.
-        truth: (R, K) pixels of the class.
-        pixels: (R, K) pixels counted.
+        hit: (R, K) probabilities summed over the pixels of the class.
+        pred: (R, K) probabilities, or their squares, summed over all pixels.
+        truth: (R, K) number of pixels of the class.
+        pixels: (R, K) number of counted pixels.
     """
 
     hit: Tensor
@@ -42,26 +42,26 @@ class Regions(NamedTuple):
 
     @property
     def missed(self) -> Tensor:
-        """(R, K) soft false negatives."""
+        """Soft false negatives (R, K)."""
         return self.truth - self.hit
 
     @property
     def wrong(self) -> Tensor:
-        """(R, K) soft false positives."""
+        """Soft false positives (R, K)."""
         return self.pred - self.hit
 
 
 def measure(
     logits: Tensor, mask: Tensor, *, batch: bool, include_background: bool, squared: bool = False
 ) -> Regions:
-    """The sums of a batch.
+    """Computes the sums of a batch.
 
     Args:
         logits: (B, K, *S).
-        mask: (B, *S) or (B, K, *S), 255 where nothing is counted.
-        batch: Pool the images, those of all processes together, into one region.
+        mask: (B, *S), or multi-label (B, K, *S); 255 is ignored.
+        batch: Whether to pool the images of all processes into one region.
         include_background: Whether class 0 of a multi-class mask is one of the K.
-        squared: Sum squared probabilities in `pred`.
+        squared: Whether `pred` sums squared probabilities.
     """
     logits, mask = flatten(logits, mask)
     first = 1 if exclusive(logits, mask) and not include_background else 0
@@ -80,11 +80,11 @@ def measure(
 
 
 def mean_over(loss: Tensor, pixels: Tensor) -> Tensor:
-    """Mean of the terms that saw a pixel, over all processes; 0 if none did.
+    """Returns the mean, over all processes, of the terms with a counted pixel; 0 without any.
 
     Args:
         loss: Terms of any shape.
-        pixels: How many pixels each counted, in the same shape.
+        pixels: Number of counted pixels of each term.
     """
     seen = pixels > 0
     return (loss * seen).sum() / global_count(seen.sum())

@@ -12,13 +12,13 @@ from densekit.losses.pairs import masked_mean, pair_masks
 
 
 class SupervisedContrastive(nn.Module):
-    """Every positive of an anchor against all the other images of the batch.
+    """Contrasts every positive of an anchor with all other images of the batch.
 
     Khosla et al. 2020, "Supervised contrastive learning", equation 2 (L_out). The mean is over the
     anchors that have a positive.
 
     Args:
-        temperature: Divides the cosines, above 0.
+        temperature: Divisor of the cosines, above 0.
 
     Raises:
         ValueError: The temperature is not above 0.
@@ -27,14 +27,16 @@ class SupervisedContrastive(nn.Module):
     def __init__(self, temperature: float = 0.1) -> None:
         super().__init__()
         if temperature <= 0:
-            raise ValueError(f"SupervisedContrastive.temperature: above 0, found {temperature}")
+            raise ValueError(
+                f"SupervisedContrastive.temperature: expected a number above 0, got {temperature}"
+            )
         self.temperature = temperature
 
     def forward(self, embedding: Tensor, identity: Tensor, valid: Tensor) -> Tensor:
-        """The loss, (), with a gradient where no anchor has a positive too.
+        """Returns the scalar loss; without any positive it is 0, with zero gradients.
 
         Args:
-            embedding: (G, E) of length 1.
+            embedding: (G, E) of unit length.
             identity: (G,) int64.
             valid: (G,) bool.
         """

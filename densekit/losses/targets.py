@@ -1,6 +1,6 @@
-"""What every loss reads off logits and masks: who is meant to be on, and which pixels count.
+"""Shared functions of pixel losses: targets, counted pixels, probabilities, recomputation.
 
-B images, K classes, S the D sizes, P pixels of an image; M planes of the mask: 1, or K where it is
+B images, K classes, S the D sizes, P pixels of an image; M planes of the mask: 1, or K if it is
 multi-label.
 """
 
@@ -16,21 +16,21 @@ from densekit.types import IGNORE_INDEX
 
 
 def flatten(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (B, K, P) in their own dtype and the mask (B, M, P).
+    """Flattens the pixels: logits (B, K, P) in their own dtype and the mask (B, M, P).
 
     Args:
         logits: (B, K, *S).
-        mask: (B, *S) classes, or 0 and 1 where K is 1; (B, K, *S) of 0 and 1 if multi-label; 255
-            where nothing is counted.
+        mask: (B, *S) of classes, or of 0 and 1 if K is 1; (B, K, *S) of 0 and 1 if multi-label;
+            255 is ignored.
 
     Raises:
-        ValueError: If the mask has another shape.
+        ValueError: The mask has another shape.
     """
     batch, sides = logits.shape[:1], logits.shape[2:]
     if mask.shape not in ((*batch, *sides), logits.shape):
         raise ValueError(
-            f"mask: found shape {tuple(mask.shape)}, accepted is {(*batch, *sides)} of classes or"
-            f" multi-label {tuple(logits.shape)}, as the logits are"
+            f"mask: expected shape {(*batch, *sides)} of classes, or {tuple(logits.shape)} like the"
+            f" logits if multi-label, got {tuple(mask.shape)}"
         )
     if mask.ndim < logits.ndim:
         mask = mask.unsqueeze(1)
@@ -38,7 +38,7 @@ def flatten(logits: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def exclusive(logits: Tensor, mask: Tensor) -> bool:
-    """Whether a pixel has one class of several (softmax); otherwise every logit is a sigmoid's.
+    """Whether classes are exclusive (softmax); otherwise each is independent (a sigmoid).
 
     Args:
         logits: (B, K, ...).
@@ -48,18 +48,18 @@ def exclusive(logits: Tensor, mask: Tensor) -> bool:
 
 
 def full_precision(logits: Tensor) -> Tensor:
-    """Float32, whatever autocast chose; float64 stays."""
+    """Converts logits to float32, whatever autocast chose; float64 stays."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def probabilities(logits: Tensor, mask: Tensor) -> Tensor:
-    """(B, K, P) softmax or sigmoid, in full precision."""
+    """Returns the softmax or sigmoid (B, K, P), in full precision."""
     logits = full_precision(logits)
     return logits.softmax(1) if exclusive(logits, mask) else logits.sigmoid()
 
 
 def members(logits: Tensor, mask: Tensor) -> Tensor:
-    """(B, K, P) bool: whether the pixel belongs to the class; false where ignored."""
+    """Returns (B, K, P) bool: whether a pixel belongs to a class; false where ignored."""
     if not exclusive(logits, mask):
         return mask == 1
     classes = torch.arange(logits.shape[1], dtype=mask.dtype, device=mask.device)
@@ -67,21 +67,21 @@ def members(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def counted(mask: Tensor) -> Tensor:
-    """Where the mask says something, in the mask's shape, bool."""
+    """Returns which pixels are not ignored, bool of the mask's shape."""
     return mask != IGNORE_INDEX
 
 
 def recomputed(
     function: Callable[[Tensor, Tensor], Tensor], logits: Tensor, mask: Tensor
 ) -> Tensor:
-    """`function(logits, mask)`, of which nothing but the two arguments is kept for the backward.
+    """Returns `function(logits, mask)`, keeping only the two arguments for backward.
 
     Probabilities and their logarithms are as large as the logits, and every loss would keep its
-    own. Made anew in the backward they cost one more pass over the logits, little beside a network,
-    and any number of losses keeps the one tensor they share.
+    own. Recomputing them in backward costs one more pass over the logits, little beside a network,
+    and any number of losses keeps only the one tensor they share.
 
     Args:
-        function: Without collectives (the backward calls it again) and without randomness; what it
+        function: Must have no collectives (backward calls it again) and no randomness; what it
             closes over is kept too.
         logits: (B, K, P).
         mask: (B, M, P).

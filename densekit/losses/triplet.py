@@ -13,14 +13,14 @@ from densekit.losses.pairs import masked_mean, pair_masks
 
 
 class Triplet(nn.Module):
-    """max(0, d(anchor, positive) - d(anchor, negative) + margin) of mined triplets.
+    """Mean of max(0, d(anchor, positive) - d(anchor, negative) + margin) over mined triplets.
 
     Schroff, Kalenichenko and Philbin 2015, "FaceNet", equation 2, with d the squared Euclidean
-    distance on the unit sphere, 0..4. The mean is over the mined triplets, those that are 0 too.
+    distance on the unit sphere, in 0..4. Triplets with a loss of 0 count in the mean.
 
     Args:
-        margin: Of the squared distance, above 0.
-        miner: Chooses the triplets, default `BatchHard()`.
+        margin: Margin of the squared distance, above 0.
+        miner: Selects the triplets, default `BatchHard()`.
 
     Raises:
         ValueError: The margin is not above 0.
@@ -29,15 +29,15 @@ class Triplet(nn.Module):
     def __init__(self, margin: float = 0.2, miner: Miner | None = None) -> None:
         super().__init__()
         if margin <= 0:
-            raise ValueError(f"Triplet.margin: above 0, found {margin}")
+            raise ValueError(f"Triplet.margin: expected a number above 0, got {margin}")
         self.margin = margin
         self.miner = miner or BatchHard()
 
     def forward(self, embedding: Tensor, identity: Tensor, valid: Tensor) -> Tensor:
-        """The loss, (), with a gradient where no triplet is mined too.
+        """Returns the scalar loss; without any triplet it is 0, with zero gradients.
 
         Args:
-            embedding: (G, E) of length 1.
+            embedding: (G, E) of unit length.
             identity: (G,) int64.
             valid: (G,) bool.
         """

@@ -11,27 +11,27 @@ from torch import Tensor, nn
 from densekit.losses.regions import SMOOTH, mean_over, measure
 
 _STRAIGHT = 1e-4
-"""Below this a root is replaced by the line through 0: its slope there is infinite."""
+"""Below this the root is replaced by a line through 0, as its slope there is infinite."""
 
 
 class Tversky(nn.Module):
-    """One minus hits over hits and both kinds of error, each kind with a weight of its own.
+    """One minus the Tversky index TP / (TP + alpha FP + beta FN), with soft counts.
 
     Salehi et al. 2017, "Tversky loss function for image segmentation using 3D fully convolutional
     deep networks", equation 4. alpha = beta = 1/2 is Dice; beta above alpha finds more of a small
-    class at the price of false alarms. With `gamma` it is the focal Tversky loss of Abraham and
+    class at the price of false positives. With `gamma` it is the focal Tversky loss of Abraham and
     Khan 2019, equation 4, each class's term to the power 1 / gamma: above 1 (4/3 in the paper) it
     is steeper for classes that are nearly found. Absent classes, samples and processes: see `Dice`.
 
     Args:
         alpha: Weight of false positives.
         beta: Weight of false negatives.
-        gamma: 1 or more; the paper's gamma, so the exponent is its inverse.
-        batch: Pool the sums over the batch before dividing.
+        gamma: At least 1; the paper's gamma, so the exponent is its inverse.
+        batch: Whether to sum over the batch before dividing.
         include_background: Whether class 0 of a multi-class mask has a term.
 
     Raises:
-        ValueError: For a gamma below 1, or weights that are negative or both 0.
+        ValueError: gamma is below 1, or the weights are negative or both 0.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class Tversky(nn.Module):
         super().__init__()
         if min(alpha, beta) < 0 or alpha + beta == 0:
             raise ValueError(
-                f"Tversky.alpha, beta: 0 or more and not both 0, found {alpha} and {beta}"
+                f"Tversky.alpha, beta: expected at least 0 and not both 0, got {alpha} and {beta}"
             )
         if gamma < 1:
-            raise ValueError(f"Tversky.gamma: 1 or more, found {gamma}")
+            raise ValueError(f"Tversky.gamma: expected at least 1, got {gamma}")
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
@@ -56,7 +56,7 @@ class Tversky(nn.Module):
         self.include_background = include_background
 
     def forward(self, logits: Tensor, mask: Tensor) -> Tensor:
-        """The loss, (), in 0..1.
+        """Returns the scalar loss, in 0..1.
 
         Args:
             logits: (B, K, *S).
@@ -69,7 +69,7 @@ class Tversky(nn.Module):
 
 
 def _root(value: Tensor, degree: float) -> Tensor:
-    """`value ** (1 / degree)` of numbers in 0..1, with a finite slope at 0."""
+    """Returns `value ** (1 / degree)` for values in 0..1, with a finite slope at 0."""
     if degree == 1:
         return value
     straight = value * _STRAIGHT ** (1 / degree - 1)

@@ -58,5 +58,7 @@ def test_background_is_left_out_unless_asked_for():
 
 
 def test_wrong_number_of_spacings_is_refused():
-    with pytest.raises(ValueError, match=r"Boundary\.spacing: found 3 values, the images have 2"):
+    with pytest.raises(
+        ValueError, match=r"Boundary\.spacing: expected one value per axis \(2\), got 3"
+    ):
         Boundary(spacing=[1, 1, 1])(torch.zeros(1, 1, 4, 4), torch.zeros(1, 4, 4).byte())

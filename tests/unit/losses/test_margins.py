@@ -193,16 +193,19 @@ def test_only_margins_with_running_statistics_look_at_all_processes(name, gather
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: losses.Margin(0), r"Margin\.scale: above 0"),
-        (lambda: losses.CombinedMargin(m1=0.5), "m1 is 1 or more"),
-        (lambda: losses.ArcFace(-0.1), "m2 and m3 are 0 or more"),
-        (lambda: losses.AdaFace(momentum=0), "AdaFace: margin"),
+        (lambda: losses.Margin(0), r"Margin\.scale: expected a number above 0"),
+        (lambda: losses.CombinedMargin(m1=0.5), "m1 of at least 1"),
+        (lambda: losses.ArcFace(-0.1), "m2 and m3 of at least 0"),
+        (lambda: losses.AdaFace(momentum=0), "AdaFace: expected margin"),
         (lambda: losses.CurricularFace(momentum=2), r"CurricularFace\.momentum"),
-        (lambda: losses.MagFace(lengths=(5, 2)), "rising bounds"),
-        (lambda: losses.MarginSoftmax(3, 4, sub_centres=0), "sub_centres: 1 or more"),
-        (lambda: losses.PartialFC(3, 4, rate=0), "rate above 0"),
-        (lambda: losses.Triplet(0), r"Triplet\.margin: above 0"),
-        (lambda: losses.SupervisedContrastive(0), "temperature: above 0"),
+        (lambda: losses.MagFace(lengths=(5, 2)), "ascending bounds"),
+        (
+            lambda: losses.MarginSoftmax(3, 4, sub_centres=0),
+            "sub_centres: expected at least 1 each",
+        ),
+        (lambda: losses.PartialFC(3, 4, rate=0), r"rate in \(0, 1\]"),
+        (lambda: losses.Triplet(0), r"Triplet\.margin: expected a number above 0"),
+        (lambda: losses.SupervisedContrastive(0), "temperature: expected a number above 0"),
     ],
 )
 def test_impossible_settings_are_refused(build, message):
