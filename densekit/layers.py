@@ -141,7 +141,7 @@ class Layers:
 
     def __post_init__(self) -> None:
         if self.spatial_dims not in CONV:
-            raise ValueError(f"spatial_dims: got {self.spatial_dims}, accepted are 1, 2, 3")
+            raise ValueError(f"spatial_dims: expected 1, 2 or 3, got {self.spatial_dims}")
         if self.norm is not None:
             choose("norm", self.norm, NORMS)
 

@@ -1,4 +1,4 @@
-"""Backbones: an image in, levels c0..c5 out."""
+"""Backbones: compute feature levels c0..c5 of an image."""
 
 from __future__ import annotations
 

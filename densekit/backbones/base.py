@@ -1,4 +1,4 @@
-"""What every backbone offers; `densekit.testing.check_backbone` proves that it does."""
+"""The base class of all backbones; `densekit.testing.check_backbone` tests an implementation."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from densekit.types import Features, FeatureSpec
 
 
 class Backbone(nn.Module, ABC):
-    """An image in, levels c0, c1, ... out, from high to low resolution.
+    """Computes feature levels c0, c1, ... of an image, from high to low resolution.
 
     Attributes:
-        features: What `forward` returns: level name to channels and strides, known without running.
-            c0 is the input itself, c1 the stem, c2 and on the stages. The number is the stage's;
-            its stride stands in the spec. A network without a stem of its own has no c1.
-        size_divisor: What the sides of an image must be multiples of.
+        features: Level name to spec (channels and strides) of what `forward` returns. c0 is the
+            input itself, c1 the stem, c2 and deeper the stages. The number is the stage's, not its
+            stride. A network without a separate stem has no c1.
+        size_divisor: The sides of an image must be multiples of this.
     """
 
     features: dict[str, FeatureSpec]
@@ -29,8 +29,8 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def trim(self, levels: Iterable[str]) -> None:
-        """Drops, with their parameters, the stages behind the deepest of the levels read.
+        """Removes the stages after the deepest of the levels read, with their parameters.
 
         Raises:
-            ValueError: If a level is unknown, or none is made by this backbone's layers.
+            ValueError: A level is unknown, or none but c0 is read.
         """

@@ -1,4 +1,4 @@
-"""The two residual blocks; the names of their layers are torchvision's.
+"""The two residual blocks, with torchvision's layer names.
 
 Papers: Deep Residual Learning for Image Recognition, figure 5; Deep Networks with Stochastic Depth,
 section 3.
@@ -17,15 +17,15 @@ from densekit.layers import Layers, Stride, conv_norm
 
 
 class Block(nn.Module):
-    """What all blocks share.
+    """Base class of the blocks.
 
     Attributes:
         expansion: Output channels over the block's nominal width.
         last_norm: Name of the norm that ends the residual branch.
         is_residual: Whether there is a shortcut.
-        downsample: Brings the input to the shape of the branch; None where it has it.
-        drop_path: Probability that an image's residual branch is left out of a training step; the
-            others' are scaled by 1 / (1 - drop_path).
+        downsample: Maps the input to the shape of the branch; None if it already has it.
+        drop_path: Probability of dropping the residual branch of an image in a training step; kept
+            branches are scaled by 1 / (1 - drop_path).
     """
 
     expansion: ClassVar[int]
@@ -35,7 +35,7 @@ class Block(nn.Module):
     drop_path: float
 
     def add_shortcut(self, branch: Tensor, x: Tensor) -> Tensor:
-        """The residual branch plus the block's (projected) input; of a plain block the branch."""
+        """Returns the branch plus the (projected) input; a plain block's branch alone."""
         if not self.is_residual:
             return branch
         if self.drop_path and self.training:
@@ -52,12 +52,12 @@ class BasicBlock(Block):
         in_channels: Channels of the input.
         width: Channels between the convolutions.
         out_channels: Channels of the output.
-        stride: Stride of the block, one for all axes or one an axis.
-        dilations: Of the first 3x3 convolution and of those behind it. They differ in the first
-            block of a stage whose stride became dilation, for its input still has the grid of
-            the stage before.
+        stride: Stride of the block, one for all axes or one per axis.
+        dilations: Dilations of the first 3x3 convolution and of the following ones. They differ in
+            the first block of a stage whose stride became dilation, because its input still has the
+            grid of the stage before.
         drop_path: See `Block`.
-        shortcut: Makes what brings the input to the shape of the output; None for a plain block.
+        shortcut: Makes the shortcut's layers; None for a plain block.
     """
 
     expansion = 1
@@ -90,7 +90,7 @@ class BasicBlock(Block):
 
 
 class Bottleneck(Block):
-    """1x1 to the width, 3x3, 1x1 to the output.
+    """A 1x1 convolution to the width, a 3x3, and a 1x1 to the output channels.
 
     Args:
         make: Makes the layers.
@@ -98,10 +98,10 @@ class Bottleneck(Block):
         width: Channels of the 3x3 convolution.
         out_channels: Channels of the output.
         stride: Stride of the block.
-        dilations: See `BasicBlock`; there is one 3x3 convolution, which takes the first.
-        groups: Of the 3x3 convolution.
-        stride_in_1x1: Whether the first 1x1 convolution carries the stride, as in the paper and in
-            weights made by MSRA, or the 3x3.
+        dilations: See `BasicBlock`; the only 3x3 convolution has the first one.
+        groups: Groups of the 3x3 convolution.
+        stride_in_1x1: Whether the stride is in the first 1x1 convolution, as in the paper and in
+            MSRA's weights, or in the 3x3.
         drop_path: See `Block`.
         shortcut: See `BasicBlock`.
     """

@@ -23,24 +23,24 @@ CHANNELS = (16, 32, 64)
 
 
 class CifarResNet(Staged):
-    """A small ResNet for pictures of about 32 pixels: c1 and c2 at stride 1, c3 at 2, c4 at 4.
+    """A small ResNet for images of about 32 pixels: c1 and c2 at stride 1, c3 at 2, c4 at 4.
 
     Three stages of 16, 32 and 64 channels, whose shortcuts have no parameters (option A). Its state
-    dict is that of the widespread `resnet20-12fca82f.th` and the like, without `linear.*`.
+    dict is that of the widely used `resnet20-12fca82f.th` and similar files, without `linear.*`.
 
     Args:
-        depth: 6n + 2 for n basic blocks a stage: 20, 32, 44, 56, 110, ...
+        depth: 6n + 2 for n basic blocks per stage: 20, 32, 44, 56, 110, ...
         in_channels: Channels of the image.
         norm: "batch", "frozen", "group", "instance" or "sync".
-        residual: See `ResNet`. Shortcuts have no weights here, so a file does not tell whether it
-            is of a plain network.
+        residual: See `ResNet`. Shortcuts have no weights here, so a file does not show whether it
+            belongs to a plain network.
         drop_path: See `ResNet`.
         activation_checkpointing: See `ResNet`.
-        freeze_stages: Number of levels, from c1 on, whose weights and statistics stay as they are.
+        freeze_stages: Number of levels, from c1 on, whose weights and statistics are kept fixed.
         weights: Path of a file, or URL with its hash; see `ResNet`.
 
     Raises:
-        ValueError: If a setting is not among the accepted ones, or the weights do not fit.
+        ValueError: A setting is not accepted, or the weights do not fit.
     """
 
     classifier: ClassVar[tuple[str, ...]] = ("linear.",)
@@ -59,9 +59,12 @@ class CifarResNet(Staged):
     ) -> None:
         super().__init__()
         if depth < 8 or depth % 6 != 2:
-            raise ValueError(f"depth: got {depth}, accepted is 6n + 2, such as 20, 32, 44, 56, 110")
+            raise ValueError(f"depth: expected 6n + 2, such as 20, 32, 44, 56, 110, got {depth}")
         if drop_path and not residual:
-            raise ValueError("drop_path: there is no branch to drop with residual=False")
+            raise ValueError(
+                "drop_path: expected 0 with residual=False, which has no residual branch, got"
+                f" {drop_path}"
+            )
         make = Layers(norm=norm)
         self.conv1 = make.conv(in_channels, CHANNELS[0], 3)
         self.bn1 = make.normalisation(CHANNELS[0])

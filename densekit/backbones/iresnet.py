@@ -1,6 +1,6 @@
 """The ResNet of face recognition.
 
-Its state dict is that of insightface's `arcface_torch`, key for key, without what stands behind the
+Its state dict is that of insightface's `arcface_torch`, key for key, without the layers after the
 last stage. Paper: ArcFace (arXiv 1801.07698).
 """
 
@@ -30,13 +30,13 @@ WIDTH = 64
 
 
 class IBasicBlock(Block):
-    """Norm first, PReLU between the 3x3 convolutions, nothing behind the sum.
+    """Pre-norm block with a PReLU between its 3x3 convolutions and no activation after the sum.
 
     Args:
         make: Makes the layers.
         in_channels: Channels of the input.
         out_channels: Channels of both convolutions.
-        stride: Of the second convolution.
+        stride: Stride of the second convolution.
         drop_path: See `Block`.
     """
 
@@ -69,10 +69,10 @@ class IBasicBlock(Block):
 
 
 class IResNet(Staged):
-    """iResNet: c1 at the size of the image, c2 to c5 at strides 2 to 16; 112 pixels end as 7.
+    """iResNet for aligned faces: c1 at stride 1, c2 to c5 at strides 2 to 16; 112 pixels become 7.
 
-    For aligned faces. What stands behind c5 in `arcface_torch` (`bn2`, `fc`, `features`) belongs to
-    the head; `densekit.interop.from_insightface` hands it over, `weights` leaves it out.
+    The layers after c5 in `arcface_torch` (`bn2`, `fc`, `features`) belong to the head:
+    `densekit.interop.from_insightface` returns them, `weights` leaves them out.
 
     Args:
         depth: 18, 34, 50, 100 or 200.
@@ -80,11 +80,11 @@ class IResNet(Staged):
         norm: "batch", "frozen", "group", "instance" or "sync".
         drop_path: See `ResNet`.
         activation_checkpointing: See `ResNet`.
-        freeze_stages: Number of levels, from c1 on, whose weights and statistics stay as they are.
+        freeze_stages: Number of levels, from c1 on, whose weights and statistics are kept fixed.
         weights: Path of a file, or URL with its hash; see `ResNet`.
 
     Raises:
-        ValueError: If a setting is not among the accepted ones, or the weights do not fit.
+        ValueError: A setting is not accepted, or the weights do not fit.
     """
 
     stem_modules: ClassVar[tuple[str, ...]] = ("conv1", "bn1", "prelu")
@@ -104,7 +104,7 @@ class IResNet(Staged):
         super().__init__()
         if depth not in BLOCKS_BY_DEPTH:
             accepted = ", ".join(map(str, BLOCKS_BY_DEPTH))
-            raise ValueError(f"depth: got {depth}, accepted are {accepted}")
+            raise ValueError(f"depth: expected one of {accepted}, got {depth}")
         make = Layers(norm=norm)
         self.conv1 = make.conv(in_channels, WIDTH, 3)
         self.bn1 = make.normalisation(WIDTH)

@@ -1,4 +1,4 @@
-"""Activation checkpointing: memory for time, with the same numbers.
+"""Activation checkpointing: saves memory at the cost of time, with identical results.
 
 Paper: Training Deep Nets with Sublinear Memory Cost, section 3.
 """
@@ -17,13 +17,14 @@ from torch.utils.checkpoint import checkpoint
 
 
 def recomputed(block: nn.Module, x: Tensor) -> Tensor:
-    """Returns `block(x)`; only `x` is kept, the rest is made again in backward.
+    """Returns `block(x)`, keeping only `x` and recomputing the rest in backward.
 
-    The second pass draws the random numbers of the first, and batch norms count their batch once.
+    The second pass draws the same random numbers as the first, and batch norms update their running
+    statistics once.
     """
     y: Tensor
     if torch.compiler.is_compiling():
-        # A compiled graph is functional: what it makes again it does not store again.
+        # A compiled graph is functional: the second pass does not update statistics again.
         y = checkpoint(block, x, use_reentrant=False)
     else:
         y = checkpoint(block, x, use_reentrant=False, context_fn=partial(_contexts, block))
@@ -31,13 +32,13 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:
-    """What the first and the second pass run in."""
+    """Contexts of the first and the second pass."""
     return nullcontext(), _running_statistics_kept(block)
 
 
 @contextmanager
 def _running_statistics_kept(block: nn.Module) -> Iterator[None]:
-    """Batch norms move copies of their running statistics, which are then thrown away."""
+    """Lets batch norms update copies of their running statistics, which are then discarded."""
     norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
     stored = [(norm, dict(norm.named_buffers(recurse=False))) for norm in norms]
     for norm, buffers in stored:

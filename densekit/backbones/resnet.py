@@ -1,4 +1,4 @@
-"""One ResNet for every depth, width, dimension and output stride.
+"""ResNet of any depth, width, number of dimensions and output stride.
 
 Its 2-D state dict is torchvision's, key for key, without `fc.*` and trimmed stages.
 
@@ -19,7 +19,7 @@ from densekit._names import choose
 from densekit.backbones.blocks import BasicBlock, Block, Bottleneck
 from densekit.backbones.shortcuts import projection
 from densekit.backbones.staged import Staged
-from densekit.backbones.stages import StageBuilder, axis_steps, held, initialise
+from densekit.backbones.stages import StageBuilder, axis_steps, axis_strides, initialise
 from densekit.backbones.stem import STEMS
 from densekit.layers import Layers, conv_norm, max_pool
 from densekit.types import FeatureSpec
@@ -43,7 +43,7 @@ TORCHVISION_NAMES = {
     (50, 1, 128): "wide_resnet50_2",
     (101, 1, 128): "wide_resnet101_2",
 }
-"""Depth, groups and width per group of the networks torchvision has weights for."""
+"""Depth, groups and width per group to the names of networks with weights in torchvision."""
 
 
 class ResNet(Staged):
@@ -52,40 +52,40 @@ class ResNet(Staged):
     Args:
         depth: 18, 34 (basic blocks), 50, 101 or 152 (bottlenecks).
         groups: Groups of the bottlenecks' 3x3 convolutions (ResNeXt: 32 or 64).
-        width_per_group: Channels a group has in c2; 64 is the plain ResNet, 128 the wide one.
-        width: Channels of the stem; all others scale with it. 64 is the ResNet of the paper, 16 to
-            32 are for volumes, whose maps have an axis more.
+        width_per_group: Channels per group in c2; 64 is the plain ResNet, 128 the wide one.
+        width: Channels of the stem; all others scale with it. 64 is the ResNet of the paper; 16 to
+            32 suit volumes, whose maps have one more axis.
         in_channels: Channels of the image.
-        spatial_dims: 1 for series, 2 for pictures, 3 for volumes.
+        spatial_dims: 1 for series, 2 for 2-D images, 3 for volumes.
         stem: "imagenet" (7x7 of stride 2 and max-pool: stages at strides 4, 8, 16, 32), "half" (3x3
-            of stride 2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small pictures and
+            of stride 2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small images and
             volumes).
-        output_stride: A stage that would go beyond this stride is dilated instead.
-        skip_downsampling: Number of the first downsamplings that each axis skips, for volumes whose
-            slices lie far apart: with (2, 0, 0) and the imagenet stem, z is halved three times and
-            y and x five.
+        output_stride: A stage that would exceed this stride is dilated instead.
+        skip_downsampling: Number of downsamplings that each axis skips, the first ones, for volumes
+            with distant slices: with (2, 0, 0) and the imagenet stem, z is halved three times, y
+            and x five times.
         dilate_first_block: Whether the first block of a stage whose stride became dilation has the
-            stage's dilation, as in smp's encoders, or, on the grid it is given, the one of the
-            stage before, as in torchvision's.
-        stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as weights
-            made by MSRA need, or in the 3x3.
+            stage's dilation, as in smp's encoders, or that of the stage before, which fits the grid
+            of its input, as in torchvision.
+        stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as in MSRA's
+            weights, or in the 3x3.
         norm: "batch", "frozen" (constant batch norm), "group", "instance" or "sync".
         norm_eps: Added to the norm's variance.
-        residual: Whether blocks have shortcuts. Without them it is the plain twin of the paper's
+        residual: Whether blocks have shortcuts. Without them it is the plain network of the paper's
             section 4.1, for comparison; it takes the weights of plain networks only.
-        drop_path: Probability that a training step leaves out the last block's residual branch,
-            drawn for each image; of block l of L it is l / L times that (stochastic depth).
-        activation_checkpointing: Whether backward makes the maps inside each block again instead
-            of keeping them: the same numbers, less memory, more time.
-        freeze_stages: Number of levels, from c1 on, whose weights and statistics stay as they are;
-            2 is customary for detection.
-        zero_init_residual: Whether every residual branch begins as zero.
-        weights: Name of torchvision's weights ("IMAGENET1K_V2"), path of a .pth, .pt, .ckpt or
+        drop_path: Probability of dropping the last block's residual branch in a training step, per
+            image; block l of L has l / L of it (stochastic depth).
+        activation_checkpointing: Whether backward recomputes the maps inside each block instead of
+            keeping them: same results, less memory, more time.
+        freeze_stages: Number of levels, from c1 on, whose weights and statistics are kept fixed; 2
+            is customary for detection.
+        zero_init_residual: Whether every residual branch is initialised to zero.
+        weights: Name of torchvision's weights ("IMAGENET1K_V2"), path of a .pth, .pt, .th, .ckpt or
             .safetensors file, or URL with its hash (`resnet50-0676ba61.pth`, or `#sha256=...` at
             its end). They are adapted to `in_channels` and `spatial_dims`.
 
     Raises:
-        ValueError: If a setting is not among the accepted ones, or the weights do not fit.
+        ValueError: A setting is not accepted, or the weights do not fit.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class ResNet(Staged):
         _check_residual(residual, norm, drop_path, zero_init_residual)
         skips = _checked_skips(skip_downsampling, spatial_dims)
 
-        first_stride = held(self.stem.stride, skips)
+        first_stride = axis_strides(self.stem.stride, skips)
         self.conv1 = make.conv(in_channels, width, self.stem.kernel_size, stride=first_stride)
         self.bn1 = make.normalisation(width)
         self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, skips)
@@ -161,24 +161,25 @@ class ResNet(Staged):
         return F.relu_(conv_norm(self.conv1, self.bn1, x))
 
     def enter_stages(self, x: Tensor) -> Tensor:
-        """Pools c1 where the stem says so."""
+        """Applies the stem's max-pool to c1, if it has one."""
         return max_pool(x, 3, self.pool_stride) if self.stem.pool else x
 
 
 def _block(
     depth: int, groups: int, width_per_group: int, stride_in_1x1: bool
 ) -> tuple[Callable[..., Block], int]:
-    """The constructor of a depth's blocks, and their expansion."""
+    """The constructor of the blocks of a depth, and their expansion."""
     if depth not in BLOCKS_BY_DEPTH:
         accepted = ", ".join(map(str, BLOCKS_BY_DEPTH))
-        raise ValueError(f"depth: got {depth}, accepted are {accepted}")
+        raise ValueError(f"depth: expected one of {accepted}, got {depth}")
     if depth >= 50:
         bottleneck = partial(Bottleneck, groups=groups, stride_in_1x1=stride_in_1x1)
         return bottleneck, Bottleneck.expansion
     if (groups, width_per_group, stride_in_1x1) != (1, 64, False):
         raise ValueError(
-            f"groups, width_per_group, stride_in_1x1: ResNet-{depth} has no bottlenecks to set;"
-            " take a depth of 50, 101 or 152"
+            "groups, width_per_group, stride_in_1x1: expected the defaults, as ResNet-"
+            f"{depth} has no bottlenecks, got {groups}, {width_per_group} and {stride_in_1x1}; use"
+            " depth 50, 101 or 152"
         )
     return BasicBlock, BasicBlock.expansion
 
@@ -187,7 +188,9 @@ def _check_output_stride(output_stride: int, stem_reduction: int) -> None:
     accepted = [2**power for power in range(6) if 2**power >= stem_reduction]
     if output_stride not in accepted:
         names = ", ".join(map(str, accepted))
-        raise ValueError(f"output_stride: got {output_stride}, accepted with this stem are {names}")
+        raise ValueError(
+            f"output_stride: expected one of {names} with this stem, got {output_stride}"
+        )
 
 
 def _checked_skips(skips: Sequence[int] | None, spatial_dims: int) -> tuple[int, ...]:
@@ -203,16 +206,22 @@ def _checked_skips(skips: Sequence[int] | None, spatial_dims: int) -> tuple[int,
 def _check_width(width: int, inner: int) -> None:
     if width < 1 or inner * width % 64:
         raise ValueError(
-            f"width: got {width}, accepted is a positive number that leaves every group"
-            " whole channels, such as 32"
+            "width: expected a positive number that gives every group a whole number of channels,"
+            f" such as 32, got {width}"
         )
 
 
 def _check_residual(residual: bool, norm: str, drop_path: float, zero_init: bool) -> None:
     if not residual and (drop_path or zero_init):
-        raise ValueError("drop_path, zero_init_residual: there is no branch with residual=False")
+        raise ValueError(
+            "drop_path, zero_init_residual: expected 0 and false with residual=False, which has no"
+            f" residual branch, got {drop_path} and {zero_init}"
+        )
     if zero_init and norm == "frozen":
-        raise ValueError("zero_init_residual: a frozen norm would stay zero; use another norm")
+        raise ValueError(
+            "zero_init_residual: expected false with a frozen norm, which would stay zero, got"
+            " true; use another norm"
+        )
 
 
 def _zero_residual_branches(network: nn.Module) -> None:

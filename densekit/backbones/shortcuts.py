@@ -1,4 +1,4 @@
-"""How a block's input gets to the shape of its output.
+"""Shortcuts: map the input of a block to the shape of its output.
 
 Paper: Deep Residual Learning for Image Recognition, section 3.3, options A and B.
 """
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from densekit.layers import Layers, Stride
 
 Shortcut = Callable[[Layers, int, int, Stride], nn.Module | None]
-"""Takes input channels, output channels and stride; makes None where the shape stays."""
+"""Takes layers, input channels, output channels and stride; returns None if the shape is kept."""
 
 
 class ZeroPadShortcut(nn.Module):
-    """Every n-th value along each axis, between channels of zeros; no parameters (option A).
+    """Takes every n-th value along each axis and pads channels with zeros (option A).
 
     Args:
-        more_channels: How many, half of them before the given ones.
+        more_channels: Number of zero channels, half of them before the given ones.
         stride: n of each axis.
     """
 

@@ -1,4 +1,4 @@
-"""A stem and stages behind it: how ResNets of every kind run, are trimmed and are frozen."""
+"""The base class of ResNets: a stem and stages, with trimming, freezing and weight loading."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Staged(Backbone):
 
     Attributes:
         stem_modules: Names of the modules that make c1.
-        classifier: What the names of tensors begin with that weights have for classification alone.
-        is_residual: Whether its blocks have shortcuts.
-        freeze_stages: Number of levels, from c1 on, that stay as they are.
+        classifier: Prefixes of the classification layers' tensors, which are not loaded.
+        is_residual: Whether the blocks have shortcuts.
+        freeze_stages: Number of levels, from c1 on, that are kept fixed.
     """
 
     stem_modules: ClassVar[tuple[str, ...]] = ("conv1", "bn1")
@@ -43,13 +43,13 @@ class Staged(Backbone):
         return x
 
     def add_stage(self, stage: Stage, spec: FeatureSpec) -> None:
-        """Puts a stage behind those that are there; `spec` is of what it gives."""
+        """Appends a stage; `spec` describes its output."""
         number = len(self.features) - 1
         self.add_module(f"layer{number}", stage)
         self.features[f"c{number + 1}"] = spec
 
     def forward(self, x: Tensor) -> Features:
-        """Maps an image (B, C, *S) to its levels; c1 is the stem's output before any pooling."""
+        """Maps an image (B, C, *S) to its levels; c1 is the stem's output before pooling."""
         features = {"c0": x}
         x = self.make_stem(x)
         features["c1"] = x
@@ -62,20 +62,20 @@ class Staged(Backbone):
         return features
 
     def trim(self, levels: Iterable[str]) -> None:
-        """Drops the stages behind the deepest of the levels read."""
+        """Removes the stages after the deepest of the levels read."""
         for level in levels_behind(self.features, levels):
             delattr(self, _layer(level))
             del self.features[level]
 
     def freeze(self, count: int) -> None:
-        """Keeps weights and statistics of the first `count` levels, c1 being one, as they are.
+        """Freezes weights and statistics of the first `count` levels, from c1 on.
 
         Raises:
-            ValueError: If there are not as many levels.
+            ValueError: There are fewer levels.
         """
         most = len(self.features) - 1
         if count not in range(most + 1):
-            raise ValueError(f"freeze_stages: got {count}, accepted are 0 to {most}")
+            raise ValueError(f"freeze_stages: expected 0 to {most}, got {count}")
         self.freeze_stages = count
         for module in self._frozen():
             module.requires_grad_(False)
@@ -89,13 +89,13 @@ class Staged(Backbone):
             architecture: torchvision's name of the network; None if it has no weights for it.
 
         Raises:
-            ValueError: If they cannot be read or do not fit.
+            ValueError: They cannot be read or do not fit.
         """
         state = read_weights(weights, architecture)
         if not self.is_residual and any(".downsample." in key for key in state):
             raise ValueError(
-                f"weights: {fspath(weights)} is of a network with shortcuts; accepted with"
-                " residual=False are those of a plain network"
+                "weights: expected those of a plain network with residual=False, got a network"
+                f" with shortcuts in {fspath(weights)}"
             )
         image = self.features["c0"]
         load_weights(
@@ -107,7 +107,7 @@ class Staged(Backbone):
         )
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the training mode, in which frozen stages still use their stored statistics."""
+        """Sets the training mode, except of frozen stages, which stay in evaluation mode."""
         super().train(mode)
         for module in self._frozen():
             module.eval()
@@ -121,23 +121,25 @@ class Staged(Backbone):
 
 
 def levels_behind(features: Iterable[str], read: Iterable[str]) -> list[str]:
-    """The levels behind the deepest of those read, said in the log.
+    """Returns the levels after the deepest one read, and logs them.
 
     Raises:
-        ValueError: If a level is unknown, or none but the image is read.
+        ValueError: A level is unknown, or none but the image (c0) is read.
     """
     order, read = list(features), set(read)
     for level in sorted(read - set(order)):
         raise ValueError(unknown("level of the backbone", level, order))
     deepest = max((order.index(level) for level in read), default=0)
     if deepest == 0:
-        raise ValueError(f"no level of the backbone is read; it has {', '.join(order[1:])}")
+        raise ValueError(
+            f"backbone: expected one of its levels ({', '.join(order[1:])}) to be read, got none"
+        )
     behind = order[deepest + 1 :]
     if behind:
-        log.info("backbone trimmed of %s, which no head reads", ", ".join(behind))
+        log.info("removed %s from the backbone, which no head reads", ", ".join(behind))
     return behind
 
 
 def _layer(level: str) -> str:
-    """Name of the stage that makes a level, c2 or deeper."""
+    """Name of the stage whose output is a level, c2 or deeper."""
     return f"layer{int(level[1:]) - 1}"

@@ -1,4 +1,4 @@
-"""The stages of a ResNet of any kind: which block follows which, on what grid.
+"""Builder of ResNet stages: strides, dilations and drop rates of their blocks.
 
 Paper: Deep Networks with Stochastic Depth, section 3 (linear decay).
 """
@@ -15,15 +15,15 @@ from densekit.backbones.recompute import recomputed
 from densekit.types import FeatureSpec
 
 MakeBlock = Callable[..., nn.Module]
-"""Takes input channels, `out_channels`, `drop_path`; `stride` and `dilations` unless all are 1."""
+"""Takes input channels, `out_channels`, `drop_path`, `stride`, and `dilations` unless all are 1."""
 
 
 class Stage(nn.Sequential):
-    """Blocks one behind the other.
+    """A sequence of blocks.
 
     Attributes:
-        recompute: Whether a training step keeps the input of each block alone, and makes what lies
-            inside again in its backward.
+        recompute: Whether a training step keeps only the input of each block and recomputes the
+            maps inside it in backward.
     """
 
     recompute: bool = False
@@ -37,25 +37,22 @@ class Stage(nn.Sequential):
 
 
 class StageBuilder:
-    """Builds stages, each on the grid where the one before ended.
+    """Builds consecutive stages.
 
     Args:
-        channels: Of the first stage's input.
-        stride: Of the first stage's input, along an axis that is not held.
+        channels: Channels of the first stage's input.
+        stride: Stride of the first stage's input, along an axis that skips no downsampling.
         counts: Number of blocks of every stage.
-        skip_downsampling: Number of the first downsamplings that each axis skips.
-        output_stride: A stage that would go beyond this stride is dilated instead; None for none.
-        dilate_first_block: Whether the first block of such a stage has the stage's dilation, or the
-            one of the stage before, on whose grid its input lies.
-        drop_path: Probability to drop the residual branch of the last block; of block l of L it is
-            l / L times that.
+        skip_downsampling: Number of downsamplings that each axis skips, the first ones.
+        output_stride: A stage that would exceed this stride is dilated instead; None for no limit.
+        dilate_first_block: Whether the first block of such a stage has the stage's dilation, or
+            that of the stage before, which fits the grid of its input.
+        drop_path: Probability of dropping the residual branch of the last block; block l of L has
+            l / L of it.
         recompute: See `Stage`.
 
-    Attributes:
-        spec: What the last stage built gives.
-
     Raises:
-        ValueError: If `drop_path` is no probability below 1.
+        ValueError: `drop_path` is not in [0, 1).
     """
 
     def __init__(
@@ -77,16 +74,16 @@ class StageBuilder:
 
     @property
     def spec(self) -> FeatureSpec:
-        """Channels and strides at which the next stage begins."""
-        return FeatureSpec(self.channels, held(self.stride, self.skip_downsampling))
+        """Channels and strides of the output of the last stage built."""
+        return FeatureSpec(self.channels, axis_strides(self.stride, self.skip_downsampling))
 
     def build(self, make_block: MakeBlock, out_channels: int, step: int) -> Stage:
-        """The next stage.
+        """Builds the next stage.
 
         Args:
             make_block: Makes one of its blocks.
-            out_channels: Of every block.
-            step: Its stride, 1 or 2; along a held axis it may be less.
+            out_channels: Output channels of every block.
+            step: Stride of the stage, 1 or 2; axes that skip a downsampling have 1.
         """
         entry = self.dilation
         if self.output_stride is not None and self.stride * step > self.output_stride:
@@ -101,8 +98,8 @@ class StageBuilder:
             others["dilations"] = self.dilation, self.dilation
         blocks: list[nn.Module] = []
         for rate in self.drop_rates.pop(0):
-            place = others if blocks else first
-            block = make_block(self.channels, out_channels=out_channels, drop_path=rate, **place)
+            settings = others if blocks else first
+            block = make_block(self.channels, out_channels=out_channels, drop_path=rate, **settings)
             blocks.append(block)
             self.channels = out_channels
         stage = Stage(*blocks)
@@ -110,27 +107,27 @@ class StageBuilder:
         return stage
 
 
-def held(stride: int, skips: Sequence[int]) -> tuple[int, ...]:
-    """The stride of each axis where a network without held axes has `stride`, a power of 2."""
+def axis_strides(stride: int, skips: Sequence[int]) -> tuple[int, ...]:
+    """Returns the stride along each axis, `stride` less the skipped halvings; a power of 2."""
     return tuple(max(1, stride >> count) for count in skips)
 
 
 def axis_steps(before: int, after: int, skips: Sequence[int]) -> tuple[int, ...]:
-    """What each axis is divided by between two strides."""
-    pairs = zip(held(before, skips), held(after, skips), strict=True)
+    """Returns the factor between two strides along each axis."""
+    pairs = zip(axis_strides(before, skips), axis_strides(after, skips), strict=True)
     return tuple(fine // coarse for coarse, fine in pairs)
 
 
 def initialise(network: nn.Module) -> None:
-    """Paper: Delving Deep into Rectifiers, section 2.2, by the number of outputs."""
+    """Initialises convolutions by fan-out. Paper: Delving Deep into Rectifiers, section 2.2."""
     for module in network.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
 def _linear_decay(drop_path: float, counts: Sequence[int]) -> list[list[float]]:
-    """The drop rate of every block, a list a stage."""
+    """The drop rate of every block, one list per stage."""
     if not 0 <= drop_path < 1:
-        raise ValueError(f"drop_path: got {drop_path}, accepted is 0 or more and less than 1")
+        raise ValueError(f"drop_path: expected a number in [0, 1), got {drop_path}")
     numbers = iter(range(1, sum(counts) + 1))
     return [[drop_path * next(numbers) / sum(counts) for _ in range(count)] for count in counts]

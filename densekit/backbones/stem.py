@@ -1,4 +1,4 @@
-"""What a ResNet does before its stages."""
+"""Stems: the layers of a ResNet before its stages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stem:
-    """One convolution and perhaps a max-pool by two behind it."""
+    """One convolution, optionally followed by a max-pool of stride 2."""
 
     kernel_size: int
     stride: int
@@ -22,5 +22,5 @@ class Stem:
 STEMS = {
     "imagenet": Stem(kernel_size=7, stride=2, pool=True),  # stages at strides 4, 8, 16, 32
     "half": Stem(kernel_size=3, stride=2, pool=False),  # 2, 4, 8, 16
-    "full": Stem(kernel_size=3, stride=1, pool=False),  # 1, 2, 4, 8: small pictures and volumes
+    "full": Stem(kernel_size=3, stride=1, pool=False),  # 1, 2, 4, 8: small images and volumes
 }

@@ -1,4 +1,4 @@
-"""Any network of timm as a backbone."""
+"""Backbones from timm: any network that supports `features_only`."""
 
 from __future__ import annotations
 
@@ -17,43 +17,43 @@ from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Features, FeatureSpec
 
 log = logging.getLogger(__name__)
 
-OTHER = "take another network"
+OTHER = "use another network"
 
 STEM_STRIDE = 2
-"""timm lists stages, and before them the stem where it ends at this stride or less."""
+"""timm lists the stem before the stages if its stride is at most this."""
 
 
 class TimmBackbone(Backbone):
-    """The levels that timm's `features_only` gives, under timm's own tensor names (`model.*`).
+    """The levels that timm's `features_only` returns, with timm's tensor names (`model.*`).
 
-    As everywhere the number is the stage's. A network whose first map is at stride 1 or 2 has a c1;
-    one that begins with patches of 4 pixels (ConvNeXt, Swin) has c2 to c5 at strides 4 to 32.
-    `DenseModel` pads images to the largest stride, for many networks cut off what it leaves over.
+    The number of a level is its stage, as everywhere. A network whose first map is at stride 1 or 2
+    has a c1; one that begins with patches of 4 pixels (ConvNeXt, Swin) has c2 to c5 at strides 4 to
+    32. `DenseModel` pads images to the largest stride, because many networks crop the remainder.
 
-    Pretrained weights have a mean and a std of their own. ImageNet's are the default; where timm's
-    are others, a warning gives them in the unit of 8-bit images, and `mean` and `std` of the data
-    set (in Python, of `DenseModel`'s info) must be set to them.
+    Pretrained weights have a mean and std of their own. ImageNet's are the default; if timm's
+    differ, a warning states them in the unit of 8-bit images, and `mean` and `std` of the data set
+    (in Python: of `DenseModel`'s info) must be set to them.
 
     Args:
         name: timm's name of the network, with or without the tag of its weights.
         pretrained: Whether to load timm's weights.
         in_channels: Channels of the image.
-        output_stride: A stage that would go beyond this stride is dilated instead, if the network
-            can do that; None leaves it as it is.
-        freeze_stages: Number of levels, from the first on, whose weights and statistics stay as
-            they are, with all that lies before them.
+        output_stride: A stage that would exceed this stride is dilated instead, if the network
+            supports it; None keeps its stride.
+        freeze_stages: Number of levels, from the first on, whose weights and statistics are kept
+            fixed, with all layers before them.
         settings: Further arguments of `timm.create_model`, e.g. `drop_path_rate`, `out_indices`
             (which maps), `img_size` (of transformers), or `pretrained_cfg_overlay: {file: PATH}`
             (weights from a file, with pretrained=True).
 
     Attributes:
         size_divisor: The largest stride.
-        only: Height and width of the images where the network takes one size; None for any.
+        only: Height and width of the images if the network takes a single size; None for any.
 
     Raises:
-        ValueError: If the name is unknown, or the network cannot give its inner maps, or gives
-            others than timm says (networks without padding do).
-        TypeError: If the network does not take one of the settings.
+        ValueError: The name is unknown, or the network cannot return its inner maps, or returns
+            shapes other than timm declares (networks without padding do).
+        TypeError: The network does not take one of the settings.
     """
 
     def __init__(
@@ -85,30 +85,30 @@ class TimmBackbone(Backbone):
         self.only = _only_size(name, shapes, self.features, self.indices, made.pretrained_cfg)
         self.frozen = self._freeze(freeze_stages)
         if pretrained:
-            _tell_statistics(name, made.pretrained_cfg)
+            _warn_of_statistics(name, made.pretrained_cfg)
         self.train()
 
     @property
     def size_divisor(self) -> int:  # type: ignore[override]
-        """What the sides of an image must be multiples of."""
+        """The sides of an image must be multiples of this."""
         return max(max(spec.stride) for spec in self.features.values())
 
     def forward(self, x: Tensor) -> Features:
         """Maps an image (B, C, H, W) to its levels.
 
         Raises:
-            ValueError: The network takes images of one size, and this has another.
+            ValueError: The network takes a single image size, and this image has another.
         """
         if self.only is not None and tuple(x.shape[2:]) != self.only:
             raise ValueError(
-                f"image: expected {_spoken(self.only)} pixels, got {_spoken(x.shape[2:])}: timm's "
-                f"{self.name} takes one size; resize the data, or set backbone.settings.img_size "
+                f"image: expected {_by(self.only)} pixels, the only size timm's {self.name} takes, "
+                f"got {_by(x.shape[2:])}; resize the data, or set backbone.settings.img_size "
                 "(some also take dynamic_img_size: true)"
             )
         return {"c0": x, **dict(zip(self.indices, _maps(self.model, self.indices, x), strict=True))}
 
     def trim(self, levels: Iterable[str]) -> None:
-        """Drops the stages behind the deepest of the levels read."""
+        """Removes the stages after the deepest of the levels read."""
         behind = levels_behind(self.features, levels)
         for level in behind:
             del self.features[level], self.indices[level]
@@ -116,7 +116,7 @@ class TimmBackbone(Backbone):
             _prune(self.model, self.indices.values())
 
     def train(self, mode: bool = True) -> Self:
-        """Sets the training mode, in which what is frozen stays in evaluation mode."""
+        """Sets the training mode, except of frozen modules, which stay in evaluation mode."""
         super().train(mode)
         for name, module in self.model.named_modules():
             if name in self.frozen:
@@ -124,12 +124,12 @@ class TimmBackbone(Backbone):
         return self
 
     def _freeze(self, count: int) -> frozenset[str]:
-        """Stops the gradients of the first `count` levels; the names of the modules inside."""
+        """Freezes the parameters of the first `count` levels; returns the names of the modules."""
         if count not in range(len(self.indices) + 1):
-            raise ValueError(f"freeze_stages: got {count}, accepted are 0 to {len(self.indices)}")
+            raise ValueError(f"freeze_stages: expected 0 to {len(self.indices)}, got {count}")
         if count == 0:
             return frozenset()
-        # What timm leaves of the network if these levels alone are wanted is what makes them.
+        # The modules of these levels are those that timm keeps when it prunes the network to them.
         start = copy.deepcopy(self.model)
         _prune(start, list(self.indices.values())[:count])
         kept = dict(start.named_modules())
@@ -145,7 +145,7 @@ class TimmBackbone(Backbone):
 
 
 def _create(name: str, **settings: Any) -> Any:
-    """A network of timm, pruned to the maps it gives."""
+    """A network of timm, pruned to the maps it returns."""
     try:
         import timm
     except ImportError as error:
@@ -158,10 +158,14 @@ def _create(name: str, **settings: Any) -> Any:
     except (TypeError, RuntimeError, AssertionError) as error:
         if isinstance(error, TypeError) and "feature_cls" not in str(error):
             raise  # one of the settings
-        raise ValueError(f"name: timm's {name} gives no inner maps ({error}); {OTHER}") from error
+        raise ValueError(
+            f"name: expected a model of timm that returns inner maps, got {name} ({error}); {OTHER}"
+        ) from error
     needed = ("forward_intermediates", "prune_intermediate_layers")
     if not all(hasattr(made.model, method) for method in needed):
-        raise ValueError(f"name: timm's {name} has no {' and '.join(needed)}; {OTHER}")
+        raise ValueError(
+            f"name: expected a model of timm with {' and '.join(needed)}, got {name}; {OTHER}"
+        )
     return made
 
 
@@ -179,17 +183,17 @@ def _only_size(
     indices: Mapping[str, int],
     config: Mapping[str, Any],
 ) -> tuple[int, int] | None:
-    """The one size of images that a network takes; None if it takes any.
+    """Returns the only image size that a network takes; None if it takes any.
 
     Args:
-        name: Of the network.
+        name: Name of the network.
         shapes: The network on the meta device.
-        features: What timm says of its maps.
-        indices: Level to the number of its map.
-        config: What timm says of its weights.
+        features: Specs of its maps, as timm declares them.
+        indices: Level to the index of its map.
+        config: timm's configuration of its weights.
 
     Raises:
-        ValueError: The maps are others than timm says, or it takes images of no size.
+        ValueError: The maps differ from what timm declares, or the network takes no image.
     """
     divisor = max(max(spec.stride) for spec in features.values())
     own = (
@@ -203,9 +207,10 @@ def _only_size(
             maps = _maps(shapes, indices, image)
         except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
             if sides == (height, width):
-                what = str(error).splitlines()[0] if str(error) else type(error).__name__
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise ValueError(
-                    f"name: timm's {name} fails at {_spoken(sides)} pixels ({what}); {OTHER}"
+                    f"name: expected a model of timm that takes {_by(sides)} pixels, got {name} "
+                    f"({reason}); {OTHER}"
                 ) from error
             only = height, width
             continue
@@ -214,19 +219,19 @@ def _only_size(
             expected = (spec.channels, sides[0] // spec.stride[0], sides[1] // spec.stride[1])
             if tuple(found.shape[1:]) != expected:
                 raise ValueError(
-                    f"name: timm's {name} gives {level} as {_spoken(found.shape[1:])} for images "
-                    f"of {_spoken(sides)}, expected {_spoken(expected)} by its stride: it does not "
-                    f"pad its convolutions, or takes one size; {OTHER}"
+                    f"name: expected {level} of timm's {name} to be {_by(expected)} for images of "
+                    f"{_by(sides)}, by its stride, got {_by(found.shape[1:])}: it does not pad its "
+                    f"convolutions, or takes a single size; {OTHER}"
                 )
     return only
 
 
-def _spoken(sides: Iterable[int]) -> str:
+def _by(sides: Iterable[int]) -> str:
     return " x ".join(str(side) for side in sides)
 
 
 def _prune(model: nn.Module, indices: Iterable[int]) -> None:
-    """Takes out what makes none of these maps."""
+    """Removes the layers that none of these maps needs."""
     model.prune_intermediate_layers(list(indices), prune_norm=True)  # type: ignore[operator]
 
 
@@ -234,7 +239,7 @@ def _kinds(module: nn.Module) -> list[tuple[str, type]]:
     return [(name, type(child)) for name, child in module.named_modules()]
 
 
-def _tell_statistics(name: str, config: Mapping[str, Any]) -> None:
+def _warn_of_statistics(name: str, config: Mapping[str, Any]) -> None:
     mean, std = ([round(255 * value, 3) for value in config[key]] for key in ("mean", "std"))
     if (mean, std) != (list(IMAGENET_MEAN), list(IMAGENET_STD)):
         log.warning("the weights of %s expect images of mean %s and std %s", name, mean, std)

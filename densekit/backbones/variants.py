@@ -1,4 +1,4 @@
-"""The ResNets by the names they are known by; each takes the other settings of `ResNet`."""
+"""ResNets by their usual names; each takes the other settings of `ResNet`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pretrained weights: where they come from, and how 2-D RGB weights fit another network."""
+"""Pretrained weights: reading, downloading, and adapting 2-D RGB weights to other networks."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
 
 def read_weights(weights: str | PathLike[str], architecture: str | None) -> State:
-    """Reads a state dict from wherever the setting points.
+    """Reads a state dict from torchvision, a file or a URL.
 
     Args:
         weights: Name of torchvision's weights, path of a file, or URL with its hash.
         architecture: torchvision's name of the network; None if it has no weights for it.
 
     Raises:
-        ValueError: If the setting is none of the three, or the file holds no tensors.
-        ConnectionError: If the file cannot be fetched.
+        ValueError: The setting is none of the three, or the file holds no tensors.
+        ConnectionError: The file cannot be downloaded.
     """
     weights = fspath(weights)
     if weights.startswith(("https://", "http://")):
@@ -46,8 +46,8 @@ def read_weights(weights: str | PathLike[str], architecture: str | None) -> Stat
         return read_file(Path(weights))
     if architecture is None:
         raise ValueError(
-            f"weights: torchvision has none for a network of these settings; {weights!r} must be"
-            f" a URL or the path of a {', '.join(SUFFIXES)} file"
+            f"weights: expected a URL or the path of a {', '.join(SUFFIXES)} file, as torchvision"
+            f" has no weights for these settings, got {weights!r}"
         )
     from torchvision.models import get_model_weights
 
@@ -56,24 +56,24 @@ def read_weights(weights: str | PathLike[str], architecture: str | None) -> Stat
 
 
 def fetch(url: str) -> Path:
-    """Downloads a file into torch's cache unless it is there, and checks its hash.
+    """Downloads a file into torch's cache unless it is there, checks its hash, returns its path.
 
     Raises:
-        ValueError: If the URL has no hash.
-        ConnectionError: If the file cannot be fetched or is not the one the hash names.
+        ValueError: The URL has no hash.
+        ConnectionError: The file cannot be downloaded, or its hash differs.
     """
     address, _, fragment = url.partition("#")
     name = Path(urlparse(address).path).name
     if given := _HASH_IN_FRAGMENT.fullmatch(fragment):
         digest = given[1].lower()
-        # Many sites call every file model.safetensors: the cache must tell them apart.
+        # Many sites name every file model.safetensors: the cache must tell them apart.
         name = f"{Path(name).stem}-{digest}{Path(name).suffix}"
     elif found := _HASH_IN_NAME.search(name):
         digest = found[1]
     else:
         raise ValueError(
-            f"weights: {url} has no hash; append '#sha256=...' (of at least 8 digits)"
-            " or use a file named like resnet50-0676ba61.pth"
+            f"weights: expected a URL with a hash, got {url}; append '#sha256=...' (at least 8"
+            " digits) or use a file named like resnet50-0676ba61.pth"
         )
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.is_file():
@@ -82,7 +82,9 @@ def fetch(url: str) -> Path:
         try:
             torch.hub.download_url_to_file(address, str(path), digest)
         except (OSError, RuntimeError) as error:
-            raise ConnectionError(f"weights: cannot fetch {address} to {path}: {error}") from error
+            raise ConnectionError(
+                f"weights: expected {address} to download to {path}, got: {error}"
+            ) from error
     return path
 
 
@@ -90,21 +92,23 @@ def read_file(path: Path) -> State:
     """Reads the tensors of a .safetensors or torch file; of a checkpoint, its weights.
 
     Raises:
-        ValueError: If the file is missing, truncated, or holds anything but tensors and numbers.
+        ValueError: The file is missing, truncated, or holds anything but tensors and numbers.
     """
     if not path.is_file():
-        raise ValueError(f"weights: there is no file {path}")
+        raise ValueError(f"weights: expected a file, got none at {path}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(f"weights: {path} is not a readable file of tensors: {error}") from error
+        raise ValueError(
+            f"weights: expected a readable file of tensors, got {path}: {error}"
+        ) from error
     for key in ("state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not any(isinstance(t, Tensor) for t in content.values()):
-        raise ValueError(f"weights: {path} holds no state dict")
+        raise ValueError(f"weights: expected a state dict, got none in {path}")
     return {key: value for key, value in content.items() if isinstance(value, Tensor)}
 
 
@@ -116,19 +120,19 @@ def load_weights(
     spatial_dims: int,
     classifier: tuple[str, ...],
 ) -> None:
-    """Loads a ResNet's state dict, adapted where the network is not for 2-D RGB.
+    """Loads a ResNet's state dict, adapted if the network is not for 2-D RGB images.
 
-    The network may sit below a prefix, as in a detector's checkpoint. Logs what was left out.
+    Keys may have a common prefix, as in a detector's checkpoint. Logs what is left out.
 
     Args:
-        network: Gets the weights.
+        network: The network that receives the weights.
         state: Names and tensors.
-        in_channels: Of the network's image.
+        in_channels: Channels of the network's image.
         spatial_dims: 1, 2 or 3.
-        classifier: What the names of tensors begin with that are left out.
+        classifier: Prefixes of the tensors that are left out.
 
     Raises:
-        ValueError: If keys are missing, shapes differ, or the file has layers the network has not.
+        ValueError: Keys are missing, shapes differ, or the file has layers the network lacks.
     """
     state, dropped = _without_prefix(state)
     dropped += [key for key in state if key.startswith(classifier)]
@@ -136,19 +140,19 @@ def load_weights(
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
     if FIRST_CONV in state and state[FIRST_CONV].shape[1] != in_channels:
         given = state[FIRST_CONV].shape[1]
-        log.warning("first convolution adapted from %d to %d channels", given, in_channels)
+        log.warning("adapted the first convolution from %d to %d channels", given, in_channels)
         state[FIRST_CONV] = adapt_channels(state[FIRST_CONV], in_channels)
     _check_fit(network.state_dict(), state)
-    # Not strict about the counters alone: old files have none, and only batch norm counts.
+    # Not strict because of the counters: old files have none, and only batch norm has them.
     network.load_state_dict(state, strict=False)
     log.info("loaded %d tensors, left out: %s", len(state), _abridged(dropped))
 
 
 def inflate(weight: Tensor, spatial_dims: int) -> Tensor:
-    """Makes a 2-D convolution's weight 3-D or 1-D; any other tensor is returned as it is.
+    """Makes a 2-D convolution's weight 3-D or 1-D; returns any other tensor unchanged.
 
-    On an image that is constant along the third axis (3-D), or of which the series is every row
-    (1-D), the answer is the 2-D one. Paper: Quo Vadis, Action Recognition? (I3D), section 2.4.
+    A volume that repeats a 2-D image in every slice, or a series that is every row of an image,
+    gets the response of that image. Paper: Quo Vadis, Action Recognition? (I3D), section 2.4.
 
     Args:
         weight: (O, I, k, k); becomes (O, I, k, k, k) or (O, I, k).
@@ -163,14 +167,14 @@ def inflate(weight: Tensor, spatial_dims: int) -> Tensor:
 
 
 def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Makes a first convolution's weight accept another number of channels.
+    """Adapts a first convolution's weight to another number of channels.
 
-    One channel gets the sum, so that a grey image is answered as its RGB copy was. More repeat the
-    given ones, scaled so that the response keeps its size.
+    A single channel gets the sum, so that a grey image has the response of its RGB copy. More
+    channels repeat the given ones, scaled to keep the magnitude of the response.
 
     Args:
         weight: (O, I, *k).
-        in_channels: N; the result is (O, N, *k).
+        in_channels: N, the new number of channels; the result is (O, N, *k).
     """
     given = weight.shape[1]
     if in_channels == 1:
@@ -180,7 +184,7 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
 
 
 def _without_prefix(state: State) -> tuple[State, list[str]]:
-    """The network's own entries without the prefix of their keys, and the keys of all others."""
+    """The network's entries without their common prefix, and the keys of all other entries."""
     prefixes = {
         key.removesuffix(FIRST_CONV)
         for key in state
@@ -190,7 +194,7 @@ def _without_prefix(state: State) -> tuple[State, list[str]]:
         return state, []
     if len(prefixes) > 1:
         found = ", ".join(repr(prefix) for prefix in sorted(prefixes))
-        raise ValueError(f"weights: the file holds several networks, below {found}")
+        raise ValueError(f"weights: expected a file of one network, got several, below {found}")
     (prefix,) = prefixes
     own = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
     return own, [key for key in state if not key.startswith(prefix)]
@@ -200,18 +204,20 @@ def _check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> N
     missing = [key for key in expected if key not in given and not key.endswith(COUNTER)]
     foreign = [key for key in given if key not in expected and not key.endswith(COUNTER)]
     reshaped = [
-        f"{key} is {tuple(given[key].shape)} and should be {tuple(expected[key].shape)}"
+        f"{key} expected {tuple(expected[key].shape)}, got {tuple(given[key].shape)}"
         for key in expected
         if key in given and given[key].shape != expected[key].shape
     ]
-    complaints = {
+    differences = {
         "missing in the file": missing,
         "not in this network": foreign,
         "of another shape": reshaped,
     }
-    found = [f"{what}: {_abridged(keys)}" for what, keys in complaints.items() if keys]
+    found = [f"{what}: {_abridged(keys)}" for what, keys in differences.items() if keys]
     if found:
-        raise ValueError(f"weights: the file does not fit this network; {'; '.join(found)}")
+        raise ValueError(
+            f"weights: expected a file that fits this network, got tensors {'; '.join(found)}"
+        )
 
 
 def _abridged(names: Iterable[str], most: int = 6) -> str:

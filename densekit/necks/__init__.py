@@ -1,4 +1,4 @@
-"""Necks: levels c2..c5 in, the same and levels p2..p7 out."""
+"""Necks: add levels p2..p7 to the backbone's c2..c5."""
 
 from __future__ import annotations
 

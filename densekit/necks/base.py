@@ -1,4 +1,4 @@
-"""What a neck is: the contract that every neck, ours or a plug-in's, keeps."""
+"""The base class of all necks, built-in or from a plug-in."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from densekit.types import Features, Specs
 class Neck(nn.Module, ABC):
     """Adds levels to those of the backbone and removes none.
 
-    `DenseModel` makes a neck twice. Made without `reads` it has no layers: it only says in `specs`
-    which levels it could add, and heads are built on these. Then it is made for the levels that the
-    heads read, with no parameter that these do not need. A class is called as
-    `MyNeck(features, reads=(), **settings)` and hands `specs` on to this one.
+    `DenseModel` builds a neck twice: first without `reads` and so without layers, to learn from
+    `specs` which levels it can add, on which the heads are built; then for the levels that the
+    heads read, with no parameter that these do not need. A subclass is called as
+    `MyNeck(features, reads=(), **settings)` and passes `specs` to this class.
 
     Args:
-        features: Levels of the backbone.
-        reads: Levels that the heads read; those of the backbone among them are left alone.
-        specs: Every level that could be added to these features with these settings.
+        features: Specs of the backbone's levels.
+        reads: Levels that the heads read; those of the backbone are ignored.
+        specs: Specs of every level that could be added to these features with these settings.
 
     Attributes:
-        specs: As given.
+        specs: Specs of every level that could be added.
         levels: The levels of `specs` that are read, in their order.
         features: Level name to spec of what `forward` returns.
-        reads: Levels of the backbone that `forward` looks up; set by the class.
-        size_divisor: What the padded sides of an image must be multiples of.
+        reads: Levels of the backbone that `forward` uses; set by the subclass.
+        size_divisor: The padded sides of an image must be multiples of this.
 
     Raises:
         ValueError: A level is read that neither the backbone nor the neck has.
@@ -49,4 +49,4 @@ class Neck(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, features: Features) -> Features:
-        """The levels given, at least those of `reads`, and the `levels` of this neck."""
+        """Returns the given levels, at least those of `reads`, and the `levels` of this neck."""

@@ -1,4 +1,4 @@
-"""The feature pyramid: semantics of the deep levels at the resolution of the shallow ones.
+"""Feature pyramid network: brings semantics of deep levels to the resolution of shallow ones.
 
 Papers: Feature Pyramid Networks for Object Detection, section 3; Focal Loss for Dense Object
 Detection, section 4 (convolved extra levels).
@@ -21,11 +21,11 @@ from densekit.ops.upsampled_conv import CONV, upsampled_conv
 from densekit.types import Features, FeatureSpec, Specs
 
 SHALLOWEST = 2
-"""There is no p1: on the stem's level a pyramid would cost more than the backbone."""
+"""There is no p1: a pyramid on the stem's level would cost more than the backbone."""
 
 
 class Subsample(nn.Module):
-    """Every second value along each axis."""
+    """Takes every second value along each axis."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, C, *S) to (B, C, *S / 2), rounded up."""
@@ -37,9 +37,9 @@ class Extra:
     """Levels beyond the deepest of the backbone, each at twice the stride of the one before.
 
     Attributes:
-        count: How many.
-        layer: Makes one from spatial dimensions, input and output channels.
-        from_backbone: Whether the first is made from the backbone's deepest level, or from the
+        count: Number of levels.
+        layer: Makes a level's layer from spatial dimensions, input and output channels.
+        from_backbone: Whether the input of the first is the backbone's deepest level, or the
             pyramid's.
     """
 
@@ -65,26 +65,26 @@ EXTRAS = {
 
 
 class FPN(Neck):
-    """Adds p-levels to the backbone's levels: those that are read, built of no more than they need.
+    """Feature pyramid network: adds the p-levels that are read, with only the layers they need.
 
-    Neighbours of equal stride, as a dilated backbone has them, are added without resizing.
+    Neighbouring levels of equal stride, as in a dilated backbone, are added without resizing.
 
     Args:
-        features: Levels of the backbone.
+        features: Specs of the backbone's levels.
         reads: Levels that the heads read; without a p-level among them there are no layers.
         out_channels: Channels of every p-level.
-        extra: Levels beyond the backbone's deepest, p6 and p7 where that is c5: "none"; "pool", p6
-            by subsampling p5; "conv", p6 and p7 by convolution of p5 (RetinaNet V1 of torchvision);
+        extra: Levels beyond the backbone's deepest, p6 and p7 if that is c5: "none"; "pool", p6 by
+            subsampling p5; "conv", p6 and p7 by convolution of p5 (RetinaNet V1 of torchvision);
             "conv_backbone", of c5 (RetinaNet as published, and V2).
-        norm: Norm behind every convolution but the extra levels', see `densekit.layers.Layers`;
+        norm: Norm after every convolution but the extra levels', see `densekit.layers.Layers`;
             with None, as published, they have biases. torchvision's V2 detectors have "batch".
         norm_eps: Added to the norm's variance.
 
     Attributes:
-        size_divisor: Largest stride of the levels of the backbone that it needs.
+        size_divisor: Largest stride of the backbone's levels that it reads.
 
     Raises:
-        ValueError: If a level is unknown, or a setting is not accepted.
+        ValueError: A level is unknown, or a setting is not accepted.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class FPN(Neck):
         super().__init__(features, reads, _pyramid(deep, out_channels, rule.count))
         top = max(deep)
         wanted = [int(level[1:]) for level in self.levels]
-        beyond = range(top + 1, max(wanted, default=top) + 1)  # each is made from the one before
+        beyond = range(top + 1, max(wanted, default=top) + 1)  # each is computed from the last
         source = top if beyond and not rule.from_backbone else None
         outputs = [n for n in deep if n in wanted or n == source]
         laterals = [n for n in deep if outputs and n >= outputs[0]]
@@ -128,7 +128,7 @@ class FPN(Neck):
         _initialise(self)
 
     def forward(self, features: Features) -> Features:
-        """Returns the levels given and the p-levels, (B, out_channels, *S / stride)."""
+        """Returns the given levels and the p-levels, (B, out_channels, *S / stride)."""
         levels = dict(features)
         merged = self._top_down(features)
         for level, x in merged.items():
@@ -145,7 +145,7 @@ class FPN(Neck):
         return {**features, **{level: levels[level] for level in self.levels}}
 
     def _top_down(self, features: Features) -> Features:
-        """Each level's lateral projection plus, resized, the sum of those above it.
+        """Each level's lateral projection plus the resized sum of the level above.
 
         The deepest comes first; the finest is left out if it is split.
         """
@@ -161,14 +161,15 @@ class FPN(Neck):
         return merged
 
     def _split_output(self, level: str, x: Tensor, above: Tensor) -> Tensor:
-        """The output of the finest level from its two addends, of which no sum is made.
+        """The output of the finest level, from its two addends separately.
 
-        Between them and the output are linear maps alone. Lateral projection and 3x3 convolution
-        are one 3x3 convolution of the backbone's channels: of 64 for 256 on a basic ResNet's c2.
-        The other addend is convolved as in `upsampled_conv`. Together that is 0.7 of the products.
+        All maps up to the output are linear, so lateral projection and 3x3 convolution are merged
+        into one 3x3 convolution of the backbone's channels: 64 instead of 256 on a basic ResNet's
+        c2. The other addend is convolved as in `upsampled_conv`. Together that is 0.7 of the
+        multiplications.
 
         Args:
-            level: Its name.
+            level: Name of the level.
             x: (B, C, *S) map of the backbone.
             above: (B, out_channels, *S / 2) sum of the level above.
         """
@@ -177,14 +178,14 @@ class FPN(Neck):
         (lateral,), (output,) = projection, convolution  # without norms
         weight: Tensor = output.weight
         through = torch.einsum("om...,mc->oc...", weight, lateral.weight.flatten(1))
-        # A constant may be added before the upsampling as well as after it.
+        # A constant can be added before the upsampling instead of after it.
         bias = lateral.bias.to(above.dtype).view(-1, *[1] * (x.ndim - 2))
         y = CONV[x.ndim - 2](x, through, output.bias, padding=1)
         return y + upsampled_conv(above + bias, weight, x.shape[2:])
 
 
 def _splits(deep: dict[int, FeatureSpec], laterals: Sequence[int], out_channels: int) -> bool:
-    """Whether the finest level's output costs less from its two addends than from their sum."""
+    """Whether the finest level's output is cheaper from its two addends than from their sum."""
     if len(laterals) < 2:
         return False
     finest, above = (deep[n] for n in laterals[:2])
@@ -193,16 +194,18 @@ def _splits(deep: dict[int, FeatureSpec], laterals: Sequence[int], out_channels:
 
 
 def _deep_levels(features: Specs) -> dict[int, FeatureSpec]:
-    """The levels a pyramid stands on, by number: c2 and deeper."""
+    """The backbone's levels below a pyramid, by number: c2 and deeper."""
     levels = {int(name[1:]): spec for name, spec in features.items() if name[0] == "c"}
     deep = {n: levels[n] for n in sorted(levels) if n >= SHALLOWEST}
     if not deep:
-        raise ValueError(f"FPN: needs a level c2 or deeper, the backbone has {', '.join(features)}")
+        raise ValueError(
+            f"FPN: expected a backbone with a level c2 or deeper, got {', '.join(features)}"
+        )
     return deep
 
 
 def _pyramid(deep: dict[int, FeatureSpec], channels: int, extras: int) -> dict[str, FeatureSpec]:
-    """Every p-level that could be built, whether or not it is read."""
+    """Specs of every p-level that could be built, whether or not it is read."""
     specs = {f"p{n}": FeatureSpec(channels, spec.stride) for n, spec in deep.items()}
     top = max(deep)
     for number in range(1, extras + 1):
@@ -219,7 +222,7 @@ def _finer_than_above(deep: dict[int, FeatureSpec]) -> set[str]:
 
 
 def _initialise(network: nn.Module) -> None:
-    """Uniform of variance 1 / fan-in, for no ReLU follows; biases zero."""
+    """Initialises weights uniformly with variance 1 / fan-in, as no ReLU follows; zero biases."""
     for module in network.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_uniform_(module.weight, a=1)

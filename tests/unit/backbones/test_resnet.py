@@ -94,7 +94,7 @@ def test_width_scales_every_level(depth: int) -> None:
 
 
 def test_width_must_leave_whole_channels() -> None:
-    with pytest.raises(ValueError, match="width: got 0"):
+    with pytest.raises(ValueError, match="width: expected a positive number .* got 0"):
         ResNet(18, width=0)
 
 
@@ -198,14 +198,14 @@ def test_one_graph_for_all_sizes(norm: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"depth": 51}, "depth: got 51, accepted are 18, 34, 50"),
+        ({"depth": 51}, "depth: expected one of 18, 34, 50, 101, 152, got 51"),
         ({"depth": 18, "groups": 32}, "ResNet-18 has no bottlenecks"),
         ({"norm": "forzen"}, "norm: .* got 'forzen'; did you mean 'frozen'"),
         ({"stem": "imagnet"}, "did you mean 'imagenet'"),
-        ({"spatial_dims": 4}, "spatial_dims: got 4"),
-        ({"output_stride": 12}, "output_stride: got 12, accepted with this stem are 4, 8, 16, 32"),
-        ({"output_stride": 2}, "output_stride: got 2"),
-        ({"freeze_stages": 6}, "freeze_stages: got 6, accepted are 0 to 5"),
+        ({"spatial_dims": 4}, "spatial_dims: expected 1, 2 or 3, got 4"),
+        ({"output_stride": 12}, "output_stride: expected one of 4, 8, 16, 32 .* got 12"),
+        ({"output_stride": 2}, "output_stride: expected .* got 2"),
+        ({"freeze_stages": 6}, "freeze_stages: expected 0 to 5, got 6"),
         ({"norm": "frozen", "zero_init_residual": True}, "zero_init_residual"),
     ],
 )
@@ -214,7 +214,9 @@ def test_refuses(settings: dict[str, Any], message: str) -> None:
         ResNet(**settings)
 
 
-@pytest.mark.parametrize(("levels", "message"), [(["c6"], "did you mean"), (["c0"], "no level")])
+@pytest.mark.parametrize(
+    ("levels", "message"), [(["c6"], "did you mean"), (["c0"], "to be read, got none")]
+)
 def test_trim_refuses(levels: list[str], message: str) -> None:
     with torch.device("meta"), pytest.raises(ValueError, match=message):
         ResNet(18).trim(levels)

@@ -88,7 +88,9 @@ def test_checkpoint_of_a_larger_model(
 def test_several_networks_in_one_file_are_refused(state: State, tmp_path: Path) -> None:
     path = tmp_path / "moco.pth"
     torch.save({f"{side}.{k}": v for side in ("query", "key") for k, v in state.items()}, path)
-    with pytest.raises(ValueError, match=r"several networks, below 'key.', 'query.'"):
+    with pytest.raises(
+        ValueError, match=r"expected a file of one network, got several, below 'key.', 'query.'"
+    ):
         ResNet(18, weights=path)
 
 
@@ -114,9 +116,7 @@ def test_what_does_not_fit_is_named(state: State, tmp_path: Path) -> None:
         ResNet(34, weights=path)
     with pytest.raises(ValueError, match=r"not in this network: bn1.running_mean"):
         ResNet(18, norm="group", weights=path)
-    with pytest.raises(
-        ValueError, match=r"conv1.weight is \(64, 3, 7, 7\) and should be \(64, 3, 3"
-    ):
+    with pytest.raises(ValueError, match=r"conv1.weight expected \(64, 3, 3, 3\), got \(64, 3, 7"):
         ResNet(18, stem="full", weights=path)
 
 
@@ -128,24 +128,28 @@ def test_a_deeper_network_s_weights_are_not_cut_down(tmp_path: Path) -> None:
 
 
 def test_unreadable_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no file .*gone.pth"):
+    with pytest.raises(ValueError, match="weights: expected a file, got none at .*gone.pth"):
         ResNet(18, weights=tmp_path / "gone.pth")
     truncated = tmp_path / "truncated.pth"
     torch.save({"a": torch.ones(100)}, truncated)
     truncated.write_bytes(truncated.read_bytes()[:-200])
-    with pytest.raises(ValueError, match="truncated.pth is not a readable file of tensors"):
+    with pytest.raises(
+        ValueError, match="expected a readable file of tensors, got .*truncated.pth"
+    ):
         ResNet(18, weights=truncated)
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(b"not tensors")
-    with pytest.raises(ValueError, match="broken.safetensors is not a readable file of tensors"):
+    with pytest.raises(
+        ValueError, match="expected a readable file of tensors, got .*broken.safetensors"
+    ):
         ResNet(18, weights=broken)
     hostile = tmp_path / "hostile.pth"
     torch.save({"conv1.weight": functools.partial(print, "run")}, hostile)
-    with pytest.raises(ValueError, match="hostile.pth is not a readable file of tensors"):
+    with pytest.raises(ValueError, match="expected a readable file of tensors, got .*hostile.pth"):
         ResNet(18, weights=hostile)
     empty = tmp_path / "empty.pth"
     torch.save({"epoch": 1}, empty)
-    with pytest.raises(ValueError, match="empty.pth holds no state dict"):
+    with pytest.raises(ValueError, match="expected a state dict, got none in .*empty.pth"):
         ResNet(18, weights=empty)
 
 
@@ -167,9 +171,9 @@ def test_url_of_another_file_is_refused(state: State, server: tuple[str, Path]) 
         ResNet(18, weights=f"{address}/resnet18-0123abcd.pth")
     with pytest.raises(ConnectionError, match="gone-0123abcd.pth"):
         ResNet(18, weights=f"{address}/gone-0123abcd.pth")
-    with pytest.raises(ValueError, match="has no hash"):
+    with pytest.raises(ValueError, match="expected a URL with a hash, got http"):
         ResNet(18, weights=f"{address}/resnet18.pth")
-    with pytest.raises(ValueError, match="has no hash"):
+    with pytest.raises(ValueError, match="expected a URL with a hash, got http"):
         ResNet(18, weights=f"{address}/resnet18.pth#sha256=12")
 
 
@@ -197,7 +201,7 @@ def test_name_of_torchvision(
 def test_unknown_names_are_refused() -> None:
     with pytest.raises(ValueError, match="weights of resnet50: .*did you mean 'IMAGENET1K_V2'"):
         ResNet(50, weights="IMAGENET_V2")
-    with pytest.raises(ValueError, match="torchvision has none"):
+    with pytest.raises(ValueError, match="torchvision has no weights"):
         ResNet(50, groups=8, weights="IMAGENET1K_V2")
 
 
@@ -208,7 +212,7 @@ def test_first_convolution_is_adapted(
     path = tmp_path / "resnet18.pth"
     torch.save(state, path)
     network = ResNet(18, in_channels=channels, weights=path).eval()
-    assert f"first convolution adapted from 3 to {channels} channels" in caplog.text
+    assert f"adapted the first convolution from 3 to {channels} channels" in caplog.text
     grey = torch.randn(1, 1, 40, 40)
     if channels in (1, 6):  # a grey image is answered as its RGB copy is
         given = ResNet(18, weights=path).eval()

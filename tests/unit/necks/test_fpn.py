@@ -197,5 +197,7 @@ def test_refuses(reads: list[str], settings: dict[str, str], message: str) -> No
 
 
 def test_refuses_a_backbone_without_stages() -> None:
-    with pytest.raises(ValueError, match="needs a level c2 or deeper"):
+    with pytest.raises(
+        ValueError, match="FPN: expected a backbone with a level c2 or deeper, got c0, c1"
+    ):
         FPN({"c0": FeatureSpec(3, (1, 1)), "c1": FeatureSpec(64, (2, 2))})
