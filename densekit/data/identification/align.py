@@ -1,4 +1,4 @@
-"""Faces brought to one position by five landmarks.
+"""Alignment of faces by five landmarks.
 
 H, W the size of an image.
 """
@@ -28,23 +28,24 @@ TEMPLATE = np.array(
         [70.7299, 92.2041],
     ]
 )
-"""(5, 2) x, y of eyes, nose and corners of the mouth in 112 x 112 pixels, as ArcFace has them."""
+"""(5, 2) x, y of eyes, nose and mouth corners in ArcFace's template of 112 x 112 pixels."""
 
 
 class AlignFace:
-    """Warps the image so that its landmarks fall on ArcFace's template, as well as they can.
+    """Warps the image by the similarity that fits its landmarks to ArcFace's template.
 
     The landmarks are the sample's own (`extra["landmarks"]`, from an `IdentityTable` with columns
-    `x1` to `y5`), else those of a table. They are used up: what follows cannot move them wrongly.
+    `x1` to `y5`), else those of a table. They are removed from the sample, so that later transforms
+    cannot leave them behind.
 
     Args:
         landmarks: CSV with the columns `image` and `x1, y1, ..., x5, y5`, in pixels: eyes, nose,
-            corners of the mouth, the ones on the left of the picture first.
+            mouth corners, those on the left of the image first.
         root: Folder that its column `image` is relative to; the table's own by default.
         size: Height and width of the result; the template is scaled to the height and centred.
 
     Raises:
-        ValueError: The table has no such columns, or an image is not in it.
+        ValueError: If the table has no such columns, or an image is not in it.
     """
 
     def __init__(
@@ -55,14 +56,14 @@ class AlignFace:
     ) -> None:
         self.size = (int(size[0]), int(size[1]))
         self._table = Path(landmarks) if landmarks is not None else None
-        self._places: dict[str, int] = {}
+        self._rows: dict[str, int] = {}
         if self._table is not None:
             folder = Path(root) if root is not None else self._table.parent
             rows = read_table(self._table, "AlignFace.landmarks", ["image", *POINTS])
             check_filled(rows, ["image"])
             self._points = numbers(rows, POINTS).reshape(-1, 5, 2)
             files = [os.path.abspath(folder / row["image"]) for _, row in rows]  # noqa: PTH100
-            self._places = {file: place for place, file in enumerate(files)}
+            self._rows = {file: row for row, file in enumerate(files)}
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """The aligned sample; nothing is random."""
@@ -80,26 +81,26 @@ class AlignFace:
 
     def _of(self, sample: Sample) -> NDArray[np.float64]:
         path = sample["meta"]["path"]
-        place = self._places.get(os.path.abspath(path))  # noqa: PTH100
-        if place is None:
-            where = f"not in {self._table}" if self._table else "and no table of them is given"
-            raise ValueError(f"AlignFace: {path} has no landmarks, {where}")
-        points: NDArray[np.float64] = self._points[place]
+        row = self._rows.get(os.path.abspath(path))  # noqa: PTH100
+        if row is None:
+            where = f"none in {self._table}" if self._table else "no table of landmarks"
+            raise ValueError(f"AlignFace: expected landmarks of {path}, got {where}")
+        points: NDArray[np.float64] = self._points[row]
         return points
 
 
 def align_face(
     image: NDArray[Any], landmarks: NDArray[Any], size: Sequence[int] = (SIDE, SIDE)
 ) -> NDArray[Any]:
-    """One face, warped by the similarity that brings its landmarks to the template.
+    """Warps one face by the similarity that brings its landmarks to the template.
 
     Args:
         image: (H, W, C).
-        landmarks: (5, 2) x, y in pixels, 0 = centre of the first pixel, as the template counts.
+        landmarks: (5, 2) x, y in pixels, 0 = centre of the first pixel, as in the template.
         size: Height and width of the result.
 
     Returns:
-        (*size, C) of the image's type, interpolated linearly, 0 beyond the image.
+        (*size, C) of the image's dtype, interpolated linearly, 0 outside the image.
     """
     height, width = size
     scale = height / SIDE
@@ -110,23 +111,23 @@ def align_face(
 
 
 def similarity(source: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(2, 3) matrix of rotation, one scale and shift, that is nearest in squared distance.
+    """(2, 3) matrix of the rotation, uniform scale and shift with the least squared distance.
 
     Umeyama 1991, "Least-squares estimation of transformation parameters between two point
-    patterns", equations 40 to 42; a mirror image is never taken.
+    patterns", equations 40 to 42; reflections are excluded.
 
     Args:
         source: (P, 2) points.
-        target: (P, 2) where they should lie.
+        target: (P, 2) points that they are mapped to.
 
     Raises:
-        ValueError: All points of the source are one.
+        ValueError: If all points of the source coincide.
     """
     mean_source, mean_target = source.mean(0), target.mean(0)
     centred = source - mean_source
     variance = (centred**2).sum()
     if not variance > 0:
-        raise ValueError("landmarks: the points are all one")
+        raise ValueError(f"landmarks: expected different points, got all at {source[0].tolist()}")
     u, d, vt = np.linalg.svd((target - mean_target).T @ centred)
     sign = np.array([1.0, np.sign(np.linalg.det(u) * np.linalg.det(vt))])
     rotation = u * sign @ vt

@@ -1,4 +1,4 @@
-"""Images of identities: a folder an identity, or a table.
+"""Images of identities: one folder per identity, or a table.
 
 H, W the size of an image, N images, P identities.
 """
@@ -35,19 +35,19 @@ from densekit.data.reading.tables import (
 from densekit.types import Meta, Sample, TargetSpec
 
 LANDMARKS = "landmarks"
-"""Name in `extra` of (5, 2) points x, y: eyes, nose, corners of the mouth, left ones first."""
+"""Name in `extra` of (5, 2) points x, y: eyes, nose, mouth corners, left ones first."""
 POINTS = [f"{axis}{number}" for number in range(1, 6) for axis in "xy"]
-"""Columns of a table that hold them."""
+"""Columns of a table with the landmarks."""
 
 
 class IdentityImages(Dataset):
-    """Images with an identity each.
+    """Images, each with an identity.
 
     Args:
         files: The images.
-        labels: (N,) identity of each, 0..P-1.
+        labels: (N,) identity of each image, 0..P-1.
         identities: Names of the P identities.
-        facts: What the truth of each image holds beside its identity, by name, (N,) each.
+        facts: Further entries of the ground truth, by name, (N,) each.
         landmarks: (N, 5, 2) points, or None.
     """
 
@@ -82,21 +82,21 @@ class IdentityImages(Dataset):
 
     @property
     def num_identities(self) -> int:
-        """P."""
+        """Number of identities, P."""
         return len(self.names)
 
     def describe(self) -> dict[str, Any]:
         """Number of identities and a digest of their names; channels and dtype of the images.
 
-        Not the names: there may be millions, and a model of embeddings has no use for them.
+        The names are left out: there may be millions, and an embedding model has no use for them.
         """
         known = {"num_identities": self.num_identities, "identities": digest(self.names)}
         return {**known, **self.files.describe()}
 
     def templates(self) -> tuple[dict[str, int], NDArray[np.int64]]:
-        """What pairs may name, with its number, and the number of each image's template (N,).
+        """Number of each name that pairs may contain, and (N,) number of each image's template.
 
-        Templates where the data have some, else the images, by their path below the root.
+        The names are those of templates if the data have some, else paths of images below the root.
         """
         if "template" in self._facts:
             numbers = self._facts["template"]
@@ -113,14 +113,14 @@ class IdentityImages(Dataset):
         return self.files.origin(index)
 
     def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C), upright."""
+        """(H, W, C) image, upright."""
         return self.files.read(index)
 
     def __getitem__(self, index: int) -> Sample:
-        """The image and whom it shows.
+        """The image and its identity.
 
         Raises:
-            ValueError: It cannot be read; with the path.
+            ValueError: Naming the file, if it cannot be read.
         """
         image = self.files.read(index)
         height, width = image.shape[:2]
@@ -142,17 +142,17 @@ class IdentityImages(Dataset):
 
 
 class IdentityFolder(IdentityImages):
-    """One sub-folder an identity, numbers in names sorted as numbers.
+    """One sub-folder per identity; numbers in names are sorted numerically.
 
     Args:
         root: Folder of the sub-folders.
-        identities: Names of the sub-folders that are taken, in the order of their labels; all that
-            hold an image by default.
+        identities: Names of the sub-folders to use, in the order of their labels; all that contain
+            an image by default.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
 
     Raises:
-        ValueError: A folder is not there or holds no image.
+        ValueError: If a folder is missing or has no image.
     """
 
     def __init__(
@@ -172,7 +172,9 @@ class IdentityFolder(IdentityImages):
         if identities is None:
             found = {name: images for name, images in found.items() if images}
         if not found or (identities is not None and empty):
-            raise ValueError(f"{folder / (empty or ['*'])[0]}: no image of an identity there")
+            raise ValueError(
+                f"{folder / (empty or ['*'])[0]}: expected images of an identity, got none"
+            )
         super().__init__(
             ImageFiles(
                 folder,
@@ -187,19 +189,19 @@ class IdentityFolder(IdentityImages):
 class IdentityTable(IdentityImages):
     """A CSV file with the columns `image` and `identity`.
 
-    More columns are used if they are there: `split`; `template` and `media` (numbers) and `gallery`
-    (0 or 1) for evaluation; `x1, y1, ..., x5, y5`, the five landmarks that `AlignFace` takes.
-    Others are left alone. Identities have labels in the order of their names, numbers as numbers.
+    Optional columns: `split`; `template` and `media` (numbers) and `gallery` (0 or 1) for
+    evaluation; `x1, y1, ..., x5, y5`, the five landmarks that `AlignFace` uses. Others are ignored.
+    Labels follow the order of the identities' names, numbers in them sorted numerically.
 
     Args:
         root: Folder that the images are relative to.
         table: The file, relative to `root`.
-        split: Only the rows whose column `split` has this value.
+        split: Use only rows with this value in the column `split`.
         channels: Channels of the images; see `ImageReader`.
         dtype: "uint8" or "float32"; see `ImageReader`.
 
     Raises:
-        ValueError: A column, a value or an image is missing; with the file and the line.
+        ValueError: Naming the file and the line, if a column, a value or an image is missing.
     """
 
     def __init__(
@@ -229,7 +231,7 @@ class IdentityTable(IdentityImages):
         }
         for (where, row), number in zip(rows, facts.get("gallery", ()), strict=False):
             if number not in (0, 1):
-                raise ValueError(f"{where}: gallery: 0 or 1 is needed, found {row['gallery']!r}")
+                raise ValueError(f"{where}: gallery: expected 0 or 1, got {row['gallery']!r}")
         points = numbers(rows, POINTS) if POINTS[0] in columns else None
         super().__init__(
             ImageFiles(folder, images, ImageReader(channels, dtype)),

@@ -1,4 +1,4 @@
-"""Evaluation on identities that training does not know.
+"""Evaluation on identities that do not occur in training.
 
 N images, P pairs.
 """
@@ -20,20 +20,20 @@ from densekit.types import Sample
 
 
 class OpenSet(Subset):
-    """Images whose identity is in the truth and is no target: no loss can be taken of them.
+    """Images with the identity in the ground truth only, so that no loss is computed for them.
 
-    With `pairs`, each image's truth holds the comparisons that begin with it, and images that are
-    in no comparison are left out. Where the data have a column `template`, pairs are of templates.
+    With `pairs`, each image's ground truth holds the pairs that begin with it, and images without a
+    pair are left out. If the data have a column `template`, pairs are of templates.
 
     Args:
         data: The images, `IdentityFolder` or `IdentityTable`.
         pairs: List of pairs below the root of the data; see `read_pairs` for the formats.
-        file_name: Path of image `number` of the identity `name` for lists that number images; LFW's
-            by default.
+        file_name: Path of image `number` of the identity `name`, for lists that number images;
+            LFW's by default.
 
     Raises:
-        ValueError: A pair names an image or template that is not there, or says of two images with
-            one identity that they differ, or the reverse.
+        ValueError: If a pair names a missing image or template, or contradicts the identities of
+            the data.
     """
 
     def __init__(
@@ -51,15 +51,15 @@ class OpenSet(Subset):
 
     @property
     def labels(self) -> None:
-        """Nothing: identities are in the truth alone."""
+        """None, as identities are in the ground truth only."""
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Channels and dtype; the identities are nobody's business."""
+        """Channels and dtype of the images; not the identities, which no head learns."""
         return self._files.describe()
 
     def __getitem__(self, index: int) -> Sample:
-        """The image, with its identity and its pairs in the truth alone."""
+        """The image, with its identity and its pairs in the ground truth only."""
         sample = super().__getitem__(index)
         del sample["identity"]
         if self._pairs is not None:
@@ -67,7 +67,7 @@ class OpenSet(Subset):
         return sample
 
     def _attach(self, data: IdentityImages, pairs: Sequence[Pair], path: Path) -> None:
-        """Gives each pair to the first image of the template that begins it."""
+        """Stores each pair with the first image of its first template."""
         number, templates = data.templates()
         ends = [[_found(name, number, path) for name in pair[:2]] for pair in pairs]
         _check_labels(data.labels, pairs, np.asarray(ends), templates, path)
@@ -92,15 +92,15 @@ def _check_labels(
     path: Path,
 ) -> None:
     order = np.argsort(templates, kind="stable")
-    place = order[np.searchsorted(templates[order], ends)]  # (P, 2) an image of each
-    same = labels[place[:, 0]] == labels[place[:, 1]]
-    odd = np.flatnonzero(same != np.asarray([pair.same for pair in pairs]))
-    if odd.size:
-        pair = pairs[odd[0]]
-        said = "one identity" if pair.same else "two identities"
+    images = order[np.searchsorted(templates[order], ends)]  # (P, 2) one image per template
+    same = labels[images[:, 0]] == labels[images[:, 1]]
+    wrong = np.flatnonzero(same != np.asarray([pair.same for pair in pairs]))
+    if wrong.size:
+        pair = pairs[wrong[0]]
+        listed = "one identity" if pair.same else "two identities"
         raise ValueError(
-            f"{path}: {pair.first} and {pair.second} are listed as {said}, the data say"
-            f" otherwise ({odd.size} of {len(pairs)} pairs)"
+            f"{path}: expected pairs that fit the identities of the data, got {pair.first} and"
+            f" {pair.second} as {listed} ({wrong.size} of {len(pairs)} pairs are wrong)"
         )
 
 

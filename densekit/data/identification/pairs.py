@@ -1,4 +1,4 @@
-"""Lists of pairs that verification compares.
+"""Reads lists of image pairs for verification.
 
 P pairs.
 """
@@ -12,11 +12,11 @@ from typing import NamedTuple
 from densekit.data.reading.tables import check_filled, read_table, read_text
 
 FOLDS = 10
-"""Into which pairs without folds are dealt."""
+"""Number of folds that pairs without a fold are distributed over."""
 SAME = {"1": True, "true": True, "same": True, "0": False, "false": False, "different": False}
 
 Line = tuple[str, list[str]]
-"""`FILE, line 7` and the words in it."""
+"""`FILE, line 7` and the words of that line."""
 
 
 class Pair(NamedTuple):
@@ -24,9 +24,9 @@ class Pair(NamedTuple):
 
     Attributes:
         first: Path below the data's root, or number of a template.
-        second: Likewise.
-        same: Whether they are of one identity.
-        fold: Part of the cross-validation.
+        second: The same for the second image.
+        same: Whether they show the same identity.
+        fold: Fold of the cross-validation.
     """
 
     first: str
@@ -36,21 +36,21 @@ class Pair(NamedTuple):
 
 
 def read_pairs(path: Path, file_name: str = "{name}/{name}_{number:04d}.jpg") -> list[Pair]:
-    """The pairs of a file, in its order.
+    """Reads the pairs of a file, in its order.
 
-    Three formats are told apart by what is in the file:
+    The format is recognised from the content:
 
-    - a CSV table with the columns `first`, `second`, `same` (1 or 0) and perhaps `fold`;
-    - LFW's `pairs.txt`: a line `FOLDS PAIRS`, then for each fold so many lines `NAME I J` and as
-      many `NAME I OTHER J`;
-    - lines `FOLD SAME NAME I OTHER J`, comments behind `#`.
+    - a CSV table with the columns `first`, `second`, `same` (1 or 0) and optionally `fold`;
+    - LFW's `pairs.txt`: a line `FOLDS PAIRS`, then for each fold PAIRS lines `NAME I J` and PAIRS
+      lines `NAME I OTHER J`;
+    - lines `FOLD SAME NAME I OTHER J`, with comments after `#`.
 
     Args:
         path: The file.
-        file_name: Path of image `number` of the identity `name`, for the last two.
+        file_name: Path of image `number` of the identity `name`, for the last two formats.
 
     Raises:
-        ValueError: Naming file and line, if it is none of them.
+        ValueError: Naming file and line, if the file has none of these formats.
     """
     if path.suffix.lower() == ".csv":
         return _table(path)
@@ -58,7 +58,7 @@ def read_pairs(path: Path, file_name: str = "{name}/{name}_{number:04d}.jpg") ->
     words = [line.partition("#")[0].split() for line in text.splitlines()]
     lines = [(f"{path}, line {number}", line) for number, line in enumerate(words, 1) if line]
     if not lines:
-        raise ValueError(f"{path}: no pair in it")
+        raise ValueError(f"{path}: expected pairs, got none")
     if len(lines[0][1]) == 6:
         return _columns(lines, file_name)
     return _lfw(path, lines, file_name)
@@ -81,9 +81,7 @@ def _columns(lines: Sequence[Line], file_name: str) -> list[Pair]:
     pairs = []
     for where, words in lines:
         if len(words) != 6:
-            raise ValueError(
-                f"{where}: FOLD SAME NAME I OTHER J is needed, found {' '.join(words)!r}"
-            )
+            raise ValueError(f"{where}: expected FOLD SAME NAME I OTHER J, got {' '.join(words)!r}")
         first, second = (_file(file_name, words[at], words[at + 1], where) for at in (2, 4))
         same = _is_same(words[1], where)
         pairs.append(Pair(first, second, same, _number(words[0], where)))
@@ -94,25 +92,25 @@ def _lfw(path: Path, lines: Sequence[Line], file_name: str) -> list[Pair]:
     (first_line, head), *rest = lines
     if len(head) > 2:
         raise ValueError(
-            f"{first_line}: FOLDS PAIRS (LFW), six columns, or a .csv file with a"
-            f" header are accepted, found {' '.join(head)!r}"
+            f"{first_line}: expected FOLDS PAIRS (LFW), six columns, or a .csv file with a header,"
+            f" got {' '.join(head)!r}"
         )
     numbers = [_number(word, first_line) for word in head]
-    folds, of_kind = numbers if len(numbers) == 2 else (1, numbers[0])
-    if len(rest) != 2 * folds * of_kind:
+    folds, half = numbers if len(numbers) == 2 else (1, numbers[0])
+    if len(rest) != 2 * folds * half:
         raise ValueError(
-            f"{path}: {folds} folds of {of_kind} + {of_kind} pairs are promised, found {len(rest)}"
+            f"{path}: expected {folds} folds of {half} + {half} pairs, got {len(rest)} pairs"
         )
     pairs = []
-    for place, (where, words) in enumerate(rest):
-        same = place % (2 * of_kind) < of_kind
+    for number, (where, words) in enumerate(rest):
+        same = number % (2 * half) < half
         if len(words) != (3 if same else 4):
-            accepted = "NAME I J" if same else "NAME I OTHER J"
-            raise ValueError(f"{where}: {accepted} is needed, found {' '.join(words)!r}")
+            form = "NAME I J" if same else "NAME I OTHER J"
+            raise ValueError(f"{where}: expected {form}, got {' '.join(words)!r}")
         other = words[0] if same else words[2]
         first = _file(file_name, words[0], words[1], where)
         second = _file(file_name, other, words[-1], where)
-        pairs.append(Pair(first, second, same, place // (2 * of_kind)))
+        pairs.append(Pair(first, second, same, number // (2 * half)))
     return pairs
 
 
@@ -121,18 +119,18 @@ def _file(pattern: str, name: str, number: str, where: str) -> str:
         return pattern.format(name=name, number=_number(number, where))
     except (KeyError, IndexError) as error:
         raise ValueError(
-            f"file_name: {pattern!r}: accepted are {{name}} and {{number}}, as in"
-            " {name}/{number:04d}.png"
+            "file_name: expected {name} and {number} only, as in {name}/{number:04d}.png, got"
+            f" {pattern!r}"
         ) from error
 
 
 def _is_same(word: str, where: str) -> bool:
     if word.lower() not in SAME:
-        raise ValueError(f"{where}: same: accepted are 1 and 0, found {word!r}")
+        raise ValueError(f"{where}: same: expected 1 or 0, got {word!r}")
     return SAME[word.lower()]
 
 
 def _number(word: str, where: str) -> int:
     if not word.isdecimal():
-        raise ValueError(f"{where}: a whole number is needed, found {word!r}")
+        raise ValueError(f"{where}: expected an integer, got {word!r}")
     return int(word)

@@ -73,7 +73,7 @@ class Scenes(Rendered):
         """Renders one scene.
 
         Raises:
-            IndexError: Beyond the length.
+            IndexError: If the index is out of range.
         """
         canvas, rng = self._compose(index)
         tags = np.asarray(canvas.tags, dtype=np.int64)
@@ -155,7 +155,7 @@ class SemanticScenes(Scenes):
         """Renders one scene; the mask is the truth too.
 
         Raises:
-            IndexError: Beyond the length.
+            IndexError: If the index is out of range.
         """
         sample = super().__getitem__(index)
         sample["truth"]["mask"] = sample["mask"]
@@ -183,7 +183,7 @@ class CategoryScenes(Scenes):
         """Renders one scene; the category is the truth too.
 
         Raises:
-            IndexError: Beyond the length.
+            IndexError: If the index is out of range.
         """
         scene = super().__getitem__(index)
         category = np.asarray(scene["labels"][0])

@@ -80,7 +80,9 @@ def test_landmarks_of_a_table(tmp_path):
     out = align(sample(image, str(tmp_path / "a.png")), np.random.default_rng(0))
     wanted = align_face(image, turned(TEMPLATE))
     assert np.abs(out["image"].astype(int) - wanted).max() <= 1
-    with pytest.raises(ValueError, match=r"b\.png has no landmarks, not in .*points\.csv"):
+    with pytest.raises(
+        ValueError, match=r"expected landmarks of .*b\.png, got none in .*points\.csv"
+    ):
         align(sample(image, str(tmp_path / "b.png")), np.random.default_rng(0))
     (tmp_path / "points.csv").write_text(f"{head}\n{row.replace('a.png,', 'a.png,x', 1)}\n")
     with pytest.raises(ValueError, match="line 2: x1: expected a finite number, got 'x"):
@@ -88,7 +90,7 @@ def test_landmarks_of_a_table(tmp_path):
 
 
 def test_without_landmarks_or_with_one_point_it_is_refused():
-    with pytest.raises(ValueError, match="has no landmarks, and no table of them is given"):
+    with pytest.raises(ValueError, match="expected landmarks of .*, got no table of landmarks"):
         AlignFace()(sample(np.zeros((9, 9, 1), np.uint8)), np.random.default_rng(0))
-    with pytest.raises(ValueError, match="the points are all one"):
+    with pytest.raises(ValueError, match="landmarks: expected different points"):
         align_face(np.zeros((9, 9, 1), np.uint8), np.ones((5, 2)))

@@ -90,7 +90,7 @@ def test_identities_come_as_one_batch(root):
     [
         (["s3"], "expected .*s3, got none; did you mean 's"),
         (["s1", "s1"], "'s1' twice"),
-        (["empty"], "empty: no image"),
+        (["empty"], "empty: expected images of an identity, got none"),
     ],
 )
 def test_wrong_identities_are_refused(root, identities, message):
@@ -139,7 +139,7 @@ def test_table_with_split_templates_and_landmarks(root):
         ("image,identity,template\ns1/s1_0001.png,a,1.5", "expected a whole number, got '1.5'"),
         ("image,identity,template\ns1/s1_0001.png,a,1e30", "expected a whole number"),
         (f"image,identity,media\ns1/s1_0001.png,a,{1 << 63}", "expected a whole number"),
-        ("image,identity,gallery\ns1/s1_0001.png,a,2", "gallery: 0 or 1 is needed, found '2'"),
+        ("image,identity,gallery\ns1/s1_0001.png,a,2", "gallery: expected 0 or 1, got '2'"),
         (
             "image,identity\ns1/s1_0001.png,a,b",
             r"line 2: expected 2 columns \(image, identity\), got",
@@ -218,18 +218,18 @@ def test_pairs_of_templates(root):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.txt", "", "no pair in it"),
-        ("a.txt", "1 2\ns1 1 2\n", r"1 folds of 2 \+ 2 pairs are promised, found 1"),
-        ("a.txt", "1\ns1 1 2\ns1 1 2\n", "line 3: NAME I OTHER J is needed"),
-        ("a.txt", "s1 1 2\ns1 1 2\n", "line 1: FOLDS PAIRS"),
-        ("a.txt", "0 1 s1 1 s1 2\n0 1 s1 1 s1", "line 2: FOLD SAME NAME"),
-        ("a.txt", "0 2 s1 1 s1 2", "line 1: same: accepted are 1 and 0, found '2'"),
-        ("a.txt", "0 1 s1 x s1 2", "line 1: a whole number is needed, found 'x'"),
+        ("a.txt", "", "expected pairs, got none"),
+        ("a.txt", "1 2\ns1 1 2\n", r"expected 1 folds of 2 \+ 2 pairs, got 1 pairs"),
+        ("a.txt", "1\ns1 1 2\ns1 1 2\n", "line 3: expected NAME I OTHER J"),
+        ("a.txt", "s1 1 2\ns1 1 2\n", "line 1: expected FOLDS PAIRS"),
+        ("a.txt", "0 1 s1 1 s1 2\n0 1 s1 1 s1", "line 2: expected FOLD SAME NAME"),
+        ("a.txt", "0 2 s1 1 s1 2", "line 1: same: expected 1 or 0, got '2'"),
+        ("a.txt", "0 1 s1 x s1 2", "line 1: expected an integer, got 'x'"),
         ("a.csv", "first,second\na,b", "expected a column 'same'"),
         ("a.csv", "first,second,same\na,b,1,0", "line 2: expected 3 columns .*, got"),
         ("a.csv", "first,second,same\na,b,", "line 2: expected a value of 'same', got an empty"),
         ("a.txt", "0 1 s1 1 s1 3", "got 's1/s1_0003.png'; did you mean"),
-        ("a.txt", "0 0 s1 1 s1 2", "listed as two identities, the data say otherwise"),
+        ("a.txt", "0 0 s1 1 s1 2", "fit the identities of the data, got .* as two identities"),
     ],
 )
 def test_wrong_pairs_are_refused(root, name, text, message):
@@ -240,7 +240,7 @@ def test_wrong_pairs_are_refused(root, name, text, message):
 
 def test_a_wrong_file_name_is_refused(root):
     (root / "a.txt").write_text("0 1 s1 1 s1 2")
-    with pytest.raises(ValueError, match=r"accepted are \{name\} and \{number\}"):
+    with pytest.raises(ValueError, match=r"expected \{name\} and \{number\} only"):
         read_pairs(root / "a.txt", "{person}/{number}.png")
     with pytest.raises(ValueError, match="pairs: expected an existing file, got .*none.txt"):
         read_pairs(root / "none.txt")
