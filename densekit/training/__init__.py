@@ -1,4 +1,4 @@
-"""Training: the one LightningModule, optimiser groups, schedules, callbacks and checkpoints."""
+"""Training: the LightningModule, optimiser groups, schedules, callbacks and checkpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the losses of several heads become one."""
+"""Combines the losses of several heads into one."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from densekit._names import check_keys
 
 
 class FixedBalance(nn.Module):
-    """A factor a head.
+    """Sums the losses of the heads, each times a fixed factor.
 
     Args:
         heads: Names of the model's heads.
-        weights: Head name to factor, 1 where none is given.
+        weights: Head name to factor, 1 by default.
 
     Raises:
-        ValueError: A name is of no head.
+        ValueError: `weights` names an unknown head.
     """
 
     def __init__(self, heads: Iterable[str], weights: Mapping[str, float] | None = None) -> None:
@@ -33,13 +33,13 @@ class FixedBalance(nn.Module):
 
 
 class UncertaintyBalance(nn.Module):
-    """A learnt factor a head: exp(-s) times its loss, plus s / 2 so that s does not run away.
+    """Sums the losses of the heads, each times a learned factor exp(-s), plus s / 2.
 
     Kendall, Gal and Cipolla 2018, Multi-Task Learning Using Uncertainty, section 3.2, equation 10,
-    with s the logarithm of the variance; it begins at 0, where all heads count alike.
+    with s the log-variance of a head, initially 0 (equal weights); s / 2 keeps it bounded.
 
     Args:
-        heads: Names of the model's heads; every step has to have a loss of each.
+        heads: Names of the model's heads; every step needs a loss of each.
     """
 
     def __init__(self, heads: Iterable[str]) -> None:
@@ -56,11 +56,11 @@ class UncertaintyBalance(nn.Module):
 
 
 def sums_by_head(terms: Mapping[str, Tensor], sources: int = 1) -> dict[str, Tensor]:
-    """Head name to the sum of its terms, (), over all data sets.
+    """Sums the loss terms of each head, (), over all data sets.
 
     Args:
-        terms: Named `HEAD/TERM`, or `SOURCE/HEAD/TERM` if there are several data sets; what a head
-            calls its terms is its own affair.
+        terms: Named `HEAD/TERM`, or `SOURCE/HEAD/TERM` with several data sets; TERM may contain
+            slashes.
         sources: Number of data sets.
     """
     sums: dict[str, Tensor] = {}

@@ -1,4 +1,4 @@
-"""Pictures of a batch and of results: boxes, masks and categories, predictions beside the truth.
+"""Draws batches and results: boxes, masks and categories, predictions beside the ground truth.
 
 Shape letters: B images, C channels, K classes, S the sides of an image along its axes, T target
 slots.
@@ -34,8 +34,8 @@ def draw_batch(
     """Draws masks, boxes or categories of the first images of a batch, without their padding.
 
     Args:
-        batch: `image` (B, C, H, W), with `mask` or `category` series and volumes too; other images
-            are left out.
+        batch: `image` (B, C, H, W); series and volumes are drawn if there is a `mask` or
+            `category`, and skipped otherwise.
         names: Class names.
         limit: Number of images at most.
         classes: Mask value, or channel, to name.
@@ -59,18 +59,18 @@ def draw_result(
     min_score: float,
     classes: Mapping[int, str],
 ) -> list[Picture]:
-    """Draws predictions of each head that has boxes, masks or categories, beside the truth.
+    """Draws the boxes, masks or categories predicted by each head beside the ground truth.
 
     Args:
         batch: Evaluation batch, with `truth` and `meta`.
-        row: Image in it.
+        row: Index of the image in it.
         result: Head name to result, in the image's original frame.
         names: Class names.
-        min_score: Boxes of lower scores are left out.
+        min_score: Boxes with lower scores are not drawn.
         classes: Mask value, or channel, to name.
 
     Returns:
-        One picture per head that has boxes, a mask or a category, as far as the truth has them.
+        One picture per head whose kind of result (boxes, mask or category) the ground truth has.
     """
     truth = batch["truth"][row]
     drawn = [
@@ -102,7 +102,7 @@ def _draw_box_results(
     batch: Batch, row: int, results: Mapping[str, Result], names: Sequence[str], min_score: float
 ) -> list[Picture]:
     image, truth = _image(batch, row), batch["truth"][row]
-    # Results and truth are in the original frame; the image has left it if it was resized.
+    # Results and truth are in the original frame, the image in that of the network.
     scale = _scale(image, batch["meta"][row].get("original_size", batch["size"][row].tolist()))
     expected = draw_boxes(image, truth["boxes"] * scale, truth["labels"], names)
     drawn = []
@@ -123,7 +123,7 @@ def _draw_mask_target(batch: Batch, row: int, classes: Mapping[int, str]) -> Pic
 def _draw_mask_result(
     batch: Batch, row: int, head: str, mask: NDArray[Any], classes: Mapping[int, str]
 ) -> Picture:
-    """Draws at the original size, or smaller."""
+    """Draws a predicted mask beside the true one, at the original size or smaller."""
     image = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()  # (*S, C)
     axes = batch["meta"][row].get("axes")
     masks = [turned_mask(one, axes) for one in (batch["truth"][row]["mask"], mask)]
@@ -141,9 +141,9 @@ def _draw_category_result(
 
 
 def _image(batch: Batch, row: int) -> NDArray[Any]:
-    """One image of a batch, (*S, C), without its padding; a picture of at most `LARGEST` pixels.
+    """One image of a batch, (*S, C), without its padding; a 2-D one of at most `LARGEST` pixels.
 
-    Its colours are those of the whole image, so that a smaller one looks like it.
+    Its intensities are stretched before it is shrunk, so that it looks like the whole image.
     """
     image: NDArray[Any] = _unpadded(batch["image"], batch, row).movedim(0, -1).cpu().numpy()
     if image.ndim != 3 or max(image.shape[:2]) <= LARGEST:
@@ -152,7 +152,7 @@ def _image(batch: Batch, row: int) -> NDArray[Any]:
 
 
 def _unpadded(values: Tensor, batch: Batch, row: int) -> Tensor:
-    """(..., *S) of one image, from (B, ..., *S) with the padding of the batch."""
+    """Extracts one image's (..., *S) from (B, ..., *S), without the padding of the batch."""
     size = batch["size"][row].tolist()
     part = values[row]
     for axis, length in enumerate(size, -len(size)):
@@ -161,6 +161,6 @@ def _unpadded(values: Tensor, batch: Batch, row: int) -> Tensor:
 
 
 def _scale(image: NDArray[Any], size: Sequence[int]) -> NDArray[np.float64]:
-    """(4,) by which boxes of an image of that (height, width) are multiplied to lie on `image`."""
+    """(4,) factors that map xyxy boxes from a frame of that (height, width) onto `image`."""
     scale: NDArray[np.float64] = np.divide(image.shape[:2], size)[[1, 0, 1, 0]]
     return scale

@@ -1,4 +1,4 @@
-"""A table with one row per image or patient: the values behind the mean."""
+"""Per-image metrics as a table: one row per image or patient."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ KEYS = ("data", "head", "image_id", "path")
 
 
 class CasesFile(Callback):
-    """Writes `cases_val.csv` and `cases_test.csv`, an image or volume a row.
+    """Writes `cases_val.csv` and `cases_test.csv` with one row per image or volume.
 
-    Metrics that measure every image by itself (a method `cases`, as those of masks have) give the
-    rows; without one there is no file. A metric without a value is empty.
+    The rows come from metrics with a method `cases`, such as those of masks; without one no file is
+    written. Undefined values are left empty.
 
     Args:
         folder: Where the files go; they are overwritten.
@@ -40,18 +40,18 @@ class CasesFile(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Notes the files of the images."""
+        """Records the file paths of the images."""
         self._note(source_names(trainer)[dataloader_idx], batch)
 
     on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the rows of validation."""
+        """Writes the validation table."""
         if not trainer.sanity_checking:
             self._write("val", pl_module)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the rows of the test."""
+        """Writes the test table."""
         self._write("test", pl_module)
 
     def _note(self, source: str, batch: Any) -> None:
@@ -60,7 +60,7 @@ class CasesFile(Callback):
 
     def _write(self, stage: str, lit: Any) -> None:
         rows = lit.cases(stage)
-        if not rows:  # on every rank alike
+        if not rows:  # the same on every rank
             return
         known: dict[tuple[str, int], str] = {}
         for part in dist.gathered(self._paths):
@@ -72,7 +72,7 @@ class CasesFile(Callback):
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """The header, columns in the order in which they first occur behind `KEYS`, and the cells."""
+    """Returns header and cells; columns follow `KEYS` in order of first appearance."""
     columns = list(dict.fromkeys((*KEYS, *(key for row in rows for key in row))))
     return [columns, *([_cell(row.get(column)) for column in columns] for row in rows)]
 

@@ -1,7 +1,7 @@
-"""Checkpoints: the last one for going on, the best ones by a metric, and no broken ones.
+"""Checkpoints: the last one to resume from, and the best ones by a metric, written atomically.
 
-A file is written beside its place and renamed: a run that is killed while it saves leaves the
-previous checkpoint whole.
+A file is written under a temporary name beside its target and renamed: a run that is killed while
+saving leaves the previous checkpoint intact.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from densekit._files import replacing
 from densekit.ops.dist import max_over_processes
-from densekit.training.place import (
+from densekit.training.loop_state import (
     forget_cut_off,
     go_to_validation,
     is_accumulating,
@@ -45,20 +45,20 @@ class UnwritableError(OSError):
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes `path` in one step, whatever file system the temporary folder is on.
+    """Writes checkpoints atomically, whatever file system the temporary folder is on.
 
-    Lightning's own writer moves the file from the system's temporary folder, which is a copy, and
-    can be cut off, where that is another file system.
+    Lightning's own writer moves the file from the system's temporary folder; on another file system
+    this is a copy, which can be interrupted.
     """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
     ) -> None:
-        """Saves beside the target, waits until the disk has it, then moves it there.
+        """Saves beside the target, syncs to disk, then renames.
 
         Args:
             checkpoint: Tensors, numbers and strings.
-            path: Target; a remote one is left to Lightning.
+            path: Target; remote ones are left to Lightning.
             storage_options: Must be None.
         """
         if "://" in str(path):
@@ -70,37 +70,39 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 torch.save(checkpoint, file)
                 file.flush()
                 os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch's writer says what it is in its own words
+        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
             reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UnwritableError(
-                f"{target}: expected to be written, got: {reason}; the checkpoints before it are"
-                " whole"
+                f"{target}: expected a writable file, got {reason}; the previous checkpoints are"
+                " intact"
             ) from error
 
 
 class Checkpoint(ModelCheckpoint):
-    """Saves `last.ckpt` at the end of every epoch, and `epoch_003.ckpt` where it is among the best.
+    """Saves `last.ckpt` after every epoch, and `epoch_003.ckpt` if that epoch is among the best.
 
-    Where an epoch has several validations, or epochs do not count (`val_check_interval`,
+    If validation runs several times per epoch or independently of epochs (`val_check_interval`,
     `check_val_every_n_epoch: null`), the names are `epoch_003_step_001200.ckpt`.
 
-    A metric that is not a number is never the best. As long as there is none that is one, the
-    newest checkpoint is kept in place of the best.
+    NaN and infinite metrics are never the best. Until a finite one is logged, the newest checkpoint
+    is kept in place of the best.
 
-    A resumed run goes on from the best so far: its files are brought into the new folder.
+    A resumed run continues with the best checkpoints so far; their files are brought into its
+    folder.
 
     `last.ckpt` is also saved when the run is asked to end (SIGTERM, Ctrl-C), between two optimiser
-    steps: gradients that are being accumulated get their remaining batches first. An error saves
-    nothing: what it leaves in memory is not worth going on with.
+    steps: a gradient accumulation is completed first. After an error nothing is saved, because the
+    state in memory may be broken.
 
     Args:
         folder: Where the files go.
-        monitor: Logged name that tells the best, e.g. "val/detection/AP"; None keeps the newest.
-        mode: "max" or "min", what of `monitor` is best.
+        monitor: Logged metric that determines the best, e.g. "val/detection/AP"; None keeps the
+            newest.
+        mode: Whether the "max" or the "min" of `monitor` is best.
         keep: Number of best checkpoints to keep, -1 keeps all.
-        every_n_epochs: Distance of the epochs that are candidates for the best.
-        last_every_n_steps: Save `last.ckpt` also after every so many optimiser steps.
-        every_minutes: Save `last.ckpt` also after so many minutes.
+        every_n_epochs: Only every n-th epoch is a candidate for the best.
+        last_every_n_steps: Also save `last.ckpt` every n optimiser steps.
+        every_minutes: Also save `last.ckpt` at this interval.
     """
 
     def __init__(
@@ -133,9 +135,9 @@ class Checkpoint(ModelCheckpoint):
         self._has_begun = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Makes every checkpoint of the run atomic."""
+        """Makes the trainer write checkpoints atomically."""
         with warnings.catch_warnings():
-            # A resumed run goes on in its own folder.
+            # A resumed run continues in its own folder.
             warnings.filterwarnings("ignore", message="Checkpoint directory")
             super().setup(trainer, pl_module, stage)
         self._fitting = trainer if stage == "fit" else None
@@ -149,16 +151,16 @@ class Checkpoint(ModelCheckpoint):
         self._has_begun = True
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keeps the state of a resumed run that had nothing left to train."""
+        """Saves the state of a resumed run that had nothing left to train."""
         super().on_fit_end(trainer, pl_module)
         if not self._has_begun:
-            rank_zero_info("Nothing was left to train: the run had reached its end.")
+            rank_zero_info("Nothing left to train: the run has already reached its end.")
             self._save_last(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves within long epochs, if asked to; lets no run end within an optimiser step."""
+        """Saves `last.ckpt` if it is due; delays the end of a run to the next optimiser step."""
         signals = trainer._signal_connector
         self._is_asked_to_end |= signals.received_sigterm
         if is_accumulating(trainer):
@@ -170,55 +172,55 @@ class Checkpoint(ModelCheckpoint):
             self._save_last(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Counts its batches from the first one, also in a run that was cut off in it."""
+        """Restarts validation from its first batch in a run that was interrupted within it."""
         forget_cut_off(trainer)
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Notes that a validation is still to be done."""
+        """Marks the checkpoint if a validation is still due."""
         if self._is_before_validation:
             go_to_validation(checkpoint)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the best first: the last then knows of it."""
+        """Saves the best first, so that `last.ckpt` refers to it."""
         super().on_train_epoch_end(trainer, pl_module)
         self._save_last(trainer)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Saves when the run is asked to end; weights that are only measured are saved already."""
+        """Saves when a training is asked to end; an evaluation has nothing to save."""
         training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
         if isinstance(exception, SIGTERMException) and training:
             self._is_before_validation = trainer.validating
             self._save_last(trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Says if nothing has told the best, or never by a number."""
+        """Warns if there was no validation, or if the monitored metric was never finite."""
         super().on_train_end(trainer, pl_module)
         never = self.monitor and self.save_top_k != 0 and not self.best_k_models
         if trainer.is_global_zero and never:
             logger.warning("the run ended before its first validation: only %s is kept", LAST)
         if trainer.is_global_zero and self.best_k_models and not self._defined():
             logger.warning(
-                "callbacks.checkpoint.monitor: expected a number of %s, got none in any"
-                " validation; %s, the newest checkpoint, is kept in place of the best",
+                "callbacks.checkpoint.monitor: expected a finite %s, got none in any validation;"
+                " %s, the newest checkpoint, is kept in place of the best",
                 *(self.monitor, Path(self.best_model_path).name),
             )
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on from the best checkpoints of the run that is resumed, in the own folder.
+        """Takes over the best checkpoints of a resumed run into this run's folder.
 
-        Only a training takes them over: weights that are measured change nothing.
+        Evaluations do not take them over.
         """
         if self._fitting is None:
             return
         scores: dict[str, Tensor] = state_dict["best_k_models"]
         newest: str = state_dict["best_model_path"]  # without a monitor there is no score
-        places = self._carried(self._fitting, dict.fromkeys((*scores, newest)) if newest else ())
-        self.best_k_models = {places[old]: scores[old] for old in scores if old in places}
-        self.best_model_path = places.get(newest, "")
+        moved = self._taken_over(self._fitting, dict.fromkeys((*scores, newest)) if newest else ())
+        self.best_k_models = {moved[old]: scores[old] for old in scores if old in moved}
+        self.best_model_path = moved.get(newest, "")
         if not self.best_k_models:
             return
         better = max if self.mode == "max" else min
@@ -229,7 +231,7 @@ class Checkpoint(ModelCheckpoint):
         self.kth_value = self.best_k_models[self.kth_best_model_path]
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
-        """Whether a checkpoint is among the best; without a number only while none has one."""
+        """Whether a checkpoint is among the best; with a non-finite score only while all are so."""
         if current is None or torch.isfinite(current):
             return super().check_monitor_top_k(trainer, current)
         return self.save_top_k == -1 or not self._defined()
@@ -238,7 +240,7 @@ class Checkpoint(ModelCheckpoint):
         self, current: Tensor, trainer: Trainer, monitor_candidates: dict[str, Tensor]
     ) -> None:
         if not torch.isfinite(current):
-            current = torch.full_like(current, torch.nan)  # the worst there is, to Lightning
+            current = torch.full_like(current, torch.nan)  # the worst value to Lightning
         super()._update_best_and_save(current, trainer, monitor_candidates)
         if not self._defined():
             self.best_model_path = next(reversed(self.best_k_models))
@@ -255,31 +257,31 @@ class Checkpoint(ModelCheckpoint):
         )
 
     def _defined(self) -> bool:
-        """Whether some checkpoint has a number to be judged by."""
+        """Whether the score of any checkpoint is finite."""
         return any(bool(torch.isfinite(score)) for score in self.best_k_models.values())
 
     def _score(self, path: str) -> float:
         return float(self.best_k_models[path])
 
-    def _carried(self, trainer: Trainer, old: Iterable[str]) -> Mapping[str, str]:
-        """Old to new path of the files that could be brought into the own folder."""
+    def _taken_over(self, trainer: Trainer, old: Iterable[str]) -> Mapping[str, str]:
+        """Brings checkpoints into this run's folder; returns old to new path of those found."""
         folder, beside = Path(str(self.dirpath)), Path(str(trainer.ckpt_path)).parent
-        places: dict[str, str] = {}
+        moved: dict[str, str] = {}
         for path in old if trainer.is_global_zero else ():
             target = folder / Path(path).name
-            # The folder may have been moved or copied since: what lies beside comes first.
+            # The folder may have been moved or copied since, so the resumed file's comes first.
             found = [file for file in (beside / target.name, Path(path)) if _is_whole(file)]
             if found:
-                _bring(found[0], target)
-                places[path] = str(target)
+                _link_or_copy(found[0], target)
+                moved[path] = str(target)
             else:
                 logger.warning(
-                    "%s: one of the best checkpoints so far is neither there nor in %s; the best"
-                    " of the others and of what is to come is kept",
+                    "%s: one of the best checkpoints so far is missing, also from %s; the best of"
+                    " the others and of those to come is kept",
                     *(path, beside),
                 )
-        carried: Mapping[str, str] = trainer.strategy.broadcast(places)
-        return carried
+        shared: Mapping[str, str] = trainer.strategy.broadcast(moved)
+        return shared
 
     def _is_due(self, trainer: Trainer, pl_module: LightningModule) -> bool:
         step = trainer.global_step
@@ -299,7 +301,7 @@ class Checkpoint(ModelCheckpoint):
 
 
 def _validates_within_epochs(trainer: Trainer) -> bool:
-    """Whether the epoch alone does not tell two validations apart."""
+    """Whether the epoch number does not identify a validation."""
     return (
         trainer.check_val_every_n_epoch is None
         or trainer.val_check_batch is None  # by time
@@ -311,8 +313,8 @@ def _is_whole(file: Path) -> bool:
     return file.suffix == ".ckpt" and file.is_file() and _why_unreadable(file) is None
 
 
-def _bring(file: Path, target: Path) -> None:
-    """Puts a checkpoint into another folder; written once, it is shared where that is possible."""
+def _link_or_copy(file: Path, target: Path) -> None:
+    """Puts a checkpoint, which never changes, into another folder; as a hard link if possible."""
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -324,37 +326,38 @@ def _bring(file: Path, target: Path) -> None:
 
 
 def furthest_checkpoint(path: str | Path) -> Path:
-    """Finds the checkpoint of a run that has got furthest, and says which ones cannot be read.
+    """Finds the checkpoint of a run with the most steps, and warns about unreadable ones.
 
     Args:
-        path: A checkpoint, or a folder of them. Of a broken file its neighbours are tried. Times of
-            files tell nothing: a copied folder has new ones.
+        path: A checkpoint, or a folder of them. If the file is broken, its neighbours are tried.
+            Modification times are ignored: a copied folder has new ones.
 
     Raises:
-        ValueError: There is none, or none can be read.
+        ValueError: There is no checkpoint, or none can be read.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
     files = sorted(folder.glob("*.ckpt"))
     if not path.exists() or not files:
-        raise ValueError(f"no checkpoint at {path}: expected a file like {LAST} or their folder")
+        raise ValueError(f"{path}: expected a checkpoint like {LAST} or a folder of them, got none")
     if path.is_file() and _readable(path):
         return path
     whole = [file for file in files if file != path and _readable(file)]
     if not whole:
-        raise ValueError(f"none of the checkpoints in {folder} can be read: {files}")
-    # Of one step the last knows most: it is written after the best.
+        names = ", ".join(file.name for file in files)
+        raise ValueError(f"{folder}: expected a readable checkpoint, got broken ones: {names}")
+    # At the same step `last.ckpt` holds the latest state: it is written after the best.
     found = max(whole, key=lambda file: (*progress(file), file.name == LAST))
     if len(whole) < len(files):
-        logger.warning("going on with the previous checkpoint, %s", found)
+        logger.warning("continuing from the previous checkpoint, %s", found)
     return found
 
 
 def best_checkpoint(folder: Path) -> Path:
-    """The best checkpoint of a folder by what its furthest one knows, else the furthest itself.
+    """Finds the best checkpoint of a folder, as recorded in its furthest one; else the furthest.
 
     Raises:
-        ValueError: There is none, or none can be read.
+        ValueError: There is no checkpoint, or none can be read.
     """
     furthest = furthest_checkpoint(folder)
     content = torch.load(furthest, map_location="cpu", weights_only=True, mmap=True)
@@ -364,12 +367,12 @@ def best_checkpoint(folder: Path) -> Path:
             file = folder / Path(best).name
             if _is_whole(file):
                 return file
-            logger.warning("%s, the best checkpoint, is not there or damaged", file)
+            logger.warning("%s, the best checkpoint, is missing or damaged", file)
     return furthest
 
 
 def progress(path: Path) -> tuple[int, int]:
-    """Optimiser steps and epoch that a readable checkpoint is in, (-1, -1) of weights alone."""
+    """Reads the optimiser step and the epoch of a checkpoint, (-1, -1) if it holds only weights."""
     content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     return int(content.get("global_step", -1)), int(content.get("epoch", -1))
 
@@ -382,9 +385,9 @@ def _readable(path: Path) -> bool:
 
 
 def _why_unreadable(path: Path) -> str | None:
-    """What is wrong with the file, None if it loads as tensors, numbers and strings."""
+    """Why a file is not a checkpoint, None if it loads as tensors, numbers and strings."""
     try:
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises whatever its reader of zip and pickle runs into
+    except Exception as error:  # torch passes on any error of its zip and pickle readers
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"
     return None

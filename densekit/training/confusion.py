@@ -1,4 +1,4 @@
-"""Confusion matrices of a run."""
+"""Draws the confusion matrices of a run."""
 
 from __future__ import annotations
 
@@ -11,24 +11,24 @@ from densekit.visualization.confusion import draw_confusion
 
 
 class Confusion(Callback):
-    """Draws `confusion_val.png` and `confusion_test.png` of the heads that have such a matrix.
+    """Draws `confusion_val.png` and `confusion_test.png` for heads with a confusion matrix.
 
-    With several heads or data sets their names stand in the file's name too.
+    With several heads or data sets the file names include theirs.
 
     Args:
-        folder: Where the pictures go; they are overwritten.
+        folder: Where the images go; they are overwritten.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws validation."""
+        """Draws the confusion matrices of validation."""
         if not trainer.sanity_checking:
             self._draw(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the test."""
+        """Draws the confusion matrices of the test."""
         self._draw(trainer, pl_module, "test")
 
     def _draw(self, trainer: Trainer, lit: Any, stage: str) -> None:

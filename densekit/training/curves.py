@@ -1,4 +1,4 @@
-"""Training curves: losses, learning rate and main figures over the optimiser steps."""
+"""Training curves: losses, learning rate and main metrics over the optimiser steps."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from densekit.training.sources import LOSS, is_main, source_names
 from densekit.visualization.curves import Series, draw_curves
 
-FIGURES_PER_HEAD = 4
-"""Heads list their most telling figures first; more lines than that are not legible."""
+METRICS_PER_HEAD = 4
+"""Heads list their most important metrics first; more curves would not be legible."""
 
 
 class Curves(Callback):
-    """Draws `curves.png` after every validation and at the end; a resumed run goes on drawing.
+    """Draws `curves.png` after every validation and at the end; a resumed run extends it.
 
     Args:
-        path: The picture.
+        path: The image file.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -33,8 +33,8 @@ class Curves(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Sums the losses on their device; reading each one would stop a GPU every step."""
-        # Lightning has divided the loss by the batches that make a step, and the terms it has not.
+        """Sums the losses on their device; reading each one would stall a GPU every step."""
+        # Lightning has divided the loss, but not its terms, by the number of accumulated batches.
         loss = outputs["loss"].detach() * trainer.accumulate_grad_batches
         terms = {"train/loss": loss, **outputs["terms"]}
         for name, term in terms.items():
@@ -44,7 +44,7 @@ class Curves(Callback):
             self._note_training(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Notes the figures and draws."""
+        """Records the metrics and draws."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._note_training(trainer)
@@ -55,16 +55,16 @@ class Curves(Callback):
         self._draw(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws what there is, also of a run without validation."""
+        """Draws the final curves, also of a run without validation."""
         self._note_training(trainer)
         self._draw(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run needs to go on."""
+        """Returns the curves so far, for a resumed run."""
         return {"series": self.series}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the curves of the run that is resumed."""
+        """Continues the curves of the resumed run."""
         self.series = state_dict["series"]
 
     def _note_training(self, trainer: Trainer) -> None:
@@ -89,7 +89,7 @@ def panels_of(series: Series) -> dict[str, Series]:
     """Sorts curves into the panels loss, metric and learning rate.
 
     Args:
-        series: By logged name, those of single classes left out: `train/...`, `val/...`, `lr`.
+        series: By logged name (`train/...`, `val/...`, `lr`), without those of single classes.
     """
     losses = {name: curve for name, curve in series.items() if LOSS in name.split("/")}
     others = {name: curve for name, curve in series.items() if name not in losses}
@@ -103,6 +103,6 @@ def _first_of_each_head(series: Series) -> Series:
     for name, line in series.items():
         head = name.rsplit("/", 1)[0]
         counts[head] = counts.get(head, 0) + 1
-        if counts[head] <= FIGURES_PER_HEAD:
+        if counts[head] <= METRICS_PER_HEAD:
             chosen[name] = line
     return chosen

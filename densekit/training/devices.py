@@ -1,4 +1,4 @@
-"""What a device can and cannot do: the precision it trains in, synchronised batch norm."""
+"""Device capabilities: the precision to train in, and synchronised batch norm."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     from densekit.model import DenseModel
 
 AMPERE = 8
-"""CUDA capability from which on bfloat16 is computed by the tensor cores."""
+"""Lowest CUDA compute capability whose tensor cores support bfloat16."""
 SIXTEEN_BITS = {
     **dict.fromkeys(("bf16-mixed", "bf16-true", "bf16"), torch.bfloat16),
     **dict.fromkeys(("16-mixed", "16-true", "16"), torch.float16),
 }
-"""Names of Lightning's Trainer."""
+"""16-bit precisions of Lightning's Trainer and their dtypes."""
 CPU = torch.device("cpu")
 
 
 def resolve_precision(
     precision: str, accelerator: str, calls: Callable[[], Iterable[Call]], *, backward: bool = True
 ) -> str:
-    """Replaces "auto" by what the device computes fastest, if it computes it right.
+    """Replaces "auto" by the fastest precision that the device computes correctly.
 
-    A precision that is asked for is kept; where its numbers are wrong a warning says so.
+    An explicit precision is kept, with a warning if its numbers are wrong.
 
     Args:
         precision: "auto", or a precision of Lightning's Trainer.
         accelerator: Trainer's accelerator: "cpu", "gpu", "cuda", "auto", ...
-        calls: What the layers will compute, see `layer_calls`; asked if it matters.
+        calls: Returns what the layers will compute, see `layer_calls`; called only if needed.
         backward: Whether gradients are computed.
 
     Returns:
@@ -52,7 +52,7 @@ def resolve_precision(
     dtype = SIXTEEN_BITS.get(chosen)
     if dtype is None or not (on_gpu or accelerator in ("cpu", "auto")):
         return chosen
-    # Every process tries on the device it is going to train on.
+    # Every process checks the device it is going to train on.
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if on_gpu else CPU
     wrong = first_wrong(calls(), dtype, device, backward=backward)
     if wrong is None:
@@ -66,10 +66,10 @@ def resolve_precision(
 
 
 def layer_calls(model: DenseModel, sizes: Iterable[Sequence[int]]) -> list[Call]:
-    """What the layers of a model compute for images of some sizes, each kind once.
+    """Records the distinct operations of a model's layers for images of some sizes.
 
     Args:
-        model: Run once a size, without gradients, as in evaluation.
+        model: Run once per size, in eval mode and without gradients.
         sizes: Sides of images in the network's frame.
     """
     modes = {module: module.training for module in model.modules()}
@@ -95,22 +95,23 @@ def cpu_gains_from_bf16() -> bool:
     They do with AMX, and with AVX512-BF16 on AMD's cores. On Intel's, AVX512-BF16 without AMX
     was measured at 0.6 times the speed of float32 (docs/benchmarks/).
     """
-    # Both questions are private names of torch, there since 2.4 and 2.6.
+    # Both are private functions of torch, present since 2.4 and 2.6.
     amx = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()
     avx = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)()
     return bool(amx or (avx and MADE_BY_AMD))
 
 
 def check_sync_batch_norm(model: nn.Module, trainer: Trainer) -> None:
-    """Refuses synchronised batch norm where torch cannot run it.
+    """Refuses synchronised batch norm in several processes on CPU, which torch cannot run.
 
     Raises:
-        ValueError: Several processes on CPU.
+        ValueError: Several processes train on CPU.
     """
     synced = any(isinstance(module, nn.SyncBatchNorm) for module in model.modules())
     on_cpu = trainer.strategy.root_device.type == "cpu"
     if synced and on_cpu and trainer.world_size > 1:
         raise ValueError(
-            "trainer.sync_batchnorm, or a norm of the model, asks for synchronised batch norm, "
-            "which torch runs on GPUs only: on CPU use a frozen or group norm, or one process"
+            "trainer.sync_batchnorm, or a norm of the model: expected GPUs for synchronised batch "
+            f"norm, got {trainer.world_size} processes on CPU, where torch cannot run it; use a "
+            "frozen or group norm, or one process"
         )

@@ -1,4 +1,4 @@
-"""Stopping when the watched metric no longer gets better."""
+"""Early stopping that can ignore validations without a finite metric."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class EarlyStopping(lightning.EarlyStopping):
-    """Lightning's, but with `check_finite=False` a metric without a value counts neither way.
+    """Lightning's `EarlyStopping`; with `check_finite=False`, non-finite metrics are ignored.
 
-    A structure that the validation images do not show has no Dice (NaN), which says nothing of the
-    training. A loss that is not finite stops a run by itself, see `NonFinite`.
+    The Dice of a structure that no validation image shows is NaN, which says nothing about the
+    training. A non-finite loss stops the run anyway, see `NonFinite`.
     """
 
     def _evaluate_stopping_criteria(self, current: Tensor) -> tuple[bool, str | None]:

@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights, used wherever weights leave the training loop."""
+"""Exponential moving average of the weights, for validation and checkpoints."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from torch.optim.swa_utils import AveragedModel
 class Ema(WeightAveraging):
     """Averages the weights after every optimiser step (Polyak & Juditsky).
 
-    Validation runs on the averaged weights and checkpoints hold them as `state_dict`; the weights
-    that training goes on with stand beside them in the checkpoint. Early on the average follows
-    faster, with the decay `(1 + n) / (10 + n)` after n updates, so that it forgets the start.
+    Validation runs on the averaged weights and checkpoints hold them as `state_dict`, beside the
+    raw weights that training continues from. After n updates the decay is at most
+    `(1 + n) / (10 + n)`, so that the average soon forgets the initial weights.
 
     Args:
-        decay: What the average keeps of itself a step, between 0 and 1.
+        decay: Share of the average kept per step, in [0, 1).
 
     Raises:
-        ValueError: `decay` is outside its range.
+        ValueError: `decay` is out of range.
     """
 
     def __init__(self, decay: float = 0.999) -> None:
         if not 0.0 <= decay < 1.0:
-            raise ValueError(f"callbacks.ema.decay: found {decay}, expected a number in [0, 1)")
+            raise ValueError(f"callbacks.ema.decay: expected a number in [0, 1), got {decay}")
         self.decay = decay
         self._swapped = False
         super().__init__()
@@ -35,31 +35,31 @@ class Ema(WeightAveraging):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Copies the module onto the device of the run.
 
-        At this point the module itself is still on the CPU; a copy left there would make every
-        update a transfer of the whole model.
+        At this point the module itself is still on the CPU; with a copy there, every update would
+        transfer the whole model.
         """
         if stage == "fit":
-            pl_module.configure_model()  # what is divided over processes is so before it is copied
+            pl_module.configure_model()  # shards parameters before they are copied
             self._average_model = Average(pl_module, trainer.strategy.root_device, self.decay)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Lets go of the average, which the module holds by now.
+        """Drops the average, whose weights the module now has.
 
-        Kept, it would give the module the unaveraged weights of a checkpoint that is tested later.
+        Otherwise it would load the raw weights of a checkpoint that is tested later.
         """
         self._average_model = None
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Takes up the average of the run that is resumed; what is only measured has none."""
+        """Restores the average of a resumed run; evaluations have none."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Gives the module its own weights back, for the checkpoint that is saved next."""
+        """Gives the module its raw weights back, for the checkpoint that is saved next."""
         if self._swapped:
             self._swap_models(pl_module)
 
@@ -69,14 +69,14 @@ class Ema(WeightAveraging):
 
 
 class Average(AveragedModel):
-    """A copy of a module and the number of its updates, which stays on the host.
+    """A moving average of a module that counts its updates on the host.
 
-    torch's own class counts on the device and asks for the count at every update: the host would
-    wait for the whole training step before it could begin the next.
+    torch's own class counts on the device and reads the count at every update: the host would wait
+    for the whole training step before it could queue the next.
 
     Args:
         model: Copied, parameters and buffers.
-        device: Where the copy is.
+        device: Of the copy.
         decay: See `Ema`.
     """
 
@@ -92,7 +92,7 @@ class Average(AveragedModel):
         decay = min(self.decay, (1 + count) / (10 + count)) if count else 0.0
         pairs = list(zip(_tensors(self.module), _tensors(model), strict=True))
         floats = [pair for pair in pairs if pair[0].is_floating_point()]
-        # The others are counters, such as the batches that a batch norm has seen.
+        # The others are counters, such as `num_batches_tracked` of batch norms.
         copied = [pair for pair in pairs if not pair[0].is_floating_point()]
         if floats:
             averages, currents = zip(*floats, strict=True)

@@ -1,4 +1,4 @@
-"""Loggers that may fail: what they cannot write is lost, and nothing else is."""
+"""Makes loggers fail-safe: an error of a logger does not end the training."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ log = logging.getLogger(__name__)
 
 
 def guarded(logger: Logger) -> Logger:
-    """The same logger, of a class of its own kind, that is dropped at its first error.
+    """Makes a logger turn itself off at its first error instead of raising.
 
-    A database that is locked, a server without network or a full disk end no training: the error is
-    said once and the logger does nothing from then on.
+    A locked database, an unreachable server or a full disk do not end the training: the error is
+    reported once, and the logger does nothing from then on.
 
     Args:
-        logger: Changed in place.
+        logger: Changed in place, to a subclass of its class; returned.
     """
     kind: Any = type(logger)
     parts: dict[str, Any] = {name: _guard(getattr(kind, name)) for name in METHODS}
@@ -42,11 +42,11 @@ def _guard(method: Callable[..., Any], instead: Callable[[], Any] = lambda: None
         if not getattr(self, _DROPPED, False):
             try:
                 return method(self, *arguments, **settings)
-            except Exception as error:  # whatever a tracking library runs into
+            except Exception as error:  # tracking libraries raise anything
                 setattr(self, _DROPPED, True)
                 reason = (str(error).splitlines() or [""])[0]
                 log.warning(
-                    "logger: %s is dropped, the run goes on without it: %s: %s",
+                    "logger: %s failed and is turned off, the run continues without it: %s: %s",
                     *(type(self).__name__, type(error).__name__, reason),
                 )
         return instead()

@@ -1,4 +1,4 @@
-"""The inferer as the training loop knows it: evaluation batches in, results out."""
+"""The inferer protocol of the training loop, which turns evaluation batches into results."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ if TYPE_CHECKING:
 
 
 class Inferer(Protocol):
-    """Turns a batch into results; those of `densekit.inference` do.
+    """Turns a batch into results; `densekit.inference` has implementations.
 
     Attributes:
-        whole_image: Whether the network sees every image at once. If not, validation computes no
-            loss: the network might not fit a whole image into memory.
+        whole_image: Whether the network sees each image as a whole. If not, validation computes no
+            loss, because whole images might not fit into memory.
     """
 
     whole_image: bool
@@ -23,21 +23,21 @@ class Inferer(Protocol):
     def __call__(
         self, model: DenseModel, batch: Batch, features: Features | None
     ) -> list[dict[str, Result]]:
-        """One dict by head per image, in the image's original frame.
+        """Returns one dict per image, head name to result, in the image's original frame.
 
         Args:
             model: In eval mode.
-            batch: Through `model.resized`.
-            features: Of this batch, where they were computed for the loss.
+            batch: Resized by `model.resized`.
+            features: Of this batch, if already computed for the loss.
         """
 
 
 def sees_images(inferer: Inferer, model: DenseModel, spatial_dims: int) -> bool:
-    """Whether the network sees images whole: neither by windows nor, of volumes, by slices.
+    """Whether the network sees whole images: no windows, and no slices of volumes.
 
     Args:
         inferer: Of validation or test.
         model: The network with its heads.
-        spatial_dims: Those of the images.
+        spatial_dims: Of the images.
     """
     return inferer.whole_image and spatial_dims == model.spatial_dims

@@ -1,7 +1,7 @@
-"""The metrics of one evaluation data set: built from the heads' recipes, updated, computed.
+"""The metrics of one evaluation data set: built per head, updated and computed.
 
-They stand outside the module tree: `LitModel` moves them to its device, and neither their state
-nor the weights of a metric that has some can land in a checkpoint.
+They are not submodules: `LitModel` moves them to its device, and neither their state nor the
+weights that some metrics have end up in checkpoints.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Made = TypeVar("Made")
 
 Recipe = Metric | Callable[..., Metric]
-"""A metric, or what builds one from entries of `info["heads"][HEAD]`, e.g. `partial(VocMap)`."""
+"""A metric, or a callable that builds one from entries of `info["heads"][HEAD]`."""
 
 Confusions = dict[str, tuple[list[str], NDArray[np.int64]]]
 """Head name to class names and confusion matrix, see `HasConfusion`."""
@@ -41,12 +41,12 @@ Recipes = Mapping[str, Mapping[str, Recipe]]
 
 
 class Names(NamedTuple):
-    """The names that a set of metrics will give its values.
+    """The names of the values that a set of metrics will compute.
 
     Attributes:
-        modes: `HEAD/VALUE` to the better direction, "max" or "min", of the first value of each
-            metric, the main one, where the metric says so; None for the others.
-        unknown: Heads with a metric that knows its names only once it has seen an image.
+        modes: `HEAD/VALUE` to the better direction, "max" or "min", for the first (main) value of
+            each metric that declares it; None for the others.
+        unknown: Heads with a metric whose names are unknown until it has seen an image.
     """
 
     modes: dict[str, str | None]
@@ -54,7 +54,7 @@ class Names(NamedTuple):
 
 
 class MetricSet:
-    """Metrics by head and name.
+    """Updates and computes the metrics of several heads.
 
     Args:
         metrics: Head name to metric name to metric.
@@ -64,16 +64,16 @@ class MetricSet:
         self.metrics = {head: dict(named) for head, named in metrics.items()}
 
     def reset(self, device: torch.device) -> None:
-        """Forgets everything, on the device that the results of the coming epoch lie on."""
+        """Resets all metrics and moves them to the device of the coming results."""
         for named in self.metrics.values():
             for metric in named.values():
                 metric.to(device).reset()
 
     def update(self, results: Sequence[Mapping[str, Result]], truth: list[Truth]) -> None:
-        """Takes in the valid images of a batch; every rank calls it for every batch.
+        """Adds the valid images of a batch; every rank calls it for every batch.
 
         Args:
-            results: One dict by head per image.
+            results: One dict per image, head name to result.
             truth: One per image, in the same order.
         """
         for head, named in self.metrics.items():
@@ -82,12 +82,12 @@ class MetricSet:
                 metric.update(of_head, truth)
 
     def compute(self) -> dict[str, Tensor]:
-        """Values over all ranks together, named `HEAD/VALUE`.
+        """Computes the values over all ranks, named `HEAD/VALUE`.
 
-        A name that two metrics of a head share becomes `HEAD/METRIC/VALUE` for the second.
+        If two metrics of a head share a name, the second one's becomes `HEAD/METRIC/VALUE`.
 
         Raises:
-            ValueError: Two values have one name, or one has that of a loss.
+            ValueError: Two values have the same name, or one has the name of a loss.
         """
         computed: dict[str, Tensor] = {}
         for head, name, metric in self:
@@ -98,15 +98,15 @@ class MetricSet:
         return computed
 
     def names(self) -> Names:
-        """The names that `compute` will give its values, before any image is seen.
+        """Returns the names that `compute` will use, before any image is seen.
 
         Raises:
-            ValueError: Two values have one name, or one has that of a loss.
+            ValueError: Two values have the same name, or one has the name of a loss.
         """
         modes: dict[str, str | None] = {}
         unknown = []
         for head, name, metric in self:
-            values = _of_no_image(name, metric)
+            values = _computed_empty(name, metric)
             if values is None:
                 unknown.append(head)
                 continue
@@ -115,19 +115,19 @@ class MetricSet:
         return Names(modes, unknown)
 
     def __iter__(self) -> Iterator[tuple[str, str, Metric]]:
-        """Head, name and metric of each."""
+        """Iterates over head, name and metric."""
         for head, named in self.metrics.items():
             for name, metric in named.items():
                 yield head, name, metric
 
     def note_facts(self, info: dict[str, Any]) -> None:
-        """Puts what predictions need of the last `compute` into a model's `info["heads"]`."""
+        """Stores in a model's `info["heads"]` what predictions need from the last `compute`."""
         for head, _, metric in self:
             if isinstance(metric, HasFacts):
                 info.setdefault("heads", {}).setdefault(head, {}).update(metric.facts())
 
     def cases(self) -> list[dict[str, Any]]:
-        """One row per image and head, of the metrics that keep some; call `compute` before."""
+        """Returns one row per image and head of metrics that keep them; call `compute` before."""
         rows: dict[tuple[str, int], dict[str, Any]] = {}
         for head, _, metric in self:
             for case in metric.cases() if isinstance(metric, HasCases) else []:
@@ -135,7 +135,7 @@ class MetricSet:
         return list(rows.values())
 
     def confusions(self) -> Confusions:
-        """Class names and confusion matrix of each head that has one; call `compute` before."""
+        """Returns class names and confusion matrix of heads with one; call `compute` before."""
         return {
             head: (metric.names, metric.confusion())
             for head, _, metric in self
@@ -147,9 +147,9 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
     """Builds fresh metrics for the heads that a data set evaluates.
 
     Args:
-        model: Its heads make their own metrics; `info["heads"][HEAD]` is what recipes are given.
-        heads: Names of the heads that the data set has the truth of; None, all.
-        recipes: Replaces the own metrics of the heads it names.
+        model: Its heads make their default metrics; recipes receive `info["heads"][HEAD]`.
+        heads: Names of the heads that the data set has ground truth for; None for all.
+        recipes: Replace the default metrics of the heads they name.
 
     Raises:
         ValueError: A metric cannot be built; the message begins with its key.
@@ -169,21 +169,21 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
 
 
 def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
-    """Refuses metrics of a head that does not exist, and a head named like the total loss.
+    """Refuses metrics of an unknown head, and a head named like the total loss.
 
     Raises:
-        ValueError: With the nearest name.
+        ValueError: Names the nearest head.
     """
     known = list(heads)
     if LOSS in known:
-        raise ValueError(f"heads.{LOSS}: expected another name, got that of the total loss")
+        raise ValueError(f"heads: expected another name than that of the total loss, got {LOSS!r}")
     for head in recipes:
         if head not in known:
             raise ValueError(unknown("metrics", head, known))
 
 
 def _named(key: str, make: Callable[[], Made]) -> Made:
-    """What is made; an error of whatever kind, of a plug-in too, comes with its key."""
+    """Calls `make`; turns any error, of a plug-in too, into a ValueError that names the key."""
     try:
         return make()
     except Exception as error:
@@ -191,46 +191,46 @@ def _named(key: str, make: Callable[[], Made]) -> Made:
 
 
 def build_metric(recipe: Recipe, info: Mapping[str, Any]) -> Metric:
-    """A fresh metric of a recipe, with the entries of `info` that it takes."""
+    """Builds a fresh metric from a recipe, with the entries of `info` that it accepts."""
     if isinstance(recipe, Metric):
-        return recipe.clone()  # validation and test, and every data set, count for themselves
+        return recipe.clone()  # one per stage and data set
     accepted = inspect.signature(recipe).parameters
     return recipe(**{name: value for name, value in info.items() if name in accepted})
 
 
 def _keys(head: str, name: str, values: Mapping[str, Any], taken: Container[str]) -> list[str]:
-    """The names of a metric's values, beside those that are taken."""
+    """Names the values of a metric without clashing with the names in `taken`."""
     keys: list[str] = []
     for value in values:
         key = f"{head}/{value}"
         key = f"{head}/{name}/{value}" if key in taken else key
         if key in taken or key in keys:
             raise ValueError(
-                f"metrics.{head}.{name}: expected names of its own, got {key!r} twice; rename"
-                " the metric or its value"
+                f"metrics.{head}.{name}: expected unique names, got {key!r} twice; rename the"
+                " metric or its value"
             )
         if key.split("/")[1] == LOSS:
             raise ValueError(
-                f"metrics.{head}.{name}: expected another name than {key!r}: {head}/{LOSS} is where"
-                " the terms of the loss are logged"
+                f"metrics.{head}.{name}: expected a name outside {head}/{LOSS}, under which the"
+                f" terms of the loss are logged, got {key!r}"
             )
         keys.append(key)
     return keys
 
 
-def _of_no_image(name: str, metric: Metric) -> Mapping[str, Any] | None:
-    """What a fresh metric computes of nothing, None if it cannot."""
+def _computed_empty(name: str, metric: Metric) -> Mapping[str, Any] | None:
+    """Computes a fresh metric without any image; None if it cannot."""
     with warnings.catch_warnings(), _silent(logging.getLogger("densekit.metrics")):
         warnings.simplefilter("ignore")
         try:
             return _as_dict(name, metric.clone().compute())
-        except Exception:  # a metric need not know what to do without an image
+        except Exception:  # a metric need not work without images
             return None
 
 
 @contextmanager
 def _silent(log: logging.Logger) -> Iterator[None]:
-    """Keeps a log quiet: that nothing was measured is no news here."""
+    """Silences a logger, whose warnings that nothing was measured are expected here."""
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
     try:

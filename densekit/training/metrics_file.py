@@ -1,4 +1,4 @@
-"""The metrics of a run as one flat JSON file, for scripts and for comparing runs."""
+"""Writes the metrics of a run to one flat JSON file, for scripts and for comparing runs."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ STAGES = ("val/", "test/")
 class MetricsFile(Callback):
     """Writes `{"val/detection/AP": 0.41, ...}` after every validation and test.
 
-    A metric that could not be measured, NaN or infinite, is null: JSON knows no NaN. `epoch` and
-    `step` tell which weights were measured last.
+    NaN and infinite values become null, since JSON has no NaN. `epoch` and `step` identify the
+    weights that were evaluated last.
 
     Args:
         path: The file; it is overwritten.
-        reached: `epoch` and `step` of weights that were loaded before the trainer had them, as far
-            as they are known.
+        reached: `epoch` and `step` of weights that were not loaded through the trainer, as far as
+            known.
     """
 
     def __init__(self, path: str | Path, reached: Mapping[str, int] | None = None) -> None:
         self.path = Path(path)
         self.reached = reached
-        self.figures: dict[str, float | int | None] = {}
+        self.values: dict[str, float | int | None] = {}
         self._loaded: dict[str, int] = {}
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Notes whose weights these are: measuring a checkpoint leaves the trainer's step alone."""
+        """Records the checkpoint's epoch and step, which an evaluation does not load."""
         self._loaded = {"epoch": checkpoint["epoch"], "step": checkpoint["global_step"]}
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -52,9 +52,9 @@ class MetricsFile(Callback):
     def _write(self, trainer: Trainer) -> None:
         if not trainer.is_global_zero:
             return
-        self.figures |= json_figures(trainer.callback_metrics)
-        self.figures |= self._reached(trainer)
-        write_json(self.path, self.figures)
+        self.values |= json_metrics(trainer.callback_metrics)
+        self.values |= self._reached(trainer)
+        write_json(self.path, self.values)
 
     def _reached(self, trainer: Trainer) -> Mapping[str, int]:
         if trainer.state.fn != TrainerFn.FITTING:
@@ -65,7 +65,7 @@ class MetricsFile(Callback):
         return {"epoch": trainer.current_epoch, "step": trainer.global_step}
 
 
-def json_figures(metrics: Mapping[str, Tensor]) -> dict[str, float | int | None]:
-    """Figures of validation and test as JSON values, None where there is no number."""
-    figures = {name: float(value) for name, value in metrics.items() if name.startswith(STAGES)}
-    return {name: value if math.isfinite(value) else None for name, value in figures.items()}
+def json_metrics(metrics: Mapping[str, Tensor]) -> dict[str, float | int | None]:
+    """Converts metrics of validation and test to JSON values, None for NaN and infinity."""
+    values = {name: float(value) for name, value in metrics.items() if name.startswith(STAGES)}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

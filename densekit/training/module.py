@@ -1,4 +1,4 @@
-"""The one LightningModule: it trains and evaluates any `DenseModel` and knows no task."""
+"""`LitModel`: the LightningModule that trains and evaluates any `DenseModel`, whatever its task."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_m
 from densekit.training.monitors import Logged, check_monitors, logged_names
 from densekit.training.optim import (
     OptimizerFactory,
+    apply_group_settings,
     batch_size_scale,
     build_optimizer,
     by_step,
-    restate,
-    stated,
+    group_settings,
 )
 from densekit.training.schedules import Constant, Schedule, not_reached
 from densekit.training.sharding import Sharding, divide, gather_rows, sharded_modules
@@ -44,31 +44,31 @@ NOT_FOR_LOSSES = ("meta", "truth")
 
 
 class LitModel(LightningModule):
-    """Trains a `DenseModel` on `{data set: Batch}` and evaluates it data set by data set.
+    """Trains a `DenseModel` on `{data set: Batch}` and evaluates it on one data set at a time.
 
     Logs `train/loss`, `train/HEAD/loss/TERM`, `val/loss`, `val/HEAD/loss/TERM` and
-    `val/HEAD/METRIC`, the same for test; with several data sets the data set's name follows the
-    stage. Where the network sees no whole image, val and test have no losses.
+    `val/HEAD/METRIC`, and the same for test; with several data sets the data set's name follows the
+    stage. Where the network does not see whole images, val and test have no losses.
 
     Args:
         model: Its `info` goes into every checkpoint.
         optimizer: Optimiser class with its settings bound; None for a model that is only evaluated.
         schedule: Factor of the learning rate by step, constant by default.
-        inferer: Turns evaluation batches into results; needed to validate or test.
-        metrics: Head name to metric name to a metric, or to what builds one from entries of
-            `info["heads"][HEAD]`; these replace the head's own metrics.
+        inferer: Turns evaluation batches into results; required to validate or test.
+        metrics: Head name to metric name to a metric, or to a callable that builds one from entries
+            of `info["heads"][HEAD]`; these replace the head's default metrics.
         seed: Every random choice within a training step is a function of it and the step.
         base_batch_size: Number of images per optimiser step that the learning rate is stated for;
-            the rate is scaled to the real number. None leaves it as it is.
-        transfer: Which parts train, from when on and how fast; by default all alike.
-        balance: Builds, from the names of the heads, what sums their losses.
+            the rate is scaled to the actual number. None does not scale.
+        transfer: Which parts train, from when on and how fast; by default all do from the start.
+        balance: Builds, from the names of the heads, the module that sums their losses.
         compile: Whether to compile the loss with `torch.compile`.
         channels_last: Whether weights of 2-D and 3-D convolutions are stored channels last, which
             is faster on most devices.
-        config: YAML text of the whole configuration; checkpoints keep it to rebuild the model.
+        config: YAML text of the whole configuration; stored in checkpoints to rebuild the model.
 
     Attributes:
-        validated_step: Number of optimiser steps before the last validation, None without one.
+        validated_step: Optimiser step of the last validation, None before the first.
 
     Raises:
         ValueError: `metrics` names a head that the model does not have.
@@ -106,16 +106,16 @@ class LitModel(LightningModule):
         self._late = set[float]()
         self.balance = balance(model.heads)
         self.config = config
-        # Unbound: a compiled bound method would keep the weights it was made with after a deepcopy.
+        # Unbound: after a deepcopy a compiled bound method would still use the original weights.
         loss = type(model).loss
         self._loss = torch.compile(loss) if compile else loss
         self.validated_step: int | None = None
-        self._stated: list[tuple[float, float]] = []
+        self._group_settings: list[tuple[float, float]] = []
         self._recipes = metrics or {}
         self._metrics: dict[str, list[MetricSet]] = {}
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
-        """Loss terms of a training step, `HEAD/TERM`, behind the data set's name if several."""
+        """Loss terms of a training step: `HEAD/TERM`, with several data sets `SOURCE/HEAD/TERM`."""
         terms: dict[str, Tensor] = {}
         for source, batch in batches.items():
             heads = source_heads(self.trainer, source)
@@ -127,8 +127,8 @@ class LitModel(LightningModule):
         return terms
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> dict[str, Any]:
-        """Sums every term of every data set, head by head, and balances the heads."""
-        # Dropout and the like draw from the global stream: it depends on the step alone.
+        """Sums the loss terms per head over all data sets, and balances the heads."""
+        # Dropout and the like draw from the global generator: make it depend on the step alone.
         torch.manual_seed(int(mix(self.seed, self.global_step, batch_idx, dist.rank())))
         terms = self.losses(batches)
         total: Tensor = self.balance(sums_by_head(terms, len(batches)))
@@ -139,26 +139,26 @@ class LitModel(LightningModule):
         return {"loss": total, "terms": shown}
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
-        """Losses, and results for the metrics."""
+        """Computes losses, and results for the metrics."""
         return self._evaluate("val", batch, dataloader_idx)
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
-        """The same as validation, on the test data."""
+        """Like `validation_step`, on the test data."""
         return self._evaluate("test", batch, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
-        """Starts the metrics afresh."""
+        """Resets the metrics."""
         self._reset_metrics("val")
 
     def on_test_epoch_start(self) -> None:
-        """Starts the metrics afresh."""
+        """Resets the metrics."""
         self._reset_metrics("test")
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the metrics of all processes together.
+        """Logs the metrics over all processes.
 
         Raises:
-            ValueError: A callback watches a metric that is not among them.
+            ValueError: A callback monitors a metric that is not among them.
         """
         self._log_metrics("val")
         check_monitors(
@@ -169,11 +169,11 @@ class LitModel(LightningModule):
             self.validated_step = self.global_step
 
     def on_test_epoch_end(self) -> None:
-        """Logs the metrics of all processes together."""
+        """Logs the metrics over all processes."""
         self._log_metrics("test")
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        """Optimiser with parameter groups, and the schedule by optimiser step."""
+        """Builds the optimiser with its parameter groups, and the schedule by optimiser step."""
         if self.optimizer is None:
             raise ValueError("optimizer: expected one to train with, got None")
         optimizer = build_optimizer(
@@ -182,48 +182,48 @@ class LitModel(LightningModule):
             more=self.balance.parameters(),
             lr_scale=batch_size_scale(self.trainer, self.base_batch_size),
             lr_multipliers=self.transfer.lr_multipliers(self.model),
-            # Fused kernels unscale fp16 gradients by themselves, which forbids clipping them.
+            # Fused kernels unscale fp16 gradients themselves, so that they cannot be clipped.
             fused=self.trainer.precision != "16-mixed",
         )
         parts = self.transfer.starts(self.model)
         scheduled = by_step(self.trainer, optimizer, self.schedule, parts)
-        self._stated = stated(optimizer)
+        self._group_settings = group_settings(optimizer)
         return scheduled
 
     def configure_model(self) -> None:
-        """Chooses synchronised norms, and divides over processes what DDP is to leave alone."""
+        """Installs synchronised norms, and shards the parameters that DDP must ignore."""
         use_synced_norms(self.trainer)
         self._ddp_params_and_buffers_to_ignore = divide(self)
 
     def configure_callbacks(self) -> list[Callback]:
-        """What parameters that are divided over processes ask of the loop, where there are some."""
+        """Adds the `Sharding` callback if there are sharded parameters."""
         callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
         there = any(isinstance(callback, Sharding) for callback in callbacks)  # of a run before
         return [Sharding()] if sharded_modules(self) and not there else []
 
     def on_fit_start(self) -> None:
-        """Refuses what the device cannot do, and says what trains."""
+        """Refuses what the device cannot do, and logs which parts train."""
         check_sync_batch_norm(self.model, self.trainer)
         for line in self.transfer.table(self.model):
             rank_zero_info(line)
 
     def train(self, mode: bool = True) -> LitModel:
-        """Sets the training mode, in which spared parts keep their statistics."""
+        """Sets the mode; in training mode, parts that do not train keep their norm statistics."""
         super().train(mode)
         if mode:
             self.transfer.hold(self.model, self._share)
         return self
 
     def on_train_start(self) -> None:
-        """Spares parts from the first step on: Lightning sets no mode by itself."""
+        """Puts parts that do not train yet in eval mode; Lightning itself sets no mode here."""
         if self.trainer.ckpt_path:
             scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
-            restate(scheduler, self._stated)
+            apply_group_settings(scheduler, self._group_settings)
         self.transfer.hold(self.model, self._share)
         self._late = set(self.transfer.starts(self.model).values())
 
     def on_train_end(self) -> None:
-        """Says whether the learning rate never reached its value."""
+        """Logs if the learning rate never reached its configured value."""
         total = self.trainer.estimated_stepping_batches
         if not self.trainer.interrupted and (
             line := not_reached(self.schedule, self.global_step, total)
@@ -231,7 +231,7 @@ class LitModel(LightningModule):
             rank_zero_info(line)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Lets the parts train whose time has come."""
+        """Starts training the parts whose time has come."""
         if not self._late:
             return
         share = self.global_step / self.trainer.estimated_stepping_batches
@@ -240,13 +240,13 @@ class LitModel(LightningModule):
             self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what rebuilds the model without this run: text and plain values."""
+        """Adds the configuration and `info`, from which the model can be rebuilt."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.model.info
         gather_rows(checkpoint, self, self.trainer.optimizers)
 
     def logged(self, stage: str, sources: Mapping[str, Any]) -> Logged:
-        """What an evaluation will log, before anything is measured.
+        """Returns the names that an evaluation will log, before it runs.
 
         Args:
             stage: "val" or "test".
@@ -258,7 +258,7 @@ class LitModel(LightningModule):
         return logged_names(stage, self.model, sources, self._recipes, self._inferer(stage))
 
     def cases(self, stage: str) -> list[dict[str, Any]]:
-        """The metrics of every image of the last evaluation, with its data set's name.
+        """Returns the per-image metrics of the last evaluation, with the data set's name.
 
         Args:
             stage: "val" or "test".
@@ -267,7 +267,7 @@ class LitModel(LightningModule):
         return [{"data": source, **row} for source, metrics in sets for row in metrics.cases()]
 
     def confusions(self, stage: str) -> dict[str, Confusions]:
-        """Data set to head to class names and confusion matrix of the last evaluation.
+        """Returns data set to head to class names and confusion matrix of the last evaluation.
 
         Args:
             stage: "val" or "test".
@@ -300,15 +300,15 @@ class LitModel(LightningModule):
 
     def _inferer(self, stage: str) -> Inferer:
         if self.inferer is None:
-            raise ValueError(f"inferer: expected one to make the results of {stage}, got None")
+            raise ValueError(f"inferer: expected one for {stage}, got None")
         return self.inferer
 
     def _eval_losses(
         self, batch: Batch, features: Features, heads: Sequence[str] | None
     ) -> dict[str, Tensor]:
-        """Terms of this process alone, of the heads whose targets the batch has.
+        """Loss terms of this process alone, for the heads whose targets the batch has.
 
-        Where evaluation is on identities or classes that training does not know, there are none.
+        Evaluation on identities or classes unknown to training has none.
         """
         names = list(self.model.heads if heads is None else heads)
         learning = [

@@ -1,4 +1,4 @@
-"""Stops at a loss or gradient that is not a number, and keeps what tells why."""
+"""Stops a run at a NaN or infinite loss or gradient, and saves the evidence."""
 
 from __future__ import annotations
 
@@ -24,17 +24,16 @@ class NonFiniteLossError(RuntimeError):
 
 
 class NonFinite(Callback):
-    """Checks the loss and the gradients of every step before the weights are touched.
+    """Checks the loss and the gradients of every step before the weights are updated.
 
-    At the first loss that is NaN or infinite it runs the step again and looks for the first module
-    whose output is not finite; at the first such gradient, for the first parameter on the way
-    back. It saves batch, file names, loss terms and that name, which
-    `torch.load(..., weights_only=True)` reads, and stops the run. Gradients of `16-mixed` are the
-    business of its scaler, which leaves such a step out.
+    At the first NaN or infinite loss it repeats the step to find the first module whose output is
+    not finite; at the first such gradient, the first parameter in backward order. It saves the
+    batch, file names, loss terms and that name, which `torch.load(..., weights_only=True)` reads,
+    and stops the run. Gradients of `16-mixed` are left to its scaler, which skips such steps.
 
-    The host asks after it has queued the backward pass: until the answer is there the device has
-    work. Where several processes train together it asks before, as their sum of gradients would
-    bring the loss of one into the weights of all.
+    The host reads the flag after it has queued the backward pass, so that the device keeps busy.
+    With several processes it reads it before, because summing the gradients would spread the loss
+    of one process to the weights of all.
 
     Args:
         folder: Where `rank_0.pt` is saved.
@@ -48,36 +47,36 @@ class NonFinite(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps the batch at hand."""
+        """Keeps the batch."""
         self._batches = batch
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
     ) -> None:
-        """Asks whether the loss is finite.
+        """Starts the check of the loss; with several processes, completes it.
 
         Raises:
-            NonFiniteLossError: It is not, and this is one of several processes.
+            NonFiniteLossError: The loss is not finite, and this is one of several processes.
         """
         self._finite = ask(torch.isfinite(loss))
         if dist.world_size() > 1:
             self._check(trainer, pl_module)
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hears the answer; the optimiser has not stepped yet.
+        """Completes the check of the loss, before the optimiser steps.
 
         Raises:
-            NonFiniteLossError: With the likely cause and where the evidence lies.
+            NonFiniteLossError: Names the likely cause and the file with the evidence.
         """
         self._check(trainer, pl_module)
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Asks whether the norm of the gradients is finite.
+        """Checks that the norm of the gradients is finite.
 
         Raises:
-            NonFiniteLossError: It is not; with the first parameter concerned.
+            NonFiniteLossError: It is not; names the first affected parameter.
         """
         if getattr(trainer.precision_plugin, "scaler", None) is not None:
             return
@@ -103,7 +102,7 @@ class NonFinite(Callback):
     def _stop(
         self, trainer: Trainer, found: str, terms: Mapping[str, float], first: str, cause: str
     ) -> NoReturn:
-        """Saves the evidence and ends the run."""
+        """Saves the evidence and raises the error that ends the run."""
         names = {source: file_names(batch) for source, batch in self._batches.items()}
         path = self.folder / f"rank_{trainer.global_rank}.pt"
         evidence = {
@@ -127,7 +126,7 @@ class NonFinite(Callback):
 
 
 def ask(flag: Tensor) -> Callable[[], bool]:
-    """Sends a () flag to the host without waiting; what comes back waits for it and returns it."""
+    """Copies a () flag to the host without waiting; the returned function waits for its value."""
     if not flag.is_cuda:
         return lambda: bool(flag)
     copy = flag.to("cpu", non_blocking=True)
@@ -141,7 +140,7 @@ def ask(flag: Tensor) -> Callable[[], bool]:
 
 
 def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dict[str, float], str]:
-    """Repeats the losses of a step, the same ones, and watches every module.
+    """Recomputes the losses of a step, exactly, and checks the output of every module.
 
     Returns:
         The loss terms and the first module with a non-finite output.
@@ -149,28 +148,28 @@ def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dic
     lit: Any = pl_module
     if _cannot_repeat(lit):
         return {}, "unknown: synchronised batch norm cannot repeat a step in one process alone"
-    # Hooks do not fire within compiled code. Processes whose loss is finite are not here: to count
-    # together with them would wait for ever.
+    # Hooks do not fire within compiled code. Processes whose loss is finite are not here: a
+    # collective operation would wait for them for ever.
     eager = torch.compiler.set_stance("force_eager")
-    autocast = lit.trainer.precision_plugin.train_step_context()  # overflow is one of fp16 alone
+    autocast = lit.trainer.precision_plugin.train_step_context()  # an overflow needs its dtype
     with torch.no_grad(), dist.counted_alone(), eager, autocast, _watch(lit.model) as found:
         terms = lit.losses(batches)
     values = {name: float(term) for name, term in terms.items()}
-    return values, found[0] if found else "none within a module, so the loss itself"
+    return values, found[0] if found else "none in a module, so the loss itself"
 
 
 def regrade(
     pl_module: LightningModule, batches: Mapping[str, Batch], *, exact: bool = False
 ) -> tuple[dict[str, float], list[str]]:
-    """Repeats the losses and the gradients of a step, in this process alone.
+    """Recomputes the losses and the gradients of a step, in this process alone.
 
     Args:
-        pl_module: Its parameters keep the gradients they have.
+        pl_module: The gradients of its parameters are left unchanged.
         batches: Of the step.
-        exact: In float32 whatever the run's precision is.
+        exact: Whether to compute in float32, whatever the run's precision.
 
     Returns:
-        The loss terms and the parameters whose gradient is not finite, in the order of backward.
+        The loss terms and the parameters whose gradient is not finite, in backward order.
     """
     lit: Any = pl_module
     if _cannot_repeat(lit):
@@ -188,7 +187,7 @@ def regrade(
         with torch.enable_grad(), dist.counted_alone(), eager, cast:
             terms = lit.losses(batches)
             total = torch.stack([term.float() for term in terms.values()]).sum()
-        # Not backward(): its sums over processes would wait for those that are not here.
+        # Not backward(): its all-reduce would wait for processes that are not here.
         torch.autograd.grad(total, list(named.values()), allow_unused=True)
     finally:
         for handle in handles:
@@ -197,17 +196,17 @@ def regrade(
 
 
 def _cannot_repeat(lit: Any) -> bool:
-    """Whether a step needs the other processes."""
+    """Whether a step cannot be repeated without the other processes."""
     return dist.world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in lit.modules())
 
 
 def _measurable(gradient: Tensor) -> bool:
-    """Whether a gradient is finite, and small enough for its norm to be so."""
+    """Whether a gradient has a finite norm."""
     return bool(torch.isfinite(torch.linalg.vector_norm(gradient.float())))
 
 
 def worst_gradient(pl_module: LightningModule) -> str:
-    """The parameter nearest to the loss whose gradient is not finite, else the largest."""
+    """Name of the parameter nearest to the loss whose gradient is not finite, else the largest."""
     model: Any = pl_module.model
     graded = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     broken = [name for name, gradient in graded.items() if not _measurable(gradient)]
@@ -217,7 +216,7 @@ def worst_gradient(pl_module: LightningModule) -> str:
 
 @contextmanager
 def _watch(model: nn.Module) -> Iterator[list[str]]:
-    """Collects the names of modules with a non-finite output, in the order they ran."""
+    """Collects the names of modules with a non-finite output, in order of execution."""
     found: list[str] = []
 
     def note(name: str, module: nn.Module) -> Any:
@@ -247,21 +246,22 @@ def all_finite(value: Any) -> bool:
 
 
 def likely_cause(trainer: Trainer, pl_module: LightningModule, batches: Mapping[str, Batch]) -> str:
-    """Says in words what most often leads to a loss that is not finite."""
+    """Describes the most likely cause of a non-finite loss."""
     if wrong := broken_data(batches):
         return wrong
     rate = trainer.optimizers[0].param_groups[0]["lr"]
     broken = next((n for n, p in pl_module.named_parameters() if not all_finite(p)), None)
     if broken is not None:
         return (
-            f"weights were already not finite ({broken}): an earlier step was too large at "
+            f"the weights were already not finite ({broken}): an earlier step was too large at "
             f"learning rate {rate:g}; lower it, warm up longer or set trainer.gradient_clip_val"
         )
     if str(trainer.precision) in ("16-mixed", "16-true"):
         return "numbers beyond 65504 overflow in fp16; use precision=bf16-mixed or 32-true"
     if _is_reduced(trainer) and _finite_in_float32(pl_module, batches):
         return (
-            f"precision={trainer.precision}: in float32 the loss is finite; use precision=32-true"
+            f"precision={trainer.precision}, as the loss is finite in float32; use precision="
+            "32-true"
         )
     return (
         f"the learning rate {rate:g} is too high; lower it, warm up longer or set "
@@ -272,27 +272,27 @@ def likely_cause(trainer: Trainer, pl_module: LightningModule, batches: Mapping[
 def cause_of_gradient(
     trainer: Trainer, pl_module: LightningModule, batches: Mapping[str, Batch], repeats: bool
 ) -> str:
-    """Says in words what most often leads from a finite loss to a gradient that is not.
+    """Describes the most likely cause of a non-finite gradient of a finite loss.
 
     Args:
         trainer: Of the run.
-        pl_module: Its model is run once more, in float32, if the run is not.
+        pl_module: Its model is run once more in float32 if the run has a lower precision.
         batches: Of the step.
-        repeats: Whether the gradient is not finite in this process alone either.
+        repeats: Whether the gradient is not finite when recomputed in this process alone.
     """
     if wrong := broken_data(batches):
         return wrong
     if not repeats:
         part = "another process" if dist.world_size() > 1 else "another part"
-        return f"{part} of the step, or a kernel that does not compute the same numbers twice"
+        return f"{part} of the step, or a non-deterministic kernel"
     if _is_reduced(trainer) and not regrade(pl_module, batches, exact=True)[1]:
         return (
-            f"precision={trainer.precision} computes this gradient wrongly or beyond its range, in "
+            f"precision={trainer.precision}, in which this gradient is wrong or out of range: in "
             "float32 it is finite; use precision=32-true"
         )
     return (
-        "a layer or loss whose derivative is infinite where it is evaluated (a root, a norm or a "
-        "logarithm at 0, a division by 0); the learning rate is not to blame"
+        "a layer or loss with an infinite derivative at its input (a root, a norm or a logarithm "
+        "at 0, a division by 0); the learning rate is not to blame"
     )
 
 
@@ -306,20 +306,20 @@ def _is_reduced(trainer: Trainer) -> bool:
 
 
 def broken_data(batches: Mapping[str, Batch]) -> str | None:
-    """What is wrong with the images or the targets of a step."""
+    """Describes what is wrong with the images or targets of a step, None if nothing is."""
     for source, batch in batches.items():
         for name, value in tensors(batch).items():
             if not all_finite(value):
-                broken = f"{name} of data set {source!r} is not finite: the data are broken"
+                broken = f"broken data: {name} of data set {source!r} is not finite"
                 return broken + _where(batch, value)
         wrong = bad_boxes(batch)
         if wrong:
-            return f"data set {source!r} has boxes without an area, in {wrong}"
+            return f"broken data: data set {source!r} has boxes without an area, in {wrong}"
     return None
 
 
 def _where(batch: Batch, value: Tensor) -> str:
-    """Which images a tensor is not finite for, if it has a row for each."""
+    """Names the images for which a tensor is not finite, if it has one row per image."""
     names = file_names(batch)
     if len(names) != len(value):
         return ""
@@ -327,7 +327,7 @@ def _where(batch: Batch, value: Tensor) -> str:
 
 
 def bad_boxes(batch: Batch) -> list[str]:
-    """Files whose valid boxes have no area."""
+    """Files with valid boxes that have no area."""
     if "boxes" not in batch or "boxes_valid" not in batch:
         return []
     boxes = batch["boxes"]  # (B, T, 4)
@@ -337,11 +337,11 @@ def bad_boxes(batch: Batch) -> list[str]:
 
 
 def file_names(batch: Batch) -> list[str]:
-    """Path of every image, or its number where it has none."""
+    """Path of every image, or its index if it has none."""
     return [str(meta.get("path", i)) for i, meta in enumerate(batch.get("meta", []))]
 
 
 def tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a batch, those of plug-ins too."""
+    """The tensors of a batch, including those of plug-ins (`extra`)."""
     flat = {**batch, **batch.get("extra", {})}
     return {name: value.detach() for name, value in flat.items() if isinstance(value, Tensor)}

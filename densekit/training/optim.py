@@ -1,8 +1,8 @@
 """Parameter groups and the optimiser.
 
-Weight decay pulls weights of convolutions and linear layers towards zero; on biases and on the
-scales of normalisation layers, which have one axis, it only costs accuracy (He et al., Bag of
-Tricks, section 3.1), so those are in groups of their own without decay.
+Weight decay applies to weights of convolutions and linear layers; on biases and the scales of
+normalisation layers, which have one axis, it only costs accuracy (He et al., Bag of Tricks, section
+3.1), so those form groups of their own without decay.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ def parameter_groups(
     lr: float,
     lr_multipliers: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
-    """Sorts the trainable parameters by weight decay and learning rate.
+    """Groups the trainable parameters by weight decay and learning rate.
 
     Args:
-        model: Frozen parameters of it (`requires_grad` false) are left out.
-        weight_decay: Decay of the weights with two axes or more; the others get none.
+        model: Its frozen parameters (`requires_grad` false) are left out.
+        weight_decay: Decay of weights with two or more axes; the others have none.
         lr: Learning rate of the parameters without a multiplier.
         lr_multipliers: Prefix of parameter names to a factor of `lr`, e.g. `{"backbone": 0.1}`;
-            the longest prefix that fits wins.
+            the longest matching prefix wins.
 
     Returns:
         Groups for a torch optimiser, each with `name`, `params`, `weight_decay` and `lr`.
 
     Raises:
-        ValueError: A prefix fits no trainable parameter, or nothing is trainable.
+        ValueError: A prefix matches no trainable parameter, or nothing is trainable.
     """
     multipliers = dict(lr_multipliers or {})
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not trainable:
-        raise ValueError("no parameter is trainable: every one of them is frozen")
+        raise ValueError("transfer.frozen: expected a trainable parameter, got only frozen ones")
     _check_prefixes(multipliers, trainable)
     groups: dict[str, dict[str, Any]] = {}
     for name, parameter in trainable.items():
-        prefix = max((p for p in multipliers if below(name, p)), key=len, default="")
+        prefix = max((p for p in multipliers if is_within(name, p)), key=len, default="")
         decay = weight_decay if parameter.ndim > 1 else 0.0
         key = ".".join(filter(None, (prefix, "decay" if parameter.ndim > 1 else "no_decay")))
         factor = multipliers.get(prefix, 1.0)
@@ -82,11 +82,12 @@ def build_optimizer(
 
     Args:
         factory: See `OptimizerFactory`; its `lr` and `weight_decay` become those of the groups.
-        model: Its parameters lie on the device they are trained on.
-        more: Parameters beside the model, without decay.
+        model: Its parameters are on the device they are trained on.
+        more: Additional parameters, without decay.
         lr_scale: Factor of every learning rate.
         lr_multipliers: See `parameter_groups`.
-        fused: Use the optimiser's fused kernel where it has one and the settings name none.
+        fused: Whether to use the optimiser's fused kernel if it has one and its settings choose no
+            implementation.
     """
     lr = _setting(factory, "lr") * lr_scale
     groups = parameter_groups(model, _setting(factory, "weight_decay"), lr, lr_multipliers)
@@ -100,37 +101,37 @@ def build_optimizer(
     except RuntimeError:
         if not extra:
             raise
-        return factory(groups)  # a device or dtype that the fused kernel does not know
+        return factory(groups)  # the fused kernel does not support the device or dtype
 
 
 def batch_size_scale(trainer: Trainer, base_batch_size: int | None) -> float:
-    """Factor that brings a learning rate to the real number of images per optimiser step.
+    """Factor that scales a learning rate to the actual number of images per optimiser step.
 
-    The linear rule of Goyal et al., Accurate, Large Minibatch SGD, section 2.1.
+    The linear scaling rule of Goyal et al., Accurate, Large Minibatch SGD, section 2.1.
 
     Args:
         trainer: Its data module's sources have a `batch_size`, in images per process.
-        base_batch_size: Images per optimiser step that the learning rate is stated for; None
-            scales nothing.
+        base_batch_size: Images per optimiser step that the learning rate is stated for; None for a
+            factor of 1.
 
     Raises:
         ValueError: `base_batch_size` is not positive.
-        TypeError: The data module does not say its batch sizes.
+        TypeError: The data module does not declare its batch sizes.
     """
     if base_batch_size is None:
         return 1.0
     if base_batch_size < 1:
-        raise ValueError(f"base_batch_size: found {base_batch_size}, expected at least 1, or null")
+        raise ValueError(f"base_batch_size: expected at least 1, or null, got {base_batch_size}")
     sources = sources_of(trainer)
     if not sources:
-        raise TypeError("base_batch_size needs a data module with `sources`, found none")
+        raise TypeError("base_batch_size: expected a data module with `sources`, got one without")
     trained = [source for source in sources.values() if source.train is not None]
     images = sum(source.batch_size for source in trained)
     real = images * trainer.world_size * trainer.accumulate_grad_batches
     scale = float(real / base_batch_size)
     rank_zero_info(
         f"Learning rate x {scale:g}: {images} images x {trainer.world_size} processes x "
-        f"{trainer.accumulate_grad_batches} accumulated = {real} a step, stated for "
+        f"{trainer.accumulate_grad_batches} accumulated = {real} per step; configured for "
         f"{base_batch_size}"
     )
     return scale
@@ -151,11 +152,11 @@ def by_step(
         starts: Prefix of a group's name to the share of the run before which its rate is zero.
 
     Raises:
-        ValueError: The run has no last step and one of them needs it.
+        ValueError: The run has no end, and the schedule or a start depends on it.
     """
 
     def factor(start: float, step: int) -> float:
-        # Step 0 is asked for before the loaders exist. Making them here to know the length would
+        # Step 0 is evaluated before the loaders exist. Creating them here to know the length would
         # be too early for Lightning to restore their state in a resumed run.
         total = trainer.estimated_stepping_batches if step > 0 else sys.maxsize
         begun = not start or step >= start * total  # the total may be infinite
@@ -164,7 +165,7 @@ def by_step(
     if endless(trainer):
         check_end(schedule, (starts or {}).values())
     shares = [
-        max((share for part, share in (starts or {}).items() if below(name, part)), default=0.0)
+        max((share for part, share in (starts or {}).items() if is_within(name, part)), default=0.0)
         for name in (group["name"] for group in optimizer.param_groups)
     ]
     factors: list[Callable[[int], float]] = [functools.partial(factor, s) for s in shares]
@@ -172,29 +173,29 @@ def by_step(
     return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
 
-def stated(optimizer: Optimizer) -> list[tuple[float, float]]:
-    """Learning rate and weight decay of each group of a fresh optimiser with its schedule."""
+def group_settings(optimizer: Optimizer) -> list[tuple[float, float]]:
+    """Base learning rate and weight decay of each group of a new optimiser with its schedule."""
     return [(group["initial_lr"], group["weight_decay"]) for group in optimizer.param_groups]
 
 
-def restate(scheduler: LambdaLR, groups: Iterable[tuple[float, float]]) -> None:
-    """Gives the optimiser of a resumed run what its configuration states, at the step it is at.
+def apply_group_settings(scheduler: LambdaLR, settings: Iterable[tuple[float, float]]) -> None:
+    """Gives the optimiser of a resumed run its configured rates and decays, at its current step.
 
-    A checkpoint would bring the learning rate, its schedule and the decay of the run before.
+    The checkpoint has restored the learning rate, its schedule and the decay of the earlier run.
 
     Args:
         scheduler: Restored, with its optimiser.
-        groups: What `stated` said before.
+        settings: Result of `group_settings` before the checkpoint was restored.
     """
-    own = scheduler.optimizer.param_groups
-    for place, (group, (lr, decay)) in enumerate(zip(own, groups, strict=True)):
-        factor = scheduler.lr_lambdas[place](scheduler.last_epoch)
+    groups = scheduler.optimizer.param_groups
+    for index, (group, (lr, decay)) in enumerate(zip(groups, settings, strict=True)):
+        factor = scheduler.lr_lambdas[index](scheduler.last_epoch)
         group.update(initial_lr=lr, lr=lr * factor, weight_decay=decay)
-        scheduler.base_lrs[place] = lr
+        scheduler.base_lrs[index] = lr
 
 
 def endless(trainer: Trainer) -> bool:
-    """Whether a run goes on until time, a callback or a person ends it."""
+    """Whether a run has neither a last epoch nor a last step."""
     return trainer.max_epochs in (-1, None) and trainer.max_steps == -1
 
 
@@ -206,7 +207,7 @@ def _setting(factory: OptimizerFactory, name: str) -> float:
     parameter = inspect.signature(factory).parameters.get(name)
     if parameter is None or parameter.default is inspect.Parameter.empty:
         if name == "lr":
-            raise ValueError("optimizer.lr is missing: the optimiser has no learning rate")
+            raise ValueError("optimizer.lr: expected a learning rate, got none")
         return 0.0
     return float(parameter.default)
 
@@ -217,17 +218,17 @@ def _offers_fused(factory: OptimizerFactory) -> bool:
     return not chosen and "fused" in inspect.signature(factory).parameters
 
 
-def below(name: str, prefix: str) -> bool:
-    """Whether a parameter or module is what a dotted prefix names, or within it."""
+def is_within(name: str, prefix: str) -> bool:
+    """Whether a parameter or module is the one named by a dotted prefix, or inside it."""
     return name == prefix or name.startswith(prefix + ".")
 
 
 def _check_prefixes(multipliers: Mapping[str, float], trainable: Mapping[str, Any]) -> None:
     for prefix in multipliers:
-        if any(below(name, prefix) for name in trainable):
+        if any(is_within(name, prefix) for name in trainable):
             continue
         known = {name.rsplit(".", depth)[0] for name in trainable for depth in range(1, 5)}
         hint = nearest(prefix, sorted(known))
         raise ValueError(
-            f"transfer.lr_multipliers: expected a part that trains, got {prefix!r}{hint}"
+            f"transfer.lr_multipliers: expected a trainable part, got {prefix!r}{hint}"
         )

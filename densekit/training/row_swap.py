@@ -1,10 +1,9 @@
-"""Lets an optimiser step on drawn rows of a table as if they were the parameter.
+"""Lets an optimiser update only the drawn rows of a table, as if they were the parameter.
 
-The table itself has no gradient in such a step. For the time between backward and the end of the
-step its drawn rows stand in its place, in the optimiser's groups (so that clipping, unscaling of
-gradients and the schedule treat them like everything else) and with their rows of its state. Rows
-that are not drawn are neither read nor written: weight decay, momentum and moving averages wait
-for them.
+The table itself has no gradient in such a step. Between backward and the end of the step its drawn
+rows replace it in the optimiser's groups (so that clipping, unscaling of gradients and the schedule
+treat them like any parameter), with their rows of its state. Rows that are not drawn are neither
+read nor written: weight decay, momentum and moving averages do not change them.
 """
 
 from __future__ import annotations
@@ -20,11 +19,10 @@ from densekit.ops.sharding import DrawnRows
 
 
 class RowSwap:
-    """Swaps drawn rows in after backward; they go back by themselves after the step.
+    """Swaps drawn rows in after backward, and back after the step.
 
     Args:
-        optimizer: Any of torch's; what it keeps of a parameter in the parameter's shape is taken to
-            be kept row by row.
+        optimizer: Any of torch's; state with the shape of the parameter is taken to be per row.
     """
 
     def __init__(self, optimizer: Optimizer) -> None:
@@ -33,12 +31,12 @@ class RowSwap:
         optimizer.register_step_post_hook(lambda *_: self.put_back())
 
     def swap_in(self, drawn: Sequence[DrawnRows]) -> None:
-        """Puts rows, which have their gradients, into the place of their tables."""
+        """Replaces tables by their drawn rows, which hold the gradients."""
         self.put_back()  # of a step that was skipped
         for rows in drawn:
             kept = self.optimizer.state.pop(rows.table, {})
             self.optimizer.state[rows.values] = {
-                key: value[rows.rows] if _is_of(rows.table, value) else value
+                key: value[rows.rows] if _has_shape_of(rows.table, value) else value
                 for key, value in kept.items()
             }
             self._replace(rows.table, rows.values)
@@ -50,7 +48,7 @@ class RowSwap:
         for rows, kept in self._swapped:
             rows.table[rows.rows] = rows.values
             for key, value in self.optimizer.state.pop(rows.values, {}).items():
-                if _is_of(rows.values, value):
+                if _has_shape_of(rows.values, value):
                     if key not in kept:
                         kept[key] = torch.zeros_like(rows.table)
                     kept[key][rows.rows] = value
@@ -68,5 +66,5 @@ class RowSwap:
             ]
 
 
-def _is_of(table: Tensor, value: Any) -> bool:
+def _has_shape_of(table: Tensor, value: Any) -> bool:
     return isinstance(value, Tensor) and value.shape == table.shape

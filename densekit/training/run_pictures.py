@@ -1,4 +1,4 @@
-"""Pictures of a run: the first training batch, and predictions beside the truth."""
+"""Draws the first training batch of a run, and predictions beside the ground truth."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ LOADER_COLUMNS = 4
 class RunPictures(Callback):
     """Saves `loader.png` from the first training batch and `predictions.png` after validation.
 
-    Without a validation split the predictions are those of the test. It draws what the targets and
-    the results of any head hold: boxes, masks with a legend, categories as titles; of a volume the
-    slice with most foreground, a series as lines.
+    Without a validation split the predictions are those of the test. Boxes, masks with a legend and
+    categories (as titles) are drawn, from targets and results of any head; a volume is shown by the
+    slice with the most foreground, a series as lines.
 
     Args:
-        folder: Where the pictures go.
+        folder: Where the image files go.
         images: Number of images in each, the first ones of the loader.
-        min_score: Predictions below it are not drawn.
+        min_score: Predictions with lower scores are not drawn.
     """
 
     def __init__(self, folder: str | Path, images: int = 8, min_score: float = 0.5) -> None:
@@ -39,7 +39,7 @@ class RunPictures(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Draws the first batch of the run as the network gets it."""
+        """Draws the first batch of the run exactly as the network receives it."""
         if self._fed or not trainer.is_global_zero:
             return
         self._fed = True
@@ -74,17 +74,17 @@ class RunPictures(Callback):
                 self._rows += draw_result(batch, row, expected, names, self.min_score, classes)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what was drawn."""
+        """Saves the drawn predictions."""
         self._validated = True
         self._save()
 
     def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
-        """Draws the first images of the test if there was no validation."""
+        """Draws the first test images if there was no validation."""
         if not self._validated:
             self.on_validation_batch_end(trainer, *arguments, **named)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what was drawn of the test."""
+        """Saves the predictions drawn in the test."""
         self._save()
 
     def _save(self) -> None:
@@ -94,13 +94,13 @@ class RunPictures(Callback):
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> list[str]:
-    """Class names of the first head of a data set that has some; masks have `mask_classes`."""
+    """Class names of a data set's first head that has some and does not predict masks."""
     known = _known(trainer, pl_module, source, of_masks=False)
     return list(known["names"]) if known else []
 
 
 def mask_classes(trainer: Trainer, pl_module: LightningModule, source: str) -> dict[int, str]:
-    """Mask value and name of the classes of the first head of a data set that learns masks."""
+    """Mask value to class name of a data set's first head that predicts masks."""
     known = _known(trainer, pl_module, source, of_masks=True)
     return foreground(known) if known else {}
 
@@ -108,9 +108,9 @@ def mask_classes(trainer: Trainer, pl_module: LightningModule, source: str) -> d
 def _known(
     trainer: Trainer, pl_module: LightningModule, source: str, *, of_masks: bool
 ) -> dict[str, Any] | None:
-    """What the artifact knows of the first head that has names and (does not) learn masks.
+    """Entry of `info["heads"]` for the first head that has names and does (not) predict masks.
 
-    One data set may have both: a mask counts its background among the classes, boxes have none.
+    One data set may have both: masks count the background among the classes, boxes do not.
     """
     model: Any = pl_module.model
     known: dict[str, Any] = model.info.get("heads", {})

@@ -1,7 +1,7 @@
 """Learning-rate schedules: the factor of the optimiser's learning rate at each step.
 
-A schedule is called with the index of the coming optimiser step and the number of steps of the
-whole run, and is a pure function of them: a resumed run goes on exactly where it stopped.
+A schedule is a pure function of the index of the coming optimiser step and the number of steps of
+the whole run, so that a resumed run continues exactly where it stopped.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from densekit._names import counted
 
 
 class Schedule(Protocol):
-    """What `LitModel` asks of a schedule.
+    """Protocol of learning-rate schedules for `LitModel`.
 
     The factor at step 0 must not depend on `total_steps`: the optimiser is built before the data
     loaders, when the length of the run is not known yet.
     """
 
     def __call__(self, step: int, total_steps: float) -> float:
-        """The factor of the learning rate.
+        """Returns the factor of the learning rate.
 
         Args:
             step: Optimiser steps taken so far, 0 to `total_steps`.
@@ -31,23 +31,23 @@ class Schedule(Protocol):
 
 
 WARM_SHARE = 0.1
-"""Of a run, that its warm-up takes at most."""
+"""Largest share of a run that its warm-up may take."""
 
 
 def warmup_end(steps: int, total_steps: float) -> float:
-    """The step at which a warm-up ends: a short run has a shorter one."""
+    """Step at which a warm-up ends; short runs have a shorter one."""
     return min(steps, WARM_SHARE * total_steps)
 
 
 def warmup(step: int, end: float, factor: float) -> float:
-    """Rises in a line from `factor` at step 0 to 1 at step `end`."""
+    """Rises linearly from `factor` at step 0 to 1 at step `end`."""
     if step >= end:
         return 1.0
     return factor + (1.0 - factor) * step / end
 
 
 def needs_end(schedule: Schedule) -> bool:
-    """Whether a schedule is another one where the run has no end."""
+    """Whether a schedule depends on the length of the run."""
     long = 10**9
     return any(
         schedule(step, long) != schedule(step, math.inf) for step in range(0, long, long // 50)
@@ -55,14 +55,14 @@ def needs_end(schedule: Schedule) -> bool:
 
 
 def check_end(schedule: Schedule, starts: Iterable[float] = ()) -> None:
-    """Refuses what is planned by the length of the run, where that is not known.
+    """Refuses schedules and late starts that depend on the length of a run without an end.
 
     Args:
         schedule: Of the learning rate.
-        starts: Shares of the run before which some part does not learn.
+        starts: Shares of the run before which some part does not train.
 
     Raises:
-        ValueError: One of them needs the end of the run.
+        ValueError: One of them needs the length of the run.
     """
     expected = (
         "expected a run with an end (trainer.max_epochs or trainer.max_steps), got one without"
@@ -71,36 +71,36 @@ def check_end(schedule: Schedule, starts: Iterable[float] = ()) -> None:
         name = getattr(schedule, "__name__", type(schedule).__name__)
         raise ValueError(f"schedule: {name} {expected}; schedule=constant needs none")
     if any(starts):
-        raise ValueError(f"transfer: for parts that start later {expected}")
+        raise ValueError(f"transfer: for parts that start later, {expected}")
 
 
 def not_reached(schedule: Schedule, steps: int, total_steps: float) -> str | None:
-    """A sentence on a run whose learning rate stayed below the optimiser's; None if it did not.
+    """Returns a message if the learning rate stayed below the optimiser's, None otherwise.
 
     Args:
         schedule: Of the learning rate.
         steps: Optimiser steps taken.
-        total_steps: Steps that the schedule was asked for.
+        total_steps: Steps that the schedule was called with.
     """
     asked = sorted({0, *range(0, steps, max(1, steps // 1000)), max(0, steps - 1)})
     highest = max(schedule(step, total_steps) for step in asked)
     if highest > 0.9 or steps == 0:
         return None
     return (
-        f"schedule: the learning rate reached {highest:.2g} of its value, as the run ended after "
-        f"{counted(steps, 'step')}; a shorter warm-up (schedule.warmup_steps, schedule.rise) or a "
-        "longer run reaches it"
+        f"schedule: the learning rate reached only {highest:.2g} of its value, as the run ended "
+        f"after {counted(steps, 'step')}; use a shorter warm-up (schedule.warmup_steps, "
+        "schedule.rise) or a longer run"
     )
 
 
 def half_cosine(start: float, end: float, progress: float) -> float:
-    """Goes from `start` to `end` on half a cosine wave while `progress` goes from 0 to 1."""
+    """Interpolates from `start` to `end` along half a cosine wave, for `progress` from 0 to 1."""
     progress = min(max(progress, 0.0), 1.0)
     return end + (start - end) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
 class Constant:
-    """The same learning rate all the time, after a warm-up.
+    """Constant learning rate after a warm-up.
 
     Args:
         warmup_steps: Optimiser steps of the linear warm-up, at most `WARM_SHARE` of the run.
@@ -120,14 +120,14 @@ class MultiStep:
     """Multiplies the learning rate by `gamma` at each milestone.
 
     Args:
-        milestones: Fractions of the run, rising, each between 0 and 1: epochs 8 and 11 of 12 are
-            `[0.667, 0.917]`. As fractions they hold for any batch size and length.
+        milestones: Increasing fractions of the run between 0 and 1: epochs 8 and 11 of 12 are
+            `[0.667, 0.917]`. As fractions they apply to any batch size and length.
         gamma: Factor at each milestone.
         warmup_steps: Optimiser steps of the linear warm-up, at most `WARM_SHARE` of the run.
         warmup_factor: Factor at step 0.
 
     Raises:
-        ValueError: A milestone is no fraction, or they do not rise.
+        ValueError: A milestone is outside (0, 1), or they do not increase.
     """
 
     def __init__(
@@ -140,8 +140,8 @@ class MultiStep:
         inside = all(0.0 < milestone < 1.0 for milestone in milestones)
         if not inside or list(milestones) != sorted(set(milestones)):
             raise ValueError(
-                f"schedule.milestones: found {list(milestones)}, expected rising fractions of the "
-                "run between 0 and 1 (epochs 8 and 11 of 12 are [0.667, 0.917])"
+                "schedule.milestones: expected increasing fractions of the run between 0 and 1 "
+                f"(epochs 8 and 11 of 12 are [0.667, 0.917]), got {list(milestones)}"
             )
         self.milestones = tuple(milestones)
         self.gamma = gamma
@@ -181,24 +181,24 @@ class Cosine:
 
 
 class OneCycle:
-    """Rises to the learning rate and falls far below it, both on half a cosine (Smith & Topin).
+    """Rises to the learning rate and falls far below it, along half cosines (Smith & Topin).
 
-    The optimiser's `lr` is the peak. The momentum stays as it is.
+    The optimiser's `lr` is the peak. The momentum is not scheduled.
 
     Args:
-        rise: Fraction of the run that rises, between 0 and 1.
+        rise: Fraction of the run in which the rate rises, between 0 and 1.
         start_factor: Factor at step 0.
         final_factor: Factor at the end of the run.
 
     Raises:
-        ValueError: `rise` is no fraction.
+        ValueError: `rise` is outside (0, 1).
     """
 
     def __init__(
         self, rise: float = 0.3, start_factor: float = 0.04, final_factor: float = 4e-6
     ) -> None:
         if not 0.0 < rise < 1.0:
-            raise ValueError(f"schedule.rise: found {rise}, expected a fraction between 0 and 1")
+            raise ValueError(f"schedule.rise: expected a fraction between 0 and 1, got {rise}")
         self.rise = rise
         self.start_factor = start_factor
         self.final_factor = final_factor

@@ -1,7 +1,7 @@
-"""Training of parameters that are sharded across processes.
+"""Trains parameters that are sharded across processes.
 
-DDP leaves them alone, the clipping norm counts the rows of all processes, and a checkpoint holds
-all rows, whatever the number of processes that wrote it or reads it.
+DDP ignores them, the clipping norm covers the rows of all processes, and a checkpoint holds all
+rows, independently of the number of processes that write or read it.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from densekit.ops.sharding import DrawnRows, Sharded
 from densekit.training.row_swap import RowSwap
 
 ROWS = "sharded"
-"""Key of a checkpoint: which entries of the optimiser's state have rows to be divided."""
+"""Checkpoint key of the entries of the optimiser's state that are sharded by row."""
 STATES = ("state_dict", "current_model_state")
-"""Keys of a checkpoint that hold weights; the second one beside averaged weights."""
+"""Checkpoint keys that hold weights; the second one exists beside averaged weights."""
 
 
 class Sharding(Callback):
-    """Trains parameters that are divided over processes; `LitModel` brings it where there are some.
+    """Trains sharded parameters; `LitModel` adds it to models that have some.
 
-    It swaps drawn rows in for their tables, clips by the norm of what all processes hold in place
-    of the trainer, and leaves of an optimiser's state in a checkpoint the rows of this process.
+    It swaps drawn rows in for their tables, clips by the norm over all processes in place of the
+    trainer, and loads only this process's rows of the optimiser's state from checkpoints.
     """
 
     def __init__(self) -> None:
@@ -37,23 +37,23 @@ class Sharding(Callback):
         self._max_norm: float | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Takes clipping over: each process's own norm would be that of other rows."""
+        """Takes over clipping from the trainer, which would use the norm of one process's rows."""
         by_norm = trainer.gradient_clip_algorithm in (None, "norm")
         if stage == "fit" and by_norm and dist.world_size() > 1:
             self._max_norm, trainer.gradient_clip_val = trainer.gradient_clip_val, None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Gives clipping back."""
+        """Hands clipping back to the trainer."""
         if self._max_norm:
             self._max_norm, trainer.gradient_clip_val = None, self._max_norm
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Refuses what such parameters cannot do, and gets to know the optimiser."""
+        """Refuses settings that sharded parameters do not support, and prepares the row swap."""
         check_sharding(pl_module, trainer)
         self._swap = RowSwap(trainer.optimizers[0])
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets the optimiser see the rows that this step has drawn of large tables."""
+        """Shows the optimiser the rows that this step has drawn from large tables."""
         if self._swap is not None:
             self._swap.swap_in(drawn_rows(pl_module))
 
@@ -69,24 +69,24 @@ class Sharding(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Puts rows back where the precision plugin has skipped the step."""
+        """Puts rows back if the precision plugin has skipped the step."""
         if self._swap is not None:
             self._swap.put_back()
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Takes the optimiser's state of this process's rows; `Sharded` takes its weights."""
+        """Keeps the optimiser state of this process's rows; `Sharded` does so for the weights."""
         take_own_rows(checkpoint)
 
 
 def sharded_modules(model: nn.Module) -> dict[str, Sharded]:
-    """The modules of a model that have parameters to be divided, by their names."""
+    """Name to module for the modules of a model that have sharded parameters."""
     return {name: part for name, part in model.named_modules() if isinstance(part, Sharded)}
 
 
 def sharded_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of which each process holds some rows, by their names in the model."""
+    """Name to parameter for the parameters of which each process holds some rows."""
     return {
         f"{name}.{key}": parameter
         for name, module in sharded_modules(model).items()
@@ -95,14 +95,14 @@ def sharded_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def drawn_rows(model: nn.Module) -> list[DrawnRows]:
-    """The rows that the last loss trains in place of their tables."""
+    """The rows that the last loss has drawn, trained in place of their tables."""
     return [rows for module in sharded_modules(model).values() for rows in module.drawn_rows()]
 
 
 def divide(model: nn.Module) -> list[str]:
-    """Lets every such module keep its rows; returns the names of the parameters, for DDP to ignore.
+    """Shards the parameters of all such modules; returns the names, for DDP to ignore.
 
-    To be called once the process group runs.
+    The process group must be initialised.
     """
     for module in sharded_modules(model).values():
         module.shard()
@@ -110,22 +110,22 @@ def divide(model: nn.Module) -> list[str]:
 
 
 def check_sharding(model: nn.Module, trainer: Trainer) -> None:
-    """Refuses what parameters divided over processes cannot do.
+    """Refuses settings that sharded parameters do not support.
 
     Raises:
-        ValueError: Gradients of fp16 are scaled process by process, or those of several batches,
-            which draw different rows, are accumulated.
+        ValueError: The precision is 16-mixed, whose scaler works per process, or the gradients of
+            several batches, which draw different rows, are accumulated.
     """
     if trainer.world_size > 1 and trainer.precision == "16-mixed":
         raise ValueError(
-            "precision: 16-mixed skips a step in one process and not in another where parameters"
-            " are divided over them (PartialFC); accepted are bf16-mixed and 32-true"
+            "precision: expected bf16-mixed or 32-true with parameters sharded across processes"
+            " (PartialFC), got 16-mixed, which may skip a step in one process only"
         )
     draws = any(module.draws for module in sharded_modules(model).values())
     if trainer.accumulate_grad_batches > 1 and draws:
         raise ValueError(
-            "trainer.accumulate_grad_batches: every batch draws class centres of its own (PartialFC"
-            " with a rate below 1); accepted is 1"
+            "trainer.accumulate_grad_batches: expected 1, since every batch draws its own class"
+            f" centres (PartialFC with a rate below 1), got {trainer.accumulate_grad_batches}"
         )
 
 
@@ -134,11 +134,11 @@ def clip_by_global_norm(optimizer: Optimizer, sharded: Iterable[Tensor], max_nor
 
     Args:
         optimizer: Its parameters are clipped.
-        sharded: Those of them of which every process holds other rows.
+        sharded: Those of which every process holds different rows.
         max_norm: Above 0.
 
     Returns:
-        The norm before, ().
+        The norm before clipping, ().
     """
     divided = {id(parameter) for parameter in sharded}
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -156,12 +156,12 @@ def clip_by_global_norm(optimizer: Optimizer, sharded: Iterable[Tensor], max_nor
 def gather_rows(
     checkpoint: dict[str, Any], model: nn.Module, optimizers: Sequence[Optimizer]
 ) -> None:
-    """Makes a checkpoint hold all rows; every process must call it, the first one has the result.
+    """Gathers all rows into the checkpoint of the first process; every process must call it.
 
     Args:
-        checkpoint: What Lightning is about to save.
-        model: The module that is saved, which has the names of the checkpoint.
-        optimizers: Those whose states are in the checkpoint, in their order.
+        checkpoint: About to be saved by Lightning.
+        model: The module that is saved, with the parameter names of the checkpoint.
+        optimizers: Those whose states are in the checkpoint, in order.
     """
     parameters = sharded_parameters(model)
     if not parameters:
@@ -169,49 +169,49 @@ def gather_rows(
     for state in (checkpoint[key] for key in STATES if key in checkpoint):
         for name in parameters:
             state[name] = _all_rows(state[name])
-    checkpoint[ROWS] = [_places(parameters, optimizer) for optimizer in optimizers]
-    for places, saved in zip(
+    checkpoint[ROWS] = [_indices(parameters, optimizer) for optimizer in optimizers]
+    for indices, saved in zip(
         checkpoint[ROWS], checkpoint.get("optimizer_states", []), strict=False
     ):
-        for place, name in places.items():
-            _each_row_tensor(saved["state"], place, len(parameters[name]), _all_rows)
+        for index, name in indices.items():
+            _each_row_tensor(saved["state"], index, len(parameters[name]), _all_rows)
 
 
 def take_own_rows(checkpoint: dict[str, Any]) -> None:
-    """Leaves the rows of this process in the optimisers' states of a checkpoint that holds all.
+    """Keeps only this process's rows in the optimiser states of a checkpoint that holds all.
 
     Args:
-        checkpoint: As `gather_rows` made it.
+        checkpoint: Made by `gather_rows`.
     """
-    for places, saved in zip(
+    for indices, saved in zip(
         checkpoint.get(ROWS, []), checkpoint.get("optimizer_states", []), strict=False
     ):
-        for place, name in places.items():
-            _each_row_tensor(saved["state"], place, len(checkpoint["state_dict"][name]), _own_rows)
+        for index, name in indices.items():
+            _each_row_tensor(saved["state"], index, len(checkpoint["state_dict"][name]), _own_rows)
 
 
-def _places(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[int, str]:
-    """Number of a parameter in the optimiser's state dict to its name, of the divided ones."""
+def _indices(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[int, str]:
+    """Index in the optimiser's state dict to name, for the sharded parameters."""
     names = {id(parameter): name for name, parameter in parameters.items()}
     flat = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     return {n: names[id(parameter)] for n, parameter in enumerate(flat) if id(parameter) in names}
 
 
 def _each_row_tensor(
-    state: dict[int, dict[str, Any]], place: int, rows: int, change: Callable[[Tensor], Tensor]
+    state: dict[int, dict[str, Any]], index: int, rows: int, change: Callable[[Tensor], Tensor]
 ) -> None:
-    """Changes what an optimiser keeps a row, in a copy: the dict saved is the optimiser's own."""
-    if place in state:
-        state[place] = {
+    """Changes an optimiser's per-row state in a copy, since the saved dict is the optimiser's."""
+    if index in state:
+        state[index] = {
             key: change(value)
             if isinstance(value, Tensor) and value.shape[:1] == (rows,)
             else value
-            for key, value in state[place].items()
+            for key, value in state[index].items()
         }
 
 
 def _all_rows(own: Tensor) -> Tensor:
-    """The rows of all processes in the first one; the others keep what they have."""
+    """The rows of all processes in the first process; the others keep their own."""
     if dist.world_size() == 1:
         return own
     counts = dist.gathered(len(own))

@@ -1,4 +1,4 @@
-"""How signals go forward and gradients come back through a network, on one batch.
+"""Measures forward signals and backward gradients through a network, on one batch.
 
 Papers: Deep Residual Learning for Image Recognition, section 4.1; Characterizing signal propagation
 to close the performance gap in unnormalized ResNets (Brock et al. 2021), section 3; Similarity of
@@ -25,15 +25,15 @@ from densekit.training.sources import source_heads
 from densekit.types import Batch
 
 Signal = dict[str, list[float]]
-"""What `measure_signal` returns: plain numbers, from the first layer to the last."""
+"""Result of `measure_signal`: numbers from the first layer to the last."""
 
 
 class SignalFile(Callback):
     """Writes `signal.json`: `measure_signal` at `start`, before the first step, and at `end`.
 
-    Both are of the first training batch that this process has seen, of the first data set. The
-    network that trains is not touched: a copy of it is measured. With several processes the losses
-    are of all of them and the figures those of the first.
+    Both use the first training batch of this process, from the first data set, and measure a copy
+    of the network. With several processes the losses are those of all, the measurements those of
+    the first.
 
     Args:
         path: The file; it is overwritten.
@@ -57,7 +57,7 @@ class SignalFile(Callback):
             self._measure("start", pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures once more and writes."""
+        """Measures again and writes the file."""
         if self._batch is None:
             return
         self._measure("end", pl_module)
@@ -65,11 +65,11 @@ class SignalFile(Callback):
             write_json(self.path, self.signals)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run, which has no first step, needs to write."""
+        """Returns the measurements, for a resumed run, which has no first step."""
         return {"signals": self.signals}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the figures of the run that is resumed."""
+        """Continues with the measurements of the resumed run."""
         self.signals = state_dict["signals"]
 
     def _measure(self, when: str, lit: Any) -> None:
@@ -78,28 +78,28 @@ class SignalFile(Callback):
 
 
 def measure_signal(model: DenseModel, batch: Batch, heads: Iterable[str] | None = None) -> Signal:
-    """Figures of every block and every convolution of a backbone, in training mode.
+    """Measures every block and every convolution of a backbone, in training mode.
 
     Args:
-        model: Its backbone has stages of blocks. It stays as it is, statistics included.
+        model: Its backbone has stages of blocks. It is not changed, norm statistics included.
         batch: With the targets of the heads.
         heads: The heads whose losses are summed; all by default.
 
     Returns:
-        A value for each block: `squared_mean` and `variance` of its output, see `channel_moments`,
-        and `similarity` of the output with the normalised image, see `similarity`. A value for each
-        convolution that trains: `gradient`, the L2 norm of the loss's gradient by its weight. The
+        One value per block: `squared_mean` and `variance` of its output, see `channel_moments`, and
+        `similarity` of the output to the normalised image, see `similarity`. One value per
+        trainable convolution: `gradient`, the L2 norm of the loss's gradient by its weight. The
         order is that of the network's definition.
 
     Raises:
-        ValueError: If the backbone has no such stages.
+        ValueError: The backbone has no such stages.
     """
     probe = copy.deepcopy(model).train()
     stages = [module for module in probe.backbone.modules() if isinstance(module, Stage)]
     if not stages:
         raise ValueError(
-            f"signal: {type(model.backbone).__name__} has no stages of blocks; accepted are ResNet,"
-            " CifarResNet, IResNet"
+            "signal: expected a backbone with stages of blocks (ResNet, CifarResNet, IResNet), got"
+            f" {type(model.backbone).__name__}"
         )
     signal: Signal = {"squared_mean": [], "variance": [], "similarity": []}
     image = probe.normalise(batch["image"], batch["size"])
@@ -112,7 +112,7 @@ def measure_signal(model: DenseModel, batch: Batch, heads: Iterable[str] | None 
 
     hooks = [block.register_forward_hook(note) for stage in stages for block in stage]
     terms = probe.loss(batch, heads=heads).values()
-    for hook in hooks:  # a block that is computed again in backward must not be noted twice
+    for hook in hooks:  # a checkpointed block runs again in backward
         hook.remove()
     weights = [
         module.weight
@@ -125,7 +125,7 @@ def measure_signal(model: DenseModel, batch: Batch, heads: Iterable[str] | None 
 
 
 def channel_moments(x: Tensor) -> tuple[float, float]:
-    """Squared mean and variance of a channel over images and places, both averaged over channels.
+    """Squared mean and variance of a channel over images and positions, averaged over channels.
 
     Args:
         x: (B, C, *S).
@@ -135,10 +135,10 @@ def channel_moments(x: Tensor) -> tuple[float, float]:
 
 
 def similarity(x: Tensor, y: Tensor) -> float:
-    """How alike two layers see the differences of a batch's images: linear CKA, 0 to 1.
+    """Similarity of two layers' representations of a batch: linear CKA, 0 to 1.
 
-    1 where one is the other turned, shifted or scaled as a whole; NaN where a layer sees no
-    difference at all.
+    1 if one is the other rotated, shifted or scaled as a whole; NaN if a layer's output is the same
+    for all images.
 
     Args:
         x: (B, ...) of one layer.
@@ -149,7 +149,7 @@ def similarity(x: Tensor, y: Tensor) -> float:
 
 
 def _products(x: Tensor) -> Tensor:
-    """(B, B) inner products of a layer's images, without what all of them share."""
+    """(B, B) inner products of a layer's outputs, centred over the batch."""
     flat = x.flatten(1).double()
     flat = flat - flat.mean(0)
     return flat @ flat.T

@@ -1,7 +1,7 @@
-"""Names of what is logged, and what they need of the data module: its data sets and their heads.
+"""Names of logged values, and access to the data sets of the data module.
 
-`STAGE/loss`, `STAGE/HEAD/loss/TERM`, `STAGE/HEAD/METRIC` and, of one class,
-`STAGE/HEAD/METRIC/CLASS`; with several data sets their name stands behind the stage.
+`STAGE/loss`, `STAGE/HEAD/loss/TERM`, `STAGE/HEAD/METRIC` and, for one class,
+`STAGE/HEAD/METRIC/CLASS`; with several data sets the name of the data set follows the stage.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from typing import Any, Protocol, runtime_checkable
 from lightning.pytorch import Trainer
 
 LOSS = "loss"
-"""The total, and what stands before every term: no head, data set or metric is called so."""
+"""Name of the total loss and prefix of every term; reserved, so that no head or metric has it."""
 
 
 @runtime_checkable
 class HasSources(Protocol):
-    """A data module that says what it holds, as `densekit.data.DataModule` does.
+    """A data module that declares its data sets, as `densekit.data.DataModule` does.
 
     Attributes:
-        sources: Data set by name, each with the `heads` that it has targets for.
-        source_names: Names of those that are evaluated, in the order of the loaders.
+        sources: Name to data set, each with the `heads` that it has targets for.
+        source_names: Names of the evaluated data sets, in the order of the loaders.
     """
 
     sources: Mapping[str, Any]
@@ -29,38 +29,38 @@ class HasSources(Protocol):
 
 
 def sources_of(trainer: Trainer) -> Mapping[str, Any]:
-    """The data sets of a trainer by name; none where its data module does not say."""
+    """Name to data set of a trainer; empty if its data module declares none."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     return data.sources if isinstance(data, HasSources) else {}
 
 
 def source_names(trainer: Trainer) -> list[str]:
-    """Names of the data sets that are evaluated, in the order of the loaders."""
+    """Names of the evaluated data sets, in the order of the loaders."""
     data: Any = trainer.datamodule  # type: ignore[attr-defined]
     return data.source_names if isinstance(data, HasSources) else ["data"]
 
 
 def source_heads(trainer: Trainer, source: str) -> tuple[str, ...] | None:
-    """Heads that a data set has targets for; None, all, where no data module says."""
+    """Heads that a data set has targets for; None (all) if no data module declares them."""
     sources = sources_of(trainer)
     return tuple(sources[source].heads) if source in sources else None
 
 
 def log_name(trainer: Trainer, stage: str, source: str, name: str) -> str:
-    """`STAGE/NAME`, or `STAGE/SOURCE/NAME` where several data sets are evaluated."""
+    """Returns `STAGE/NAME`, or `STAGE/SOURCE/NAME` if several data sets are evaluated."""
     several = len(source_names(trainer)) > 1
     return f"{stage}/{source}/{name}" if several else f"{stage}/{name}"
 
 
 def loss_name(term: str, sources: int = 1) -> str:
-    """`HEAD/loss/TERM` of `HEAD/TERM`: no metric of the head can have this name.
+    """Turns `HEAD/TERM` into `HEAD/loss/TERM`, which no metric of the head can be named.
 
     Args:
-        term: Named `HEAD/TERM`, or `SOURCE/HEAD/TERM` if there are several data sets.
+        term: Named `HEAD/TERM`, or `SOURCE/HEAD/TERM` with several data sets.
         sources: Number of data sets.
     """
-    *places, own = term.split("/", 2 if sources > 1 else 1)
-    return "/".join((*places, LOSS, own))
+    *prefix, own = term.split("/", 2 if sources > 1 else 1)
+    return "/".join((*prefix, LOSS, own))
 
 
 def is_main(name: str, sources: int = 1) -> bool:
@@ -68,7 +68,7 @@ def is_main(name: str, sources: int = 1) -> bool:
 
     Args:
         name: Without its stage.
-        sources: Number of data sets that are evaluated.
+        sources: Number of evaluated data sets.
     """
     parts = name.split("/")[sources > 1 :]
     return len(parts) <= 2 or parts[1] == LOSS

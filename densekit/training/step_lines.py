@@ -1,4 +1,4 @@
-"""Progress of a training: a bar in a terminal, a line every so many steps in a file."""
+"""Training progress: a bar in a terminal, otherwise a line every n steps."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from torch import Tensor
 
 
 class Progress(RichProgressBar):
-    """Lightning's bar where the output is a terminal; elsewhere lines that a log file can hold.
+    """Lightning's progress bar in a terminal; elsewhere lines suited to a log file.
 
-    A line says epoch, optimiser step, loss, learning rate, time a step, time to the end and the
-    most memory that was used: of the GPU, or of the process where there is none.
+    A line shows epoch, optimiser step, loss, learning rate, time per step, remaining time and the
+    peak memory of the GPU, or of the process if there is none.
 
     Args:
-        every_n_steps: Distance of the lines; default `trainer.log_every_n_steps`.
+        every_n_steps: Interval of the lines, `trainer.log_every_n_steps` by default.
     """
 
     def __init__(self, every_n_steps: int | None = None) -> None:
@@ -40,7 +40,7 @@ class Progress(RichProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Prints a line if it is time for one."""
+        """Prints a line if one is due."""
         if self.is_enabled:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
             return
@@ -52,7 +52,7 @@ class Progress(RichProgressBar):
             self._mark = (time.monotonic(), step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the time of a validation out of that of the steps."""
+        """Excludes the time of validation from the time per step."""
         super().on_validation_end(trainer, pl_module)
         self._mark = (time.monotonic(), trainer.global_step)
 
@@ -67,14 +67,14 @@ class Progress(RichProgressBar):
             f"{pace:.3g} s/step",
         ]
         if not math.isinf(total):
-            # With the validations so far: they will take their share of what is to come, too.
+            # Includes the validations so far, as the remaining time will include others.
             overall = (now - self._begin[0]) / max(1, step - self._begin[1])
             parts.append(f"ETA {timedelta(seconds=round(overall * max(0, total - step)))}")
         return "  ".join([*parts, f"memory {used_memory(pl_module.device):.1f} GiB"])
 
 
 def used_memory(device: torch.device) -> float:
-    """The most memory so far in GiB, of a CUDA device or of this process."""
+    """Peak memory so far in GiB, of a CUDA device or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     import resource

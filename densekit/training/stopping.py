@@ -1,4 +1,4 @@
-"""Ends a run that is asked to end: between two steps, in all processes alike."""
+"""Ends a run on a signal: between two steps, in all processes at once."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from densekit.ops import dist
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PATIENCE = 1.0
-"""Seconds after which another Ctrl-C is one more and not the same, forwarded by a launcher."""
+"""Seconds after which another Ctrl-C is a second one, not the same forwarded by a launcher."""
 
 
 class Stopping(Callback):
-    """Ends a run that SIGTERM, Ctrl-C or SIGHUP asks to end where it can be resumed.
+    """Ends a run on SIGTERM, Ctrl-C or SIGHUP at a point from which it can be resumed.
 
-    During training, validation and test a signal is only noted. After the step or batch the
+    During training, validation and test a signal is only recorded. After the step or batch the
     processes agree, and Lightning ends the run in all of them (`SIGTERMException`); `Checkpoint`
-    saves. At any other time there is nothing to save, and the process ends at once. So it does at a
+    saves. At any other time there is nothing to save, and the process ends at once, as it does at a
     second Ctrl-C.
 
     Attributes:
-        signal: What has asked the run to end, None as long as nothing has.
+        signal: The signal received, None before.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Stopping(Callback):
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes the signals over; one that the process was started to ignore stays ignored."""
+        """Handles the signals within the context; those already ignored stay ignored."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -55,44 +55,44 @@ class Stopping(Callback):
                 signal.signal(number, before[number])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Keeps Lightning's own handler from talking to other processes in the middle of a step."""
+        """Keeps Lightning's handler from communicating with other processes within a step."""
         trainer._signal_connector._sigterm_notifier_fn = _nothing  # type: ignore[assignment]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is something to save."""
+        """Defers signals to the end of the step from here on."""
         self._looping = True
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Ends the run after the step."""
+        """Ends the run after the step if a signal was received."""
         self._agree(trainer, pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measuring is ended in all processes alike, too."""
+        """Defers signals to the end of the batch, also without a training."""
         self._looping = True
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, *_: Any
     ) -> None:
-        """Ends the run within validation, which a resumed run begins anew."""
+        """Ends the run within validation, which a resumed run repeats from its start."""
         self._agree(trainer, pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measuring is ended in all processes alike, too."""
+        """Defers signals to the end of the batch."""
         self._looping = True
 
     def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        """Ends the run within the test."""
+        """Ends the run within the test if a signal was received."""
         self._agree(trainer, pl_module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """From here on there is nothing to save."""
+        """Lets signals end the process at once from here on."""
         self._looping = False
 
     def _agree(self, trainer: Trainer, pl_module: LightningModule) -> None:
         asked = self.signal is not None
-        if trainer.world_size > 1:  # perhaps only some have got the signal: one node is drained
+        if trainer.world_size > 1:  # perhaps only some got the signal, as when one node is drained
             flag = torch.tensor(float(self.signal or 0), device=pl_module.device)
             number = int(dist.max_over_processes(flag))
             asked = number > 0
@@ -110,9 +110,9 @@ class Stopping(Callback):
             raise KeyboardInterrupt
         if not self._looping:
             raise SystemExit(128 + number)
-        if dist.rank() == 0:  # past Python's buffers, which the signal may have caught writing
+        if dist.rank() == 0:  # not through Python's buffers, which the signal may have interrupted
             os.write(2, f"{self.signal.name}: the run ends after this step\n".encode())
 
 
 def _nothing(*_: Any) -> None:
-    """What Lightning does at a signal."""
+    """Replaces Lightning's signal handler."""

@@ -1,7 +1,7 @@
-"""Batch norms that share their statistics over processes and still do what they did.
+"""Converts batch norms to synchronised ones without losing what subclasses add.
 
-torch's own conversion knows batch norm alone: of a subclass with a forward of its own, timm's
-`BatchNormAct2d` with its activation for one, it leaves the normalisation.
+torch's own conversion keeps only the normalisation of a subclass with its own forward, such as
+timm's `BatchNormAct2d`, whose activation it drops.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ STATE = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 class SyncedNorms(LayerSync):
-    """What `trainer.sync_batchnorm` does to a model, in place of Lightning's conversion."""
+    """Converts batch norms for `trainer.sync_batchnorm`, in place of Lightning's conversion."""
 
     def __init__(self) -> None:
         self._originals: dict[str, _BatchNorm] = {}
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Puts synchronised norms in the places of batch norms; they share their tensors.
+        """Replaces batch norms by synchronised ones that share their tensors.
 
-        One process has nothing to share, and its norms stay.
+        With a single process the model is left unchanged.
 
         Raises:
             ValueError: A batch norm has a forward of its own that cannot be synchronised; nothing
@@ -49,7 +49,7 @@ class SyncedNorms(LayerSync):
         return model
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """Puts the original norms back, with what was learned."""
+        """Puts the original norms back, with the learned tensors."""
         for name, norm in self._originals.items():
             _share(norm, cast(_BatchNorm, model.get_submodule(name)))
             _put(model, name, norm)
@@ -58,20 +58,20 @@ class SyncedNorms(LayerSync):
 
 
 def use_synced_norms(trainer: Trainer) -> None:
-    """Lets a trainer that was told `sync_batchnorm=True` convert norms as `SyncedNorms` does."""
+    """Makes a trainer with `sync_batchnorm=True` convert norms by `SyncedNorms`."""
     strategy: Any = trainer.strategy
     if isinstance(getattr(strategy, "_layer_sync", None), TorchSyncBatchNorm):
         strategy._layer_sync = SyncedNorms()
 
 
 def _synced(name: str, norm: _BatchNorm) -> nn.SyncBatchNorm:
-    """A synchronised norm with the tensors and the settings of another one."""
+    """Builds a synchronised norm with the tensors and settings of `norm`."""
     make = _synced_class(type(norm))
     if make is None:
         raise ValueError(
             f"trainer.sync_batchnorm: expected batch norms of torch or timm, got {name} of class "
-            f"{type(norm).__name__}, which computes more than that; its class may name what "
-            "replaces it, `synced = MySyncBatchNorm`"
+            f"{type(norm).__name__}, which computes more than that; the class can name its "
+            "replacement, `synced = MySyncBatchNorm`"
         )
     synced = make(norm.num_features, norm.eps, cast(float, norm.momentum))
     synced.affine, synced.track_running_stats = norm.affine, norm.track_running_stats
@@ -93,7 +93,7 @@ def _synced_class(norm: type[_BatchNorm]) -> type[nn.SyncBatchNorm] | None:
 
 
 def _share(norm: _BatchNorm, source: _BatchNorm) -> None:
-    """Lets a norm have the tensors and the mode of another one."""
+    """Gives `norm` the tensors and the mode of `source`."""
     for key in STATE:
         setattr(norm, key, getattr(source, key))
     norm.training = source.training

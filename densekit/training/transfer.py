@@ -1,7 +1,7 @@
-"""Which parts of a model train, from when on, and how fast: transfer learning as one setting.
+"""Transfer learning: which parts of a model train, from when on, and how fast.
 
 Papers: Howard and Ruder 2018, ULMFiT, section 3.3 (gradual unfreezing); Clark et al. 2020, ELECTRA,
-section 3.1 (rates that fall from layer to layer).
+section 3.1 (layer-wise learning-rate decay).
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from torch import nn
 
 from densekit._names import nearest
-from densekit.training.optim import below
+from densekit.training.optim import is_within
 
 
 class Transfer:
-    """The parts of a model that are spared.
+    """Freezes parts of a model, unfreezes its backbone gradually, and scales learning rates.
 
-    A part is named as its module is, `backbone`, `backbone.layer2`, `heads.detection`. The stages
-    of a backbone are its modules that have parameters, in their order, or those of the one module
-    that holds them (timm's `blocks`); what stands before the first block is one, the stem.
+    Parts are named like their modules: `backbone`, `backbone.layer2`, `heads.detection`. The stages
+    of a backbone are its modules with parameters, in order, or those of the one module that holds
+    them (timm's `blocks`); the modules before the first block form one stage, the stem.
 
     Args:
-        frozen: Parts that stay as they are, weights and statistics of norms.
-        gradual: Share of the run, 0 to 1, by whose end all stages of the backbone train: the
-            deepest starts after an equal part of it, then one after the other. Until then a stage
-            has a learning rate of zero and the statistics it came with. 0: all from the start.
-        layer_decay: Factor of the learning rate from each stage of the backbone to the one before;
-            the deepest has it once. 1: all alike.
-        lr_multipliers: Part to a further factor of its learning rate, `{"heads": 10}`.
+        frozen: Parts that never change, neither weights nor norm statistics.
+        gradual: Share of the run, 0 to below 1, after which all stages of the backbone train: they
+            start at equal intervals, the deepest first. Until then a stage has a learning rate of
+            zero and keeps its norm statistics. 0: all train from the start.
+        layer_decay: Factor of the learning rate from each stage of the backbone to the one before,
+            applied once to the deepest. 1: all have the same rate.
+        lr_multipliers: Part to an additional factor of its learning rate, `{"heads": 10}`.
 
     Raises:
         ValueError: A share or a factor is out of range.
@@ -42,27 +42,27 @@ class Transfer:
         lr_multipliers: Mapping[str, float] | None = None,
     ) -> None:
         if not 0 <= gradual < 1:
-            raise ValueError(f"transfer.gradual: found {gradual}, accepted is 0 to below 1")
+            raise ValueError(f"transfer.gradual: expected 0 to below 1, got {gradual}")
         if not 0 < layer_decay <= 1:
-            raise ValueError(f"transfer.layer_decay: found {layer_decay}, accepted is above 0 to 1")
+            raise ValueError(f"transfer.layer_decay: expected above 0 to 1, got {layer_decay}")
         self.frozen, self.gradual, self.layer_decay = tuple(frozen), gradual, layer_decay
-        self.given = dict(lr_multipliers or {})
+        self.multipliers = dict(lr_multipliers or {})
 
     def freeze(self, model: nn.Module) -> None:
-        """Takes the gradient off the frozen parts; before the model is wrapped for DDP.
+        """Turns off gradients of the frozen parts; call it before the model is wrapped for DDP.
 
         Raises:
-            ValueError: A part is not there.
+            ValueError: The model has no such part.
         """
         for part in self._frozen(model):
             part.requires_grad_(False)
 
     def hold(self, model: nn.Module, share: float) -> None:
-        """Puts what does not train yet, or never, out of training mode.
+        """Puts parts that do not train, or not yet, into eval mode.
 
         Args:
             model: In training mode.
-            share: Of the run that is over.
+            share: Completed share of the run.
         """
         for part in self._frozen(model):
             part.eval()
@@ -71,7 +71,7 @@ class Transfer:
                 model.get_submodule(name).eval()
 
     def starts(self, model: nn.Module) -> dict[str, float]:
-        """Part to the share of the run at which it starts, of the parts that start late."""
+        """Returns, for parts that start late, the share of the run at which they start."""
         if not self.gradual:
             return {}
         stages = list(_stages(model))[::-1]  # deepest first
@@ -82,21 +82,22 @@ class Transfer:
         }
 
     def lr_multipliers(self, model: nn.Module) -> dict[str, float]:
-        """Part to the factor of its learning rate; every part that starts late has one, too.
+        """Returns part to factor of its learning rate, for every part that starts late too.
 
-        That of a stage is times the one that is given for it or for what it is in.
+        The factor of a stage includes the multiplier configured for it or a module around it.
         """
         stages = list(_stages(model))[::-1] if self.gradual or self.layer_decay < 1 else []
-        factors = dict(self.given)
+        factors = dict(self.multipliers)
         for number, stage in enumerate(stages):
             for name in stage:
-                above = max((part for part in self.given if below(name, part)), key=len, default="")
+                around = [part for part in self.multipliers if is_within(name, part)]
+                own = self.multipliers.get(max(around, key=len, default=""), 1.0)
                 if any(p.requires_grad for p in model.get_submodule(name).parameters()):
-                    factors[name] = self.layer_decay ** (number + 1) * self.given.get(above, 1.0)
+                    factors[name] = self.layer_decay ** (number + 1) * own
         return factors
 
     def table(self, model: nn.Module) -> list[str]:
-        """A line a part of the model: parameters, whether they train, from when, how fast."""
+        """Returns one line per part of the model: parameters that train, from when on, how fast."""
         lines, starts, factors = [], self.starts(model), self.lr_multipliers(model)
         for name in _parts(model):
             parameters = list(model.get_submodule(name).parameters())
@@ -129,28 +130,28 @@ def _stages(model: nn.Module) -> Iterator[list[str]]:
     """Names of the modules of each stage of the backbone, the stem first."""
     stem, tail, prefix = list[str](), list[str](), "backbone"
     children = _with_parameters(model.get_submodule(prefix))
-    while (place := _holder(children)) is not None:
+    while (index := _stages_module(children)) is not None:
         names = [f"{prefix}.{name}" for name, _ in children]
-        stem, tail = stem + names[:place], names[place + 1 :] + tail
-        prefix, children = names[place], _with_parameters(children[place][1])
+        stem, tail = stem + names[:index], names[index + 1 :] + tail
+        prefix, children = names[index], _with_parameters(children[index][1])
     stages = [stem]
     for name, child in children:
         if _with_parameters(child):
             stages.append([])
-        stages[-1].append(f"{prefix}.{name}")  # a norm goes with what it stands behind
+        stages[-1].append(f"{prefix}.{name}")  # a norm belongs to the stage before it
     stages[-1] += tail
     yield from filter(None, stages)
 
 
-def _holder(children: Sequence[tuple[str, nn.Module]]) -> int | None:
-    """Place of the module that holds the stages, None where the modules are stages themselves.
+def _stages_module(children: Sequence[tuple[str, nn.Module]]) -> int | None:
+    """Index of the module that contains the stages, None if the modules are stages themselves.
 
-    It is the only one, or the only one of blocks of blocks: timm's `blocks` and `stages`.
+    It is the only module, or the only one made of blocks of blocks: timm's `blocks` and `stages`.
     """
     inner = [_with_parameters(child) for _, child in children]
     if len(children) == 1:
         return 0 if inner[0] else None
-    deep = [place for place, of_child in enumerate(inner) if _are_blocks(of_child)]
+    deep = [index for index, of_child in enumerate(inner) if _are_blocks(of_child)]
     if len(deep) == 1 and all(_are_blocks(_with_parameters(m)) for _, m in inner[deep[0]]):
         return deep[0]
     return None
@@ -166,7 +167,7 @@ def _with_parameters(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def _parts(model: nn.Module) -> Iterator[str]:
-    """Stages of the backbone, the neck, the heads."""
+    """Names of the stages of the backbone, the neck and the heads."""
     for stage in _stages(model):
         yield from stage
     for name, child in _with_parameters(model):

@@ -22,8 +22,8 @@ from densekit.training import (
     RunPictures,
     run_pictures,
 )
-from densekit.training.metrics_file import json_figures
-from densekit.training.metrics_table import figures_table
+from densekit.training.metrics_file import json_metrics
+from densekit.training.metrics_table import table_with_changes
 from densekit.visualization.curves import Series
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
@@ -52,7 +52,7 @@ def test_a_resumed_run_counts_its_own_steps(tmp_path: Path) -> None:
 
 def test_infinite_figures_are_null_too() -> None:
     logged = {"val/a": torch.tensor(float("inf")), "train/b": torch.tensor(1.0)}
-    assert json_figures(logged) == {"val/a": None}
+    assert json_metrics(logged) == {"val/a": None}
 
 
 def test_sanity_check_writes_nothing(tmp_path: Path) -> None:
@@ -148,6 +148,8 @@ def test_masks_and_boxes_of_one_data_set_have_their_own_names(
 
 def test_names_are_text_in_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["AP/[old]", "AP/[/x]", "AP/[bold]a[/bold]", "AP/:cat:", "AP/a\\"]
-    Console(file=sys.stdout, width=80).print(figures_table("[red]", dict.fromkeys(names, 0.5), {}))
+    Console(file=sys.stdout, width=80).print(
+        table_with_changes("[red]", dict.fromkeys(names, 0.5), {})
+    )
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("[red]", *names))

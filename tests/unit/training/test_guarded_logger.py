@@ -59,10 +59,10 @@ def test_it_is_dropped_and_named_once(
     with caplog.at_level(logging.WARNING):
         run.fit(fake_lit(), datamodule=FakeData())
     assert run.global_step == 8
-    said = [r.getMessage() for r in caplog.records if "dropped" in r.getMessage()]
+    said = [r.getMessage() for r in caplog.records if "turned off" in r.getMessage()]
     assert said == [
-        "logger: Broken is dropped, the run goes on without it: ConnectionError: no route to the"
-        " server"
+        "logger: Broken failed and is turned off, the run continues without it: ConnectionError: no"
+        " route to the server"
     ]
     assert broken.calls == at
     assert len((tmp_path / "whole" / "metrics.csv").read_text().splitlines()) > 8

@@ -62,11 +62,11 @@ def fit(folder: Path, harm: Any, *, compile: bool = False) -> None:
         (weights, "weights were already not finite", "backbone.0 (Conv2d)"),
         (
             boxes,
-            "boxes of data set 'toy' is not finite: the data are broken, in ['image_",
-            "none within a module",
+            "broken data: boxes of data set 'toy' is not finite, in ['image_",
+            "none in a module",
         ),
-        (no_area, "boxes without an area, in ['image_", "none within a module"),
-        (huge, "the learning rate 0.1 is too high", "none within a module"),
+        (no_area, "boxes without an area, in ['image_", "none in a module"),
+        (huge, "the learning rate 0.1 is too high", "none in a module"),
     ],
 )
 def test_cause_and_module_are_named(tmp_path: Path, harm: Any, cause: str, module: str) -> None:
@@ -117,8 +117,8 @@ class Broken(torch.nn.Linear):
 @pytest.mark.parametrize(
     ("precision", "always", "cause"),
     [
-        ("32-true", True, "a layer or loss whose derivative is infinite"),
-        ("bf16-mixed", True, "a layer or loss whose derivative is infinite"),
+        ("32-true", True, "a layer or loss with an infinite derivative"),
+        ("bf16-mixed", True, "a layer or loss with an infinite derivative"),
         ("bf16-mixed", False, "in float32 it is finite; use precision=32-true"),
     ],
 )

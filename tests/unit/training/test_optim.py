@@ -49,7 +49,7 @@ def test_misspelt_prefix_and_frozen_model_are_refused() -> None:
     model = nn.ModuleDict({"backbone": nn.Linear(2, 2)})
     with pytest.raises(ValueError, match="got 'bakbone'; did you mean 'backbone'"):
         parameter_groups(model, 0.0, 0.1, {"bakbone": 0.1})
-    with pytest.raises(ValueError, match="no parameter is trainable"):
+    with pytest.raises(ValueError, match="expected a trainable parameter"):
         parameter_groups(model.requires_grad_(False), 0.0, 0.1)
 
 
@@ -95,15 +95,15 @@ def test_learning_rate_is_scaled_to_the_images_of_a_step(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert batch_size_scale(fake_trainer(), 16) == 30 / 16
-    assert "5 images x 2 processes x 3 accumulated = 30 a step, stated for 16" in caplog.text
+    assert "5 images x 2 processes x 3 accumulated = 30 per step; configured for 16" in caplog.text
     assert batch_size_scale(fake_trainer(), None) == 1.0
 
 
 def test_scaling_without_what_it_needs_is_refused() -> None:
-    with pytest.raises(ValueError, match="base_batch_size: found 0"):
+    with pytest.raises(ValueError, match="base_batch_size: expected at least 1, or null, got 0"):
         batch_size_scale(fake_trainer(), 0)
     nothing: Any = SimpleNamespace(datamodule=None)
-    with pytest.raises(TypeError, match="needs a data module"):
+    with pytest.raises(TypeError, match="expected a data module with"):
         batch_size_scale(nothing, 16)
 
 
@@ -126,7 +126,7 @@ def test_sync_batch_norm_on_cpu_is_refused() -> None:
     strategy = SimpleNamespace(root_device=torch.device("cpu"))
     model = nn.SyncBatchNorm.convert_sync_batchnorm(make_model())
     two: Any = SimpleNamespace(strategy=strategy, world_size=2)
-    with pytest.raises(ValueError, match="trainer.sync_batchnorm.*GPUs only"):
+    with pytest.raises(ValueError, match="trainer.sync_batchnorm.*expected GPUs"):
         check_sync_batch_norm(model, two)
     one: Any = SimpleNamespace(strategy=strategy, world_size=1)
     check_sync_batch_norm(model, one)

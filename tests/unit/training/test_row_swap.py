@@ -113,5 +113,7 @@ def test_drawn_rows_count_in_the_clipping_norm(tmp_path):
 def test_accumulation_is_refused(tmp_path):
     lit = face_lit(face_model(partial(PartialFC, rate=0.5)))
     fit = trainer(tmp_path, max_steps=2, accumulate_grad_batches=2, limit_val_batches=0)
-    with pytest.raises(ValueError, match="accumulate_grad_batches: every batch draws"):
+    with pytest.raises(
+        ValueError, match="accumulate_grad_batches: expected 1, since every batch draws"
+    ):
         fit.fit(lit, datamodule=face_data())

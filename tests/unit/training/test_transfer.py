@@ -129,8 +129,8 @@ def test_held_parts_are_out_of_training_mode() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"gradual": 1.0}, "gradual: found 1.0"),
-        ({"layer_decay": 0.0}, "layer_decay: found 0.0"),
+        ({"gradual": 1.0}, "gradual: expected 0 to below 1, got 1.0"),
+        ({"layer_decay": 0.0}, "layer_decay: expected above 0 to 1, got 0.0"),
     ],
 )
 def test_refuses_settings(settings: dict[str, Any], message: str) -> None:

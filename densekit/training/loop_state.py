@@ -1,4 +1,4 @@
-"""The position of Lightning's loops within a run, so that checkpoints resume from exactly there."""
+"""State of Lightning's loops, so that checkpoints resume a run exactly where it stopped."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lightning.pytorch import Trainer
 
 
 def is_accumulating(trainer: Trainer) -> bool:
-    """Whether the gradients of the batch that has just ended wait for further batches."""
+    """Whether the gradients of the batch that has just ended are accumulated with further ones."""
     return trainer.fit_loop._should_accumulate()
 
 
@@ -19,12 +19,12 @@ def validation_is_due(trainer: Trainer) -> bool:
 
 
 def go_to_validation(checkpoint: dict[str, Any]) -> None:
-    """Lets a run that is resumed from here begin with the validation that is due, from its start.
+    """Makes a run resumed from this checkpoint begin with the validation that is due.
 
-    Lightning would leave it out, or measure only the images that were left.
+    Lightning would skip it, or evaluate only the remaining images.
 
     Args:
-        checkpoint: What is about to be saved; the batch before the validation is done.
+        checkpoint: About to be saved; the batch before the validation is complete.
     """
     loops = checkpoint["loops"]["fit_loop"]
     trained = loops["epoch_loop.batch_progress"]
@@ -32,12 +32,12 @@ def go_to_validation(checkpoint: dict[str, Any]) -> None:
         count["completed"] = count["processed"]
     measured = loops["epoch_loop.val_loop.batch_progress"]
     measured["current"] = dict.fromkeys(measured["current"], 0)
-    # One batch begun and not ended: this is how Lightning knows a validation that was cut off.
+    # One batch started and not completed: this is how Lightning detects an interrupted validation.
     measured["total"] = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
     measured["is_last_batch"] = False
 
 
 def forget_cut_off(trainer: Trainer) -> None:
-    """At the start of a validation, takes back the batch that `go_to_validation` has begun."""
+    """At the start of a validation, resets the batch that `go_to_validation` marked as started."""
     total: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
     total.ready = total.started = total.processed
