@@ -1,6 +1,6 @@
-"""Annotated objects, read, checked and packed before they become boxes or masks.
+"""Reads, checks and packs annotated objects, from which boxes or masks are made.
 
-`coco_json` reads COCO's JSON for both; `outlines` holds its polygons and run lengths. `packed`
-keeps all objects of a data set in flat arrays, `sanitise` drops boxes that cannot be right,
-`findings` counts what was dropped or repaired.
+`coco_json` reads COCO JSON for both; `outlines` encodes its polygons and run lengths. `packed`
+keeps all objects of a data set in flat arrays, `sanitise` drops invalid boxes, `findings` counts
+what was dropped or repaired.
 """

@@ -1,4 +1,4 @@
-"""COCO JSON: boxes, polygons, run lengths, crowds, ids with gaps, images without objects."""
+"""Reads COCO JSON: boxes, polygons, run lengths, crowds, ids with gaps, images without objects."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_images
 from densekit.data.reading.images import size_if_readable
 
-NUMBER = (int, float)  # ids too: 3.0 is what some exporters make of 3
+NUMBER = (int, float)  # ids too: some exporters write 3 as 3.0
 EXACT = 2**53
-"""Whole numbers written as fractions are exact up to here."""
+"""The largest integer up to which every integer is exact as a float."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class CocoFile:
     """The content of a COCO JSON file.
 
     Attributes:
-        annotations: All images and objects; defective objects are left out.
+        annotations: All images and objects, without defective objects.
         names: Class names in the order of their labels.
         ids: The file's category id of each class.
-        findings: Defects that were met.
+        findings: Defects in the file.
     """
 
     annotations: Annotations
@@ -61,11 +61,11 @@ def read_coco(
         names: Class names in the order of their labels; the default is all categories of the file
             in the order of their ids.
         outlines: Whether the outlines of objects are kept.
-        strict: Raise at the first defective annotation instead of repairing and counting it.
+        strict: Raises at the first defective annotation instead of repairing and counting it.
 
     Raises:
-        ValueError: For a file that is no COCO JSON, a missing image, an unknown category, a box
-            that is not finite; always with the file and the annotation's id.
+        ValueError: If the file is not COCO JSON, an image is missing, a category is unknown or a
+            box is not finite; always with the file and the annotation's id.
     """
     content = _read(path)
     findings = Findings(str(path), strict)
@@ -90,7 +90,7 @@ def read_coco(
 
 
 class _Parser:
-    """Turns the annotation dicts of one file into rows."""
+    """Turns the annotations of one file into rows."""
 
     def __init__(
         self,
@@ -111,7 +111,7 @@ class _Parser:
         self.findings = findings
 
     def parse(self, annotations: list[dict[str, Any]]) -> Rows:
-        """One row an annotation; those of images that the file does not list are dropped."""
+        """One row per annotation; those of images that the file does not list are dropped."""
         rows = Rows.empty()
         for record in annotations:
             name = f"annotation {record.get('id', '(without id)')}"
@@ -137,12 +137,12 @@ class _Parser:
             x, y, width, height = (float(value) for value in bbox)
         except (TypeError, ValueError):
             raise ValueError(
-                f"{self.path}: {name}: bbox must be [x, y, width, height], found {bbox!r}"
+                f"{self.path}: {name}: bbox: expected [x, y, width, height], got {bbox!r}"
             ) from None
         return [x, y, width, height]
 
     def _area(self, record: dict[str, Any], of_box: float, name: str) -> float:
-        """The annotated area; that of the box where it is left out or null."""
+        """The annotated area; that of the box if it is missing, null or invalid."""
         if record.get("area") is None:
             return of_box
         area = _typed(record, "area", NUMBER, self.path, name)
@@ -156,7 +156,7 @@ class _Parser:
         if crowd is None:
             return False
         if isinstance(crowd, str) or crowd not in (0, 1):
-            raise ValueError(f"{self.path}: {name}: iscrowd is 0 or 1, found {crowd!r}")
+            raise ValueError(f"{self.path}: {name}: iscrowd: expected 0 or 1, got {crowd!r}")
         return bool(crowd)
 
     def _label(self, record: dict[str, Any], name: str) -> int:
@@ -164,8 +164,8 @@ class _Parser:
         if category not in self.name_of:
             known = ", ".join(f"{i} ({n})" for i, n in list(self.name_of.items())[:20])
             raise ValueError(
-                f"{self.path}: {name}: category_id {category!r} is not among the file's categories:"
-                f" {known}"
+                f"{self.path}: {name}: category_id: expected one of the file's categories {known},"
+                f" got {category!r}"
             )
         class_name = self.name_of[category]
         if class_name not in self.label_of:
@@ -177,56 +177,58 @@ class _Parser:
             return NOTHING
         height, width = (int(side) for side in self.sizes[image])
         try:
-            segment, fault = encode(record.get("segmentation"), (height, width))
+            segment, defect = encode(record.get("segmentation"), (height, width))
         except ValueError as error:
             raise ValueError(f"{self.path}: {name}: segmentation: {error}") from error
-        if fault:
-            self.findings.add("outline dropped, box kept", f"{name}: {fault}")
+        if defect:
+            self.findings.add("outline dropped, box kept", f"{name}: {defect}")
         return segment
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """The file's content, with its three lists in place."""
+    """The file's content, checked to hold its three lists of objects."""
     try:
         content = json.loads(path.read_bytes())
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read: {error.strerror}") from error
+        raise ValueError(f"{path}: expected a readable file, got {error.strerror}") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not valid JSON: {error}") from error
+        raise ValueError(f"{path}: expected JSON, got {error}") from error
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
-            found = list(content) if isinstance(content, dict) else type(content).__name__
+            given = list(content) if isinstance(content, dict) else type(content).__name__
             raise ValueError(
-                f"{path}: a COCO file holds the lists images, annotations and categories;"
-                f" {key!r} is missing, found {found}"
+                f"{path}: expected the lists images, annotations and categories of a COCO file, got"
+                f" no {key!r} in {given}"
             )
-        for place, record in enumerate(content[key]):
+        for number, record in enumerate(content[key]):
             if not isinstance(record, dict):
-                raise ValueError(f"{path}: {key}[{place}]: not an object, found {record!r:.100}")
+                raise ValueError(
+                    f"{path}: {key}[{number}]: expected an object, got {record!r:.100}"
+                )
     return dict(content)
 
 
 def _field(record: dict[str, Any], key: str, path: Path, name: str) -> Any:
     if key not in record:
-        raise ValueError(f"{path}: {name}: no {key!r} in {str(record)[:120]}")
+        raise ValueError(f"{path}: {name}: expected the key {key!r}, got {str(record)[:120]}")
     return record[key]
 
 
 def _typed(record: dict[str, Any], key: str, kinds: tuple[type, ...], path: Path, name: str) -> Any:
-    """A field that has to be there and of a type."""
+    """A required field of one of the given types."""
     value = record.get(key)
-    if type(value) not in kinds:  # a bool is no number here
+    if type(value) not in kinds:  # isinstance would accept a bool as an int
         value = _field(record, key, path, name)
-        accepted = {int: "a whole number", float: "a number", str: "a text"}[kinds[-1]]
-        raise ValueError(f"{path}: {name}: {key} is {accepted}, found {value!r:.100}")
+        accepted = {int: "a whole number", float: "a number", str: "a string"}[kinds[-1]]
+        raise ValueError(f"{path}: {name}: {key}: expected {accepted}, got {value!r:.100}")
     return value
 
 
 def _whole(record: dict[str, Any], key: str, path: Path, name: str) -> int:
-    """An id; a fraction is one where no digit of it is lost."""
+    """An id; a float counts if it is exactly a whole number."""
     value = _typed(record, key, NUMBER, path, name)
     if isinstance(value, float) and (not value.is_integer() or abs(value) > EXACT):
-        raise ValueError(f"{path}: {name}: {key} is a whole number, found {value!r}")
+        raise ValueError(f"{path}: {name}: {key}: expected a whole number, got {value!r}")
     return int(value)
 
 
@@ -245,7 +247,7 @@ def _categories(categories: list[dict[str, Any]], path: Path) -> dict[str, int]:
 def _classes(
     ids_by_name: dict[str, int], names: Sequence[str] | None, path: Path, key: str
 ) -> list[str]:
-    """The classes in the order of their labels: as given, else as in the file."""
+    """The class names in the order of their labels: as given, else as in the file."""
     if names is None:
         return list(ids_by_name)
     for name in check_names(names, key):
@@ -257,7 +259,7 @@ def _classes(
 def _unique_ids(records: list[dict[str, Any]], path: Path) -> list[int]:
     ids: list[int] = [_typed(record, "id", (int,), path, "images") for record in records]
     if wide := [i for i in ids if not -(1 << 63) <= i < 1 << 63]:
-        raise ValueError(f"{path}: images: expected ids of 64 bits, got {wide[0]}")
+        raise ValueError(f"{path}: images: expected 64-bit ids, got {wide[0]}")
     if len(set(ids)) < len(ids):
         seen: set[int] = set()
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
@@ -266,7 +268,7 @@ def _unique_ids(records: list[dict[str, Any]], path: Path) -> list[int]:
 
 
 def _sizes(records: list[dict[str, Any]], folder: Path, path: Path) -> NDArray[Any]:
-    """(N, 2) annotated sizes; files that leave them out cost one look at each image's header."""
+    """(N, 2) annotated height and width, read from an image's header where they are missing."""
     sizes = [
         tuple(_side(record, key, path) for key in ("height", "width"))
         if record.get("height") and record.get("width")
@@ -280,7 +282,7 @@ def _side(record: dict[str, Any], key: str, path: Path) -> int:
     name = f"image {record['id']}"
     side = _typed(record, key, NUMBER, path, name)
     if not math.isfinite(side) or side != int(side) or side < 1:
-        raise ValueError(f"{path}: {name}: {key} is a whole number of pixels, found {side!r}")
+        raise ValueError(f"{path}: {name}: {key}: expected a whole number of pixels, got {side!r}")
     return int(side)
 
 
@@ -288,4 +290,4 @@ def _corner_hint(findings: Findings, total: int) -> str:
     clipped = findings.counts.get("box clipped to its image", 0)
     if clipped * 2 <= total:
         return ""
-    return "Most boxes leave their images: bbox is [x, y, width, height], are these corners?"
+    return "Most boxes exceed their images; bbox is [x, y, width, height], are these corners?"

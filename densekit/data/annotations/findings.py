@@ -1,4 +1,4 @@
-"""What was wrong with the annotations of a data set: counted, said once, or refused."""
+"""Defects in the annotations of a data set: counted and reported once, or refused."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ _log = logging.getLogger("densekit.data")
 
 
 class Findings:
-    """Defects that a data set repaired while it was read.
+    """Defects that were repaired while a data set was read.
 
     Args:
-        source: The annotation file or folder, named in every message.
-        strict: Raise at the first defect instead.
+        source: The annotation file or folder, for messages.
+        strict: Raises at the first defect instead.
 
     Attributes:
-        rows: `(kind, where)` of every defect, `where` naming the image and the annotation.
+        rows: `(kind, where)` of every defect; `where` names the image and the annotation.
     """
 
     def __init__(self, source: str, strict: bool) -> None:
@@ -25,25 +25,27 @@ class Findings:
         self.rows: list[tuple[str, str]] = []
 
     def add(self, kind: str, where: str) -> None:
-        """Notes one defect.
+        """Records one defect.
 
         Raises:
             ValueError: In strict mode.
         """
         if self.strict:
-            raise ValueError(f"{self.source}: {kind}: {where} (strict=True accepts no defect)")
+            raise ValueError(
+                f"{self.source}: expected no defect (strict=True), got {kind}: {where}"
+            )
         self.rows.append((kind, where))
 
     @property
     def counts(self) -> dict[str, int]:
-        """Kind of defect to how often it was met."""
+        """Number of defects of each kind."""
         return dict(Counter(kind for kind, _ in self.rows))
 
     def log(self, hint: str = "") -> None:
-        """Says in one line what was repaired, with the first place of each kind; silent if nothing.
+        """Warns in one line of what was repaired, with the first case of each kind.
 
         Args:
-            hint: A guess at the common cause.
+            hint: A likely common cause, appended to the warning.
         """
         if not self.rows:
             return

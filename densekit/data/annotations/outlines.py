@@ -1,4 +1,4 @@
-"""COCO outlines: polygons and run lengths, checked when read, drawn when needed."""
+"""COCO outlines: polygons and run lengths, checked when read and drawn when needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
 from densekit.types import IGNORE_INDEX
 
 NOTHING = b""
-"""The encoding of an object without a usable outline; its mask is drawn as all ignored."""
+"""The encoding of an object without a usable outline; its whole mask is ignored."""
 
 
 def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
@@ -24,11 +24,11 @@ def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
         size: Height and width of the image.
 
     Returns:
-        The packed outline (`NOTHING` if no part is usable) and what is wrong with it ("" if
-        nothing is); bad polygons are dropped one by one.
+        The packed outline (`NOTHING` if no part is usable) and its defect, "" if there is none.
+        Defective polygons are dropped one by one.
 
     Raises:
-        ValueError: A coordinate is so far away that drawing it would take all memory.
+        ValueError: If a coordinate is so far away that drawing it would exhaust the memory.
     """
     if isinstance(segmentation, dict):
         try:
@@ -37,18 +37,18 @@ def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
             return NOTHING, f"broken RLE ({error})"
     if not isinstance(segmentation, list):
         return NOTHING, f"segmentation is a {type(segmentation).__name__}"
-    found = polygons(segmentation)
-    faults = [polygon_fault(polygon) for polygon in found]
-    good = [polygon for polygon, fault in zip(found, faults, strict=True) if not fault]
+    every = polygons(segmentation)
+    defects = [polygon_fault(polygon) for polygon in every]
+    good = [polygon for polygon, defect in zip(every, defects, strict=True) if not defect]
     for polygon in good:
-        if fault := far_coordinate(polygon, size):
-            raise ValueError(fault)
-    fault = next(filter(None, faults), "" if good else "no polygon")
-    return (pickle.dumps(good) if good else NOTHING), fault
+        if far := far_coordinate(polygon, size):
+            raise ValueError(far)
+    defect = next(filter(None, defects), "" if good else "no polygon")
+    return (pickle.dumps(good) if good else NOTHING), defect
 
 
 def draw(segment: bytes, size: tuple[int, int]) -> NDArray[Any]:
-    """(H, W) uint8 mask of a packed outline: 1 inside, 0 outside, all 255 for `NOTHING`."""
+    """Draws a packed outline as a (H, W) uint8 mask: 1 inside, 0 outside, all 255 for `NOTHING`."""
     height, width = size
     if segment == NOTHING:
         return np.full(size, IGNORE_INDEX, dtype=np.uint8)
@@ -64,21 +64,23 @@ def draw(segment: bytes, size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _checked_runs(segmentation: dict[str, Any], size: tuple[int, int]) -> NDArray[Any]:
-    """(R,) int32 run lengths down the columns, zeros first; they cover the image exactly."""
+    """(R,) int32 run lengths down the columns, zeros first, that cover the image exactly."""
     if tuple(segmentation["size"]) != size:
-        raise ValueError(f"made for size {segmentation['size']}, the image is {list(size)}")
+        raise ValueError(f"size: expected {list(size)}, got {segmentation['size']}")
     counts = segmentation["counts"]
     runs = np.asarray(_decompress(counts) if isinstance(counts, str | bytes) else counts)
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != size[0] * size[1]:
-        raise ValueError(f"runs do not add up to {size[0]} x {size[1]} pixels")
+        raise ValueError(
+            f"counts: expected runs that cover {size[0]} x {size[1]} pixels, got others"
+        )
     return runs.astype(np.int32)
 
 
 def _decompress(text: str | bytes) -> list[int]:
-    """Run lengths of COCO's compressed string.
+    """Decodes the run lengths of COCO's compressed string.
 
-    Six bits a character from 48 on: five of the value, one that says whether more follow; from
-    the fourth run on the difference to the run before last is stored.
+    Each character stores six bits, offset by 48: five of the value and one that says whether more
+    follow. From the fourth run on, the difference to the run before last is stored.
     """
     codes = text.encode() if isinstance(text, str) else text
     runs: list[int] = []
@@ -94,5 +96,5 @@ def _decompress(text: str | bytes) -> list[int]:
         runs.append(value + runs[-2] if len(runs) > 2 else value)
         value = shift = 0
     if shift:
-        raise ValueError("the string of counts is cut off")
+        raise ValueError("counts: expected a complete string, got one that is cut off")
     return runs

@@ -1,7 +1,7 @@
-"""Box annotations of a whole data set in a few flat arrays.
+"""Object annotations of a whole data set in a few flat arrays.
 
-A list of dicts is copied page by page into every loader worker, because reading a Python object
-writes its reference count; arrays stay shared. N images, M boxes.
+Loader workers share arrays, whereas a list of dicts is copied page by page into each of them,
+because reading a Python object writes its reference count. N images, M boxes.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ class PackedBytes:
 
 @dataclass(frozen=True)
 class Annotations:
-    """Everything known of a data set without opening an image.
+    """The annotations of a data set.
 
     Attributes:
         paths: N image paths, UTF-8.
         image_ids: (N,) int64.
         sizes: (N, 2) int64 annotated height and width.
-        offsets: (N + 1,) int64, the boxes of image i are the rows offsets[i]:offsets[i + 1].
+        offsets: (N + 1,) int64; the boxes of image i are the rows offsets[i]:offsets[i + 1].
         boxes: (M, 4) float64 xyxy as annotated (not clipped), absolute pixels, 0 = left edge.
         labels: (M,) int64 in 0..K-1.
         area: (M,) float64 annotated area in square pixels.
         crowd: (M,) bool.
         difficult: (M,) bool.
-        segments: M encoded outlines (see `outlines.encode`), None where none were asked for.
+        segments: M encoded outlines (see `outlines.encode`), or None.
     """
 
     paths: PackedBytes
@@ -64,7 +64,7 @@ class Annotations:
 
 @dataclass
 class Rows:
-    """Annotations while they are read: one list a column, one entry an object."""
+    """Annotations while they are read: one list per column, one entry per object."""
 
     image: list[int]
     box: list[Sequence[float]]
@@ -78,7 +78,7 @@ class Rows:
 
     @classmethod
     def empty(cls) -> Rows:
-        """No rows."""
+        """Lists without entries."""
         return cls([], [], [], [], [], [], [], [])
 
     def boxes(self) -> NDArray[Any]:
@@ -99,11 +99,11 @@ def pack(
 
     Args:
         rows: The objects of all images in any order.
-        keep: (M,) bool, rows to keep.
+        keep: (M,) bool, which rows to keep.
         paths: N image paths.
         image_ids: N image ids.
         sizes: (N, 2) height and width.
-        segments: Whether outlines are packed too.
+        segments: Whether to pack the outlines too.
     """
     image = np.asarray(rows.image, dtype=np.int64)
     order = np.flatnonzero(keep)

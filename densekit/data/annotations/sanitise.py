@@ -1,4 +1,4 @@
-"""Boxes that cannot be right: refused, dropped or clipped, and counted."""
+"""Refuses, drops or clips invalid boxes, and counts them."""
 
 from __future__ import annotations
 
@@ -11,37 +11,36 @@ from numpy.typing import NDArray
 from densekit.data.annotations.findings import Findings
 
 ROUNDING = 1.0
-"""Pixels that a box may leave its image by before that counts as a defect; clipped either way."""
-
+"""Pixels by which a box may exceed its image before that counts as a defect; clipped either way."""
 
 THINNEST = 2.0**-20
-"""Sides below this share of the image's longer side are lost: boxes are trained in float32."""
+"""Smallest side of a box, relative to the image's longer side, that survives in float32."""
 
 
 def sanitise(
     boxes: NDArray[Any], sizes: NDArray[Any], where: Callable[[int], str], findings: Findings
 ) -> NDArray[Any]:
-    """Which boxes to keep; the defects go to `findings`.
+    """Decides which boxes to keep and adds the defects to `findings`.
 
     Args:
         boxes: (M, 4) xyxy as annotated.
         sizes: (M, 2) height and width of each box's image.
-        where: Row number to the image and annotation, for messages.
-        findings: Gets every inverted, empty, outside or clipped box.
+        where: Names the image and annotation of a row, for messages.
+        findings: Receives every inverted, empty, outside or clipped box.
 
     Returns:
-        (M,) bool. Boxes that only overlap their image are kept as annotated: the evaluators of COCO
-        and VOC do so too, and `clip_boxes` cuts them for training.
+        (M,) bool. Boxes that partly overlap their image are kept as annotated, as the evaluators of
+        COCO and VOC do; `clip_boxes` clips them for training.
 
     Raises:
-        ValueError: For a box with a coordinate that is not finite, or any defect in strict mode.
+        ValueError: If a coordinate is not finite, or at any defect in strict mode.
     """
     broken = np.flatnonzero(~np.isfinite(boxes).all(axis=1))
     if len(broken):
         row = int(broken[0])
         raise ValueError(
-            f"{findings.source}: {where(row)}: box {boxes[row].tolist()} has a coordinate that is"
-            " not a finite number"
+            f"{findings.source}: {where(row)}: expected a box of finite coordinates, got"
+            f" {boxes[row].tolist()}"
         )
     limit = sizes[:, ::-1].astype(np.float64)  # (M, 2) width, height
     low, high = boxes[:, :2], boxes[:, 2:]
@@ -49,12 +48,12 @@ def sanitise(
     outside = ~empty & ((high <= 0) | (low >= limit)).any(axis=1)
     sides = np.minimum(high, limit) - np.maximum(low, 0)
     thin = (sides <= THINNEST * limit.max(axis=1, keepdims=True)).any(axis=1) & ~empty & ~outside
-    far = ((low < -ROUNDING) | (high > limit + ROUNDING)).any(axis=1)
+    overhanging = ((low < -ROUNDING) | (high > limit + ROUNDING)).any(axis=1)
     kinds = {
         "box inverted or without area, dropped": empty,
         "box outside its image, dropped": outside,
         "box too thin for float32, dropped": thin,
-        "box clipped to its image": far & ~empty & ~outside & ~thin,
+        "box clipped to its image": overhanging & ~empty & ~outside & ~thin,
     }
     for kind, hit in kinds.items():
         for row in np.flatnonzero(hit).tolist():
