@@ -1,4 +1,4 @@
-"""A scene while it is painted: where objects may go, and which object every pixel shows.
+"""The canvas of a scene: places objects and records which object each pixel shows.
 
 N objects so far, H and W the size of the image.
 """
@@ -17,29 +17,28 @@ from densekit.data.synthetic import drawing
 
 MIN_VISIBLE = 0.42
 MIN_VISIBLE_SMALL = 0.7
-"""Smallest share of an object that stays visible; a placement that hides more is not made."""
+"""Smallest share of an object that stays visible; a placement that hides more is rejected."""
 
 _SMALL_SHARE = 0.25
 _SMALL, _LARGE = (0.07, 0.1), (0.19, 0.42)
 """Diameters as a share of the image's side (geometric mean of both)."""
 
 _CROWD_SHARE = 0.25
-"""Share of the objects that are put beside or onto another one on purpose."""
+"""Share of the objects that are deliberately placed next to or over another one."""
 
 
 class Canvas:
-    """A picture, its objects from back to front, and the owner of every pixel.
+    """An image, its objects from back to front, and the owner of every pixel.
 
     Args:
         size: Height and width.
-        background: (H, W, 3) RGB, which is painted over.
+        background: (H, W, 3) RGB, painted over in place.
 
     Attributes:
         image: (H, W, 3) float32 RGB.
-        owner: (H, W) int16 number of the object that shows, -1 for none.
-        shapes: Shape of each object.
-        tags: What the caller calls each object.
-        full: Pixels of each object if nothing hid it and the image had no border.
+        owner: (H, W) int16 number of the visible object, -1 for none.
+        tags: The caller's tag of each object.
+        full: Number of pixels of each object without occlusion and image border.
     """
 
     def __init__(self, size: tuple[int, int], background: NDArray[np.float32]) -> None:
@@ -47,36 +46,36 @@ class Canvas:
         self.owner = np.full(size, -1, dtype=np.int16)
         self.tags: list[int] = []
         self.full: list[int] = []
-        self._need: list[float] = []
-        self._places: list[tuple[float, float, float]] = []
+        self._min_visible: list[float] = []
+        self._circles: list[tuple[float, float, float]] = []
         self._side = math.sqrt(size[0] * size[1])
 
     def visible(self) -> NDArray[Any]:
-        """(N,) pixels that each object shows."""
+        """(N,) number of visible pixels of each object."""
         shown = self.owner[self.owner >= 0]
         return np.asarray(np.bincount(shown, minlength=len(self.tags)))
 
     def place(
         self, shape: str, look: drawing.Look, tag: int, rng: np.random.Generator, *, anywhere: bool
     ) -> bool:
-        """Tries one random place for an object in front of all others.
+        """Tries one random position for an object in front of all others.
 
         Args:
             shape: One of `drawing.SHAPES`.
             look: Its paint.
-            tag: Kept in `tags`.
-            rng: Draws size, place, angle and light.
-            anywhere: Whether a place that happens to hide others is good too; otherwise only the
-                share of objects that shall crowd may do so.
+            tag: Stored in `tags`.
+            rng: Draws size, position, angle and light.
+            anywhere: Whether any object may partly hide others; otherwise only those that are
+                deliberately crowded may.
 
         Returns:
-            Whether the place was good and the object is painted.
+            Whether the position was accepted and the object painted.
         """
         small = rng.random() < _SMALL_SHARE
         low, high = _SMALL if small else _LARGE
         diameter = self._side * math.exp(rng.uniform(math.log(low), math.log(high)))
-        need = MIN_VISIBLE_SMALL if small else MIN_VISIBLE
-        crowd = bool(self._places) and rng.random() < _CROWD_SHARE
+        min_visible = MIN_VISIBLE_SMALL if small else MIN_VISIBLE
+        crowd = bool(self._circles) and rng.random() < _CROWD_SHARE
         x, y = self._center(diameter, rng, crowd=crowd)
         angle = rng.uniform(0, 2 * math.pi)
         cover = drawing.coverage(shape, diameter, angle, (x % 1, y % 1))
@@ -85,7 +84,7 @@ class Canvas:
         mask = cover >= 0.5
         rows, columns, inside, _ = drawing.clipped(self.owner.shape, mask, top, left)
         under = self.owner[rows, columns][inside]
-        if inside.sum() < need * mask.sum() or not self._may_hide(under, crowd or anywhere):
+        if inside.sum() < min_visible * mask.sum() or not self._may_hide(under, crowd or anywhere):
             return False
         paint = drawing.fill(look, cover.shape[0], diameter, angle, rng.uniform(0.75, 1.1))
         drop = max(1, round(diameter * 0.06))
@@ -94,12 +93,12 @@ class Canvas:
         self.owner[rows, columns][inside] = len(self.tags)
         self.tags.append(tag)
         self.full.append(int(mask.sum()))
-        self._need.append(need)
-        self._places.append((x, y, diameter))
+        self._min_visible.append(min_visible)
+        self._circles.append((x, y, diameter))
         return True
 
     def bar(self, rng: np.random.Generator) -> bool:
-        """Tries one thin rod in front of everything: clutter that hides parts of objects."""
+        """Tries one thin bar in front of everything, as clutter that hides parts of objects."""
         height, width = self.owner.shape
         center = rng.uniform((0, 0), (width, height))
         turn, reach = rng.uniform(0, math.pi), rng.uniform(0.15, 0.4) * self._side
@@ -121,9 +120,9 @@ class Canvas:
     ) -> tuple[float, float]:
         height, width = self.owner.shape
         if not crowd:
-            x, y = rng.uniform(0.07, 0.93, size=2)  # the border cuts some, not half of them
+            x, y = rng.uniform(0.07, 0.93, size=2)  # so that the border cuts some, not half of them
             return float(x * width), float(y * height)
-        x, y, other = self._places[int(rng.integers(len(self._places)))]
+        x, y, other = self._circles[int(rng.integers(len(self._circles)))]
         turn = rng.uniform(0, 2 * math.pi)
         distance = rng.uniform(0.55, 0.9) * (diameter + other) / 2
         return x + distance * math.cos(turn), y + distance * math.sin(turn)
@@ -134,18 +133,18 @@ class Canvas:
         if not hidden.any():
             return True
         left = self.visible() - hidden
-        return overlap and bool((left >= np.asarray(self._need) * self.full).all())
+        return overlap and bool((left >= np.asarray(self._min_visible) * self.full).all())
 
 
 def extents(owner: NDArray[Any], count: int) -> NDArray[Any]:
-    """Tight boxes around what each object shows.
+    """Tight boxes around the visible part of each object.
 
     Args:
         owner: (H, W) int16, object numbers or -1.
-        count: N, each of which shows somewhere.
+        count: N; every object must have a visible pixel.
 
     Returns:
-        (N, 4) float64 xyxy; the right and lower sides are the far edges of the last pixels.
+        (N, 4) float64 xyxy, from the outer edge of the first pixel to that of the last.
     """
     boxes = np.zeros((count, 4))
     for number in range(count):
@@ -156,7 +155,7 @@ def extents(owner: NDArray[Any], count: int) -> NDArray[Any]:
 
 
 def make_look(rng: np.random.Generator, hue: float) -> drawing.Look:
-    """A random paint around a hue in degrees."""
+    """A random look around a hue in degrees."""
     turned = hue + rng.normal(0, 32)
     return drawing.Look(
         color=drawing.hsv(turned, rng.uniform(0.55, 1), rng.uniform(0.55, 1)),
@@ -167,7 +166,7 @@ def make_look(rng: np.random.Generator, hue: float) -> drawing.Look:
 
 
 def cast(hues: Sequence[float], looks: int, seed: Sequence[int]) -> list[drawing.Look]:
-    """The looks of all identities, those of one class (one hue) side by side."""
+    """The looks of all identities, grouped by class (one hue per class)."""
     return [
         make_look(np.random.default_rng((*seed, number, look)), hue)
         for number, hue in enumerate(hues)

@@ -1,4 +1,4 @@
-"""What every rendered data set has: a split, a length, a size and a seed."""
+"""Base class of the rendered data sets: split, length, size and seed."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from densekit.data.synthetic.drawing import SHAPES
 
 
 class Rendered(Dataset):
-    """Pictures that are drawn, not read; picture i is a function of (seed, split, i).
+    """Rendered images; image i is a function of (seed, split, i).
 
     Args:
         split: "train", "val" or "test".
-        length: Number of pictures.
+        length: Number of images.
         size: Height and width in pixels.
-        seed: Another seed is another data set. It belongs to the data, not to a training run.
-        smallest: Least height and width.
+        seed: Selects the data set; independent of the seed of a training run.
+        smallest: Minimum height and width.
 
     Raises:
-        ValueError: Another split, no picture, or too small ones.
+        ValueError: If the split is unknown, there is no image, or the size is too small.
     """
 
     reads_files = False
@@ -37,10 +37,10 @@ class Rendered(Dataset):
         if split not in SPLITS:
             raise ValueError(unknown(f"{name}.split", split, SPLITS))
         if length < 1:
-            raise ValueError(f"{name}.length: expected at least 1 picture, got {length}")
+            raise ValueError(f"{name}.length: expected at least 1 image, got {length}")
         if len(size) != 2 or min(size) < smallest:
             raise ValueError(
-                f"{name}.size: height and width of at least {smallest}, found {list(size)}"
+                f"{name}.size: expected height and width of at least {smallest}, got {list(size)}"
             )
         self.split = split
         self.size = (int(size[0]), int(size[1]))
@@ -52,11 +52,11 @@ class Rendered(Dataset):
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width of every picture."""
+        """(N, 2) height and width of every image."""
         return np.tile(np.asarray(self.size, dtype=np.int64), (self._length, 1))
 
     def describe(self) -> dict[str, Any]:
-        """Names, ids and number of the shapes; channels and dtype of the pictures."""
+        """Names, ids and number of the shapes; channels and dtype of the images."""
         return {
             "names": list(SHAPES),
             "ids": list(range(1, len(SHAPES) + 1)),
@@ -66,11 +66,11 @@ class Rendered(Dataset):
         }
 
     def _generator(self, index: int) -> np.random.Generator:
-        """The random numbers of a picture.
+        """The random generator of an image.
 
         Raises:
-            IndexError: Beyond the length.
+            IndexError: If the index is out of range.
         """
         if not 0 <= index < self._length:
-            raise IndexError(f"picture {index} of {self._length}")
+            raise IndexError(f"index: expected 0 to {self._length - 1}, got {index}")
         return np.random.default_rng((self._seed, SPLITS.index(self.split), index))

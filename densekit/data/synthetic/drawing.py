@@ -1,6 +1,6 @@
 """Drawing for the rendered scenes: shapes as coverage masks, fills, backgrounds.
 
-Everything is small numpy and OpenCV work on patches, so that a scene takes a few milliseconds.
+All work is done on small patches with NumPy and OpenCV, so that a scene takes a few milliseconds.
 H, W the size of the image or of a patch.
 """
 
@@ -48,12 +48,12 @@ def coverage(shape: str, diameter: float, angle: float, shift: tuple[float, floa
 
     Args:
         shape: One of `SHAPES`.
-        diameter: Of the circle around the shape, in pixels.
-        angle: Radians.
+        diameter: Diameter of the circumscribed circle in pixels.
+        angle: Rotation in radians.
         shift: Sub-pixel position of the centre within the middle pixel, 0..1 in x and y.
 
     Returns:
-        (S, S) float32 in 0..1, S = ceil(diameter) + 3, the shape in its middle.
+        (S, S) float32 in 0..1, S = ceil(diameter) + 3, with the shape in the centre.
     """
     side = math.ceil(diameter) + 3
     scale = _OVERSAMPLE
@@ -74,7 +74,7 @@ def coverage(shape: str, diameter: float, angle: float, shift: tuple[float, floa
 
 
 def _outline(shape: str, radius: float, angle: float) -> NDArray[Any]:
-    """(P, 2) corners around the origin."""
+    """(P, 2) corners of a polygon around the origin."""
     corners = _CORNERS[shape]
     turns = angle + 2 * math.pi * np.arange(corners) / corners
     reach = np.full(corners, radius)
@@ -84,7 +84,7 @@ def _outline(shape: str, radius: float, angle: float) -> NDArray[Any]:
 
 
 def fill(look: Look, side: int, diameter: float, angle: float, light: float) -> NDArray[Any]:
-    """(S, S, 3) float32 painted patch: colour, pattern that turns with the object, shading."""
+    """(S, S, 3) float32 patch of colour, a pattern that rotates with the object, and shading."""
     grid = np.arange(side, dtype=np.float32) - side / 2
     x, y = grid[None, :], grid[:, None]
     wave = 1 / max(look.pitch * diameter, 3.0)
@@ -106,17 +106,17 @@ def fill(look: Look, side: int, diameter: float, angle: float, light: float) -> 
 def paint(
     image: NDArray[Any], cover: NDArray[Any], color: NDArray[Any], top: int, left: int
 ) -> tuple[slice, slice, NDArray[Any]]:
-    """Blends a patch into an image in place; what lies outside the image is cut off.
+    """Blends a patch into an image in place, clipped to the image.
 
     Args:
         image: (H, W, 3) float32.
         cover: (h, w) float32 opacity in 0..1.
         color: (h, w, 3) or (3,) float32.
-        top: Row of the patch's first row, possibly negative.
-        left: Its column.
+        top: Row of the patch's first row, may be negative.
+        left: Column of the patch's first column, may be negative.
 
     Returns:
-        The rows and columns of the image that the patch met, and its cover there.
+        The rows and columns of the image that the patch covers, and its opacity there.
     """
     rows, columns, cover, part = clipped(image.shape[:2], cover, top, left)
     if color.ndim == 3:
@@ -129,7 +129,7 @@ def paint(
 def clipped(
     size: tuple[int, ...], patch: NDArray[Any], top: int, left: int
 ) -> tuple[slice, slice, NDArray[Any], tuple[slice, slice]]:
-    """Rows and columns of the image under a patch, the part of the patch inside, and its slices."""
+    """Rows and columns of the image under a patch, the patch inside the image, and its slices."""
     height, width = size[0], size[1]
     y0, x0 = max(top, 0), max(left, 0)
     y1 = max(min(top + patch.shape[0], height), y0)
@@ -139,7 +139,7 @@ def clipped(
 
 
 def background(size: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
-    """(H, W, 3) float32 texture: soft clouds of muted colours, a faint weave, and strokes."""
+    """(H, W, 3) float32 texture: soft clouds of muted colours, a faint weave and strokes."""
     height, width = size
     base = hsv(rng.uniform(0, 360), rng.uniform(0.05, 0.45), rng.uniform(0.3, 0.8))
     cells = int(rng.integers(3, 10))
@@ -152,7 +152,7 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
         x, y = np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32)[:, None]
         weave = np.sin((math.cos(turn) * x + math.sin(turn) * y) * wave)
         image += rng.uniform(4, 16) * weave[:, :, None].astype(np.float32)
-    painted = np.clip(image, 0, 255).astype(np.uint8)  # OpenCV smooths lines in 8 bits only
+    painted = np.clip(image, 0, 255).astype(np.uint8)  # OpenCV antialiases lines in 8 bits only
     for _ in range(int(rng.integers(2, 9))):
         _stroke(painted, rng)
     textured: NDArray[Any] = painted.astype(np.float32)
@@ -160,7 +160,7 @@ def background(size: tuple[int, int], rng: np.random.Generator) -> NDArray[Any]:
 
 
 def _stroke(image: NDArray[Any], rng: np.random.Generator) -> None:
-    """A line, an arc or a speck in a muted colour: clutter that is no object."""
+    """Draws a line, an arc or a speck in a muted colour, as clutter."""
     height, width = image.shape[:2]
     color = hsv(rng.uniform(0, 360), rng.uniform(0, 0.4), rng.uniform(0.2, 0.9)).tolist()
     x, y = int(rng.integers(0, width)), int(rng.integers(0, height))
@@ -176,10 +176,10 @@ def _stroke(image: NDArray[Any], rng: np.random.Generator) -> None:
 
 
 def grain(image: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-    """(H, W, 3) uint8: a slope of light and a camera's noise over the painted scene."""
+    """(H, W, 3) uint8 image: the painted scene with a lighting gradient and camera noise."""
     height, width = image.shape[:2]
     slope = 1 + np.linspace(-1, 1, width, dtype=np.float32) * rng.uniform(-0.15, 0.15)
     noise = rng.integers(0, 256, (height, width, 1), dtype=np.uint8).astype(np.float32)
     lit = image * slope[None, :, None] + (noise - 127.5) * rng.uniform(0.02, 0.09)
-    picture: NDArray[Any] = np.clip(lit, 0, 255).astype(np.uint8)
-    return picture
+    noisy: NDArray[Any] = np.clip(lit, 0, 255).astype(np.uint8)
+    return noisy

@@ -1,4 +1,4 @@
-"""Rendered scenes with a target for three kinds of heads: objects, pixels and the place."""
+"""Rendered scenes with targets for three kinds of heads: boxes, a mask and the place."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from densekit.data.synthetic.scenes import Scenes
 from densekit.types import Sample
 
 SHIFT = 0.1
-"""Most that the view moves between two pictures of a place, of the side of the image."""
+"""Largest shift of the view between two images of a place, as a share of the image's side."""
 LIGHT = (0.8, 1.1)
 FOLDS = 10
 PLACE_STREAM = 7
-"""Tells the random numbers of places from those of scenes."""
+"""Separates the random numbers of places from those of scenes."""
 
 
 class PlaceScenes(Scenes):
-    """The images of `Scenes` before backgrounds that return: the places.
+    """The objects of `Scenes` in front of recurring backgrounds, the places.
 
-    A picture has boxes, a mask with the background as class 0, and an identity, the place it was
-    taken at. Pictures of one place have other objects in front, another light and a view that is
-    shifted. Places of val and test are not among those of training; there, two neighbouring
-    pictures are a pair that shows one place or two, and the identity is no target.
+    An image has boxes, a mask with the background as class 0, and an identity, its place. Images of
+    one place differ in their objects, their lighting and a shift of the view. The places of val and
+    test do not occur in training; there, two consecutive images are a pair of one place or of two,
+    and the identity is not a target.
 
     Args:
         split: "train", "val" or "test".
@@ -41,11 +41,11 @@ class PlaceScenes(Scenes):
     ) -> None:
         super().__init__(split, length, semantic_mask=True, **settings)
         if places < 2:
-            raise ValueError(f"PlaceScenes.places: found {places}, accepted are 2 and more")
+            raise ValueError(f"PlaceScenes.places: expected at least 2, got {places}")
         self.places = places
 
     def describe(self) -> dict[str, Any]:
-        """Channels, dtype and the classes of the boxes; under `targets` what others differ in."""
+        """Channels, dtype and classes of the boxes; `targets` describes mask and identity."""
         described = super().describe()
         names = ["background", *described["names"]]
         mask = {
@@ -63,7 +63,7 @@ class PlaceScenes(Scenes):
         """Renders one scene.
 
         Raises:
-            IndexError: Beyond the length.
+            IndexError: If the index is out of range.
         """
         sample = super().__getitem__(index)
         truth: Any = sample["truth"]
@@ -78,7 +78,7 @@ class PlaceScenes(Scenes):
         return sample
 
     def place(self, index: int) -> int:
-        """Number of the place: in training each in turn, else one for every even pair."""
+        """Number of an image's place; in training they alternate, else even pairs share one."""
         if self.split == "train":
             return index % self.places
         pair, second = divmod(index, 2)

@@ -1,4 +1,4 @@
-"""Rendered scenes: a data set with every kind of target that needs no network and no file.
+"""Rendered scenes with every kind of target, without download or files.
 
 N objects of a scene, H and W the image's size.
 """
@@ -25,21 +25,21 @@ _CLASS_HUES = (10.0, 215.0, 50.0, 125.0, 290.0)
 class Scenes(Rendered):
     """Discs, squares, triangles, stars and rings over textures, some hidden behind others.
 
-    Image i of a split is a function of (seed, split, i) and the arguments, and nothing else. An
-    image has 3 to 12 objects unless told otherwise; about 30 % of them cover less than 1 % of it
-    and about 30 % are partly hidden by objects, bars or the border, never more than 58 %. Boxes
-    and masks are of the visible part, as in COCO. A class tends to a hue and an identity to a
-    pattern, but neither is enough to tell them.
+    Image i of a split is a function of (seed, split, i) and the arguments only. By default an image
+    has 3 to 12 objects; about 30 % of them cover less than 1 % of it and about 30 % are partly
+    hidden by objects, bars or the border, by 58 % at most. Boxes and masks are of the visible part,
+    as in COCO. Hue correlates with the class and pattern with the identity, but neither determines
+    them.
 
     Args:
         split: "train", "val" or "test".
         length: Number of images.
         size: Height and width in pixels, at least 64.
-        seed: Another seed is another data set. It belongs to the data, not to a training run.
-        objects: Smallest and largest number of objects an image.
-        instance_masks: Whether samples carry masks of the objects.
-        semantic_mask: Whether samples carry a mask with 0 for background, label + 1 for objects.
-        identities: Whether samples carry `extra["identities"]`, one of 80 looks for each object.
+        seed: Selects the data set; independent of the seed of a training run.
+        objects: Smallest and largest number of objects per image.
+        instance_masks: Whether samples have instance masks.
+        semantic_mask: Whether samples have a mask with 0 for background, label + 1 for objects.
+        identities: Whether samples have `extra["identities"]`, one of 80 looks per object.
     """
 
     def __init__(
@@ -56,7 +56,9 @@ class Scenes(Rendered):
     ) -> None:
         super().__init__(split, length, size, seed, smallest=64)
         if len(objects) != 2 or not 1 <= objects[0] <= objects[1]:
-            raise ValueError(f"Scenes.objects: a smallest and a largest number, not {objects!r}")
+            raise ValueError(
+                f"Scenes.objects: expected a smallest and a largest number, got {objects!r}"
+            )
         self.objects = (int(objects[0]), int(objects[1]))
         self.target_specs = {"identities": TargetSpec(fill=-1, ragged=True)} if identities else {}
         self._instance_masks = instance_masks
@@ -64,7 +66,7 @@ class Scenes(Rendered):
         self._looks = cast(_CLASS_HUES, IDENTITIES_PER_CLASS, (seed, len(SPLITS)))
 
     def visibility(self, index: int) -> NDArray[Any]:
-        """(N,) share of each object that shows in a scene, 1 where nothing hides it."""
+        """(N,) visible share of each object of a scene, 1 without occlusion."""
         canvas, _ = self._compose(index)
         shares: NDArray[Any] = canvas.visible() / np.asarray(canvas.full)
         return shares
@@ -108,11 +110,11 @@ class Scenes(Rendered):
         return sample
 
     def _canvas(self, index: int, rng: np.random.Generator) -> Canvas:
-        """The scene before there is an object in it."""
+        """The scene before any object is painted."""
         return Canvas(self.size, drawing.background(self.size, rng))
 
     def _compose(self, index: int) -> tuple[Canvas, np.random.Generator]:
-        """The painted scene, and its generator for what is drawn over it."""
+        """The painted scene, and its generator for the noise drawn afterwards."""
         rng = self._generator(index)
         canvas = self._canvas(index, rng)
         wanted = int(rng.integers(self.objects[0], self.objects[1] + 1))
@@ -128,7 +130,7 @@ class Scenes(Rendered):
 
 
 class SemanticScenes(Scenes):
-    """The images of `Scenes`, one class a pixel: background, then the shapes.
+    """The images of `Scenes` with one class per pixel: background, then the shapes.
 
     Args:
         split: "train", "val" or "test".
@@ -140,7 +142,7 @@ class SemanticScenes(Scenes):
         super().__init__(split, length, semantic_mask=True, **settings)
 
     def describe(self) -> dict[str, Any]:
-        """Names and number of classes, the background among them; channels and dtype."""
+        """Names and number of classes, including the background; channels and dtype."""
         described = super().describe()
         names = ["background", *described["names"]]
         return described | {
@@ -152,7 +154,7 @@ class SemanticScenes(Scenes):
         }
 
     def __getitem__(self, index: int) -> Sample:
-        """Renders one scene; the mask is the truth too.
+        """Renders one scene; its mask is also the ground truth.
 
         Raises:
             IndexError: If the index is out of range.
@@ -180,7 +182,7 @@ class CategoryScenes(Scenes):
         return described | {"ids": list(range(described["num_classes"])), "multilabel": False}
 
     def __getitem__(self, index: int) -> Sample:
-        """Renders one scene; the category is the truth too.
+        """Renders one scene; its category is also the ground truth.
 
         Raises:
             IndexError: If the index is out of range.

@@ -1,4 +1,4 @@
-"""Small rendered pictures of one large shape: a data set for networks of small pictures."""
+"""Small rendered images of one large shape, for networks of small inputs."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from densekit.data.synthetic.drawing import SHAPES
 from densekit.types import Meta, Sample, Truth
 
 SMALLEST = 12
-"""Pixels a side from which on the five shapes can be told apart."""
+"""Smallest side in pixels at which the five shapes can be distinguished."""
 
 
 class ShapePictures(Rendered):
-    """One shape that fills about half of a picture, turned, in any colour, over a texture.
+    """Images of one shape that fills about half of it, rotated, in any colour, over a texture.
 
-    Picture i of a split is a function of (seed, split, i) and the size. It is rendered when it is
-    first asked for and then kept in memory: 1,000 pictures of 16 x 16 pixels are less than 1 MB.
+    Image i of a split is a function of (seed, split, i) and the size. It is rendered on first
+    access and then kept in memory: 1,000 images of 16 x 16 pixels take less than 1 MB.
 
     Args:
         split: "train", "val" or "test".
-        length: Number of pictures.
+        length: Number of images.
         size: Height and width in pixels, at least 12.
-        seed: Another seed is another data set. It belongs to the data, not to a training run.
+        seed: Selects the data set; independent of the seed of a training run.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class ShapePictures(Rendered):
         return described | {"ids": list(range(described["num_classes"])), "multilabel": False}
 
     def __getitem__(self, index: int) -> Sample:
-        """The picture and its shape.
+        """The image and its category, the shape.
 
         Raises:
-            IndexError: Beyond the length.
+            IndexError: If the index is out of range.
         """
         if index not in self._kept:
             self._kept[index] = self._render(index)
@@ -66,7 +66,7 @@ class ShapePictures(Rendered):
         )
 
     def _render(self, index: int) -> tuple[NDArray[Any], int]:
-        """(H, W, 3) uint8 and the number of the shape."""
+        """(H, W, 3) uint8 image and the number of its shape."""
         rng = self._generator(index)
         image = drawing.background(self.size, rng)
         label, angle = int(rng.integers(len(SHAPES))), rng.uniform(0, 2 * np.pi)

@@ -74,5 +74,5 @@ def test_unknown_kind_of_target_is_refused() -> None:
 
 
 def test_too_few_places() -> None:
-    with pytest.raises(ValueError, match="places: found 1"):
+    with pytest.raises(ValueError, match="places: expected at least 2, got 1"):
         PlaceScenes(places=1)

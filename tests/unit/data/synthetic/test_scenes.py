@@ -54,7 +54,7 @@ def test_targets_agree_with_each_other(scenes):
 @pytest.mark.parametrize("kind", [Scenes, SemanticScenes, CategoryScenes, ShapePictures])
 @pytest.mark.parametrize("length", [-4, 0])
 def test_a_data_set_without_pictures_is_refused(kind, length):
-    message = f"{kind.__name__}.length: expected at least 1 picture, got {length}"
+    message = f"{kind.__name__}.length: expected at least 1 image, got {length}"
     with pytest.raises(ValueError, match=message):
         kind("train", length)
 

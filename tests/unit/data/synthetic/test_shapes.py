@@ -41,7 +41,7 @@ def test_what_a_transform_does_is_not_kept() -> None:
 def test_refuses() -> None:
     with pytest.raises(ValueError, match=r"got 'trian'; did you mean 'train'"):
         ShapePictures("trian")
-    with pytest.raises(ValueError, match=r"at least 12, found \[8, 16\]"):
+    with pytest.raises(ValueError, match=r"at least 12, got \[8, 16\]"):
         ShapePictures(size=[8, 16])
-    with pytest.raises(IndexError, match="picture 4 of 4"):
+    with pytest.raises(IndexError, match="expected 0 to 3, got 4"):
         ShapePictures("train", 4)[4]
