@@ -1,4 +1,4 @@
-"""Augmentation by albumentations; the one file that imports it, and only when one is built.
+"""Augmentation by albumentations, which is imported only when a transform is built.
 
 H, W the size of the image, N its boxes.
 """
@@ -20,23 +20,23 @@ from densekit.types import IGNORE_INDEX, Sample
 
 
 class Augment:
-    """Transforms of albumentations, by name.
+    """Transforms of albumentations, selected by name.
 
         steps:
           HorizontalFlip: {p: 0.5}
           RandomSizedBBoxSafeCrop: {height: 480, width: 640, p: 0.3}
           OneOf: {p: 0.5, transforms: {Blur: {blur_limit: 5}, GaussNoise: {}}}
 
-    They run in the order of the mapping; being a mapping, one argument or one step can be changed
-    from the command line. Masks, labels, crowd flags and the plug-ins' rows go with their boxes.
-    Pixels that a transform invents (a rotated corner) are ignored in masks. Colour transforms
-    expect images of 8 bits, or floats in 0..1.
+    They run in the order of the mapping; as it is a mapping, the command line can change a single
+    step or argument. Masks, labels, crowd flags and the rows of plug-ins follow their boxes. Pixels
+    that a transform fills in (a rotated corner) are ignored in masks. Colour transforms expect
+    8-bit images, or floats in 0..1.
 
     Args:
         steps: Name of an albumentations class to its arguments; those of OneOf, SomeOf and
-            Sequential hold a mapping `transforms` of the same kind.
-        min_visible: Boxes of which a smaller share of the area stays in the image are dropped.
-        min_side: Boxes with a side shorter than this many pixels afterwards are dropped.
+            Sequential have a nested mapping `transforms`.
+        min_visible: Drop boxes of which a smaller share of the area stays in the image.
+        min_side: Drop boxes with a shorter side, in pixels, after the transforms.
 
     Raises:
         ValueError: For a name or an argument that albumentations does not know, with the nearest.
@@ -60,13 +60,13 @@ class Augment:
         )
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The augmented sample; every draw is a function of the generator's state."""
-        # Not `set_random_seed`: it starts every step from the same number, so that steps of equal
-        # probability would always happen together.
+        """The augmented sample; all randomness comes from the generator."""
+        # Not `set_random_seed`: it seeds every step alike, so that steps of equal probability would
+        # always happen together.
         self._pipeline.set_random_state(rng, random.Random(int(rng.integers(2**32))))
         if sample["image"].ndim != 3:
             raise ValueError(
-                f"Augment: pictures are changed, found an image of {sample['image'].shape[:-1]};"
+                f"Augment: expected an image of height and width, got {sample['image'].shape[:-1]};"
                 " VolumeAugment takes series and volumes"
             )
         size = sample["image"].shape[:2]
@@ -86,20 +86,20 @@ class Augment:
         return self._with_boxes(out, new, rows)
 
     def _with_boxes(self, sample: Sample, boxes: NDArray[Any], rows: NDArray[Any]) -> Sample:
-        """Puts the transformed boxes in, without those that became too small."""
+        """Sets the transformed boxes, without those that became too small."""
         boxes = clip_boxes(boxes.astype(np.float32), sample["image"].shape[:2])
         short = (boxes[:, 2:] - boxes[:, :2]).min(axis=1, initial=np.inf)
-        # A box that was thin from the start is kept: only a transform may make it too small.
+        # Boxes that were thin from the start are kept; only those that a transform shrank go.
         before = sample["boxes"][rows]
-        was = (before[:, 2:] - before[:, :2]).min(axis=1, initial=np.inf)
-        keep = (short >= np.minimum(self.min_side, 0.5 * was)) & (short > 0)
+        short_before = (before[:, 2:] - before[:, :2]).min(axis=1, initial=np.inf)
+        keep = (short >= np.minimum(self.min_side, 0.5 * short_before)) & (short > 0)
         out = select_boxes(sample, rows[keep])
         out["boxes"] = boxes[keep]
         return out
 
 
 def _build(name: str, arguments: Mapping[str, Any] | None, key: str) -> Any:
-    """One albumentations transform, its name and arguments checked (2.0 only warns of unknown)."""
+    """Builds one transform after checking its arguments (albumentations 2.0 only warns)."""
     import albumentations
 
     known = _transform_names()
@@ -120,11 +120,11 @@ def _build(name: str, arguments: Mapping[str, Any] | None, key: str) -> Any:
     try:
         return cls(**values)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{key}.{name}: {error}") from error
+        raise ValueError(f"{key}.{name}: expected valid arguments, got: {error}") from error
 
 
 def _keep_labels(argument: inspect.Parameter, values: dict[str, Any], key: str) -> None:
-    """Lets masks be resized by the nearest pixel's centre; refuses what would mix classes."""
+    """Sets nearest interpolation of masks; raises if the arguments would mix classes."""
     # Plain INTER_NEAREST shifts a mask against its image by up to half a pixel.
     exact = "NEAREST_EXACT" in str(argument.annotation)
     chosen = values.setdefault(
@@ -133,13 +133,14 @@ def _keep_labels(argument: inspect.Parameter, values: dict[str, Any], key: str) 
     mixed = chosen not in (cv2.INTER_NEAREST, cv2.INTER_NEAREST_EXACT)
     if mixed or values.get("area_for_downscale") == "image_mask":
         raise ValueError(
-            f"{key}: masks are labels, which must not be mixed; leave mask_interpolation out, and"
-            " area_for_downscale at null or image"
+            f"{key}: expected nearest interpolation of masks, whose labels must not be mixed, got"
+            f" mask_interpolation {chosen}, area_for_downscale {values.get('area_for_downscale')};"
+            " omit mask_interpolation, and set area_for_downscale to null or image"
         )
 
 
 def _transform_names() -> list[str]:
-    """Names of the classes that may stand in `steps`."""
+    """Names of the classes that `steps` may contain."""
     import albumentations
 
     kinds = (albumentations.BasicTransform, albumentations.BaseCompose)
@@ -148,7 +149,7 @@ def _transform_names() -> list[str]:
 
 
 def _collect_maps(sample: Sample, size: tuple[int, ...]) -> dict[str, NDArray[Any]]:
-    """Every target that is a map of the image, by a path-like name."""
+    """Every target with a value per pixel, by a path-like name."""
     maps: dict[str, NDArray[Any]] = {}
     if "instance_masks" in sample:
         maps["instance_masks"] = sample["instance_masks"]
@@ -166,7 +167,7 @@ def _with_maps(
     planes: Any,
     maps: dict[str, NDArray[Any]],
 ) -> Sample:
-    """Gives the transformed planes back to the targets that they came from."""
+    """Assigns the transformed planes to the targets that they came from."""
     out = sample.copy()
     out["image"] = np.ascontiguousarray(image)
     size = out["image"].shape[:2]

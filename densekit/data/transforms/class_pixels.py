@@ -1,4 +1,4 @@
-"""A random pixel of a random class, from masks of any size.
+"""Draws a random pixel of a random class, from masks of any size.
 
 S the D sizes of the mask, K labels.
 """
@@ -14,20 +14,20 @@ from numpy.typing import NDArray
 from densekit.types import IGNORE_INDEX
 
 _PART = 1 << 18
-"""Pixels that are counted together: they stay in the cache, and in a file only these are read."""
+"""Pixels counted at a time, so that they fit the cache and of a mapped file only these are read."""
 
 
 def draw_class_pixel(
     mask: NDArray[Any], spatial_dims: int, rng: np.random.Generator, *, skip_background: bool
 ) -> tuple[int, ...] | None:
-    """A pixel drawn uniformly among those of a class that is drawn uniformly from those present.
+    """Draws a class uniformly from those present, then a pixel of it uniformly.
 
-    Counted exactly, so that the smallest class is found too: 50 million voxels take 0.1 s.
+    All pixels are counted, so that even the smallest class is found: 50 million voxels take 0.1 s.
 
     Args:
-        mask: (*S) uint8 classes, or (K, *S) labels of 0 and 1; 255 is no class.
+        mask: (*S) uint8 classes, or (K, *S) labels of 0 and 1; 255 is ignored.
         spatial_dims: D.
-        rng: Of both draws.
+        rng: Generator of both draws.
         skip_background: Whether class 0 is never drawn; labels have no background.
 
     Returns:
@@ -56,14 +56,14 @@ def draw_class_pixel(
 
 
 def _class_counts(plane: NDArray[Any]) -> NDArray[Any]:
-    """(256, parts) pixels of every class in every part of a flat mask."""
+    """(256, parts) number of pixels of every class in every part of a flat mask."""
     parts = (np.asarray(plane[i : i + _PART]) for i in range(0, len(plane), _PART))
-    # NumPy's bincount widens to 64 bits first and takes four times as long.
+    # NumPy's bincount first converts to 64 bits and takes four times as long.
     counts = [cv2.calcHist([part], [0], None, [256], [0, 256]).ravel() for part in parts]
     return np.stack(counts, axis=1).astype(np.int64)
 
 
 def _label_counts(plane: NDArray[Any]) -> NDArray[Any]:
-    """(parts,) pixels that have the label."""
+    """(parts,) number of pixels with the label in every part of a flat plane."""
     starts = range(0, len(plane), _PART)
     return np.asarray([np.count_nonzero(plane[i : i + _PART] == 1) for i in starts])

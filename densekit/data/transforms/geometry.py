@@ -1,4 +1,4 @@
-"""What every geometric transform does to a sample's targets, once.
+"""Geometric operations on a sample and all its targets, shared by the transforms.
 
 S the D sizes of the image, N its boxes, C its channels; H, W its size where D is 2.
 """
@@ -18,14 +18,14 @@ from densekit.ops.padding import window_at
 from densekit.types import IGNORE_INDEX, Sample
 
 BOX_ROWS = ("boxes", "labels", "crowd", "instance_masks")
-"""Keys with one row a box."""
+"""Keys with one row per box."""
 
 
 class Chain:
-    """Transforms one after the other.
+    """Transforms applied one after the other.
 
     Args:
-        steps: Any names to transforms, in order; names let a command line change one of them.
+        steps: Arbitrary names to transforms, in order; by its name the command line can change one.
     """
 
     def __init__(self, steps: Mapping[str, Transform]) -> None:
@@ -39,12 +39,12 @@ class Chain:
 
 
 def is_spatial(array: NDArray[Any], size: tuple[int, ...]) -> bool:
-    """Whether a plug-in's target is a map of the image; otherwise it has one row a box."""
+    """Whether a plug-in's target has a value per pixel; otherwise it has one row per box."""
     return array.ndim >= len(size) and array.shape[-len(size) :] == tuple(size)
 
 
 def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
-    """Keeps some boxes with everything that belongs to them.
+    """Keeps some boxes with their labels, flags and masks.
 
     Args:
         sample: Any sample.
@@ -64,7 +64,7 @@ def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
 
 
 def map_pixels(sample: Sample, image: NDArray[Any], change: Any) -> Sample:
-    """A new image, and every mask and map changed by the same function.
+    """Sets a new image and applies a function to every mask and map.
 
     Args:
         sample: The sample before.
@@ -87,10 +87,10 @@ def map_pixels(sample: Sample, image: NDArray[Any], change: Any) -> Sample:
 
 
 def resize(sample: Sample, size: tuple[int, int]) -> Sample:
-    """Bilinear in the image's own dtype, nearest neighbour in masks; boxes by the exact ratio.
+    """Resizes a sample: bilinear in the image's own dtype, nearest in masks, boxes by exact ratio.
 
     Args:
-        sample: Any sample of a picture (D = 2).
+        sample: Any sample with D = 2.
         size: New height and width.
     """
     old = sample["image"].shape[:2]
@@ -113,14 +113,13 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
 def crop(
     sample: Sample, start: Sequence[int], size: Sequence[int], *, min_visible: float
 ) -> Sample:
-    """A window of the image; boxes are cut at its border.
+    """Crops a sample to a window of the image; boxes are clipped to it.
 
     Args:
         sample: Any sample.
         start: First index along each of the D axes.
-        size: The D sides of the window, inside the image.
-        min_visible: Boxes of which a smaller share stays are dropped, and those of which nothing
-            stays.
+        size: The D sizes of the window, which lies inside the image.
+        min_visible: Drop boxes of which a smaller share, or nothing, stays in the window.
     """
     inside = window_at(start, size)
     image = np.ascontiguousarray(sample["image"][inside])
@@ -141,34 +140,36 @@ def pad(
     image_fill: NDArray[Any],
     extra_fills: Mapping[str, float],
 ) -> Sample:
-    """The image inside a larger one; masks are ignored around it.
+    """Pads a sample to a larger size; masks are ignored in the padding.
 
     Args:
         sample: Any sample.
-        start: Where the image begins along each of the D axes.
-        size: The D sides of the larger image.
-        image_fill: () or (C,) value around the image.
-        extra_fills: Value around each map in `extra`, by name.
+        start: Offset of the image along each of the D axes.
+        size: The D sizes of the larger image.
+        image_fill: () or (C,) value of the image's padding.
+        extra_fills: Padding value of each map in `extra`, by name.
 
     Raises:
-        ValueError: If a map has no fill.
+        ValueError: If a map has no padding value.
     """
     old = sample["image"].shape[:-1]
-    place = window_at(start, old)
+    inside = window_at(start, old)
 
     def padded(map_: NDArray[Any], fill: float = IGNORE_INDEX) -> NDArray[Any]:
-        around = np.full((*map_.shape[: -len(old)], *size), fill, dtype=map_.dtype)
-        around[(..., *place)] = map_
-        return around
+        larger = np.full((*map_.shape[: -len(old)], *size), fill, dtype=map_.dtype)
+        larger[(..., *inside)] = map_
+        return larger
 
     image = np.empty((*size, sample["image"].shape[-1]), dtype=sample["image"].dtype)
     image[...] = image_fill
-    image[place] = sample["image"]
+    image[inside] = sample["image"]
     out = map_pixels(sample, image, padded)
     for name, target in sample.get("extra", {}).items():
         if is_spatial(target, old):
             if name not in extra_fills:
-                raise ValueError(f"extra target {name!r}: the value around it is not declared")
+                raise ValueError(
+                    f"extra_fills.{name}: expected the padding value of this target, got none"
+                )
             out["extra"][name] = padded(target, extra_fills[name])
     if "boxes" in sample:
         out["boxes"] = sample["boxes"] + np.asarray([*start[::-1]] * 2, dtype=np.float32)
@@ -176,7 +177,7 @@ def pad(
 
 
 def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
-    """Boxes cut at the border of their image.
+    """Boxes clipped to their image.
 
     Args:
         boxes: (N, 4) xyxy.
@@ -189,7 +190,7 @@ def clip_boxes(boxes: NDArray[Any], size: tuple[int, ...]) -> NDArray[Any]:
 
 
 def areas(boxes: NDArray[Any]) -> NDArray[Any]:
-    """(N,) areas of (N, 4) boxes, 0 where a side is."""
+    """(N,) areas of (N, 4) xyxy boxes, 0 where a side is not positive."""
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
     product: NDArray[Any] = sides[:, 0] * sides[:, 1]
     return product

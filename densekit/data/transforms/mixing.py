@@ -1,4 +1,4 @@
-"""Images of a batch mixed with each other: mixup and CutMix.
+"""Batch transforms that mix images with each other: mixup and CutMix.
 
 B images, C channels, D spatial dimensions, S the D sizes of an image, K classes.
 """
@@ -17,10 +17,10 @@ from densekit.types import Batch
 
 
 class MixUp:
-    """Weighted means of two images and of their classes (Zhang et al. 2018, "mixup").
+    """Weighted means of pairs of images and of their classes (Zhang et al. 2018, "mixup").
 
     Args:
-        alpha: Of the Beta distribution that the weight is drawn from.
+        alpha: Parameter of the Beta distribution of the weight.
 
     Raises:
         ValueError: If alpha is not positive.
@@ -30,15 +30,15 @@ class MixUp:
         self.alpha = _positive(alpha, "MixUp.alpha")
 
     def __call__(self, batch: Batch, num_classes: int, rng: np.random.Generator) -> Batch:
-        """The batch with one weight for all images, each mixed with the one before."""
+        """The batch with each image mixed with the previous one, all with the same weight."""
         return mixup(batch, float(rng.beta(self.alpha, self.alpha)), num_classes)
 
 
 class CutMix:
-    """A window of one image put into another, classes by area (Yun et al. 2019, "CutMix").
+    """Pastes a window of one image into another, classes by area (Yun et al. 2019, "CutMix").
 
     Args:
-        alpha: Of the Beta distribution that the share of the window is drawn from.
+        alpha: Parameter of the Beta distribution of the image's own share.
 
     Raises:
         ValueError: If alpha is not positive.
@@ -48,40 +48,40 @@ class CutMix:
         self.alpha = _positive(alpha, "CutMix.alpha")
 
     def __call__(self, batch: Batch, num_classes: int, rng: np.random.Generator) -> Batch:
-        """The batch with one window for all images, each out of the one before."""
+        """The batch with the same window of every image replaced by that of the previous image."""
         share = float(rng.beta(self.alpha, self.alpha))
         centre = [int(rng.integers(side)) for side in batch["image"].shape[2:]]
         return cutmix(batch, share, centre, num_classes)
 
 
 class RandomChoice:
-    """One of several, each as likely, for every batch.
+    """Applies one of several transforms to each batch, all equally likely.
 
     Args:
-        transforms: Any names to transforms of a batch.
+        transforms: Arbitrary names to batch transforms.
     """
 
     def __init__(self, transforms: Mapping[str, BatchTransform]) -> None:
         self.transforms = list(transforms.values())
 
     def __call__(self, batch: Batch, num_classes: int, rng: np.random.Generator) -> Batch:
-        """The batch after the one that was drawn."""
+        """The batch after the drawn transform."""
         return self.transforms[int(rng.integers(len(self.transforms)))](batch, num_classes, rng)
 
 
 def mixup(batch: Batch, share: float, num_classes: int) -> Batch:
-    """Equation 1 of the paper, with the batch rolled by one as the second half of the pairs.
+    """Mixes each image with the previous one of the batch (equation 1 of the paper).
 
     Args:
         batch: `image` (B, C, *S), integers are rounded; `category` (B,) or (B, K).
-        share: Weight of an image itself, 0..1.
+        share: Weight of the image itself, 0..1.
         num_classes: K.
 
     Returns:
         A new batch whose `category` is (B, K) float32.
 
     Raises:
-        ValueError: The images differ in size, or the batch has targets that do not mix.
+        ValueError: If the images differ in size, or the batch has targets that cannot be mixed.
     """
     _check(batch, "MixUp")
     image = batch["image"]
@@ -93,16 +93,18 @@ def mixup(batch: Batch, share: float, num_classes: int) -> Batch:
 
 
 def cutmix(batch: Batch, share: float, centre: Sequence[int], num_classes: int) -> Batch:
-    """Equations 1 and 2 of the paper, in any dimension; the window is cut at the border.
+    """Replaces a window of each image by that of the previous one (equations 1 and 2 of the paper).
+
+    Works in any dimension; the window is clipped to the image.
 
     Args:
         batch: See `mixup`.
-        share: Part of an image that is to stay its own, 0..1.
-        centre: Of the window, a place an axis.
+        share: Share of the image that stays its own before clipping, 0..1.
+        centre: Index of the window's centre along each axis.
         num_classes: K.
 
     Returns:
-        A new batch whose `category` is (B, K) float32, by the pixels that were exchanged.
+        A new batch whose `category` is (B, K) float32, weighted by the number of replaced pixels.
 
     Raises:
         ValueError: See `mixup`.
@@ -128,26 +130,26 @@ def _mixed(values: Tensor, share: float) -> Tensor:
 
 
 def _shares(category: Tensor, num_classes: int) -> Tensor:
-    """(B, K) float32 of (B,) classes; shares stay."""
+    """(B, K) float32 shares: one-hot (B,) classes, or (B, K) shares as they are."""
     return F.one_hot(category, num_classes).float() if category.ndim == 1 else category.float()
 
 
-def _check(batch: Batch, who: str) -> None:
-    odd = sorted({"boxes", "mask", "instance_masks", "identity", "extra"} & set(batch))
-    if odd or "category" not in batch:
-        found = ", ".join(odd) or "no category"
-        raise ValueError(f"{who}: images of a category are mixed, the batch has {found}")
+def _check(batch: Batch, key: str) -> None:
+    other = sorted({"boxes", "mask", "instance_masks", "identity", "extra"} & set(batch))
+    if other or "category" not in batch:
+        found = ", ".join(other) or "no category"
+        raise ValueError(f"{key}: expected targets of a category only, got {found}")
     sizes = batch["size"]
     if not torch.equal(sizes, sizes[:1].expand_as(sizes)) or (
         tuple(sizes[0].tolist()) != tuple(batch["image"].shape[2:])
     ):
         raise ValueError(
-            f"{who}: images of one size are mixed, found {sizes.unique(dim=0).tolist()[:5]}; crop"
+            f"{key}: expected images of one size, got {sizes.unique(dim=0).tolist()[:5]}; crop"
             " them in train_transform"
         )
 
 
 def _positive(alpha: float, key: str) -> float:
     if not alpha > 0:
-        raise ValueError(f"{key}: more than 0, found {alpha}")
+        raise ValueError(f"{key}: expected more than 0, got {alpha}")
     return float(alpha)

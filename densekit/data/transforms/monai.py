@@ -1,4 +1,4 @@
-"""MONAI's dictionary transforms by name; the one file that imports them, and only when one is used.
+"""MONAI's dictionary transforms by name; MONAI is imported only when one is used.
 
 C channels, P planes of the mask, S the D sizes.
 """
@@ -22,14 +22,14 @@ _BOTH = ("image", "mask")
 _MOVES_VOXELS = ("spatial", "croppad")
 """Packages of `monai.transforms` whose classes move masks too."""
 _AUGMENTS = (*_MOVES_VOXELS, "intensity", "signal", "smooth_field")
-"""Those whose classes change arrays and nothing else; others read, write, or import by name."""
+"""Packages whose classes only change arrays; others read, write, or import by name."""
 
 
 class MonaiStep:
     """One dictionary transform: linear in the image, nearest in the mask, seeded by the generator.
 
     Args:
-        name: Of the transform, without the `d` of its dictionary form.
+        name: Name of the transform, without the `d` of its dictionary form.
         arguments: Its arguments; `keys` and the mask's modes are set here.
         key: The configuration key, for messages.
 
@@ -50,13 +50,13 @@ class MonaiStep:
         try:
             self._transform = cls(keys=_BOTH if moves else _BOTH[:1], **values)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{key}.{name}: {error}") from error
+            raise ValueError(f"{key}.{name}: expected valid arguments, got: {error}") from error
 
     def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
         """See `volume_steps.Step`."""
         if hasattr(self._transform, "set_random_state"):
             self._transform.set_random_state(seed=int(rng.integers(2**32)))
-        # The mask goes in inverted: what MONAI fills with zeros comes back as ignored.
+        # The mask is passed inverted, so that the zeros that MONAI fills in become 255 (ignored).
         given = {"image": np.array(image), "mask": IGNORE_INDEX - mask}
         changed = self._transform(given)
         moved = _plain(changed["mask"])

@@ -1,4 +1,4 @@
-"""Crops of one size for training, in any dimension, some of them centred on a chosen class.
+"""Training crops of a fixed size, in any dimension, some of them centred on a drawn class.
 
 S the D sizes of the image, C its channels.
 """
@@ -15,29 +15,29 @@ from densekit.types import Sample
 
 
 class Patch:
-    """A random window of a fixed size.
+    """Crops a random window of a fixed size.
 
     With probability `balanced` the window is centred on a pixel of a class drawn uniformly from
-    those that the image has, as far as the border allows; otherwise it lies anywhere. nnU-Net's
+    those in the image, as far as the border allows; otherwise its position is uniform. nnU-Net's
     foreground oversampling is about `balanced: 0.33, skip_background: true`.
 
-    A smaller image is put in the middle; its mask is 255 around it. What the image is there should
-    be what the model makes of the outside of an image when it evaluates, which is 0 after mean and
-    std: so the default is 0 for data whose intensities the data set has scaled (`intensity`), and
-    `fill` should be the mean for 8-bit pictures. (0 after scaling is background for windows,
-    percentiles and z-scores of the foreground; the minimum of a crop may be anything.)
+    Smaller images are padded on all sides, their masks with 255. The image's padding should equal
+    what the model pads with in evaluation, which is 0 after normalisation by mean and std: so the
+    default is 0 for data scaled by the data set (`intensity`), and `fill` should be the mean for
+    8-bit images. (0 after scaling is background for windows, percentiles and z-scores of the
+    foreground; the minimum of a crop may be anything.)
 
     Args:
-        size: The D sides of the window, (height, width) or (z, y, x).
-        balanced: How often the window is centred on a class, 0 to 1.
+        size: The D sizes of the window, (height, width) or (z, y, x).
+        balanced: Probability that the window is centred on a class, 0 to 1.
         skip_background: Whether class 0 is never drawn; multi-label masks have none.
-        fill: Value around a smaller image, in its own unit: one, or one a channel.
-        extra_fills: Value around the maps of plug-ins, by their name in `extra`.
-        min_visible: Boxes of which the window keeps a smaller share are dropped.
+        fill: Padding value in the unit of the stored image: one, or one per channel.
+        extra_fills: Padding values of the maps of plug-ins, by their name in `extra`.
+        min_visible: Drop boxes of which a smaller share stays in the window.
 
     Raises:
-        ValueError: For a size or a probability that cannot be; at the first image if D differs, a
-            map has no fill, or the mask is missing.
+        ValueError: For an invalid size or probability; at the first image if D differs, a map has
+            no padding value, or the mask is missing.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Patch:
         min_visible: float = 0.1,
     ) -> None:
         if isinstance(size, int) or not size or min(size) < 1:
-            raise ValueError(f"Patch.size: a list of sides in pixels, found {size!r}")
+            raise ValueError(f"Patch.size: expected a list of sizes in pixels, got {size!r}")
         if not 0 <= balanced <= 1:
-            raise ValueError(f"Patch.balanced: 0 to 1, found {balanced}")
+            raise ValueError(f"Patch.balanced: expected 0 to 1, got {balanced}")
         self.size = tuple(int(side) for side in size)
         self.balanced = balanced
         self.skip_background = skip_background
@@ -62,7 +62,7 @@ class Patch:
         self.min_visible = min_visible
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The window drawn for the sample."""
+        """The sample cropped to a random window."""
         sides = sample["image"].shape[:-1]
         self._check(sample)
         window = [min(side, own) for side, own in zip(sides, self.size, strict=True)]
@@ -97,12 +97,13 @@ class Patch:
         sides, channels = sample["image"].shape[:-1], sample["image"].shape[-1]
         if len(sides) != len(self.size):
             raise ValueError(
-                f"Patch.size: {list(self.size)} has {len(self.size)} sides, {path} has the"
-                f" {len(sides)} sides {list(sides)}"
+                f"Patch.size: expected {len(sides)} sizes, as {path} has {list(sides)}, got"
+                f" {list(self.size)}"
             )
         if self.fill.ndim and self.fill.shape != (channels,):
             raise ValueError(
-                f"Patch.fill: one value or {channels}, one a channel; found {self.fill.tolist()}"
+                f"Patch.fill: expected one value, or one per channel ({channels}), got"
+                f" {self.fill.tolist()}"
             )
         if self.balanced and "mask" not in sample:
-            raise ValueError(f"Patch.balanced: {path} has no mask to draw a class from")
+            raise ValueError(f"Patch.balanced: expected a mask to draw a class from, got {path}")

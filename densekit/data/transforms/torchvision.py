@@ -1,4 +1,4 @@
-"""Augmentation by torchvision's transforms: RandAugment, TrivialAugment and their kind.
+"""Augmentation by torchvision's transforms: RandAugment, TrivialAugment and others.
 
 H, W the size of the image, C its channels.
 """
@@ -20,7 +20,7 @@ _KEY = "TorchvisionAugment.steps"
 
 
 class TorchvisionAugment:
-    """Transforms of `torchvision.transforms.v2`, by name, for pictures of a category.
+    """Transforms of `torchvision.transforms.v2`, selected by name, for image classification.
 
         steps:
           TrivialAugmentWide: {}
@@ -30,7 +30,7 @@ class TorchvisionAugment:
     `Augment` is faster.
 
     Args:
-        steps: Name of a class to its arguments.
+        steps: Name of a torchvision class to its arguments.
 
     Raises:
         ValueError: For a name or an argument that torchvision does not know, with the nearest.
@@ -40,16 +40,18 @@ class TorchvisionAugment:
         self._steps = [_build(name, arguments or {}) for name, arguments in steps.items()]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The augmented sample; every draw is a function of the generator's state.
+        """The augmented sample; all randomness comes from the generator.
 
         Raises:
-            ValueError: If the sample has targets that would stay where they were.
+            ValueError: If the sample has targets that would not follow the image.
         """
         if left := sorted(set(sample) - _KEPT):
-            raise ValueError(f"TorchvisionAugment changes images alone, the sample has {left} too")
+            raise ValueError(
+                f"TorchvisionAugment: expected no target that moves with the image, got {left}"
+            )
         image = torch.from_numpy(np.ascontiguousarray(sample["image"])).movedim(-1, 0)  # (C, H, W)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(rng.integers(2**63)))  # no device's
+            torch.default_generator.manual_seed(int(rng.integers(2**63)))  # of the CPU only
             for step in self._steps:
                 image = step(image)
         out = sample.copy()
@@ -69,4 +71,4 @@ def _build(name: str, arguments: Mapping[str, Any]) -> Any:
     try:
         return known[name](**arguments)
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{_KEY}.{name}: {error}") from error
+        raise ValueError(f"{_KEY}.{name}: expected valid arguments, got: {error}") from error

@@ -1,8 +1,8 @@
-"""Random changes of volumes that are cheap enough to run beside the network on two cores.
+"""Random transforms of volumes, fast enough to keep up with training on two cores.
 
-Names are MONAI's, whose import alone takes seconds; these take about half of its time a sample.
-All draws come from the generator that is given. C channels, P planes of the mask, S the D sizes (2
-or 3 axes).
+Names are those of MONAI, whose import alone takes seconds; these take about half its time per
+sample. All randomness comes from the given generator. C channels, P planes of the mask, S the D
+sizes (2 or 3 axes).
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Range = float | Sequence[float]
 
 
 class Step(Protocol):
-    """One change of an image and its mask."""
+    """One transform of an image and its mask."""
 
     def __call__(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """(C, *S) float32 and (P, *S) uint8 changed alike; the given arrays stay as they are."""
+        """(C, *S) float32 image and (P, *S) uint8 mask, transformed together and not in place."""
 
 
 @dataclass(frozen=True)
 class RandomStep(ABC):
-    """A `Step` that is taken now and then.
+    """A `Step` applied with a probability.
 
     Args:
-        prob: How often.
+        prob: Probability that it is applied.
     """
 
     prob: float = 0.1
@@ -46,15 +46,15 @@ class RandomStep(ABC):
 
     @abstractmethod
     def change(self, image: NDArray[Any], mask: NDArray[Any], rng: np.random.Generator) -> Pair:
-        """The changed image and mask; arguments as of `Step`."""
+        """The transformed image and mask; arguments as in `Step`."""
 
 
 @dataclass(frozen=True)
 class RandFlip(RandomStep):
-    """Mirrors the given axes together.
+    """Flips the given axes together.
 
     Args:
-        prob: How often.
+        prob: Probability that it is applied.
         spatial_axis: One axis, several, or None for all; 0 is z of a volume.
     """
 
@@ -71,14 +71,14 @@ class RandFlip(RandomStep):
 class RandAffine(RandomStep):
     """Rotates, scales and shifts about the centre; linear in the image, nearest in the mask.
 
-    Beyond the border the image repeats its edge and the mask is ignored. Angles and lengths are
-    those of the voxel grid: for very uneven spacings rotate about the coarse axis alone.
+    Outside the border the image repeats its edge and the mask is ignored. Angles and lengths are
+    those of the voxel grid: for very anisotropic spacings rotate about the coarse axis only.
 
     Args:
-        prob: How often.
-        rotate_range: Largest angle in radians, one for all axes or one an axis (about z, y, x).
-        scale_range: Largest relative change of size, likewise.
-        translate_range: Largest shift in voxels, likewise.
+        prob: Probability that it is applied.
+        rotate_range: Largest angle in radians, for all axes or per axis (about z, y, x).
+        scale_range: Largest relative change of size, for all axes or per axis.
+        translate_range: Largest shift in voxels, for all axes or per axis.
     """
 
     rotate_range: Range = 0.0
@@ -109,7 +109,7 @@ class RandAffine(RandomStep):
 
 @dataclass(frozen=True)
 class RandGaussianNoise(RandomStep):
-    """Adds noise whose deviation is drawn from 0 to `std`, in the unit of the scaled image."""
+    """Adds Gaussian noise of a standard deviation drawn from 0..`std`, in the scaled unit."""
 
     std: float = 0.1
 
@@ -122,7 +122,7 @@ class RandGaussianNoise(RandomStep):
 
 @dataclass(frozen=True)
 class RandScaleIntensity(RandomStep):
-    """Multiplies by 1 plus a number drawn from -`factors` to `factors`, or from a pair."""
+    """Multiplies by 1 plus a number drawn from -`factors`..`factors`, or from the given range."""
 
     factors: Range = 0.1
 
@@ -133,7 +133,7 @@ class RandScaleIntensity(RandomStep):
 
 @dataclass(frozen=True)
 class RandShiftIntensity(RandomStep):
-    """Adds a number drawn from -`offsets` to `offsets`, or from a pair."""
+    """Adds a number drawn from -`offsets`..`offsets`, or from the given range."""
 
     offsets: Range = 0.1
 
@@ -144,7 +144,7 @@ class RandShiftIntensity(RandomStep):
 
 @dataclass(frozen=True)
 class RandAdjustContrast(RandomStep):
-    """A gamma curve between each channel's own smallest and largest value."""
+    """Applies a gamma curve between the smallest and largest value of each channel."""
 
     gamma: Sequence[float] = (0.7, 1.5)
 
@@ -169,11 +169,11 @@ STEPS = {
         RandAdjustContrast,
     )
 }
-"""By name."""
+"""The steps by name."""
 
 
 def _drawn(largest: Range, count: int, rng: np.random.Generator) -> NDArray[Any]:
-    """(count,) numbers from -largest to largest, one an axis."""
+    """(count,) numbers drawn from -largest to largest, one per axis."""
     ends = np.broadcast_to(np.asarray(largest, dtype=np.float64), count)
     return rng.uniform(-1, 1, count) * ends
 
@@ -186,7 +186,7 @@ def _ends(given: Range) -> tuple[float, float]:
 
 
 def _rotation(angles: NDArray[Any], dims: int) -> NDArray[Any]:
-    """(D, D) product of the rotations about each axis; in 2-D of the one there is."""
+    """(D, D) product of the rotations about each axis; a single rotation in 2-D."""
     total = np.eye(dims)
     planes = [(1, 2), (2, 0), (0, 1)] if dims == 3 else [(0, 1)]
     for angle, (first, second) in zip(angles, planes, strict=True):
@@ -198,7 +198,7 @@ def _rotation(angles: NDArray[Any], dims: int) -> NDArray[Any]:
 
 
 def _sampled(planes: NDArray[Any], grid: torch.Tensor, mode: str, padding: str) -> NDArray[Any]:
-    """(C, *S) at the places of a grid."""
+    """(C, *S) planes sampled at the points of a grid."""
     x = torch.from_numpy(np.require(planes, np.float32, ["C", "W"]))[None]
     out = F.grid_sample(x, grid, mode=mode, padding_mode=padding, align_corners=False)
     moved: NDArray[Any] = out[0].numpy()

@@ -17,11 +17,11 @@ from densekit.data.transforms.volume_steps import STEPS, Step
 from densekit.types import Sample
 
 _MOVED = {"image", "mask", "category", "identity", "index", "meta", "truth"}
-"""Keys that a transform moves, or that hold wherever things lie."""
+"""Keys that a transform moves, or that do not depend on positions."""
 
 
 class VolumeAugment:
-    """Random changes of an image and its mask.
+    """Random transforms of an image and its mask, selected by name.
 
         steps:
           RandFlip: {prob: 0.5, spatial_axis: 0}
@@ -30,29 +30,29 @@ class VolumeAugment:
           RandGaussianSmooth: {prob: 0.1}
 
     `RandFlip`, `RandAffine`, `RandGaussianNoise`, `RandScaleIntensity`, `RandShiftIntensity` and
-    `RandAdjustContrast` are densekit's own (see `volume_steps`), fast enough for two cores; every
-    other name is MONAI's dictionary transform of that name (without its `d`), which is then
-    imported. They run in the order of the mapping; what stands after an underscore only tells two
-    of a kind apart (`RandFlip_z`, `RandFlip_x`). Voxels that a transform invents are ignored.
+    `RandAdjustContrast` are densekit's own (see `volume_steps`), fast enough for two cores; any
+    other name is that of a MONAI dictionary transform (without its `d`), which is then imported.
+    They run in the order of the mapping; a suffix after an underscore distinguishes steps of the
+    same name (`RandFlip_z`, `RandFlip_x`). Voxels that a transform fills in are ignored.
 
     Args:
-        steps: Name to arguments.
+        steps: Name of a transform to its arguments.
 
     Raises:
-        ValueError: For a name or an argument that is not known, with the nearest.
+        ValueError: For an unknown name or argument, with the nearest.
     """
 
     def __init__(self, steps: Mapping[str, Mapping[str, Any] | None]) -> None:
         self._steps = [_build(name, arguments or {}) for name, arguments in steps.items()]
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The augmented sample; every draw is a function of the generator's state.
+        """The augmented sample; all randomness comes from the generator.
 
         Raises:
-            ValueError: If the sample has targets besides a mask, which would stay where they were.
+            ValueError: If the sample has targets besides a mask, which would not follow the image.
         """
         if left := sorted(set(sample) - _MOVED):
-            raise ValueError(f"VolumeAugment moves image and mask, the sample has {left} too")
+            raise ValueError(f"VolumeAugment: expected no targets besides a mask, got {left}")
         image = np.moveaxis(np.asarray(sample["image"], dtype=np.float32), -1, 0)  # (C, *S)
         given = sample.get("mask", np.zeros(image.shape[1:], dtype=np.uint8))
         mask = np.asarray(given).reshape(-1, *image.shape[1:])  # (P, *S)

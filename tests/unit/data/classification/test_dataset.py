@@ -311,7 +311,7 @@ def test_series_are_augmented_and_cut(ucr: Path) -> None:
     assert not np.array_equal(found["image"], sample["image"])
     assert found["category"] == sample["category"]
     assert Patch([2])(sample, rng)["image"].shape == (2, 1)
-    with pytest.raises(ValueError, match=r"Augment: pictures are changed, .*of \(3,\)"):
+    with pytest.raises(ValueError, match=r"expected an image of height and width, got \(3,\)"):
         Augment({"HorizontalFlip": {}})(sample, rng)
     with pytest.raises(ValueError, match="group_by_aspect: expected images of 2 dimensions"):
         Source(UcrSeries(ucr), heads=["x"], group_by_aspect=True).train_loader()

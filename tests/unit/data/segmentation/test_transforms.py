@@ -93,7 +93,7 @@ def test_augment_resizes_masks_as_our_own_resize_does(sample):
     [{"mask_interpolation": cv2.INTER_LINEAR}, {"area_for_downscale": "image_mask"}],
 )
 def test_classes_are_never_mixed(arguments):
-    with pytest.raises(ValueError, match=r"Augment\.steps\.Resize: masks are labels"):
+    with pytest.raises(ValueError, match=r"Augment\.steps\.Resize: expected nearest interpolation"):
         Augment({"Resize": {"height": 8, "width": 8, **arguments}})
 
 

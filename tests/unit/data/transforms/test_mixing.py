@@ -95,10 +95,10 @@ def test_draws_are_functions_of_the_generator() -> None:
 
 def test_what_cannot_be_mixed_is_refused() -> None:
     batch = make_batch()
-    with pytest.raises(ValueError, match="MixUp.alpha: more than 0, found 0"):
+    with pytest.raises(ValueError, match="MixUp.alpha: expected more than 0, got 0"):
         MixUp(0)
-    with pytest.raises(ValueError, match="CutMix: images of a category are mixed, .* has boxes"):
+    with pytest.raises(ValueError, match="CutMix: expected targets of a category only, got boxes"):
         cutmix({**batch, "boxes": torch.zeros(4, 1, 4)}, 0.5, [1, 1], CLASSES)
     batch["size"][1, 0] = 8
-    with pytest.raises(ValueError, match="MixUp: images of one size are mixed, found"):
+    with pytest.raises(ValueError, match="MixUp: expected images of one size, got"):
         mixup(batch, 0.5, CLASSES)

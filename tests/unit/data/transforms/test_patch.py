@@ -66,7 +66,7 @@ def test_fill_of_channels_and_of_maps():
     sample = make((3, 3), channels=3)
     sample["image"] = sample["image"].astype(np.uint8)
     sample["extra"] = {"depth": np.ones((3, 3), dtype=np.float32), "row": np.arange(2)}
-    with pytest.raises(ValueError, match="extra target 'depth'"):
+    with pytest.raises(ValueError, match=r"extra_fills\.depth: expected the padding value"):
         Patch((5, 5))(sample, rng())
     out = Patch((5, 5), fill=[7, 8, 9], extra_fills={"depth": -1})(sample, rng())
     assert out["image"].dtype == np.uint8
@@ -170,17 +170,20 @@ def test_masks_that_are_views_or_files(tmp_path):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: Patch(64), r"Patch\.size: a list of sides"),
+        (lambda: Patch(64), r"Patch\.size: expected a list of sizes"),
         (lambda: Patch([0, 4]), r"Patch\.size"),
-        (lambda: Patch([4, 4], balanced=2), r"Patch\.balanced: 0 to 1"),
+        (lambda: Patch([4, 4], balanced=2), r"Patch\.balanced: expected 0 to 1"),
         (
             lambda: Patch([4, 4, 4])(make((9, 9)), rng()),
-            r"Patch\.size: \[4, 4, 4\] has 3 sides, x\.png has the 2 sides \[9, 9\]",
+            r"Patch\.size: expected 2 sizes, as x\.png has \[9, 9\], got \[4, 4, 4\]",
         ),
-        (lambda: Patch([4, 4], fill=[1, 2, 3])(make((9, 9)), rng()), r"Patch\.fill: .* or 2"),
+        (
+            lambda: Patch([4, 4], fill=[1, 2, 3])(make((9, 9)), rng()),
+            r"Patch\.fill: .* per channel \(2\)",
+        ),
         (
             lambda: Patch([4, 4], balanced=1)(Sample(image=make((9, 9))["image"]), rng()),
-            r"Patch\.balanced: an image has no mask",
+            r"Patch\.balanced: expected a mask .*, got an image",
         ),
     ],
 )

@@ -62,5 +62,5 @@ def test_misspelt_steps_are_refused(steps: Any, message: str) -> None:
 
 def test_targets_that_would_stay_behind_are_refused() -> None:
     augment = TorchvisionAugment({"RandomHorizontalFlip": {}})
-    with pytest.raises(ValueError, match=r"images alone, the sample has \['mask'\] too"):
+    with pytest.raises(ValueError, match=r"no target that moves with the image, got \['mask'\]"):
         augment({**sample(), "mask": np.zeros((24, 30))}, np.random.default_rng(0))
