@@ -1,13 +1,13 @@
 """Data sets, transforms and loaders: everything between a file and a `Batch`.
 
-`source` is one data set of an experiment with its splits, `module` all of them for the trainer. On
-the way: `protocols` (what a data set and a transform are), `samplers`, `loader`, `collate`;
-`subset` and `splits` take parts of a data set; `summary`, `foreground` and `fingerprint` look at
-what it holds; `naming` compares names of classes and groups.
+`source` holds one data set of an experiment with its splits, `module` all of them for the trainer.
+`protocols` defines data sets and transforms; `samplers`, `loader` and `collate` make batches of
+their samples. `subset` and `splits` select images, `summary`, `foreground` and `fingerprint`
+inspect a data set, `naming` compares names of classes and groups.
 
 Data sets by kind: `detection`, `segmentation`, `classification`, `identification`, `medical`,
-`synthetic`; none imports another. What they are built on: `reading` (files), `annotations`
-(objects), `transforms`.
+`synthetic`; none imports another. They build on `reading` (files), `annotations` (objects) and
+`transforms`.
 """
 
 from __future__ import annotations

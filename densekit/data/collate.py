@@ -1,4 +1,4 @@
-"""Samples of any size to one padded batch of static shape.
+"""Stacks samples of any size into one padded batch.
 
 B images, C channels, S the D largest sides, N boxes of one image, T target slots, K classes.
 """
@@ -20,7 +20,7 @@ FEWEST_SLOTS = 8
 
 
 def target_slots(most: int) -> int:
-    """T: the most boxes of an image, rounded up to 8, 16, 32, 64, ..., so that shapes repeat."""
+    """T: the most boxes of an image, rounded up to 8, 16, 32, ..., so that shapes repeat."""
     return max(FEWEST_SLOTS, 1 << (most - 1).bit_length()) if most > 0 else FEWEST_SLOTS
 
 
@@ -31,19 +31,19 @@ def collate(
     valid: Sequence[bool] | None = None,
     target_specs: Mapping[str, TargetSpec] | None = None,
 ) -> Batch:
-    """Stacks samples, padding images on the right and below.
+    """Stacks samples into a batch; images are padded at the end of each axis.
 
     Args:
         samples: B samples with the same keys.
-        training: Whether `truth` is left out.
-        valid: False for each sample that is a repeat; the default is none.
+        training: Whether to leave out `truth`.
+        valid: False for each sample that is a repeat; by default all are valid.
         target_specs: How to stack each entry of `extra`.
 
     Returns:
-        See `Batch`; `key` is the sample's index in its data set.
+        The `Batch`; its `key` is the index of each sample in the data set.
 
     Raises:
-        ValueError: If a target is in some samples only, channels differ, or an entry of `extra` has
+        ValueError: If only some samples have a target, channels differ, or an entry of `extra` has
             no spec.
     """
     _check_same_keys(samples)
@@ -87,22 +87,22 @@ def _add_boxes(batch: Batch, samples: Sequence[Sample], slots: int) -> None:
 
 
 def _stack_images(images: Sequence[NDArray[Any]], size: tuple[int, ...]) -> Tensor:
-    """(B, C, *S), zero beyond each image, laid out channels last as the images are."""
+    """(B, C, *S) in channels-last layout, zero beyond each image."""
     channels = {image.shape[-1] for image in images}
     dtypes = {image.dtype for image in images}
     if len(channels) > 1 or len(dtypes) > 1:
         raise ValueError(
-            "batch: expected images of the same channels and type, got channels"
-            f" {sorted(channels)}, types {sorted(map(str, dtypes))}"
+            "batch: expected images of equal channels and dtype, got channels"
+            f" {sorted(channels)}, dtypes {sorted(map(str, dtypes))}"
         )
     return _pad(images, (*size, channels.pop()), 0).movedim(-1, 1)
 
 
 def _pad(arrays: Sequence[NDArray[Any]], shape: tuple[int, ...], fill: float) -> Tensor:
-    """(B, *shape): each array in the corner of its place, `fill` around it."""
+    """(B, *shape): each array padded with `fill` at the end of its axes."""
     stacked = np.full((len(arrays), *shape), fill, dtype=arrays[0].dtype)
-    for place, array in zip(stacked, arrays, strict=True):
-        place[corner(array.shape)] = array
+    for target, array in zip(stacked, arrays, strict=True):
+        target[corner(array.shape)] = array
     return torch.from_numpy(stacked)
 
 
@@ -120,7 +120,7 @@ def _extras(
     for name, target in samples[0]["extra"].items():
         if name not in specs:
             raise ValueError(
-                f"target_specs: expected a TargetSpec of the extra target {name!r}, got"
+                f"target_specs: expected a TargetSpec for the extra target {name!r}, got"
                 f" {sorted(specs) or 'none'}"
             )
         spec = specs[name]
@@ -134,8 +134,9 @@ def _check_same_keys(samples: Sequence[Sample]) -> None:
     keys = set(samples[0])
     for sample in samples[1:]:
         if set(sample) != keys:
-            odd = sorted(keys ^ set(sample))
+            different = sorted(keys ^ set(sample))
             path = sample["meta"].get("path", "?")
             raise ValueError(
-                f"{path}: expected the targets of the other samples, got a difference in {odd}"
+                f"{path}: expected the targets of the other samples, got a difference in"
+                f" {different}"
             )

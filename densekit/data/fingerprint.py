@@ -1,4 +1,4 @@
-"""What a data set of masks is like, measured: sizes, spacings, intensities, class frequencies.
+"""Measures a data set of masks: sizes, spacings, intensities, class frequencies.
 
 N images, D spatial dimensions, K classes, C channels.
 """
@@ -19,7 +19,7 @@ from densekit.types import IGNORE_INDEX, Sample
 
 PERCENTILES = (0.5, 50.0, 99.5)
 VOXELS_PER_CASE = 10_000
-"""As many of a case's foreground voxels stand for its intensities (Isensee et al. 2021)."""
+"""Foreground voxels that are sampled per case for intensities (Isensee et al. 2021)."""
 
 
 @dataclass(frozen=True)
@@ -27,17 +27,17 @@ class Fingerprint:
     """Measurements of a data set.
 
     Attributes:
-        names: K class names, a background first where the data has one.
-        background: Whether class 0 is one.
-        shapes: (N, D) voxels.
-        spacings: (N, D) millimetres, 1 where the data does not say.
-        shares: (K,) part of the counted voxels that each class has.
+        names: K class names, with the background first if there is one.
+        background: Whether class 0 is the background.
+        shapes: (N, D) sizes in voxels.
+        spacings: (N, D) voxel spacings in millimetres, 1 where unknown.
+        shares: (K,) fraction of each class among the voxels that are not ignored.
         present: (K,) number of cases in which each class occurs.
-        modalities: What each channel is, empty where the data do not say.
+        modalities: What each channel is, empty if unknown.
         lowest: (C,) smallest stored value.
-        percentiles: (C, 3) of the foreground's stored values: 0.5, 50, 99.5.
-        means: (C,) of the foreground's stored values.
-        stds: (C,) their standard deviations.
+        percentiles: (C, 3) percentiles 0.5, 50 and 99.5 of the foreground's stored values.
+        means: (C,) means of the foreground's stored values.
+        stds: (C,) standard deviations of the foreground's stored values.
     """
 
     names: list[str]
@@ -54,7 +54,7 @@ class Fingerprint:
 
 
 def spread(count: int, limit: int) -> list[int]:
-    """At most `limit` of `count` indices, evenly spread and the same every time."""
+    """At most `limit` evenly spaced indices below `count`, always the same ones."""
     chosen = np.unique(np.linspace(0, count - 1, min(count, limit)).round().astype(int))
     return [int(index) for index in chosen]
 
@@ -63,8 +63,8 @@ def fingerprint(dataset: Dataset, indices: Iterable[int]) -> Fingerprint:
     """Reads samples and measures them.
 
     Args:
-        dataset: Gives stored intensities and stored masks (no scaling, no resampling).
-        indices: The samples to read.
+        dataset: A data set of stored intensities and masks (no scaling, no resampling).
+        indices: Indices of the samples to read.
 
     Raises:
         ValueError: If the samples have no mask.
@@ -73,9 +73,9 @@ def fingerprint(dataset: Dataset, indices: Iterable[int]) -> Fingerprint:
     names, background = list(described["names"]), bool(described.get("background", False))
     cases = [_measured(dataset[index], len(names), background) for index in indices]
     counts = np.stack([case.counts for case in cases])
-    # What surrounds a foreground says nothing of it, unless there is none at all.
-    shown = [case for case in cases if case.shows] or cases
-    values = np.concatenate([case.values for case in shown])
+    # Background intensities count only if no case has any foreground.
+    sampled = [case for case in cases if case.has_foreground] or cases
+    values = np.concatenate([case.values for case in sampled])
     return Fingerprint(
         names=names,
         background=background,
@@ -98,8 +98,8 @@ class _Case:
     counts: NDArray[Any]  # (K,) voxels of each class
     counted: int  # voxels that are not ignored
     lowest: NDArray[Any]  # (C,)
-    shows: bool  # whether there is a foreground
-    values: NDArray[Any]  # (n, C) of it, or of everything
+    has_foreground: bool
+    values: NDArray[Any]  # (n, C) sampled from the foreground, or from the whole image without one
 
 
 def _measured(sample: Sample, classes: int, background: bool) -> _Case:
@@ -107,31 +107,31 @@ def _measured(sample: Sample, classes: int, background: bool) -> _Case:
         raise ValueError(f"{sample['meta']['path']}: expected a mask, got {sorted(sample)}")
     image, mask = sample["image"], np.asarray(sample["mask"])
     shape = image.shape[:-1]
-    if mask.ndim == len(shape):  # classes that exclude each other, or one
+    if mask.ndim == len(shape):  # exclusive classes, or a single one
         first = 1 if classes == 1 else 0
         counts = np.bincount(mask.ravel(), minlength=IGNORE_INDEX + 1)[first : first + classes]
         foreground = (mask > 0 if background or classes == 1 else mask >= 0) & (mask < IGNORE_INDEX)
         counted = int((mask < IGNORE_INDEX).sum())
-    else:  # (K, *S), each class a question of its own
+    else:  # (K, *S), independent classes
         counts = (mask == 1).reshape(classes, -1).sum(1)
         foreground = (mask == 1).any(0)
         counted = int((mask < IGNORE_INDEX).any(0).sum())
-    shows = bool(foreground.any())
-    values = image[foreground] if shows else image.reshape(-1, image.shape[-1])
+    has_foreground = bool(foreground.any())
+    values = image[foreground] if has_foreground else image.reshape(-1, image.shape[-1])
     step = max(1, len(values) // VOXELS_PER_CASE)
     lowest = image.min(axis=tuple(range(len(shape))))
     stored = sample["truth"].get("spacing", (1.0,) * len(shape))
     spacing = turned_sides(stored, sample["meta"].get("axes"))
-    return _Case(shape, spacing, counts, counted, lowest, shows, values[::step])
+    return _Case(shape, spacing, counts, counted, lowest, has_foreground, values[::step])
 
 
 def class_frequencies(dataset: Dataset) -> dict[str, int]:
-    """Class name to number of pixels (voxels); ignored ones are not counted.
+    """Number of pixels (voxels) of each class name, without ignored ones.
 
-    Of a binary set, "background" and the class; of a multi-label set, each class by itself.
+    A binary data set has the keys "background" and the class; multi-label classes may overlap.
 
     Args:
-        dataset: Has semantic masks; images are not read where it has a method `mask` of its own.
+        dataset: A data set of semantic masks; images are not read if it overrides `mask`.
 
     Raises:
         ValueError: If its samples have no mask.

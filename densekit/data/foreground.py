@@ -1,4 +1,4 @@
-"""Whether the masks of a data set show anything to be learned."""
+"""Searches the masks of a data set for foreground and for classes that never appear."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ from densekit.data.reading.progress import tracked
 from densekit.types import IGNORE_INDEX
 
 ENOUGH = 1000
-"""Masks that are looked at before a class counts as never seen."""
+"""Masks that are read before a class counts as unseen."""
 
 
 def shows_foreground(dataset: Dataset) -> bool:
-    """Whether any mask has a pixel of another class than the first one, which is the background.
+    """Whether any mask has a pixel of a class other than 0, the background.
 
-    Masks are read until one has, so that only a data set without any takes long. True for data sets
-    whose masks cannot be read alone, or are damaged: those are named before training.
+    Masks are read until one has, so that only a data set without foreground takes long. True if
+    masks cannot be read without their images or are damaged, which is reported elsewhere.
     """
     masks = dataset.stored_masks()
     if masks is None:
         return True
-    for mask in _in_random_order(masks, "looking for a foreground"):
+    for mask in _in_random_order(masks, "searching masks for foreground"):
         if mask is None or ((mask > 0) & (mask != IGNORE_INDEX)).any():
             return True
     return False
 
 
 def unseen_classes(dataset: Dataset) -> tuple[list[str], int]:
-    """Names of the classes without a pixel, and in how many masks they were looked for.
+    """Names of the classes without a pixel, and the number of masks that were searched.
 
-    Masks are read until every class has been seen, at most `ENOUGH`.
+    Masks are read until every class has been seen, `ENOUGH` at most.
     """
     masks = dataset.stored_masks()
     if masks is None:
         return [], 0
     described = dataset.describe()
     names, multilabel = list(described["names"]), bool(described.get("multilabel"))
-    missing, looked = set(range(len(names))), 0
-    for mask in _in_random_order(masks, "looking for every class", ENOUGH):
-        looked += mask is not None
+    missing, searched = set(range(len(names))), 0
+    for mask in _in_random_order(masks, "searching masks for every class", ENOUGH):
+        searched += mask is not None
         missing -= _seen(mask, len(names), multilabel) if mask is not None else set()
         if not missing:
             break
-    return [names[label] for label in sorted(missing)], looked
+    return [names[label] for label in sorted(missing)], searched
 
 
 def _seen(mask: NDArray[Any], classes: int, multilabel: bool) -> set[int]:
@@ -61,12 +61,12 @@ def _seen(mask: NDArray[Any], classes: int, multilabel: bool) -> set[int]:
 def _in_random_order(
     masks: StoredMasks, what: str, limit: int | None = None
 ) -> Iterator[NDArray[Any] | None]:
-    """The masks, None for a damaged file."""
-    # Neighbours are alike: the first slices of a scan may all be empty.
+    """Yields the masks, None for a damaged file."""
+    # Neighbours are similar: the first slices of a scan may all be empty.
     order = np.random.default_rng(0).permutation(np.unique(masks.of_image))[:limit]
-    for place in tracked(order.tolist(), what):
+    for number in tracked(order.tolist(), what):
         try:
-            mask = masks.read(place)
-        except UnreadableError:  # all of them are named together before the first step
+            mask = masks.read(number)
+        except UnreadableError:  # damaged files are reported together before the first step
             mask = None
         yield mask

@@ -1,4 +1,4 @@
-"""From draws to batches: seeds every sample, keeps its place, resumes to the bit."""
+"""Loaders that seed every sample and resume exactly where they stopped."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from densekit.data.samplers import Draw, TrainSampler
 from densekit.types import Batch, Sample, TargetSpec
 
 MOST_WORKERS = 8
-FEW_PICTURES, FEW_VOLUMES = 64, 16
+FEW_IMAGES, FEW_VOLUMES = 64, 16
 _OF_BATCH = 1
-"""Tells the generator of a batch from that of its first image."""
+"""Distinguishes the seed of a batch from that of its first image."""
 
 
 def default_workers(dataset: Dataset) -> int:
-    """Processes that read a data set where nobody says how many: what is left of the cores.
+    """The default number of processes that read a data set: the free cores, 8 at most.
 
-    Each process that trains keeps one core of its share, and more than 8 rarely help. None are
-    started for pictures that are drawn, series that lie in memory, or so few samples that starting
-    takes longer, and where a process does not start as a copy of this one (macOS, Windows).
+    Each training process keeps one core of its share. None are started for rendered images, series
+    in memory, or so few samples that starting takes longer, nor where processes do not fork (macOS,
+    Windows).
     """
     dims = dataset.describe().get("spatial_dims", 2)
-    few = len(dataset) < (FEW_VOLUMES if dims == 3 else FEW_PICTURES)
+    few = len(dataset) < (FEW_VOLUMES if dims == 3 else FEW_IMAGES)
     copied = multiprocessing.get_start_method() == "fork"
     if dims == 1 or few or not copied or not dataset.reads_files:
         return 0
@@ -43,14 +43,15 @@ def default_workers(dataset: Dataset) -> int:
 
 
 class Drawn:
-    """A data set indexed by draws: the sample is transformed with a generator of its own.
+    """A data set indexed by draws; each sample is transformed with its own generator.
 
-    An index beyond the last image is one more draw of it (see `TrainSampler.repeats`).
+    An index beyond the last image is a further draw of the same images (see
+    `TrainSampler.repeats`).
 
     Args:
         dataset: The images.
         transform: Applied with a generator seeded by (seed, epoch, index), or None.
-        seed: Of all random choices.
+        seed: Seed of all random choices.
     """
 
     def __init__(self, dataset: Dataset, transform: Transform | None, seed: int) -> None:
@@ -62,7 +63,7 @@ class Drawn:
         return len(self.dataset)
 
     def __getitem__(self, draw: Draw) -> tuple[Sample, Draw]:
-        """The sample of a draw, and the draw."""
+        """The transformed sample of a draw, and the draw."""
         epoch, index, _ = draw
         sample = self.dataset[index % len(self.dataset)]
         if self.transform is not None:
@@ -72,14 +73,14 @@ class Drawn:
 
 
 class Collate:
-    """`collate` for a loader.
+    """The `collate_fn` of a loader of `Drawn` samples.
 
     Args:
-        training: Whether `truth` is left out.
-        target_specs: How the entries of `extra` are stacked.
+        training: Whether to leave out `truth`.
+        target_specs: How to stack the entries of `extra`.
         change: Changes the batch with a generator seeded by (seed, epoch, index) of its first
-            image, and so by (seed, step, rank); None leaves it.
-        seed: Of `change`.
+            image, and so by (seed, step, rank); None for no change.
+        seed: Seed of `change`.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Collate:
         self.seed = seed
 
     def __call__(self, items: list[tuple[Sample, Draw]]) -> Batch:
-        """One batch of what `Drawn` returned."""
+        """Stacks the items of `Drawn` into one batch."""
         samples = [sample for sample, _ in items]
         valid = [valid for _, (_, _, valid) in items]
         specs = self.target_specs
@@ -107,13 +108,13 @@ class Collate:
 
 
 class EvalLoader(DataLoader[Any]):
-    """One pass over draws that a sampler lists.
+    """Loads the batches that a sampler lists, once per pass.
 
     Args:
         drawn: The images.
         sampler: Yields the draws of each batch.
-        collate_fn: Makes a batch of them.
-        num_workers: Processes that read images; 0 reads in this one.
+        collate_fn: Stacks a batch.
+        num_workers: Processes that read images; 0 reads in this process.
     """
 
     def __init__(
@@ -127,25 +128,25 @@ class EvalLoader(DataLoader[Any]):
             pin_memory=torch.cuda.is_available(),
             worker_init_fn=_begin_worker,
             persistent_workers=num_workers > 0,
-            # Without a generator of its own, every pass would take a number from torch's global
-            # stream, and a resumed run would differ in whatever else draws from it.
+            # Without its own generator, every pass would draw from torch's global one, and a
+            # resumed run would differ in everything else that draws from it.
             generator=torch.Generator().manual_seed(drawn.seed),
         )
 
 
 class Loader(EvalLoader):
-    """Training batches with a place in them that a checkpoint keeps.
+    """A loader of training batches whose position is saved in checkpoints.
 
-    A pass gives as many batches as an epoch has and goes on where the last one stopped, also if
-    that was in the middle of an epoch: a run that is limited to fewer batches a pass sees all
-    images in time. After `load_state_dict` a pass begins at the place given; the trainer, which
-    knows how many batches the interrupted pass has had, ends it.
+    A pass has as many batches as an epoch and continues where the last one stopped, even in the
+    middle of an epoch: a run with fewer batches per pass eventually sees all images. After
+    `load_state_dict` a pass begins at the given position; the trainer, which knows how many batches
+    of the interrupted pass are done, ends it.
 
     Args:
         drawn: The images.
-        sampler: Batches from any place.
-        collate_fn: Makes a batch.
-        num_workers: Processes that read images; 0 reads in this one.
+        sampler: Yields batches from any position.
+        collate_fn: Stacks a batch.
+        num_workers: Processes that read images; 0 reads in this process.
     """
 
     def __init__(
@@ -163,16 +164,16 @@ class Loader(EvalLoader):
         """The batches of one pass."""
         self._draws.go_to(self._epoch, self._batches, len(self))
         for batch in super().__iter__():
-            # Counted when it is handed out: what workers have read ahead is not done.
+            # Counted when handed out: batches that workers prefetch are not done yet.
             self._advance()
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """The place: the epoch and how many of its batches have been handed out."""
+        """The position: the epoch, and how many of its batches have been handed out."""
         return {"epoch": self._epoch, "batches": self._batches}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Goes to a place; the next epoch, if this run has fewer batches than that."""
+        """Restores a position; begins the next epoch if this run has fewer batches."""
         self._epoch, self._batches = state["epoch"], state["batches"]
         if self._batches >= len(self):
             self._epoch, self._batches = self._epoch + 1, 0
@@ -184,10 +185,10 @@ class Loader(EvalLoader):
 
 
 def _begin_worker(worker: int) -> None:
-    """A worker is one of many: OpenCV's own threads would only fight with the others.
+    """Sets up a worker: one thread, because workers already use every core, and no signals.
 
-    It ends with its run, and not at a signal that a scheduler or a terminal sends to all processes:
-    the run still needs it for the step that is under way.
+    A scheduler or a terminal signals all processes, but the run still needs its workers to finish
+    the current step; they end with the run.
     """
     import cv2
 
@@ -199,7 +200,7 @@ def _begin_worker(worker: int) -> None:
 
 @atexit.register
 def _end_workers() -> None:
-    """Ends what an error has left behind: it ignores the SIGTERM that Python would end it with."""
+    """Kills workers that an error has left behind: they ignore the SIGTERM that Python sends."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

@@ -1,4 +1,4 @@
-"""Names of classes: texts that look alike, tables of labels, a digest."""
+"""Names of classes and groups: one spelling for look-alikes, checks, a digest."""
 
 from __future__ import annotations
 
@@ -12,42 +12,42 @@ from typing import Any
 _log = logging.getLogger("densekit.data")
 
 _EDGES = re.compile(r"^[\s\ufeff\u200b-\u200d\u2060]+|[\s\ufeff\u200b-\u200d\u2060]+$")
-"""What nobody sees at the ends of a text: blanks of any width, marks of byte order."""
+"""Invisible characters at the ends of a text: whitespace of any width, byte order marks."""
 _BLANKS = re.compile(r"\s+")
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 
 
 def trimmed(text: str) -> str:
-    """The text without what nobody sees at its ends."""
+    """The text without invisible characters at its ends."""
     return _EDGES.sub("", text)
 
 
 def tidy(text: str) -> str:
-    """The text with single plain blanks, none at its ends, and accents in one form of Unicode."""
+    """The trimmed text with single spaces and in Unicode's composed form."""
     return unicodedata.normalize("NFC", _BLANKS.sub(" ", trimmed(text)))
 
 
 def same_words(texts: Iterable[str]) -> list[str]:
-    """Texts that look alike, made equal: trimmed, in one form of Unicode, `1.0` as `1`.
+    """Makes texts that look alike equal: trimmed, in one form of Unicode, `1.0` as `1`.
 
-    The last only where all are whole numbers: `1.0` may be the name of a version too.
+    `1.0` becomes `1` only if all texts are whole numbers, because it may also name a version.
     """
-    found = [tidy(text) for text in texts]
-    numbers = [text if text.lstrip("-").isdecimal() else _WHOLE.fullmatch(text) for text in found]
-    if not all(number or not text for number, text in zip(numbers, found, strict=True)):
-        return found
+    tidied = [tidy(text) for text in texts]
+    numbers = [text if text.lstrip("-").isdecimal() else _WHOLE.fullmatch(text) for text in tidied]
+    if not all(number or not text for number, text in zip(numbers, tidied, strict=True)):
+        return tidied
     return [
         number[1] if isinstance(number, re.Match) else text
-        for number, text in zip(numbers, found, strict=True)
+        for number, text in zip(numbers, tidied, strict=True)
     ]
 
 
 def say_lookalikes(names: Iterable[str], what: str) -> None:
-    """Warns of names that differ in capital letters or leading zeros alone.
+    """Warns of names that differ only in capital letters or leading zeros.
 
     Args:
         names: Names that count as different.
-        what: What they are, for the message.
+        what: The file or key of the names and what they are, for the message.
     """
     alike: dict[str, list[str]] = {}
     for name in sorted(set(names)):
@@ -57,7 +57,7 @@ def say_lookalikes(names: Iterable[str], what: str) -> None:
     groups = [group for group in alike.values() if len(group) > 1]
     if groups:
         _log.warning(
-            "%s: %s are taken as different; write them alike if they are one%s",
+            "%s: %s count as different; spell them alike if they are the same%s",
             *(what, " and ".join(map(repr, groups[0])), _and_more(len(groups) - 1)),
         )
 
@@ -67,19 +67,19 @@ def _and_more(count: int) -> str:
 
 
 def digest(names: Iterable[str]) -> str:
-    """16 characters that differ where names or their order do, for names by the million."""
-    found = hashlib.sha256()
+    """A hash of 16 characters of names and their order, also for millions of names."""
+    state = hashlib.sha256()
     for name in names:
-        found.update(f"{len(name)}:{name}".encode())
-    return found.hexdigest()[:16]
+        state.update(f"{len(name)}:{name}".encode())
+    return state.hexdigest()[:16]
 
 
 def check_names(names: Sequence[str], key: str) -> list[str]:
-    """The class names as a list.
+    """Checks class names and returns them as a list.
 
     Args:
         names: Class names in the order of their labels.
-        key: What to call them in an error message, e.g. `VocDetection.names`.
+        key: The argument that gives them, for messages, e.g. `VocDetection.names`.
 
     Raises:
         TypeError: If it is one string, or not all are strings (YAML reads `no` as a boolean).
@@ -89,38 +89,38 @@ def check_names(names: Sequence[str], key: str) -> list[str]:
         raise TypeError(f"{key}: expected a list of class names, got the string {names!r}")
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
-        raise TypeError(f"{key}: expected texts as names (quote them in YAML), got {wrong[0]!r}")
+        raise TypeError(f"{key}: expected strings (quote them in YAML), got {wrong[0]!r}")
     repeated = sorted({name for name in names if list(names).count(name) > 1})
     if repeated or not names:
-        found = f"{repeated[0]!r} twice" if repeated else "no class at all"
-        raise ValueError(f"{key}: expected every class once, got {found}")
+        given = f"{repeated[0]!r} twice" if repeated else "no class at all"
+        raise ValueError(f"{key}: expected every class once, got {given}")
     return list(names)
 
 
 def tidy_names(names: Sequence[str], key: str) -> list[str]:
-    """The class names as a list, each without what nobody sees at its ends.
+    """Tidies and checks class names; returns them as a list.
 
     Raises:
         TypeError: As `check_names`.
-        ValueError: As `check_names`, which sees the tidy names; or if one is empty.
+        ValueError: As `check_names` for the tidied names, or if one is empty.
     """
-    whole = isinstance(names, str) or not all(isinstance(name, str) for name in names)
-    found = check_names(names if whole else [tidy(name) for name in names], key)
-    if "" in found:
+    wrong = isinstance(names, str) or not all(isinstance(name, str) for name in names)
+    tidied = check_names(names if wrong else [tidy(name) for name in names], key)
+    if "" in tidied:
         raise ValueError(f"{key}: expected a name for every class, got an empty one")
-    say_lookalikes(found, key)
-    return found
+    say_lookalikes(tidied, key)
+    return tidied
 
 
 def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """The hook for `json.loads` that keeps no second entry of a name.
+    """An `object_pairs_hook` for `json.loads` that refuses repeated names.
 
     Raises:
-        ValueError: If a name appears twice, of which the library would keep the last.
+        ValueError: If a name appears twice; `json` alone would keep the last one.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
         names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"expected every name once, got {twice!r} twice")
-    return found
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"expected every name once, got {repeated!r} twice")
+    return unique

@@ -1,4 +1,4 @@
-"""What a data set and a transform must be, and what more a data set may say of itself."""
+"""Base class of data sets and protocols of transforms."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from densekit.types import Batch, Sample, TargetSpec
 
 Origin = tuple[Sequence[Path], str]
-"""The files of an image, and how they are read, in words."""
+"""The files of an image, and a text that describes how they are read."""
 
 
 class StoredMasks(NamedTuple):
     """Masks that can be read without their images.
 
     Attributes:
-        read: Number of a mask to its classes, (*S) or multi-label (K, *S), 255 where ignored.
+        read: Reads the mask of a given number: (*S) or multi-label (K, *S), 255 where ignored.
         of_image: (N,) number of the mask of each image; the slices of a volume share one.
     """
 
@@ -29,15 +29,15 @@ class StoredMasks(NamedTuple):
 
 
 class Dataset(ABC):
-    """A map-style data set of N images; inherit from it and write the three abstract methods.
+    """A map-style data set of N images; subclasses implement the three abstract methods.
 
-    Everything else is optional: its default is right for every data set, and what a data set knows
-    better (a file, a size without opening the image, a mask without its image) it overrides.
+    Everything else is optional. The defaults are right for every data set; override them for what
+    a data set knows better, such as the size of an image without opening it.
 
     Attributes:
         target_specs: How collate stacks each entry of the samples' `extra`.
-        modalities: What each channel is ("CT", "T1"); empty: not known.
-        reads_files: Whether images are read from files: loader workers are started for those alone.
+        modalities: What each channel is ("CT", "T1"); empty if unknown.
+        reads_files: Whether images are read from files; only then loader workers are started.
     """
 
     target_specs: Mapping[str, TargetSpec] = {}
@@ -50,36 +50,36 @@ class Dataset(ABC):
 
     @abstractmethod
     def __getitem__(self, index: int) -> Sample:
-        """One image with its targets, its `meta` and its `truth`, unresized."""
+        """One image with its targets, its `meta` and its `truth`, not resized."""
 
     @abstractmethod
     def describe(self) -> dict[str, Any]:
-        """Plain values for the configuration: `names`, `ids`, `num_classes`, `channels`."""
+        """Plain values that configure the model: `names`, `ids`, `num_classes`, `channels`."""
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, D) sides of every image; by default every image is read."""
+        """(N, D) sides of every image; the default reads every image."""
         return np.asarray([self[index]["image"].shape[:-1] for index in range(len(self))])
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """(N,) identity of each image, which `images_per_identity` draws by; None: not known."""
+        """(N,) identity of each image, used by `images_per_identity`; None if unknown."""
         return None
 
     @property
     def keys(self) -> NDArray[np.bytes_] | None:
-        """(N,) equal where images are: they must not lie in two splits; None: not known."""
+        """(N,) key that equal images share, as they must not be in two splits; None if unknown."""
         return None
 
     def path(self, index: int) -> Path | None:
-        """The file of an image, None where it has none; splits are made by its name."""
+        """The file of an image, by whose name splits are made; None if it has none."""
         return None
 
     def mask(self, index: int) -> NDArray[Any]:
-        """(*S) classes of an image, or multi-label (K, *S); by default its sample is read.
+        """(*S) or multi-label (K, *S) mask of an image; the default reads its whole sample.
 
         Raises:
-            ValueError: If samples have no mask.
+            ValueError: If the samples have no mask.
         """
         sample = self[index]
         if "mask" not in sample:
@@ -87,24 +87,24 @@ class Dataset(ABC):
         return sample["mask"]
 
     def stored_masks(self) -> StoredMasks | None:
-        """Masks that are searched for classes before training; None: they need their images.
+        """The masks to search for classes before training; None if they need their images.
 
-        By default those of `mask`, if a data set has a `mask` of its own.
+        The default reads them with `mask` if the data set overrides that method.
         """
         if getattr(self.mask, "__func__", None) is Dataset.mask:
             return None
         return StoredMasks(self.mask, np.arange(len(self)))
 
     def origin(self, index: int) -> Origin | None:
-        """The files of an image, which are read once before training; None: they are not.
+        """The files of an image, to be read once before training; None if they are not.
 
-        Its second entry is how they are read, in words: files that were right are not read again
-        unless they or these words change.
+        The second entry describes how they are read: intact files are read again only if they or
+        this text change.
         """
         return None
 
     def read(self, index: int) -> NDArray[Any]:
-        """The image, after a look at every file of `origin`.
+        """Reads every file of `origin` and returns the image.
 
         Raises:
             ValueError: If a file cannot be read, with its path.
@@ -112,19 +112,20 @@ class Dataset(ABC):
         return self[index]["image"]
 
 
-OPTIONAL = {name: callable(found) for name, found in vars(Dataset).items() if name[0] != "_"}
-"""Members with a default, and whether they are methods."""
+OPTIONAL = {name: callable(member) for name, member in vars(Dataset).items() if name[0] != "_"}
+"""The public members of `Dataset`, and whether they are methods."""
 
 
 def as_dataset(data: Any) -> Dataset:
-    """The data set itself; one that does not inherit from `Dataset` gets defaults for the rest."""
+    """The data set itself, or an adapter with the defaults if it is not a `Dataset`."""
     return data if isinstance(data, Dataset) else _Adapter(data)
 
 
 class _Adapter(Dataset):
-    """A data set of any class with the three methods; what else it has of `Dataset` counts too.
+    """Adds the defaults of `Dataset` to an object with the three methods.
 
-    An attribute where `Dataset` has a method (`path`, say) means something else, and is left alone.
+    Other members of `Dataset` that the object has are used too, but not an attribute where
+    `Dataset` has a method (e.g. `path`): it means something else.
     """
 
     def __init__(self, data: Any) -> None:
@@ -150,14 +151,14 @@ class _Adapter(Dataset):
 
 
 class Transform(Protocol):
-    """A change of one sample, random only through the generator that it is given."""
+    """Changes one sample; random only through the given generator."""
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        """The changed sample; the given one and its arrays stay as they are."""
+        """The changed sample; the given one and its arrays are not modified."""
 
 
 class BatchTransform(Protocol):
-    """A change of a training batch, random only through the generator that it is given."""
+    """Changes a training batch; random only through the given generator."""
 
     def __call__(self, batch: Batch, num_classes: int, rng: np.random.Generator) -> Batch:
-        """The changed batch; the given one and its tensors stay as they are."""
+        """The changed batch; the given one and its tensors are not modified."""

@@ -1,7 +1,7 @@
-"""Which images make a batch: a pure function of seed, epoch and the number of processes.
+"""Samplers: the images of a batch as a pure function of seed, epoch and number of processes.
 
-A draw is `(epoch, index, valid)`: all that a worker needs to make a sample the same way in any
-process. N images, I identities, G images of a global batch (all processes together).
+A draw is `(epoch, index, valid)`: all that a worker needs to make the same sample in any process.
+N images, I identities, G images of a global batch (all processes together).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Draw = tuple[int, int, bool]
 
 
 class TrainSampler(Sampler[list[Draw]]):
-    """Shuffled batches from any place in an endless row; N processes share one global batch.
+    """Yields shuffled batches without end, from any position; processes share a global batch.
 
     Rank r takes items r, r + world, ... of each global batch, so that with the same global batch
     any number of processes sees the same images in every step. The images that do not fill the
@@ -30,16 +30,16 @@ class TrainSampler(Sampler[list[Draw]]):
 
     Args:
         length: N.
-        batch_size: Images a batch of one process.
-        seed: Of the order.
-        groups: (N,) group of each image; batches are of one group as far as possible (wide and
-            tall images apart waste less padding).
-        repeats: How often a batch has each of its images, every time augmented anew (Hoffer et al.
-            2020, "Augment your batch"); the second draw of image i has the index i + N. An epoch
-            stays N draws.
+        batch_size: Images per batch of one process.
+        seed: Seed of the order.
+        groups: (N,) group of each image; batches hold one group as far as possible (separating
+            wide from tall images saves padding).
+        repeats: Number of times that a batch holds each of its images, each augmented anew (Hoffer
+            et al. 2020, "Augment your batch"); the second draw of image i has the index i + N. An
+            epoch stays N draws.
 
     Raises:
-        ValueError: If a batch has no image, or not a whole number of repeated ones.
+        ValueError: If there are no images, or `repeats` does not divide the batch size.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class TrainSampler(Sampler[list[Draw]]):
     ) -> None:
         if length < 1 or batch_size < 1:
             raise ValueError(
-                f"batch_size: expected at least 1, and an image, got {batch_size} and"
+                f"batch_size: expected at least 1 and at least one image, got {batch_size} and"
                 f" {counted(length, 'image')}"
             )
         if repeats < 1 or batch_size % repeats:
@@ -60,7 +60,7 @@ class TrainSampler(Sampler[list[Draw]]):
                 f"repeats: expected a divisor of the batch size {batch_size}, got {repeats}"
             )
         self._repeats = repeats
-        self._place = 0, 0
+        self._position = 0, 0
         self._count: int | None = None
         self._length = length
         self._batch_size = batch_size
@@ -68,17 +68,17 @@ class TrainSampler(Sampler[list[Draw]]):
         self._groups = groups
 
     def __len__(self) -> int:
-        """Batches of one epoch, as many as one process takes."""
+        """Number of batches that one process takes per epoch."""
         return max(1, self._length // (self._batch_size * dist.world_size()))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        """This process's part of each batch."""
+        """Yields this process's part of each batch."""
         count = len(self) if self._count is None else self._count
-        return itertools.islice(self._endless(*self._place), count)
+        return itertools.islice(self._endless(*self._position), count)
 
     def go_to(self, epoch: int, start: int, count: int) -> None:
-        """Makes the next pass one of `count` batches from batch `start` of `epoch`."""
-        self._place, self._count = (epoch, start), count
+        """Makes the next pass yield `count` batches from batch `start` of `epoch`."""
+        self._position, self._count = (epoch, start), count
 
     def _endless(self, epoch: int, start: int) -> Iterator[list[Draw]]:
         rank, world = dist.rank(), dist.world_size()
@@ -93,7 +93,7 @@ class TrainSampler(Sampler[list[Draw]]):
         return np.concatenate([distinct + n * self._length for n in range(self._repeats)], axis=1)
 
     def _distinct(self, epoch: int, size: int) -> NDArray[Any]:
-        """(batches, G / repeats) images of an epoch."""
+        """(batches, G / repeats) distinct images of an epoch."""
         rng = np.random.default_rng((self._seed, epoch))
         order = rng.permutation(self._length)
         if self._length < size:
@@ -106,14 +106,14 @@ class TrainSampler(Sampler[list[Draw]]):
 
 
 class EvalSampler(Sampler[list[Draw]]):
-    """Every image once, in order, and as many batches on every process.
+    """Yields every image once, in order, with equally many batches on every process.
 
-    Where the images do not divide, the last ones of some processes are repeats marked invalid,
+    If the images do not divide evenly, the last ones of some processes are repeats marked invalid,
     which no metric counts.
 
     Args:
         length: Number of images.
-        batch_size: Images a batch of one process.
+        batch_size: Images per batch of one process.
     """
 
     def __init__(self, length: int, batch_size: int) -> None:
@@ -127,8 +127,8 @@ class EvalSampler(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         rank, world = dist.rank(), dist.world_size()
-        places = [rank + world * i for i in range(self._per_process())]
-        draws = [(0, place % self._length, place < self._length) for place in places]
+        indices = [rank + world * i for i in range(self._per_process())]
+        draws = [(0, index % self._length, index < self._length) for index in indices]
         for start in range(0, len(draws), self._batch_size):
             yield draws[start : start + self._batch_size]
 
@@ -140,7 +140,7 @@ def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
     """(N,) 0 for tall images and 1 for wide or square ones, from (N, 2) heights and widths.
 
     Raises:
-        ValueError: If the images have other than two dimensions.
+        ValueError: If the images do not have two dimensions.
     """
     if sizes.shape[1] != 2:
         raise ValueError(f"group_by_aspect: expected images of 2 dimensions, got {sizes.shape[1]}")
@@ -149,31 +149,31 @@ def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
 
 
 def _grouped(order: NDArray[Any], groups: NDArray[Any], size: int) -> NDArray[Any]:
-    """The same order, with runs of `size` from one group first and the mixed rest last."""
+    """The order rearranged: runs of `size` images of one group first, the mixed rest last."""
     full, rest = [], []
     for group in np.unique(groups):
         members = order[groups[order] == group]
-        whole = len(members) // size * size
-        full.append(members[:whole])
-        rest.append(members[whole:])
+        end = len(members) // size * size
+        full.append(members[:end])
+        rest.append(members[end:])
     return np.concatenate([*full, *rest])
 
 
 class IdentitySampler(TrainSampler):
-    """Global batches of K images of each of P identities, G = P K, for losses that compare images.
+    """Yields global batches of K images of each of P identities, for losses that compare images.
 
-    An epoch goes through the identities in random order, again and again until it has as many
-    batches as the images fill. Every time an identity's turn comes it gives its next K images in a
-    random order of its own; one with fewer repeats them.
+    G = P K. An epoch goes through the identities in random order, repeatedly, until it has as many
+    batches as the images fill. At each turn an identity gives its next K images in its own random
+    order; one with fewer images repeats them.
 
     Args:
         labels: (N,) identity of each image, 0..I-1.
-        batch_size: Images a batch of one process.
+        batch_size: Images per batch of one process.
         images_per_identity: K.
-        seed: Of the order.
+        seed: Seed of the order.
 
     Raises:
-        ValueError: K does not divide of the batch size, or there are fewer identities than a batch
+        ValueError: If K does not divide the batch size, or there are fewer identities than a batch
             needs.
     """
 
@@ -201,21 +201,21 @@ class IdentitySampler(TrainSampler):
         """(batches, G) image indices of an epoch."""
         rng = np.random.default_rng((self._seed, epoch))
         each, count = self._images_each, max(1, self._length // size)
-        people = size // each  # P
-        a_round = len(self._identities) // people  # batches before the order is drawn anew
-        rounds = -(-count // a_round)
+        identities = size // each  # P
+        per_round = len(self._identities) // identities  # batches before the order is drawn anew
+        rounds = -(-count // per_round)
         chosen = np.concatenate(
-            [rng.permutation(self._identities)[: a_round * people] for _ in range(rounds)]
-        )[: count * people]
-        turn = np.repeat(np.arange(rounds), a_round * people)[: count * people]
+            [rng.permutation(self._identities)[: per_round * identities] for _ in range(rounds)]
+        )[: count * identities]
+        turn = np.repeat(np.arange(rounds), per_round * identities)[: count * identities]
         shuffled = self._shuffled(rng)
         start = np.cumsum(self._counts) - self._counts
-        place = (turn[:, None] * each + np.arange(each)) % self._counts[chosen][:, None]
-        batches: NDArray[Any] = shuffled[start[chosen][:, None] + place].reshape(count, size)
+        offset = (turn[:, None] * each + np.arange(each)) % self._counts[chosen][:, None]
+        batches: NDArray[Any] = shuffled[start[chosen][:, None] + offset].reshape(count, size)
         return batches
 
     def _shuffled(self, rng: np.random.Generator) -> NDArray[Any]:
-        """(N,) images grouped by identity, in random order within each."""
+        """(N,) images grouped by identity, in random order within each identity."""
         group = np.repeat(np.arange(len(self._counts)), self._counts)
         order = np.lexsort((rng.random(self._length), group))
         shuffled: NDArray[Any] = self._by_identity[order]

@@ -1,4 +1,4 @@
-"""One data set of an experiment: its splits, how they are changed and how they are loaded."""
+"""One data set of an experiment: its splits, their transforms and their loaders."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 _log = logging.getLogger("densekit.data")
 
 SLICE_KEYS = ("channels", "slices", "spatial_dims")
-"""What the description of slices and that of their volumes differ in."""
+"""Keys in which the description of slices may differ from that of their volumes."""
 PLANE_KEYS = ("ids", "plane_values")
-"""What masks without a yes cannot say."""
+"""Keys that a split of binary masks cannot determine if all its masks are empty."""
 TRAINING_KEYS = ("num_identities", "identities")
-"""What evaluation on other identities (`OpenSet`) does not describe."""
+"""Keys that a split of other identities than the training's (`OpenSet`) leaves out."""
 
 
 class Source:
     """The splits of one data set and the heads that they train.
 
     Args:
-        train: Training images, or None for a data set that is only evaluated on. Where they are
-            slices of volumes, val and test may be the volumes: then metrics are of volumes.
-        val: Images on which checkpoints are chosen.
+        train: Training images, or None for a data set that is only evaluated on. If they are slices
+            of volumes, val and test may be the volumes; metrics are then computed per volume.
+        val: Images that select checkpoints.
         test: Images of the final metrics.
-        heads: Names of the heads that this data set has targets for. Where it describes several
-            kinds of target (`targets`), head name to kind: `{detection: boxes, parts: mask}`.
-        train_transform: Changes training samples; resizes them too.
-        eval_transform: Changes evaluation samples without moving pixels: results are compared in
-            the image's own frame.
-        batch_transform: Changes training batches of categories, `MixUp` for instance.
-        batch_size: Training images a step of one process.
-        eval_batch_size: Evaluation images a step of one process. With 1, the default, no result
-            depends on the other images of its batch: images of several sizes are padded in one.
+        heads: Names of the heads that this data set has targets for. If it describes several kinds
+            of target (`targets`), a mapping of head to kind: `{detection: boxes, parts: mask}`.
+        train_transform: Augments and resizes training samples.
+        eval_transform: Changes evaluation samples without moving pixels, because results are
+            compared in the image's own frame.
+        batch_transform: Changes training batches of categories, e.g. `MixUp`.
+        batch_size: Training images per step and process.
+        eval_batch_size: Evaluation images per step and process. With 1, the default, no result
+            depends on the padding to the other images of its batch.
         num_workers: Processes that read images, 0 for none; the default is `default_workers`.
-        mean: One value a channel, in the unit of the stored image; the default is ImageNet's for
-            8-bit RGB, its average for 8-bit grey, 0 (and `std` 1) where the data set brings
-            intensities to a scale of its own (`intensity`), and what the data set itself says.
+        mean: One value per channel, in the unit of the stored image. The default is the data set's
+            own; else 0 (and `std` 1) if it scales intensities (`intensity`), ImageNet's for 8-bit
+            RGB, the average of that for 8-bit grey.
         std: Likewise.
-        group_by_aspect: Whether batches are of wide or of tall images only.
-        repeats: How often a training batch has each of its images, see `TrainSampler`.
+        group_by_aspect: Whether each batch holds either wide or tall images.
+        repeats: Number of times that a training batch holds each of its images; see `TrainSampler`.
         images_per_identity: Makes training batches of `batch_size / images_per_identity`
             identities with this number of images each, for losses over pairs; None draws images.
-        seed: Of order and augmentation.
+        seed: Seed of the order and of the augmentation.
 
     Raises:
-        ValueError: If the splits disagree on classes or channels, mean and std are missing, or the
+        ValueError: If the splits differ in classes or channels, mean and std are missing, or the
             training masks show nothing but background.
     """
 
@@ -97,7 +97,7 @@ class Source:
         self.images_per_identity = images_per_identity
         self.seed = seed
         _warn_of_shared(self.train, self.splits)
-        self._description = _agreed(self.splits)
+        self._description = _common_description(self.splits)
         _check_foreground(self.splits)
         _check_targets(self.targets, self._description.get("targets", {}))
         self._description["mean"] = _statistic("mean", mean, IMAGENET_MEAN, 0.0, self._description)
@@ -105,16 +105,16 @@ class Source:
 
     @property
     def splits(self) -> dict[str, Dataset]:
-        """The splits that there are, by name, in the order of `SPLITS`."""
+        """The existing splits by name, in the order of `SPLITS`."""
         named = zip(SPLITS, (self.train, self.val, self.test), strict=True)
         return {split: dataset for split, dataset in named if dataset is not None}
 
     def describe(self) -> dict[str, Any]:
-        """What the data set says of itself, with `mean` and `std`: plain values."""
+        """The description of the data set with `mean` and `std`, in plain values."""
         return dict(self._description)
 
     def prepared(self) -> dict[str, Any] | None:
-        """How pictures of identities come to the network, see `prepared`; None without any."""
+        """How images of identities are prepared for the network, None without identities."""
         if self.train is None or "num_identities" not in self._description:
             return None
         from densekit.data.identification.prepared import prepared
@@ -122,7 +122,7 @@ class Source:
         return prepared(self.train, [self.train_transform, self.eval_transform])
 
     def train_loader(self) -> Loader:
-        """Endlessly shuffled training batches that can be resumed.
+        """A resumable loader of shuffled training batches without end.
 
         Raises:
             ValueError: If there is no training split.
@@ -139,13 +139,13 @@ class Source:
         )
 
     def eval_loader(self, split: str) -> EvalLoader:
-        """Every image of a split once, with its truth.
+        """A loader of every image of a split once, with its truth.
 
         Args:
-            split: "train", "val" or "test"; training images come unchanged here.
+            split: "train", "val" or "test"; training images are not augmented here.
 
         Raises:
-            ValueError: If there is no such split.
+            ValueError: If the split does not exist.
         """
         dataset = self._split(split)
         return EvalLoader(
@@ -156,7 +156,7 @@ class Source:
         )
 
     def image_size(self) -> tuple[int, ...]:
-        """Sides of the first image, of training if there is any, as a loader would have it."""
+        """Sides of the first (training) image as the loader returns it."""
         split, dataset = next(iter(self.splits.items()))
         transform = self.train_transform if split == "train" else self.eval_transform
         sample, _ = Drawn(dataset, transform, self.seed)[0, 0, True]
@@ -190,7 +190,7 @@ class Source:
 
 
 def _warn_of_shared(train: Dataset | None, splits: Mapping[str, Dataset]) -> None:
-    """Says which training images are evaluated on too, where the data sets can tell."""
+    """Warns of training images that are also in val or test, if the data sets have `keys`."""
     for split, data in splits.items():
         if split == "train" or train is None or train.keys is None or data.keys is None:
             continue
@@ -198,15 +198,14 @@ def _warn_of_shared(train: Dataset | None, splits: Mapping[str, Dataset]) -> Non
         if len(common):
             first = int(np.flatnonzero(data.keys == common[0])[0])
             _log.warning(
-                "train: %s also in %s (first: its number %d, %s); the metrics of %s will be"
-                " optimistic",
-                *(counted(len(common), "image is", "images are"), split, first),
-                *(common[0].decode()[:80], split),
+                "%s also in %s (first: number %d there, %s); metrics on %s will be optimistic",
+                counted(len(common), "training image is", "training images are"),
+                *(split, first, common[0].decode()[:80], split),
             )
 
 
 def _check_foreground(splits: Mapping[str, Dataset]) -> None:
-    """Refuses to learn from masks that are all empty, and says where nothing can be measured."""
+    """Refuses training masks that are all empty, and warns of such evaluation masks."""
     for split, data in splits.items():
         if shows_foreground(data):
             continue
@@ -215,12 +214,12 @@ def _check_foreground(splits: Mapping[str, Dataset]) -> None:
             raise ValueError(
                 f"{where}: expected a pixel of a class besides the background, got none in"
                 f" {counted(len(data), 'mask')}; are the classes and their stored values right"
-                " (`names`, `labels`), is the mask in another channel?"
+                " (`names`, `labels`), or is the mask in another channel?"
             )
         _log.warning(
-            "%s: none of the %d masks of %s has a pixel of a class besides the background: its"
-            " metrics say nothing",
-            *(where, len(data), split),
+            "%s: none of the %d masks of %s has a pixel of a class besides the background; metrics"
+            " on %s will be meaningless",
+            *(where, len(data), split, split),
         )
 
 
@@ -240,52 +239,52 @@ def _check_targets(named: Mapping[str, str], there: Mapping[str, Any]) -> None:
             raise ValueError(unknown(f"heads.{head}: target of the data set", kind, there))
 
 
-def _agreed(splits: Mapping[str, Dataset]) -> dict[str, Any]:
-    """The description that all splits share."""
+def _common_description(splits: Mapping[str, Dataset]) -> dict[str, Any]:
+    """The description that all splits have in common."""
     described = {name: data.describe() for name, data in splits.items()}
     if not described:
         raise ValueError("Source: expected at least one of train, val and test, got none")
     (first, reference), *others = described.items()
-    for split, found in others:
-        if _is_one_question(reference) and not shows_foreground(splits[split]):
-            found |= {key: reference[key] for key in PLANE_KEYS if key in reference}
-        for key in sorted(set(reference) | set(found)):
-            if key in SLICE_KEYS and _is_volume_of(reference, found):
+    for split, other in others:
+        if _is_binary(reference) and not shows_foreground(splits[split]):
+            other |= {key: reference[key] for key in PLANE_KEYS if key in reference}
+        for key in sorted(set(reference) | set(other)):
+            if key in SLICE_KEYS and _is_volume_of(reference, other):
                 continue
-            if key in TRAINING_KEYS and key not in found:
+            if key in TRAINING_KEYS and key not in other:
                 continue
-            if reference.get(key) != found.get(key) and key in TRAINING_KEYS:
+            if reference.get(key) != other.get(key) and key in TRAINING_KEYS:
                 raise ValueError(
-                    f"{split}: expected the identities of {first}, got others. Put those that"
-                    " training does not know into densekit.data.OpenSet, or give both the same."
+                    f"{split}: expected the identities of {first}, got others; wrap identities that"
+                    " training does not have in densekit.data.OpenSet, or give both the same"
                 )
-            if reference.get(key) != found.get(key):
-                difference = _difference(reference.get(key), found.get(key))
+            if reference.get(key) != other.get(key):
+                difference = _difference(reference.get(key), other.get(key))
                 raise ValueError(
-                    f"{split}: expected the {key} of {first}, got a difference: {difference}. Give"
-                    " both the same `names` where the annotations alone do not tell."
+                    f"{split}: expected the {key} of {first}, got a difference: {difference}; give"
+                    " both the same `names` if their annotations do not contain the same classes"
                 )
     return dict(reference)
 
 
-def _is_one_question(described: Mapping[str, Any]) -> bool:
-    """Whether classes are stored as yes and no."""
+def _is_binary(described: Mapping[str, Any]) -> bool:
+    """Whether the masks store each class as yes or no."""
     return "multilabel" in described and bool(
         described["multilabel"] or described.get("num_classes") == 1
     )
 
 
 def _is_volume_of(slices: Mapping[str, Any], volumes: Mapping[str, Any]) -> bool:
-    """Whether one split has slices, neighbours as channels, of volumes as the other has them."""
+    """Whether one split holds slices, with neighbours as channels, of the other's volumes."""
     rule = slices.get("slices")
     if rule is None or volumes.get("slices") is not None or volumes.get("spatial_dims") != 3:
         return False
-    seen = 2 * int(rule["neighbours"]) + 1
-    return bool(slices["channels"] == seen * volumes["channels"])
+    stacked = 2 * int(rule["neighbours"]) + 1
+    return bool(slices["channels"] == stacked * volumes["channels"])
 
 
 def _difference(first: Any, second: Any) -> str:
-    """What only one of the two has; both, if they merely differ in order or are no lists."""
+    """The items that only one list has; both values if they differ otherwise."""
     if isinstance(first, list) and isinstance(second, list):
         left = [item for item in first if item not in second]
         right = [item for item in second if item not in first]
@@ -301,7 +300,7 @@ def _statistic(
     scaled: float,
     description: Mapping[str, Any],
 ) -> list[float]:
-    """Mean or std of every channel."""
+    """Mean or std per channel."""
     channels = description["channels"]
     given = description.get(key) if given is None else given
     if given is not None:

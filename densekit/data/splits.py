@@ -1,4 +1,4 @@
-"""Which images train, choose and judge: a function of their names alone."""
+"""Divides images into train, val and test by their names alone."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ SPLITS = ("train", "val", "test")
 
 
 class SplitRule:
-    """Holds images out, all of one group (a patient, a video) together.
+    """Holds out images for evaluation, keeping each group (a patient, a video) in one split.
 
-    The held-out groups are the split `test`. Of the others every `val_every`-th is in `val`, to
-    choose a checkpoint by; without `val_every`, `val` is the held-out part too, which then must not
-    be used to choose.
+    The held-out groups form the split `test`. Every `val_every`-th of the others is in `val`, which
+    selects checkpoints; without `val_every`, `val` is the held-out split too, which then must not
+    be used to select them.
 
     Args:
-        every: Hold out groups 1, 1 + every, 1 + 2 * every, ... in the order of their names, numbers
-            in them sorted as numbers.
-        folds: Instead, divide them into this number of folds of equal size (by a hash of the name,
-            so that neighbours in time do not stay together).
+        every: Holds out groups 1, 1 + every, 1 + 2 * every, ... in the order of their names, in
+            which numbers sort as numbers.
+        folds: Instead, divides the groups into this number of folds of equal size (by a hash of the
+            name, so that neighbours in time are separated).
         fold: The fold that is held out, from 0.
         val_every: See above.
-        group: Regular expression; its first bracket in the name of a case or the path of an image
-            is the group, e.g. `patient([0-9]+)`. By default each is one of its own.
+        group: Regular expression whose first capture group, in the name of a case or the path of an
+            image, names the group, e.g. `patient([0-9]+)`. By default each image is its own group.
 
     Raises:
         ValueError: Unless exactly one of `every` and `folds` is given, or a number is too small.
@@ -67,44 +67,48 @@ class SplitRule:
         """The group of a case or an image.
 
         Raises:
-            ValueError: If the pattern is not in its name.
+            ValueError: If the pattern does not match its name.
         """
-        found = self._pattern.search(name)
-        if found is None or not found[1]:
+        match = self._pattern.search(name)
+        if match is None or not match[1]:
             raise ValueError(
                 f"SplitRule.group: expected {self._pattern.pattern!r} in every name, got {name!r}"
             )
-        return found[1]
+        return match[1]
 
     def members(self, split: str, groups: Sequence[str]) -> list[int]:
-        """Places in `groups` (one an image) of those in a split, in order.
+        """Positions of the images of a split, in order.
 
-        Groups that look alike are one: `P1` and `P1 `, `1` and `1.0`.
+        Groups whose names look alike are one group: `P1` and `P1 `, `1` and `1.0`.
+
+        Args:
+            split: "train", "val", "test" or "all".
+            groups: The group of each image.
 
         Raises:
-            ValueError: If there is no such split, or it has no group.
+            ValueError: If the split does not exist or is empty.
         """
         if split not in (*SPLITS, "all"):
             raise ValueError(unknown("split", split, [*SPLITS, "all"]))
         groups = same_words(groups)
         say_lookalikes(groups, "SplitRule: groups")
-        part = self._part(split, sorted(set(groups), key=natural))
-        chosen = [i for i, group in enumerate(groups) if group in part]
+        members = self._groups(split, sorted(set(groups), key=natural))
+        chosen = [i for i, group in enumerate(groups) if group in members]
         if not chosen:
             raise ValueError(f"split {split!r}: expected a group, got none of {len(set(groups))}")
         return chosen
 
-    def _part(self, split: str, names: Sequence[str]) -> set[str]:
+    def _groups(self, split: str, names: Sequence[str]) -> set[str]:
         if split == "all":
             return set(names)
-        held = set(names[:: self._every] if self._folds is None else self._in_fold(names))
-        rest = [name for name in names if name not in held]
-        choosing = held if self._val_every is None else set(rest[:: self._val_every])
-        return {"train": set(rest) - choosing, "val": choosing, "test": held}[split]
+        test = set(names[:: self._every] if self._folds is None else self._in_fold(names))
+        rest = [name for name in names if name not in test]
+        val = test if self._val_every is None else set(rest[:: self._val_every])
+        return {"train": set(rest) - val, "val": val, "test": test}[split]
 
     def _in_fold(self, names: Sequence[str]) -> Sequence[str]:
-        mixed = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
-        return mixed[self._fold :: self._folds]
+        shuffled = sorted(names, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+        return shuffled[self._fold :: self._folds]
 
 
 class Split(Subset):
@@ -113,13 +117,13 @@ class Split(Subset):
     Args:
         data: The whole data set.
         split: "train", "val", "test" or "all".
-        splits: Which group is in which split. Groups are looked for in the paths of the images
-            below the folder that holds them all, so that it does not matter where the data lie;
-            series and images without a file have their `keys`, so that equal ones stay together,
-            else their numbers. Slices have the path of their volume.
+        splits: Decides which group is in which split. Groups are matched in the image paths
+            relative to their common folder, so that the location of the data does not matter.
+            Series and images without a file are named by their `keys`, so that equal ones stay
+            together, else by their numbers; slices by the path of their volume.
 
     Raises:
-        ValueError: If there is no such split, it is empty, or a path has no group.
+        ValueError: If the split does not exist or is empty, or a path has no group.
     """
 
     def __init__(self, data: Dataset, split: str, splits: SplitRule) -> None:
@@ -128,16 +132,16 @@ class Split(Subset):
 
 
 def _names(data: Dataset) -> list[str]:
-    whole, positions = unwrapped(data)  # an image has one name, however often it is there
+    whole, positions = unwrapped(data)  # repeats of an image have its name
     names = _paths(whole) or _keys(whole) or [str(index) for index in range(len(whole))]
     return [names[position] for position in positions]
 
 
 def _paths(data: Dataset) -> list[str]:
-    """The files below the folder that holds them all."""
-    found = [data.path(index) for index in range(len(data))]
-    paths = [path.absolute() for path in found if path is not None]
-    if len(paths) < len(found):
+    """The image paths relative to their common folder; empty if an image has no file."""
+    every = [data.path(index) for index in range(len(data))]
+    paths = [path.absolute() for path in every if path is not None]
+    if len(paths) < len(every):
         return []
     root = os.path.commonpath([path.parent for path in paths])
     return [path.relative_to(root).as_posix() for path in paths]

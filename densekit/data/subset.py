@@ -1,4 +1,4 @@
-"""Some images of a data set, or the same ones several times, without copying files."""
+"""Selected or repeated images of a data set, without copying files."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from densekit.types import Sample
 
 
 class Subset(Dataset):
-    """The images at some positions.
+    """The images at given positions of a data set.
 
     Args:
         data: The whole data set.
-        positions: Of the images that stay, in the order they are to have.
+        positions: Positions of the images in `data`, in their new order.
 
     Raises:
-        ValueError: If there is no image at a position, or there are no positions.
+        ValueError: If a position is out of range, or there are no positions.
     """
 
     def __init__(self, data: Dataset, positions: Sequence[int] | NDArray[np.int64]) -> None:
         self.data = as_dataset(data)
         self.positions = np.asarray(positions)
-        whole = self.positions.dtype.kind == "i" and len(self.positions)
-        if not whole or self.positions.min() < 0 or self.positions.max() >= len(data):
+        are_whole = self.positions.dtype.kind == "i" and len(self.positions)
+        if not are_whole or self.positions.min() < 0 or self.positions.max() >= len(data):
             raise ValueError(
                 f"positions: expected whole numbers from 0 to {len(data) - 1}, at least one, got"
                 f" {self.positions}"
@@ -41,30 +41,30 @@ class Subset(Dataset):
         return len(self.positions)
 
     def __getitem__(self, index: int) -> Sample:
-        """The image at a position of this part."""
+        """The sample at a position of this subset."""
         sample = self.data[int(self.positions[index])]
         sample["index"] = index
         return sample
 
     def describe(self) -> dict[str, Any]:
-        """What the whole data set says of itself."""
+        """The description of the whole data set."""
         return self.data.describe()
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(n, D) sides of every image of this part."""
+        """(n, D) sides of every image of this subset."""
         sizes: NDArray[Any] = self.data.sizes[self.positions]
         return sizes
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
-        """(n,) identity of every image; None if the whole data set does not say."""
+        """(n,) identity of every image; None if the whole data set has none."""
         labels = self.data.labels
         return None if labels is None else labels[self.positions]
 
     @property
     def keys(self) -> NDArray[np.bytes_] | None:
-        """(n,) what equal images share; None if the whole data set does not say."""
+        """(n,) key that equal images share; None if the whole data set has none."""
         keys = self.data.keys
         return None if keys is None else keys[self.positions]
 
@@ -77,21 +77,21 @@ class Subset(Dataset):
         return self.data.mask(int(self.positions[index]))
 
     def stored_masks(self) -> StoredMasks | None:
-        """The masks of this part, if they can be read without their images."""
+        """The masks of this subset, None if they need their images."""
         masks = self.data.stored_masks()
         return masks and StoredMasks(masks.read, masks.of_image[self.positions])
 
     def origin(self, index: int) -> Origin | None:
-        """The files of an image, and how they are read."""
+        """The files of an image and how they are read."""
         return self.data.origin(int(self.positions[index]))
 
     def read(self, index: int) -> NDArray[Any]:
-        """The image, after a look at every file of it."""
+        """Reads every file of an image and returns the image."""
         return self.data.read(int(self.positions[index]))
 
 
 def unwrapped(dataset: Dataset) -> tuple[Dataset, NDArray[np.int64]]:
-    """The data set behind its parts, and the position there of each image."""
+    """The data set behind any subsets, and the position of each image in it."""
     positions = np.arange(len(dataset))
     while isinstance(dataset, Subset):
         positions = dataset.positions[positions]
@@ -100,17 +100,17 @@ def unwrapped(dataset: Dataset) -> tuple[Dataset, NDArray[np.int64]]:
 
 
 class RandomSubset(Subset):
-    """A number of images drawn by a seed, to learn what more of them would bring.
+    """A random subset of a given size, for learning curves.
 
-    Of one seed a smaller number is part of every larger one.
+    With one seed, a smaller subset is contained in every larger one.
 
     Args:
         data: The whole data set.
-        num_images: How many are drawn.
-        seed: Of the draw.
+        num_images: Number of images to draw.
+        seed: Seed of the draw.
 
     Raises:
-        ValueError: The data set has fewer.
+        ValueError: If the data set has fewer images.
     """
 
     def __init__(self, data: Dataset, num_images: int, seed: int = 0) -> None:
@@ -123,17 +123,17 @@ class RandomSubset(Subset):
 
 
 class Repeat(Subset):
-    """Makes an epoch of a small data set long enough to be worth its end.
+    """A data set repeated several times, for longer epochs of small data sets.
 
-    After every epoch there is a checkpoint and perhaps a validation: fifty series would make three
-    steps. Each repeat of an image is augmented for itself.
+    Every epoch ends with a checkpoint and perhaps a validation, too often for an epoch of three
+    steps. Each repeat of an image is augmented separately.
 
     Args:
         data: The data set.
-        times: How often it is repeated.
+        times: Number of times that each image appears.
 
     Raises:
-        ValueError: If it is not repeated at all.
+        ValueError: If `times` is less than 1.
     """
 
     def __init__(self, data: Dataset, times: int) -> None:

@@ -1,4 +1,4 @@
-"""What a data set holds, in one line before the training."""
+"""Summarises a data set in one line, shown before training."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from densekit.data.protocols import Dataset
 from densekit.data.subset import unwrapped
 
 MOST = 8
-"""Classes that are named; of more, the commonest."""
+"""Most classes that are listed; the most frequent ones where there are counts."""
 
 
 def summary(dataset: Dataset) -> str:
-    """Images, objects, classes and what was dropped or mended.
+    """One line of the number of images, objects and classes, and of repaired defects.
 
     Args:
-        dataset: A data set or a part of one.
+        dataset: A data set or a subset of one.
     """
     parts = [counted(len(dataset), "image")]
     names = [str(name) for name in dataset.describe().get("names") or ()]
@@ -28,8 +28,8 @@ def summary(dataset: Dataset) -> str:
         parts.append(counted(counts.total(), "object"))
         named = [(names[label], count) for label, count in counts.most_common()]
         parts.append(_classes(len(names), [f"{name} {count}" for name, count in named]))
-        mended = [f"{count} x {kind}" for kind, count in whole.findings.counts.items()]
-        parts.append(f"found: {', '.join(mended)}" if mended else "nothing dropped")
+        defects = [f"{count} x {kind}" for kind, count in whole.findings.counts.items()]
+        parts.append(f"found: {', '.join(defects)}" if defects else "nothing dropped")
     elif isinstance(whole, CategoryDataset) and whole.categories.ndim == 1:
         counts = Counter(whole.categories[images].tolist())
         parts.append(_classes(len(names), [f"{names[c]} {n}" for c, n in counts.most_common()]))

@@ -92,7 +92,7 @@ def test_extra_targets_obey_their_spec():
     assert batch["extra"]["ids"].tolist() == [[4, 5] + [-1] * 6, [-1] * 8]
     assert batch["extra"]["depth"].shape == (2, 2, 8, 6)
     assert (batch["extra"]["depth"][0, :, 4:] == -9).all()
-    with pytest.raises(ValueError, match="expected a TargetSpec of the extra target 'ids'"):
+    with pytest.raises(ValueError, match="expected a TargetSpec for the extra target 'ids'"):
         collate(samples, training=True)
 
 

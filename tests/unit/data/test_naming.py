@@ -50,8 +50,8 @@ def test_other_words_stay_apart(word, other):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["p1", "P1", "p2"], "'P1' and 'p1' are taken as different"),
-        (["1", "01", "001", "2"], "'001' and '01' and '1' are taken"),
+        (["p1", "P1", "p2"], "'P1' and 'p1' count as different"),
+        (["1", "01", "001", "2"], "'001' and '01' and '1' count as different"),
         (["a", "A", "b", "B"], r"(and 1 more such groups)"),
         (["a", "b", "10"], None),
     ],

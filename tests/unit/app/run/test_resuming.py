@@ -120,7 +120,7 @@ def test_other_pictures_are_refused(
     draw(folder / "more", "ab", 5)
     words = [f"resume={run}", f"paths.data={folder / 'more'}", "trainer.max_epochs=2"]
     assert main(["train", *words]) == 2
-    assert "expected the 8 images of the run" in capsys.readouterr().err
+    assert "expected the 8 images of the resumed run" in capsys.readouterr().err
 
 
 def test_the_same_words_again_with_resume(folder: Path, run: Path) -> None:

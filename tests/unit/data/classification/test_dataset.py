@@ -205,7 +205,7 @@ def test_equal_series_in_train_and_test_are_said(
 ) -> None:
     with caplog.at_level(logging.WARNING):
         Source(Repeat(UcrSeries(ucr), 3), test=UcrSeries(ucr, "test"), heads=["x"])
-    assert "train: 1 image is also in test (first: its number 0, " in caplog.text
+    assert "1 training image is also in test (first: number 0 there, " in caplog.text
 
 
 def test_several_channels(tmp_path: Path) -> None:

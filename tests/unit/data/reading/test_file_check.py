@@ -162,11 +162,14 @@ def fit(data):
 @pytest.mark.filterwarnings("ignore")
 def test_a_run_stops_before_its_first_step_or_goes_without_them(pictures, caplog):
     source = {"a": Source(pictures, heads=["x"], batch_size=1)}
-    with pytest.raises(ValueError, match=r"(?s)data\.a\.train: 2 of 6 .*1\.jpg.*4\.jpg.*on_broken"):
+    with pytest.raises(
+        ValueError,
+        match=r"(?s)data\.a\.train: expected .* got 2 of 6 .*1\.jpg.*4\.jpg.*on_broken",
+    ):
         fit(DataModule(source))
     with caplog.at_level(logging.WARNING, "densekit.data"):
         assert fit(DataModule(source, "skip")) == 4
-    assert "2 of 6 images cannot be read" in caplog.text
+    assert "expected readable images, got 2 of 6 broken" in caplog.text
     assert "left out (on_broken=skip)" in caplog.text
 
 
@@ -174,7 +177,10 @@ def test_evaluation_is_never_of_fewer_images(pictures):
     source = {"a": Source(Subset(pictures, [0]), val=pictures, heads=["x"])}
     data = DataModule(source, "skip")
     for stage in ("fit", "validate"):
-        with pytest.raises(ValueError, match=r"(?s)data\.a\.val: 2 of 6 .*1\.jpg.*4\.jpg"):
+        with pytest.raises(
+            ValueError,
+            match=r"(?s)data\.a\.val: expected readable images, got 2 of 6 .*1\.jpg.*4\.jpg",
+        ):
             data.setup(stage)
     data.setup("test")
     DataModule(source, "unchecked").setup("fit")
