@@ -1,4 +1,4 @@
-"""The contract of the parts, as functions that fail with what is wrong; plug-ins call them too."""
+"""Contract tests for heads, backbones, necks, data, transforms and metrics; for plug-ins too."""
 
 from __future__ import annotations
 

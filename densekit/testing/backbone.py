@@ -1,4 +1,4 @@
-"""The contract of a backbone: what it says of itself against what it does."""
+"""Contract tests of a backbone: its declarations against its behaviour."""
 
 from __future__ import annotations
 
@@ -27,38 +27,38 @@ class BackboneSubject:
     size: int = 64
 
     def evaluating(self) -> Backbone:
-        """A copy out of training."""
+        """Returns a copy in eval mode."""
         return copy.deepcopy(self.backbone).eval()
 
     def image(self, count: int = 2, margin: int = 0) -> Tensor:
-        """(count, C, *S) noise, the same every time, `margin` larger than `size`."""
+        """Returns (count, C, *S) noise with sides `size` + `margin`, the same every time."""
         spec = self.backbone.features["c0"]
         shape = (count, spec.channels, *[self.size + margin] * spec.spatial_dims)
         return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def check_backbone(backbone: Backbone, size: int = 64) -> None:
-    """Puts a backbone to every check of the contract; the backbone stays as it was.
+    """Runs every contract test on a backbone, which is not changed.
 
     Args:
         backbone: On the CPU.
         size: Edge of the test image, divisible by every stride.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     prove(BackboneSubject(backbone, size), CHECKS)
 
 
 def check_backbone_graphs(backbone: Backbone, size: int = 64) -> None:
-    """Compiles a training step and exports an evaluation as one graph each; both change nothing.
+    """Checks that a backbone compiles and exports as one graph each, with equal results.
 
     Args:
-        backbone: On the CPU; it stays as it was.
+        backbone: On the CPU; it is not changed.
         size: Edge of the test image, divisible by every stride.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     prove(BackboneSubject(backbone, size), GRAPH_CHECKS)
 
@@ -82,7 +82,7 @@ def _leaves_image(subject: BackboneSubject) -> None:
     given = image.clone()
     with torch.no_grad():
         features = subject.evaluating()(image)
-    assert torch.equal(image, given), "forward changed the image it was given"
+    assert torch.equal(image, given), "forward changed its input image"
     assert features["c0"] is image, "c0 is not the image itself"
 
 
@@ -91,8 +91,8 @@ def _shapes(subject: BackboneSubject) -> None:
     larger = subject.image(1, backbone.size_divisor)
     for network, given, when in (
         (backbone, image, ""),
-        (backbone, larger, " of a larger image"),
-        (copy.deepcopy(backbone).train(), image, " in training"),
+        (backbone, larger, " for a larger image"),
+        (copy.deepcopy(backbone).train(), image, " in training mode"),
     ):
         with torch.no_grad():
             features = network(given)
@@ -100,7 +100,7 @@ def _shapes(subject: BackboneSubject) -> None:
         for level, spec in network.features.items():
             sizes = [-(-n // step) for n, step in zip(given.shape[2:], spec.stride, strict=True)]
             expected, found = (len(given), spec.channels, *sizes), tuple(features[level].shape)
-            assert found == expected, f"{level}{when} is {found}, its spec says {expected}"
+            assert found == expected, f"{level}{when} has shape {found}, its spec says {expected}"
 
 
 def _bf16(subject: BackboneSubject) -> None:
@@ -118,7 +118,7 @@ def _copies(subject: BackboneSubject) -> None:
 
 
 def _gradients(subject: BackboneSubject) -> None:
-    """One training step's backward from the deepest level."""
+    """Runs one backward pass from the deepest level in training mode."""
     network = copy.deepcopy(subject.backbone).train()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     features = network(subject.image())
@@ -133,7 +133,7 @@ def _gradients(subject: BackboneSubject) -> None:
             assert parameter.grad is None, f"{name} is frozen and gets a gradient"
     for name in _frozen_buffers(network):
         after = network.state_dict()[name]
-        assert torch.equal(after, before[name]), f"{name} of a frozen layer moved"
+        assert torch.equal(after, before[name]), f"{name} of a frozen layer changed"
 
 
 def _trims(subject: BackboneSubject) -> None:
@@ -170,21 +170,23 @@ def _compiles(subject: BackboneSubject) -> None:
         torch.manual_seed(0)
         list(run(subject.image()).values())[-1].square().mean().backward()
         gradients.append({n: p.grad for n, p in network.named_parameters() if p.grad is not None})
-    assert list(gradients[0]) == list(gradients[1]), "compiling changed what gets a gradient"
+    assert list(gradients[0]) == list(gradients[1]), "compiling changed which weights get gradients"
     for name, value in gradients[0].items():
-        torch.testing.assert_close(gradients[1][name], value, msg=f"compiling changed {name}'s")
+        message = f"compiling changed the gradient of {name}"
+        torch.testing.assert_close(gradients[1][name], value, msg=message)
     for key, value in eager.state_dict().items():
-        torch.testing.assert_close(compiled.state_dict()[key], value, msg=f"compiling moved {key}")
+        message = f"compiling changed {key}"
+        torch.testing.assert_close(compiled.state_dict()[key], value, msg=message)
 
 
 def _check_equal(expected: Features, found: Features, what: str) -> None:
-    assert list(found) == list(expected), f"{what} gives {list(found)}, not {list(expected)}"
+    assert list(found) == list(expected), f"{what} returns {list(found)}, not {list(expected)}"
     for level, value in expected.items():
         assert torch.equal(found[level], value), f"{what} changed {level}"
 
 
 def _frozen_buffers(network: Backbone) -> list[str]:
-    """Names of the stored buffers of layers that have parameters, none of them trained."""
+    """Names of the stored buffers of layers whose parameters are all frozen."""
     stored = network.state_dict()
     names = []
     for name, module in network.named_modules():
@@ -197,35 +199,35 @@ def _frozen_buffers(network: Backbone) -> list[str]:
 CHECKS = (
     Check(
         "declares",
-        "`features` names c0, the image, and levels without a gap, each stride a multiple of the"
-        " one before; `size_divisor` is a positive int",
+        "`features` has c0, the image, and consecutive levels, each stride a multiple of the one"
+        " before; `size_divisor` is a positive int",
         _declares,
     ),
-    Check("leaves the image alone", "c0 is the given image itself, unchanged", _leaves_image),
+    Check("leaves the image alone", "c0 is the input image itself, unchanged", _leaves_image),
     Check(
         "shapes",
-        "every level has the shape that its spec says, rounded up, at any multiple of"
-        " `size_divisor`, in training and out of it",
+        "every level has the shape of its spec, rounded up, at any multiple of `size_divisor`, in"
+        " training and eval mode",
         _shapes,
     ),
     Check("bf16", "every level is finite under bfloat16 autocast", _bf16),
-    Check("copies", "a pickled copy gives the same levels, bit for bit", _copies),
+    Check("copies", "a pickled copy returns the same levels, bit for bit", _copies),
     Check(
         "gradients",
-        "every parameter gets a gradient from the deepest level; frozen layers do not move",
+        "every parameter gets a gradient from the deepest level; frozen layers do not change",
         _gradients,
     ),
     Check(
         "trims",
-        "trimmed to any level it gives the same levels, and no parameter is left without a"
-        " gradient: DDP stops where one is",
+        "trimmed to any level it returns the same levels, and every remaining parameter gets a"
+        " gradient: DDP fails otherwise",
         _trims,
     ),
 )
-"""What the contract asks of every backbone."""
+"""Requirements of every backbone."""
 
 GRAPH_CHECKS = (
-    Check("exports", "torch.export takes it out of training, with equal levels", _exports),
-    Check("compiles", "torch.compile takes it as one graph, with equal gradients", _compiles),
+    Check("exports", "torch.export traces it in eval mode, with equal levels", _exports),
+    Check("compiles", "torch.compile traces it as one graph, with equal gradients", _compiles),
 )
-"""What exporting and compiling a model asks of its backbone."""
+"""Requirements for exporting and compiling a model."""

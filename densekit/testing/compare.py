@@ -1,4 +1,4 @@
-"""Where two nested values differ: samples, truths, results."""
+"""Compares nested values: samples, ground truth and results."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def difference(first: Any, second: Any, key: str = "") -> str:
-    """The key of the first place in which two values differ, empty where they are equal.
+    """Returns the key at which two nested values first differ, empty if they are equal.
 
-    Arrays and tensors are equal with the same dtype, shape and values; NaN equals NaN.
+    Arrays and tensors are equal if dtype, shape and values are; NaN equals NaN.
     """
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         if list(first) != list(second):

@@ -1,4 +1,4 @@
-"""A contract as a list of points, each a function that fails with what was found."""
+"""A contract is a list of checks, each a function that raises if the subject violates it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Subject = TypeVar("Subject")
 
 @dataclass(frozen=True)
 class Check(Generic[Subject]):
-    """One point of a contract.
+    """One requirement of a contract.
 
     Attributes:
-        name: Short.
-        asks: What the contract asks, and why.
-        run: Raises if the subject does not keep it.
+        name: Short name.
+        asks: The requirement, and why.
+        run: Raises if the subject violates it.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         name: Of the check.
-        asks: What the contract asks.
+        asks: The requirement.
         error: What was found instead, None if the check passed.
     """
 
@@ -41,15 +41,15 @@ class Outcome:
 
 
 def report(subject: Subject, checks: Sequence[Check[Subject]]) -> list[Outcome]:
-    """Runs the checks in order; none is left out because another failed."""
+    """Runs all checks in order, whether or not others fail."""
     return [Outcome(check.name, check.asks, _error_of(check, subject)) for check in checks]
 
 
 def prove(subject: Subject, checks: Sequence[Check[Subject]]) -> None:
-    """Runs the checks.
+    """Runs all checks and fails if any of them does.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     failed = [outcome for outcome in report(subject, checks) if outcome.error is not None]
     lines = [f"{o.name}: {o.asks}\n    found: {o.error}" for o in failed]
@@ -65,6 +65,6 @@ def _error_of(check: Check[Subject], subject: Subject) -> str | None:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         lines = str(error).strip().splitlines() or [""]
         of_process = "Traceback (most recent call last)" in lines[0]
-        said = lines[-1] if of_process else lines[0]
-        return f"{type(error).__name__}: {said} ({frame.filename}:{frame.lineno})"
+        message = lines[-1] if of_process else lines[0]
+        return f"{type(error).__name__}: {message} ({frame.filename}:{frame.lineno})"
     return None

@@ -1,4 +1,4 @@
-"""The contract of a data set: its samples against what it says of them."""
+"""Contract tests of a data set: its samples against its declarations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from densekit.types import Sample, check_batch
 
 IMAGES = 6
 OPEN_FILES = Path("/dev/fd")
-"""Lists the files that this process has open, where the system has such a folder."""
+"""Folder that lists the open files of this process, on systems that have it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class DataSubject:
 
     Attributes:
         dataset: The data set.
-        count: Images that are looked at, evenly spread; all where there are fewer.
+        count: Number of images to read, evenly spread; all if there are fewer.
     """
 
     dataset: Dataset
@@ -41,9 +41,9 @@ class DataSubject:
 
     @cached_property
     def indices(self) -> list[int]:
-        """The images that are looked at, the first and the last among them."""
+        """Indices of the images to read, including the first and the last."""
         last = len(self.dataset) - 1
-        return sorted({round(place) for place in np.linspace(0, last, min(self.count, last + 1))})
+        return sorted({round(index) for index in np.linspace(0, last, min(self.count, last + 1))})
 
     @cached_property
     def samples(self) -> list[Sample]:
@@ -52,19 +52,19 @@ class DataSubject:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What the data set says of its samples."""
+        """The data set's declarations about its samples."""
         return Vocabulary(self.dataset.describe(), self.dataset.target_specs)
 
 
 def check_data(dataset: Any, count: int = IMAGES) -> None:
-    """Puts a data set to every check of the contract; it is only read.
+    """Runs every contract test on a data set.
 
     Args:
-        dataset: A `densekit.data.Dataset`, or of any class with its three methods.
-        count: Images that are looked at, evenly spread.
+        dataset: A `densekit.data.Dataset`, or an object with its three methods.
+        count: Number of images to read, evenly spread.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     prove(DataSubject(as_dataset(dataset), count), CHECKS)
 
@@ -72,7 +72,7 @@ def check_data(dataset: Any, count: int = IMAGES) -> None:
 def _describes(subject: DataSubject) -> None:
     described = subject.dataset.describe()
     plain = json.loads(json.dumps(described))
-    assert not (key := difference(described, plain)), f"{key} is no plain value that JSON keeps"
+    assert not (key := difference(described, plain)), f"{key} does not survive JSON"
     channels = described.get("channels")
     assert isinstance(channels, int), f"channels is {channels!r}, not a number"
     for kind in described.get("targets", {"": {}}):
@@ -89,10 +89,10 @@ def _sizes(subject: DataSubject) -> None:
     assert number > 0, "no image"
     assert len(sizes) == number, f"sizes has {len(sizes)} rows for {number} images"
     for index, sample in zip(subject.indices, subject.samples, strict=True):
-        said, found = tuple(sizes[index].tolist()), tuple(sample["meta"]["original_size"])
-        if sample["meta"].get("axes") is not None:  # turned out of the source's frame
-            said, found = tuple(sorted(said)), tuple(sorted(found))
-        assert said == found, f"image {index}: sizes says {said}, meta.original_size {found}"
+        size, original = tuple(sizes[index].tolist()), tuple(sample["meta"]["original_size"])
+        if sample["meta"].get("axes") is not None:  # reoriented from the frame of the file
+            size, original = tuple(sorted(size)), tuple(sorted(original))
+        assert size == original, f"image {index}: sizes is {size}, meta.original_size {original}"
 
 
 def _keys(subject: DataSubject) -> None:
@@ -100,14 +100,14 @@ def _keys(subject: DataSubject) -> None:
     first, *others = subject.samples
     for sample in others:
         odd = sorted(set(first) ^ set(sample))
-        assert not odd, f"{odd} in some samples only"
+        assert not odd, f"only some samples have {odd}"
     for index, sample in zip(subject.indices, subject.samples, strict=True):
-        assert sample["index"] == index, f"sample {index} says it is number {sample['index']}"
+        assert sample["index"] == index, f"sample {index} has the index {sample['index']}"
     images = {
         (str(sample["meta"]["path"]), sample["meta"]["image_id"]) for sample in subject.samples
     }
     for what, found in zip(("paths", "image ids"), zip(*images, strict=True), strict=True):
-        assert len(set(found)) == len(images), f"{what} of different images are equal: {images}"
+        assert len(set(found)) == len(images), f"different images have equal {what}: {images}"
     truth = set(first.get("truth", {})) - {"image_id", "size"}
     assert truth | (set(TARGETS) & set(first)), f"no target among {sorted(first)}"
 
@@ -128,12 +128,13 @@ def _optional(subject: DataSubject) -> None:
     dataset, number = subject.dataset, len(subject.dataset)
     for name in ("labels", "keys"):
         value = getattr(dataset, name)
-        assert value is None or len(value) == number, f"{name}: {len(value)} for {number} images"
+        assert value is None or len(value) == number, f"{len(value)} {name} for {number} images"
     channels = dataset.describe()["channels"]
     modalities = dataset.modalities
     assert len(modalities) in (0, channels), f"modalities {modalities} for {channels} channels"
     for index, sample in zip(subject.indices, subject.samples, strict=True):
-        assert np.array_equal(dataset.read(index), sample["image"]), f"read({index}) is not image"
+        equal = np.array_equal(dataset.read(index), sample["image"])
+        assert equal, f"read({index}) is not the image of its sample"
         if "mask" in sample:
             found = np.array_equal(dataset.mask(index), sample["mask"])
             assert found, f"mask({index}) is not the mask of its sample"
@@ -155,7 +156,7 @@ def _own_arrays(subject: DataSubject) -> None:
     if sample["image"].flags.writeable:
         sample["image"][...] = 0
     key = difference(pickle.loads(before), subject.dataset[index])
-    assert not key, f"{key} of image {index} is what was written into an earlier sample"
+    assert not key, f"{key} of image {index} shows what was written into an earlier sample"
 
 
 def _copies(subject: DataSubject) -> None:
@@ -169,7 +170,7 @@ def _closes_files(subject: DataSubject) -> None:
     if not OPEN_FILES.is_dir():
         return
     counts = []
-    for _ in range(2):  # the first pass may open what stays open once, such as a log
+    for _ in range(2):  # the first pass may open a file for good, such as a log
         for index in subject.indices:
             subject.dataset[index]
         gc.collect()
@@ -187,19 +188,19 @@ def _batches(subject: DataSubject) -> None:
 CHECKS = (
     Check(
         "describes",
-        "`describe` gives plain values: channels, and names, ids and num_classes of one length",
+        "`describe` returns JSON values: channels, and names, ids and num_classes of one length",
         _describes,
     ),
     Check("sizes", "`sizes` has the original size of every image, without opening one", _sizes),
     Check(
         "keys",
-        "every sample has the same known entries, its own number, and the path, id and original"
-        " size of its image; a data set's own targets lie under `extra`, each with a TargetSpec",
+        "every sample has the same known entries, its index, and the path, id and original size of"
+        " its image; custom targets are under `extra`, each with a TargetSpec",
         _keys,
     ),
     Check(
         "image",
-        "(*S, C) uint8 or finite float32, of the described channels and dtype",
+        "(*S, C) uint8 or finite float32, with the declared channels and dtype",
         _follow(rules.check_image),
     ),
     Check(
@@ -209,8 +210,8 @@ CHECKS = (
     ),
     Check(
         "mask",
-        "uint8 classes 0..K-1 of the image's size, (K, *S) of 0 and 1 if multi-label; 255 where"
-        " nothing is counted",
+        "uint8 classes 0..K-1 of the image's size, (K, *S) of 0 and 1 if multi-label; 255 marks"
+        " ignored pixels",
         _follow(rules.check_mask),
     ),
     Check(
@@ -220,28 +221,28 @@ CHECKS = (
     ),
     Check(
         "truth",
-        "the untouched annotation in the original frame, under the image's id",
+        "the unchanged annotation in the original frame, with the image's id",
         _follow(rules.check_truth),
     ),
     Check(
         "says more",
-        "what else it may say agrees: labels and keys of every image, a modality per channel,"
+        "optional declarations agree: labels and keys of every image, one modality per channel,"
         " `read` and `mask` as in the samples",
         _optional,
     ),
     Check(
         "same twice",
-        "an index gives the same sample every time: what is random is a transform's, drawn from"
+        "an index returns the same sample every time: randomness belongs to transforms, drawn from"
         " (seed, epoch, index)",
         _same_twice,
     ),
     Check(
         "own arrays",
-        "what is written into a sample, where its arrays allow it, is not in the next one",
+        "writing into a sample, where its arrays allow it, does not change later ones",
         _own_arrays,
     ),
-    Check("copies", "a pickled copy gives the same samples: workers get one", _copies),
+    Check("copies", "a pickled copy returns the same samples: workers get one", _copies),
     Check("closes files", "reading an image leaves no file open", _closes_files),
     Check("batches", "collate makes a batch of samples of any sizes", _batches),
 )
-"""What the contract asks of a data set."""
+"""Requirements of every data set."""

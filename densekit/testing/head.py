@@ -1,4 +1,4 @@
-"""The contract of a head, proven on a small model."""
+"""Contract tests of a head, on a small model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_head(
     samples: Sequence[Sample] | None = None,
     target_specs: Mapping[str, TargetSpec] | None = None,
 ) -> None:
-    """Puts a head to every check of the contract; it takes about half a minute.
+    """Runs every contract test on a head, in about half a minute.
 
     Args:
         make: Builds the head on the specs of every level, `partial(MyHead, num_classes=3)`. It must
@@ -33,7 +33,7 @@ def check_head(
         target_specs: How collate stacks these targets.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     if samples is None:
         samples = synthetic_samples(num_classes, multilabel=multilabel, spatial_dims=spatial_dims)

@@ -1,4 +1,4 @@
-"""What the contract asks of a head, one function per point."""
+"""Contract tests of a head, one function per requirement."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from densekit.types import Batch, Features, Sample
 
 MANY = 500
 ODD = 13
-"""Margin that makes the sides of an image odd and no multiple of any stride."""
+"""Margin that makes the sides of an image odd and not a multiple of any stride."""
 STEPS, RATE, FALL = 40, 2e-3, 0.9
-"""Steps on one batch, after which the loss must be under that part of its first value."""
+"""Steps on one batch, learning rate, and share of the first loss that must be undercut."""
 
 
 def _declares(subject: Subject) -> None:
@@ -35,7 +35,7 @@ def _declares(subject: Subject) -> None:
         assert value, f"{name} is empty"
     batch = subject.batch()
     missing = [key for key in head.target_keys if key not in batch]
-    assert not missing, f"target_keys has {missing}, which the samples do not bring"
+    assert not missing, f"target_keys has {missing}, which the samples lack"
     divisor = head.size_divisor
     assert isinstance(divisor, int), f"size_divisor is {divisor!r}, not an int"
     assert divisor >= 1, f"size_divisor is {divisor}"
@@ -62,10 +62,10 @@ def _static_shapes(subject: Subject) -> None:
         for what, call in _calls(model).items():
             first, second = call(batch), call(noise)
             assert _shapes(first) == _shapes(second), (
-                f"{what} gives {_shapes(first)} for one image and {_shapes(second)} for another"
+                f"{what} returns {_shapes(first)} for one image and {_shapes(second)} for another"
             )
             short = [key for key, value in first.items() if len(value) != len(batch["size"])]
-            assert not short, f"{what}: {short} do not begin with the batch"
+            assert not short, f"{what}: the first axis of {short} is not the batch"
 
 
 def _results(subject: Subject) -> None:
@@ -137,7 +137,7 @@ def _one_graph(subject: Subject) -> None:
         with torch.no_grad():
             kinds.append({what: _shapes(call(batch)) for what, call in _calls(model).items()})
         kinds[-1]["loss"] = {name: () for name in model.loss(batch)}
-    assert kinds[0] == kinds[1], f"in training {kinds[0]}, out of it {kinds[1]}"
+    assert kinds[0] == kinds[1], f"{kinds[0]} in training mode, {kinds[1]} in eval mode"
 
 
 def _determined(subject: Subject) -> None:
@@ -146,9 +146,9 @@ def _determined(subject: Subject) -> None:
     for model in (first, second):
         total_loss(model, batch).backward()
     for (name, one), other in zip(first.named_parameters(), second.parameters(), strict=True):
-        assert torch.equal(one, other), f"{name} begins with other values for the same seed"
+        assert torch.equal(one, other), f"the initial {name} differs for the same seed"
         same = one.grad is None or torch.equal(one.grad, cast(Tensor, other.grad))
-        assert same, f"the gradient of {name} differs between two runs with one seed"
+        assert same, f"the gradient of {name} differs for the same seed"
 
 
 def _compiles(subject: Subject) -> None:
@@ -174,12 +174,12 @@ def _saves(subject: Subject) -> None:
     file.seek(0)
     other = subject.model()
     other.load_state_dict(torch.load(file, weights_only=True))
-    copied = copy.deepcopy(model)  # as the averaged weights are made
+    copied = copy.deepcopy(model)  # as weight averaging does
     with torch.no_grad():
         expected = model.eval().predict(batch)[HEAD]
         for what, one in (("a loaded model", other), ("a copy", copied)):
             for name, value in one.eval().predict(batch)[HEAD].items():
-                assert torch.equal(value, expected[name]), f"{what} predicts other {name}"
+                assert torch.equal(value, expected[name]), f"{what} predicts different {name}"
 
 
 def _learns(subject: Subject) -> None:
@@ -202,17 +202,17 @@ def _judged(subject: Subject) -> None:
     metrics.reset(torch.device("cpu"))
     if len(truth) == len(results):
         metrics.update([{HEAD: result} for result in results], truth)
-        figures = metrics.compute()
-        wrong = [name for name, value in figures.items() if value.numel() != 1]
-        assert not wrong, f"{wrong} are no single numbers"
-        _check_main(model.heads[HEAD].main_metric, list(figures))
+        values = metrics.compute()
+        wrong = [name for name, value in values.items() if value.numel() != 1]
+        assert not wrong, f"{wrong} are not single numbers"
+        _check_main(model.heads[HEAD].main_metric, list(values))
         metrics.reset(torch.device("cpu"))
     metrics.update([], [])  # a rank without an image in its last batch
 
 
-def _check_main(main: tuple[str, str] | None, figures: list[str]) -> None:
+def _check_main(main: tuple[str, str] | None, names: list[str]) -> None:
     if main is not None:
-        assert f"{HEAD}/{main[0]}" in figures, f"main_metric {main[0]!r} is none of {figures}"
+        assert f"{HEAD}/{main[0]}" in names, f"main_metric {main[0]!r} is not in {names}"
         assert main[1] in ("max", "min"), f"main_metric: {main[1]!r} is neither max nor min"
 
 
@@ -245,45 +245,45 @@ def _check_finite(values: dict[str, Tensor], what: str) -> None:
 CHECKS = (
     Check(
         "declares",
-        "`reads` names levels and `target_keys` keys of the batch, both tuples; what nobody reads"
-        " is not built",
+        "`reads` names levels and `target_keys` keys of the batch, both tuples; levels that nobody"
+        " reads are not built",
         _declares,
     ),
     Check(
         "leaves inputs alone",
-        "levels and targets are not changed in place: other heads read them too",
+        "levels and targets are not changed in place, as other heads read them too",
         _leaves_inputs,
     ),
     Check(
         "static shapes",
-        "forward and decode give tensors that begin with the batch and whose shapes do not depend"
-        " on what is in the picture: engines and graphs need it",
+        "forward and decode return tensors whose first axis is the batch and whose shapes do not"
+        " depend on the content of the image, as inference engines and graphs require",
         _static_shapes,
     ),
     Check("results", "every image has a result after restore; boxes come with scores", _results),
-    Check("gradients", "every parameter gets a gradient: DDP stops where one does not", _several),
-    Check("no object", "without an object the loss is finite and keeps its graph", _no_object),
-    Check("one object", "one object an image trains", _one_object),
-    Check(f"{MANY} objects", "a crowded image trains: nothing is dropped", _many_objects),
-    Check("all ignored", "with everything ignored the loss is finite", _all_ignored),
-    Check("batch of one", "one image a process trains", _batch_of_one),
-    Check("odd sizes", "images of different, odd sides train: batches are padded", _odd_sizes),
-    Check("1 channel", "grey images train", _one_channel),
-    Check("4 channels", "images of four channels train", _four_channels),
+    Check("gradients", "every parameter gets a gradient: DDP fails otherwise", _several),
+    Check("no object", "without objects the loss is finite and has gradients", _no_object),
+    Check("one object", "it trains with one object per image", _one_object),
+    Check(f"{MANY} objects", "it trains on crowded images, and drops no object", _many_objects),
+    Check("all ignored", "if every target is ignored the loss is finite", _all_ignored),
+    Check("batch of one", "it trains with one image per process", _batch_of_one),
+    Check("odd sizes", "it trains on images of different, odd sides in a padded batch", _odd_sizes),
+    Check("1 channel", "it trains on grey images", _one_channel),
+    Check("4 channels", "it trains on images of four channels", _four_channels),
     Check("bf16", "loss, gradients and predictions are finite under bfloat16 autocast", _bf16),
     Check(
         "eval equals train",
-        "loss, forward and decode give the same names and shapes in training and out of it:"
-        " validation has losses, export has no mode",
+        "loss, forward and decode return the same names and shapes in training and eval mode:"
+        " validation computes losses, and exported programs have no mode",
         _one_graph,
     ),
     Check("determined", "the same seed gives the same weights, loss and gradients", _determined),
-    Check("compiles", "torch.compile takes the loss as one graph, with equal terms", _compiles),
-    Check("exports", "torch.export takes the predictions, and they are equal", _exports),
+    Check("compiles", "torch.compile traces the loss as one graph, with equal terms", _compiles),
+    Check("exports", "torch.export traces the predictions, with equal values", _exports),
     Check("saves", "a loaded or copied model predicts the same, bit for bit", _saves),
     Check(
         "metrics",
-        "its metrics give numbers, its main one among them, and take a batch of no image",
+        "its metrics return numbers, the main one among them, and accept a batch without images",
         _judged,
     ),
     Check(
@@ -293,9 +293,9 @@ CHECKS = (
     ),
     Check(
         "two processes",
-        "a step in two processes, one of them without an object, ends with the same weights on"
-        " both, and with those of one process: losses divide by `global_count`",
+        "a step in two processes, one of them without objects, gives both the same weights, those"
+        " of a single process: losses divide by `global_count`",
         two_processes,
     ),
 )
-"""All of them, in the order of the table."""
+"""Requirements of every head, in the order of the report."""

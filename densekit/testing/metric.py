@@ -1,4 +1,4 @@
-"""The contract of a metric: a function of all images, whatever order and process they come in."""
+"""Contract tests of a metric, whose values must not depend on order, batches and processes."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ Values = dict[str, float]
 
 @dataclass(frozen=True)
 class MetricSubject:
-    """A metric under test, and images whose results it is given.
+    """A metric under test, with the results and the ground truth of some images.
 
     Attributes:
-        metric: Fresh; every check takes a clone.
+        metric: Fresh; every check uses a clone.
         results: One per image, in the image's original frame.
         truth: The annotation of each.
-        names: Class names, which per-class values are named by.
+        names: Class names that occur in the names of per-class values.
     """
 
     metric: Metric
@@ -42,19 +42,19 @@ class MetricSubject:
     names: Sequence[str] = field(default=())
 
     def values(self, batches: Iterable[Sequence[int]], metric: Metric | None = None) -> Values:
-        """What a clone, or the given metric, computes of these batches of images."""
+        """Updates a clone, or the given metric, with batches of image indices and computes it."""
         metric = self.metric.clone() if metric is None else metric
         for batch in batches:
             self.update(metric, batch)
         return as_values(metric)
 
     def update(self, metric: Metric, images: Sequence[int]) -> None:
-        """Gives a metric the results of some images."""
+        """Updates a metric with the results of some images."""
         metric.update([self.results[i] for i in images], [self.truth[i] for i in images])
 
     @property
     def all(self) -> list[int]:
-        """The number of every image."""
+        """Indices of all images."""
         return list(range(len(self.results)))
 
 
@@ -64,17 +64,17 @@ def check_metric(
     truth: Sequence[Truth] | None = None,
     names: Sequence[str] = (),
 ) -> None:
-    """Puts a metric to every check of the contract.
+    """Runs every contract test on a metric.
 
     Args:
         metric: Fresh, on the CPU. It must pickle: one check runs in two processes.
-        results: Of three or more images; by default of made-up pictures of three classes, with
-            boxes, masks, probabilities and embeddings.
+        results: Of three or more images; by default synthetic ones of three classes, with boxes,
+            masks, probabilities and embeddings.
         truth: The annotation of each.
-        names: Class names, which per-class values `METRIC/CLASS` are named by.
+        names: Class names, as in the names of per-class values, `METRIC/CLASS`.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     if results is None or truth is None:
         results, truth = synthetic_results(CLASSES)
@@ -82,7 +82,7 @@ def check_metric(
 
 
 def as_values(metric: Metric) -> Values:
-    """What a metric computes: name to number; one number alone has the name of its class."""
+    """Computes a metric as name to number; a single number is named after the metric's class."""
     computed = metric.compute()
     named = computed if isinstance(computed, Mapping) else {type(metric).__name__: computed}
     values = {}
@@ -95,21 +95,21 @@ def as_values(metric: Metric) -> Values:
 
 def _declares(subject: MetricSubject) -> None:
     metric = subject.metric
-    assert isinstance(metric, Metric), f"{type(metric).__name__} is no torchmetrics.Metric"
+    assert isinstance(metric, Metric), f"{type(metric).__name__} is not a torchmetrics.Metric"
     better = metric.higher_is_better
     assert better in (True, False, None), f"higher_is_better is {better!r}"
 
 
 def _numbers(subject: MetricSubject) -> None:
     values = subject.values([subject.all])
-    assert values, "compute gives nothing"
+    assert values, "compute returns no value"
     main = next(iter(values))
-    assert np.isfinite(values[main]), f"{main}, the main value, is {values[main]} of these images"
+    assert np.isfinite(values[main]), f"{main}, the main value, is {values[main]} for these images"
     for name in values:
-        assert isinstance(name, str), f"{name!r} is no name"
+        assert isinstance(name, str), f"the name {name!r} is not a string"
         _, slash, of_class = name.partition("/")
         known = not slash or not subject.names or of_class in subject.names
-        assert known, f"{name} is named after no class of {list(subject.names)}"
+        assert known, f"{name} does not name a class of {list(subject.names)}"
 
 
 def _nothing(subject: MetricSubject) -> None:
@@ -118,10 +118,10 @@ def _nothing(subject: MetricSubject) -> None:
     for batches in ([], [no_image]):
         with _reasons() as reasons:
             values = subject.values(batches)
-        assert list(values) == expected, f"{list(values)} of no image, {expected} of some"
+        assert list(values) == expected, f"{list(values)} without images, {expected} with some"
         main = expected[0]
-        assert np.isnan(values[main]), f"{main} of no image is {values[main]}, not nan"
-        assert reasons, f"{main} is nan, and neither a log nor a warning says why"
+        assert np.isnan(values[main]), f"{main} without images is {values[main]}, not nan"
+        assert reasons, f"{main} is nan, but neither a log message nor a warning says why"
 
 
 def _appends(subject: MetricSubject) -> None:
@@ -133,7 +133,7 @@ def _appends(subject: MetricSubject) -> None:
         for name in lists:
             state = getattr(metric, name)
             grown = len(state) - before[name]
-            assert grown == 1, f"update of {len(images)} images appends {grown} tensors to {name}"
+            assert grown == 1, f"update with {len(images)} images appends {grown} tensors to {name}"
             assert isinstance(state[-1], Tensor), f"{name} holds {type(state[-1]).__name__}"
 
 
@@ -184,26 +184,26 @@ def _offers(subject: MetricSubject) -> None:
     if isinstance(metric, HasCases):
         found = sorted(case["image_id"] for case in metric.cases())
         expected = sorted(int(truth["image_id"]) for truth in subject.truth)
-        assert found == expected, f"cases() has rows of images {found}, it was given {expected}"
+        assert found == expected, f"cases() has rows for images {found}, not for {expected}"
         json.dumps(metric.cases())
     if isinstance(metric, HasConfusion):
         shape, number = np.shape(metric.confusion()), len(metric.names)
-        assert shape == (number, number), f"confusion() is {shape} for {number} names"
+        assert shape == (number, number), f"confusion() has shape {shape} for {number} names"
     if isinstance(metric, HasFacts):
         json.dumps(metric.facts())
 
 
 def _check_same(subject: MetricSubject, values: Values, what: str) -> None:
     expected = subject.values([subject.all])
-    assert list(values) == list(expected), f"{what} it gives {list(values)}, else {list(expected)}"
+    assert list(values) == list(expected), f"{list(values)} {what}, otherwise {list(expected)}"
     for name, value in expected.items():
         same = value == values[name] or (np.isnan(value) and np.isnan(values[name]))
-        assert same, f"{name} is {values[name]} {what}, {value} else"
+        assert same, f"{name} is {values[name]} {what}, otherwise {value}"
 
 
 @contextmanager
 def _reasons() -> Iterator[list[str]]:
-    """What is logged or warned of meanwhile."""
+    """Collects the log messages and warnings issued within the context."""
     reasons: list[str] = []
 
     class Keeps(logging.Handler):
@@ -218,7 +218,7 @@ def _reasons() -> Iterator[list[str]]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             yield reasons
-            # torchmetrics' own word on compute before update says nothing of this metric
+            # torchmetrics' own warning about compute before update does not come from this metric
             reasons += [str(w.message) for w in caught if "before the ``update``" not in str(w)]
     finally:
         own.propagate, own.handlers = propagate, handlers
@@ -231,29 +231,31 @@ CHECKS = (
         "it is a torchmetrics.Metric; `higher_is_better` is True, False or None",
         _declares,
     ),
-    Check("leaves inputs alone", "results and truth stay: other metrics read them", _leaves_inputs),
+    Check(
+        "leaves inputs alone",
+        "results and truth are not changed, as other metrics read them",
+        _leaves_inputs,
+    ),
     Check(
         "numbers",
-        "`compute` gives numbers by name, the main one first; those of a class are METRIC/CLASS",
+        "`compute` returns name to number, the main one first; per-class names are METRIC/CLASS",
         _numbers,
     ),
     Check(
         "nothing",
-        "without an image the names are the same, the main value is nan and the reason is said",
+        "without images the names are the same, the main value is nan and the reason is reported",
         _nothing,
     ),
     Check(
         "appends",
-        "every update appends one tensor to each list of its state, of no row without an image:"
-        " processes have to agree on what they gather",
+        "every update appends one tensor, without images an empty one, to each list of its state:"
+        " processes must agree on what they gather",
         _appends,
     ),
     Check("order", "the order of the images does not change a value", _order),
-    Check("batches", "how images are dealt into batches does not change a value", _batches),
+    Check("batches", "the division of images into batches does not change a value", _batches),
     Check("resets", "`reset` forgets all images; `compute` may be called again", _resets),
-    Check(
-        "offers", "`cases`, `confusion` and `facts`, where there are some, are well-formed", _offers
-    ),
-    Check("two processes", "two processes give the values of one, to the bit", _two_processes),
+    Check("offers", "`cases`, `confusion` and `facts`, if present, are well-formed", _offers),
+    Check("two processes", "two processes compute the values of one, bit for bit", _two_processes),
 )
-"""What the contract asks of a metric."""
+"""Requirements of every metric."""

@@ -1,4 +1,4 @@
-"""The contract of a neck: what it says it adds against what it adds."""
+"""Contract tests of a neck: the levels it declares against those it adds."""
 
 from __future__ import annotations
 
@@ -22,30 +22,30 @@ class NeckSubject:
     """A neck under test.
 
     Attributes:
-        make: Builds it on the specs of a backbone for the levels that are read.
-        features: Those specs.
+        make: Builds it from the specs of a backbone and the levels that are read.
+        features: The specs of the backbone.
     """
 
     make: NeckMaker
     features: Specs
 
     def neck(self, *levels: str) -> Neck:
-        """A fresh neck for these levels, the same one every time."""
+        """Builds a neck for these levels, with the same weights every time."""
         torch.manual_seed(0)
         return self.make(self.features, reads=levels)
 
     def all(self) -> Neck:
-        """A fresh neck for every level it could add."""
+        """Builds a neck for every level it could add."""
         return self.neck(*self.make(self.features).specs)
 
     def cases(self) -> Iterator[Neck]:
-        """A neck for each level alone, and one for all."""
+        """Builds one neck per level, and one for all levels."""
         for level in self.make(self.features).specs:
             yield self.neck(level)
         yield self.all()
 
     def levels(self, multiple: int = 1) -> Features:
-        """Noise at every level of the backbone for an image of a multiple of the least size."""
+        """Noise at every level of the backbone, for an image `multiple` times the least size."""
         generator = torch.Generator().manual_seed(0)
         coarsest = max(max(spec.stride) for spec in self.features.values())
         least = max(coarsest, self.all().size_divisor)
@@ -59,14 +59,14 @@ class NeckSubject:
 
 
 def check_neck(make: NeckMaker, features: Specs | None = None) -> None:
-    """Puts a neck to every check of the contract.
+    """Runs every contract test on a neck.
 
     Args:
         make: Class or partial of a neck, `partial(MyNeck, out_channels=64)`.
-        features: Specs of the backbone it is built on; by default those of a thin ResNet-18.
+        features: Specs of the backbone below, by default those of a thin ResNet-18.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     if features is None:
         from densekit.backbones import ResNet
@@ -77,15 +77,15 @@ def check_neck(make: NeckMaker, features: Specs | None = None) -> None:
 
 def _declares(subject: NeckSubject) -> None:
     neck = subject.make(subject.features)
-    assert not list(neck.parameters()), "made without `reads` it has parameters"
-    assert neck.specs, "it could add no level"
+    assert not list(neck.parameters()), "it has parameters although built without `reads`"
+    assert neck.specs, "specs is empty"
     taken = sorted(set(neck.specs) & set(subject.features))
-    assert not taken, f"specs has {taken}, which are the backbone's"
+    assert not taken, f"specs has {taken}, which are levels of the backbone"
     dims = subject.features["c0"].spatial_dims
     for level, spec in neck.specs.items():
-        assert spec.spatial_dims == dims, f"{level} has strides {spec.stride} along {dims} axes"
+        assert spec.spatial_dims == dims, f"{level} has strides {spec.stride} for {dims} axes"
     for one in subject.cases():
-        assert one.specs == neck.specs, f"specs changes with what is read: {one.specs}"
+        assert one.specs == neck.specs, f"specs depends on `reads`: {one.specs}"
         divisor = one.size_divisor
         assert isinstance(divisor, int), f"size_divisor is {divisor!r}, not an int"
         assert divisor >= 1, f"size_divisor is {divisor}"
@@ -98,10 +98,10 @@ def _adds(subject: NeckSubject) -> None:
         with torch.no_grad():
             found = neck.eval()(dict(levels))
         assert set(found) == {*levels, *neck.levels}, (
-            f"forward gives {sorted(found)}, asked for {list(neck.levels)}"
+            f"forward returns {sorted(found)} when {list(neck.levels)} are read"
         )
         for name, value in levels.items():
-            assert found[name] is value, f"{name} is not the given level itself"
+            assert found[name] is value, f"{name} is not the input level itself"
             assert torch.equal(value, given[name]), f"{name} was changed in place"
 
 
@@ -118,7 +118,7 @@ def _shapes(subject: NeckSubject) -> None:
                     sides = (-(-n // s) for n, s in zip(image[2:], spec.stride, strict=True))
                     expected = (image[0], spec.channels, *sides)
                     shape = tuple(found[level].shape)
-                    assert shape == expected, f"{level} is {shape}, its spec says {expected}"
+                    assert shape == expected, f"{level} has shape {shape}, its spec says {expected}"
 
 
 def _reads(subject: NeckSubject) -> None:
@@ -130,10 +130,10 @@ def _reads(subject: NeckSubject) -> None:
         try:
             found = neck.eval()(dict(read))
         except KeyError as error:
-            raise AssertionError(f"{error} is looked up, reads is {list(neck.reads)}") from None
+            raise AssertionError(f"{error} is used but not in reads, {list(neck.reads)}") from None
         _sum(found, neck).backward()
         unused = [name for name, value in read.items() if value.grad is None]
-        assert not unused, f"reads {unused} for {list(neck.levels)}, and does not use them"
+        assert not unused, f"reads has {unused}, which {list(neck.levels)} do not depend on"
 
 
 def _gradients(subject: NeckSubject) -> None:
@@ -161,7 +161,7 @@ def _copies(subject: NeckSubject) -> None:
         ):
             found = copied(dict(levels))
             other = [name for name in neck.levels if not torch.equal(found[name], expected[name])]
-            assert not other, f"{what} gives other {other}"
+            assert not other, f"{what} returns different {other}"
 
 
 def _one_graph(subject: NeckSubject) -> None:
@@ -179,28 +179,28 @@ def _sum(found: Features, neck: Neck) -> Tensor:
 CHECKS = (
     Check(
         "declares",
-        "made without `reads` it has no layers and says in `specs` every level it could add;"
+        "built without `reads` it has no layers, and `specs` declares every level it could add;"
         " `size_divisor` is a positive int",
         _declares,
     ),
     Check(
         "adds and removes nothing",
-        "forward returns the given levels themselves, unchanged, and those that are read",
+        "forward returns the input levels themselves, unchanged, and those that are read",
         _adds,
     ),
-    Check("shapes", "every level has the shape that its spec says, rounded up", _shapes),
+    Check("shapes", "every level has the shape of its spec, rounded up", _shapes),
     Check(
         "reads",
-        "`reads` names the levels that forward looks up, no more and no fewer: others are dropped",
+        "`reads` names exactly the levels that forward uses, as others are not computed",
         _reads,
     ),
     Check(
         "gradients",
-        "whichever levels are read, every parameter gets a gradient: DDP stops where one does not",
+        "whichever levels are read, every parameter gets a gradient: DDP fails otherwise",
         _gradients,
     ),
     Check("bf16", "every level is finite under bfloat16 autocast", _bf16),
-    Check("copies", "a copy gives the same levels, bit for bit", _copies),
-    Check("one graph", "torch.compile takes it as one graph, with equal levels", _one_graph),
+    Check("copies", "a copy returns the same levels, bit for bit", _copies),
+    Check("one graph", "torch.compile traces it as one graph, with equal levels", _one_graph),
 )
-"""What the contract asks of a neck."""
+"""Requirements of every neck."""

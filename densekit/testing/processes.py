@@ -1,4 +1,4 @@
-"""Runs a function in several gloo processes and brings back what each rank returned."""
+"""Runs a function in several gloo processes and collects the return values of all ranks."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from torch.multiprocessing.spawn import (
 )
 
 PRELOADED = (__name__, "torch._dynamo", "lightning.pytorch")
-"""Imported once by the server that every rank is forked from: a rank that starts from a fresh
-interpreter spends eight seconds on them. DDP imports `torch._dynamo` on its own."""
+"""Imported once by the server from which every rank is forked: in a fresh interpreter each rank
+would spend eight seconds on them. DDP imports `torch._dynamo` itself."""
 
 
 def run_distributed(fn: Callable[..., Any], world_size: int, *args: Any) -> list[Any]:
     """Calls `fn(rank, *args)` in `world_size` CPU processes joined by a gloo group.
 
     Args:
-        fn: A function at the top level of a module: the started processes import it by name.
+        fn: A function at the top level of a module: the processes import it by name.
         world_size: Number of processes.
-        *args: Passed on to every process; they must pickle.
+        *args: Passed to every process; they must pickle.
 
     Returns:
-        What each rank returned, in the order of the ranks; tensors come back through `torch.save`.
+        The return value of each rank, in order; tensors come back through `torch.save`.
 
     Raises:
-        RuntimeError: With the traceback of the rank that failed first; the others then fail in
-            their collectives, and which of them is noticed first is a matter of luck.
+        RuntimeError: Has the traceback of the rank that failed first; the others then fail in their
+            collectives, in any order.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -62,7 +62,7 @@ def _rank_main(
     )
     try:
         torch.save(fn(rank, *args), folder / f"{rank}.pt")
-        # A rank that leaves early would take the file and the sockets of the others with it.
+        # A rank that leaves early would close the file and the sockets that the others still need.
         dist.barrier()
     except Exception:
         (folder / f"rank {rank}.error").write_text(traceback.format_exc())

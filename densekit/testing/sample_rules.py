@@ -1,4 +1,4 @@
-"""What the static vocabulary asks of one sample, one function per kind of entry.
+"""Rules for the entries of a sample, one function per kind.
 
 N objects, C channels, K classes, S the D sizes of an image.
 """
@@ -17,55 +17,56 @@ from densekit.types import IGNORE_INDEX, Meta, Sample, TargetSpec
 TARGETS = ("boxes", "mask", "category", "identity", "extra")
 OF_BOXES = {"labels": "int64", "crowd": "bool"}
 SLACK = 1e-3
-"""Pixels by which resizing may round a box out of its image."""
+"""Pixels by which rounding may put a resized box outside its image."""
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a data set says of its samples.
+    """The declarations of a data set about its samples.
 
     Attributes:
         described: Its `describe()`.
-        target_specs: How collate stacks its own targets.
+        target_specs: How collate stacks its custom targets.
     """
 
     described: Mapping[str, Any]
     target_specs: Mapping[str, TargetSpec]
 
     def of(self, kind: str) -> dict[str, Any]:
-        """What it says of a kind of target: "boxes", "mask", "category" or "identity"."""
+        """Declarations about a kind of target: "boxes", "mask", "category" or "identity"."""
         return {**self.described, **self.described.get("targets", {}).get(kind, {})}
 
 
 def check_keys(sample: Sample, vocabulary: Vocabulary) -> None:
-    """Known entries alone, meta complete, and a spec for every target of a plug-in."""
+    """Checks for known entries, complete meta, and a spec for every custom target."""
     unknown = sorted(set(sample) - set(Sample.__annotations__))
-    assert not unknown, f"entries {unknown}, targets of your own belong under `extra`"
+    assert not unknown, f"unknown entries {unknown}; custom targets belong under `extra`"
     for key in ("image", "index", "meta"):
-        assert key in sample, f"no {key!r} among {sorted(sample)}"
+        assert key in sample, f"{key!r} is missing from {sorted(sample)}"
     missing = sorted({"path", "image_id", "original_size"} - set(sample["meta"]))
-    assert not missing, f"meta has no {missing}"
+    assert not missing, f"meta lacks {missing}"
     unknown = sorted(set(sample["meta"]) - set(Meta.__annotations__))
-    assert not unknown, f"meta has {unknown}, accepted are {sorted(Meta.__annotations__)}"
+    assert not unknown, f"meta has {unknown}, expected only {sorted(Meta.__annotations__)}"
     unstacked = sorted(set(sample.get("extra", {})) - set(vocabulary.target_specs))
-    assert not unstacked, f"extra {unstacked} without an entry in `target_specs`"
+    assert not unstacked, f"extra has {unstacked}, which `target_specs` lacks"
 
 
 def check_image(sample: Sample, vocabulary: Vocabulary) -> None:
-    """(*S, C) uint8 or finite float32, with the channels and the dtype that are described."""
+    """Checks for (*S, C) uint8 or finite float32, with the declared channels and dtype."""
     image = sample["image"]
     dims = vocabulary.described.get("spatial_dims", 2)
-    assert image.ndim == dims + 1, f"image is {image.shape}, not {dims} sides and channels"
+    assert image.ndim == dims + 1, f"image has shape {image.shape}, not {dims} sides and channels"
     assert image.dtype in (np.uint8, np.float32), f"image is {image.dtype}, not uint8 or float32"
     channels, dtype = vocabulary.described["channels"], vocabulary.described.get("dtype", "uint8")
-    assert image.shape[-1] == channels, f"image has {image.shape[-1]} channels, {channels} said"
+    found = image.shape[-1]
+    assert found == channels, f"image has {found} channels, `describe` says {channels}"
     assert image.dtype == dtype, f"image is {image.dtype}, `describe` says {dtype}"
-    assert min(image.shape) > 0, f"image is {image.shape}: empty"
-    assert np.isfinite(image).all(), "image has values that are NaN or infinite"
+    assert min(image.shape) > 0, f"image is empty: {image.shape}"
+    assert np.isfinite(image).all(), "image has NaN or infinite values"
 
 
 def check_boxes(sample: Sample, vocabulary: Vocabulary) -> None:
-    """(N, 4) float32 within the image, of positive size, with labels in 0..K-1 and crowd flags."""
+    """Checks for (N, 4) float32 boxes with an area, in the image, with labels and crowd flags."""
     if "boxes" not in sample:
         alone = [key for key in (*OF_BOXES, "instance_masks") if key in sample]
         assert not alone, f"{alone} without boxes"
@@ -82,19 +83,19 @@ def check_boxes(sample: Sample, vocabulary: Vocabulary) -> None:
 
 
 def check_mask(sample: Sample, vocabulary: Vocabulary) -> None:
-    """uint8 (*S), or (K, *S) where multi-label, of the described classes and 255."""
+    """Checks for uint8 (*S), multi-label (K, *S), with the declared classes and 255."""
     if "mask" in sample:
         _check_mask_values(sample["mask"], sample["image"].shape[:-1], vocabulary.of("mask"))
 
 
 def check_category(sample: Sample, vocabulary: Vocabulary) -> None:
-    """() int64 in 0..K-1 or (K,) float32 in 0..1; identities likewise, () int64."""
+    """Checks categories, () int64 in 0..K-1 or (K,) float32 in 0..1, and identities, () int64."""
     if "category" in sample:
         number, category = vocabulary.of("category")["num_classes"], np.asarray(sample["category"])
         if category.ndim:
             _check_array("category", category, "float32", (number,))
             within = (category >= 0) & (category <= 1)
-            assert within.all(), f"category has {category[~within][0]}, accepted are 0 to 1"
+            assert within.all(), f"category has {category[~within][0]}, expected 0 to 1"
         else:
             _check_array("category", category, "int64", ())
             _check_range("category", category, number)
@@ -105,13 +106,13 @@ def check_category(sample: Sample, vocabulary: Vocabulary) -> None:
 
 
 def check_truth(sample: Sample, vocabulary: Vocabulary) -> None:
-    """The annotation in the original frame, under the id that meta has."""
-    assert "truth" in sample, "no truth: metrics would have nothing to compare with"
+    """Checks the annotation in the original frame, with the id and the size in meta."""
+    assert "truth" in sample, "truth is missing, which metrics compare with"
     truth, meta = sample["truth"], sample["meta"]
-    for key, said in (("image_id", meta["image_id"]), ("size", tuple(meta["original_size"]))):
+    for key, expected in (("image_id", meta["image_id"]), ("size", tuple(meta["original_size"]))):
         found = truth.get(key)
         found = tuple(found) if key == "size" and found is not None else found  # type: ignore[arg-type]
-        assert found == said, f"truth.{key} is {found}, meta says {said}"
+        assert found == expected, f"truth.{key} is {found}, meta says {expected}"
     if "boxes" in truth:
         _check_box_values(np.asarray(truth["boxes"]), truth["size"], "truth.boxes")
         _check_range("truth.labels", truth["labels"], vocabulary.of("boxes")["num_classes"])
@@ -120,11 +121,11 @@ def check_truth(sample: Sample, vocabulary: Vocabulary) -> None:
 
 
 RULES = (check_keys, check_image, check_boxes, check_mask, check_category)
-"""What holds for the samples of data sets and for what a transform makes of them."""
+"""Rules for samples of data sets and for samples that a transform returns."""
 
 
 def _check_array(key: str, value: Any, dtype: str, shape: tuple[int, ...]) -> None:
-    assert value is not None, f"no {key!r}"
+    assert value is not None, f"{key!r} is missing"
     found = f"{np.shape(value)} {np.asarray(value).dtype}"
     assert found == f"{shape} {dtype}", f"{key} is {found}, not {shape} {dtype}"
 
@@ -133,7 +134,7 @@ def _check_box_values(boxes: NDArray[Any], sides: tuple[int, ...], key: str) -> 
     limit = np.asarray([sides[1], sides[0]] * 2)
     for box in boxes:
         inside = np.isfinite(box).all() and (box >= -SLACK).all() and (box <= limit + SLACK).all()
-        assert inside, f"{key} has {box.tolist()} in an image of {tuple(sides)}"
+        assert inside, f"{key} has {box.tolist()}, outside an image of {tuple(sides)}"
         assert (box[:2] < box[2:]).all(), f"{key} has {box.tolist()}, not x1 < x2 and y1 < y2"
 
 
@@ -144,7 +145,7 @@ def _check_mask_values(
     _check_array("mask", mask, "uint8", (number, *sides) if several else tuple(sides))
     accepted = {*range(2 if several or number == 1 else number), IGNORE_INDEX}
     wrong = sorted(set(np.unique(mask).tolist()) - accepted)
-    assert not wrong, f"mask has {wrong}, accepted are {_range(accepted)} and {IGNORE_INDEX}"
+    assert not wrong, f"mask has {wrong}, expected {_range(accepted)} and {IGNORE_INDEX}"
 
 
 def _range(accepted: set[int]) -> str:
@@ -153,7 +154,7 @@ def _range(accepted: set[int]) -> str:
 
 def _check_range(key: str, values: Any, number: int) -> None:
     for value in _numbers(values):
-        assert 0 <= value < number, f"{key} has {value}, accepted are 0 to {number - 1}"
+        assert 0 <= value < number, f"{key} has {value}, expected 0 to {number - 1}"
 
 
 def _numbers(values: Any) -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""Samples with every kind of target, and what may befall them: none, many, ignored, other sizes.
+"""Synthetic samples with every kind of target, and variants: none, many, ignored, other sizes.
 
 N boxes of an image, C channels, K classes, D spatial dimensions, S the D sizes of an image.
 """
@@ -16,11 +16,11 @@ from densekit.types import IGNORE_INDEX, Result, Sample, TargetSpec, Truth
 TargetSpecs = Mapping[str, TargetSpec]
 BOX_KEYS = ("boxes", "labels", "crowd", "instance_masks")
 BACKGROUND = 40
-"""Values below it are background noise, those of objects lie above."""
+"""Values below are background noise, values above are objects."""
 
 
 def synthetic_info(num_classes: int) -> dict[str, Any]:
-    """What a data set with so many classes says of a head's targets."""
+    """Returns the declarations of a data set of `num_classes` classes about a head's targets."""
     return {
         "names": [f"class {number}" for number in range(num_classes)],
         "ids": list(range(num_classes)),
@@ -36,11 +36,11 @@ def synthetic_samples(
     count: int = 4,
     side: int = 64,
 ) -> list[Sample]:
-    """Images of boxes whose brightness is their class, with every target the design names.
+    """Makes images of boxes whose brightness encodes their class, with every kind of target.
 
     Args:
         num_classes: K.
-        spatial_dims: D; boxes are there in pictures only.
+        spatial_dims: D; box targets exist in 2-D only.
         multilabel: Whether masks are (K, *S) and categories (K,).
         count: Number of images.
         side: Length of each axis, at least 16.
@@ -95,7 +95,7 @@ def _corner(inside: Sequence[slice], end: str) -> list[int]:
 
 
 def without_objects(sample: Sample, specs: TargetSpecs) -> Sample:
-    """The sample with no box, a mask of zeros, and nothing in the targets of plug-ins."""
+    """Returns the sample without boxes, with a mask of zeros and empty custom targets."""
     return _changed(
         sample,
         specs,
@@ -106,7 +106,7 @@ def without_objects(sample: Sample, specs: TargetSpecs) -> Sample:
 
 
 def with_objects(sample: Sample, specs: TargetSpecs, count: int) -> Sample:
-    """The sample with its boxes, and the rows of plug-ins, repeated until there are so many."""
+    """Returns the sample with its boxes and custom rows repeated cyclically to `count` of each."""
 
     def repeated(value: NDArray[Any]) -> NDArray[Any]:
         return value[np.arange(count) % len(value)] if len(value) else value
@@ -121,7 +121,7 @@ def with_objects(sample: Sample, specs: TargetSpecs, count: int) -> Sample:
 
 
 def ignored(sample: Sample, specs: TargetSpecs) -> Sample:
-    """The sample with crowds only and a mask of which nothing is counted."""
+    """Returns the sample with crowd boxes only and every pixel of the mask ignored."""
     changed = _changed(
         sample,
         specs,
@@ -135,7 +135,7 @@ def ignored(sample: Sample, specs: TargetSpecs) -> Sample:
 
 
 def enlarged(sample: Sample, specs: TargetSpecs, by: int) -> Sample:
-    """The sample with a margin right and below of which nothing is known."""
+    """Returns the sample with an unannotated margin at the right and the bottom."""
     dims = sample["image"].ndim - 1
 
     def pad(value: NDArray[Any], fill: float, last: int = 0) -> NDArray[Any]:
@@ -159,13 +159,13 @@ def enlarged(sample: Sample, specs: TargetSpecs, by: int) -> Sample:
 
 
 def with_channels(sample: Sample, channels: int) -> Sample:
-    """The sample with so many channels, taken in turn from those it has."""
+    """Returns the sample with `channels` channels, cycling through those it has."""
     image = sample["image"]
     return {**sample, "image": image[..., np.arange(channels) % image.shape[-1]]}
 
 
 def _changed(sample: Sample, specs: TargetSpecs, *, rows: Any, pixels: Any, extra: Any) -> Sample:
-    """A sample with its kinds of target changed; the truth stays what it was."""
+    """Applies one function per kind of target to a sample; `truth` is unchanged."""
     changed: dict[str, Any] = dict(sample)
     for key in BOX_KEYS:
         if key in sample:
@@ -180,10 +180,10 @@ def _changed(sample: Sample, specs: TargetSpecs, *, rows: Any, pixels: Any, extr
 
 
 def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], list[Truth]]:
-    """Results of made-up pictures and their truth, in which every kind of metric finds its own.
+    """Makes results and ground truth of synthetic images, for every kind of metric.
 
-    Boxes are a little off, masks wrong in a corner, one picture is taken for another class, and
-    pairs of pictures are listed for verification.
+    Boxes are slightly off, masks wrong in a corner, one image is misclassified, and pairs of images
+    are listed for verification.
     """
     rng = np.random.default_rng(0)
     samples = synthetic_samples(num_classes, count=count, side=32)
@@ -208,7 +208,7 @@ def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], l
 
 
 def _with_pairs(samples: Sequence[Sample], index: int) -> Truth:
-    """The truth of an image of known spacing, compared with all that follow, in two folds."""
+    """Adds to an image's truth a spacing and its pairs with all later images, in two folds."""
     others = range(index + 1, len(samples))
     identity = samples[index]["identity"]
     pairs = [(other, samples[other]["identity"] == identity, other % 2) for other in others]

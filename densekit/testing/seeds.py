@@ -1,4 +1,4 @@
-"""The global generators, which neither data sets nor transforms may draw from."""
+"""Seeds the global random generators, which data sets and transforms must not use."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 
 @contextmanager
 def global_seed(seed: int) -> Iterator[None]:
-    """Seeds the generators of Python, numpy and torch, and puts them back at the end."""
+    """Seeds the global generators of Python, numpy and torch, and restores them at the end."""
     python, arrays = random.getstate(), np.random.get_state()
     try:
         with torch.random.fork_rng(devices=[]):

@@ -1,4 +1,4 @@
-"""The head under test, wired into a small model, and the batches it is put to."""
+"""The head under test, in a small model, with its test batches."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from densekit.types import Batch, Result, Sample, TargetSpec, Truth
 
 HEAD = "head"
 WIDTH = 16
-"""Channels of the stem and of a quarter of the deepest level: a step takes milliseconds."""
+"""Width of the ResNet's stem: a step takes milliseconds."""
 
 HeadMaker = Callable[..., Head]
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A head and what it is tried on; it pickles if `make` does.
+    """A head with its test samples; it pickles if `make` does.
 
     Attributes:
         make: Builds the head on the specs of every level.
         samples: Two or more training samples with the head's targets.
         target_specs: How collate stacks the targets of plug-ins.
-        info: What the data say of the head's targets: `names`, `ids`, `num_classes`, ...
+        info: Declarations about the head's targets: `names`, `ids`, `num_classes`, ...
         output_stride: Of the backbone.
     """
 
@@ -44,10 +44,10 @@ class Subject:
     output_stride: int = 32
 
     def model(self, samples: Sequence[Sample] | None = None) -> DenseModel:
-        """A fresh model in training, the same one every time, on a thin ResNet-18 with pyramid.
+        """Builds a thin ResNet-18 with FPN and the head, in training mode, always the same.
 
         Args:
-            samples: Images it must take; those of the subject by default.
+            samples: Images that determine its input; those of the subject by default.
         """
         image = (samples or self.samples)[0]["image"]
         channels, dims = image.shape[-1], image.ndim - 1
@@ -66,7 +66,7 @@ class Subject:
         )
 
     def batch(self, samples: Sequence[Sample] | None = None) -> Batch:
-        """Training targets of the samples, those of the subject by default."""
+        """Collates samples for training, those of the subject by default."""
         return collate(
             self.samples if samples is None else samples,
             training=True,
@@ -74,14 +74,14 @@ class Subject:
         )
 
     def without_targets(self, samples: Sequence[Sample] | None = None) -> Batch:
-        """What the same images are at inference."""
+        """Collates the same images as at inference."""
         batch = self.batch(samples)
         return Batch(image=batch["image"], size=batch["size"], meta=batch["meta"])
 
     def results(self) -> tuple[list[Result], list[Truth]]:
-        """What an untrained model says of each image in its original frame, and the truth.
+        """Returns an untrained model's result for each image in its original frame, and the truth.
 
-        The second list is empty where the samples have none.
+        The second list is empty if the samples have none.
         """
         batch = self.without_targets()
         with torch.no_grad():
@@ -91,12 +91,12 @@ class Subject:
 
 
 def head_of(model: DenseModel) -> Head:
-    """The head under test."""
+    """Returns the head under test."""
     return model.heads[HEAD]
 
 
 def total_loss(model: DenseModel, batch: Batch) -> Tensor:
-    """The sum of the terms, (), after the same draws every time."""
+    """Sums the loss terms, (), with the same random draws every time."""
     torch.manual_seed(1)
     terms = model.loss(batch)
     assert terms, "loss returned no term"
@@ -107,7 +107,7 @@ def total_loss(model: DenseModel, batch: Batch) -> Tensor:
 
 
 def check_gradients(module: nn.Module, loss: Tensor) -> None:
-    """Asserts that a loss gives every trained parameter of a module a finite gradient."""
+    """Asserts that a loss gives every trainable parameter of a module a finite gradient."""
     assert loss.requires_grad, "the loss has no graph: it reaches no parameter"
     loss.backward()
     grads = {name: p.grad for name, p in module.named_parameters() if p.requires_grad}

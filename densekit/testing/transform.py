@@ -1,4 +1,4 @@
-"""The contract of a transform of samples."""
+"""Contract tests of a transform of samples."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from densekit.types import Sample, check_batch
 
 CLASSES = 3
 DRAWS = 5
-"""Times that each sample is transformed: what is random must be right every time."""
+"""Times that each sample is transformed, since every random draw must be valid."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class TransformSubject:
 
     Attributes:
         transform: The transform.
-        samples: What it is given.
-        vocabulary: What the samples, and those that it makes of them, follow.
+        samples: Its inputs.
+        vocabulary: Declarations that inputs and outputs follow.
     """
 
     transform: Transform
@@ -40,31 +40,31 @@ class TransformSubject:
     vocabulary: Vocabulary
 
     def changed(self, transform: Transform, number: int, draw: int = 0) -> Sample:
-        """What a transform makes of a sample of its own, with the numbers of one draw."""
+        """Transforms a copy of a sample with the generator of one draw."""
         sample = copy.deepcopy(self.samples[number])
         return transform(sample, np.random.default_rng((draw, number)))
 
     def all_changed(self) -> list[Sample]:
-        """Every sample in every draw."""
+        """Every sample transformed in every draw."""
         numbers = range(len(self.samples))
         return [self.changed(self.transform, n, draw) for draw in range(DRAWS) for n in numbers]
 
 
 def check_transform(transform: Transform, dataset: Any = None) -> None:
-    """Puts a transform to every check of the contract.
+    """Runs every contract test on a transform.
 
     Args:
         transform: See `densekit.data.protocols.Transform`.
-        dataset: Some of its samples are transformed; of made-up pictures by default.
+        dataset: Its samples are transformed; synthetic ones by default.
 
     Raises:
-        AssertionError: Naming each check that failed, what it asks and what was found.
+        AssertionError: Names each failed check, its requirement and what was found.
     """
     prove(transform_subject(transform, dataset), CHECKS)
 
 
 def transform_subject(transform: Transform, dataset: Any) -> TransformSubject:
-    """A transform with what it is tried on, see `check_transform`."""
+    """Combines a transform with its test samples, see `check_transform`."""
     if dataset is not None:
         data = DataSubject(as_dataset(dataset))
         return TransformSubject(transform, data.samples, data.vocabulary)
@@ -78,7 +78,7 @@ def _leaves_sample(subject: TransformSubject) -> None:
             given = copy.deepcopy(sample)
             subject.transform(given, np.random.default_rng((draw, number)))
             key = difference(sample, given)
-            assert not key, f"{key} of the given sample was changed"
+            assert not key, f"{key} of the input sample was changed"
 
 
 def _by_generator(subject: TransformSubject) -> None:
@@ -101,7 +101,7 @@ def _keeps_entries(subject: TransformSubject) -> None:
     for number, given in enumerate(subject.samples):
         found = subject.changed(subject.transform, number)
         odd = sorted(set(given) ^ set(found))
-        assert not odd, f"{odd} came or went"
+        assert not odd, f"{odd} were added or removed"
         for name in ("meta", "truth"):
             key = difference(given.get(name), found.get(name))
             assert not key, f"{name}: {key} was changed"
@@ -124,21 +124,21 @@ def _batches(subject: TransformSubject) -> None:
 CHECKS = (
     Check(
         "leaves the sample alone",
-        "the given sample and its arrays stay as they are: data sets may keep them",
+        "the input sample and its arrays are not changed, as data sets may keep them",
         _leaves_sample,
     ),
     Check(
         "by generator",
-        "it is random through the given generator alone: resuming repeats it, workers differ",
+        "all randomness comes from the given generator, so that runs resume and workers differ",
         _by_generator,
     ),
-    Check("keeps rules", "what it makes follows the rules of samples, in every draw", _keeps_rules),
+    Check("keeps rules", "its output follows the rules of samples, in every draw", _keeps_rules),
     Check(
         "keeps entries",
-        "the same targets come out; meta and truth, which are of the original, stay",
+        "it returns the same targets; meta and truth, which describe the original, do not change",
         _keeps_entries,
     ),
-    Check("copies", "a pickled copy does the same: workers get one", _copies),
-    Check("batches", "collate makes a batch of what it makes", _batches),
+    Check("copies", "a pickled copy returns the same: workers get one", _copies),
+    Check("batches", "collate makes a batch of its output", _batches),
 )
-"""What the contract asks of a transform of samples."""
+"""Requirements of every transform of samples."""

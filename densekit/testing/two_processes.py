@@ -1,4 +1,4 @@
-"""A training step in two processes against the same step in one."""
+"""Compares a training step in two processes with the same step in one."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from densekit.types import Batch, Sample
 
 RATE = 1e-2
 TOLERANCE = 1e-6
-"""Of a weight after the step, in float64, relative to the largest change of its tensor."""
+"""For weights after the step, in float64, relative to the largest change of their tensor."""
 
 
 class _Loss(nn.Module):
-    """What DDP wraps: the sum of a model's losses."""
+    """The sum of a model's losses as a module, for DDP to wrap."""
 
     def __init__(self, model: DenseModel) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class _Loss(nn.Module):
 
 
 def two_processes(subject: Subject) -> None:
-    """Asserts that two ranks end with the same weights, and with those of one process."""
+    """Asserts that two ranks get the same weights, equal to those of a single process."""
     first, *others = subject.samples
     empty = [vary.without_objects(sample, subject.target_specs) for sample in others]
     of_ranks = [[first], empty[:1]]  # uneven: all objects are on one rank
@@ -43,7 +43,7 @@ def two_processes(subject: Subject) -> None:
     for name, value in alone.items():
         scale = float((value - before[name]).abs().max()) or 1.0
         off = float((value - one[name]).abs().max()) / scale
-        assert off < TOLERANCE, f"{name} is {off:.1e} of its step off the one of a single process"
+        assert off < TOLERANCE, f"{name} differs from a single process by {off:.1e} of its step"
 
 
 def _rank(rank: int, subject: Subject, of_ranks: Sequence[Sequence[Sample]]) -> dict[str, Tensor]:
@@ -51,9 +51,9 @@ def _rank(rank: int, subject: Subject, of_ranks: Sequence[Sequence[Sample]]) -> 
 
 
 def _step(subject: Subject, samples: Sequence[Sample], *, wrap: bool) -> dict[str, Tensor]:
-    """Every weight after one step of gradient descent in float64.
+    """Returns every weight after one step of gradient descent in float64.
 
-    Out of training, where batch norm and dropout are the same for every way to deal out images.
+    The model is in eval mode, so that batch norm and dropout do not depend on the batches.
     """
     model = subject.model().double().eval()
     loss: nn.Module = _Loss(model)

@@ -1,4 +1,4 @@
-"""Pictures for people: boxes, masks and categories over their images, panels, grids and charts.
+"""Draws boxes, masks and categories over their images, panels, grids and charts.
 
 Pictures are (H, W, 3) uint8 arrays, drawn by Pillow; charts are drawn by matplotlib into a file.
 """

@@ -1,4 +1,4 @@
-"""Boxes over their images, each with its name on a tag."""
+"""Draws boxes over their images, each with its name on a tag."""
 
 from __future__ import annotations
 
@@ -42,17 +42,17 @@ def draw_boxes(
 ) -> Picture:
     """Draws boxes in the colours of their classes, each with its name on a filled tag.
 
-    A small image comes back enlarged by a whole number, so that the names are legible.
+    Small images are enlarged by an integer factor, so that the names are legible.
 
     Args:
         image: (H, W, C) uint8; see `to_rgb` for others.
         boxes: (N, 4) xyxy pixels of the image.
-        labels: (N,) rows of `names`.
+        labels: (N,) indices into `names`.
         names: Class names; a class without a name is shown by its number.
-        scores: (N,) in 0..1, written behind the names; the tags of high ones lie on top.
+        scores: (N,) in 0..1, written after the names; tags of higher scores are drawn on top.
 
     Returns:
-        (f H, f W, 3), f = 1 for images of `READABLE_SIDE` and more.
+        (f H, f W, 3), f = 1 if a side is at least `READABLE_SIDE`.
     """
     canvas, factor = enlarged(to_rgb(image))
     corners = _inside(np.asarray(boxes, dtype=np.float64).reshape(-1, 4) * factor, canvas.size)
@@ -60,7 +60,7 @@ def draw_boxes(
     if len(kinds) != len(corners):
         raise ValueError(f"labels: expected one per box, {len(corners)}, got {len(kinds)}")
     texts, areas = label_names(kinds, names), (corners[:, 2:] - corners[:, :2]).prod(axis=1)
-    weight = areas  # which tag gives way where two would collide: the larger object's
+    weight = areas  # if two tags collide, that of the larger object moves
     if scores is not None:
         certain = np.asarray(scores, dtype=np.float64).reshape(-1)
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, certain, strict=True)]
@@ -70,14 +70,14 @@ def draw_boxes(
     for n in np.argsort(-areas, kind="stable"):  # small boxes over large ones
         _outline(draw, corners[n], class_colour(kinds[n]), line)
     order = np.argsort(weight, kind="stable").tolist()
-    places = _places([corners[n] for n in order], [tags[n] for n in order], canvas.size)
-    for n, place in reversed(list(zip(order, places, strict=True))):
-        _draw_tag(draw, place, tags[n], class_colour(kinds[n]))
+    spots = _tag_spots([corners[n] for n in order], [tags[n] for n in order], canvas.size)
+    for n, spot in reversed(list(zip(order, spots, strict=True))):
+        _draw_tag(draw, spot, tags[n], class_colour(kinds[n]))
     return np.array(canvas)
 
 
 def _inside(boxes: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
-    """Boxes clipped to the canvas, at least a pixel wide and high, as inclusive pixels."""
+    """Clips boxes to the canvas, at least one pixel wide and high, as inclusive pixels."""
     low = boxes[:, :2].clip(0, np.array(size) - 1)
     high = np.maximum((boxes[:, 2:] - 1).clip(0, np.array(size) - 1), low)
     return np.concatenate((low, high), axis=1).round()
@@ -90,12 +90,12 @@ def _outline(draw: ImageDraw.ImageDraw, box: NDArray[np.float64], ink: Colour, l
     draw.rectangle((x1, y1, x2, y2), outline=ink, width=line)
 
 
-def _places(
+def _tag_spots(
     boxes: Sequence[NDArray[np.float64]],
     texts: Sequence[Typeset],
     size: tuple[int, int],
 ) -> list[Rectangle]:
-    """Where the tags go: on, in or under their boxes, the first place that no earlier tag has."""
+    """Positions tags above, in or below their boxes, where they overlap earlier ones the least."""
     taken: list[Rectangle] = []
     for box, (text, font) in zip(boxes, texts, strict=True):
         width, height = font.getlength(text) + 0.6 * font.size, 1.3 * font.size
@@ -110,26 +110,26 @@ def _places(
             (right - width, top),
         ]
         fitting = [_fit(x, y, width, height, size) for x, y in corners]
-        taken.append(min(fitting, key=lambda place: sum(_shared(place, t) for t in taken)))
+        taken.append(min(fitting, key=lambda spot: sum(_overlap(spot, t) for t in taken)))
     return taken
 
 
 def _fit(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Rectangle:
-    """The rectangle moved into the canvas."""
+    """Moves a rectangle into the canvas."""
     x, y = max(0.0, min(x, size[0] - width)), max(0.0, min(y, size[1] - height))
     return x, y, x + width, y + height
 
 
-def _shared(a: Rectangle, b: Rectangle) -> float:
-    """Area that two rectangles share."""
+def _overlap(a: Rectangle, b: Rectangle) -> float:
+    """Intersection area of two rectangles."""
     width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
     return max(0.0, width) * max(0.0, height)
 
 
-def _draw_tag(draw: ImageDraw.ImageDraw, place: Rectangle, tag: Typeset, ink: Colour) -> None:
+def _draw_tag(draw: ImageDraw.ImageDraw, spot: Rectangle, tag: Typeset, ink: Colour) -> None:
     text, font = tag
-    draw.rectangle(place, fill=ink)
+    draw.rectangle(spot, fill=ink)
     red, green, blue = ink
     dark = 0.299 * red + 0.587 * green + 0.114 * blue > 120
-    middle = ((place[0] + place[2]) / 2, (place[1] + place[3]) / 2)
+    middle = ((spot[0] + spot[2]) / 2, (spot[1] + spot[3]) / 2)
     draw.text(middle, text, BACKGROUND if dark else INK, font, anchor="mm")

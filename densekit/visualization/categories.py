@@ -1,4 +1,4 @@
-"""Images under the names of their classes.
+"""Draws images with their class names as titles.
 
 Shape letters: S the sides of an image along its axes, C its channels, K classes.
 """
@@ -16,21 +16,21 @@ from densekit.visualization.panels import side_by_side
 from densekit.visualization.planes import as_picture
 
 MOST = 3
-"""Classes in the title of an image: of more, the most probable ones."""
+"""Number of classes in a title at most; the most probable ones are shown."""
 
 
 def draw_category(image: NDArray[Any], title: str) -> Picture:
-    """An image of any dimension under a title.
+    """Draws an image of any dimension under a title.
 
     Args:
         image: (*S, C).
-        title: Its class, or several; see `describe_category` and `describe_scores`.
+        title: Its class or classes; see `describe_category` and `describe_scores`.
     """
     return side_by_side([as_picture(image)], [title])
 
 
 def describe_category(category: NDArray[Any], names: Sequence[str]) -> str:
-    """The class, the labels or the shares of classes of an image, as text.
+    """Formats the class, the labels or the class shares of an image as text.
 
     Args:
         category: () class, or (K,) labels of 0 and 1 or shares.
@@ -46,11 +46,11 @@ def describe_category(category: NDArray[Any], names: Sequence[str]) -> str:
 
 
 def describe_scores(labels: Iterable[int], scores: Iterable[float], names: Sequence[str]) -> str:
-    """Classes with their scores, as text: `cat 0.91, dog 0.62`."""
+    """Formats classes with their scores as text: `cat 0.91, dog 0.62`."""
     pairs = zip(label_names(labels, names), scores, strict=True)
     return ", ".join(f"{name} {score:.2f}" for name, score in pairs) or "nothing"
 
 
 def label_names(labels: Iterable[int], names: Sequence[str]) -> list[str]:
-    """The names of classes; a class without a name is shown by its number."""
+    """Names of classes; a class without a name is shown by its number."""
     return [names[label] if label < len(names) else str(label) for label in labels]

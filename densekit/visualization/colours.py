@@ -1,4 +1,4 @@
-"""Colours of classes, and of what surrounds a picture."""
+"""Colours of classes, background and text."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _PALETTE: tuple[Colour, ...] = (
 
 
 def class_colour(label: int) -> Colour:
-    """The colour of a class: twelve chosen by hand, then hues at golden-ratio steps."""
+    """Returns the colour of a class: twelve fixed ones, then hues at golden-ratio steps."""
     if label < len(_PALETTE):
         return _PALETTE[label]
     hue = label * 0.618034 % 1.0
@@ -38,7 +38,7 @@ def class_colour(label: int) -> Colour:
 
 
 def palette(classes: Mapping[int, int]) -> Picture:
-    """(256, 3) colours of stored mask values, for files that hold a palette; black where no class.
+    """Returns a (256, 3) palette for mask files; values without a class are black.
 
     Args:
         classes: Stored value to the class whose colour it gets.

@@ -1,4 +1,4 @@
-"""Confusion matrices as pictures."""
+"""Draws confusion matrices."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from densekit._files import replacing
 from densekit.visualization.fonts import choose_font, matplotlib_fonts
 
 LEGIBLE = 40
-"""Classes up to which a matrix is labelled with names; up to half as many it shows counts too."""
+"""Number of classes up to which names are shown; up to half of it, counts too."""
 
 
 def draw_confusion(counts: NDArray[np.int64], names: Sequence[str], path: Path) -> None:
-    """Draws a confusion matrix, each row as shares of its class.
+    """Draws a confusion matrix, each row normalised by its sum.
 
     Args:
-        counts: (K, K) images, or pixels, by their class (row) and the predicted class (column).
+        counts: (K, K) images, or pixels, by true class (row) and predicted class (column).
         names: K class names.
-        path: PNG file; its folder is made.
+        path: PNG file; its folder is created.
     """
     with matplotlib_fonts(names):
         _draw([choose_font(name)[0] for name in names], counts, path)
@@ -39,9 +39,9 @@ def _draw(names: list[str], counts: NDArray[np.int64], path: Path) -> None:
     axes.set_xlabel("predicted")
     axes.set_ylabel("class")
     if len(names) <= LEGIBLE:
-        places = range(len(names))
-        axes.set_xticks(places, names, rotation=90)
-        axes.set_yticks(places, names)
+        ticks = range(len(names))
+        axes.set_xticks(ticks, names, rotation=90)
+        axes.set_yticks(ticks, names)
     if len(names) <= LEGIBLE // 2:
         for row, column in np.argwhere(counts > 0):
             colour = "black" if shares[row, column] > 0.6 else "white"

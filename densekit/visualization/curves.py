@@ -1,4 +1,4 @@
-"""Training curves as pictures."""
+"""Draws training curves."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def draw_curves(panels: Mapping[str, Series], path: Path) -> None:
     """Draws panels of curves over the optimiser steps, one below the other.
 
     Args:
-        panels: Title of each panel to its curves, by their logged names; those of `val/` are
-            dashed. A panel without a point is left out.
-        path: PNG file; its folder is made.
+        panels: Panel title to its curves by logged name; those of `val/` are dashed. Empty panels
+            are left out.
+        path: PNG file; its folder is created.
     """
     shown = {title: curves for title, curves in panels.items() if any(curves.values())}
     with matplotlib_fonts(name for curves in shown.values() for name in curves):
@@ -35,14 +35,14 @@ def draw_curves(panels: Mapping[str, Series], path: Path) -> None:
 
 
 def _draw_panel(axes: Axes, title: str, lines: Series) -> None:
-    """Training is solid, validation dashed in the same colour."""
+    """Draws one panel: training solid, validation dashed in the same colour."""
     colours: dict[str, str] = {}
     for name, line in lines.items():
         steps, values = zip(*line, strict=True)
         term = name.split("/", 1)[-1]
         colour = colours.setdefault(term, f"C{len(colours)}")
         style = "o--" if name.startswith("val/") else "-"
-        style = "o" if len(line) == 1 else style  # a line of one point would not be seen
+        style = "o" if len(line) == 1 else style  # a line through one point is invisible
         width = 2.2 if term == "loss" else 1.2
         label = choose_font(name)[0]
         axes.plot(steps, values, style, color=colour, label=label, linewidth=width, markersize=4)

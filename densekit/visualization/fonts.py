@@ -1,4 +1,4 @@
-"""Fonts of pictures: class names are in any script, and no font has every character."""
+"""Chooses fonts: class names may be in any script, and no font has every character."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _warned: set[str] = set()
 
 
 def choose_font(text: str) -> tuple[str, str | None]:
-    """What to draw of a text, and the font to draw it with.
+    """Returns a text as one drawable line, and a font that has its characters.
 
     Args:
-        text: Any characters, such as a class name of the user's.
+        text: Any text, such as a user's class name.
 
     Returns:
-        One line, in which a character that no installed font has is replaced by its code point,
-        `[732B]`, with one warning per process; the file of the font, None where any font will do.
+        The line, in which characters that no installed font has are replaced by their code points,
+        `[732B]`, with one warning per process; and the font file, None if any font will do.
     """
     line = "".join(
         one if one.isprintable() else _number(one) for one in unicodedata.normalize("NFC", text)
@@ -41,8 +41,8 @@ def choose_font(text: str) -> tuple[str, str | None]:
     missing = "".join(sorted(set(line) - there))
     if not _warned:
         logger.warning(
-            "no installed font has the characters %s of %r: pictures show their code points;"
-            " install one that has them, such as Noto Sans CJK",
+            "no installed font has the characters %s of %r: images show their code points;"
+            " install a font that has them, such as Noto Sans CJK",
             *(missing, text),
         )
     _warned.add(missing)
@@ -50,25 +50,25 @@ def choose_font(text: str) -> tuple[str, str | None]:
 
 
 def typeset(texts: Iterable[str], size: int) -> list[Typeset]:
-    """Each text as Pillow can draw it, and a font of `size` pixels that has its characters."""
+    """Returns each text as Pillow can draw it, with a font of `size` pixels."""
     return [(line, font_of(size, file)) for line, file in map(choose_font, texts)]
 
 
 @functools.lru_cache(maxsize=32)
 def font_of(size: int, file: str | None = None) -> ImageFont.FreeTypeFont:
-    """The font of a file, Pillow's default font without one."""
+    """Loads a font from a file, Pillow's default font by default."""
     font = ImageFont.load_default(size) if file is None else ImageFont.truetype(file, size)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError("this Pillow was built without FreeType, which draws the names")
+        raise RuntimeError("Pillow: expected a build with FreeType to draw text, got one without")
     return font
 
 
 @contextmanager
 def matplotlib_fonts(texts: Iterable[str]) -> Iterator[None]:
-    """Lets matplotlib draw texts with fonts that have their characters, and no `$` as a formula.
+    """Makes matplotlib use fonts that have the characters of `texts`, and draw `$` literally.
 
     Args:
-        texts: What is drawn; give each to matplotlib as `choose_font` returns it.
+        texts: Texts to draw; pass each to matplotlib as `choose_font` returns it.
     """
     import matplotlib as mpl
     from matplotlib.font_manager import FontProperties
@@ -81,13 +81,13 @@ def matplotlib_fonts(texts: Iterable[str]) -> Iterator[None]:
 
 @functools.cache
 def font_with(letters: frozenset[str]) -> str | None:
-    """The file of a font that has all of these characters, None without one."""
+    """Returns the file of a font that has all of these characters, None if there is none."""
     return next((file for file in (shipped(), *installed()) if letters <= characters(file)), None)
 
 
 @functools.cache
 def shipped() -> str:
-    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and more, no Chinese."""
+    """Path of DejaVu Sans in matplotlib: Latin, Greek, Cyrillic and more, but no Chinese."""
     import matplotlib as mpl
 
     return str(Path(mpl.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"))
@@ -95,9 +95,9 @@ def shipped() -> str:
 
 @functools.cache
 def installed() -> tuple[str, ...]:
-    """Files of the fonts of this machine, upright sans-serif ones of normal weight first.
+    """Files of the installed fonts, upright sans-serif ones of normal weight first.
 
-    Not matplotlib's Last Resort, which draws every character of a script as one box.
+    Excludes matplotlib's Last Resort, which draws every character of a script as one box.
     """
     from matplotlib.font_manager import fontManager
 
@@ -110,7 +110,7 @@ def installed() -> tuple[str, ...]:
 
 @functools.cache
 def characters(file: str) -> frozenset[str]:
-    """The characters of a font, none if it cannot be read."""
+    """Characters of a font file, none if it cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:

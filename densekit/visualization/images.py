@@ -1,4 +1,4 @@
-"""Images and volumes of any kind as (H, W, 3) uint8 pictures."""
+"""Converts images and volumes of any kind to (H, W, 3) uint8 pictures."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from densekit._files import replacing
 
 Picture = NDArray[np.uint8]
 LARGEST = 640
-"""Longer side in pixels to which larger images are shrunk in the pictures of a run."""
+"""Longer side in pixels to which larger images of a run are shrunk."""
 READABLE_SIDE = 480
-"""Longer side in pixels below which names would not be legible: smaller images are enlarged."""
+"""Longer side in pixels below which images are enlarged, so that names are legible."""
 
 
 def to_rgb(image: ArrayLike) -> Picture:
-    """Any image as RGB.
+    """Converts any image to (H, W, 3) uint8 RGB.
 
     Args:
         image: (H, W) or (H, W, C). uint8 keeps its values; other types are stretched from their
-            1st to their 99th percentile. One or two channels become grey (the first), more than
-            three are cut to the first three.
+            1st to their 99th percentile. Of one or two channels the first becomes grey, of more
+            than three the first three are used.
     """
     array = np.asarray(image)
     array = array[..., None] if array.ndim == 2 else array
@@ -37,7 +37,7 @@ def to_rgb(image: ArrayLike) -> Picture:
 
 
 def at_most(image: ArrayLike, side: int) -> Picture:
-    """`to_rgb`, shrunk to a longer side of `side` pixels where it has more."""
+    """Converts an image by `to_rgb`, and shrinks its longer side to at most `side` pixels."""
     picture = to_rgb(image)
     height, width = picture.shape[:2]
     share = side / max(height, width, side)
@@ -45,27 +45,27 @@ def at_most(image: ArrayLike, side: int) -> Picture:
 
 
 def to_grey(volume: NDArray[Any]) -> Picture:
-    """A volume (z, y, x) as uint8, stretched from its 0.5th to its 99.5th percentile."""
+    """Converts a volume (z, y, x) to uint8, stretched from its 0.5th to its 99.5th percentile."""
     low, high = np.percentile(volume, (0.5, 99.5)) if volume.size else (0.0, 1.0)
     scaled = (volume - low) / max(float(high - low), 1e-12)
     return (scaled.clip(0, 1) * 255).astype(np.uint8)
 
 
 def save_picture(image: ArrayLike, path: str | Path) -> None:
-    """Writes a picture in the format of its suffix, making its folder where it is missing."""
+    """Writes an image in the format of its suffix; creates the folder if needed."""
     with replacing(path) as part:
         Image.fromarray(to_rgb(image)).save(part)
 
 
 def enlarged(picture: Picture) -> tuple[Image.Image, int]:
-    """A picture smaller than `READABLE_SIDE` enlarged by a whole number, and that number."""
+    """Enlarges a picture to at least `READABLE_SIDE` by an integer factor; returns both."""
     height, width = picture.shape[:2]
     factor = math.ceil(READABLE_SIDE / max(height, width))
     return resized(picture, width * factor, height * factor), factor
 
 
 def resized(picture: Picture, width: int, height: int) -> Image.Image:
-    """A picture in another size, for Pillow to draw on."""
+    """Resizes a picture to a Pillow image to draw on."""
     image = Image.fromarray(picture)
     size = (max(1, width), max(1, height))
     return image if image.size == size else image.resize(size, Image.Resampling.LANCZOS)

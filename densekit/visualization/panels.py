@@ -1,4 +1,4 @@
-"""Pictures in a row or a grid."""
+"""Arranges images in a row or a grid."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from densekit.visualization.fonts import typeset
 from densekit.visualization.images import READABLE_SIDE, Picture, resized, to_rgb
 
 WIDEST = 1920
-"""Width in pixels up to which a row of low pictures is enlarged."""
+"""Width in pixels up to which a row of flat images is enlarged."""
 
 
 def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
-    """Panels of equal height in a row, each under its title.
+    """Arranges panels of equal height in a row, each under its title.
 
     Args:
         images: (H, W, C) each, of any sizes; all are scaled to the height of the tallest, and
@@ -42,7 +42,7 @@ def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
 
 
 def grid(images: Sequence[ArrayLike], columns: int) -> Picture:
-    """Images in rows, each in its own size, centred in its cell.
+    """Arranges images in a grid, each at its own size and centred in its cell.
 
     Args:
         images: (H, W, C) each, of any sizes, at least one.

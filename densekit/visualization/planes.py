@@ -1,4 +1,4 @@
-"""Pictures of images of any dimension: a series as lines, a volume by its slices.
+"""Draws images of any dimension: a series as lines, a volume by its slices.
 
 Shape letters: S the sides of an image along its axes, C its channels, K classes.
 """
@@ -18,7 +18,7 @@ from densekit.visualization.series import draw_series, series_bands
 
 
 def as_picture(image: NDArray[Any]) -> Picture:
-    """An image as a picture: a series as lines, a volume as its middle slice.
+    """Converts an image to a picture: a series as lines, a volume as its middle slice.
 
     Args:
         image: (*S, C) of one, two or three dimensions.
@@ -31,15 +31,14 @@ def as_picture(image: NDArray[Any]) -> Picture:
 def plane_of(
     image: NDArray[Any], masks: Sequence[NDArray[Any]], classes: Iterable[int]
 ) -> tuple[NDArray[Any], list[NDArray[Any]]]:
-    """The picture that stands for an image with its masks, and the masks of that picture.
+    """Returns a 2-D picture of an image, and its masks in the frame of that picture.
 
-    A picture stands for itself, a series is drawn as lines, and a volume gives the slice with most
-    foreground.
+    A series is drawn as lines, and a volume is shown by the slice with the most foreground.
 
     Args:
-        image: (*S, C), of the size of the masks or of another one.
-        masks: (*S) or (K, *S) of one size; the first one chooses the slice, the middle one where
-            several are equal.
+        image: (*S, C), not necessarily of the size of the masks.
+        masks: (*S) or (K, *S) of one size; the first one determines the slice, the middle one of
+            several with equal foreground.
         classes: The values, or channels, that count as foreground.
 
     Returns:
@@ -51,18 +50,18 @@ def plane_of(
         return _in_one_size(image, masks)
     counts = foreground_of_slices(masks[0], classes)  # (z,)
     best = np.flatnonzero(counts == counts.max())
-    place = int(best[len(best) // 2])
-    own = min(len(image) - 1, int((place + 0.5) * len(image) / len(counts)))
+    z = int(best[len(best) // 2])
+    own = min(len(image) - 1, int((z + 0.5) * len(image) / len(counts)))
     plane = to_grey(image[..., 0])[own]
-    return _in_one_size(plane, [mask[..., place, :, :] for mask in masks])
+    return _in_one_size(plane, [mask[..., z, :, :] for mask in masks])
 
 
 def evenly_spread_slices(mask: NDArray[Any], classes: Iterable[int], limit: int) -> list[int]:
-    """Indices of up to `limit` slices, spread evenly over those that hold a class, or over all.
+    """Returns indices of up to `limit` slices, spread evenly over those with foreground, or all.
 
     Args:
         mask: (z, y, x) classes or multi-label (K, z, y, x).
-        classes: Values, or channels, that count.
+        classes: Values, or channels, that count as foreground.
         limit: Number of slices at most.
     """
     holding = np.flatnonzero(foreground_of_slices(mask, classes))
@@ -73,11 +72,11 @@ def evenly_spread_slices(mask: NDArray[Any], classes: Iterable[int], limit: int)
 
 
 def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[np.int64]:
-    """(z,) pixels of some class in each slice.
+    """Counts the foreground pixels of each slice, (z,).
 
     Args:
         mask: (z, y, x) classes or multi-label (K, z, y, x).
-        classes: Values, or channels, that count.
+        classes: Values, or channels, that count as foreground.
     """
     if mask.ndim == 4:
         chosen = (mask[list(classes)] == 1).any(axis=0)
@@ -90,11 +89,11 @@ def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[
 def _in_one_size(
     plane: NDArray[Any], masks: Sequence[NDArray[Any]]
 ) -> tuple[Picture, list[NDArray[Any]]]:
-    """An image and its masks (..., H, W) in the size of the masks, or made smaller."""
+    """Resizes an image to its masks (..., H, W), and both to at most `LARGEST` pixels per side."""
     sides = masks[0].shape[-2:]
     share = LARGEST / max(*sides, LARGEST)
     height, width = (max(1, round(side * share)) for side in sides)
-    # Where a mask keeps its size, every row and column is its own.
+    # If a mask keeps its size, these are the identity.
     rows, columns = (
         nearest_centres(new, old).numpy() for new, old in zip((height, width), sides, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Series as pictures of lines.
+"""Draws series as lines.
 
 Shape letters: L the length of a series, C its channels.
 """
@@ -16,7 +16,7 @@ from densekit.visualization.images import READABLE_SIDE, Picture
 
 
 def draw_series(values: NDArray[Any]) -> Picture:
-    """Draws a series as lines, each channel in a band and a colour of its own.
+    """Draws a series as lines, each channel in its own band and colour.
 
     Args:
         values: (L, C); each channel is stretched over its band.
@@ -36,7 +36,7 @@ def draw_series(values: NDArray[Any]) -> Picture:
 
 
 def series_bands(mask: NDArray[Any]) -> NDArray[Any]:
-    """The mask of a series as a mask of the picture that `draw_series` makes of it.
+    """Converts the mask of a series to a mask of the picture drawn by `draw_series`.
 
     Args:
         mask: (..., L); a value for each position.

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.visualization.boxes import _places, _shared, draw_boxes, draw_detections
+from densekit.visualization.boxes import _overlap, _tag_spots, draw_boxes, draw_detections
 from densekit.visualization.colours import class_colour
 from densekit.visualization.fonts import typeset
 from tests.unit.visualization.canvas import grey
@@ -89,6 +89,6 @@ def test_boxes_without_labels_are_refused():
 def test_tags_of_neighbours_do_not_hide_each_other():
     boxes = np.array([[200, 200, 400, 350], [202, 202, 402, 352], [204, 198, 398, 352]])
     texts = typeset(["one name", "another", "a third"], 14)
-    places = _places(boxes, texts, (640, 500))
+    places = _tag_spots(boxes, texts, (640, 500))
     for n, place in enumerate(places):
-        assert all(_shared(place, other) == 0 for other in places[:n])
+        assert all(_overlap(place, other) == 0 for other in places[:n])
