@@ -78,7 +78,7 @@ def test_a_failing_worker_is_named(
     # Only the workers see it: synchronised batch norm does not run on CPU.
     words = [*TINY, "trainer.devices=2", "trainer.sync_batchnorm=true"]
     assert main(["train", *words]) == 2
-    assert "of 2 ended with exit code" in capsys.readouterr().err
+    assert "expected exit code 0 of all workers" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -71,12 +71,12 @@ def main(arguments: Sequence[str]) -> int:
     words = read(arguments)
     from densekit.app.config.overrides import parse
     from densekit.app.run.job import configuration, train
-    from densekit.app.run.sweep import grid, is_hydras, search
+    from densekit.app.run.sweep import grid, search, uses_hydra
 
     if words.show:
         print(_shown(words), end="")
         return 0
-    if words.multirun and is_hydras(words.overrides):
+    if words.multirun and uses_hydra(words.overrides):
         return search(words.overrides)
     if words.multirun:
         return grid(parse(words.overrides, sweep=True))

@@ -1,1 +1,1 @@
-"""One training run: its folder, its processes, what it starts from and what it resumes."""
+"""One training run: its folder, its processes, its initial weights and how it resumes."""

@@ -1,8 +1,7 @@
-"""`console.log`: what a run has said in the terminal, kept in its folder.
+"""`console.log`: the terminal output of a run, kept in its folder.
 
-A progress bar rewrites its lines by control sequences. Here they have their effect on the last
-lines, which are written to the file once a bar can no longer reach them, and all others are taken
-out.
+A progress bar rewrites its lines by control sequences. They are applied to the last lines, which
+are written to the file once a bar can no longer reach them; all other sequences are removed.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from densekit.app.errors import explain
 
 CONSOLE_LOG = "console.log"
 REACH = 50
-"""Lines above the last that a bar may still change."""
+"""Number of last lines that a bar may still change."""
 _TOKEN = re.compile(r"\x1b\[(\d*)[;?\d]*([A-Za-z])|\x1b[^\[]|\r(?!\n)|\r?\n|[^\x1b\r\n]+")
 
 
 class Transcript:
-    """Text as a terminal would show it in the end, written line by line.
+    """Writes text line by line as a terminal would finally show it.
 
     Args:
-        file: Open for writing; if it fails, the transcript ends and nothing else does.
+        file: Open for writing; an error in writing it does not stop the run.
     """
 
     def __init__(self, file: TextIO) -> None:
@@ -38,21 +37,21 @@ class Transcript:
         self._rewrites = False
 
     def feed(self, text: str, reach: int) -> None:
-        """Takes up text; the last `reach` lines are kept back."""
+        """Adds text and writes all but the last `reach` lines."""
         for token in _TOKEN.finditer(text):
             self._take(token[0], token[1], token[2])
         self.write(reach)
 
     def write(self, reach: int = 0) -> None:
-        """Writes what lies further back than `reach` lines."""
+        """Writes all lines but the last `reach`."""
         count = max(0, len(self._lines) - reach)
         done, self._lines = self._lines[:count], self._lines[count:]
-        with suppress(OSError, ValueError):  # a full disk, a file that is closed
+        with suppress(OSError, ValueError):  # a full disk, a closed file
             self._file.writelines(f"{line.rstrip()}\n" for line in done)
             self._file.flush()
 
     def close(self) -> None:
-        """Writes all that is left."""
+        """Writes all remaining lines."""
         if self._current:
             self._lines.append(self._current)
         self.write()
@@ -74,7 +73,7 @@ class Transcript:
 
 
 class Tee:
-    """A stream of the terminal whose text goes into a transcript, too."""
+    """A terminal stream that also writes to a transcript."""
 
     def __init__(self, stream: Any, transcript: Transcript) -> None:
         self._stream = stream
@@ -92,7 +91,7 @@ class Tee:
 
 @contextmanager
 def remembered() -> Iterator[list[str]]:
-    """Collects the lines of densekit's log while there is no run folder yet."""
+    """Collects the lines of densekit's log before there is a run folder."""
     log, lines = logging.getLogger("densekit"), list[str]()
     handler = logging.Handler()
     handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
@@ -105,11 +104,11 @@ def remembered() -> Iterator[list[str]]:
 
 @contextmanager
 def kept_console(run: Path, before: Sequence[str] = ()) -> Iterator[None]:
-    """Keeps in the run folder what is said meanwhile, and how it ended.
+    """Copies all terminal output to the run folder, and at the end how the run ended.
 
     Args:
-        run: The folder; made if it is not there.
-        before: Lines that were said before there was a folder.
+        run: The folder; created if it does not exist.
+        before: Lines printed before there was a folder.
     """
     run.mkdir(parents=True, exist_ok=True)
     with (run / CONSOLE_LOG).open("a", encoding="utf-8", errors="replace") as file:
@@ -118,33 +117,33 @@ def kept_console(run: Path, before: Sequence[str] = ()) -> Iterator[None]:
         out, err = sys.stdout, sys.stderr
         own = {id(out): Tee(out, transcript), id(err): Tee(err, transcript)}
         sys.stdout, sys.stderr = own[id(out)], own[id(err)]
-        turned = _turn_handlers(own)
+        redirected = _redirect_handlers(own)
         try:
             yield
         except BaseException as error:
-            transcript.feed(_last_words(error), 0)
+            transcript.feed(_ending(error), 0)
             raise
         finally:
             transcript.close()
-            for handler, stream in turned:
+            for handler, stream in redirected:
                 handler.setStream(stream)
             sys.stdout, sys.stderr = out, err
 
 
-def _turn_handlers(own: dict[int, Tee]) -> list[tuple[logging.StreamHandler[Any], Any]]:
-    """Lets the handlers of all loggers write to the new streams; returns what they wrote to."""
+def _redirect_handlers(own: dict[int, Tee]) -> list[tuple[logging.StreamHandler[Any], Any]]:
+    """Redirects the handlers of all loggers; returns them with their former streams."""
     known = [logging.getLogger(name) for name in logging.root.manager.loggerDict]
     handlers = {h for log in (logging.root, *known) for h in log.handlers}
-    turned = []
+    redirected = []
     for handler in handlers:
         if isinstance(handler, logging.StreamHandler) and id(handler.stream) in own:
-            turned.append((handler, handler.stream))
+            redirected.append((handler, handler.stream))
             handler.setStream(own[id(handler.stream)])
-    return turned
+    return redirected
 
 
-def _last_words(error: BaseException) -> str:
-    said = explain(error) if isinstance(error, Exception) else str(error) or type(error).__name__
-    if said is None:
+def _ending(error: BaseException) -> str:
+    message = explain(error) if isinstance(error, Exception) else str(error) or type(error).__name__
+    if message is None:
         return "".join(traceback.format_exception(error))
-    return f"densekit: {'error: ' * isinstance(error, Exception)}{said}\n"
+    return f"densekit: {'error: ' * isinstance(error, Exception)}{message}\n"

@@ -1,4 +1,4 @@
-"""The logs of a run that is resumed in a folder of its own begin with those of the run before."""
+"""Starts the logs of a run that is resumed in a new folder with those of the earlier run."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EVENTS = "events.out.tfevents*"
 
 
 def continue_logs(loggers: Iterable[Logger], run: Path, checkpoint: Path, step: int) -> None:
-    """Takes over what was logged before a step, from the folder that a checkpoint lies in.
+    """Copies what was logged before a step from the run folder of a checkpoint.
 
     Args:
-        loggers: Of the new run; CSV and TensorBoard keep files that can be gone on with.
+        loggers: Loggers of the new run; CSV and TensorBoard have files that can be continued.
         run: The new run folder.
-        checkpoint: RUN/checkpoints/FILE of the run before; without its logs nothing happens.
-        step: Optimiser steps done by then; what was logged later is done once more.
+        checkpoint: RUN/checkpoints/FILE of the earlier run; without its logs nothing happens.
+        step: Optimiser steps of the checkpoint; what was logged later is dropped and repeated.
     """
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -41,20 +41,20 @@ def continue_logs(loggers: Iterable[Logger], run: Path, checkpoint: Path, step: 
                 logger.experiment.metrics.extend(rows_before(earlier / "metrics.csv", step))
             else:
                 _copy_events(earlier, folder, logger, step)
-        except (OSError, ValueError, csv.Error) as error:  # what is lost is no reason to stop
-            _log.warning("%s: expected the logs of the run before, got %s", earlier, error)
+        except (OSError, ValueError, csv.Error) as error:  # lost logs are no reason to stop
+            _log.warning("%s: expected the logs of the earlier run, got %s", earlier, error)
 
 
 def rows_before(file: Path, step: int) -> list[dict[str, Any]]:
-    """The rows of a CSV of metrics that were logged before a step; see `logged_rows`."""
+    """Rows of a CSV file of metrics that were logged before a step; see `logged_rows`."""
     rows = logged_rows(file)
     return [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) < step]
 
 
 def logged_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV of metrics, without their empty cells; nothing if the file is missing.
+    """Rows of a CSV file of metrics without their empty cells; empty if the file is missing.
 
-    A run that was killed may have left half a row at the end, with fewer cells than the others.
+    A killed run may have left an incomplete last row, with fewer cells than the others.
     """
     if not file.is_file():
         return []
@@ -63,11 +63,11 @@ def logged_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def _copy_events(earlier: Path, folder: Path, logger: TensorBoardLogger, step: int) -> None:
-    """Brings the files of events along; of what was logged twice, the second is shown."""
+    """Copies event files; TensorBoard shows the later of two values for the same step."""
     files = list(earlier.glob(EVENTS))
     if not files:
         return
     folder.mkdir(parents=True, exist_ok=True)
     for file in files:
         shutil.copyfile(file, folder / file.name)
-    logger._kwargs["purge_step"] = step  # of the writer, which is made when it is first used
+    logger._kwargs["purge_step"] = step  # an argument of the writer, which is created on first use

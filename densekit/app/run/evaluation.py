@@ -1,4 +1,4 @@
-"""What `densekit eval` runs: a checkpoint on a data set, or results against annotations."""
+"""`densekit eval`: evaluates a checkpoint on a data set, or results against annotations."""
 
 from __future__ import annotations
 
@@ -24,31 +24,31 @@ from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
 
 CHOICES = ("data", "metrics")
-"""Groups of the configuration that an evaluation may choose from anew."""
+"""Groups of the configuration that an evaluation may choose anew."""
 USED = (
     *("data", "metrics", "inferer", "on_broken", "trust", "paths.data"),
     *(f"trainer.{name}" for name in (*HARDWARE, *LIMITS)),
     *("training.compile", "training.channels_last"),
 )
-"""Keys of the configuration that an evaluation makes use of, with all that is below them."""
+"""Keys of the configuration that an evaluation uses, with all keys below them."""
 SPLITS = ("test", "val")
-"""In the order in which the default is chosen."""
+"""Splits, in the order in which the default is chosen."""
 OWN_TRAINER = {
     **{"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"},
     **{"limit_val_batches": 1.0, "limit_test_batches": 1.0, "precision": "${precision}"},
 }
-"""What the trainer of a run says of training alone, or of the machine it ran on."""
+"""Reset values of trainer settings that concern training alone or the machine it ran on."""
 
 
 def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
-    """Measures a checkpoint and returns the folder of `metrics.json`.
+    """Evaluates a checkpoint and returns the folder of `metrics.json`.
 
     Args:
         options: Values of the options of `densekit eval` with a checkpoint.
         overrides: `data=NAME`, `metrics=NAME`, and values of keys that an evaluation uses.
 
     Raises:
-        UsageError: Checkpoint, data or a key is wrong; nothing has been done then.
+        UsageError: The checkpoint, the data or a key is wrong; nothing has been done then.
     """
     checkpoint = checkpoint_file(options["checkpoint"]).absolute()
     from densekit.artifact import load_artifact
@@ -68,7 +68,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
     launch.start(placed, built)
     if launch.is_main():
-        print_lines(f"figures: {run / METRICS}")
+        print_lines(f"metrics: {run / METRICS}")
         if kept is not None:
             print_lines(f"artifact: {kept}")
     return run
@@ -77,7 +77,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
 def _configuration(
     artifact: Mapping[str, Any], checkpoint: Path, overrides: Overrides, precision: str
 ) -> DictConfig:
-    """The checkpoint's configuration with other data or metrics, and with single values set."""
+    """The checkpoint's configuration with data, metrics and single values replaced."""
     chosen = overrides.where(lambda word: word.key in CHOICES)
     groups, trust = chosen.keys, overrides.trust
     of_data = overrides.where(lambda word: "data" in groups and _is_below_data(word))
@@ -109,20 +109,20 @@ def _is_below_data(word: Word) -> bool:
 
 
 def _refuse_choices(overrides: Overrides) -> None:
-    """Refuses to choose what the checkpoint holds."""
+    """Refuses choices of groups that the checkpoint determines."""
     for word in overrides.choices:
         raise UsageError(
-            f"densekit eval: {word.text}: the checkpoint holds it; expected data= or metrics="
+            f"densekit eval: expected data= or metrics=, got {word.text}, which the checkpoint sets"
         )
 
 
 def _refuse_unused(overrides: Overrides) -> None:
-    """Refuses what holds for training alone, or is the checkpoint's."""
+    """Refuses keys that only training uses or that the checkpoint determines."""
     for word in overrides:
         if not any(word.key == name or word.key.startswith(f"{name}.") for name in USED):
             raise UsageError(
-                f"densekit eval: {word.text}: an evaluation does not use it; expected a key of"
-                f" {', '.join(USED)}"
+                f"densekit eval: expected a key of {', '.join(USED)}, got {word.text}, which an"
+                " evaluation does not use"
             )
 
 
@@ -132,7 +132,7 @@ def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
     split = wanted or (present[0] if present else "test")
     if split not in present:
         found = ", ".join(present) or "none"
-        raise UsageError(f"split={split}: the data {list(cfg.data)} has it not; it has: {found}")
+        raise UsageError(f"split: expected a split of {list(cfg.data)} ({found}), got {split}")
     nodes = {name: node for name, node in cfg.data.items() if node.get(split)}
     with open_dict(cfg):
         cfg.data = {
@@ -143,7 +143,7 @@ def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
 
 
 def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
-    """Refuses data whose classes are not the model's: their labels would mean other things."""
+    """Refuses data whose classes are not the model's: the labels would not match."""
     for name, source in sources.items():
         for head in source.heads:
             known = heads.get(head, {})
@@ -152,13 +152,13 @@ def _check_names(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
             own, found = known.get("names"), describe_for(source, head).get("names")
             if own != (found and list(found)):
                 raise UsageError(
-                    f"data.{name}: its classes {found} are not those of heads.{head} in the "
-                    f"checkpoint, {own}"
+                    f"data.{name}: expected the classes {own} of heads.{head} in the checkpoint,"
+                    f" got {found}"
                 )
 
 
 def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> None:
-    """Refuses volumes that are turned in another way than the model was trained with."""
+    """Refuses volumes in another orientation than the model was trained with."""
     if "orientation" not in info:
         return
     for name, source in sources.items():
@@ -177,14 +177,14 @@ def _folder(output: str | None) -> Path:
 
 
 def evaluate_results(options: Mapping[str, Any]) -> None:
-    """Measures COCO results against COCO annotations; no model and no images are needed."""
+    """Evaluates COCO results against COCO annotations, without model or images."""
     from densekit.metrics.coco_files import evaluate_files
 
     results = existing("results", options["results"])
     annotations = existing("annotations", options["annotations"])
-    figures = evaluate_files(results, annotations, iou_type=options["iou_type"])
-    print_table(figures, f"{options['iou_type']} of {results}")
+    metrics = evaluate_files(results, annotations, iou_type=options["iou_type"])
+    print_table(metrics, f"{options['iou_type']} of {results}")
     if options["output"]:
         file = output_folder(options["output"]) / METRICS
-        write_metrics(figures, file)
-        print_lines(f"figures: {file}")
+        write_metrics(metrics, file)
+        print_lines(f"metrics: {file}")

@@ -1,4 +1,4 @@
-"""An experiment in Python: the data sets and the model that `densekit train` would begin with."""
+"""An experiment in Python: the data sets and the model that `densekit train` begins with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Experiment(NamedTuple):
-    """What a configuration describes.
+    """The data sets and the model of a configuration.
 
     Attributes:
         sources: The data sets by name.
@@ -26,20 +26,20 @@ class Experiment(NamedTuple):
 
 
 def compose(overrides: Sequence[str] = ()) -> Experiment:
-    """Builds the data sets and the model of a configuration; nothing is written.
+    """Builds the data sets and the model of a configuration; writes nothing.
 
         sources, model, config = compose(["experiment=quickstart", "backbone=resnet34"])
         batch = next(iter(sources["scenes"].train_loader()))
         losses = model.loss(batch)
 
     The generators of Python, NumPy and torch are seeded with `seed`, so the weights are those that
-    a run of these words begins with.
+    a run with these overrides begins with.
 
     Args:
-        overrides: The words of `densekit train`.
+        overrides: The arguments of `densekit train`.
 
     Raises:
-        ValueError: A word is wrong, or data and model do not fit; the message names the key.
+        ValueError: An override is wrong, or data and model do not fit; the message names the key.
     """
     from lightning.pytorch import seed_everything
 

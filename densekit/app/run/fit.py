@@ -1,4 +1,4 @@
-"""What every process of a run does: build from the resolved configuration, train, evaluate."""
+"""The work of every process of a run: build from the resolved configuration, train, evaluate."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def run_job(cfg: Mapping[str, Any], sources: Mapping[str, Any] | None = None) ->
 
     Args:
         cfg: Resolved configuration, see `densekit.app.config.resolve.resolve`.
-        sources: Its data sets; built here if they are not.
+        sources: Its data sets; built here by default.
 
     Raises:
-        Stopped: A signal has ended it early; what could be saved is saved.
+        Stopped: A signal ended it early; what could be saved is saved.
     """
     from densekit.training import Stopping
 
@@ -54,12 +54,12 @@ def run_job(cfg: Mapping[str, Any], sources: Mapping[str, Any] | None = None) ->
 
 
 def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
-    """Trains, then evaluates the best checkpoint; figures end up in the run folder.
+    """Trains, then evaluates the best checkpoint; writes metrics to the run folder.
 
     Args:
         cfg: Resolved configuration.
         data: Its data sets.
-        stopping: Ends it when a signal asks for it.
+        stopping: Ends the run when a signal arrives.
     """
     import torch
     from lightning.pytorch import seed_everything
@@ -68,12 +68,12 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
 
     seed_everything(int(cfg["seed"]), workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
-    _say_data(data)
+    _log_data(data)
     model = initial_model(cfg, data.sources)
     optimizer = instantiate(cfg["optimizer"], "optimizer")
     schedule = instantiate(cfg["schedule"], "schedule")
     lit = _module(cfg, model, optimizer, schedule)
-    cfg = _watching(cfg, lit, data)
+    cfg = _with_metric_names(cfg, lit, data)
     lit.config = dump(cfg)
     loggers = [guarded(one) for one in _each(cfg, "logger")]
     settings, callbacks = with_switches(cfg["trainer"], _each(cfg, "callbacks"))
@@ -94,7 +94,7 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
 
 
 def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
-    """Measures a checkpoint on the split `cfg["split"]`; figures end up in `paths.run`."""
+    """Evaluates a checkpoint on the split `cfg["split"]`; writes metrics to `paths.run`."""
     from densekit.artifact import build_from_artifact, load_artifact, write_artifact
     from densekit.training import CasesFile, MetricsFile, MetricsTable, Progress
 
@@ -121,7 +121,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
     measure(lit, datamodule=data, verbose=False)
     if cfg.get("artifact") and trainer.is_global_zero:
-        # The weights as they were read: a model divided over processes holds a part of them.
+        # The weights as they were read: a sharded model holds only a part of them.
         write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)
 
 
@@ -135,8 +135,8 @@ def _data(cfg: Mapping[str, Any], sources: Mapping[str, Any] | None) -> DataModu
     return DataModule(sources, **chosen)
 
 
-def _say_data(data: DataModule) -> None:
-    """Says what each split holds."""
+def _log_data(data: DataModule) -> None:
+    """Logs what each split holds."""
     from densekit.data.summary import summary
 
     for name, source in data.sources.items():
@@ -145,7 +145,7 @@ def _say_data(data: DataModule) -> None:
 
 
 def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
-    """That of the configuration; a network of slices predicts whole volumes with it too."""
+    """The configured inferer, wrapped to predict whole volumes if the network works on slices."""
     from densekit.inference.inferer import Inferer
     from densekit.inference.slices import sliced
 
@@ -170,8 +170,8 @@ def _module(
     return lit
 
 
-def _watching(cfg: Mapping[str, Any], lit: LitModel, data: DataModule) -> dict[str, Any]:
-    """The configuration with what is watched by name; metrics are built, and refused, for that."""
+def _with_metric_names(cfg: Mapping[str, Any], lit: LitModel, data: DataModule) -> dict[str, Any]:
+    """Names the metrics that callbacks and sweeps monitor; wrong metric arguments raise here."""
     validated = cfg["trainer"].get("limit_val_batches") != 0
     logged = {
         stage: lit.logged(stage, data.sources if is_run else {})
@@ -185,7 +185,7 @@ def _watching(cfg: Mapping[str, Any], lit: LitModel, data: DataModule) -> dict[s
 
 
 def _loggable(callbacks: list[Any], loggers: list[Any]) -> list[Any]:
-    """The callbacks without those that do nothing but log, where there is no logger."""
+    """The callbacks; without a logger, without those that only log."""
     from lightning.pytorch.callbacks import DeviceStatsMonitor, LearningRateMonitor
 
     alone = LearningRateMonitor | DeviceStatsMonitor
@@ -193,7 +193,7 @@ def _loggable(callbacks: list[Any], loggers: list[Any]) -> list[Any]:
 
 
 def _each(cfg: Mapping[str, Any], group: str) -> list[Any]:
-    """The objects of a group that is a mapping; an entry set to null is left out."""
+    """Builds the objects of a group that is a mapping, except entries set to null."""
     nodes = {name: node for name, node in cfg[group].items() if node is not None}
     return [instantiate(node, f"{group}.{name}") for name, node in nodes.items()]
 
@@ -219,7 +219,7 @@ def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: 
 
 
 def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
-    """Of the images that the network will see: of each data set the first one."""
+    """Yields the network's input size for the first image of each data set."""
     from densekit.inference.inferer import Inferer
     from densekit.ops.resize import resized_size
 
@@ -227,7 +227,7 @@ def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
     window = lit.inferer.window if isinstance(lit.inferer, Inferer) else None
     rule = model.info.get("resize")
     for source in data.sources.values():
-        sides = source.image_size()[-model.spatial_dims :]  # of a volume one slice
+        sides = source.image_size()[-model.spatial_dims :]  # one slice of a volume
         if source.train is None and window:
             sides = tuple(map(min, sides, window))
         elif source.train is None and rule:
@@ -236,11 +236,11 @@ def _sizes(lit: LitModel, data: DataModule) -> Iterator[Sequence[int]]:
 
 
 def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: bool) -> None:
-    """Takes the figures of the best checkpoint, which is often not the last one."""
+    """Evaluates the best checkpoint, which is often not the last one."""
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "") or None
     chosen = best and getattr(keeper, "monitor", None)
-    # Equal scores do not make it the same weights: the other figures differ.
+    # Equal scores do not mean equal weights: the other metrics may differ.
     if best and chosen and _has(data, "val") and lit.validated_step != _step_of(best):
         trainer.validate(lit, datamodule=data, ckpt_path=best, verbose=False, weights_only=True)
     if test and _has(data, "test"):
@@ -248,7 +248,7 @@ def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: b
 
 
 def _step_of(checkpoint: str | Path) -> int | None:
-    """The optimiser step whose weights a file holds, None where that cannot be looked up here."""
+    """The optimiser step at which a checkpoint was written, None for a remote file."""
     import torch
 
     if "://" in str(checkpoint):

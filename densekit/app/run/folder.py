@@ -1,4 +1,4 @@
-"""The folder of a run: its name, and the configuration that is kept in it."""
+"""The folder of a run: its name, and the configuration that is stored in it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from densekit.app.errors import UsageError
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
 PENDING = "<run folder>"
-"""Stands for the run folder while everything is checked; no folder appears before."""
+"""Stands for the run folder during all checks, as the folder is only created after them."""
 
 
 def in_folder(cfg: Mapping[str, Any], run: Path) -> dict[str, Any]:
-    """A resolved configuration with a run folder in place of `PENDING`."""
+    """Replaces `PENDING` by a run folder everywhere in a resolved configuration."""
     placed: dict[str, Any] = _replaced(dict(cfg), str(run))
     return placed
 
@@ -35,7 +35,7 @@ def _replaced(node: Any, run: str) -> Any:
 
 
 def set_run_dir(cfg: DictConfig, run: str) -> None:
-    """Sets the run folder and makes every path absolute, so that the run can be read anywhere."""
+    """Sets the run folder and makes all paths absolute, so that any folder can resume the run."""
     with open_dict(cfg):
         cfg.paths.run = run
         for name in ("data", "runs"):
@@ -43,14 +43,14 @@ def set_run_dir(cfg: DictConfig, run: str) -> None:
 
 
 def run_name(cfg: DictConfig, experiment: str) -> str:
-    """The folder of an experiment's runs; fills in `run_name` where it is not given."""
+    """Returns the folder name of an experiment's runs; fills in `run_name` if it is not set."""
     with open_dict(cfg):
         cfg.run_name = str(cfg.run_name or experiment or "train")
     return str(cfg.run_name)
 
 
 def new_folder(parent: Path) -> Path:
-    """Creates a folder named after the time; a number follows if that second is taken."""
+    """Creates a folder named after the time, with a number if the name is taken."""
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in range(1, 1000):
         folder = parent / (stamp if number == 1 else f"{stamp}_{number}")
@@ -63,11 +63,11 @@ def new_folder(parent: Path) -> Path:
                 f"paths.runs: expected a folder that can be written, got {parent}: {error.strerror}"
             ) from error
         return folder.absolute()
-    raise UsageError(f"{parent}: more than a thousand runs in one second")
+    raise UsageError(f"{parent}: expected fewer than a thousand runs per second, got more")
 
 
 def dump(cfg: Mapping[str, Any]) -> str:
-    """The configuration as YAML text, in the order it was composed in."""
+    """The configuration as YAML text, in the order of its composition."""
     return yaml.safe_dump(dict(cfg), sort_keys=False, allow_unicode=True, width=100)
 
 
@@ -79,5 +79,5 @@ def write_config(cfg: Mapping[str, Any], folder: Path) -> Path:
 
 
 def seal(file: Path) -> str:
-    """SHA-256 of a configuration, by which a worker knows the one that its parent has checked."""
+    """SHA-256 of a configuration file: tells a worker that its parent has checked the file."""
     return hashlib.sha256(file.read_bytes()).hexdigest()

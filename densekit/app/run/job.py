@@ -1,4 +1,4 @@
-"""One run of `densekit train`: checked as a whole, then started in a folder of its own."""
+"""One run of `densekit train`: checked as a whole, then started in its own folder."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Job:
     """A run that has no folder yet.
 
     Attributes:
-        cfg: Resolved configuration, `PENDING` in place of the run folder.
-        name: The folder in `paths.runs` that the run folder is made in.
-        sources: The data sets, built.
+        cfg: Resolved configuration with `PENDING` as the run folder.
+        name: Folder in `paths.runs` in which the run folder is created.
+        sources: The data sets by name.
     """
 
     cfg: dict[str, Any]
@@ -47,34 +47,34 @@ class Job:
     sources: dict[str, Any]
 
     def placed(self, run: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The configuration of a run folder, and the data sets if it leaves them as they are."""
+        """The configuration for a run folder, and the data sets unless the folder changes them."""
         cfg = in_folder(self.cfg, run)
         return cfg, self.sources if cfg["data"] == self.cfg["data"] else None
 
 
 def train(
-    composed: Composed, run: Path | None = None, told: Mapping[str, Any] | None = None
+    composed: Composed, run: Path | None = None, extra: Mapping[str, Any] | None = None
 ) -> Path:
     """Runs one job and returns its run folder.
 
     Args:
         composed: See `configuration`.
         run: The run folder; default a new one in `paths.runs/NAME`.
-        told: What a sweep adds: the `objective`, and the `direction` of what is better.
+        extra: Keys that a sweep adds: `objective`, and the `direction` in which it improves.
 
     Raises:
-        UsageError: Something is wrong with the configuration; nothing has been written then.
+        UsageError: The configuration is wrong; nothing has been written then.
     """
-    with remembered() as said:
+    with remembered() as earlier_lines:
         job = checked(composed)
     run = run or launch.agree_on_folder(Path(job.cfg["paths"]["runs"]) / job.name)
     placed, sources = job.placed(run)
-    cfg = {"command": "train", **(told or {}), **placed}
+    cfg = {"command": "train", **(extra or {}), **placed}
     if not launch.is_main():
         launch.start(cfg, sources)
         return run
     trust = with_trust(cfg["trust"])
-    with kept_console(run, said):
+    with kept_console(run, earlier_lines):
         print_lines(f"run folder: {run}")
         try:
             launch.start(cfg, sources)
@@ -82,12 +82,12 @@ def train(
             if (run / "checkpoints" / "last.ckpt").exists():
                 print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
             raise
-        _say_what_next(run, trust, cfg["trainer"])
+        _print_next_commands(run, trust, cfg["trainer"])
     return run
 
 
 def configuration(overrides: Overrides) -> Composed:
-    """Composes; `resume=PATH` without a choice of groups takes the configuration from the file."""
+    """Composes a configuration; `resume=PATH` without other groups takes it from the checkpoint."""
     named = {key: overrides.last(key) for key in ("resume", "checkpoint")}
     found = {key: value for key, value in named.items() if value is not None}
     if len(found) == 2:
@@ -107,10 +107,10 @@ def configuration(overrides: Overrides) -> Composed:
 
 
 def checked(composed: Composed) -> Job:
-    """A run that can be started; nothing has been written yet.
+    """Prepares and checks a run, which can then be started; writes nothing.
 
     Raises:
-        UsageError: Something is wrong with the configuration.
+        UsageError: The configuration is wrong.
     """
     check_taken(composed.cfg.trainer)
     launch.check(dict(composed.cfg.trainer))
@@ -127,14 +127,17 @@ def checked(composed: Composed) -> Job:
 
 
 def prepared(composed: Composed) -> Job:
-    """Builds the data sets of a configuration, and resolves it.
+    """Builds the data sets of a configuration and resolves it.
 
     Raises:
         UsageError: A value is missing, or data and heads do not fit.
     """
     cfg = composed.cfg
     if cfg.paths.run is not None:
-        raise UsageError("paths.run: expected nothing, as a run makes its folder; set paths.runs")
+        raise UsageError(
+            f"paths.run: expected nothing, as a run creates its own folder, got {cfg.paths.run};"
+            " set paths.runs"
+        )
     name = run_name(cfg, composed.name)
     set_run_dir(cfg, PENDING)
     kept = keep_heads(cfg)
@@ -147,7 +150,7 @@ def prepared(composed: Composed) -> Job:
 
 
 def _check_end(cfg: Mapping[str, Any]) -> None:
-    """Refuses a schedule that needs the end of a run that has none."""
+    """Refuses a schedule that depends on the length of a run without a fixed length."""
     from densekit.training.schedules import check_end
 
     limits = cfg["trainer"]
@@ -156,7 +159,7 @@ def _check_end(cfg: Mapping[str, Any]) -> None:
         check_end(instantiate(cfg["schedule"], "schedule"))
 
 
-def _say_what_next(run: Path, trust: str, trainer: Mapping[str, Any]) -> None:
+def _print_next_commands(run: Path, trust: str, trainer: Mapping[str, Any]) -> None:
     last = run / "checkpoints" / "last.ckpt"
     if not last.exists():
         return
@@ -169,7 +172,7 @@ def _say_what_next(run: Path, trust: str, trainer: Mapping[str, Any]) -> None:
 
 
 def _limit(trainer: Mapping[str, Any], last: Path) -> str:
-    """The limit that has ended the run, which a longer one has to raise."""
+    """The limit that ended the run, which must be raised to train longer."""
     from densekit.training import progress
 
     step, epoch = progress(last)

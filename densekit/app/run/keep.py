@@ -1,4 +1,4 @@
-"""Adding a head to a trained model: what is there stays as it is, beside the new one."""
+"""Adds a head to a trained model, whose other parts stay as they are."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from densekit.app.errors import UsageError
 
 
 def keep_heads(cfg: DictConfig) -> list[str]:
-    """Takes backbone, neck and the heads of `keep_heads` from `checkpoint`, to be frozen.
+    """Takes backbone, neck and the heads in `keep_heads` from `checkpoint` and freezes them.
 
-    The network must see what it saw: resize rule, mean, std and what else the checkpoint knows of
-    its input hold for the new head, too.
+    The network must see the input it was trained on: the checkpoint's resize rule, mean, std and
+    other facts about its input also hold for the new head.
 
     Returns:
         Names of the heads that are kept.
 
     Raises:
-        UsageError: There is no checkpoint, or a head is not in it, or is chosen anew as well.
+        UsageError: There is no checkpoint, or a head is not in it or is also a new one.
     """
     names = [str(name) for name in cfg.get("keep_heads") or ()]
-    if not names or cfg.kept:  # `kept` is there in a run that is resumed
+    if not names or cfg.kept:  # a resumed run has `kept` already
         return names
     if not cfg.checkpoint:
         raise UsageError(
@@ -43,7 +43,10 @@ def keep_heads(cfg: DictConfig) -> list[str]:
         if name not in there["heads"]:
             raise UsageError(unknown("keep_heads", name, there["heads"]))
         if name in new:
-            raise UsageError(f"keep_heads: heads.{name} is chosen anew as well: ~heads.{name}")
+            raise UsageError(
+                f"keep_heads: expected heads that are not also configured as new ones, got {name};"
+                f" remove the new one by ~heads.{name}"
+            )
     frozen = ["backbone", *(f"heads.{name}" for name in names)]
     if any(key.startswith("neck.") for key in artifact["state_dict"]):
         frozen.append("neck")
@@ -66,18 +69,18 @@ def keep_heads(cfg: DictConfig) -> list[str]:
 
 
 def with_kept(info: Mapping[str, Any], kept: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The model's `info` with what a checkpoint knows of the heads that were kept.
+    """Adds to the model's `info` what a checkpoint knows of the kept heads.
 
     Raises:
-        UsageError: The data have other channels than the checkpoint's network.
+        UsageError: The data do not have the channels of the checkpoint's network.
     """
     if not kept:
         return dict(info)
     seen = kept["input"]
     if info["channels"] != seen.get("channels", info["channels"]):
         raise UsageError(
-            f"keep_heads: the data have {info['channels']} channels, the checkpoint's network"
-            f" takes {seen['channels']}"
+            f"keep_heads: expected data of {seen['channels']} channels, as the checkpoint's network"
+            f" takes, got {info['channels']}"
         )
     both = {**info, **seen, "heads": {**info["heads"], **kept["heads"]}}
     prepared = {**info.get("prepared", {}), **kept.get("prepared", {})}

@@ -1,7 +1,7 @@
-"""One process or several: who starts them, and how they agree on one run folder.
+"""Starts one process or several and lets them agree on one run folder.
 
 densekit starts its own workers through torch's elastic launcher. Under torchrun or srun the
-processes are there already, and each of them is a worker.
+processes exist already, and each of them is a worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from densekit.app.run.folder import new_folder, seal, write_config
 
 AGREE_SECONDS = 300
 STOP_SECONDS = 300
-"""What workers get to finish their step and to save once a signal has come."""
+"""Time that workers get to finish their step and to save after a signal."""
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -39,7 +39,7 @@ def is_main() -> bool:
 
 
 def agree_on_folder(parent: Path) -> Path:
-    """A new run folder, the same one in every process that torchrun or srun has started."""
+    """Creates a run folder, the same one in all processes that torchrun or srun has started."""
     if not started_outside():
         return new_folder(parent)
     if "TORCHELASTIC_RUN_ID" in os.environ:
@@ -50,29 +50,32 @@ def agree_on_folder(parent: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
     raise UsageError(
-        "RANK and WORLD_SIZE are set, but neither torchrun nor srun has started this process: "
-        "the processes cannot agree on a run folder. Start them with torchrun."
+        "RANK, WORLD_SIZE: expected to be set by torchrun or srun, got another launcher, under"
+        " which the processes cannot agree on a run folder; start them with torchrun"
     )
 
 
 def check(trainer: Mapping[str, Any]) -> None:
-    """Refuses a start that cannot become the processes that are asked for.
+    """Refuses a launch that cannot yield the processes that are asked for.
 
     Args:
-        trainer: Its settings.
+        trainer: Settings of the trainer.
 
     Raises:
         UsageError: Several nodes, or several tasks of SLURM, without torchrun or srun.
     """
     if started_outside():
         return
-    if int(trainer.get("num_nodes", 1)) > 1:
-        raise UsageError("trainer.num_nodes: start several nodes with torchrun or srun")
+    if (nodes := int(trainer.get("num_nodes", 1))) > 1:
+        raise UsageError(
+            f"trainer.num_nodes: expected 1 without torchrun or srun, got {nodes};"
+            " start several nodes with one of them"
+        )
     tasks = int(os.environ.get("SLURM_NTASKS") or 1)
     by_hand = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
     if tasks > 1 and not by_hand and count_devices(trainer) == 1:
         raise UsageError(
-            f"SLURM_NTASKS: expected 1 for a process without srun, got {tasks}: write `srun"
+            f"SLURM_NTASKS: expected 1 for a process without srun, got {tasks}; write `srun"
             f" densekit ...` for {tasks} processes, or `#SBATCH --ntasks=1`"
         )
 
@@ -82,7 +85,7 @@ def start(cfg: dict[str, Any], sources: dict[str, Any] | None = None) -> None:
 
     Args:
         cfg: Resolved configuration with `paths.run`; it is written there first.
-        sources: Its data sets, if they are built already; workers build their own.
+        sources: Its data sets, if they are already built; workers build their own.
     """
     trainer = cfg["trainer"]
     if started_outside():
@@ -97,14 +100,14 @@ def start(cfg: dict[str, Any], sources: dict[str, Any] | None = None) -> None:
     file = write_config(cfg, Path(cfg["paths"]["run"]))
     if count > 1:
         if sources is not None:
-            sources.clear()  # no memory is held for them while the workers have theirs
+            sources.clear()  # frees their memory, as the workers build their own
         _launch(file, count)
     else:
         run_job(cfg, sources)
 
 
 def adopt_world(trainer: MutableMapping[str, Any]) -> None:
-    """Sets devices and nodes to what torchrun or srun has really started."""
+    """Sets devices and nodes to what torchrun or srun has actually started."""
     if "LOCAL_WORLD_SIZE" in os.environ:
         local = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // local
@@ -118,7 +121,7 @@ def adopt_world(trainer: MutableMapping[str, Any]) -> None:
 
 
 def count_devices(trainer: Mapping[str, Any]) -> int:
-    """How many processes `trainer.devices` stands for on this machine.
+    """Returns how many processes `trainer.devices` asks for on this machine.
 
     Accepts what Lightning does: a number, -1 or "auto" for all, a list, "0,1".
     """
@@ -138,9 +141,9 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
 
 
 def _launch(file: Path, count: int) -> None:
-    """Starts the workers and waits for them; one that fails ends the others.
+    """Starts the workers and waits for them; if one fails, the others are ended.
 
-    A signal that ends this process is sent on to the workers first, which save and end.
+    A signal that ends this process is first passed on to the workers, which save and end.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -158,10 +161,10 @@ def _launch(file: Path, count: int) -> None:
         rdzv_endpoint="localhost:0",
         max_restarts=0,
     )
-    words = ("-m", "densekit.app.worker", str(file), seal(file), str(os.getpid()))
+    args = ("-m", "densekit.app.worker", str(file), seal(file), str(os.getpid()))
     handlers = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGQUIT)}
     try:
-        elastic_launch(config, sys.executable)(*words)
+        elastic_launch(config, sys.executable)(*args)
     except SignalException as error:
         raise Stopped(error.sigval) from None
     except ChildFailedError as error:
@@ -170,8 +173,8 @@ def _launch(file: Path, count: int) -> None:
             if failure.exitcode in (-number, 128 + number):
                 raise Stopped(number) from None
         raise UsageError(
-            f"worker {rank} of {count} ended with exit code {failure.exitcode}; its message "
-            f"stands above. Run folder: {file.parent}"
+            f"{file.parent}: expected exit code 0 of all workers, got {failure.exitcode} of worker"
+            f" {rank} of {count}; its message is above"
         ) from error
     finally:
         for number, handler in handlers.items():
@@ -179,7 +182,7 @@ def _launch(file: Path, count: int) -> None:
 
 
 def _through_store(make: Callable[[], Path]) -> Path:
-    """Rank 0 makes the folder and tells the others through torchrun's own key-value store."""
+    """Rank 0 creates the folder and shares it through torchrun's own key-value store."""
     from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
     store = TCPStore(
@@ -195,5 +198,5 @@ def _through_store(make: Callable[[], Path]) -> Path:
 
 
 def _slurm_tasks() -> int:
-    """Processes of this srun step; 0 in a batch script or shell, which is not a step of srun."""
+    """Number of processes of this srun step; 0 outside a step: in a batch script or shell."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))

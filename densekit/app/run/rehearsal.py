@@ -1,6 +1,6 @@
-"""Builds what a run will be made of and throws it away: classes judge their arguments themselves.
+"""Builds the parts of a run on trial, so that classes check their own arguments.
 
-What they refuse is refused before there is a run folder, and before any weight is loaded.
+Wrong arguments are refused before there is a run folder and before any weights are loaded.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
 
     Args:
         cfg: Resolved configuration.
-        info: What the model will know of its data.
+        info: The `info` that the model will have.
 
     Raises:
         ValueError: A class refuses an argument; the message begins with the key of its node.
     """
     import torch
 
-    # A head of a plug-in may compute with its parameters, which do not exist here.
+    # A head of a plug-in may compute with its parameters, which have no values here.
     with torch.device("meta"), contextlib.suppress(NotImplementedError, RuntimeError):
         build_model({**cfg, **{key: without_weights(cfg[key]) for key in MODEL}}, info)
     with _refused("optimizer"):
@@ -39,7 +39,7 @@ def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
             instantiate(node, f"callbacks.{name}")
     with _refused("trainer"), _silent():
         make = instantiate({**cfg["trainer"], "_partial_": True}, "trainer")
-        auto = cfg["trainer"].get("precision") == "auto"  # found out with the model itself
+        auto = cfg["trainer"].get("precision") == "auto"  # resolved later, for the real model
         make(logger=False, **({"precision": None} if auto else {}))
 
 
@@ -52,13 +52,13 @@ def _refused(key: str) -> Iterator[None]:
     except UsageError:
         raise
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
-        said = str(error)
-        raise UsageError(said if said.startswith(key) else f"{key}: {said}") from error
+        message = str(error)
+        raise UsageError(message if message.startswith(key) else f"{key}: {message}") from error
 
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """What Lightning says of a trainer it says once more of the real one."""
+    """Silences Lightning, which repeats all it logs here for the real trainer."""
     log = logging.getLogger("lightning")
     before, log.disabled = log.disabled, True
     children = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]

@@ -1,4 +1,4 @@
-"""What may be set anew beside `resume=`: whatever then takes effect and leaves the run the same."""
+"""Which settings may change beside `resume=`: those that take effect in the same run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from densekit.app.errors import UsageError
 from densekit.trust import MODEL, without_weights
 
 COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
-"""What a command has noted down beside the configuration."""
+"""Keys that a command stores beside the configuration."""
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
     *("on_broken", "schedule", "test", "trainer", "trust", *COMMAND_KEYS),
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
-"""Keys, with all that is below them."""
+"""Keys that may change, with all keys below them."""
 GROUPS = ("backbone", "callbacks", "logger", "metrics", "optimizer", "schedule", "trainer")
-"""Groups whose choice replaces one stored node; any other asks for a whole configuration.
+"""Groups whose choice replaces one stored node; any other group calls for a new configuration.
 
-Of a backbone or an optimiser only the stored one passes; another is refused by its own key.
+A backbone or an optimiser must be the stored one; any other is refused at the key that differs.
 """
 CHANGEABLE_DATA_KEYS = ("eval_batch_size", "num_workers", "test", "cache")
-"""What may change of a data set, as may the paths of its files."""
+"""What may change in a data set, besides the paths of its files."""
 
 
 def chosen(choices: Overrides, trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """The nodes of groups that are chosen anew, not yet resolved.
+    """Composes the nodes of groups that are chosen anew, without resolving them.
 
     Args:
-        choices: Such as `logger=wandb`, of `GROUPS`.
-        trainer: The stored settings, which stay where the chosen option says nothing of its own.
+        choices: Choices of `GROUPS`, such as `logger=wandb`.
+        trainer: The stored settings, which stay where the chosen option has the default.
     """
     if not choices.words:
         return {}
@@ -55,7 +55,7 @@ def _plain(cfg: DictConfig, key: str) -> Any:
 
 
 def check_continues(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
-    """Refuses what would make a resumed run another one, now that everything is worked out.
+    """Refuses what would make a resumed run a different one, once its values are resolved.
 
     Args:
         cfg: Resolved configuration of the resumed run.
@@ -75,15 +75,15 @@ def check_continues(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
 
 
 def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:
-    """Refuses a setting that a resumed run would ignore, or that would make it another run.
+    """Refuses a setting that a resumed run would ignore or that would make it a different run.
 
     Args:
         before: The configuration that the checkpoint was trained with, without pretrained weights.
         now: The configuration of the resumed run.
-        checkpoint: The file, for the message.
+        checkpoint: The file, named in the message.
 
     Raises:
-        UsageError: Naming the first such key.
+        UsageError: A setting differs; names the first one.
     """
     old, new = dict(_leaves(before)), dict(_leaves(now))
     for key in {**old, **new}:
@@ -92,34 +92,34 @@ def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint:
         if found == wanted or filled or _may_change(key):
             continue
         raise UsageError(
-            f"{key}: expected {_said(found)} as in {checkpoint}, got {_said(wanted)}: a resumed"
-            " run goes on exactly, so this stays as it was. checkpoint=PATH in place of resume="
+            f"{key}: expected {_shown(found)} as in {checkpoint}, got {_shown(wanted)}; a resumed"
+            " run continues exactly, so this cannot change: checkpoint=PATH instead of resume="
             " starts a new run from the weights"
         )
 
 
 def check_length(trainer: Mapping[str, Any], epoch: int, checkpoint: Path) -> None:
-    """Refuses a run that would be shorter than what has been trained.
+    """Refuses a run that would end before the epoch of its checkpoint.
 
     Args:
-        trainer: Its settings.
-        epoch: The epoch the checkpoint is in, from 0.
-        checkpoint: The file, for the message.
+        trainer: Settings of the trainer.
+        epoch: Epoch of the checkpoint, from 0.
+        checkpoint: The file, named in the message.
     """
     most = trainer.get("max_epochs")
     if most is not None and 0 <= most <= epoch:
         raise UsageError(
-            f"trainer.max_epochs: expected more than {epoch}, in which {checkpoint} is, got {most}"
+            f"trainer.max_epochs: expected more than {epoch}, the epoch of {checkpoint}, got {most}"
         )
 
 
 def check_classes(sources: Mapping[str, Any], heads: Mapping[str, Any], checkpoint: Path) -> None:
-    """Refuses data of other classes than those that the checkpoint has learned.
+    """Refuses data of other classes than the checkpoint has learned.
 
     Args:
         sources: Data sets by name.
-        heads: What the checkpoint's `info` says of each head.
-        checkpoint: The file, for the message.
+        heads: The entry of each head in the checkpoint's `info`.
+        checkpoint: The file, named in the message.
     """
     from densekit.app.config.data_info import describe_for
 
@@ -134,17 +134,17 @@ def check_classes(sources: Mapping[str, Any], heads: Mapping[str, Any], checkpoi
 
 
 def check_moved(overrides: Overrides, data: Any) -> None:
-    """Refuses a `paths.data` that none of the data sets lies in, before it is filled in.
+    """Refuses `paths.data` if no data set is in the stored folder: it would change nothing.
 
     Args:
-        overrides: Of the command line.
-        data: The data sets with `${paths.data}` where they lie in it.
+        overrides: Overrides of the command line.
+        data: The data sets, with `${paths.data}` at the start of paths inside it.
     """
     for word in overrides:
         if word.key == "paths.data" and "${paths.data}" not in str(data):
             raise UsageError(
-                f"{word.text}: expected the folder of a data set, but none of {', '.join(data)}"
-                " lies in the old one; set data.NAME.train.root= or what its paths are called"
+                f"{word.text}: expected a data set in the stored paths.data, got none of"
+                f" {', '.join(data)} there; set data.NAME.train.root= or what its paths are called"
             )
 
 
@@ -156,7 +156,7 @@ def _may_change(key: str) -> bool:
 
 
 def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted key and value of everything that is no mapping; of an empty one itself."""
+    """Yields dotted key and value of every leaf; an empty mapping is a leaf."""
     if isinstance(node, Mapping) and node:
         for name, value in node.items():
             yield from _leaves(value, f"{key}.{name}" if key else str(name))
@@ -164,5 +164,5 @@ def _leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         yield key, node
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     return "nothing" if value is None else str(value)

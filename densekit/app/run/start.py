@@ -1,4 +1,4 @@
-"""Starting a run from a checkpoint's weights: what is taken over is exact, or asked for by name."""
+"""Starts a run from a checkpoint's weights, which must fit unless an option says otherwise."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 def initial_model(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> DenseModel:
-    """The model that a run begins with.
+    """Builds the model that a run begins with.
 
     Args:
         cfg: Resolved configuration.
@@ -34,7 +34,7 @@ def initial_model(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> DenseMo
         UsageError: The checkpoint does not fit, see `start_from`.
     """
     info = with_kept(model_info(sources, cfg["heads"], cfg["resize"]), cfg.get("kept"))
-    # The weights of a run that is resumed replace all others.
+    # The weights of a resumed run replace all others.
     parts = {key: without_weights(cfg[key]) for key in MODEL} if cfg["resume"] else {}
     model = build_model({**cfg, **parts}, info)
     if cfg["checkpoint"]:
@@ -45,14 +45,14 @@ def initial_model(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> DenseMo
 def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
     """Loads `cfg["checkpoint"]` into a fresh model.
 
-    Backbone and neck have to fit tensor for tensor; levels that one of the two does not have are
-    named. A head of a name that both have has to fit too, with the same classes in the same order,
-    unless it is in `reset_head` or `map_classes_by_name` is true. Identities have to be known to be
-    the same, by the digest of their names. Heads that only the model has
-    start fresh, those that only the checkpoint has are left out; both are named.
+    Backbone and neck must fit tensor for tensor; levels that only one of the two has are logged. A
+    head that both have must fit too, with the same classes in the same order, unless it is in
+    `reset_head` or `map_classes_by_name` is true. The digests of identities must be equal. Heads
+    that only the model has start fresh, those that only the checkpoint has are not loaded; both are
+    logged.
 
     Raises:
-        UsageError: Something does not fit; the message says what to write if it is meant so.
+        UsageError: Something does not fit; the message names the option that allows it.
     """
     from densekit.artifact import load_artifact
 
@@ -82,22 +82,24 @@ def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
             raise UsageError(_other_classes(path, head, *classes))
         taken |= tensors
     if not taken:
-        raise UsageError(f"checkpoint={path}: none of its {len(found)} tensors fits")
+        raise UsageError(
+            f"checkpoint={path}: expected tensors of this model, got {len(found)} others"
+        )
     for part in cfg["training"].get("transfer", {}).get("frozen", ()):
         fresh = [name for name in _below(own, f"{part}.") if name not in taken]
         if fresh:
             raise UsageError(
-                f"checkpoint={path}: {part} is to stay as it is, but {fresh[0]} is not in the"
-                " checkpoint: a head reads a level that its network did not have"
+                f"checkpoint={path}: expected all tensors of {part}, which is frozen, got no"
+                f" {fresh[0]}: a head reads a level that the checkpoint's network did not have"
             )
     model.load_state_dict(taken, strict=False)
-    _say(path, taken, found, own)
+    _log_loaded(path, taken, found, own)
 
 
 def class_rows(cfg: Mapping[str, Any], model: DenseModel, head: str) -> dict[str, int]:
-    """Tensor name to its rows a class, of the head's tensors that have some.
+    """Maps the names of a head's per-class tensors to their number of rows per class.
 
-    Which they are shows when the head is built for one class more.
+    They are the tensors that grow when the head is built for one class more.
 
     Raises:
         UsageError: The head is not built from `num_classes`.
@@ -107,8 +109,8 @@ def class_rows(cfg: Mapping[str, Any], model: DenseModel, head: str) -> dict[str
     node = cfg["heads"][head]
     if "num_classes" not in node:
         raise UsageError(
-            f"map_classes_by_name: heads.{head} has no num_classes; reset_head=[{head}] starts it"
-            " fresh"
+            f"map_classes_by_name: expected a head with num_classes, got heads.{head};"
+            f" reset_head=[{head}] starts it fresh"
         )
     larger = {**node, "num_classes": int(node["num_classes"]) + 1}
     backbone = without_weights(cfg["backbone"])
@@ -129,14 +131,14 @@ def _mapped(
     classes: tuple[Sequence[str] | None, Sequence[str] | None],
     rows: Mapping[str, int],
 ) -> State:
-    """The head's tensors with the rows of every class that both know in its new place."""
+    """The head's tensors with the rows of each class that both know at its new index."""
     old, new = classes
     if not old or not new:
-        raise UsageError(f"checkpoint={path}: heads.{head} has no class names to map by")
+        raise UsageError(f"checkpoint={path}: heads.{head}: expected class names to map, got none")
     kept = {name: (old.index(name), new.index(name)) for name in new if name in old}
     if not kept:
         raise UsageError(
-            f"checkpoint={path}: heads.{head}: no class of {list(new)} is among {list(old)};"
+            f"checkpoint={path}: heads.{head}: expected some of {list(new)}, got {list(old)};"
             f" reset_head=[{head}] starts the head fresh"
         )
     mapped: State = {}
@@ -149,7 +151,7 @@ def _mapped(
         for before, after in kept.values():
             source = value[before * count : (before + 1) * count]
             fresh[after * count : (after + 1) * count] = source
-        rest = len(value) - len(old) * count  # of the background, behind the classes
+        rest = len(value) - len(old) * count  # of the background, after the classes
         if rest > 0:
             fresh[len(new) * count :] = value[len(old) * count :]
         mapped[name] = fresh
@@ -162,14 +164,14 @@ def _mapped(
 
 
 def _check_shapes(path: Path, found: State, own: State, head: str = "") -> None:
-    """Refuses tensors that are in both with another shape."""
+    """Refuses tensors that the model has in another shape."""
     wrong = [k for k, v in found.items() if k in own and own[k].shape != v.shape]
     if wrong:
         name = wrong[0]
-        hint = f" reset_head=[{head}] starts the head fresh." if head else ""
+        hint = f"; reset_head=[{head}] starts the head fresh" if head else ""
         raise UsageError(
-            f"checkpoint={path}: {name}: found {tuple(found[name].shape)}, the model has"
-            f" {tuple(own[name].shape)} ({len(wrong)} such tensors).{hint}"
+            f"checkpoint={path}: {name}: expected shape {tuple(own[name].shape)}, got"
+            f" {tuple(found[name].shape)} ({len(wrong)} such tensors){hint}"
         )
 
 
@@ -187,31 +189,31 @@ def _other_classes(
     path: Path, head: str, old: Sequence[str] | None, new: Sequence[str] | None
 ) -> str:
     return (
-        f"checkpoint={path}: heads.{head} was trained for {_spoken(old)}, the data have"
-        f" {_spoken(new)}. reset_head=[{head}] starts the head fresh, map_classes_by_name=true"
-        " keeps what the checkpoint knows of classes of the same name."
+        f"checkpoint={path}: heads.{head}: expected {_listed(new)} as in the data, got"
+        f" {_listed(old)}; reset_head=[{head}] starts the head fresh, map_classes_by_name=true"
+        " keeps what the checkpoint knows of classes of the same name"
     )
 
 
 def _check_identities(
     path: Path, head: str, before: Mapping[str, Any], now: Mapping[str, Any]
 ) -> None:
-    """Refuses centres of other people, of whom there may be as many."""
+    """Refuses centres of other identities, even if there are equally many."""
     own, found = now.get("identities"), before.get("identities")
     if own is not None and own == found:
         return
     if own is None or found is None:
-        silent = "the checkpoint does" if found is None else "the data do"
-        reason = f"{silent} not say which identities its centres are of"
+        reason = f"{'a checkpoint' if found is None else 'data'} without a digest of identities"
     else:
         counts = before.get("num_identities"), now["num_identities"]
-        reason = f"was trained on {counts[0]} identities, the data have {counts[1]} others"
+        reason = f"{counts[0]} identities, of which the data have {counts[1]} others"
     raise UsageError(
-        f"checkpoint={path}: heads.{head}: {reason}. reset_head=[{head}] starts the head fresh."
+        f"checkpoint={path}: heads.{head}: expected centres of the identities of the data, got"
+        f" {reason}; reset_head=[{head}] starts the head fresh"
     )
 
 
-def _spoken(names: Sequence[str] | None) -> str:
+def _listed(names: Sequence[str] | None) -> str:
     if not names:
         return "classes without names"
     shown = ", ".join(map(str, names[:8]))
@@ -222,17 +224,17 @@ def _below(state: State, prefix: str) -> State:
     return {name: value for name, value in state.items() if name.startswith(prefix)}
 
 
-def _say(path: Path, taken: State, found: State, own: State) -> None:
-    """Names the parts that start fresh and those that are left out."""
+def _log_loaded(path: Path, taken: State, found: State, own: State) -> None:
+    """Logs which parts start fresh and which are not loaded."""
     fresh = _parts(name for name in own if name not in taken)
     left = _parts(name for name in found if name not in own)
-    logger.info("%s: %d of %d tensors taken over", path, len(taken), len(own))
+    logger.info("%s: loaded %d of %d tensors", path, len(taken), len(own))
     if fresh:
         logger.warning("%s: start fresh: %s", path, ", ".join(fresh))
     if left:
-        logger.warning("%s: left out of it: %s", path, ", ".join(left))
+        logger.warning("%s: not loaded: %s", path, ", ".join(left))
 
 
 def _parts(names: Any) -> list[str]:
-    """`heads.detection`, `backbone.layer4`: the first two words of each name, once."""
+    """The distinct first two components of names, such as `heads.detection`."""
     return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))

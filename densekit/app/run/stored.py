@@ -1,4 +1,4 @@
-"""The configuration that a checkpoint holds, made fit for another run."""
+"""Reopens the configuration stored in a checkpoint for another run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from densekit.trust import MODEL, check_stored, without_weights
 MLFLOW = "lightning.pytorch.loggers.MLFlowLogger"
 OWN_MLFLOW = "densekit.training.MlflowLogger"
 RUN_KEYS = ("paths", "data", "trainer", "training", "inferer", "metrics")
-"""What the configuration of a run has and that of a model alone may lack."""
+"""Keys that the configuration of a run has and that of a model alone may lack."""
 
 logger = logging.getLogger(__name__)
 
 
 def resumed(checkpoint: Path, overrides: Overrides) -> Composed:
-    """The configuration that a checkpoint was trained with, overrides applied to it."""
+    """The configuration that a checkpoint was trained with, with overrides applied."""
     from densekit.artifact import load_artifact
 
     artifact = load_artifact(checkpoint)
@@ -48,14 +48,14 @@ def resumed(checkpoint: Path, overrides: Overrides) -> Composed:
 
 
 def resumable(path: Path) -> Path:
-    """The checkpoint to go on from: the one named, or the previous whole one if it is damaged."""
+    """The checkpoint to resume from: the one named, or the last intact one if it is damaged."""
     from densekit.artifact import BrokenCheckpointError, load_artifact
     from densekit.training import furthest_checkpoint
 
     if path.is_dir() and (path / "checkpoints").is_dir():
         path = path / "checkpoints"
     if path.is_file():
-        # A file that is refused for what it holds is an alarm, not a reason to try its neighbour.
+        # A file that is refused for its content is an alarm, not a reason to try another one.
         with contextlib.suppress(BrokenCheckpointError):
             load_artifact(path)
     found: Path = furthest_checkpoint(path)
@@ -65,20 +65,20 @@ def resumable(path: Path) -> Path:
 def stored_run(
     stored: Mapping[str, Any], checkpoint: Path, given: Collection[str], trust: Sequence[str]
 ) -> dict[str, Any]:
-    """A run's configuration out of a checkpoint, without what a file has no say in.
+    """A run's configuration from a checkpoint, without what a file must not decide.
 
-    Nothing of it widens trust, brings weights, or says where to write: loggers write to the server
-    of this machine. `vars` have been resolved.
+    A file must not widen trust, bring weights or choose where to write: loggers write to the server
+    of this machine. `vars` are already resolved.
 
     Args:
         stored: What the checkpoint holds.
         checkpoint: The file.
-        given: Keys of the command line, whose values stand for the stored ones.
+        given: Keys of the command line, whose values replace the stored ones.
         trust: See `densekit.trust.check_stored`.
 
     Raises:
-        UsageError: A part is not what it has to be.
-        ValueError: It names what a stored configuration may not build, fetch or write.
+        UsageError: A part is not a mapping.
+        ValueError: It names something that a stored configuration must not build, fetch or write.
     """
     for key in (*RUN_KEYS, "callbacks", "logger"):
         if key in stored and not isinstance(stored[key], Mapping):
@@ -99,11 +99,10 @@ def stored_run(
 
 
 def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
-    """A stored configuration, open again where a new run differs from the old one.
+    """Makes a stored configuration follow the settings of a new run again.
 
-    What pointed into the old run folder points into the new one, what lay in `paths.data` follows
-    it, `precision=` reaches the trainer, and what the app has noted down about the old command is
-    gone.
+    Paths in the old run folder move to the new one, those in `paths.data` follow it, `precision=`
+    reaches the trainer, and the keys that the old command stored are removed.
 
     Raises:
         UsageError: It describes a model alone, not a run.
@@ -111,8 +110,8 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     missing = [key for key in RUN_KEYS if key not in plain]
     if missing:
         raise UsageError(
-            f"the checkpoint's configuration is not of a run, {', '.join(missing)} missing; such "
-            "a model can be used by densekit predict and in Python"
+            f"checkpoint: expected the configuration of a run, got one without"
+            f" {', '.join(missing)}; such a model works in densekit predict and in Python"
         )
     node = _relative(dict(plain), str(plain["paths"]["run"]), "${paths.run}")
     assert isinstance(node, dict)
@@ -125,7 +124,7 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _on_this_machine(loggers: Mapping[str, Any]) -> dict[str, Any]:
-    """Loggers that write to the server of this machine's environment, as those of `conf` do."""
+    """Sets the server of loggers to that of this machine, as the files of `conf` do."""
     shipped = yaml.safe_load((own_conf() / "logger" / "mlflow.yaml").read_text(encoding="utf-8"))
     server = {"tracking_uri": shipped["mlflow"]["tracking_uri"]}
     return {
@@ -147,7 +146,7 @@ def _is_mlflow(node: Any) -> bool:
 
 
 def _own_runs(plain: Mapping[str, Any], checkpoint: Path) -> str | None:
-    """The stored `paths.runs`, if the checkpoint still lies where its run has written it."""
+    """The stored `paths.runs`, if the checkpoint is still where its run wrote it."""
     run, runs = (Path(str(plain["paths"].get(key))) for key in ("run", "runs"))
     named = runs / str(plain.get("run_name"))
     at_home = run in checkpoint.absolute().parents and named in (run.parent, run.parent.parent)
@@ -155,7 +154,7 @@ def _own_runs(plain: Mapping[str, Any], checkpoint: Path) -> str | None:
 
 
 def _without_caches(node: Any, runs: str | None) -> Any:
-    """Data nodes without the folders for prepared arrays that lie outside of the user's runs."""
+    """Removes cache folders outside the user's runs from the nodes of data sets."""
     if isinstance(node, list):
         return [_without_caches(value, runs) for value in node]
     if not isinstance(node, dict):
@@ -163,7 +162,9 @@ def _without_caches(node: Any, runs: str | None) -> Any:
     kept = {key: _without_caches(value, runs) for key, value in node.items()}
     cache = kept.get("cache")
     if cache is not None and not (runs and _within(str(cache), runs)):
-        logger.warning("cache=%s of the checkpoint is not used: not in its folder of runs", cache)
+        logger.warning(
+            "cache=%s of the checkpoint is ignored: outside the folder of its runs", cache
+        )
         kept["cache"] = None
     return kept
 
@@ -173,24 +174,24 @@ def _within(path: str, folder: str) -> bool:
 
 
 def keep_axes(data: Any, info: Mapping[str, Any]) -> None:
-    """Leaves volumes as stored, and says so, for a model that knows no orientation.
+    """Leaves volumes as stored, and prints so, for a model without an orientation.
 
-    Such a checkpoint was written before volumes were turned; its network knows no other axes.
+    Such a checkpoint was written before volumes were reoriented: its network saw stored axes.
 
     Args:
         data: Plain configuration of data sets, changed in place.
-        info: Of the model.
+        info: The model's `info`.
     """
     of_volumes = info.get("spatial_dims") == 3 or info.get("slices") is not None
     if of_volumes and "orientation" not in info and _leave_as_stored(data):
         print_lines(
-            "The checkpoint does not say in which orientation it was trained: axes of volumes are"
-            " taken as stored (orientation=null)."
+            "The checkpoint has no orientation: axes of volumes are taken as stored"
+            " (orientation=null)."
         )
 
 
 def _leave_as_stored(node: Any) -> bool:
-    """Sets `orientation: null` wherever volumes are read without one; whether there were some."""
+    """Sets `orientation: null` where volumes are read without one; returns whether any were."""
     if not isinstance(node, dict):
         return False
     here = str(node.get("_target_", "")).endswith(".MedicalVolumes") and "orientation" not in node
@@ -200,7 +201,7 @@ def _leave_as_stored(node: Any) -> bool:
 
 
 def _relative(node: Any, folder: str, name: str) -> Any:
-    """Puts a name back in front of what lies in the folder that it stood for."""
+    """Replaces a folder at the start of paths by the interpolation that stood for it."""
     if isinstance(node, dict):
         return {key: _relative(value, folder, name) for key, value in node.items()}
     if isinstance(node, list):

@@ -1,4 +1,4 @@
-"""`densekit train -m`: every combination in turn, or what a sweeper of Hydra's asks for."""
+"""`densekit train -m`: runs all combinations in turn, or the jobs of a Hydra sweeper."""
 
 from __future__ import annotations
 
@@ -24,34 +24,36 @@ from densekit.app.report import print_lines
 from densekit.app.run import launch
 from densekit.app.run.folder import METRICS, new_folder, run_name
 from densekit.app.run.job import configuration, train
-from densekit.app.run.sweep_table import summarise, write_words
+from densekit.app.run.sweep_table import summarise, write_overrides
 
 logger = logging.getLogger(__name__)
 
 GROUPS = ("hydra/sweeper", "hydra/launcher")
 
 
-def is_hydras(arguments: Sequence[str]) -> bool:
-    """Whether the words of a multirun choose a sweeper or a launcher."""
+def uses_hydra(arguments: Sequence[str]) -> bool:
+    """Whether a multirun chooses a Hydra sweeper or launcher."""
     return any(word.lstrip("+").partition("=")[0] in GROUPS for word in arguments)
 
 
 def grid(overrides: Overrides) -> int:
-    """Runs every combination, one after the other; a failure does not stop the rest."""
+    """Runs all combinations, one after the other; a failure does not stop the rest."""
     if launch.started_outside():
-        raise UsageError("-m: start a sweep from one process, not under torchrun or srun")
-    jobs = [(job.texts, configuration(job)) for job in expand(overrides)]  # all, before any runs
+        raise UsageError("-m: expected a single process, got one of torchrun or srun")
+    jobs = [
+        (job.texts, configuration(job)) for job in expand(overrides)
+    ]  # all are composed before the first one runs
     first = jobs[0][1]
     runs = Path(str(first.cfg.paths.runs)).expanduser().absolute()
     folder = new_folder(runs / run_name(first.cfg, first.name))
     failed = []
-    for number, (words, composed) in enumerate(jobs):
-        print_lines(f"job {number} of {len(jobs)}: {shlex.join(words)}")
+    for number, (args, composed) in enumerate(jobs):
+        print_lines(f"job {number} of {len(jobs)}: {shlex.join(args)}")
         try:
-            write_words(words, train(composed, folder / str(number)))
+            write_overrides(args, train(composed, folder / str(number)))
         except Exception as error:
             logger.error("job %d failed", number, exc_info=explain(error) is None)
-            failed.append(f"job {number} ({shlex.join(words)}): {explain(error) or repr(error)}")
+            failed.append(f"job {number} ({shlex.join(args)}): {explain(error) or repr(error)}")
     summarise(folder)
     done = f"{len(jobs) - len(failed)} of {counted(len(jobs), 'job')} done"
     print_lines(f"{done}, in {folder}", *failed)
@@ -59,10 +61,10 @@ def grid(overrides: Overrides) -> int:
 
 
 def search(arguments: Sequence[str]) -> int:
-    """Runs the jobs of a sweeper or launcher of Hydra's."""
-    options, words = split_options(arguments, (OBJECTIVE, RUN_NAME))
-    of_hydra = [word for word in words if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
-    of_jobs = parse([word for word in words if word not in of_hydra], sweep=True)
+    """Runs the jobs of a Hydra sweeper or launcher."""
+    options, args = split_options(arguments, (OBJECTIVE, RUN_NAME))
+    of_hydra = [word for word in args if word.lstrip("+~").startswith(("hydra.", "hydra/"))]
+    of_jobs = parse([word for word in args if word not in of_hydra], sweep=True)
     objective = options["objective"]
     if objective is None and any(_searches(word) for word in of_hydra):
         objective = MAIN
@@ -72,7 +74,7 @@ def search(arguments: Sequence[str]) -> int:
     try:
         sweep(of_jobs, of_hydra, folder, objective)
     finally:
-        summarise(folder)  # of what was done before a job failed, too
+        summarise(folder)  # covers the jobs done before one failed, too
     print_lines(f"runs: {folder}")
     return 0
 
@@ -80,19 +82,19 @@ def search(arguments: Sequence[str]) -> int:
 def sweep(of_jobs: Overrides, of_hydra: Sequence[str], folder: Path, objective: str | None) -> None:
     """Runs the jobs that a sweeper asks for, wherever a launcher starts them.
 
-    Each job is a run as `densekit train` makes it from the words that the sweeper has filled in,
-    in FOLDER/NUMBER; what the sweeper itself writes lies in FOLDER.
+    Each job is a run of `densekit train`, in FOLDER/NUMBER, with the overrides that the sweeper has
+    filled in; the sweeper's own files are in FOLDER.
 
     Args:
         of_jobs: Overrides, some with ranges.
-        of_hydra: Words that set Hydra's own keys.
-        folder: Where the runs go.
-        objective: The metric of `metrics.json` that a sweeper is told, `main` for the main one;
-            None for those that search nothing.
+        of_hydra: Arguments that set Hydra's own keys.
+        folder: Parent folder of the runs.
+        objective: The metric of `metrics.json` that the sweeper optimises, `main` for the main one;
+            None for a sweeper that optimises nothing.
 
     Raises:
-        UsageError: A sweeper or launcher is not installed, the words do not compose, or a job has
-            no such figure.
+        UsageError: A sweeper or launcher is not installed, the overrides do not compose, or a job
+            has no such metric.
     """
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
@@ -102,20 +104,20 @@ def sweep(of_jobs: Overrides, of_hydra: Sequence[str], folder: Path, objective: 
 
     from densekit.app.config import groups
 
-    words = for_hydra(of_jobs)
+    args = for_hydra(of_jobs)
     GlobalHydra.instance().clear()
     hydra = Hydra.create_main_hydra2("densekit", create_config_search_path(str(groups.own_conf())))
     own = [
         groups.searchpath(groups.extra_folders()),
         f"hydra.sweep.dir={quote_text(str(folder))}",
         "hydra.sweep.subdir=${hydra.job.num}",
-        "hydra.output_subdir=null",  # the run folder holds the configuration already
+        "hydra.output_subdir=null",  # the run folder already holds the configuration
     ]
     try:
         hydra.multirun(
             config_name="config",
             task_function=partial(_job, objective=objective),
-            overrides=[*own, *of_hydra, *words],
+            overrides=[*own, *of_hydra, *args],
             with_log_configuration=False,
         )
     except (HydraException, OmegaConfBaseException) as error:
@@ -125,25 +127,25 @@ def sweep(of_jobs: Overrides, of_hydra: Sequence[str], folder: Path, objective: 
         GlobalHydra.instance().clear()
 
 
-def figure(metrics: Path, objective: str) -> float:
-    """A metric of a run.
+def metric_value(metrics: Path, objective: str) -> float:
+    """Reads a metric of a run.
 
     Raises:
-        UsageError: The run has not measured it, or it has no value: that is never the best one.
+        UsageError: The run has not measured it, or it is null, which cannot be the best value.
     """
     found: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
     if objective not in found:
         raise UsageError(unknown("objective", objective, found))
     if found[objective] is None:
-        raise UsageError(f"objective: expected a number of {objective}, got none in {metrics}")
+        raise UsageError(f"objective: expected a value of {objective}, got none in {metrics}")
     return float(found[objective])
 
 
 def settled_objective(run: Path) -> str:
-    """The name of the main metric of a run, which its checkpoint knows.
+    """Reads the name of a run's main metric from its checkpoint.
 
     Raises:
-        UsageError: The run has kept none.
+        UsageError: The run has no checkpoint.
     """
     import yaml
 
@@ -156,25 +158,25 @@ def settled_objective(run: Path) -> str:
 
 
 def _job(cfg: Any, objective: str | None) -> float | None:
-    """What Hydra calls, perhaps on another machine; the configuration is composed once more."""
+    """Runs one job when Hydra calls it, perhaps on another machine; composes it once more."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
     hydra = HydraConfig.get()
-    GlobalHydra.instance().clear()  # or nothing could be composed in here
+    GlobalHydra.instance().clear()  # or nothing could be composed here
     folder = Path(str(hydra.sweep.dir)) / str(hydra.sweep.subdir)
     direction = OmegaConf.select(cast(DictConfig, hydra), "sweeper.direction")
-    told = {"objective": objective, "direction": getattr(direction, "name", direction)}
-    # Not resolved: what a word interpolates is in our configuration, not in Hydra's.
-    words: Any = OmegaConf.to_container(hydra.overrides.task)
-    run = train(configuration(parse(words)), folder, told)
-    write_words(words, run)
+    extra = {"objective": objective, "direction": getattr(direction, "name", direction)}
+    # Not resolved: interpolations refer to our configuration, not to Hydra's.
+    args: Any = OmegaConf.to_container(hydra.overrides.task)
+    run = train(configuration(parse(args)), folder, extra)
+    write_overrides(args, run)
     if objective is None:
         return None
-    return figure(run / METRICS, settled_objective(run) if objective == MAIN else objective)
+    return metric_value(run / METRICS, settled_objective(run) if objective == MAIN else objective)
 
 
 def _searches(word: str) -> bool:
-    """Whether a word names a sweeper that looks for the best, as Optuna does."""
+    """Whether an argument names a sweeper that optimises, as Optuna does."""
     key, _, value = word.lstrip("+").partition("=")
     return key == "hydra/sweeper" and value != "basic"

@@ -1,4 +1,4 @@
-"""What the jobs of a multirun reached: a table with mean and spread, printed and as a file."""
+"""The table of a multirun: metrics of each job with mean and spread, printed and as a file."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from densekit.app.report import number_text, print_lines, print_numbers, read_me
 from densekit.app.run.folder import METRICS
 
 FILE = "jobs.csv"
-WORDS = "overrides.yaml"
+OVERRIDES = "overrides.yaml"
 SHOWN = 6
-"""Jobs that have a column of their own on the terminal; the file has them all."""
+"""Most jobs that get columns of their own on the terminal; the file has all jobs."""
 
 
-def write_words(words: Sequence[str], run: Path) -> None:
-    """Notes down in a run folder which words a job had."""
-    write_text(run / WORDS, yaml.safe_dump(list(words), allow_unicode=True))
+def write_overrides(overrides: Sequence[str], run: Path) -> None:
+    """Writes the overrides of a job into its run folder."""
+    write_text(run / OVERRIDES, yaml.safe_dump(list(overrides), allow_unicode=True))
 
 
 def summarise(folder: Path) -> None:
     """Prints the metrics of every job in FOLDER/NUMBER with their mean, and writes `jobs.csv`.
 
-    A metric that a job could not measure is left out of its mean; `count` says of how many jobs
-    that is. The spread is the standard deviation of a sample, empty for one job.
+    The mean leaves out jobs that could not measure the metric; `count` is the number of the others.
+    The spread is the sample standard deviation, empty for one job.
     """
     runs = sorted((run for run in folder.iterdir() if run.name.isdecimal()), key=_number)
     if not runs:
@@ -37,14 +37,14 @@ def summarise(folder: Path) -> None:
     found = {run.name: _metrics(run) for run in runs}
     names = list(dict.fromkeys(name for metrics in found.values() for name in metrics))
     summary = {name: spread([metrics.get(name) for metrics in found.values()]) for name in names}
-    words = {run.name: _words(run) for run in runs}
-    _write(folder / FILE, words, found, summary)
-    _print(words, found, summary)
+    overrides = {run.name: _overrides(run) for run in runs}
+    _write(folder / FILE, overrides, found, summary)
+    _print(overrides, found, summary)
     print_lines(f"table of the jobs: {folder / FILE}")
 
 
 def spread(values: Sequence[float | None]) -> dict[str, float | None]:
-    """Mean, standard deviation and number of the values that are there."""
+    """Mean, standard deviation and count of the values that are not missing."""
     known = [value for value in values if value is not None and not math.isnan(value)]
     mean = statistics.fmean(known) if known else None
     return {
@@ -59,29 +59,29 @@ def _metrics(run: Path) -> dict[str, float]:
     return read_metrics(file) if file.is_file() else {}
 
 
-def _words(run: Path) -> list[str]:
-    file = run / WORDS
+def _overrides(run: Path) -> list[str]:
+    file = run / OVERRIDES
     return list(yaml.safe_load(file.read_text("utf-8"))) if file.is_file() else []
 
 
-def _differing(words: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The words of each job that not all jobs have."""
-    every = [set(of_job) for of_job in words.values()]
+def _differing(overrides: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The overrides of each job that not all jobs share."""
+    every = [set(of_job) for of_job in overrides.values()]
     common = set.intersection(*every)
     return {
         job: " ".join(word for word in of_job if word not in common)
-        for job, of_job in words.items()
+        for job, of_job in overrides.items()
     }
 
 
 def _write(
     file: Path,
-    words: Mapping[str, Sequence[str]],
+    overrides: Mapping[str, Sequence[str]],
     found: Mapping[str, Mapping[str, float]],
     summary: Mapping[str, Mapping[str, float | None]],
 ) -> None:
-    """One row a job, then mean, standard deviation and count; what is not known is empty."""
-    differing = _differing(words)
+    """Writes one row per job, then mean, standard deviation and count; unknown values are empty."""
+    differing = _differing(overrides)
     rows: list[list[Any]] = [["job", "words", *summary]]
     for job, metrics in found.items():
         cells = [metrics.get(name, math.nan) for name in summary]
@@ -92,11 +92,11 @@ def _write(
 
 
 def _print(
-    words: Mapping[str, Sequence[str]],
+    overrides: Mapping[str, Sequence[str]],
     found: Mapping[str, Mapping[str, float]],
     summary: Mapping[str, Mapping[str, float | None]],
 ) -> None:
-    print_lines(*(f"job {job}: {text}" for job, text in _differing(words).items() if text))
+    print_lines(*(f"job {job}: {text}" for job, text in _differing(overrides).items() if text))
     shown = list(found) if len(found) <= SHOWN else []
     rows = []
     for name, of_all in summary.items():

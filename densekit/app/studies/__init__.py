@@ -1,1 +1,1 @@
-"""Comparisons: runs with each other, a model with a peer, a part with its contract."""
+"""Comparisons: between runs, of a model with its peer, of a part with its contract."""

@@ -1,7 +1,7 @@
-"""A peer's model and ours with its weights, proven equal, for `densekit benchmark` to time.
+"""A peer's model and ours with the same weights, proven equal, for `densekit benchmark` to time.
 
-Both get the same weights, pictures and settings. What is random while training is taken out for the
-proof: samplers take every row, nothing is dropped out.
+Both get the same weights, images and settings. For the proof nothing in training is random:
+samplers take every row, and there is no dropout.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from densekit.data.collate import collate
 from densekit.interop import from_smp, from_torchvision
 
 ALL_ROWS = 1 << 30
-"""A sampler that may take so many rows takes all of them."""
+"""A sample count so large that samplers take every row."""
 SMALL = [128, 160]
-"""Size of the pictures that the proof is made on, two of them."""
+"""Size of the two images that the proof uses."""
 LOSS_TOLERANCE = 1e-4
 BOX_TOLERANCE, SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-3, 1e-4, 1e-4
 
@@ -29,15 +29,15 @@ Options = Mapping[str, Any]
 
 
 class Pair(NamedTuple):
-    """Two equal models and how each is called.
+    """Two equal models and the calls of each.
 
     Attributes:
         theirs: The peer's model.
         ours: Ours with its weights.
-        their_losses: The peer's losses of the batch, by the names of ours.
-        our_losses: Ours.
-        their_predictions: In the peer's form.
-        our_predictions: In ours.
+        their_losses: The peer's losses of the batch, under our names.
+        our_losses: Our losses of the batch.
+        their_predictions: Predictions in the peer's form.
+        our_predictions: Predictions in our form.
     """
 
     theirs: nn.Module
@@ -49,10 +49,10 @@ class Pair(NamedTuple):
 
 
 def check_losses(pair: Pair) -> float:
-    """The largest relative gap between the losses of both.
+    """Returns the largest relative gap between the losses of both.
 
     Raises:
-        RuntimeError: They differ; no time is worth reporting then.
+        RuntimeError: They differ: timing unequal models means nothing.
     """
     pair.theirs.train()
     pair.ours.train()
@@ -62,7 +62,7 @@ def check_losses(pair: Pair) -> float:
         abs(float(ours[name]) - float(theirs[name])) / abs(float(theirs[name])) for name in theirs
     )
     if not gap <= LOSS_TOLERANCE:
-        raise RuntimeError(f"losses differ: the peer's are {dict(theirs)}, densekit's {dict(ours)}")
+        raise RuntimeError(f"losses: expected the peer's {dict(theirs)}, got {dict(ours)}")
     return gap
 
 
@@ -123,7 +123,7 @@ _TERMS = {
 
 
 def _bound_samplers(ours: Any, boxes: int) -> None:
-    """Gives our samplers as many slots as there can be rows: their shapes are static."""
+    """Gives our samplers, whose shapes are static, as many slots as there can be rows."""
     head = ours.heads["detection"]
     anchors = 3 * sum(-(-SMALL[0] // s) * -(-SMALL[1] // s) for s in (4, 8, 16, 32, 64))
     head.rpn.sampling = replace(head.rpn.sampling, count=anchors)
@@ -132,7 +132,7 @@ def _bound_samplers(ours: Any, boxes: int) -> None:
 
 
 def check_detections(pair: Pair) -> None:
-    """Compares boxes and scores.
+    """Checks that boxes and scores agree.
 
     Raises:
         RuntimeError: They differ.
@@ -147,7 +147,7 @@ def check_detections(pair: Pair) -> None:
         close = (rows["boxes"][:, None] - boxes).abs().amax(2) <= BOX_TOLERANCE
         close &= (rows["scores"][:, None] - scores).abs() <= SCORE_TOLERANCE
         if close.any(1).float().mean() < 0.99:  # rounding may decide a suppression
-            raise RuntimeError(f"detections differ in picture {i}")
+            raise RuntimeError(f"detections: expected the peer's in image {i}, got others")
 
 
 def segmenter_pair(
@@ -180,7 +180,7 @@ def segmenter_pair(
 
 
 def check_logits(pair: Pair) -> None:
-    """Compares the logits of every pixel.
+    """Checks that the logits of every pixel agree.
 
     Raises:
         RuntimeError: They differ.
@@ -190,7 +190,9 @@ def check_logits(pair: Pair) -> None:
     with torch.no_grad():
         gap = (pair.their_predictions() - pair.our_predictions()).abs().max()
     if not gap <= LOGIT_TOLERANCE:
-        raise RuntimeError(f"logits differ by {float(gap):.1e}")
+        raise RuntimeError(
+            f"logits: expected at most {LOGIT_TOLERANCE} from the peer's, got {float(gap):.1e}"
+        )
 
 
 def _batch(scenes: Scenes, options: Options) -> dict[str, Any]:

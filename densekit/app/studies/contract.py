@@ -1,4 +1,4 @@
-"""The parts of a command line put to the checks of their contracts, one table per part."""
+"""Checks the parts that a command line names against their contracts; prints a table of each."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CLASSES = 3
 """Number of classes of the synthetic images."""
 SAMPLES = 4
 LEAST_SIDE = 64
-"""Of the image that a backbone is tested on."""
+"""Smallest side of the image that a backbone is tested on."""
 
 
 class Part(NamedTuple):
     """Something that has a contract.
 
     Attributes:
-        key: Where the configuration has it, `heads.segmentation`.
-        subject: It, and what it is tested on.
+        key: Its key in the configuration, such as `heads.segmentation`.
+        subject: The part together with what it is tested on.
         checks: The points of its contract.
     """
 
@@ -44,12 +44,12 @@ class Part(NamedTuple):
 
 
 @dataclass(frozen=True)
-class MadeUp:
-    """Stands for a data set where the images are made up.
+class SyntheticSource:
+    """Stands in for a data set when the images are synthetic.
 
     Attributes:
-        heads: All there are.
-        targets: Head name to "identity", of those that tell identities apart.
+        heads: Names of all heads.
+        targets: Head name to "identity", for the heads of identities.
     """
 
     heads: Sequence[str]
@@ -57,7 +57,7 @@ class MadeUp:
     train = None
 
     def describe(self) -> dict[str, Any]:
-        """What `${data_info:...}` is answered."""
+        """The values of `${data_info:...}`."""
         from densekit.testing.samples import synthetic_info
 
         return synthetic_info(CLASSES) | {
@@ -69,10 +69,10 @@ class MadeUp:
 
 
 def check_parts(arguments: Sequence[str], kinds: Sequence[str]) -> int:
-    """Tests the parts that a command line names and prints a table of each.
+    """Tests the parts that a command line names and prints one table per part.
 
     Args:
-        arguments: Words of the command line.
+        arguments: Arguments of the command line.
         kinds: Those of `KINDS` that are tested if they are named.
 
     Returns:
@@ -151,7 +151,7 @@ def _parts(arguments: Sequence[str], kinds: Sequence[str]) -> Iterator[Part]:
 
 
 def _only_names_of_heads(cfg: DictConfig, *, metrics: bool) -> None:
-    """Leaves heads out that nobody has named: data and metrics may be for others."""
+    """Drops heads that the command line does not name: data and metrics may be for others."""
     from omegaconf import open_dict
 
     names = list(cfg.metrics) if metrics else []
@@ -162,20 +162,20 @@ def _only_names_of_heads(cfg: DictConfig, *, metrics: bool) -> None:
 
 
 def _sources(cfg: DictConfig, *, stored: bool) -> dict[str, Any]:
-    """The data sets of a configuration, or made-up ones of the same names."""
+    """The data sets of a configuration, or synthetic ones of the same names."""
     from densekit.app.config.data_info import register_data_info
     from densekit.app.config.resolve import describe_data
 
     if stored:
         return describe_data(cfg)
     kinds = {head: "identity" for head, node in cfg.heads.items() if "num_identities" in node}
-    sources = {name: MadeUp(list(cfg.heads), kinds) for name in cfg.data}
+    sources = {name: SyntheticSource(list(cfg.heads), kinds) for name in cfg.data}
     register_data_info(sources)
     return sources
 
 
 def _heads(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, Subject]:
-    """The heads of a configuration, by name, each with what it is tested on."""
+    """The heads of a configuration by name, each with what it is tested on."""
     from densekit.app.config.data_info import model_info
     from densekit.build import instantiate
     from densekit.testing.samples import synthetic_samples
@@ -188,16 +188,16 @@ def _heads(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str,
         if trainer is None:
             raise UsageError(f"data.NAME.heads: expected a data set that trains {name}, got none")
         make = instantiate({**node, "_partial_": True}, f"heads.{name}")
-        made_up = isinstance(trainer, MadeUp)
-        samples = synthetic_samples(CLASSES) if made_up else _stored(trainer)
-        specs = {} if made_up else trainer.train.target_specs
+        synthetic = isinstance(trainer, SyntheticSource)
+        samples = synthetic_samples(CLASSES) if synthetic else _stored(trainer)
+        specs = {} if synthetic else trainer.train.target_specs
         stride = settings["backbone"].get("output_stride", Subject.output_stride)
         subjects[name] = Subject(make, samples, specs, info[name], stride)
     return subjects
 
 
 def _stored(source: Any) -> list[Sample]:
-    """The first training samples of a data set as they are stored, in the frame of their truth."""
+    """The first training samples of a data set as stored, before any resizing."""
     if source.train is None:
         raise UsageError("data: expected a data set with a training split, got none")
     return [source.train[index] for index in range(min(SAMPLES, len(source.train)))]
@@ -211,7 +211,7 @@ def _head_parts(heads: Mapping[str, Subject]) -> Iterator[Part]:
 
 
 def _model_parts(settings: Mapping[str, Any], wanted: set[str]) -> Iterator[Part]:
-    """Backbone and neck, the latter on the levels of the former; with random weights."""
+    """Backbone and neck with random weights, the neck on the levels of the backbone."""
     from densekit.build import instantiate
     from densekit.testing import backbone as of_backbone
     from densekit.testing import neck as of_neck
@@ -250,7 +250,7 @@ def _data_parts(sources: Mapping[str, Any]) -> Iterator[Part]:
 
 
 def _metric_parts(settings: Mapping[str, Any], heads: Mapping[str, Subject]) -> Iterator[Part]:
-    """Configured metrics, on predictions of their head where it is named too, or made-up ones."""
+    """Configured metrics, on predictions of their head if it is named too, else synthetic ones."""
     from densekit.build import metric_recipes
     from densekit.testing.metric import CHECKS, MetricSubject
     from densekit.testing.samples import synthetic_info, synthetic_results

@@ -1,4 +1,4 @@
-"""What the runs of the residual study say: tables of plain and residual twins, and the answer.
+"""Outcomes of the residual study: errors of plain and residual twins, and the conclusion.
 
 Paper: Deep Residual Learning for Image Recognition, sections 1 and 4.2.
 """
@@ -16,7 +16,7 @@ from densekit.app.run.earlier_logs import logged_rows
 from densekit.app.run.folder import METRICS
 
 STANDARD_ERRORS = 2.0
-"""So far apart two means have to be to count as different."""
+"""Two means count as different if they are further apart than this."""
 SIGNAL = "signal.json"
 CURVE = Path("csv", "metrics.csv")
 NETS = ("plain", "residual")
@@ -29,7 +29,7 @@ class Twin:
     Attributes:
         net: "plain" or "residual".
         depth: Layers with weights.
-        seed: Of weights and order.
+        seed: Seed of the weights and of the order of the images.
     """
 
     net: str
@@ -42,11 +42,11 @@ class Twin:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run has measured.
+    """The measurements of a run.
 
     Attributes:
-        train_error: Share of the training pictures that it gets wrong at the end, as in prediction.
-        test_error: The same of the test pictures.
+        train_error: Share of misclassified training images at the end, in evaluation mode.
+        test_error: Share of misclassified test images.
         curve: Optimiser step and training error after it.
         signal: `start` and `end` of `densekit.training.SignalFile`.
     """
@@ -87,8 +87,8 @@ class Answer:
 
     Attributes:
         claim: A sentence.
-        contrast: Of training errors, what the claim is judged by.
-        shown: Whether it holds at these settings; None if that cannot be said.
+        contrast: The difference of training errors that decides the claim.
+        shown: Whether it holds at these settings; None if that cannot be decided.
     """
 
     claim: str
@@ -101,11 +101,11 @@ class Answer:
 
 
 def read_outcome(run: Path, head: str) -> Outcome | None:
-    """What lies in a run folder, None as long as the run is not complete.
+    """Reads the outcome from a run folder; None while the run is not complete.
 
     Args:
         run: The folder.
-        head: Name of the head whose accuracy is measured.
+        head: Name of the head whose accuracy is read.
 
     Raises:
         ValueError: The run is complete but has no such accuracy.
@@ -113,26 +113,28 @@ def read_outcome(run: Path, head: str) -> Outcome | None:
     metrics, signal = run / METRICS, run / SIGNAL
     if not metrics.is_file() or not signal.is_file():
         return None
-    figures = json.loads(metrics.read_text("utf-8"))
-    if not any(name.startswith("test/") for name in figures):
+    values = json.loads(metrics.read_text("utf-8"))
+    if not any(name.startswith("test/") for name in values):
         return None
     name = f"{head}/accuracy"
     for stage in ("val", "test"):
-        if f"{stage}/{name}" not in figures:
-            raise ValueError(f"{metrics}: no {stage}/{name}, which the study is about")
+        if f"{stage}/{name}" not in values:
+            raise ValueError(
+                f"{metrics}: expected {stage}/{name}, which the study compares, got none"
+            )
     return Outcome(
-        train_error=1 - figures[f"val/{name}"],
-        test_error=1 - figures[f"test/{name}"],
+        train_error=1 - values[f"val/{name}"],
+        test_error=1 - values[f"test/{name}"],
         curve=_curve(run / CURVE, f"val/{name}"),
         signal=json.loads(signal.read_text("utf-8")),
     )
 
 
 def contrast(plus: Sequence[Sequence[float]], minus: Sequence[Sequence[float]]) -> Contrast:
-    """The sum of some groups' means less the sum of others', with two standard errors.
+    """The sum of the means of `plus` less that of `minus`, with two standard errors.
 
     Args:
-        plus: Groups of independent values, one a seed.
+        plus: Groups of independent values, one per seed.
         minus: Likewise.
     """
     value = sum(map(_mean, plus)) - sum(map(_mean, minus))
@@ -141,7 +143,7 @@ def contrast(plus: Sequence[Sequence[float]], minus: Sequence[Sequence[float]]) 
 
 
 def answers(outcomes: Outcomes, shallow: int, deep: int) -> list[Answer]:
-    """The three claims that make the effect, by the training errors of two depths."""
+    """Judges the three claims that make up degradation by the training errors of two depths."""
     errors = {
         (net, depth): [outcome.train_error for outcome in of_seeds(outcomes, net, depth)]
         for net in NETS
@@ -165,50 +167,50 @@ def answers(outcomes: Outcomes, shallow: int, deep: int) -> list[Answer]:
 
 
 def verdict(found: Iterable[Answer]) -> str:
-    """One sentence for all claims together."""
+    """Sums up all claims in one sentence."""
     shown = [answer.shown for answer in found]
     if None in shown:
-        return "Not judged: at least two seeds of every net are needed."
+        return "Not judged: every network needs at least two seeds."
     if all(shown):
         return "Degradation is shown at these settings, and shortcuts remove it."
     return "Degradation is NOT shown at these settings."
 
 
 def of_seeds(outcomes: Outcomes, net: str, depth: int) -> list[Outcome]:
-    """The outcomes of one net, one a seed."""
+    """The outcomes of one network, one per seed."""
     return [outcome for twin, outcome in outcomes.items() if (twin.net, twin.depth) == (net, depth)]
 
 
 def standard_error(values: Sequence[float]) -> float:
-    """Of the mean; NaN for a single value."""
+    """The standard error of the mean; NaN for a single value."""
     return math.sqrt(_squared_error(values))
 
 
 def gradient_ratio(outcomes: Outcomes, net: str, depth: int, when: str) -> float:
-    """Geometric mean over seeds of the gradient's norm in the first over that in the last layer."""
+    """Geometric mean over seeds: gradient norm of the first layer over that of the last."""
     signals = [outcome.signal for outcome in of_seeds(outcomes, net, depth)]
     norms = [signal[when]["gradient"] for signal in signals if when in signal]
     return math.exp(statistics.fmean(math.log(norm[0] / norm[-1]) for norm in norms))
 
 
 def groups(twins: Iterable[Twin]) -> list[tuple[str, int]]:
-    """Kinds of net and their depths, in the order of the tables."""
+    """Pairs of kind of network and depth, in the order of the tables."""
     return sorted({(twin.net, twin.depth) for twin in twins})
 
 
 def ends(twins: Iterable[Twin]) -> tuple[int, int]:
-    """The least and the greatest depth that both kinds of net have.
+    """The smallest and the largest depth that both kinds of network have.
 
     Raises:
-        ValueError: There is only one depth, or one kind of net.
+        ValueError: There is only one depth, or one kind of network.
     """
     kinds = groups(twins)
     depths = [{depth for net, depth in kinds if net == kind} for kind in NETS]
     common = sorted(set.intersection(*depths))
     if len(common) < 2:
         raise ValueError(
-            "a study compares plain and residual nets of two depths at least, such as"
-            f" backbone.depth=20,44 backbone.residual=false,true; found in both: {common}"
+            "backbone.depth: expected at least two depths of both plain and residual networks, got"
+            f" {common}; for example backbone.depth=20,44 backbone.residual=false,true"
         )
     return common[0], common[-1]
 

@@ -1,4 +1,4 @@
-"""The residual study on the terminal, as files and as a picture."""
+"""Report of the residual study: on the terminal, as files and as a plot."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 NAME = "degradation"
 COLUMNS = ("net", "layers", "seeds", "training error %", "test error %", "gradient ratio")
 LOWEST = -2.0
-"""Where the axes of errors begin: a line at zero has to be seen."""
+"""Lower end of the error axes: a line at zero must be visible."""
 STYLES = {"plain": "--", "residual": "-"}
 
 
 def report(outcomes: Outcomes, ends: tuple[int, int], folder: Path) -> None:
-    """Prints the table and the answer; writes degradation.md, .csv, .json and .png.
+    """Prints the table and the conclusion; writes degradation.md, .csv, .json and .png.
 
     Args:
-        outcomes: Of the runs that are complete.
-        ends: The two depths that the question is about.
+        outcomes: Outcomes of the completed runs.
+        ends: The two depths that are compared.
         folder: Where the files go; they are overwritten.
     """
     found = answers(outcomes, *ends)
@@ -47,13 +47,13 @@ def report(outcomes: Outcomes, ends: tuple[int, int], folder: Path) -> None:
     _write_rows(outcomes, folder / f"{NAME}.csv")
     _write_answers(found, folder / f"{NAME}.json")
     draw(outcomes, folder / f"{NAME}.png")
-    print_lines(f"table and picture: {folder / NAME}.md, .csv, .json, .png")
+    print_lines(f"table and plot: {folder / NAME}.md, .csv, .json, .png")
 
 
 def table(outcomes: Outcomes) -> list[str]:
-    """Lines of a Markdown table, a row a kind of net and depth; errors with one standard error.
+    """Lines of a Markdown table, one row per kind of network and depth, with standard errors.
 
-    The last column is the gradient of the first layer's weight over that of the last convolution's,
+    The last column is the gradient norm of the first layer over that of the last convolution,
     before the first step.
     """
     rows: list[tuple[str, ...]] = [COLUMNS]
@@ -73,10 +73,10 @@ def table(outcomes: Outcomes) -> list[str]:
 
 
 def draw(outcomes: Outcomes, path: Path) -> None:
-    """Draws six panels: training, errors by depth, and what goes through the layers.
+    """Draws six panels: training curves, errors by depth, and the signal through the layers.
 
     Args:
-        outcomes: Of the runs.
+        outcomes: Outcomes of the runs.
         path: PNG file.
     """
     from matplotlib.figure import Figure
@@ -94,7 +94,7 @@ def draw(outcomes: Outcomes, path: Path) -> None:
         ("training error, %", "optimiser step"),
         (f"error at the end, %, ± {STANDARD_ERRORS:g} standard errors", "layers"),
         ("variance of a block's output, before training", "block"),
-        ("similarity with the picture, before training", "block"),
+        ("similarity to the image, before training", "block"),
         ("norm of the gradient, before training", "convolution"),
         ("norm of the gradient, after training", "convolution"),
     )
@@ -142,20 +142,20 @@ def _draw_errors(axes: Axes, outcomes: Outcomes) -> None:
     axes.legend(fontsize=8)
 
 
-def _draw_signal(axes: Axes, outcomes: Outcomes, when: str, figure: str) -> None:
+def _draw_signal(axes: Axes, outcomes: Outcomes, when: str, measure: str) -> None:
     for net, depth in groups(outcomes):
         signals = [run.signal for run in of_seeds(outcomes, net, depth)]
-        lines = [list(enumerate(s[when][figure], start=1)) for s in signals if when in s]
-        places, values = _mean_line(lines)
+        lines = [list(enumerate(s[when][measure], start=1)) for s in signals if when in s]
+        positions, values = _mean_line(lines)
         label = f"{net}, {depth} layers"
-        axes.plot(places, values, STYLES[net], color=_color(outcomes, depth), label=label)
+        axes.plot(positions, values, STYLES[net], color=_color(outcomes, depth), label=label)
 
 
 def _mean_line(lines: Iterable[Sequence[tuple[int, float]]]) -> tuple[list[int], list[float]]:
-    """Places that all lines have, and the mean of the values there."""
+    """Positions that all lines have, and the mean of the values there."""
     tables = [dict(line) for line in lines]
     common = sorted(set.intersection(*map(set, tables))) if tables else []
-    return common, [fmean(table[place] for table in tables) for place in common]
+    return common, [fmean(table[position] for table in tables) for position in common]
 
 
 def _color(outcomes: Outcomes, depth: int) -> str:

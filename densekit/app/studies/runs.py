@@ -1,4 +1,4 @@
-"""The runs of a study: their configurations, what is kept of an earlier start, and the report."""
+"""Runs a study: its configurations, the finished runs of an earlier start, and the report."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from densekit.build import walk
 
 
 def run_study(
-    study: str, grid: Mapping[str, str], words: Sequence[str], output: str | None, jobs: int | None
+    study: str, grid: Mapping[str, str], args: Sequence[str], output: str | None, jobs: int | None
 ) -> int:
-    """Trains the networks of a study and reports on them; returns 1 where a run has failed.
+    """Trains the networks of a study and reports on them; returns 1 if a run failed.
 
     Args:
-        study: The experiment that the runs derive from, unless the words name another one.
-        grid: Keys in which the runs differ, and their values unless the words give others.
-        words: Overrides of the configuration.
-        output: The folder of the study, a new one by default.
-        jobs: Runs at a time; as many as CPU cores by default.
+        study: The experiment that the runs derive from, unless an override names another one.
+        grid: Keys that vary between the runs, and their values unless overrides give others.
+        args: Overrides of the configuration.
+        output: The folder of the study; a new one by default.
+        jobs: Runs at a time; one per CPU core by default.
 
     Raises:
-        UsageError: The words are wrong; nothing has been written then.
+        UsageError: An override is wrong; nothing has been written then.
     """
     if started_outside():
-        raise UsageError("densekit study: start it from one process, not under torchrun or srun")
-    configs = _configs(study, grid, words)
+        raise UsageError("densekit study: expected a single process, got one of torchrun or srun")
+    configs = _configs(study, grid, args)
     depths = ends(configs)
     folder = _folder(output, configs)
     print_lines(f"study folder: {folder}")
@@ -51,24 +51,27 @@ def run_study(
     return 1 if failed else 0
 
 
-def _configs(study: str, grid: Mapping[str, str], words: Sequence[str]) -> dict[Twin, Any]:
+def _configs(study: str, grid: Mapping[str, str], args: Sequence[str]) -> dict[Twin, Any]:
     """A checked configuration for every network; nothing has been written yet."""
-    given = parse(words, sweep=True)
+    given = parse(args, sweep=True)
     for word in given:
         if word.is_sweep and word.key not in grid:
-            said = unknown(word.text, word.key, grid)
-            raise UsageError(f"{said} (the runs of a study differ in nothing else)")
+            message = unknown(word.text, word.key, grid)
+            raise UsageError(f"{message} (only these keys may vary between the runs of a study)")
     chosen = [f"{key}={value}" for key, value in grid.items() if key not in given.keys]
     if "experiment" not in given.keys:
         chosen.append(f"experiment={study}")
     configs = {}
     for overrides in expand(parse(chosen, sweep=True) + given):
         cfg = checked(configuration(overrides)).cfg
-        if count_devices(cfg["trainer"]) > 1:
-            raise UsageError("trainer.devices: a run of a study has one device; jobs=N runs N")
+        if (count := count_devices(cfg["trainer"])) > 1:
+            raise UsageError(
+                f"trainer.devices: expected one device per run of a study, got {count};"
+                " jobs=N trains N networks at a time"
+            )
         net, depth = NETS[bool(cfg["backbone"]["residual"])], int(cfg["backbone"]["depth"])
         configs[Twin(net, depth, int(cfg["seed"]))] = cfg
-    # The longest first: no core waits for them at the end.
+    # The longest first, so that no core waits for them at the end.
     return dict(sorted(configs.items(), key=lambda item: (-item[0].depth, item[0])))
 
 
@@ -80,7 +83,7 @@ def _folder(given: Any, configs: Mapping[Twin, Any]) -> Path:
 
 
 def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outcomes, list[str]]:
-    """Runs what is not done yet; returns what is known of each network, and what went wrong."""
+    """Runs what is not done yet; returns the outcomes and a message for each failed run."""
     head = next(iter(next(iter(configs.values()))["heads"]))
     resolved = {}
     for twin, cfg in configs.items():
@@ -93,15 +96,15 @@ def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outco
     }
     done = len(configs) - len(files)
     if done:
-        print_lines(f"{done} of {counted(len(configs), 'run')} are there already")
+        print_lines(f"{done} of {counted(len(configs), 'run')} are already complete")
     failed = []
     for name, code, seconds in run_all(files, at_once):
         done += 1
         outcome = read_outcome(folder / name, head) if code == 0 else None
         if outcome is None:
             log = folder / name / LOG
-            reason = why_failed(log) if code else f"it wrote no test figures or no {SIGNAL}"
-            failed.append(f"FAILED: {name}: {reason} (all of it: {log})")
+            reason = why_failed(log) if code else f"it wrote no test metrics or no {SIGNAL}"
+            failed.append(f"FAILED: {name}: {reason} (full log: {log})")
             print_lines(f"{done:>3} of {len(configs)}  {failed[-1]}")
             continue
         errors = f"training error {outcome.train_error:6.1%}, test error {outcome.test_error:6.1%}"
@@ -111,7 +114,7 @@ def _run(configs: Mapping[Twin, Any], folder: Path, at_once: int) -> tuple[Outco
 
 
 def _check_same(resolved: Mapping[str, Any], file: Path) -> None:
-    """Refuses to mix runs of other settings into a folder."""
+    """Refuses to mix runs of different settings in one folder."""
     if not file.is_file():
         return
     before = dict(walk(yaml.safe_load(file.read_text("utf-8"))))
@@ -120,6 +123,6 @@ def _check_same(resolved: Mapping[str, Any], file: Path) -> None:
     for key in leaves:
         if before.get(key) != after.get(key):
             raise UsageError(
-                f"{file}: {key} is {before.get(key)} there and {after.get(key)} now; continue with"
-                " the same words, or give another output=DIR"
+                f"{file}: {key}: expected {before.get(key)} as in the earlier runs, got"
+                f" {after.get(key)}; continue with the same overrides, or set another output=DIR"
             )

@@ -1,4 +1,4 @@
-"""Several runs at once on one machine, each in a process that goes on with the next one."""
+"""Runs several configurations at once on one machine, in processes that take one after another."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from densekit.app import worker
 from densekit.app.run.folder import seal
 
 LOG = "log.txt"
-SPOKEN = "densekit: error:"
-"""How the worker begins what it tells the user."""
+ERROR_PREFIX = "densekit: error:"
+"""How the error message of a worker begins."""
 
 
 def run_all(files: Mapping[str, Path], at_once: int) -> Iterator[tuple[str, int, float]]:
-    """Runs resolved configurations, `at_once` of them at any time, and shares out the cores.
+    """Runs resolved configurations, `at_once` at a time, and divides the cores among them.
 
-    What a run prints goes into `log.txt` beside its configuration. Whoever stops listening, Ctrl-C
-    included, gets no further run started.
+    The output of a run goes to `log.txt` beside its configuration. When the caller stops iterating,
+    Ctrl-C included, no further run is started.
 
     Args:
-        files: Name of a run to its `config.yaml`.
+        files: Run name to its `config.yaml`.
         at_once: Number of processes.
 
     Yields:
-        Name, exit code and seconds of each run as it ends. Once a process is killed, for its memory
-        for instance, all runs that are not done have failed.
+        Name, exit code and seconds of each run as it ends. Once a process is killed, by the
+        out-of-memory killer for example, all unfinished runs have failed.
     """
     threads = max(1, (os.cpu_count() or 1) // at_once)
-    # Starting takes longer than a small run: a process does not end with its first one.
+    # Starting a process takes longer than a small run, so each one takes further runs.
     pool = ProcessPoolExecutor(at_once, get_context("spawn"), _take_threads, (threads,))
     try:
         names = {pool.submit(_run, file, seal(file)): name for name, file in files.items()}
@@ -55,8 +55,8 @@ def why_failed(log: Path) -> str:
     if not log.is_file():
         return "it was not started, because a process was killed"
     lines = [line.strip() for line in log.read_text("utf-8", "replace").splitlines()]
-    spoken = [line for line in lines if line.startswith(SPOKEN)]
-    return (spoken or [line for line in lines if line] or ["it said nothing"])[-1]
+    errors = [line for line in lines if line.startswith(ERROR_PREFIX)]
+    return (errors or [line for line in lines if line] or ["it printed nothing"])[-1]
 
 
 def _take_threads(count: int) -> None:
@@ -68,10 +68,10 @@ def _take_threads(count: int) -> None:
 
 
 def _run(file: Path, sealed: str) -> tuple[int, float]:
-    """Exit code and seconds of a run in this process, whose output goes into the run's log."""
+    """Runs a configuration in this process, logged to a file; returns exit code and seconds."""
     started = time.monotonic()
     with (file.parent / LOG).open("wb") as log:
-        for descriptor in (1, 2):  # below Python, so that handlers of libraries follow
+        for descriptor in (1, 2):  # below Python, so that the output of libraries is redirected too
             os.dup2(log.fileno(), descriptor)
     try:
         code = worker.main([str(file), sealed])

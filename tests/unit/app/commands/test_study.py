@@ -54,7 +54,7 @@ def test_a_failed_run_is_named_and_made_again(
     assert main(["study", "degradation", *SMALL]) == 0
     assert second.started == ["plain_14_seed5"]
     said = capsys.readouterr().out
-    assert "3 of 4 runs are there already" in said
+    assert "3 of 4 runs are already complete" in said
     assert "Not judged" in said  # one seed
     signal = json.loads((tmp_path / "out/residual_14_seed5/signal.json").read_text())
     assert {when: len(found["gradient"]) for when, found in signal.items()} == {
@@ -71,7 +71,7 @@ def test_a_failed_run_is_named_and_made_again(
     assert (tmp_path / "out/degradation.png").is_file()
 
     assert main(["study", "degradation", *SMALL, "optimizer.lr=0.3"]) == 2
-    assert "optimizer.lr is 0.05 there and 0.3 now" in capsys.readouterr().err
+    assert "optimizer.lr: expected 0.05 as in the earlier runs, got 0.3" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -81,11 +81,14 @@ def test_a_failed_run_is_named_and_made_again(
         ([], "expected one of degradation, got ''"),
         (["degradation", "optimizer.lr=0.1,0.2"], "expected one of backbone.depth"),
         (["degradation", "backbone.dept=8,20"], "did you mean 'backbone.depth'?"),
-        (["degradation", "backbone.depth=20"], "two depths at least"),
+        (["degradation", "backbone.depth=20"], "expected at least two depths"),
         (["degradation", "job=2"], "got 'job'"),
         (["degradation", "jobs=none"], "jobs: expected a whole number of at least 1, got none"),
         (["degradation", "backbone=iresnet", "seed=0"], "(IResNet): expected one of"),
-        (["degradation", "trainer.devices=2", "seed=0"], "one device"),
+        (
+            ["degradation", "trainer.devices=2", "seed=0"],
+            "expected one device per run of a study, got 2",
+        ),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -96,5 +96,5 @@ def test_logs_that_cannot_be_read_stop_no_run(
     logger = CSVLogger(new, name="csv", version="")
     with caplog.at_level(logging.WARNING, "densekit"):
         continue_logs([logger], new, old / "checkpoints" / "last.ckpt", 5)
-    assert "expected the logs of the run before" in caplog.text
+    assert "expected the logs of the earlier run" in caplog.text
     assert logger.experiment.metrics == []

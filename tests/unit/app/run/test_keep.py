@@ -61,7 +61,10 @@ def test_kept_head_answers_bit_for_bit(detector: Path) -> None:
     ("words", "message"),
     [
         (["keep_heads=[detectoin]"], "got 'detectoin'; did you mean 'detection'"),
-        (["keep_heads=[detection]", "+head@heads.detection=fcn"], "chosen anew"),
+        (
+            ["keep_heads=[detection]", "+head@heads.detection=fcn"],
+            "not also configured as new ones, got detection",
+        ),
     ],
 )
 def test_refuses(

@@ -85,7 +85,7 @@ def test_tasks_without_srun_are_refused(
 ) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "2")
     monkeypatch.setenv("SLURM_JOB_NAME", job)
-    with pytest.raises(UsageError, match="SLURM_NTASKS: expected 1 .*got 2: write `srun densekit"):
+    with pytest.raises(UsageError, match="SLURM_NTASKS: expected 1 .*got 2; write `srun densekit"):
         launch.check({"devices": devices, "accelerator": "cpu"})
     launch.check({"devices": 2, "accelerator": "cpu"})  # densekit starts them itself
     monkeypatch.setenv("SLURM_JOB_NAME", "bash")

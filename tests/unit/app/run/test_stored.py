@@ -29,7 +29,7 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
     assert opened["trainer"]["precision"] == "${precision}"
     assert not {"command", "split"} & opened.keys()
     assert plain["paths"]["run"] == "/old/run"
-    with pytest.raises(UsageError, match=r"not of a run, trainer, inferer missing"):
+    with pytest.raises(UsageError, match=r"of a run, got one without trainer, inferer"):
         reopen({key: value for key, value in plain.items() if key not in ("trainer", "inferer")})
     own = reopen({**plain, "precision": "auto", "resume": "/old/run_2/last.ckpt"})
     assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")

@@ -1,4 +1,4 @@
-"""Hydra's sweepers and launchers get our words and our figures."""
+"""Hydra's sweepers and launchers get our overrides and our metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from densekit.app.cli import main
 from densekit.app.config.compose import Composed
 from densekit.app.errors import UsageError
 from densekit.app.run import sweep as sweep_module
-from densekit.app.run.sweep import figure
+from densekit.app.run.sweep import metric_value
 from densekit.app.run.sweep_table import spread
 
 RATES: list[float] = []
@@ -136,10 +136,10 @@ def test_unknown_figure_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "metrics.json"
     file.write_text('{"val/detection/AP50": 0.5}')
     with pytest.raises(UsageError, match="did you mean 'val/detection/AP50'"):
-        figure(file, "val/detection/AP5")
+        metric_value(file, "val/detection/AP5")
     file.write_text('{"val/detection/AP50": null}')
-    with pytest.raises(UsageError, match="expected a number of val/detection/AP50"):
-        figure(file, "val/detection/AP50")
+    with pytest.raises(UsageError, match="expected a value of val/detection/AP50"):
+        metric_value(file, "val/detection/AP50")
 
 
 @pytest.mark.parametrize(
