@@ -1,4 +1,4 @@
-"""Anchor boxes of a pyramid, cached by shape.
+"""Anchor boxes of feature pyramids, cached by shape.
 
 Shape letters: A anchors of all levels, a anchors of one cell.
 """
@@ -17,7 +17,7 @@ Grids = tuple[tuple[int, int], ...]
 
 
 def cell_anchors(sizes: Sequence[float], ratios: Sequence[float], rounded: bool) -> Tensor:
-    """Anchors of one cell around the origin: (len(ratios) * len(sizes), 4) float32.
+    """Returns the anchors of one cell at the origin, (len(ratios) * len(sizes), 4) float32.
 
     Args:
         sizes: Square roots of the areas, in pixels.
@@ -41,15 +41,15 @@ def pyramid_anchors(
     rounded: bool,
     device: torch.device,
 ) -> Tensor:
-    """Anchors of every cell of every level, in the order level, row, column, cell anchor.
+    """Returns all anchors, ordered by level, row, column and anchor of the cell.
 
     Args:
         grids: Height and width of each level.
-        strides: Vertical and horizontal distance of the cells of each level, in pixels.
+        strides: Vertical and horizontal stride of each level, in pixels.
         sizes: Anchor sizes of each level.
         ratios: Height over width of the anchors.
         rounded: See `cell_anchors`.
-        device: Where the result lives.
+        device: Device of the result.
 
     Returns:
         (A, 4) float32. Shared by all callers with these arguments: never write into it.

@@ -1,6 +1,6 @@
 """Box arithmetic on xyxy boxes in absolute pixels.
 
-Shape letters: ... any leading dimensions, N boxes.
+Shape letters: ... any leading dimensions, N and M boxes.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ DeltaWeights = tuple[float, float, float, float]
 
 
 def exact(boxes: Tensor) -> Tensor:
-    """Boxes in a dtype that holds their areas: float16 ends at 65504, a square of 256 pixels."""
+    """Casts boxes to a dtype that holds their areas: float16 overflows at 256 x 256 pixels."""
     wide = torch.float32 if boxes.is_floating_point() else torch.int64
     return boxes.to(torch.promote_types(boxes.dtype, wide))
 
 
 def box_area(boxes: Tensor) -> Tensor:
-    """Areas (..., N) of boxes (..., N, 4), in float32 or more, or int64."""
+    """Returns areas (..., N) of boxes (..., N, 4), in at least float32, or in int64."""
     boxes = exact(boxes)
     return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Areas of overlap (..., N, M) of boxes (..., N, 4) and (..., M, 4), as in `box_area`."""
+    """Returns areas of overlap (..., N, M) of boxes (..., N, 4) and (..., M, 4)."""
     ax1, ay1, ax2, ay2 = exact(a)[..., :, None, :].unbind(-1)
     bx1, by1, bx2, by2 = exact(b)[..., None, :, :].unbind(-1)
     width = (torch.minimum(ax2, bx2) - torch.maximum(ax1, bx1)).clamp_(min=0)
@@ -38,7 +38,7 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Intersection over union (..., N, M); 0 / 0 of two empty boxes is nan, as in torchvision."""
+    """Returns the IoU (..., N, M); of two empty boxes it is NaN, as in torchvision."""
     inter = intersection(a, b)
     union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - inter
     return inter / union
@@ -53,21 +53,21 @@ def clip_boxes(boxes: Tensor, size: Tensor) -> Tensor:
 
 
 def at_least(boxes: Tensor, side: float) -> Tensor:
-    """Whether boxes (..., 4) have an area and both sides are `side` pixels or more: (...) bool."""
+    """Returns whether boxes (..., 4) have an area and sides of at least `side` pixels, (...)."""
     shorter = (boxes[..., 2:] - boxes[..., :2]).amin(-1)
     return (shorter >= side) & (shorter > 0)
 
 
 def encode_boxes(gt: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 1)) -> Tensor:
-    """Regression targets of R-CNN (Girshick et al. 2014, appendix C) times `weights`.
+    """Computes regression targets of R-CNN (Girshick et al. 2014, appendix C) times `weights`.
 
     Args:
-        gt: (..., 4) boxes to reach.
-        anchors: (..., 4) boxes to start from, sides above 0.
+        gt: (..., 4) target boxes.
+        anchors: (..., 4) reference boxes, with sides above 0.
         weights: Factors of dx, dy, dw, dh.
 
     Returns:
-        (..., 4) dx, dy, dw, dh.
+        dx, dy, dw, dh: (..., 4).
     """
     anchor_size = anchors[..., 2:] - anchors[..., :2]
     anchor_centre = anchors[..., :2] + 0.5 * anchor_size
@@ -79,11 +79,11 @@ def encode_boxes(gt: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 
 
 
 def decode_boxes(deltas: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1, 1, 1)) -> Tensor:
-    """Inverse of `encode_boxes` in float32 whatever the dtype of the network.
+    """Inverts `encode_boxes`, in at least float32 whatever the dtype of the network.
 
     Args:
         deltas: (..., 4) predictions, already multiplied by `weights`.
-        anchors: (..., 4) boxes to start from.
+        anchors: (..., 4) reference boxes.
         weights: Factors of dx, dy, dw, dh.
     """
     dtype = torch.promote_types(deltas.dtype, torch.float32)

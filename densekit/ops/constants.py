@@ -1,4 +1,4 @@
-"""Tensors that follow from shapes alone: made once, and never kept by a program that is traced."""
+"""Cache of tensors that depend on shapes alone, bypassed while torch traces."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from torch import Tensor
 
 Value = TypeVar("Value", bound=Tensor | tuple[Tensor, ...])
 KEPT = 64
-"""Results of a function that are kept; the oldest makes place."""
+"""Most results cached per function; the oldest is dropped first."""
 
 
 def constant(make: Callable[..., Value]) -> Callable[..., Value]:
-    """Keeps what a function has made of its arguments.
+    """Caches the results of a function by its arguments.
 
-    While torch traces (export, compile) the function runs as part of the program: what it makes
-    there belongs to that program, and nobody else may meet it. What is kept may take part in
-    training, also if it was first needed under `torch.inference_mode`.
+    While torch traces (export, compile) the function runs as part of the program: its result
+    belongs to that program and is not cached. Cached tensors can be used in training, even if they
+    were first created under `torch.inference_mode`.
 
     Args:
         make: Takes hashable positional arguments, the device among them; returns tensors that
@@ -45,6 +45,6 @@ def constant(make: Callable[..., Value]) -> Callable[..., Value]:
 
 
 def _are_plain(made: Tensor | tuple[Tensor, ...]) -> bool:
-    """Whether they are tensors with values, none that a mode of torch has put in their place."""
+    """Whether these are ordinary tensors, not subclasses such as fake or functional ones."""
     tensors = (made,) if isinstance(made, Tensor) else made
     return all(type(tensor) is Tensor for tensor in tensors)

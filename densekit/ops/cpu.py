@@ -1,4 +1,4 @@
-"""What the processor is good at, where one formulation does not suit all."""
+"""Properties of the processor, on which the faster of two formulations depends."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Maker, model and abilities of the first core, as far as the system tells."""
+    """Returns vendor, model and feature flags of the first core, as far as they are known."""
     cpuinfo = Path("/proc/cpuinfo")
     if not cpuinfo.exists():
         return platform.processor()
@@ -21,5 +21,5 @@ def _made_by_amd() -> bool:
 
 
 MADE_BY_AMD = _made_by_amd()
-"""Whether the processor is AMD's; false where the system does not tell. Read once, at import: a
-question asked while a graph is traced would break it."""
+"""Whether the processor is AMD's; false if unknown. Read once, at import: reading it while a graph
+is traced would break the graph."""

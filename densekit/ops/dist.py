@@ -1,4 +1,4 @@
-"""The few questions parts ask about the process group; every answer is right in one process too."""
+"""Collectives and facts of the process group; every function also works in a single process."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ Value = TypeVar("Value")
 _alone: ContextVar[bool] = ContextVar("counted_alone", default=False)
 
 SMALLEST_COUNT = 1e-6
-"""What a count of nothing becomes: dividing an empty sum by it gives zero, not NaN."""
+"""Lower bound of a count: dividing an empty sum by it gives zero, not NaN."""
 
 
 def is_distributed() -> bool:
-    """Whether a process group runs, of one process or more."""
+    """Returns whether a process group is initialised, of one process or more."""
     return torch_dist.is_available() and torch_dist.is_initialized()
 
 
 def rank() -> int:
-    """This process's place among all, 0 in a run of one process."""
+    """Returns the rank of this process, 0 without a process group."""
     return torch_dist.get_rank() if is_distributed() else 0
 
 
 def world_size() -> int:
-    """Number of processes, 1 without a process group."""
+    """Returns the number of processes, 1 without a process group."""
     return torch_dist.get_world_size() if is_distributed() else 1
 
 
 def gathered(value: Value) -> list[Value]:
-    """What every process holds, in the order of the ranks; every process must call it.
+    """Gathers the values of all processes, in the order of their ranks; all must call it.
 
     Args:
-        value: Anything that pickles, of this process.
+        value: This process's value, picklable.
     """
     if world_size() == 1:
         return [value]
@@ -49,10 +49,10 @@ def gathered(value: Value) -> list[Value]:
 
 @contextmanager
 def counted_alone() -> Iterator[None]:
-    """Within it `global_count` is of this process alone.
+    """Context in which `global_count`, `global_sum` and `gathered_rows` use this process alone.
 
-    For evaluation, where a loss is a figure of a batch and not a part of a common gradient, so
-    that it does not depend on what other processes look at.
+    For evaluation: there a loss describes one batch rather than a common gradient, and must not
+    depend on the batches of other processes.
     """
     token = _alone.set(True)
     try:
@@ -62,14 +62,14 @@ def counted_alone() -> Iterator[None]:
 
 
 def global_count(count: Tensor) -> Tensor:
-    """The divisor of a loss: the count over all processes, divided by the number of processes.
+    """Returns the divisor of a loss: the count over all processes divided by their number.
 
-    DDP averages gradients over processes, so a sum divided by this is, after that average, the
-    mean over everything all processes have seen, however unevenly it lies on them. Every process
-    must call it the same number of times.
+    DDP averages gradients over processes, so a sum divided by this is, after that average, the mean
+    over the items of all processes, however unevenly they are distributed. Every process must call
+    it the same number of times.
 
     Args:
-        count: () number of items of this process, or any shape of several counts.
+        count: Number of items of this process, (), or several counts of any shape.
 
     Returns:
         The same shape, float32 (float64 stays), at least `SMALLEST_COUNT`, without gradient.
@@ -85,10 +85,10 @@ def global_count(count: Tensor) -> Tensor:
 
 
 def global_sum(value: Tensor) -> Tensor:
-    """The sum over all processes, for a loss that divides sums of the whole batch.
+    """Sums over all processes, for a loss that divides sums of the whole batch.
 
-    Its gradient is made for DDP's average: every process computes the same loss of the same sums,
-    and passes on its own part of the gradient times the number of processes.
+    Its gradient suits DDP's average: every process computes the same loss of the same sums, and
+    backpropagates its own part of the gradient times the number of processes.
 
     Args:
         value: Any shape; every process must call it the same number of times.
@@ -102,10 +102,10 @@ def global_sum(value: Tensor) -> Tensor:
 
 
 def sum_of_parts(part: Tensor) -> Tensor:
-    """The sum over all processes, for a loss whose graph is divided among them.
+    """Sums over all processes, for a loss whose graph is divided among them.
 
-    Every process computes the same loss of the sum; each holds the graph of its own part alone, and
-    the gradient of that part is the sum's.
+    Every process computes the same loss of the sum; each holds only the graph of its own part,
+    whose gradient is that of the sum.
 
     Args:
         part: Any shape, the same in every process.
@@ -118,7 +118,7 @@ def sum_of_parts(part: Tensor) -> Tensor:
 
 
 def max_over_processes(x: Tensor) -> Tensor:
-    """The largest value over all processes, element by element, without gradient."""
+    """Returns the elementwise maximum over all processes, without gradient."""
     largest = x.detach().clone()
     if world_size() > 1:
         torch_dist.all_reduce(largest, op=torch_dist.ReduceOp.MAX)
@@ -126,14 +126,14 @@ def max_over_processes(x: Tensor) -> Tensor:
 
 
 def gathered_rows(x: Tensor) -> Tensor:
-    """The rows of all processes, (W * B, ...), for a loss that compares the whole batch.
+    """Gathers the rows of all W processes, (W * B, ...), for a loss over the whole batch.
 
-    Its gradient is made for DDP's average: every process computes the same loss of all rows, and
-    passes on the gradient of its own ones times the number of processes. Within `counted_alone` the
-    rows are those of this process.
+    Its gradient suits DDP's average: every process computes the same loss of all rows, and
+    backpropagates the gradient of its own rows times the number of processes. Within
+    `counted_alone` the rows are those of this process.
 
     Args:
-        x: (B, ...), with as many rows in every process.
+        x: (B, ...), with the same number of rows in every process.
     """
     if world_size() == 1 or _alone.get():
         return x
@@ -142,14 +142,14 @@ def gathered_rows(x: Tensor) -> Tensor:
 
 
 def gathered_rows_of_parts(x: Tensor) -> Tensor:
-    """The rows of all processes, for a loss whose graph is divided among them (`sum_of_parts`).
+    """Gathers the rows of all processes, for a loss with a divided graph (`sum_of_parts`).
 
-    The gradient of a row is the sum of what all processes have for it, times their number: DDP
-    averages afterwards. Within `counted_alone` too the rows are those of all processes, as none of
-    them could compute the loss by itself.
+    The gradient of a row is the sum of its gradients in all processes, times their number, as DDP
+    averages afterwards. Even within `counted_alone` the rows are those of all processes, as none of
+    them could compute the loss alone.
 
     Args:
-        x: (B, ...), with as many rows in every process.
+        x: (B, ...), with the same number of rows in every process.
     """
     if world_size() == 1:
         return x
@@ -178,16 +178,16 @@ class _GatheredRows(torch.autograd.Function):
 
 
 def own_rows(total: int) -> range:
-    """The rows of a table of `total` that this process holds: contiguous, in order of the ranks."""
-    place, processes = rank(), world_size()
-    return range(total * place // processes, total * (place + 1) // processes)
+    """Returns the rows of a table of `total` that this process holds: contiguous, by rank."""
+    own, processes = rank(), world_size()
+    return range(total * own // processes, total * (own + 1) // processes)
 
 
 def sum_over_processes(x: Tensor) -> Tensor:
-    """The sum over all processes, for a statistic inside the network.
+    """Sums over all processes, for a statistic inside the network.
 
-    Every process makes something else of it, and its gradient is the sum of all their gradients;
-    for a loss, which is the same in all of them, see `global_sum`.
+    Every process uses it differently, so its gradient is the sum of the gradients of all; for a
+    loss, which is the same in all processes, see `global_sum`.
 
     Args:
         x: Any shape, the same in every process.

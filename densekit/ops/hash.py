@@ -40,7 +40,7 @@ def uniform(key: Tensor, count: int) -> Tensor:
 
     Args:
         key: (B,) int64.
-        count: Draws a key; draw j depends on the key and j alone.
+        count: Draws per key; draw j depends on the key and j alone.
 
     Returns:
         (B, count) float32, multiples of 2^-24.

@@ -1,4 +1,4 @@
-"""Maps in another size: linearly, and of labels, which cannot be mixed, by the nearest pixel."""
+"""Resizing: linear for maps, nearest pixel for labels, which cannot be averaged."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
-"""Spatial dimensions to torch's word for interpolating linearly along each axis."""
+"""Number of spatial dimensions to the mode of linear interpolation in torch."""
 
 
 def resize_linear(maps: Tensor, sides: Sequence[int], *, align_corners: bool = False) -> Tensor:
-    """Maps (B, C, *S) interpolated linearly to other sides, not smoothed where an axis shrinks.
+    """Interpolates maps (B, C, *S) linearly to other sides, without antialiasing.
 
     Args:
-        maps: Of a floating type.
+        maps: Floating-point maps.
         sides: The new S.
         align_corners: Whether the centres of the outermost pixels stay in place, not their edges.
     """
@@ -25,18 +25,18 @@ def resize_linear(maps: Tensor, sides: Sequence[int], *, align_corners: bool = F
 
 
 def nearest_centres(new: int, old: int) -> Tensor:
-    """(new,) index along an axis of the old pixel whose centre is nearest to each new one's.
+    """Returns, for each new pixel of an axis, the old pixel with the nearest centre, (new,).
 
     Args:
-        new: Pixels along the axis afterwards.
-        old: Pixels along the axis before.
+        new: New number of pixels along the axis.
+        old: Old number of pixels along the axis.
     """
     centres = (torch.arange(new, dtype=torch.float64) + 0.5) * (old / new)
     return centres.long().clamp(max=old - 1)  # rounding of the ratio
 
 
 def resize_labels(mask: Tensor, sides: Sequence[int]) -> Tensor:
-    """Mask (..., *S) of labels at other sides.
+    """Resizes a mask (..., *S) of labels by nearest centre.
 
     Args:
         mask: Labels, the axes of S last.

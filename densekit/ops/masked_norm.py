@@ -1,7 +1,7 @@
-"""Batch norm of a padded batch: the padding takes no part in the statistics.
+"""Batch norm of a padded batch, with statistics of the valid rows only.
 
-Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1, over the valid rows alone. Shapes stay
-static, where picking the valid rows first would wait for the device.
+Ioffe & Szegedy, "Batch Normalization", 2015, algorithm 1, over the valid rows. Shapes stay static;
+selecting the valid rows first would wait for the device.
 
 Shape letters: R rows, C channels, S any spatial sizes.
 """
@@ -16,18 +16,18 @@ from densekit.ops.dist import sum_over_processes
 
 
 def masked_batch_norm(norm: _BatchNorm, x: Tensor, valid: Tensor) -> Tensor:
-    """What `norm` makes of the valid rows when they alone are the batch.
+    """Applies `norm` as if the valid rows were the whole batch.
 
-    Training, it moves the running statistics as `norm` would; a batch without a valid row leaves
-    them as they are. A `SyncBatchNorm` counts the rows of all processes.
+    In training it updates the running statistics as `norm` would; a batch without a valid row
+    leaves them unchanged. A `SyncBatchNorm` counts the rows of all processes.
 
     Args:
-        norm: A batch norm of C channels; in eval mode it is called as it is.
+        norm: A batch norm of C channels; called directly in eval mode.
         x: (R, C, *S).
         valid: (R,) bool.
 
     Returns:
-        (R, C, *S) in the dtype of `x`; rows that are not valid are finite and mean nothing.
+        (R, C, *S) in the dtype of `x`; invalid rows are finite but meaningless.
     """
     if not norm.training:
         y: Tensor = norm(x)
@@ -57,7 +57,7 @@ def _total(norm: _BatchNorm, x: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _track(norm: _BatchNorm, mean: Tensor, variance: Tensor, cells: Tensor) -> None:
-    """Moves the running statistics; the variance there is the unbiased one."""
+    """Updates the running statistics, with the unbiased variance."""
     if norm.running_mean is None or norm.running_var is None:
         return
     assert norm.num_batches_tracked is not None

@@ -1,4 +1,4 @@
-"""Assigns ground truth to boxes by IoU, batched and in bounded memory.
+"""Assignment of ground truth to boxes by IoU, batched and in bounded memory.
 
 Shape letters: B images, T target slots, A boxes (anchors or proposals).
 """
@@ -14,7 +14,7 @@ from densekit.ops.boxes import box_area, intersection
 
 POSITIVE, NEGATIVE, IGNORED = 1, 0, -1
 CHUNK_ELEMENTS = 1 << 25
-"""Most values of one (B, t, A) table: 128 MiB in float32, whatever the number of objects."""
+"""Most values of one IoU table (B, t, A): 128 MiB in float32, whatever the number of objects."""
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class MatchRule:
     """When a box counts as an object, as background, or as neither.
 
     Attributes:
-        positive_iou: Positive from this IoU on.
-        negative_iou: Negative below this IoU; in between a box is ignored.
-        low_quality: Also take the best boxes of each object, however low their IoU (Ren et al.,
-            "Faster R-CNN", 2015, section 3.1.2).
+        positive_iou: Boxes with at least this IoU are positive.
+        negative_iou: Boxes below this IoU are negative; those in between are ignored.
+        low_quality: Whether the best boxes of each object are positive too, however low their IoU
+            (Ren et al., "Faster R-CNN", 2015, section 3.1.2).
     """
 
     positive_iou: float = 0.5
@@ -39,23 +39,23 @@ def _chunks(targets: int, boxes: int, images: int) -> list[slice]:
 
 
 def _iou(gt: Tensor, valid: Tensor, boxes: Tensor) -> Tensor:
-    """(B, t, A); -1 for empty target slots, which so lose every maximum."""
+    """IoU (B, t, A); -1 for empty target slots, so that they lose every maximum."""
     inter = intersection(gt, boxes)
     union = (box_area(gt)[..., :, None] + box_area(boxes)[..., None, :]).sub_(inter)
     return inter.div_(union).masked_fill_(~valid[..., None], -1.0)
 
 
 def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Tensor, Tensor]:
-    """Finds the best object of each box and what the box is to learn.
+    """Finds the best object of each box and labels the box.
 
     Args:
         gt: (B, T, 4) boxes of the objects.
         valid: (B, T) bool, which slots hold an object.
         boxes: (A, 4), the same for all images, or (B, A, 4).
-        rule: The thresholds.
+        rule: Thresholds.
 
     Returns:
-        The index of the best object, (B, A) int64 (the first of equals), and the label of each
+        The index of the best object, (B, A) int64 (the first one on ties), and the label of each
         box, (B, A) int8: `POSITIVE`, `NEGATIVE` or `IGNORED`.
     """
     boxes = boxes.expand(gt.shape[0], -1, 4)
@@ -75,22 +75,22 @@ def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Te
     label = torch.where(best >= rule.positive_iou, POSITIVE, label)
     if rule.low_quality:
         for chunk, top in zip(chunks, best_of_gt, strict=True):
-            if len(chunks) > 1:  # a single table is still at hand; several were too large to keep
+            if len(chunks) > 1:  # a single table is still there; several were too large to keep
                 iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
-            # an object that no box touches must not claim every box of IoU 0
+            # an object without any overlap must not claim every box of IoU 0
             top = torch.where(top > 0, top, 2.0)
             label = torch.where((iou == top[..., None]).any(1), POSITIVE, label)
     return index, label.to(torch.int8)
 
 
 def covered(boxes: Tensor, regions: Tensor, valid: Tensor, share: float = 0.5) -> Tensor:
-    """Which boxes lie mostly inside a region where nothing is labelled (COCO crowds).
+    """Returns which boxes lie mostly inside a region without labels (COCO crowds).
 
     Args:
         boxes: (A, 4) or (B, A, 4).
         regions: (B, T, 4).
-        valid: (B, T) bool.
-        share: The part of a box's area that must lie inside one region.
+        valid: (B, T) bool, which slots hold a region.
+        share: Share of a box's area that must be exceeded inside one region.
 
     Returns:
         (B, A) bool.

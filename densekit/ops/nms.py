@@ -1,11 +1,11 @@
-"""Greedy non-maximum suppression over batches of sorted problems, in two equal back ends.
+"""Greedy non-maximum suppression over batches of sorted problems, with two equivalent back ends.
 
 `ragged` calls torchvision's kernel for each problem, on several threads: for CPUs. `static` has
 static shapes and no host synchronisation under `torch.compile`: for GPUs, CUDA graphs and export.
-Both keep exactly the boxes that greedy suppression keeps: a box survives if it is valid and no
-surviving box before it, of its own group, overlaps it by more than the threshold.
+Both keep exactly the boxes that greedy suppression keeps: a box is kept if it is valid and no kept
+box before it, of its own group, overlaps it by more than the threshold.
 
-Shape letters: P problems, N boxes a problem.
+Shape letters: P problems, N boxes per problem.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from densekit.ops.boxes import box_area, exact, intersection
 
 Backend = Literal["ragged", "static"]
 MAX_PAIRS = 1 << 26
-"""Pairs of boxes that `static` looks at together, 16 bytes each at the peak: about 1.1 GB."""
+"""Most pairs of boxes that `static` compares at once, 16 bytes each at the peak: about 1.1 GB."""
 
 
 def default_backend(device: torch.device) -> Backend:
-    """`ragged` where synchronising with the host is free, else `static`."""
+    """Returns `ragged` if synchronising with the host is free, else `static`."""
     return "ragged" if device.type == "cpu" and not torch.compiler.is_exporting() else "static"
 
 
@@ -37,14 +37,14 @@ def nms_keep(
     group: Tensor | None = None,
     backend: Backend | None = None,
 ) -> Tensor:
-    """Marks the boxes that survive suppression.
+    """Marks the boxes that suppression keeps.
 
     Args:
-        boxes: (P, N, 4) floats, each problem sorted by falling score.
-        valid: (P, N) bool; other rows neither survive nor suppress.
-        iou_threshold: Overlaps above it are suppressed.
+        boxes: (P, N, 4) floats, each problem sorted by descending score.
+        valid: (P, N) bool; other rows are neither kept nor suppress others.
+        iou_threshold: Boxes with a larger IoU are suppressed.
         group: (P, N) int64; boxes of different groups, e.g. classes, do not suppress each other.
-        backend: See the module; by default chosen by the device.
+        backend: See the module; chosen by the device by default.
 
     Returns:
         (P, N) bool.
@@ -63,13 +63,13 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _ragged_one(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
-    """One call of the kernel a group, as in the per-class branch of torchvision's batched_nms."""
+    """Calls the kernel once per group, as in the per-class branch of torchvision's batched_nms."""
     keep = torch.zeros_like(valid)
     rows = valid.nonzero()[:, 0]
     group, by_group = group[rows].sort(stable=True)
     _, sizes = torch.unique_consecutive(group, return_counts=True)
     for part in rows[by_group].split(sizes.tolist()):
-        # falling scores restate the order: the kernel sorts stably
+        # descending scores keep the order: the kernel sorts stably
         score = torch.arange(len(part), 0, -1, dtype=boxes.dtype, device=boxes.device)
         keep[part[torchvision_nms(boxes[part], score, iou_threshold)]] = True
     return keep
@@ -77,7 +77,7 @@ def _ragged_one(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: floa
 
 @torch.library.custom_op("densekit::nms_keep_ragged", mutates_args=())
 def _ragged(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
-    """The kernel runs on one thread and releases the interpreter: one problem a thread."""
+    """Solves problems in parallel threads: the kernel is single-threaded and releases the GIL."""
     problems = list(zip(boxes, valid, group, strict=True))
     threads = torch.get_num_threads()
 
@@ -97,7 +97,7 @@ def _(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -> Tens
 
 
 def suppression_matrix(boxes: Tensor, iou_threshold: float) -> Tensor:
-    """(P, N, N) bool: row i overlaps the later row j by more than the threshold."""
+    """Returns (P, N, N) bool: whether row i overlaps the later row j beyond the threshold."""
     inter = intersection(boxes, boxes)
     area = box_area(boxes)
     iou = inter / (area[..., :, None] + area[..., None, :] - inter)
@@ -105,10 +105,10 @@ def suppression_matrix(boxes: Tensor, iou_threshold: float) -> Tensor:
 
 
 def _in_chunks(boxes: Tensor, valid: Tensor, iou_threshold: float, group: Tensor | None) -> Tensor:
-    """`_static` on as many problems at once as memory allows; shapes alone decide how many.
+    """Runs `_static` on as many problems at once as memory allows, by their shapes alone.
 
-    An exported program keeps its number of problems free, so it takes them all: it runs on the
-    boxes of inference, which are half as many an image.
+    An exported program has a dynamic number of problems, so it takes all at once: it runs on the
+    boxes of inference, which are half as many per image.
     """
     rows = max(1, MAX_PAIRS // max(1, boxes.shape[1] ** 2))
     if torch.compiler.is_exporting() or boxes.shape[0] <= rows:
@@ -123,10 +123,10 @@ def _in_chunks(boxes: Tensor, valid: Tensor, iou_threshold: float, group: Tensor
 
 
 def _static(boxes: Tensor, valid: Tensor, iou_threshold: float, group: Tensor | None) -> Tensor:
-    """Repeats keep <- valid & no kept row suppresses it, from keep = valid, until it stands still.
+    """Iterates keep <- valid & not suppressed by a kept row, from keep = valid, to the fixpoint.
 
-    By induction over the order the only fixpoint is the greedy solution; N rounds are the worst
-    case, 3 to 11 the usual one.
+    By induction over the order the only fixpoint is the greedy solution; the worst case is N
+    iterations, the usual one 3 to 11.
     """
     suppresses = suppression_matrix(boxes, iou_threshold)
     if group is not None:

@@ -1,4 +1,4 @@
-"""COCO's polygons: the ways in which they are written, and what is no polygon."""
+"""COCO polygons: their notations, and the checks that a polygon must pass."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import math
 from typing import Any
 
 FARTHEST = 1e6
-"""Coordinates may be so far off, or four times the image; drawing takes memory by the length."""
+"""Largest coordinate, if not four times the image; drawing takes memory in proportion to it."""
 
 
 def polygons(outline: list[Any]) -> list[Any]:
-    """The polygons of an outline, each a list x, y, x, y, ... as COCO has it.
+    """Returns the polygons of an outline, each a list x, y, x, y, ... as in COCO.
 
-    Some tools write one polygon without its list, or points `[x, y]` instead of numbers.
+    Some tools write one polygon without the enclosing list, or points `[x, y]` instead of numbers.
 
     Args:
-        outline: The list that stands for `segmentation`.
+        outline: The list under `segmentation`.
     """
     if outline and all(map(_is_number, outline)):
         return [outline]
@@ -25,7 +25,7 @@ def polygons(outline: list[Any]) -> list[Any]:
 
 
 def polygon_fault(polygon: Any) -> str:
-    """What is wrong with a polygon, "" if nothing is."""
+    """Returns what is wrong with a polygon, "" if nothing is."""
     if not isinstance(polygon, list) or not all(map(_is_number, polygon)):
         return f"expected x, y, x, y, ..., got {polygon!r:.100}"
     if len(polygon) < 6:
@@ -36,7 +36,7 @@ def polygon_fault(polygon: Any) -> str:
 
 
 def far_coordinate(polygon: list[float], size: tuple[int, int]) -> str:
-    """What is wrong with a coordinate so far away that drawing it would take all memory.
+    """Returns an error if a coordinate is so far away that drawing would exhaust memory, else "".
 
     Args:
         polygon: x, y, x, y, ...

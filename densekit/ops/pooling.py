@@ -1,6 +1,6 @@
-"""Pooling of maps whose images are padded.
+"""Pooling of maps of padded images.
 
-B images, C channels, D spatial dimensions, s the D sizes of a map.
+Shape letters: B images, C channels, D spatial dimensions, s the D sizes of a map.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from torch import Tensor
 
 
 def mean_inside(x: Tensor, size: Tensor, stride: Sequence[int]) -> Tensor:
-    """Global average pooling (Lin et al. 2013, "Network in network") of each image by itself.
+    """Applies global average pooling (Lin et al. 2013) to each image without its padding.
 
-    A cell counts that begins inside its image. Without padding it is the plain mean, bit by bit.
+    A cell counts if it begins inside its image. Without padding the result is bit-identical to the
+    plain mean. Paper: Network in network, section 3.2.
 
     Args:
         x: (B, C, *s).
         size: (B, D) int64, the size of each image without its padding, in pixels.
-        stride: Pixels of a cell along each axis.
+        stride: Stride of the map along each axis, in pixels.
 
     Returns:
         (B, C).

@@ -1,10 +1,10 @@
-"""Whether layers compute right numbers in 16 bits on this device, found by trying them.
+"""Tests whether layers compute correctly in 16 bits on this device, by comparison with float32.
 
-A fast kernel may be a wrong one: that of torch 2.15 and oneDNN for AVX512-BF16 makes weight
-gradients of 1e37 where a volume of 2 slices goes through a 3x3x3 convolution in bfloat16, and
-writes beyond its memory. So every call that autocast casts is noted during a forward pass, and run
-forward and backward on noise, beside float32. On a CPU that is done in another process, which a
-wrong kernel may bring down, and the answer is kept in a file.
+A fast kernel may be wrong: that of torch 2.15 and oneDNN for AVX512-BF16 returns weight gradients
+of 1e37 for a 3x3x3 convolution of 2 slices in bfloat16, and writes out of bounds. So every call
+that autocast casts is recorded during a forward pass, then run forward and backward on noise and
+compared with float32. On a CPU this happens in another process, which a wrong kernel may crash, and
+the result is cached in a file.
 
 Shapes: B images, C channels, D spatial dimensions, S the D sizes of a map.
 """
@@ -32,16 +32,16 @@ from densekit._files import write_text
 from densekit.ops.cpu import processor
 
 TOLERANCE = 0.03
-"""Of the norm of what float32 computes. Rounding to bfloat16 costs 0.002 to 0.005."""
+"""Largest error relative to the norm of the float32 result; bfloat16 rounding: 0.002 to 0.005."""
 FULL_BLOCKS = 64
-"""Kernels go through channels in blocks of 16 to 64: more of them are the same once more."""
+"""Kernels process channels in blocks of 16 to 64, so more channels behave the same."""
 LONGEST = 8
-"""Side from which on a map is no special case, unless the kernel reaches further."""
+"""Side from which larger maps behave the same, unless the kernel is larger."""
 IMAGES = 2
 TRIALS = 3
-"""Of each call: what a wrong kernel reads is there by chance."""
+"""Trials per call: what a wrong kernel reads varies by chance."""
 RIGHT = "right"
-"""What is printed, and kept in the file, where every call computes what float32 does."""
+"""Printed, and cached in the file, if every call agrees with float32."""
 
 _CONV = ("stride", "padding", "dilation", "groups")
 _TRANSPOSED = ("stride", "padding", "output_padding", "groups", "dilation")
@@ -50,7 +50,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     **{f"conv{dims}d": _CONV for dims in (1, 2, 3)},
     **{f"conv_transpose{dims}d": _TRANSPOSED for dims in (1, 2, 3)},
 }
-"""Functions of `torch.nn.functional`, and what they take behind input, weight and bias."""
+"""Functions of `torch.nn.functional`, and their arguments after input, weight and bias."""
 FUNCTIONS: dict[Any, str] = {getattr(F, name): name for name in SETTINGS}
 
 
@@ -62,7 +62,7 @@ class Call:
         function: Name in `torch.nn.functional`.
         image: Shape of the input.
         weight: Shape of the weight.
-        last: Whether both lie channels last.
+        last: Whether both have the channels-last layout.
         settings: Values of `SETTINGS`.
     """
 
@@ -73,7 +73,7 @@ class Call:
     settings: tuple[Any, ...] = ()
 
     def __str__(self) -> str:
-        """As a line for users names it."""
+        """The description of the call in messages."""
         if self.function == "linear":
             return "linear layer of {1} -> {0} channels".format(*self.weight)
         kernel, sides = ("x".join(map(str, s[2:])) for s in (self.weight, self.image))
@@ -81,7 +81,7 @@ class Call:
 
 
 class Calls(TorchFunctionMode):
-    """Notes the calls that autocast casts while it is entered; `found` has each kind once."""
+    """Records the calls that autocast casts while it is entered; `found` has each kind once."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class Calls(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        """Runs the function as it is."""
+        """Records the call and runs the function unchanged."""
         if (name := FUNCTIONS.get(func)) is not None:
             self.found[_call(name, *args, **(kwargs or {}))] = None
         return func(*args, **(kwargs or {}))
@@ -99,13 +99,13 @@ class Calls(TorchFunctionMode):
 def first_wrong(
     calls: Iterable[Call], dtype: torch.dtype, device: torch.device, *, backward: bool = True
 ) -> str | None:
-    """What the first call that computes wrong numbers is and does; None if all are right.
+    """Describes the first call with a wrong result, and its error; None if all are right.
 
     Args:
-        calls: See `Calls`.
-        dtype: Of autocast: bfloat16 or float16.
-        device: Where they are to run.
-        backward: Whether gradients count too.
+        calls: Recorded calls, see `Calls`.
+        dtype: dtype of autocast, bfloat16 or float16.
+        device: Device to test.
+        backward: Whether to test gradients too.
     """
     calls = tuple(calls)
     if device.type == "cpu":
@@ -114,10 +114,10 @@ def first_wrong(
 
 
 def wrong(call: Call, dtype: torch.dtype, device: torch.device, backward: bool) -> str | None:
-    """What a call computes wrongly, and by how much; None if nothing."""
+    """Describes which result of a call is wrong, and by how much; None if none is."""
     exact = _outcome(call, None, device, backward)
     for _ in range(TRIALS):
-        _soil(device)
+        _fill_free_memory(device)
         try:
             found = _outcome(call, dtype, device, backward)
         except RuntimeError as error:  # no kernel for this type
@@ -125,12 +125,12 @@ def wrong(call: Call, dtype: torch.dtype, device: torch.device, backward: bool) 
         for name, value in found.items():
             off = float((value - exact[name]).norm() / exact[name].norm().clamp(min=1e-12))
             if not off <= TOLERANCE:  # NaN too
-                return f"{call}: its {name} is off by {off:.2g} of its size"
+                return f"{call}: the relative error of its {name} is {off:.2g}"
     return None
 
 
-def _soil(device: torch.device) -> None:
-    """Leaves NaN in free memory: zeros would hide a kernel that reads what it has not written."""
+def _fill_free_memory(device: torch.device) -> None:
+    """Leaves NaN in free memory: zeros would hide a kernel that reads uninitialised memory."""
     for power in range(8, 21):
         torch.full((2**power,), torch.nan, device=device)
 
@@ -138,7 +138,7 @@ def _soil(device: torch.device) -> None:
 def _call(
     name: str, image: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
 ) -> Call:
-    """The kind of a call; what only makes it larger is cut to what shows every case."""
+    """The kind of a call, with channels and sides reduced to the smallest that behave the same."""
     settings = dict(zip(SETTINGS[name], args, strict=False)) | kwargs
     settings = {key: _plain(settings[key]) for key in SETTINGS[name] if key in settings}
     defaults: dict[str, Any] = {"padding": 0, "output_padding": 0}
@@ -179,13 +179,13 @@ def _lies_last(weight: Tensor) -> bool:
 def _outcome(
     call: Call, dtype: torch.dtype | None, device: torch.device, backward: bool
 ) -> dict[str, Tensor]:
-    """Output and gradients of a call with weight, input and gradient of noise, in float32."""
+    """Output and gradients, in float32, of a call on noise (weight, input and gradient)."""
     generator = torch.Generator().manual_seed(0)
     image, weight = (
         _noise(shape, generator, device, call.last) for shape in (call.image, call.weight)
     )
     named = dict(zip(SETTINGS[call.function], call.settings, strict=True))
-    # Without its cache, which would keep the weight's copy for the next call.
+    # Without autocast's cache, which would keep the copy of the weight for the next call.
     cast = torch.autocast(device.type, dtype, enabled=dtype is not None, cache_enabled=False)
     with torch.enable_grad(), cast:
         y: Tensor = getattr(F, call.function)(image, weight, **named)
@@ -209,7 +209,7 @@ def _noise(
 
 @lru_cache(maxsize=256)
 def _kept(calls: tuple[Call, ...], dtype: str, backward: bool) -> str | None:
-    """`first_wrong` of the CPU from the file of an earlier trial, or by a new one."""
+    """`first_wrong` on the CPU, from the file of an earlier trial or by a new one."""
     job = {
         "calls": [asdict(call) for call in calls],
         "dtype": dtype,
@@ -217,16 +217,16 @@ def _kept(calls: tuple[Call, ...], dtype: str, backward: bool) -> str | None:
         "threads": torch.get_num_threads(),
         "onednn": torch.backends.mkldnn.enabled,
     }
-    words = json.dumps(job)
-    of_here = (torch.__version__, processor(), Path(__file__).read_text("utf-8"), words)
+    text = json.dumps(job)
+    environment = (torch.__version__, processor(), Path(__file__).read_text("utf-8"), text)
     flags = sorted(f"{key}={value}" for key, value in os.environ.items() if "DNN" in key)
-    key = hashlib.sha256("\n".join((*of_here, *flags)).encode()).hexdigest()[:32]
+    key = hashlib.sha256("\n".join((*environment, *flags)).encode()).hexdigest()[:32]
     file = _folder() / f"{key}.txt"
-    with contextlib.suppress(OSError):  # not tried yet, or in a home that is another user's
+    with contextlib.suppress(OSError):  # not tried yet, or in another user's home
         if kept := file.read_text("utf-8"):
             return None if kept == RIGHT else kept
-    answer = _tried_apart(words)
-    with contextlib.suppress(OSError):  # no home to write to: the next run tries again
+    answer = _tried_apart(text)
+    with contextlib.suppress(OSError):  # home is not writable: the next run tries again
         write_text(file, answer or RIGHT)
     return answer
 
@@ -236,22 +236,22 @@ def _folder() -> Path:
     return Path(home) / "densekit" / "precision"
 
 
-def _tried_apart(words: str) -> str | None:
-    """Runs `main` in a process of its own, as a wrong kernel may write beyond its memory."""
+def _tried_apart(job: str) -> str | None:
+    """Runs `main` in another process, as a wrong kernel may write out of bounds."""
     paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
     command = [sys.executable, "-m", "densekit.ops.precision"]
-    done = subprocess.run(command, input=words, capture_output=True, text=True, env=paths)
+    done = subprocess.run(command, input=job, capture_output=True, text=True, env=paths)
     if done.returncode > 0 or not done.stdout:  # ended before it tried a call
-        why = done.stderr.strip()[-2000:] or f"ended with exit code {done.returncode}"
-        raise RuntimeError(f"{' '.join(command)}: {why}")
+        why = done.stderr.strip()[-2000:] or f"exit code {done.returncode}"
+        raise RuntimeError(f"{' '.join(command)}: expected it to test its calls, got: {why}")
     answer = done.stdout.splitlines()[-1]
     if done.returncode < 0:  # by a signal
-        return f"{answer}: it ended the process that tried it"
+        return f"{answer}: it crashed the process that tried it"
     return None if answer == RIGHT else answer
 
 
 def main() -> None:
-    """Reads a job from standard input; prints every call it tries, and last what is wrong."""
+    """Reads a job from standard input; prints every call it tries, and finally the result."""
     job = json.load(sys.stdin)
     torch.set_num_threads(job["threads"])
     torch.backends.mkldnn.enabled = job["onednn"]
@@ -261,7 +261,7 @@ def main() -> None:
         print(call, flush=True)
         if answer := wrong(call, dtype, torch.device("cpu"), job["backward"]):
             print(answer, flush=True)
-            os._exit(0)  # without tidying up memory that may be broken
+            os._exit(0)  # without freeing memory that may be corrupted
     print(RIGHT)
 
 

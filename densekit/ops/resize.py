@@ -1,4 +1,4 @@
-"""The resize rule of detectors: shorter side to a minimum, longer side at most a maximum."""
+"""The resize rule of images: a length of the shorter side, and a limit of the longer side."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from densekit.types import IGNORE_INDEX, Batch
 
 
 class ResizeRule(TypedDict):
-    """Sides in pixels.
+    """How images are resized, in pixels.
 
     Attributes:
-        min_size: The shorter side.
-        max_size: What the longer side must not exceed; without it, any.
-        crop: Side of the square that is then cut out of the middle, for categories of images.
-        antialias: Whether a reduced image is smoothed first, as Pillow and most classifiers do it.
+        min_size: Length of the shorter side.
+        max_size: Largest length of the longer side; unlimited by default.
+        crop: Side of the square that is then cropped from the centre, for image classification.
+        antialias: Whether a reduced image is smoothed first, as by Pillow and most classifiers.
     """
 
     min_size: int
@@ -31,29 +31,30 @@ class ResizeRule(TypedDict):
 
 
 def check_rule(rule: Mapping[str, Any], spatial_dims: int, slices: object) -> None:
-    """Refuses a rule that cannot be followed.
+    """Checks that a rule is complete and applies to these images.
 
     Args:
-        rule: What the user wrote as `resize`.
-        spatial_dims: Of the images.
-        slices: What `info["slices"]` says: a network of slices is judged on whole volumes.
+        rule: The user's `resize`.
+        spatial_dims: Spatial dimensions of the images.
+        slices: `info["slices"]`: a network of slices is evaluated on whole volumes.
 
     Raises:
-        ValueError: A key is unknown or missing, or the images are no pictures.
+        ValueError: A key is unknown or missing, or the images are not 2-D.
     """
     check_keys("resize", rule, ResizeRule.__annotations__)
     if "min_size" not in rule:
-        raise ValueError(f"resize: min_size is missing, found {dict(rule)}")
+        raise ValueError(f"resize: expected a rule with min_size, got {dict(rule)}")
     kind = "slices of volumes" if slices else {1: "series", 3: "volumes"}.get(spatial_dims)
     if kind is not None:
         raise ValueError(
-            f"resize: {dict(rule)} is for pictures, the images are {kind}; set resize=null (volumes"
-            " are brought to one spacing by their data set, series keep their length)"
+            f"resize: expected null for {kind}, as the rule is for 2-D images, got {dict(rule)};"
+            " set resize=null (volumes are resampled to one spacing by their data set, series keep"
+            " their length)"
         )
 
 
 def resized_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int]:
-    """Height and width after the rule, at least 1, rounded down as torchvision does."""
+    """Returns height and width after resizing, at least 1, rounded down as in torchvision."""
     scale = min(
         rule["min_size"] / min(height, width),
         rule.get("max_size", math.inf) / max(height, width),
@@ -62,11 +63,11 @@ def resized_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int]:
 
 
 def resize_image(image: Tensor, rule: ResizeRule) -> Tensor:
-    """Bilinear resize, sampled by the exact ratio of the two sizes.
+    """Resizes an image bilinearly, sampled by the exact ratio of the two sizes.
 
     Args:
         image: (C, H, W), uint8 or float.
-        rule: The sides to reach.
+        rule: The resize rule.
 
     Returns:
         (C, h, w) in float32; float64 stays.
@@ -83,11 +84,11 @@ def resize_image(image: Tensor, rule: ResizeRule) -> Tensor:
 
 
 def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
-    """Resizes every image of a batch and moves its targets along.
+    """Resizes the images of a batch and their targets.
 
     Args:
-        batch: As collate makes it, of any sizes. Left untouched.
-        rule: The sides to reach.
+        batch: A collated batch of any sizes; left unchanged.
+        rule: The resize rule.
 
     Returns:
         A new batch of float images, padded to the largest; `meta` and `truth` are shared.
@@ -120,23 +121,26 @@ def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
 
 
 def _cropped_batch(batch: Batch, rule: ResizeRule) -> Batch:
-    """Resizes every image and keeps its middle."""
+    """Resizes every image and crops its centre."""
     if odd := sorted({"boxes", "mask", "instance_masks"} & set(batch)):
-        raise ValueError(f"resize.crop: a crop would cut {', '.join(odd)}; it is for categories")
+        raise ValueError(
+            f"resize.crop: expected a batch of categories alone, got {', '.join(odd)}, which a crop"
+            " would cut"
+        )
     rows = []
     for image, (height, width) in zip(batch["image"], batch["size"].tolist(), strict=True):
         rows.append(centre_crop(resize_image(image[:, :height, :width], rule), rule["crop"]))
     out, sizes = batch.copy(), [row.shape[1:] for row in rows]
     padded = [max(sides) for sides in zip(*sizes, strict=True)]
     out["image"] = rows[0].new_zeros((len(rows), len(rows[0]), *padded))
-    for place, row in zip(out["image"], rows, strict=True):
-        place[:, : row.shape[1], : row.shape[2]] = row
+    for frame, row in zip(out["image"], rows, strict=True):
+        frame[:, : row.shape[1], : row.shape[2]] = row
     out["size"] = batch["size"].new_tensor(sizes)
     return out
 
 
 def centre_crop(image: Tensor, side: int) -> Tensor:
-    """The middle of an image (C, H, W), as torchvision places it; a shorter side stays."""
+    """Crops the centre of an image (C, H, W), as in torchvision; a shorter side is kept."""
     for axis in (1, 2):
         length = min(side, image.shape[axis])
         image = image.narrow(axis, round((image.shape[axis] - length) / 2), length)
@@ -149,7 +153,7 @@ def _resize_masks(
     new: list[tuple[int, int]],
     padded: tuple[int, int],
 ) -> Tensor:
-    """Nearest neighbour, (B, ..., H, W) uint8; the padding is collate's."""
+    """Resizes masks (B, ..., H, W) uint8 by nearest neighbour; padded as in collate."""
     out = masks.new_full((*masks.shape[:-2], *padded), IGNORE_INDEX)
     for i, ((h, w), (rows, columns)) in enumerate(zip(old, new, strict=True)):
         part = masks[i, ..., :h, :w].reshape(1, -1, h, w)

@@ -1,13 +1,13 @@
 """RoIAlign over a whole pyramid as one weighted gather.
 
 He et al., "Mask R-CNN", 2017, section 3, with the level rule of Lin et al., "Feature Pyramid
-Networks", 2017, equation 1. A bin is the mean of its samples, a sample the bilinear mix of four
-cells: with s x s samples a bin is a weighted sum of 4 s^2 rows of a table that holds every cell of
-every level, which is what `embedding_bag` computes, forward and backward, in parallel and without
-the (R, C, ...) intermediates. torchvision's CPU kernel runs its backward on one thread.
+Networks", 2017, equation 1. A bin is the mean of its samples, a sample the bilinear interpolation
+of four cells: with s x s samples a bin is a weighted sum of 4 s^2 rows of a table that holds every
+cell of every level. `embedding_bag` computes this, forward and backward, in parallel and without
+the (R, C, ...) intermediates; torchvision's CPU kernel runs its backward on one thread.
 
 Shape letters: B images, C channels, M cells of all levels and images, R RoIs, L levels, o output
-size, s samples a bin and axis.
+size, s samples per bin and axis.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from densekit.ops.boxes import box_area
 
 @dataclass(frozen=True)
 class PyramidTable:
-    """Every cell of some levels as rows of one table, in the order level, image, row, column.
+    """The cells of several levels as rows of one table, ordered by level, image, row, column.
 
     Attributes:
         rows: (M, C).
@@ -38,7 +38,7 @@ class PyramidTable:
     batch: int
 
     def starts(self) -> list[int]:
-        """First row of each level."""
+        """Returns the first row of each level."""
         starts = [0]
         for height, width in self.grids[:-1]:
             starts.append(starts[-1] + self.batch * height * width)
@@ -46,7 +46,7 @@ class PyramidTable:
 
 
 def pyramid_table(levels: Sequence[Tensor]) -> PyramidTable:
-    """Lays levels (B, C, h, w) out as one table; one copy if they are channels_last."""
+    """Arranges levels (B, C, h, w) as one table; a single copy if they are channels_last."""
     rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])
     grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
     return PyramidTable(rows, grids, int(levels[0].shape[0]))
@@ -55,14 +55,14 @@ def pyramid_table(levels: Sequence[Tensor]) -> PyramidTable:
 def assign_levels(
     boxes: Tensor, lowest: int, highest: int, canonical_size: float = 224, canonical_level: int = 4
 ) -> Tensor:
-    """The level of each box by its size (FPN, equation 1): (...) int64 counted from `lowest`.
+    """Assigns boxes to levels by size (FPN, equation 1): (...) int64, counted from `lowest`.
 
     Args:
         boxes: (..., 4).
         lowest: Number of the first pooled level, 2 for p2.
         highest: Number of the last pooled level.
-        canonical_size: A box of this side goes to `canonical_level`.
-        canonical_level: See above.
+        canonical_size: Side of a box that is assigned to `canonical_level`.
+        canonical_level: Level of a box of `canonical_size`.
     """
     side = torch.sqrt(box_area(boxes))
     level = torch.floor(canonical_level + torch.log2(side / canonical_size) + 1e-6)
@@ -72,10 +72,10 @@ def assign_levels(
 def _axis_samples(
     start: Tensor, length: Tensor, cells: Tensor, output: int, samples: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Lower cell, upper cell and their weights of each sample of one axis: 4 x (R, o, s).
+    """Lower cell, upper cell and their weights for each sample along one axis: 4 x (R, o, s).
 
-    Follows torchvision's kernel: samples beyond one cell outside count zero, those in the last
-    cell read it alone.
+    Like torchvision's kernel: samples more than one cell outside count as zero, those in the last
+    cell read only that cell.
     """
     step = (torch.arange(output * samples, device=start.device, dtype=start.dtype) + 0.5) / samples
     bin_size = length / output
@@ -84,7 +84,7 @@ def _axis_samples(
     inside = (position >= -1) & (position <= cells)
     position = position.clamp(min=0)
     last = cells - 1
-    # a box that is NaN gives NaN, through its weights; its cell must still be one of the table
+    # a NaN box gives NaN through its weights, but its cell index must still be valid
     low = position.nan_to_num().floor().minimum(last)
     high = (low + 1).minimum(last)
     fraction = torch.where(low >= last, torch.zeros_like(position), position - low)
@@ -108,17 +108,18 @@ def roi_bags(
     samples: int,
     aligned: bool,
 ) -> tuple[Tensor, Tensor]:
-    """The rows of the table that each bin reads, and their weights.
+    """Returns the rows of the table that each bin reads, and their weights.
 
     Args:
-        table: The pyramid; only its shapes are used.
+        table: Table of the levels; only its shapes are used.
         boxes: (R, 4) in pixels, float32.
         image: (R,) int64.
         level: (R,) int64, index into the table's levels.
         strides: Vertical and horizontal stride of each level.
-        output: Bins an axis.
-        samples: Samples a bin and axis.
-        aligned: Shift by half a cell (detectron2) or not, with sides of at least 1 (torchvision).
+        output: Bins per axis.
+        samples: Samples per bin and axis.
+        aligned: Whether to shift by half a cell (detectron2), or not and use sides of at least one
+            cell (torchvision).
 
     Returns:
         Rows (R * o * o, 4 s^2) int64 and weights of the same shape.
@@ -159,19 +160,19 @@ def roi_align_pyramid(
     samples: int = 2,
     aligned: bool = False,
 ) -> Tensor:
-    """Pools boxes from their level.
+    """Pools boxes from their assigned levels.
 
     Args:
-        table: Of the levels.
+        table: Table of the levels.
         boxes: (B, R, 4) in pixels.
         level: (B, R) int64, see `assign_levels`.
         strides: Vertical and horizontal stride of each level.
-        output: Bins an axis, o.
-        samples: Samples a bin and axis, at least 1.
+        output: Bins per axis, o.
+        samples: Samples per bin and axis, at least 1.
         aligned: See `roi_bags`.
 
     Returns:
-        (B * R, o, o, C) in the dtype of the table. In bfloat16 the sums, and the gradient's sums,
+        (B * R, o, o, C) in the dtype of the table. In bfloat16 the sums, and those of gradients,
         are rounded to bfloat16.
     """
     image = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
@@ -195,16 +196,16 @@ def roi_align_adaptive(
     output: int = 7,
     aligned: bool = True,
 ) -> Tensor:
-    """RoIAlign with ceil(side / output) samples a bin (detectron2's `sampling_ratio=0`).
+    """RoIAlign with ceil(side / output) samples per bin and axis (detectron2, `sampling_ratio=0`).
 
-    The number of samples depends on the data, so this is torchvision's kernel, level by level.
+    The number of samples depends on the data, so torchvision's kernel is used, level by level.
 
     Args:
         levels: (B, C, h, w) each.
         boxes: (B, R, 4).
         level: (B, R) int64.
-        strides: Of each level.
-        output: Bins an axis, o.
+        strides: Vertical and horizontal stride of each level.
+        output: Bins per axis, o.
         aligned: See `roi_bags`.
 
     Returns:

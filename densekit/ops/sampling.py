@@ -1,4 +1,4 @@
-"""Draws a fixed number of positive and negative rows with static shapes.
+"""Sampling of a fixed number of positive and negative rows, with static shapes.
 
 Shape letters: B images, A candidates, N samples.
 """
@@ -15,19 +15,19 @@ from densekit.ops.matching import NEGATIVE, POSITIVE
 def sample_balanced(
     label: Tensor, key: Tensor, count: int, positive_fraction: float
 ) -> tuple[Tensor, Tensor]:
-    """Draws rows uniformly, positives first, as Fast R-CNN does (Girshick 2015, section 2.3).
+    """Samples rows uniformly, positives first, as in Fast R-CNN (Girshick 2015, section 2.3).
 
-    Takes min(#positive, int(count * positive_fraction)) positives and fills up with negatives as
-    far as there are any; the rest of the slots is not valid. No synchronisation with the host.
+    Takes min(#positive, int(count * positive_fraction)) positives and fills up with negatives;
+    remaining slots are invalid. No synchronisation with the host.
 
     Args:
-        label: (B, A) int8 of `densekit.ops.matching`.
+        label: (B, A) int8, see `densekit.ops.matching`.
         key: (B,) int64 random key of each image.
         count: N.
-        positive_fraction: The largest share of positives, 0..1.
+        positive_fraction: Largest share of positives, in 0..1.
 
     Returns:
-        Indices (B, N) int64 into A, and which of them are valid, (B, N) bool.
+        Indices (B, N) int64 into A, and which slots are valid, (B, N) bool.
     """
     draw = uniform(key, label.shape[1])  # (B, A)
     positive, negative = label == POSITIVE, label == NEGATIVE

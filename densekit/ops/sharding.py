@@ -1,8 +1,8 @@
-"""Tables with one row per class, divided over processes and drawn from row by row.
+"""Tables with one row per class, sharded over processes and sampled by rows.
 
-A table of millions of rows has no place in every process, and no step touches all of it. A module
-with such a table is a `Sharded`, wherever in a model it is; the training loop asks it for what
-DDP, clipping, the optimiser and checkpoints have to know.
+A table of millions of rows does not fit into every process, and no step uses all of it. A module
+with such a table is a `Sharded`, anywhere in a model; the training loop queries it for DDP,
+gradient clipping, the optimiser and checkpoints.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from densekit.ops import dist
 
 @dataclass
 class DrawnRows:
-    """Some rows of a table, as a leaf of their own that a step trains in place of the table.
+    """Sampled rows of a table, as a separate leaf that a step trains instead of the table.
 
     Attributes:
         table: (N, E), without gradient in this step.
-        rows: (K,) int64, which of its rows are drawn, ascending.
+        rows: (K,) int64, the sampled rows, ascending.
         values: (K, E) leaf with gradient, a copy of these rows.
     """
 
@@ -34,32 +34,32 @@ class DrawnRows:
 class Sharded(nn.Module, ABC):
     """A module with parameters of which each process holds some rows (`ops.dist.own_rows`).
 
-    Their gradients are of the whole loss, not to be averaged over processes; they count in the
-    clipping norm with the rows of all processes; checkpoints hold all rows.
+    Their gradients are those of the whole loss and must not be averaged over processes; the
+    clipping norm includes the rows of all processes; checkpoints hold all rows.
 
     Attributes:
-        draws: Whether a training step may draw some rows of a table and train these alone.
+        draws: Whether a training step may sample rows of a table and train only these.
     """
 
     draws: bool = False
 
     @abstractmethod
     def shard(self) -> None:
-        """Keeps the rows of this process and lets go of the others; does nothing when repeated.
+        """Keeps only the rows of this process; does nothing when repeated.
 
-        Called once the process group runs.
+        Called after the process group is initialised.
         """
 
     @abstractmethod
     def sharded_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters, by their names within the module."""
+        """Returns the sharded parameters, by their names within the module."""
 
     def drawn_rows(self) -> list[DrawnRows]:
-        """What the last forward has drawn of its tables, nothing where a step trains them whole."""
+        """Returns the rows sampled by the last forward; none if a step trains whole tables."""
         return []
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: Any) -> None:
-        """Takes the rows of this process out of weights that hold all of them."""
+        """Selects the rows of this process from a state dict with all rows."""
         for name, parameter in self.sharded_parameters().items():
             rows = state_dict.get(prefix + name)
             if rows is not None and len(rows) != len(parameter):

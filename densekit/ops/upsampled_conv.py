@@ -1,6 +1,6 @@
-"""A convolution of an upsampled map, without making the big tensor.
+"""Convolution of an upsampled map, without computing the upsampled map.
 
-Shape letters: B images, C channels (x: of the map, o: out), S the D sizes of the fine level, n
+Shape letters: B images, x input channels, o output channels, S the D sizes of the fine level, n
 those of the coarse one.
 """
 
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 CONV: dict[int, Callable[..., Tensor]] = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
-"""By the number of dimensions."""
+"""Convolution by the number of spatial dimensions."""
 CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
     1: F.conv_transpose1d,
     2: F.conv_transpose2d,
@@ -22,12 +22,12 @@ CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
 
 
 def upsampled_conv(x: Tensor, weight: Tensor, sides: Sequence[int]) -> Tensor:
-    """Convolution of 3 taps an axis over `nearest(x)`, padded to keep the size.
+    """Convolves `nearest(x)` with 3 taps per axis, padded to keep the size.
 
-    Nearest neighbour by two makes equal neighbours, so two of three taps an axis see the same
-    value. Their weights are summed once, and the convolution becomes a transposed one of the coarse
-    map: 2 products an axis and pixel for 3 (4 for 9 in pictures, 8 for 27 in volumes), and no
-    upsampled map is written, read and kept for backward.
+    Upsampling by two makes equal neighbours, so two of three taps per axis see the same value.
+    Their weights are summed once, and the convolution becomes a transposed one of the coarse map:
+    2 products per axis and pixel instead of 3 (4 instead of 9 in 2-D, 8 instead of 27 in 3-D), and
+    no upsampled map is written, read and kept for backward.
 
     Args:
         x: (B, x, *n).
@@ -46,11 +46,11 @@ def upsampled_conv(x: Tensor, weight: Tensor, sides: Sequence[int]) -> Tensor:
 
 
 def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:
-    """The kernel of the transposed convolution that equals upsampling by `steps` and convolving.
+    """Returns the kernel of the transposed convolution equal to upsampling and convolving.
 
     Args:
         weight: (o, x, 3, ...).
-        steps: 1 or 2 an axis.
+        steps: Upsampling factor along each axis, 1 or 2.
 
     Returns:
         (x, o, 3 or 4, ...).
@@ -59,6 +59,6 @@ def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:
     kernel = weight.transpose(0, 1).flip(tuple(axes))
     for axis, step in zip(axes, steps, strict=True):
         if step == 2:
-            nothing = torch.zeros_like(kernel.narrow(axis, 0, 1))
-            kernel = torch.cat([kernel, nothing], axis) + torch.cat([nothing, kernel], axis)
+            zeros = torch.zeros_like(kernel.narrow(axis, 0, 1))
+            kernel = torch.cat([kernel, zeros], axis) + torch.cat([zeros, kernel], axis)
     return kernel

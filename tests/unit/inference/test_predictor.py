@@ -289,7 +289,7 @@ def test_precision_that_computes_wrongly_is_said_once(
     def answer(calls: object, *_: object, backward: bool) -> str:
         asked.append(calls)
         assert not backward
-        return "conv2d: its output is off by 9 of its size"
+        return "conv2d: the relative error of its output is 9"
 
     monkeypatch.setattr("densekit.inference.predictor.first_wrong", answer)
     predictor = Predictor(model, precision="bf16")

@@ -14,7 +14,7 @@ from densekit.ops.precision import Call
 from densekit.training import layer_calls, resolve_precision
 from densekit.training.devices import cpu_gains_from_bf16
 
-WRONG = "conv3d with kernel 3x3x3: its gradient of the weight is off by 9 of its size"
+WRONG = "conv3d with kernel 3x3x3: the relative error of its gradient of the weight is 9"
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_series(
         write_ts(tmp_path / "ucr" / "GunPoint", f"GunPoint_{split}.ts", lines)
     words = ["train", "experiment=ucr", f"paths.data={tmp_path}", "resize={min_size:32}"]
     assert main(words) == 2
-    assert "data.ucr: resize: {'min_size': 32} is for pictures" in capsys.readouterr().err
+    assert "data.ucr: resize: expected null for series" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
     run = trained([f"paths.data={tmp_path}", "trainer.max_steps=10"], "ucr")
     figures = json.loads((run / "metrics.json").read_text())

@@ -37,14 +37,14 @@ def test_a_resize_rule_is_for_pictures(described: dict[str, Any], kind: str) -> 
     check_resize(None, sources)
     check_resize({"min_size": 3}, {"a": CELLS})
     with pytest.raises(
-        UsageError, match=rf"data\.b: resize: .* the images are {kind}; set resize="
+        UsageError, match=rf"data\.b: resize: expected null for {kind}, .*; set resize="
     ):
         check_resize({"min_size": 3}, sources)
 
 
 @pytest.mark.parametrize(
     ("rule", "message"),
-    [({"min_sise": 3}, "did you mean 'min_size'"), ({"max_size": 3}, "min_size is missing")],
+    [({"min_sise": 3}, "did you mean 'min_size'"), ({"max_size": 3}, "a rule with min_size")],
 )
 def test_a_wrong_resize_rule_is_refused(rule: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
