@@ -1,4 +1,4 @@
-"""Other libraries' models in, equal `DenseModel`s out: one file a source."""
+"""Conversion of other libraries' models to equivalent `DenseModel`s: one file per library."""
 
 from __future__ import annotations
 

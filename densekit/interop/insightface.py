@@ -1,4 +1,4 @@
-"""An iResNet of insightface's `arcface_torch` as a backbone of equal layers."""
+"""Conversion of an iResNet of insightface's `arcface_torch` to an equivalent backbone."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from densekit.backbones.iresnet import BLOCKS_BY_DEPTH
 
 State = dict[str, Tensor]
 HEAD = IResNet.classifier
-"""What stands behind the last stage: norm, fully connected layer, norm of the embedding."""
+"""Prefixes of the layers after the last stage: norm, fully connected layer, embedding norm."""
 
 
 def from_insightface(model: nn.Module | Mapping[str, Tensor]) -> tuple[IResNet, State]:
-    """Converts an iResNet; its depth follows from the weights.
+    """Converts an iResNet; its depth is derived from the weights.
 
-    `arcface_torch` normalises with `info` of mean 127.5 and std 127.5 a channel, RGB.
+    `arcface_torch` normalises RGB images with mean 127.5 and std 127.5 per channel (`info`).
 
     Args:
-        model: `iresnet50` and the like, or their state dict, from DistributedDataParallel too.
+        model: `iresnet50` or similar, or its state dict, also of DistributedDataParallel.
 
     Returns:
-        The backbone, in eval mode, and what is left over, the head's: `bn2.*` of the last stage's
-        channels, `fc.*` over the flattened map (channel, row, column), `features.*` of the
-        embedding.
+        The backbone, in eval mode, and the remaining tensors, those of the head: `bn2.*` of the
+        last stage's channels, `fc.*` over the flattened map (channel, row, column), `features.*` of
+        the embedding.
 
     Raises:
-        ValueError: If it is no iResNet, or of another depth than 18, 34, 50, 100 or 200.
+        ValueError: It is not an iResNet of depth 18, 34, 50, 100 or 200.
     """
     given = model.state_dict() if isinstance(model, nn.Module) else model
     state = {key.removeprefix("module."): value for key, value in given.items()}
@@ -39,19 +39,21 @@ def from_insightface(model: nn.Module | Mapping[str, Tensor]) -> tuple[IResNet, 
     backbone = IResNet(depth, in_channels=body["conv1.weight"].shape[1])
     expected = backbone.state_dict()
     for key in sorted(expected.keys() ^ body.keys()):
-        where = "missing" if key in expected else "not of an iResNet"
-        raise ValueError(f"from_insightface: found weights with {key} {where}")
+        got = f"no {key}" if key in expected else f"{key} too"
+        raise ValueError(f"from_insightface: expected the weights of an iResNet, got {got}")
     weight = body["conv1.weight"]
-    backbone.to(weight.device, weight.dtype)  # first, lest float64 weights pass through float32
+    backbone.to(weight.device, weight.dtype)  # first, or float64 weights would become float32
     try:
         backbone.load_state_dict(body)
     except RuntimeError as error:  # a tensor of another shape, which the message names
-        raise ValueError(f"from_insightface: {error}") from error
+        raise ValueError(
+            f"from_insightface: expected the weights of an iResNet, got: {error}"
+        ) from error
     return backbone.eval(), head
 
 
 def _depth(state: Mapping[str, Tensor]) -> int:
-    """From the number of blocks in each stage."""
+    """The depth, from the number of blocks in each stage."""
     found = {
         (int(match[1]), int(match[2]))
         for key in state
@@ -62,4 +64,4 @@ def _depth(state: Mapping[str, Tensor]) -> int:
         if counts == accepted and "conv1.weight" in state:
             return depth
     names = ", ".join(map(str, BLOCKS_BY_DEPTH.values()))
-    raise ValueError(f"from_insightface: found {counts} blocks, accepted are {names}")
+    raise ValueError(f"from_insightface: expected stages of {names} blocks, got {counts}")

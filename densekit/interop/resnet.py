@@ -1,4 +1,4 @@
-"""A ResNet in torchvision's layout, which smp and timm share, as a backbone of equal layers."""
+"""Conversion of a ResNet in torchvision's layout, which smp and timm share."""
 
 from __future__ import annotations
 
@@ -16,22 +16,25 @@ DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
     ("Bottleneck", (3, 4, 23, 3)): 101,
     ("Bottleneck", (3, 8, 36, 3)): 152,
 }
-"""Class of the blocks, torchvision's or timm's, and their number a stage, to the depth."""
+"""Class of the blocks (torchvision's or timm's) and their number per stage, to the depth."""
 
 
 def like_torchvision(body: Any, where: str) -> ResNet:
-    """A backbone of the same layers, without the weights.
+    """Builds a backbone of the same layers, without loading the weights.
 
     Args:
-        body: Has `conv1`, `bn1` and `layer1` to `layer4`.
-        where: What an error begins with, the function the user called.
+        body: The network, with `conv1`, `bn1` and `layer1` to `layer4`.
+        where: Beginning of error messages: the function that the user called.
 
     Raises:
-        ValueError: It is no ResNet of these blocks, or one of its convolutions differs.
+        ValueError: It is not a ResNet of these blocks, or one of its convolutions differs.
     """
     stages: list[Any] = [getattr(body, f"layer{number}", None) for number in range(1, 5)]
     if any(stage is None for stage in stages):
-        raise ValueError(f"{where}: the backbone must return layers 1 to 4")
+        missing = [f"layer{n}" for n, stage in enumerate(stages, 1) if stage is None]
+        raise ValueError(
+            f"{where}: expected a backbone with layer1 to layer4, got none of {', '.join(missing)}"
+        )
     block = stages[0][0]
     counts = tuple(len(stage) for stage in stages)
     kind = type(block).__name__
@@ -39,8 +42,8 @@ def like_torchvision(body: Any, where: str) -> ResNet:
     if depth is None:
         accepted = ", ".join(str(known) for known in DEPTHS.values())
         raise ValueError(
-            f"{where}: found a backbone of {counts} blocks ({kind}), not a ResNet of {accepted}"
-            " layers"
+            f"{where}: expected a ResNet of {accepted} layers, got a backbone of {counts} blocks"
+            f" ({kind})"
         )
     norm = block.bn1
     groups = block.conv2.groups if _is_bottleneck(block) else 1
@@ -96,13 +99,13 @@ def _check_convolutions(body: nn.Module, backbone: ResNet, where: str) -> None:
             continue
         found, made = _shape(conv), _shape(ours.get(name))
         if found != made:
-            raise ValueError(f"{where}: the backbone's {name} is {found}, accepted is {made}")
+            raise ValueError(f"{where}: {name} of the backbone: expected {made}, got {found}")
 
 
 def _shape(conv: nn.Module | None) -> str:
-    """Everything that counts, without the padding of 1x1 convolutions, which never have any."""
+    """The settings of a convolution, without the padding of 1x1 convolutions, which is always 0."""
     if not isinstance(conv, nn.Conv2d):
-        return "not there"
+        return "no convolution"
     shape = f"{conv.in_channels}->{conv.out_channels} of {conv.kernel_size}, stride {conv.stride}"
     if conv.kernel_size != (1, 1):
         shape += f", dilation {conv.dilation}, padding {conv.padding}"

@@ -1,4 +1,4 @@
-"""A model of smp with a ResNet encoder as a `DenseModel` of equal outputs."""
+"""Conversion of smp's models with a ResNet encoder to equivalent `DenseModel`s."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from densekit.interop.torchvision_segmentation import HEAD, load, segmentation_i
 from densekit.model import DenseModel
 
 PROBE = 256
-"""Side of the image by which a model is asked for the size of its masks."""
+"""Side of the image with which the size of a model's masks is determined."""
 PREPROCESSING = ("input_space", "input_range", "mean", "std")
 
 
@@ -28,37 +28,36 @@ def from_smp(
     multilabel: bool = False,
     preprocessing: Mapping[str, Any] | None = None,
 ) -> DenseModel:
-    """Converts a model of smp, weights and settings; the logits are equal.
+    """Converts a model of smp with its weights and settings; the logits are equal.
 
-    By default it takes what the original takes: float images that are normalised already (uint8
-    images are divided by 255 and nothing more). With `preprocessing` it takes images as they are
-    stored, uint8, or float in the input range.
+    By default the result takes the same input as the original: normalised float images (uint8
+    images are only divided by 255). With `preprocessing` it takes unnormalised images: uint8, or
+    float in the input range.
 
     Images whose sides the original refuses are padded with zeros; raw logits have the padded size.
 
     Args:
-        model: Of any of smp's architectures, with an encoder resnet*, resnext* or the like.
+        model: Any of smp's architectures, with an encoder such as resnet* or resnext*.
         names: Class names; `class_0` and so on by default.
-        multilabel: Whether its classes are independent questions (trained with a sigmoid).
-        preprocessing: What `smp.encoders.get_preprocessing_params(encoder_name)` returns.
+        multilabel: Whether the classes are independent (trained with a sigmoid each).
+        preprocessing: Result of `smp.encoders.get_preprocessing_params(encoder_name)`.
 
     Raises:
-        TypeError: No model of smp, or another encoder or decoder.
-        ValueError: A setting that has no counterpart here.
+        TypeError: It is not a model of smp, or has another encoder or decoder.
+        ValueError: A setting has no counterpart in densekit.
     """
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 
     if not isinstance(model, smp.base.SegmentationModel):
         raise TypeError(
-            f"from_smp: found {type(model).__name__}, accepted are models of "
-            "segmentation_models_pytorch"
+            f"from_smp: expected a model of segmentation_models_pytorch, got {type(model).__name__}"
         )
     theirs: Any = model
     if not isinstance(theirs.encoder, ResNetEncoder):
         raise TypeError(
-            f"from_smp: found the encoder {type(theirs.encoder).__name__}, accepted are ResNets: "
-            "resnet18, resnet34, resnet50, resnet101, resnet152 and resnext*"
+            "from_smp: expected a ResNet as encoder (resnet18, resnet34, resnet50, resnet101, "
+            f"resnet152 or resnext*), got {type(theirs.encoder).__name__}"
         )
     _check_outputs(theirs)
     num_classes = theirs.segmentation_head[0].out_channels
@@ -73,12 +72,12 @@ def from_smp(
 
 def _check_outputs(model: Any) -> None:
     if model.classification_head is not None:
-        raise ValueError("from_smp: aux_params has no counterpart here, accepted is None")
+        raise ValueError("from_smp: expected aux_params=None, got a classification head")
     activation = model.segmentation_head[2].activation
     if not isinstance(activation, nn.Identity):
         raise ValueError(
-            f"from_smp: found activation {type(activation).__name__}, accepted is None: heads "
-            "return logits"
+            "from_smp: expected activation=None, as heads return logits, got "
+            f"{type(activation).__name__}"
         )
     probe = copy.deepcopy(model).to("meta", torch.float32).eval()
     image = torch.empty(1, model.encoder.conv1.in_channels, PROBE, PROBE, device="meta")
@@ -86,8 +85,8 @@ def _check_outputs(model: Any) -> None:
         side = probe(image).shape[-1]
     if side != PROBE:
         raise ValueError(
-            f"from_smp: upsampling makes masks {side / PROBE:g} times the image's size, accepted "
-            "is smp's default, which gives the image's"
+            "from_smp: expected smp's default upsampling, with masks of the image's size, got "
+            f"masks of {side / PROBE:g} times its size"
         )
 
 
@@ -102,11 +101,11 @@ def _normalisation(preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _head(model: Any) -> Callable[..., Any]:
-    """What makes the head of these settings: one of ours where it has all of them."""
+    """The constructor of an equivalent head: densekit's own if it has all settings."""
     kind = type(model.decoder).__name__
     if kind not in _SETTINGS:
         accepted = ", ".join(name.removesuffix("Decoder") for name in _SETTINGS)
-        raise TypeError(f"from_smp: found the decoder {kind}, accepted are {accepted}")
+        raise TypeError(f"from_smp: expected a decoder of {accepted}, got {kind}")
     name, read = _SETTINGS[kind]
     settings = read(model.decoder)
     depth = model.encoder._depth
@@ -125,7 +124,7 @@ def _head(model: Any) -> Callable[..., Any]:
 
 
 def _is_plain(decoder: Any) -> bool:
-    """Whether a U-Net's decoder has the settings that ours has too."""
+    """Whether a U-Net's decoder has only settings that `UNet` has too."""
     return (
         isinstance(decoder.center, nn.Identity)
         and _attention(decoder.blocks) is None
@@ -140,7 +139,7 @@ def _attention(blocks: Sequence[Any]) -> str | None:
 
 
 def _norm(decoder: nn.Module) -> str:
-    """What smp calls `decoder_use_norm`, from the layers it made."""
+    """smp's `decoder_use_norm`, derived from the decoder's layers."""
     from segmentation_models_pytorch.base.modules import Conv2dReLU
 
     kinds = {
@@ -154,7 +153,10 @@ def _norm(decoder: nn.Module) -> str:
     for kind, norm in found.items():
         default = kind not in kinds or repr(norm) == repr(kind(getattr(norm, "num_features", 1)))
         if kind not in kinds or not default:
-            raise ValueError(f"from_smp: decoder_use_norm made {norm}, accepted are the plain ones")
+            raise ValueError(
+                "from_smp: decoder_use_norm: expected a batch norm or instance norm with default"
+                f" settings, got {norm}"
+            )
     if nn.Identity in found and len(found) > 1:  # PSPNet leaves the norm out after pooling to 1x1
         del found[nn.Identity]
     return kinds[next(iter(found))] if found else "batchnorm"
@@ -245,4 +247,4 @@ _SETTINGS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     "DeepLabV3Decoder": ("deeplabv3", _deeplab),
     "DeepLabV3PlusDecoder": ("deeplabv3plus", _deeplab),
 }
-"""Class of a decoder to its name in `SmpHead` and what reads its settings off it."""
+"""Class of a decoder to its name in `SmpHead` and the function that reads its settings."""

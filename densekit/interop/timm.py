@@ -1,4 +1,4 @@
-"""timm's ResNets of torchvision's architecture as a `DenseModel` of equal outputs."""
+"""Conversion of timm's ResNets of torchvision's architecture to equivalent `DenseModel`s."""
 
 from __future__ import annotations
 
@@ -15,25 +15,24 @@ from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
     """Converts a classifier of timm whose layers are torchvision's; the logits are equal.
 
-    It takes images as they are stored, with the mean and the standard deviation of the model's
-    `pretrained_cfg`.
+    The result takes unnormalised images, with the mean and std of the model's `pretrained_cfg`.
 
     Args:
-        model: `resnet18`, `resnet50`, `resnext50_32x4d`, `wide_resnet50_2` and the like. Variants
+        model: `resnet18`, `resnet50`, `resnext50_32x4d`, `wide_resnet50_2` or similar. Variants
             with another stem, pooling, shortcut or attention (resnet50d, seresnet50, ecaresnet50d)
             have no counterpart.
         names: Class names; `class_0` and so on by default.
 
     Raises:
         TypeError: The model is not timm's ResNet.
-        ValueError: A layer that has no counterpart, by name.
+        ValueError: A layer has no counterpart; the message names it.
     """
     from timm.models.resnet import ResNet
 
     if not isinstance(model, ResNet):
         raise TypeError(
-            f"from_timm: found {type(model).__name__}, accepted are ResNets of torchvision's"
-            " architecture: resnet*, resnext*, wide_resnet*"
+            "from_timm: expected a ResNet of torchvision's architecture (resnet*, resnext*,"
+            f" wide_resnet*), got {type(model).__name__}"
         )
     theirs: Any = model
     _check_layers(theirs)
@@ -43,7 +42,7 @@ def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseMode
 
 
 def _check_layers(model: Any) -> None:
-    """Refuses what torchvision's ResNet has not, before its layers are compared."""
+    """Refuses layers that torchvision's ResNet lacks, before the others are compared."""
     plain = {
         "stem": isinstance(model.conv1, nn.Conv2d),
         "max-pool": isinstance(model.maxpool, nn.MaxPool2d),
@@ -56,4 +55,6 @@ def _check_layers(model: Any) -> None:
             plain.setdefault(name, True)
             plain[name] &= part is None or isinstance(part, nn.Identity)
     if odd := [name for name, same in plain.items() if not same]:
-        raise ValueError(f"from_timm: the model's {', '.join(odd)} is not torchvision's")
+        raise ValueError(
+            f"from_timm: expected torchvision's architecture, got another {', '.join(odd)}"
+        )

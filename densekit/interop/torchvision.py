@@ -1,6 +1,6 @@
-"""torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) as a `DenseModel` of equal outputs.
+"""Conversion of torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) to a `DenseModel`.
 
-Its segmentation models stand in `torchvision_segmentation`, its classifiers in
+For segmentation models see `torchvision_segmentation`, for classifiers
 `torchvision_classification`.
 """
 
@@ -44,20 +44,20 @@ State = dict[str, Tensor]
 def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
     """Converts a Faster R-CNN, FCN, DeepLabV3 or ResNet classifier of torchvision.
 
-    A detector gives the same detections, labels counted from 0 without background. It takes
-    what the original takes, float images in 0..1, or uint8, which it brings there. For a
+    A detector returns the same detections, with labels that start at 0 without background. It
+    takes the same input as the original, float images in 0..1, and also uint8 images. For a
     segmentation model see `densekit.interop.torchvision_segmentation.from_segmentation`, for a
     classifier `densekit.interop.torchvision_classification.from_classifier`.
 
     Args:
         model: `fasterrcnn_resnet50_fpn`, its v2, or a `FasterRCNN` on `resnet_fpn_backbone`;
-            `fcn_resnet50`, `deeplabv3_resnet101` and the like; `resnet50` and the like.
+            `fcn_resnet50`, `deeplabv3_resnet101` or similar; `resnet50` or similar.
         names: Class names, of a detector without the background, e.g.
             `weights.meta["categories"][1:]`, of a segmentation model with it.
 
     Raises:
-        TypeError: Another kind of model.
-        ValueError: A setting that has no counterpart here.
+        TypeError: It is another kind of model.
+        ValueError: A setting has no counterpart in densekit.
     """
     if isinstance(model, FCN | DeepLabV3):
         return from_segmentation(model, names)
@@ -65,15 +65,15 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
         return from_classifier(model, names)
     if type(model) is not TorchvisionFasterRCNN:
         raise TypeError(
-            f"from_torchvision: found {type(model).__name__}, accepted are torchvision's "
-            "FasterRCNN, FCN, DeepLabV3 and ResNet"
+            "from_torchvision: expected torchvision's FasterRCNN, FCN, DeepLabV3 or ResNet, got "
+            f"{type(model).__name__}"
         )
-    theirs: Any = model  # its parts are known to it by name only, not by type
+    theirs: Any = model  # its modules have no static types
     num_classes = theirs.roi_heads.box_predictor.bbox_pred.out_features // 4 - 1
     if names is None:
         names = [f"class_{number}" for number in range(1, num_classes + 1)]
     if len(names) != num_classes:
-        raise ValueError(f"names: found {len(names)}, the model has {num_classes} classes")
+        raise ValueError(f"names: expected one per class ({num_classes}), got {len(names)}")
     converted = DenseModel(
         backbone=like_torchvision(theirs.backbone.body, "from_torchvision"),
         neck=_neck(theirs.backbone.fpn),
@@ -93,7 +93,7 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
         info=_info(model, list(names)),
     )
     weight = next(model.parameters())
-    converted.to(weight.device, weight.dtype)  # first, lest float64 weights pass through float32
+    converted.to(weight.device, weight.dtype)  # first, or float64 weights would become float32
     converted.load_state_dict(_state(model))
     return converted.train(model.training)
 
@@ -101,7 +101,10 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
 def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:
     transform = model.transform
     if transform.fixed_size is not None:
-        raise ValueError("from_torchvision: transform.fixed_size has no counterpart; use min_size")
+        raise ValueError(
+            "from_torchvision: expected transform.fixed_size=None, got"
+            f" {transform.fixed_size}; use min_size"
+        )
     return {
         "heads": {
             "detection": {
@@ -121,8 +124,8 @@ def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:
 def _neck(fpn: Any) -> partial[FPN]:
     if not isinstance(fpn.extra_blocks, LastLevelMaxPool):
         raise ValueError(
-            f"from_torchvision: found extra_blocks {type(fpn.extra_blocks).__name__}, accepted is "
-            "LastLevelMaxPool"
+            "from_torchvision: expected LastLevelMaxPool as extra_blocks, got "
+            f"{type(fpn.extra_blocks).__name__}"
         )
     output = fpn.layer_blocks[0]
     norm = "batch" if len(output) > 1 else None
@@ -141,10 +144,13 @@ def _sampling_rule(sampler: Any) -> SamplingRule:
 
 def _rpn(rpn: RegionProposalNetwork) -> partial[RPN]:
     if rpn.score_thresh > 0:
-        raise ValueError(f"from_torchvision: rpn_score_thresh {rpn.score_thresh}, accepted is 0")
+        raise ValueError(f"from_torchvision: expected rpn_score_thresh=0, got {rpn.score_thresh}")
     anchors = rpn.anchor_generator
     if len(set(anchors.aspect_ratios)) != 1:
-        raise ValueError("from_torchvision: aspect_ratios differ between levels")
+        raise ValueError(
+            "from_torchvision: expected the same aspect_ratios on all levels, got"
+            f" {anchors.aspect_ratios}"
+        )
     pre, post = rpn._pre_nms_top_n, rpn._post_nms_top_n
     return partial(
         RPN,
@@ -194,10 +200,10 @@ RENAMED = (
 
 
 def rename(key: str, first_linear: int | None = None) -> str:
-    """Our name of a tensor of torchvision's detector.
+    """Returns densekit's name of a tensor of torchvision's detector.
 
     Args:
-        key: Its name there.
+        key: torchvision's name.
         first_linear: Index of the first fully connected layer in v2's sequential box head.
     """
     for pattern, replacement in RENAMED:
@@ -231,7 +237,7 @@ def _state(model: TorchvisionFasterRCNN) -> State:
     state[f"{box}.hidden.0.weight"] = channels_last_columns(
         state[f"{box}.hidden.0.weight"], channels, bins
     )
-    for part in ("weight", "bias"):  # the background comes first there and last here
+    for part in ("weight", "bias"):  # torchvision puts the background first, densekit last
         logits = state[f"{box}.logits.{part}"]
         state[f"{box}.logits.{part}"] = logits.roll(-1, 0)
         state[f"{box}.deltas.{part}"] = state[f"{box}.deltas.{part}"][4:]
@@ -239,5 +245,5 @@ def _state(model: TorchvisionFasterRCNN) -> State:
 
 
 def channels_last_columns(weight: Tensor, channels: int, bins: int) -> Tensor:
-    """Columns (channel, row, column) of a first fully connected layer as (row, column, channel)."""
+    """Reorders columns of the first linear layer from (channel, row, column) to channels last."""
     return weight.view(-1, channels, bins * bins).transpose(1, 2).flatten(1)

@@ -1,4 +1,4 @@
-"""torchvision's ResNet, ResNeXt and Wide ResNet classifiers as a `DenseModel` of equal outputs."""
+"""Conversion of torchvision's ResNet, ResNeXt and Wide ResNet classifiers to `DenseModel`s."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HEAD = "classification"
 def from_classifier(model: ResNet, names: Sequence[str] | None = None) -> DenseModel:
     """Converts a classifier of torchvision; the logits are equal.
 
-    It takes images as they are stored, uint8, or floats in 0..255, normalised as torchvision's
-    weights want it. It does not resize: `info["resize"]` of the weights that were loaded is
+    The result takes unnormalised images, uint8 or floats in 0..255, and normalises them for
+    torchvision's weights. It does not resize; for these weights set `info["resize"]` to
     `{"min_size": 256, "crop": 224}` (V1) or `{"min_size": 232, "crop": 224}` (V2).
 
     Args:
@@ -29,7 +29,7 @@ def from_classifier(model: ResNet, names: Sequence[str] | None = None) -> DenseM
         names: Class names, e.g. `weights.meta["categories"]`; `class_0` and so on by default.
 
     Raises:
-        ValueError: Not as many names as classes, or a layer that has no counterpart.
+        ValueError: There is not one name per class, or a layer has no counterpart.
     """
     return classifier("from_torchvision", model, names, IMAGENET_MEAN, IMAGENET_STD)
 
@@ -41,25 +41,25 @@ def classifier(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> DenseModel:
-    """A classifier with torchvision's modules, whatever library made it.
+    """Converts a classifier with torchvision's modules, from any library.
 
     Args:
-        where: What an error begins with, the function the user called.
-        model: Has `conv1`, `bn1`, `layer1` to `layer4` and a linear `fc`.
-        names: Class names, `class_0` and so on where None.
-        mean: A value a channel, in the unit of 8-bit images; their average where the model has
-            another number of channels.
-        std: Likewise.
+        where: Beginning of error messages: the function that the user called.
+        model: The classifier, with `conv1`, `bn1`, `layer1` to `layer4` and a linear `fc`.
+        names: Class names; `class_0` and so on if None.
+        mean: One value per channel, in the unit of 8-bit images; their average is used if the model
+            has another number of channels.
+        std: As `mean`.
 
     Raises:
         ValueError: See `from_classifier`.
     """
     if not isinstance(model.fc, nn.Linear):
-        raise ValueError(f"{where}: fc is {type(model.fc).__name__}, accepted is one Linear layer")
+        raise ValueError(f"{where}: fc: expected one Linear layer, got {type(model.fc).__name__}")
     num_classes, channels = model.fc.out_features, model.conv1.in_channels
     names = [f"class_{n}" for n in range(num_classes)] if names is None else list(names)
     if len(names) != num_classes:
-        raise ValueError(f"names: found {len(names)}, the model has {num_classes} classes")
+        raise ValueError(f"names: expected one per class ({num_classes}), got {len(names)}")
     dropout = float(getattr(model, "drop_rate", 0.0))  # timm's, before the last layer
     converted = DenseModel(
         backbone=like_torchvision(model, where),
@@ -71,9 +71,12 @@ def classifier(
         for key, value in model.state_dict().items()
     }
     if different := sorted(renamed.keys() ^ converted.state_dict().keys()):
-        raise ValueError(f"{where}: no counterpart for {', '.join(different[:3])}")
+        raise ValueError(
+            f"{where}: expected torchvision's layers, got a difference in"
+            f" {', '.join(different[:3])}"
+        )
     weight = model.fc.weight
-    converted.to(weight.device, weight.dtype)  # first, lest float64 weights pass through float32
+    converted.to(weight.device, weight.dtype)  # first, or float64 weights would become float32
     converted.load_state_dict(renamed)
     return converted.train(model.training)
 

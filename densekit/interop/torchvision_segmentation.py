@@ -1,4 +1,4 @@
-"""torchvision's FCN and DeepLabV3 on a ResNet as a `DenseModel` of equal outputs."""
+"""Conversion of torchvision's FCN and DeepLabV3 on a ResNet to equivalent `DenseModel`s."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ HEAD = "segmentation"
 def from_segmentation(
     model: segmentation.FCN | segmentation.DeepLabV3, names: Sequence[str] | None = None
 ) -> DenseModel:
-    """Converts a segmentation model of torchvision, weights and settings.
+    """Converts a segmentation model of torchvision with its weights and settings.
 
-    It takes what the original takes: float images that are normalised already (uint8 images are
-    divided by 255 and nothing more). For images as they are stored set `info["mean"]` and
-    `info["std"]` of a model built anew.
+    The result takes the same input as the original: normalised float images (uint8 images are only
+    divided by 255). For unnormalised images build a new model with `info["mean"]` and
+    `info["std"]`.
 
     Args:
         model: `fcn_resnet50`, `fcn_resnet101`, `deeplabv3_resnet50` or `deeplabv3_resnet101`, with
@@ -32,14 +32,14 @@ def from_segmentation(
             on by default.
 
     Raises:
-        TypeError: The backbone is no ResNet.
-        ValueError: Not as many names as classes, or a layer that has no counterpart.
+        TypeError: The backbone is not a ResNet.
+        ValueError: There is not one name per class, or a layer has no counterpart.
     """
     theirs: Any = model
     if not hasattr(theirs.backbone, "layer4"):
         found = type(next(theirs.backbone.children())).__name__
         raise TypeError(
-            f"from_torchvision: found a backbone that begins with {found}, accepted is a ResNet"
+            f"from_torchvision: expected a ResNet as backbone, got one that begins with {found}"
         )
     num_classes = theirs.classifier[-1].out_channels
     aux = theirs.aux_classifier is not None
@@ -68,11 +68,11 @@ def segmentation_info(
     *,
     multilabel: bool = False,
 ) -> dict[str, Any]:
-    """The `info` of a converted model, whose images are normalised before they come to it."""
+    """Returns the `info` of a converted model, which takes normalised images."""
     if names is None:
         names = [f"class_{number}" for number in range(num_classes)]
     if len(names) != num_classes:
-        raise ValueError(f"names: found {len(names)}, the model has {num_classes} classes")
+        raise ValueError(f"names: expected one per class ({num_classes}), got {len(names)}")
     return {
         "heads": {
             HEAD: {
@@ -92,13 +92,13 @@ def segmentation_info(
 
 
 def load(model: DenseModel, theirs: nn.Module, where: str, prefixes: dict[str, str]) -> None:
-    """Copies the weights over, and device, precision and mode.
+    """Copies weights, device, dtype and mode from the original.
 
     Args:
-        model: Just built.
+        model: The converted model.
         theirs: The original.
-        where: What an error begins with.
-        prefixes: Beginnings of names there to ours; any other name is the head's.
+        where: Beginning of error messages.
+        prefixes: Prefixes of the original's names to densekit's; other names are the head's.
 
     Raises:
         ValueError: A tensor of the head has no counterpart.
@@ -119,8 +119,10 @@ def load(model: DenseModel, theirs: nn.Module, where: str, prefixes: dict[str, s
         key for key, value in state.items() if value.shape != own[key].shape
     )
     if different:
-        raise ValueError(f"{where}: no counterpart for {', '.join(different[:3])}")
+        raise ValueError(
+            f"{where}: expected the same tensors, got a difference in {', '.join(different[:3])}"
+        )
     weight = next(theirs.parameters())
-    model.to(weight.device, weight.dtype)  # first, lest float64 weights pass through float32
+    model.to(weight.device, weight.dtype)  # first, or float64 weights would become float32
     model.load_state_dict(state)
     model.train(theirs.training)

@@ -171,13 +171,13 @@ def test_from_a_module_in_float64() -> None:
 
 
 def test_from_insightface_refuses() -> None:
-    with pytest.raises(ValueError, match=r"found \(0, 0, 0, 0\) blocks, accepted are \(2, 2, 2, 2"):
+    with pytest.raises(ValueError, match=r"expected stages of \(2, 2, 2, 2\), .* got \(0, 0"):
         from_insightface(nn.Linear(2, 2))
     state = filled(body(18))
-    with pytest.raises(ValueError, match="with layer5.weight not of an iResNet"):
+    with pytest.raises(ValueError, match="the weights of an iResNet, got layer5.weight too"):
         from_insightface({**state, "layer5.weight": torch.ones(1)})
     with pytest.raises(ValueError, match=r"size mismatch for layer1\.0\.conv1"):
         from_insightface({**state, "layer1.0.conv1.weight": torch.ones(64, 64, 1, 1)})
     del state["bn1.bias"]
-    with pytest.raises(ValueError, match="with bn1.bias missing"):
+    with pytest.raises(ValueError, match="the weights of an iResNet, got no bn1.bias"):
         from_insightface(state)
