@@ -1,4 +1,4 @@
-"""Tables on the terminal: what users have named is text there, never markup or an emoji's code."""
+"""Tables on the terminal; names of users are printed literally, never as markup or emoji codes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def plain(text: str, style: str = "") -> Text:
-    """A cell, a title or a line that rich prints letter by letter."""
+    """Returns text that rich prints literally, for a cell, a title or a line."""
     from rich.text import Text
 
     return Text(text, style)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """A table of names, in the first column, and numbers."""
+    """Returns a table with names in the first column and numbers in the others."""
     from rich.table import Table
 
     table = Table(title=plain(title) if title else None, title_justify="left")

@@ -1,4 +1,4 @@
-"""Writing files so that each appears whole or not at all."""
+"""Atomic writing of files: each appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PREFIX = ".partial-"
 
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
-    """Gives a path to write to, and moves what was written to `path` once the block ends.
+    """Context that yields a path to write to, and moves the result to `path` when it ends.
 
-    If the block fails, because the disk is full or the process is stopped, the file that was there
-    before stays as it was. Several processes may write the same file: the last one wins.
+    If the block fails, because the disk is full or the process is stopped, an existing file is left
+    unchanged. Several processes may write the same file: the last one wins.
 
     Args:
-        path: The file; its folder is made. The path given to the block has the same name, for
-            writers choose a format by the suffix, and lies in a hidden folder beside it.
+        path: The file; its folder is created. The yielded path has the same name, as writers choose
+            a format by the suffix, and lies in a hidden folder beside it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,19 +42,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Writes text as UTF-8, names of files in any encoding included (`readable`)."""
+    """Writes text as UTF-8; file names of any encoding are made printable (`readable`)."""
     with replacing(path) as part:
         part.write_text(readable(text), encoding="utf-8", newline="")
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Writes JSON, which has no NaN and no infinity: such numbers are null."""
+    """Writes JSON; NaN and infinity, which JSON lacks, become null."""
     text = json.dumps(_finite(content), indent=1, ensure_ascii=False, allow_nan=False)
     write_text(path, text + "\n")
 
 
 def write_csv(path: str | Path, rows: Iterable[Iterable[object]]) -> None:
-    """Writes a table with commas, its first row the header; None is an empty cell."""
+    """Writes a comma-separated table, the header as first row; None becomes an empty cell."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     write_text(path, text.getvalue())

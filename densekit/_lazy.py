@@ -1,4 +1,4 @@
-"""Lazy public names (PEP 562): a package lists what it offers without importing it."""
+"""Lazy public names (PEP 562): a package lists its names without importing their modules."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 def lazy(
     package: str, modules: Mapping[str, str]
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """Makes a package's `__getattr__`, `__dir__` and `__all__` from a table of names.
+    """Returns a package's `__getattr__`, `__dir__` and `__all__`, made from a table of names.
 
     Args:
         package: The package's `__name__`.
-        modules: Public name to the sub-module that defines it, e.g. `{"FPN": "fpn"}`.
+        modules: Public name to the submodule that defines it, e.g. `{"FPN": "fpn"}`.
     """
 
     def getattr_(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Words of messages: numbers of things, and the nearest of a table to a misspelt name."""
+"""Helpers for messages: unknown names with the nearest accepted one, counts, paths."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 LISTED = 20
-"""Accepted names that a message lists at most."""
+"""Most accepted names that a message lists."""
 
 
 def choose(key: str, name: str, table: Mapping[str, Value]) -> Value:
     """Returns `table[name]`.
 
     Args:
-        key: What the user set, as the error calls it, e.g. "norm".
-        name: What the user set it to.
-        table: Accepted names and what they stand for.
+        key: Key that the user set, for the error, e.g. "norm".
+        name: Value that the user set.
+        table: Accepted names and their values.
 
     Raises:
-        ValueError: If the name is unknown; names the accepted ones and the nearest of them.
+        ValueError: The name is unknown; the message lists the accepted ones and the nearest.
     """
     if name not in table:
         raise ValueError(unknown(key, name, table))
@@ -28,15 +28,15 @@ def choose(key: str, name: str, table: Mapping[str, Value]) -> Value:
 
 
 def check_keys(key: str, given: Iterable[str], accepted: Iterable[str]) -> None:
-    """Refuses keys that nothing reads: arguments of a class, entries of a mapping.
+    """Refuses unknown keys, such as arguments of a class or entries of a mapping.
 
     Args:
-        key: Where they stand, e.g. "Augment.steps.Blur".
+        key: Their parent, e.g. "Augment.steps.Blur".
         given: The keys below it.
-        accepted: The names there are.
+        accepted: The known names.
 
     Raises:
-        ValueError: At the first unknown one, with the nearest.
+        ValueError: A key is unknown; the message names the first one and the nearest known name.
     """
     accepted = list(accepted)
     for name in given:
@@ -45,12 +45,12 @@ def check_keys(key: str, given: Iterable[str], accepted: Iterable[str]) -> None:
 
 
 def unknown(key: str, name: object, accepted: Iterable[str]) -> str:
-    """The message for a name that is not among the accepted ones; of these it lists 20 at most.
+    """Returns the message for a name that is not accepted; it lists at most 20 accepted ones.
 
     Args:
-        key: The key or the file in which it was found.
-        name: What was found.
-        accepted: What would have been right.
+        key: Key or file with the name.
+        name: The unknown name.
+        accepted: The accepted names.
     """
     names = list(accepted)
     listed = ", ".join(names[:LISTED]) + (f", ... ({len(names)} in all)" if names[LISTED:] else "")
@@ -59,27 +59,27 @@ def unknown(key: str, name: object, accepted: Iterable[str]) -> str:
 
 
 def nearest(name: object, accepted: Iterable[str]) -> str:
-    """The end of a message, `; did you mean X?`, empty where no accepted name is like this one."""
+    """Returns `; did you mean X?` for the end of a message, empty if no accepted name is close."""
     folded = {option.casefold(): option for option in accepted}
     close = difflib.get_close_matches(str(name).casefold(), list(folded), n=1, cutoff=0.5)
     return f"; did you mean {folded[close[0]]!r}?" if close else ""
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:
-    """`1 image`, `2 images`; `2 boxes` where the plural is given."""
+    """Returns a number with its noun: `1 image`, `2 images`; `2 boxes` with the given plural."""
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
 def readable(path: object) -> str:
-    r"""A path as text of any encoding: bytes of a name that are no UTF-8 become `\xe9`."""
+    r"""Returns a path as printable text: bytes that are not UTF-8 become `\xe9`."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def foreground(head: Mapping[str, Any]) -> dict[int, str]:
-    """Mask value (multi-label: channel) of every class but the background, and its name.
+    """Returns mask value (multi-label: channel) to name, for every class but the background.
 
     Args:
-        head: `info["heads"][HEAD]` of a model, or what a data set with masks describes.
+        head: `info["heads"][HEAD]` of a model, or the description of a data set with masks.
     """
     names = list(head["names"])
     if head.get("multilabel"):

@@ -18,7 +18,7 @@ from densekit._names import choose
 from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
 
 Stride = int | tuple[int, ...]
-"""One for all axes, or one an axis."""
+"""One stride for all axes, or one per axis."""
 
 CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     1: nn.Conv1d,
@@ -31,11 +31,11 @@ _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d,
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm whose statistics and affine are constants, folded into one scale and shift.
+    """Batch norm with constant statistics and affine, folded into one scale and shift.
 
-    The state dict holds the four vectors of a batch norm, so its weights load unchanged; the fold
-    is made when they are loaded or moved, not in every forward. Whoever writes the buffers in place
-    calls `fold()`. The map keeps the dtype of the input, under autocast too.
+    The state dict holds the four vectors of a batch norm, so its weights load unchanged; they are
+    folded when loaded or moved, not in every forward. Call `fold()` after writing the buffers in
+    place. The output keeps the dtype of the input, also under autocast.
 
     Args:
         num_channels: C.
@@ -63,7 +63,7 @@ class FrozenBatchNorm(nn.Module):
     def fold(self) -> None:
         """Recomputes scale and shift from the four vectors."""
         with torch.no_grad():
-            # A 16-bit copy of the vectors still folds in 32 bits: the variance may be tiny.
+            # 16-bit vectors are folded in 32 bits too: the variance may be tiny.
             exact = torch.promote_types(self.weight.dtype, torch.float32)
             scale = self.weight.to(exact) * (self.running_var.to(exact) + self.eps).rsqrt()
             shift = self.bias.to(exact) - self.running_mean.to(exact) * scale
@@ -76,18 +76,18 @@ class FrozenBatchNorm(nn.Module):
         return torch.addcmul(shift.view(shape), x, scale.view(shape))
 
     def extra_repr(self) -> str:
-        """What `print(model)` shows of this layer."""
+        """Returns what `print(model)` shows of this layer."""
         return f"{self.weight.numel()}, eps={self.eps}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FrozenBatchNorm:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.fold()  # float() -> double() must not keep a scale that was rounded to float32
+        self.fold()  # after double() the scale must not stay rounded to float32
         return self
 
     def _load_from_state_dict(
         self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any
     ) -> None:
-        counter = prefix + "num_batches_tracked"  # a trainable batch norm's, of no use here
+        counter = prefix + "num_batches_tracked"  # of a trainable batch norm, unused here
         state_dict = {key: value for key, value in state_dict.items() if key != counter}
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self.fold()
@@ -96,9 +96,9 @@ class FrozenBatchNorm(nn.Module):
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
     """Returns `norm(conv(x))` for a convolution without bias.
 
-    A frozen norm goes into the convolution's weight and bias: the pass over the activation, and in
-    training the one over its gradient, become a product the size of the weight. The gradient of
-    the weight is the same, for the weight itself is not overwritten.
+    A frozen norm is folded into the convolution's weight and bias: the pass over the activation,
+    and in training the one over its gradient, become a product of the weight's size. The gradient
+    of the weight is the same, as the weight itself is not overwritten.
     """
     if not isinstance(norm, FrozenBatchNorm):
         y: Tensor = norm(conv(x))
@@ -111,7 +111,7 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
 
 
 class ConvNorm(nn.Sequential):
-    """A convolution (name `0`) and, unless it is None, the norm behind it (name `1`)."""
+    """A convolution (tensors `0.*`), followed by a norm (`1.*`) unless that is None."""
 
     def __init__(self, conv: nn.Module, norm: nn.Module | None) -> None:
         super().__init__(*[conv] if norm is None else [conv, norm])
@@ -126,13 +126,16 @@ class ConvNorm(nn.Sequential):
 
 @dataclass(frozen=True)
 class Layers:
-    """Makes the layers of a network from settings that hold for all of it.
+    """Factory of layers that share the number of dimensions and the norm.
 
     Attributes:
         spatial_dims: 1, 2 or 3.
-        norm: "batch", "frozen" (constant batch norm), "group" (of 32), "instance" (with weight and
-            bias) or "sync" (batch statistics over all processes; GPU only); None for none.
+        norm: "batch", "frozen" (constant batch norm), "group" (32 groups), "instance" (with weight
+            and bias) or "sync" (batch statistics over all processes; GPU only); None for no norm.
         norm_eps: Added to the variance.
+
+    Raises:
+        ValueError: The number of dimensions or the norm is not accepted.
     """
 
     spatial_dims: int = 2
@@ -155,7 +158,7 @@ class Layers:
         dilation: int = 1,
         groups: int = 1,
     ) -> nn.Module:
-        """A convolution padded to keep the size (stride 1); it has a bias if there is no norm."""
+        """Makes a convolution that keeps the size at stride 1; with a bias only without a norm."""
         return CONV[self.spatial_dims](
             in_channels,
             out_channels,
@@ -168,14 +171,14 @@ class Layers:
         )
 
     def normalisation(self, num_channels: int) -> nn.Module:
-        """The norm of a map of C channels."""
+        """Makes a norm of C channels."""
         assert self.norm is not None
         return NORMS[self.norm](self, num_channels)
 
     def conv_norm(
         self, in_channels: int, out_channels: int, kernel_size: int, *, stride: Stride = 1
     ) -> ConvNorm:
-        """A convolution and, if there is one, its norm."""
+        """Makes a convolution followed by the norm, if there is one."""
         norm = None if self.norm is None else self.normalisation(out_channels)
         return ConvNorm(self.conv(in_channels, out_channels, kernel_size, stride=stride), norm)
 
@@ -183,7 +186,7 @@ class Layers:
 NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
     "batch": lambda to, channels: _BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
     "frozen": lambda to, channels: FrozenBatchNorm(channels, eps=to.norm_eps),
-    # 32 groups where they divide the channels, else the most that divide both.
+    # 32 groups if they divide the channels, else the greatest common divisor.
     "group": lambda to, channels: nn.GroupNorm(math.gcd(32, channels), channels, eps=to.norm_eps),
     "instance": lambda to, channels: _INSTANCE_NORM[to.spatial_dims](
         channels, eps=to.norm_eps, affine=True
@@ -193,7 +196,7 @@ NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
 
 
 def channels_last_weights(model: nn.Module) -> None:
-    """Lays the weights of 2-D and 3-D convolutions out channels last, in place."""
+    """Converts the weights of 2-D and 3-D convolutions to the channels-last layout, in place."""
     formats = {4: torch.channels_last, 5: torch.channels_last_3d}
     for parameter in model.parameters():
         if parameter.ndim in formats:

@@ -1,4 +1,4 @@
-"""DenseModel: the one place where shapes are wired.
+"""DenseModel: wires a backbone, a neck and heads by their specs.
 
 Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image.
 """
@@ -31,32 +31,33 @@ UINT8_MAX = 255.0
 
 
 class DenseModel(nn.Module):
-    """A backbone, perhaps a pyramid, and heads.
+    """A backbone, an optional neck, and heads.
 
-    Heads are built on the specs of every level that could exist and say which they read; the neck
-    is then built for these levels only, and the backbone drops what nobody needs. So every
-    parameter gets a gradient, which DistributedDataParallel asks for.
+    Heads are built on the specs of every available level and declare which levels they read; the
+    neck is then built for these levels only, and the backbone drops the stages that nobody reads.
+    So every parameter gets a gradient, as DistributedDataParallel requires.
 
     Args:
-        backbone: Makes the levels c0, c1, ...; its deeper stages are dropped if nobody reads them.
-        heads: Head name to what makes it from the specs, `partial(FasterRCNN, num_classes=80)`.
-        neck: What makes it from the levels of the backbone and those read, a class or e.g.
-            `partial(FPN, out_channels=256)`; the model has none if no head reads its levels.
-        info: What the artifact knows of itself, plain JSON values: `heads` (names, ids and
-            num_classes of each), `mean` and `std` a channel, `full_scale` (the value of a
-            saturated pixel in the unit of mean and std, 255 or 1: uint8 images are brought to it,
-            float images are taken to be in it), `channel_order` ("rgb" or "bgr", the order the
-            weights were trained with; images are always RGB), `resize` (None or
-            `{"min_size", "max_size"}`, see `densekit.ops.resize.ResizeRule`).
+        backbone: Computes the levels c0, c1, ...; its stages are dropped beyond those read.
+        heads: Head name to a constructor that takes the specs, `partial(FasterRCNN,
+            num_classes=80)`.
+        neck: Constructor that takes the backbone's specs and the levels read, a class or e.g.
+            `partial(FPN, out_channels=256)`; not built if no head reads its levels.
+        info: Metadata of the model as JSON values: `heads` (names, ids and num_classes of each),
+            `mean` and `std` (one value per channel), `full_scale` (the value of a saturated pixel
+            in the unit of mean and std, 255 or 1: uint8 images are scaled to it, float images must
+            be in it), `channel_order` ("rgb" or "bgr", the order the weights were trained with;
+            images are always RGB), `resize` (None or `{"min_size", "max_size"}`, see
+            `densekit.ops.resize.ResizeRule`).
 
     Raises:
-        ValueError: A head reads a level that is not there, its name cannot be used, the channel
-            order is unknown, or the resize rule is not for these images.
+        ValueError: A head reads a level that does not exist, its name cannot be used, the channel
+            order is unknown, or the resize rule does not apply to these images.
     """
 
     mean: Tensor
     std: Tensor
-    heads: Mapping[str, Head]  # an `nn.ModuleDict`, which knows no type of its values
+    heads: Mapping[str, Head]  # an `nn.ModuleDict`, whose values have no static type
 
     def __init__(
         self,
@@ -98,7 +99,7 @@ class DenseModel(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DenseModel:
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        for name in ("mean", "std"):  # in float64 they must not be what float32 left of them
+        for name in ("mean", "std"):  # in float64 they must not stay rounded to float32
             buffer: Tensor = getattr(self, name)
             buffer.copy_(self._per_channel(name, torch.float64))
         return self
@@ -111,26 +112,31 @@ class DenseModel(nn.Module):
         for name, head in self.heads.items():
             missing = [level for level in head.reads if level not in specs]
             if missing:
-                raise ValueError(f"heads.{name} reads {missing}, there is {list(specs)}")
+                raise ValueError(
+                    f"heads.{name}: expected to read levels of {list(specs)}, got {missing}"
+                )
         wanted = {level for head in self._heads() for level in head.reads}
         return [level for level in specs if level in wanted]
 
     def _check_resize(self) -> None:
-        """Refuses a rule for other images, or that cuts some whose results have a place in them."""
+        """Refuses a rule for other images, or a crop with heads that predict positions."""
         rule = self.info.get("resize")
         if rule is None:
             return
         check_rule(rule, self.spatial_dims, self.info.get("slices"))
         placed = [n for n, h in self.heads.items() if {"boxes", "mask"} & set(h.target_keys)]
         if "crop" in rule and placed:
-            raise ValueError(f"resize.crop: heads.{placed[0]} looks at the whole image")
+            raise ValueError(
+                f"resize.crop: expected heads for whole images alone, got heads.{placed[0]}, whose"
+                " boxes or masks a crop would cut"
+            )
 
     def normalise(self, image: Tensor, size: Tensor) -> Tensor:
-        """Images as the network takes them.
+        """Normalises and pads images for the network.
 
         Args:
             image: (B, C, *S) uint8 or float, see `info`.
-            size: (B, D) int64; what lies beyond becomes zero *after* mean and std, as in the
+            size: (B, D) int64; pixels beyond it are set to zero *after* mean and std, as in the
                 references.
 
         Returns:
@@ -138,8 +144,8 @@ class DenseModel(nn.Module):
         """
         if image.shape[1] != self.mean.shape[1]:
             raise ValueError(
-                f"image: found {image.shape[1]} channels, accepted are {self.mean.shape[1]}, the "
-                "length of info.mean"
+                f"image: expected {self.mean.shape[1]} channels, the length of info.mean, got "
+                f"{image.shape[1]}"
             )
         x = self.in_unit(image).to(self.mean.dtype)
         if self.flip_channels:
@@ -154,19 +160,22 @@ class DenseModel(nn.Module):
         return pad_end(x, [-length % self.size_divisor for length in image.shape[2:]])
 
     def features(self, batch: Batch) -> Features:
-        """Every level that some head reads, c0 (the normalised image) among them."""
+        """Computes every level that some head reads, and c0, the normalised image."""
         features: Features = self.backbone(self.normalise(batch["image"], batch["size"]))
         return features if self.neck is None else self.neck(features)
 
     def loss(
         self, batch: Batch, features: Features | None = None, heads: Iterable[str] | None = None
     ) -> dict[str, Tensor]:
-        """Terms named `HEAD/TERM`, whose sum is minimised.
+        """Returns the loss terms by `HEAD/TERM`; their sum is minimised.
 
         Args:
-            batch: With the targets of the heads.
-            features: Of the same batch, to share the pass with `predict`.
-            heads: The heads the batch trains; all by default.
+            batch: A batch with the targets of the heads.
+            features: Features of the same batch, to share the pass with `predict`.
+            heads: The heads that the batch trains; all by default.
+
+        Raises:
+            ValueError: The batch lacks a target of one of the heads.
         """
         features = self.features(batch) if features is None else features
         names = list(self.heads if heads is None else heads)
@@ -175,7 +184,8 @@ class DenseModel(nn.Module):
             missing = [key for key in head.target_keys if key not in batch]
             if missing:
                 raise ValueError(
-                    f"heads.{name} learns from {list(head.target_keys)}, the batch lacks {missing}"
+                    f"heads.{name}: expected a batch with {list(head.target_keys)}, got one without"
+                    f" {missing}"
                 )
             terms = head.loss(features, batch)
             losses |= {f"{name}/{term}": value for term, value in terms.items()}
@@ -184,7 +194,7 @@ class DenseModel(nn.Module):
     def predict(
         self, batch: Batch, features: Features | None = None, heads: Iterable[str] | None = None
     ) -> dict[str, Predictions]:
-        """Predictions of each head in the network's frame; see `Head.decode`."""
+        """Returns the predictions of each head, in the network's frame; see `Head.decode`."""
         features = self.features(batch) if features is None else features
         names = list(self.heads if heads is None else heads)
         return {
@@ -193,7 +203,7 @@ class DenseModel(nn.Module):
         }
 
     def forward(self, image: Tensor, size: Tensor) -> dict[str, dict[str, Tensor]]:
-        """Raw outputs of each head, the path that is exported.
+        """Returns the raw outputs of each head; this path is exported.
 
         Args:
             image: (B, C, *S) in the network's frame, not normalised.
@@ -203,24 +213,24 @@ class DenseModel(nn.Module):
         return {name: head(features, size) for name, head in self.heads.items()}
 
     def resized(self, batch: Batch) -> Batch:
-        """The batch in the network's frame, by the rule in `info["resize"]`."""
+        """Resizes a batch to the network's frame by the rule in `info["resize"]`."""
         rule = self.info.get("resize")
         if rule is None:
             return batch
-        # resizing makes floats of uint8, which then must be in the unit of floats already
+        # resizing turns uint8 into floats, which must be in the unit of mean and std
         return resize_batch({**batch, "image": self.in_unit(batch["image"])}, rule)
 
     def in_unit(self, image: Tensor) -> Tensor:
-        """The image with uint8 brought to the unit of mean and std; floats are in it."""
+        """Scales a uint8 image to the unit of mean and std; float images are in it already."""
         if image.dtype != torch.uint8 or self.full_scale == UINT8_MAX:
             return image
         return image.to(self.mean.dtype) * (self.full_scale / UINT8_MAX)
 
 
 def _check_head_name(name: str) -> None:
-    """`nn.ModuleDict` keeps heads as attributes, so a head must not be called like a method."""
+    """Refuses names of methods, because `nn.ModuleDict` keeps heads as attributes."""
     if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
         raise ValueError(
-            f"heads.{name}: this name cannot be used; accepted are Python identifiers that are no "
-            "attribute of a module, e.g. 'detection'"
+            "heads: expected names that are Python identifiers and not attributes of a module, "
+            f"e.g. 'detection', got {name!r}"
         )

@@ -1,6 +1,6 @@
-"""Installed plug-ins: packages that the entry-point group `densekit.plugins` names.
+"""Installed plug-ins: packages in the entry-point group `densekit.plugins`.
 
-Nothing of a plug-in is imported here, so a broken one cannot stop a command that does not use it.
+Plug-ins are not imported here, so a broken one cannot stop a command that does not use it.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Plugin:
 
     Attributes:
         package: Its top-level package.
-        conf: Its folder of Hydra groups, None where it ships none.
-        error: Why it cannot be used; empty where nothing is wrong.
+        conf: Its folder of Hydra groups, None if it has none.
+        error: Why it cannot be used; empty if it can.
     """
 
     package: str
@@ -39,18 +39,18 @@ class Plugin:
 
 @cache
 def plugin_packages() -> tuple[str, ...]:
-    """Top-level packages of the installed plug-ins, sorted, read without importing them."""
+    """Returns the top-level packages of the installed plug-ins, sorted, without importing them."""
     points = entry_points(group=PLUGIN_GROUP)
     return tuple(sorted({point.value.partition(":")[0].partition(".")[0] for point in points}))
 
 
 def find_plugins() -> list[Plugin]:
-    """Every installed plug-in, sorted by package."""
+    """Returns every installed plug-in, sorted by package."""
     return [_find(package) for package in plugin_packages()]
 
 
 def conf_folders() -> list[Path]:
-    """The `conf` folders of the plug-ins, for Hydra's search path."""
+    """Returns the `conf` folders of the plug-ins, for Hydra's search path."""
     return [plugin.conf for plugin in find_plugins() if plugin.conf is not None]
 
 

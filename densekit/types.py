@@ -1,4 +1,4 @@
-"""The words that every part of densekit shares: levels, samples, batches, predictions.
+"""Types shared by all of densekit: levels, samples, batches, predictions.
 
 Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image, T target
 slots of a batch (at least 1), K classes.
@@ -14,11 +14,11 @@ import numpy as np
 from torch import Tensor
 
 IGNORE_INDEX = 255
-"""Mask value of pixels that no loss and no metric looks at (void, padding)."""
+"""Mask value of pixels that losses and metrics ignore (void, padding)."""
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
-"""A value a channel, RGB, in the unit of 8-bit images."""
+"""One value per channel, RGB, in the unit of 8-bit images."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class FeatureSpec:
 
     @property
     def spatial_dims(self) -> int:
-        """1 for series, 2 for pictures, 3 for volumes."""
+        """1 for series, 2 for 2-D images, 3 for volumes."""
         return len(self.stride)
 
 
@@ -42,7 +42,7 @@ Predictions = dict[str, Tensor]
 """Static shapes in the network's frame; boxes (B, N, 4), scores, labels and valid (B, N)."""
 
 Result = dict[str, Any]
-"""What users see of one image and one head, in the image's own frame: numpy arrays."""
+"""Final result of one image and one head, in the image's own frame: NumPy arrays."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ class TargetSpec:
     """How collate stacks a plug-in's target.
 
     Attributes:
-        fill: The value of padding.
-        ragged: True pads the first axis to the batch's target slots T, False pads the last D axes
-            to the batch's image size.
+        fill: Value of the padding.
+        ragged: Whether to pad the first axis to the batch's target slots T, or the last D axes to
+            the batch's image size.
     """
 
     fill: float
@@ -60,21 +60,21 @@ class TargetSpec:
 
 
 class Truth(TypedDict, total=False):
-    """The untouched annotation of one image in its original frame; metrics read nothing else.
+    """The original annotation of one image in its own frame, the only input of metrics.
 
     Attributes:
         image_id: The data set's own id.
         size: The D sides of the original frame.
         boxes: (N, 4) xyxy; labels, area, crowd and difficult have N rows too.
-        mask: (*S) or multi-label (K, *S) uint8 classes, 255 where nothing is counted.
+        mask: (*S) or multi-label (K, *S) uint8; 255 is ignored.
         category: () class of the image, or multi-label (K,) of 0 and 1.
-        spacing: Distance of neighbouring samples along each axis, in millimetres where known.
-        identity: Whom or what the image shows.
-        template: Images of one template are compared as one; its own number by default.
-        media: Images of one media of a template (frames of one video) count as one.
-        gallery: Whether the image is enrolled or looked for; unsaid where it is both.
-        pairs: (P, 3) int64 comparisons that the image's template begins: the other template, 1 if
-            they are of one identity, and the fold.
+        spacing: Distance of neighbouring samples along each axis, in millimetres if known.
+        identity: Identity (person or object) that the image shows.
+        template: Images of one template are compared as one; each image is its own by default.
+        media: Images of one medium of a template (frames of one video) count as one.
+        gallery: Whether the image is in the gallery or a probe; missing if it is both.
+        pairs: (P, 3) int64, the comparisons of the image's template: the other template, 1 if both
+            are of one identity, and the fold.
     """
 
     image_id: int
@@ -98,11 +98,11 @@ class Meta(TypedDict, total=False):
     """Where an image came from.
 
     Attributes:
-        path: The image file, or a name where there is none.
+        path: The image file, or a name if there is none.
         image_id: The data set's own id.
-        original_size: Size before any resizing, the frame of `Truth` and of results.
-        axes: How a volume's axes were turned out of that frame, see `densekit.data.medical.axes`;
-            None or missing where they were not.
+        original_size: Size before any resizing, in the frame of `Truth` and of results.
+        axes: How a volume's axes were permuted and flipped from that frame, see
+            `densekit.data.medical.axes`; None or missing if they were not.
     """
 
     path: str
@@ -112,18 +112,18 @@ class Meta(TypedDict, total=False):
 
 
 class Sample(TypedDict, total=False):
-    """One image as a data set returns it, before collate (numpy, no padding).
+    """One image as a data set returns it, before collate (NumPy arrays, no padding).
 
     Attributes:
         image: (*S, C) uint8 or float32, channels last.
         boxes: (N, 4) float32 xyxy, absolute pixels, 0 = left edge of the first pixel.
         labels: (N,) int64 in 0..K-1.
-        crowd: (N,) bool, regions in which no loss is taken.
+        crowd: (N,) bool, regions that losses ignore.
         instance_masks: (N, *S) uint8.
         mask: (*S) or (K, *S) uint8.
-        category: () int64 class of the image, or (K,) float32: multi-label, or shares.
+        category: () int64 class of the image, or (K,) float32: multi-label, or soft targets.
         identity: () int64 identity of the image.
-        index: Position in the data set; the key of every random choice made for this sample.
+        index: Position in the data set; part of the key of every random choice for this sample.
         meta: See `Meta`.
         truth: See `Truth`; evaluation data only.
         extra: Targets of plug-ins, by name.
@@ -149,17 +149,17 @@ class Batch(TypedDict, total=False):
     Attributes:
         image: (B, C, *S) uint8 or float32, zero beyond `size`.
         size: (B, D) int64, the size of each image without its padding.
-        sample_valid: (B,) bool, false for the repeats of a distributed sampler.
+        sample_valid: (B,) bool, false for samples that a distributed sampler repeats.
         key: (B,) int64, the random key of each sample: a hash of seed, step and index.
-        boxes: (B, T, 4) float32; boxes_valid (B, T) bool tells rows from padding.
+        boxes: (B, T, 4) float32; boxes_valid (B, T) bool is false for padding.
         labels: (B, T) int64.
         crowd: (B, T) bool.
         instance_masks: (B, T, *S) uint8.
         mask: (B, *S) uint8, or (B, K, *S) multi-label; 255 beyond `size`.
-        category: (B,) int64; (B, K) float32 if multi-label, or shares that sum to 1 a row.
+        category: (B,) int64; (B, K) float32 if multi-label, or soft targets whose rows sum to 1.
         identity: (B,) int64.
-        meta: One `Meta` an image.
-        truth: One `Truth` an image; evaluation data only.
+        meta: One `Meta` per image.
+        truth: One `Truth` per image; evaluation data only.
         extra: Targets of plug-ins, stacked by their `TargetSpec`.
     """
 
@@ -198,15 +198,15 @@ _LAYOUTS = {
 
 
 def check_batch(batch: Batch) -> None:
-    """Refuses a batch that breaks a rule of `Batch`; for tests and debug runs.
+    """Checks that a batch follows the rules of `Batch`; for tests and debug runs.
 
     Raises:
-        ValueError: Naming the first such key, what was found and what is accepted.
+        ValueError: A rule is broken; the message names the first such key.
     """
     targets = any(key in batch for key in ("boxes", "labels", "crowd", "instance_masks"))
     needed = ["image", "size", *(["boxes_valid"] if targets else [])]
     if missing := [key for key in needed if key not in batch]:
-        raise ValueError(f"batch: found {sorted(batch)}, accepted is one that has {missing} too")
+        raise ValueError(f"batch: expected {', '.join(missing)} too, got {sorted(batch)}")
     sides = tuple(batch["image"].shape[2:])
     known = {"B": (len(batch["image"]),), "D": (len(sides),), "S": sides, "4": (4,)}
     if targets:
@@ -217,10 +217,10 @@ def check_batch(batch: Batch) -> None:
             _check_layout(key, parts[key], layouts, known)
     for key in ("meta", "truth", *batch.get("extra", {})):
         if key in parts and len(parts[key]) != len(batch["image"]):
-            raise ValueError(f"{key}: found {len(parts[key])}, accepted are {known['B'][0]} rows")
+            raise ValueError(f"{key}: expected {known['B'][0]} rows, got {len(parts[key])}")
     for key, rows, good, accepted in _value_rules(batch):
         if not good.all():
-            raise ValueError(f"{key}: found {rows[~good][0].tolist()}, accepted is {accepted}")
+            raise ValueError(f"{key}: expected {accepted}, got {rows[~good][0].tolist()}")
 
 
 def _check_layout(
@@ -230,15 +230,15 @@ def _check_layout(
     accepted = []
     for letters, dtypes in layouts.items():
         shape: list[int] = []
-        for letter in letters:  # a letter that is not known takes what is there
+        for letter in letters:  # an unknown letter accepts any length
             shape += known.get(letter, value.shape[len(shape) : len(shape) + 1] or (0,))
         accepted += [f"{tuple(shape)} {dtype}" for dtype in dtypes.split()]
     if found not in accepted:
-        raise ValueError(f"{key}: found {found}, accepted is {' or '.join(accepted)}")
+        raise ValueError(f"{key}: expected {' or '.join(accepted)}, got {found}")
 
 
 def _value_rules(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor, str]]:
-    """Key, rows (N, ...), which of them are good (N,), and what is accepted."""
+    """Yields key, rows (N, ...), which rows are valid (N,), and what is expected of them."""
     size, sides = batch["size"], batch["image"].shape[2:]
     within = (size >= 1) & (size <= size.new_tensor(sides))
     yield "size", size, within.all(1), f"1 to {tuple(sides)}, the sides of the image"
@@ -251,13 +251,13 @@ def _value_rules(batch: Batch) -> Iterator[tuple[str, Tensor, Tensor, str]]:
     for key in ("category", "identity"):
         if key in batch:
             value: Tensor = batch[key]  # type: ignore[literal-required]
-            yield key, value, (value >= 0).view(len(value), -1).all(1), "0 or more"
+            yield key, value, (value >= 0).view(len(value), -1).all(1), "at least 0"
     if "labels" in batch:
         labels = batch["labels"][batch["boxes_valid"]]
-        yield "labels", labels, labels >= 0, "0 or more"
+        yield "labels", labels, labels >= 0, "at least 0"
     if "boxes" in batch:
         boxes = batch["boxes"][batch["boxes_valid"]]  # (N, 4)
         limit = size.flip(1).repeat(1, 2)[batch["boxes_valid"].nonzero()[:, 0]]
-        inside = (boxes >= 0) & (boxes <= limit + 1e-3)  # resizing rounds
+        inside = (boxes >= 0) & (boxes <= limit + 1e-3)  # tolerance for the rounding of resizing
         yield "boxes", boxes, inside.all(1), "a box inside the image"
         yield "boxes", boxes, (boxes[:, :2] < boxes[:, 2:]).all(1), "x1 < x2 and y1 < y2"
