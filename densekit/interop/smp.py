@@ -139,7 +139,7 @@ def _attention(blocks: Sequence[Any]) -> str | None:
 
 
 def _norm(decoder: nn.Module) -> str:
-    """smp's `decoder_use_norm`, derived from the decoder's layers."""
+    """The setting `decoder_use_norm` of smp, derived from the decoder's layers."""
     from segmentation_models_pytorch.base.modules import Conv2dReLU
 
     kinds = {
