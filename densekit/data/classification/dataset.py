@@ -107,7 +107,7 @@ class PictureCategories(CategoryDataset):
         return self._files.origin(index)
 
     def read(self, index: int) -> NDArray[Any]:
-        """(H, W, C), upright."""
+        """(H, W, C) image, upright."""
         return self._files.read(index)
 
     def where(self, index: int) -> str:
@@ -115,17 +115,17 @@ class PictureCategories(CategoryDataset):
         return str(self.path(index))
 
     def image(self, index: int) -> NDArray[Any]:
-        """(H, W, C), upright."""
+        """(H, W, C) image, upright."""
         return self.read(index)
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, 2) height and width, from the headers of the files when first asked for."""
+        """(N, 2) height and width, read from the files' headers on first access."""
         return self._files.sizes
 
     @cached_property
     def keys(self) -> NDArray[Any]:
-        """(N,) absolute paths of the files."""
+        """(N,) absolute paths of the files, as bytes."""
         files = (os.path.abspath(self.path(index)) for index in range(len(self)))  # noqa: PTH100
         return np.asarray([file.encode() for file in files])
 

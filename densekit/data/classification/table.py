@@ -71,7 +71,7 @@ class ImageTable(PictureCategories):
         rows = read_table(folder / table, f"{_KEY}.table", needed)
         names, categories = _categories(rows, label, separator, columns, names)
         kept = places_of_split(rows, split, f"{_KEY}.split")
-        images = _images([rows[place] for place in kept])
+        images = _images([rows[index] for index in kept])
         images = existing_images(folder, images, str(folder / table))
         reader = ImageReader(channels, dtype, intensity)
         super().__init__(ImageFiles(folder, images, reader), names, categories[kept])

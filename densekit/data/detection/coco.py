@@ -20,7 +20,7 @@ class CocoDetection(BoxDataset):
         annotations: The JSON file, relative to `root`.
         names: Class names in the order of their labels; the default is all categories of the file
             in the order of their ids.
-        instance_masks: Whether samples carry masks of the objects.
+        instance_masks: Whether samples have instance masks.
         channels: Channels of the images, 1, 3 or 4.
         dtype: "uint8" or "float32"; see `ImageReader`.
         strict: Raise at the first defective annotation instead of repairing and counting it.

@@ -217,7 +217,7 @@ class IdentityTable(IdentityImages):
         needed = ["image", "identity", *([] if split is None else ["split"])]
         rows = read_table(folder / table, "IdentityTable.table", needed)
         check_filled(rows, needed)
-        rows = [rows[place] for place in places_of_split(rows, split, "IdentityTable.split")]
+        rows = [rows[index] for index in places_of_split(rows, split, "IdentityTable.split")]
         images = [row["image"] for _, row in rows]
         images = existing_images(folder, images, str(folder / table))
         known = words(rows, "identity")

@@ -55,7 +55,7 @@ class OpenSet(Subset):
         return None
 
     def describe(self) -> dict[str, Any]:
-        """Channels and dtype of the images; not the identities, which no head learns."""
+        """Channels and dtype of the images, without the identities, which no head learns."""
         return self._files.describe()
 
     def __getitem__(self, index: int) -> Sample:

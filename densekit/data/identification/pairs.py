@@ -132,5 +132,5 @@ def _is_same(word: str, where: str) -> bool:
 
 def _number(word: str, where: str) -> int:
     if not word.isdecimal():
-        raise ValueError(f"{where}: expected an integer, got {word!r}")
+        raise ValueError(f"{where}: expected a whole number, got {word!r}")
     return int(word)

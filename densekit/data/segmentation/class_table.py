@@ -89,7 +89,7 @@ def check_values(names: Sequence[str], values: Sequence[Any], key: str) -> None:
     for name, value in zip(names, values, strict=bool(values)):
         if type(value) not in (int, tuple):  # YAML's yes and no are numbers to Python
             raise ValueError(
-                f"{key}: {name}: expected the integer that its pixels are stored with, got"
+                f"{key}: {name}: expected the whole number that its pixels are stored with, got"
                 f" {value!r}"
             )
         if values.count(value) > 1:
@@ -163,7 +163,7 @@ def _integer(text: Any, path: Path) -> int:
     try:
         return int(text)
     except (ValueError, TypeError):
-        raise ValueError(f"{path}: expected an integer, got {text!r}") from None
+        raise ValueError(f"{path}: expected a whole number, got {text!r}") from None
 
 
 _READERS: Mapping[str, Callable[[Path], ClassTable]] = {

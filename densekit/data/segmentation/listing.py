@@ -60,8 +60,8 @@ class MaskList(PairedMasks):
             raise ValueError(f"{path}: expected pairs of image and mask, got none")
         images = existing_images(folder, [image for image, _ in pairs], str(path))
         files = [mask for _, masks in pairs for mask in masks if mask]
-        there = dict(zip(files, existing_images(folder, files, str(path), "masks"), strict=True))
-        rows = [[folder / there[mask] if mask else None for mask in masks] for _, masks in pairs]
+        found = dict(zip(files, existing_images(folder, files, str(path), "masks"), strict=True))
+        rows = [[folder / found[mask] if mask else None for mask in masks] for _, masks in pairs]
         folders = class_file_folders(folder, (folder / files[0]).parent) if files else []
         super().__init__(
             [folder / image for image in images],

@@ -268,7 +268,7 @@ def _integers(values: NDArray[Any], path: Path) -> NDArray[Any]:
     if not np.issubdtype(values.dtype, np.floating):
         return values
     if not (np.isfinite(values).all() and (values == np.round(values)).all()):
-        raise ValueError(f"{path}: expected integers, got {np.unique(values)[:5]}")
+        raise ValueError(f"{path}: expected whole numbers, got {np.unique(values)[:5]}")
     return values.astype(np.int64)
 
 

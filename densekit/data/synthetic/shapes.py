@@ -18,7 +18,7 @@ SMALLEST = 12
 
 
 class ShapePictures(Rendered):
-    """Images of one shape that fills about half of it, rotated, in any colour, over a texture.
+    """Images of one shape each, about half as large, of any angle and colour, over a texture.
 
     Image i of a split is a function of (seed, split, i) and the size. It is rendered on first
     access and then kept in memory: 1,000 images of 16 x 16 pixels take less than 1 MB.

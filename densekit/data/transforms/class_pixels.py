@@ -48,10 +48,10 @@ def draw_class_pixel(
     drawn = int(rng.choice(present))
     plane = planes[drawn if value else 0]
     ends = counts[drawn].cumsum()
-    place = int(rng.integers(ends[-1]))
-    part = int(np.searchsorted(ends, place, side="right"))
+    rank = int(rng.integers(ends[-1]))
+    part = int(np.searchsorted(ends, rank, side="right"))
     among = np.flatnonzero(plane[part * _PART : (part + 1) * _PART] == (value or drawn))
-    flat = part * _PART + among[place - (ends[part] - counts[drawn, part])]
+    flat = part * _PART + among[rank - (ends[part] - counts[drawn, part])]
     return tuple(int(index) for index in np.unravel_index(flat, sides))
 
 

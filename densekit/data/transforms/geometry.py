@@ -25,7 +25,7 @@ class Chain:
     """Transforms applied one after the other.
 
     Args:
-        steps: Arbitrary names to transforms, in order; by its name the command line can change one.
+        steps: Names to transforms, in order; a name lets the command line change a single one.
     """
 
     def __init__(self, steps: Mapping[str, Transform]) -> None:

@@ -58,7 +58,7 @@ class RandomChoice:
     """Applies one of several transforms to each batch, all equally likely.
 
     Args:
-        transforms: Arbitrary names to batch transforms.
+        transforms: Names of your choice to batch transforms.
     """
 
     def __init__(self, transforms: Mapping[str, BatchTransform]) -> None:

@@ -12,9 +12,10 @@ from densekit.types import Sample
 
 
 class Resize:
-    """Resizes the shorter side to a minimum and the longer to at most a maximum, in the own dtype.
+    """Resizes the shorter side to a given size, unless the longer one would exceed a maximum.
 
-    The model applies the same rule in evaluation (`resize` in the configuration).
+    The image keeps its dtype. The model applies the same rule in evaluation (`resize` in the
+    configuration).
 
     Args:
         min_sizes: Shorter sides in pixels; one is drawn per image (multi-scale).

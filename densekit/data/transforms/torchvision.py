@@ -20,7 +20,7 @@ _KEY = "TorchvisionAugment.steps"
 
 
 class TorchvisionAugment:
-    """Transforms of `torchvision.transforms.v2`, selected by name, for image classification.
+    """Transforms of `torchvision.transforms.v2` by name, for images of a category or an identity.
 
         steps:
           TrivialAugmentWide: {}

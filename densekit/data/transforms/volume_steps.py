@@ -109,7 +109,7 @@ class RandAffine(RandomStep):
 
 @dataclass(frozen=True)
 class RandGaussianNoise(RandomStep):
-    """Adds Gaussian noise of a standard deviation drawn from 0..`std`, in the scaled unit."""
+    """Adds Gaussian noise whose standard deviation is drawn from 0..`std` (scaled intensities)."""
 
     std: float = 0.1
 

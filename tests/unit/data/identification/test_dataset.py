@@ -224,7 +224,7 @@ def test_pairs_of_templates(root):
         ("a.txt", "s1 1 2\ns1 1 2\n", "line 1: expected FOLDS PAIRS"),
         ("a.txt", "0 1 s1 1 s1 2\n0 1 s1 1 s1", "line 2: expected FOLD SAME NAME"),
         ("a.txt", "0 2 s1 1 s1 2", "line 1: same: expected 1 or 0, got '2'"),
-        ("a.txt", "0 1 s1 x s1 2", "line 1: expected an integer, got 'x'"),
+        ("a.txt", "0 1 s1 x s1 2", "line 1: expected a whole number, got 'x'"),
         ("a.csv", "first,second\na,b", "expected a column 'same'"),
         ("a.csv", "first,second,same\na,b,1,0", "line 2: expected 3 columns .*, got"),
         ("a.csv", "first,second,same\na,b,", "line 2: expected a value of 'same', got an empty"),

@@ -53,7 +53,7 @@ def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
         ("classes.txt", "a\na", "'a' twice"),
         ("class_dict.csv", "label,r\nx,1", r"columns name .* got \['label', 'r'\]"),
         ("class_dict.csv", "name,r,g,b\nx,1,2,300", r"expected a colour .* got \[1, 2, 300\]"),
-        ("classes.csv", "name,value\nx,one", "expected an integer, got 'one'"),
+        ("classes.csv", "name,value\nx,one", "expected a whole number, got 'one'"),
         (
             "classes.csv",
             "name,value\nx\n",
@@ -68,10 +68,14 @@ def test_classes_stand_in_a_file_beside_the_masks(pair, file, text, place):
         ("classes.json", b'["caf\xe9"]', "expected a text file in UTF-8, got"),
         ("classes.json", '{"a": 0, "a": 1}', "expected every name once, got 'a' twice"),
         ("classes.json", '["a", "a "]', "'a' twice"),
-        ("classes.json", '{"a": false, "b": true}', "a: expected the integer .*, got False"),
+        ("classes.json", '{"a": false, "b": true}', "a: expected the whole number .*, got False"),
         ("classes.csv", "name,value\nx,1\ny,1\n", "a different value per class, got 1 twice"),
         ("classes.json", '["a", " "]', "expected a name for every class, got an empty one"),
-        ("classes.json", '{"classes": ["a"], "ignore_index": "x"}', "expected an integer, got 'x'"),
+        (
+            "classes.json",
+            '{"classes": ["a"], "ignore_index": "x"}',
+            "expected a whole number, got 'x'",
+        ),
     ],
 )
 def test_broken_class_files_are_named(pair, file, text, message):
@@ -91,10 +95,10 @@ def test_broken_class_files_are_named(pair, file, text, message):
             {"names": ["a"], "mask_suffix": 1},
             "expected a prefix or suffix in quotes \\(YAML\\), got 1",
         ),
-        ({"names": {"a": False, "b": True}}, "a: expected the integer .*, got False"),
-        ({"names": {"a": 0, "b": 1.0}}, "b: expected the integer .*, got 1.0"),
-        ({"names": {"a": "0", "b": "1"}}, "a: expected the integer .*, got '0'"),
-        ({"names": {"a": 0, "b": None}}, "b: expected the integer .*, got None"),
+        ({"names": {"a": False, "b": True}}, "a: expected the whole number .*, got False"),
+        ({"names": {"a": 0, "b": 1.0}}, "b: expected the whole number .*, got 1.0"),
+        ({"names": {"a": "0", "b": "1"}}, "a: expected the whole number .*, got '0'"),
+        ({"names": {"a": 0, "b": None}}, "b: expected the whole number .*, got None"),
         ({"names": ["a", "b"], "ignore": 2}, r"ignore: expected a list of stored values, got 2"),
         (
             {"names": ["a", "b", "c"], "ignore": [1]},

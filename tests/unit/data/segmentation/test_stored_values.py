@@ -194,7 +194,7 @@ def test_broken_masks_are_refused_with_their_path(folder):
 
 
 def test_fractions_are_no_classes(folder):
-    with pytest.raises(ValueError, match=r"0\.npy: expected integers"):
+    with pytest.raises(ValueError, match=r"0\.npy: expected whole numbers"):
         folder(lambda path: np.save(path, LABELS / 2), "0.npy")
 
 
