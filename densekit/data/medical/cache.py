@@ -1,7 +1,6 @@
-"""Prepared arrays on disk, mapped into memory: nothing is kept in it, only read pages are touched.
+"""Caches prepared arrays on disk, memory-mapped so that only the pages in use are loaded.
 
-Several workers and processes may meet in one folder: whoever is late replaces a file by an equal
-one.
+Several workers and processes may share one folder: a late one replaces a file by an equal one.
 """
 
 from __future__ import annotations
@@ -20,20 +19,20 @@ from densekit._files import replacing
 Arrays = dict[str, NDArray[Any]]
 
 _FORMAT = 1
-"""Part of every key: to be raised when the preparation of arrays changes."""
+"""Part of every key; raise it when the preparation of arrays changes."""
 
 
 def entry_key(files: Iterable[Path], rule: Any) -> str:
-    """A name for what a rule makes of files; another once a file or the rule changes.
+    """A key for arrays prepared from files by a rule; it changes with a file or the rule.
 
     Args:
-        files: Files, or folders for all that they hold, by path, size and time of change.
+        files: Files, or folders for all their files, by path, size and modification time.
         rule: Plain JSON values.
     """
     stamps = [
         (str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns)
-        for given in files
-        for file in (sorted(given.iterdir()) if given.is_dir() else [given])
+        for path in files
+        for file in (sorted(path.iterdir()) if path.is_dir() else [path])
     ]
     text = json.dumps([_FORMAT, stamps, rule], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -42,30 +41,30 @@ def entry_key(files: Iterable[Path], rule: Any) -> str:
 def cached(
     folder: Path | None, key: str, names: Sequence[str], make: Callable[[], Arrays]
 ) -> Arrays:
-    """The arrays of an entry, made if they are not there.
+    """The arrays of a cache entry, prepared if they do not exist.
 
     Args:
-        folder: Where entries lie, one file an array; None makes them every time.
+        folder: Folder of the entries, one file per array; None prepares them every time.
         key: See `entry_key`.
-        names: Of the arrays.
-        make: Returns them by name.
+        names: Names of the arrays.
+        make: Prepares the arrays and returns them by name.
 
     Returns:
-        Read-only maps of the files; without a folder the arrays as made.
+        Read-only memory maps of the files; without a folder the arrays as prepared.
     """
     if folder is None:
         return make()
     files = {name: folder / f"{key}.{name}.npy" for name in names}
     try:
         return _mapped(files)
-    except (OSError, ValueError, EOFError):  # not there, or damaged by the disk
+    except (OSError, ValueError, EOFError):  # missing or damaged
         arrays = make()
     try:
         for name, file in files.items():
             with replacing(file) as part:
                 np.save(part, arrays[name])
     except OSError as error:
-        raise OSError(f"cache: {folder} cannot be written: {error}") from error
+        raise OSError(f"cache: expected a writable folder, got {folder}: {error}") from error
     return _mapped(files)
 
 

@@ -1,4 +1,4 @@
-"""Medical volumes with masks, in the network's frame for the loss and in their own as truth.
+"""Medical volumes with masks, turned and resampled for the loss and as stored for metrics.
 
 z, y, x the axes of a volume, C its channels, K classes.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import counted
 from densekit.data.medical.axes import (
     axes_to,
     back,
@@ -39,50 +40,51 @@ _log = logging.getLogger("densekit.data")
 
 
 class MedicalVolumes(Dataset):
-    """NIfTI or DICOM volumes with masks.
+    """A data set of NIfTI, DICOM, MetaImage or NRRD volumes with masks.
 
-    All files are looked at when it is built (headers only): a missing one, another number of
-    channels or a mask on another grid than its volume is refused then.
+    The headers of all files are checked at construction: a missing file, a differing number of
+    channels and a mask on another grid than its volume are refused.
 
     Args:
         root: A folder with `dataset.json` (MSD, or nnU-Net's raw layout), a folder with `images`
-            and `masks` (files, or folders with a DICOM series each, of the same name), a folder
-            with a folder for each patient (`P1/flair.nii.gz` or `P1/P1_flair.nii.gz`,
-            `P1/seg.nii.gz`), or a table `.csv` with the columns `image` (or `image_0`, `image_1`,
-            ... a channel), `mask` and perhaps `patient`, paths relative to the table.
+            and `masks` (files, or folders with one DICOM series each, of equal names), a folder
+            with one folder per patient (`P1/flair.nii.gz` or `P1/P1_flair.nii.gz`,
+            `P1/seg.nii.gz`), or a table `.csv` with the columns `image` (or one per channel:
+            `image_0`, `image_1`, ...), `mask` and optionally `patient`, paths relative to the
+            table.
         split: "train", "val" or "test" by `splits`, or "all".
         splits: How patients are divided; the group is the patient.
-        channels: What the channels are called where they are not called so: folders beside each
-            other, columns of the table, files of each patient; by default all that are no mask.
-        mask: What the masks are called, likewise.
-        roi: What masks of the region that counts are called (in `dataset.json` a key of each pair,
-            or a folder): where they are 0, no loss is taken and nothing is measured.
-        series: SeriesInstanceUID or SeriesDescription of the images, where DICOM folders hold
-            several; `*` and `?` stand for any letters.
-        labels: Class name to stored value, e.g. `{background: 0, tumour: 1}`; needed where no
-            `dataset.json` says it. See `LabelTable`.
-        regions_class_order: nnU-Net's: the value that each region is written with, one over the
-            other, when predictions become one map of labels again; by default what `dataset.json`
-            says, and without it a plane for each region is written.
-        intensity: How stored values are scaled, see `scale`; None leaves them.
-        orientation: Where x, y and z run to, e.g. "RAS": right, anterior, superior. Volumes of any
-            other are turned when they are read (an oblique one by its nearest axes), so that z, y,
-            x mean the same everywhere; results and truth are in each file's own axes. None takes
-            axes as they are stored, for volumes that have no place in a body.
+        channels: Names of the channels if they differ from the above: image folders, columns of the
+            table, or files of each patient; by default all files that are not masks.
+        mask: Name of the masks, likewise.
+        roi: Name of masks of the region of interest (in `dataset.json` a key of each pair, or a
+            folder); voxels where they are 0 are ignored in losses and metrics.
+        series: SeriesInstanceUID or SeriesDescription of the images, if DICOM folders hold several;
+            `*` and `?` are wildcards.
+        labels: Class name to stored value, e.g. `{background: 0, tumour: 1}`; required without a
+            `dataset.json`. See `LabelTable`.
+        regions_class_order: As in nnU-Net: the value with which each region is written, in this
+            order, when predictions are merged into one label map; by default that of
+            `dataset.json`, and without it one plane per region is written.
+        intensity: The rule that scales stored values, see `scale`; None leaves them.
+        orientation: The directions of x, y and z, e.g. "RAS": right, anterior, superior. Other
+            volumes are turned when read (an oblique one by its nearest axes), so that z, y, x mean
+            the same everywhere; results and truth are in each file's own axes. None keeps the axes
+            as stored, for volumes without an orientation.
         spacing: Millimetres along z, y, x that volumes are resampled to; None, or None for an axis,
-            leaves it as stored.
-        cache: Folder for prepared volumes, which are then mapped into memory; None reads every
-            time. Entries of changed files or settings are new ones; old ones are yours to delete.
+            keeps it as stored.
+        cache: Folder for prepared volumes, which are then memory-mapped; None prepares them every
+            time. Changed files or settings make new entries; old ones are never deleted.
 
     Attributes:
         names: Class names in the order of their labels.
-        ids: The value that each class is stored with.
-        cases: The studies of the split.
-        grids: Their frames, for writing masks back.
-        modalities: What `dataset.json` says that each channel is, empty without.
+        ids: The stored value of each class.
+        cases: The cases of the split.
+        grids: Their stored grids, for writing masks back.
+        modalities: What each channel is according to `dataset.json`, empty without one.
 
     Raises:
-        ValueError: Naming the file or the argument.
+        ValueError: If a file or an argument is invalid; the message names it.
     """
 
     def __init__(
@@ -124,8 +126,8 @@ class MedicalVolumes(Dataset):
         self._check_sizes()
         _check_channels(self.grids)
         check_channels(self._intensity, self.channels)
-        said = layout.modalities
-        self.modalities = said if len(said) == self.channels else ()
+        named = layout.modalities
+        self.modalities = named if len(named) == self.channels else ()
         _warn_of_frames(self.grids)
         if self._orientation is None:
             _warn_of_orientations(self.grids)
@@ -135,7 +137,7 @@ class MedicalVolumes(Dataset):
 
     @property
     def sizes(self) -> NDArray[Any]:
-        """(N, 3) z, y, x of every volume in the declared orientation, not resampled."""
+        """(N, 3) sizes z, y, x of the volumes in the declared orientation, not resampled."""
         turned = [
             turned_sides(grid.shape, axes)
             for grid, axes in zip(self.grids, self._axes, strict=True)
@@ -144,11 +146,11 @@ class MedicalVolumes(Dataset):
 
     @property
     def spacing(self) -> tuple[float | None, ...] | None:
-        """The common spacing along z, y, x, None where volumes stay as stored."""
+        """The common spacing along z, y, x; None if volumes are not resampled."""
         return self._spacing
 
     def describe(self) -> dict[str, Any]:
-        """What the configuration and the model must know; see `Source`."""
+        """Plain values that configure the model: classes, channels, preparation of volumes."""
         described: dict[str, Any] = {
             "names": list(self.names),
             "ids": list(self.ids),
@@ -169,15 +171,15 @@ class MedicalVolumes(Dataset):
         return described
 
     def path(self, index: int) -> Path:
-        """The file, or the DICOM folder, of a volume; the first of several channels."""
+        """The file or DICOM folder of a volume, the first one of several channels."""
         return Path(self.grids[index].path)
 
     def voxel(self, index: int) -> tuple[float, ...]:
-        """Millimetres along z, y, x of a volume in the declared orientation, not resampled."""
+        """Spacing along z, y, x in the declared orientation, not resampled, in millimetres."""
         return turned_sides(self.grids[index].spacing, self._axes[index])
 
     def arrays(self, index: int) -> Arrays:
-        """`image` (z', y', x', C) and `mask` in the network's frame, `truth` not resampled."""
+        """`image` (z', y', x', C) and `mask` as the network sees them, `truth` not resampled."""
         names = ("image", "mask") if self._spacing is None else ("image", "mask", "truth")
         made = cached(self._cache, self._keys[index], names, lambda: self._prepare(index))
         return {"truth": made["mask"], **made}
@@ -187,10 +189,10 @@ class MedicalVolumes(Dataset):
         return StoredMasks(self.stored_mask, np.arange(len(self)))
 
     def stored_mask(self, index: int) -> NDArray[Any]:
-        """(z, y, x) or (K, z, y, x) uint8 classes as stored, without reading the volume.
+        """(z, y, x) or (K, z, y, x) uint8 mask in its stored axes, without reading the volume.
 
         Raises:
-            ValueError: If a file cannot be read or the mask has values of no class.
+            ValueError: If a file cannot be read or the mask has a value of no class.
         """
         case = self.cases[index]
         mask = self._labels.encode(read_volume(case.mask).image[..., 0], str(case.mask))
@@ -199,10 +201,10 @@ class MedicalVolumes(Dataset):
         return mask
 
     def __getitem__(self, index: int) -> Sample:
-        """The volume and its mask in the network's frame, with the mask as stored as `truth`.
+        """The volume and its mask as the network sees them, and the stored mask as `truth`.
 
         Raises:
-            ValueError: If a file cannot be read or its mask has values of no class.
+            ValueError: If a file cannot be read or the mask has a value of no class.
         """
         grid, axes, image_id = self.grids[index], self._axes[index], self._image_ids[index]
         arrays = self.arrays(index)
@@ -239,8 +241,8 @@ def _members(cases: Sequence[Case], split: str, splits: SplitRule | None) -> lis
     if splits is None:
         if split != "all":
             raise ValueError(
-                f"MedicalVolumes.split: {split!r} needs `splits`, which says how patients are"
-                " divided; without it, accepted is 'all'"
+                f"MedicalVolumes.split: expected 'all' without `splits`, got {split!r}; `splits`"
+                " says how patients are divided"
             )
         return list(range(len(cases)))
     patients = [case.patient or splits.group_of(case.name) for case in cases]
@@ -249,14 +251,14 @@ def _members(cases: Sequence[Case], split: str, splits: SplitRule | None) -> lis
 
 
 def _warn_of_folders(cases: Sequence[Case], patients: Sequence[str]) -> None:
-    """Says if cases of one folder, perhaps sessions of a patient, count as patients each."""
+    """Warns if cases of one folder, perhaps sessions of one patient, count as patients."""
     pairs = zip(cases, patients, strict=True)
     inside = [patient for case, patient in pairs if "/" in patient and patient == case.name]
     tops = Counter(patient.partition("/")[0] for patient in inside)
     shared = [top for top, count in tops.items() if count > 1]
     if shared:
         _log.warning(
-            "%d cases in the folder %s count as a patient each; if it is one patient,"
+            "%d cases in the folder %s count as one patient each; if they are of the same patient,"
             " SplitRule.group: '([^/]+)/' keeps them in one split",
             *(tops[shared[0]], shared[0]),
         )
@@ -276,7 +278,7 @@ def _checked_grid(case: Case, series: str | None) -> Grid:
         mask = read_grid(path)
         check_same_grid(grid, mask)
         if mask.channels != 1:
-            raise ValueError(f"{mask.path}: {mask.channels} channels, a mask has one")
+            raise ValueError(f"{mask.path}: expected a mask of 1 channel, got {mask.channels}")
     return grid
 
 
@@ -285,40 +287,42 @@ def _check_channels(grids: Sequence[Grid]) -> None:
     for grid in grids:
         if grid.channels != first.channels:
             raise ValueError(
-                f"{grid.path}: {grid.channels} channels, but {first.path} has {first.channels}"
+                f"{grid.path}: expected {counted(first.channels, 'channel')} as in {first.path},"
+                f" got {grid.channels}"
             )
 
 
 def _warn_of_frames(grids: Sequence[Grid]) -> None:
-    said = [text for text in map(two_frames, grids) if text is not None]
-    if said:
+    conflicts = [text for text in map(two_frames, grids) if text is not None]
+    if conflicts:
         _log.warning(
-            "%d of %d volumes have an sform and a qform that differ, the sform is used: %s",
-            *(len(said), len(grids), "; ".join(said[:3])),
+            "%d of %d volumes have an sform and a qform that differ; the sform is used: %s",
+            *(len(conflicts), len(grids), "; ".join(conflicts[:3])),
         )
 
 
 def _warn_of_orientations(grids: Sequence[Grid]) -> None:
-    """Says once if the body lies in the volumes in several ways."""
+    """Warns if the volumes are stored in several orientations."""
     first = orientation_of(grids[0])
     others = [grid for grid in grids if orientation_of(grid) != first]
     if others:
         _log.warning(
-            "%d of %d volumes are stored in another orientation than %s (%s), the first is %s (%s):"
-            " by `orientation: null` axes are taken as stored",
+            "%d of %d volumes are stored in another orientation than %s (%s), the first is %s (%s);"
+            " `orientation: null` keeps the axes as stored",
             *(len(others), len(grids), grids[0].path, first),
             *(others[0].path, orientation_of(others[0])),
         )
 
 
-def _labels(found: Mapping[str, Any], given: Mapping[str, Any] | None, source: str) -> LabelTable:
+def _labels(stored: Mapping[str, Any], given: Mapping[str, Any] | None, source: str) -> LabelTable:
     if given is not None:
         return LabelTable(given, "MedicalVolumes.labels")
-    if not found:
+    if not stored:
         raise ValueError(
-            f"{source} does not name the classes: give MedicalVolumes.labels, name to stored value"
+            "MedicalVolumes.labels: expected class names with their stored values, got none, and"
+            f" {source} does not name the classes"
         )
-    return LabelTable(found, f"{source}: labels")
+    return LabelTable(stored, f"{source}: labels")
 
 
 def _checked_order(order: list[int], labels: LabelTable) -> list[int]:
@@ -338,8 +342,8 @@ def _checked_spacing(spacing: Sequence[float | None] | None) -> tuple[float | No
     steps = list(spacing) if isinstance(spacing, Sequence) else []
     if len(steps) != 3 or not all(step is None or _is_length(step) for step in steps):
         raise ValueError(
-            f"MedicalVolumes.spacing: three millimetres (z, y, x), null for an axis that stays;"
-            f" found {spacing!r}"
+            "MedicalVolumes.spacing: expected three millimetres (z, y, x), null to keep an axis,"
+            f" got {spacing!r}"
         )
     if not any(steps):
         return None

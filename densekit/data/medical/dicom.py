@@ -1,6 +1,6 @@
-"""DICOM series: slices in the order of the anatomy, values in the unit that the scanner states.
+"""Reads DICOM series: slices sorted by position, values in the unit that the scanner states.
 
-N slices of one series; LPS is DICOM's world (left, posterior, superior), in millimetres.
+N slices of one series; LPS are DICOM's world coordinates (left, posterior, superior) in mm.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit._extras import need
+from densekit._names import counted
 from densekit.data.medical.dicom_files import (
     Header,
     check_length,
     given,
+    image_headers,
     one_series,
-    picture_headers,
 )
 from densekit.data.medical.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
 from densekit.data.reading.files import reading
 
 SAME_SPACING = 1e-3
-"""Share by which the spacing of two slices of a series may differ."""
+"""Largest relative difference in pixel spacing between two slices of a series."""
 
 SAME_DIRECTION = 1e-4
 SQUARE = 1e-2
-"""How far directions may be from unit vectors at right angles: headers round them."""
+"""Tolerance of directions as unit vectors at right angles, because headers round them."""
 
 SAME_PLACE = 1e-3
 """Slices nearer than this share of the largest distance are at the same place."""
@@ -40,18 +41,18 @@ UNEVEN = 0.02
 
 @dataclass(frozen=True)
 class Slice:
-    """One picture of a series: a file, or a frame of a file.
+    """One image of a series: a file, or a frame of a file.
 
     Attributes:
         path: The file.
         frame: Its number in the file, from 0.
         size: Rows and columns.
-        position: (3,) LPS place of the first voxel's centre.
+        position: (3,) centre of the first voxel in LPS.
         directions: (2, 3) unit vectors along a row (growing column) and along a column.
         spacing: Millimetres between rows and between columns.
-        thickness: Millimetres to the next slice as the header says, used for a single slice only.
-        slope: Factor from the stored value to its unit.
-        intercept: Added after the factor.
+        thickness: Millimetres to the next slice by the header, used for a single slice only.
+        slope: Factor from stored values to their unit.
+        intercept: Offset added after the factor.
     """
 
     path: Path
@@ -66,12 +67,12 @@ class Slice:
 
     @property
     def name(self) -> str:
-        """How messages call it."""
+        """The name of the slice in messages."""
         return f"{self.path.name}, frame {self.frame + 1}" if self.frame else self.path.name
 
 
 def dicom_grid(path: Path, series: str | None = None) -> Grid:
-    """The frame of a series, from headers alone; see `read_dicom`."""
+    """The grid of a series, from headers alone; see `read_dicom`."""
     return _grid(_slices(path, series), path)
 
 
@@ -80,25 +81,25 @@ def read_dicom(path: Path, series: str | None = None) -> Volume:
 
     Args:
         path: Folder of the slices, or one (multi-frame) file.
-        series: SeriesInstanceUID or SeriesDescription, where the folder holds several.
+        series: SeriesInstanceUID or SeriesDescription, if the folder holds several series.
 
     Raises:
-        ValueError: For several series, files that are cut, slices that are missing, double,
-            unevenly spaced or of different size or direction, colour, and whatever lacks its place
-            in space; it names the files.
+        ValueError: If there are several series, a file is cut, slices are missing, repeated,
+            unevenly spaced, of different size or direction, in colour, or without a position; the
+            message names the files.
     """
     slices = _slices(path, series)
     grid = _grid(slices, path)
     image = np.empty((*grid.shape, 1), dtype=np.float32)
-    for place, (one, stored) in zip(image, _pixels(slices), strict=True):
-        np.multiply(stored, np.float32(one.slope), out=place[..., 0], casting="unsafe")
-        place += np.float32(one.intercept)
+    for target, (one, stored) in zip(image, _pixels(slices), strict=True):
+        np.multiply(stored, np.float32(one.slope), out=target[..., 0], casting="unsafe")
+        target += np.float32(one.intercept)
     return Volume(image=image, **vars(grid))
 
 
 def _slices(path: Path, series: str | None) -> list[Slice]:
-    """The slices of one series along their normal."""
-    headers = one_series(picture_headers(path), path, series)
+    """The slices of one series, sorted along their normal."""
+    headers = one_series(image_headers(path), path, series)
     found: list[Slice] = []
     for header in headers:
         with reading(header.path, "DICOM header"):
@@ -120,15 +121,16 @@ def _check_alike(path: Path, first: Slice, other: Slice) -> None:
         here, there = getattr(first, what), getattr(other, what)
         if not np.allclose(here, there, rtol=share, atol=most):
             raise ValueError(
-                f"{path}: {first.name} and {other.name} are of one series but differ in"
-                f" {what}: {np.asarray(here).tolist()} and {np.asarray(there).tolist()}"
+                f"{path}: expected slices of equal {what} in a series, got"
+                f" {np.asarray(here).tolist()} in {first.name} and {np.asarray(there).tolist()} in"
+                f" {other.name}"
             )
 
 
 def _check_even(
     path: Path, names: Sequence[str], positions: NDArray[Any], normal: NDArray[Any]
 ) -> None:
-    """Refuses slices from which no volume can be made without inventing something.
+    """Refuses repeated, missing or unevenly spaced slices.
 
     Args:
         path: Their folder.
@@ -137,7 +139,7 @@ def _check_even(
         normal: (3,) unit vector.
 
     Raises:
-        ValueError: Naming the two files between which it happens.
+        ValueError: If slices are not even, with the two files between which it happens.
     """
     if len(names) < 2:
         return
@@ -146,25 +148,25 @@ def _check_even(
     double = int(gaps.argmin())
     if gaps[double] <= SAME_PLACE * gaps.max():
         raise ValueError(
-            f"{path}: {names[double]} and {names[double + 1]} are at the same place. Remove copies;"
-            " several echoes or times in one series are separate volumes: give each a folder."
+            f"{path}: expected slices at different positions, got {names[double]} and"
+            f" {names[double + 1]} at the same one; remove copies, and give each of several echoes"
+            " or times in one series its own folder"
         )
     usual = float(np.median(gaps))
     off = np.linalg.norm(steps - np.median(steps, axis=0), axis=1)
     worst = int(off.argmax())
     if off[worst] <= UNEVEN * usual:
         return
-    between = f"{path}: between {names[worst]} and {names[worst + 1]}"
+    between = f"between {names[worst]} and {names[worst + 1]}"
     missing = round(gaps[worst] / usual) - 1
     if missing > 0 and abs(gaps[worst] - (missing + 1) * usual) <= UNEVEN * gaps[worst]:
         raise ValueError(
-            f"{between} {missing} slice(s) are missing: {gaps[worst]:.4g} mm where"
-            f" slices are {usual:.4g} mm apart"
+            f"{path}: expected slices every {usual:.4g} mm, got {gaps[worst]:.4g} mm {between}:"
+            f" {counted(missing, 'slice')} missing"
         )
     raise ValueError(
-        f"{between} the step is {_shown(steps[worst])} mm, elsewhere"
-        f" {_shown(np.median(steps, axis=0))}: slices must be even. Resample the"
-        " series onto an even grid first."
+        f"{path}: expected even steps of {_shown(np.median(steps, axis=0))} mm, got"
+        f" {_shown(steps[worst])} {between}; resample the series onto an even grid first"
     )
 
 
@@ -199,23 +201,25 @@ def _slices_of(header: Header) -> Iterator[Slice]:
     colours, kind = given(tags, "SamplesPerPixel", 1), given(tags, "PhotometricInterpretation")
     if colours != 1 or not str(kind).startswith("MONOCHROME"):
         raise ValueError(
-            f"{path}: a colour picture ({kind or 'PhotometricInterpretation missing'}), accepted"
-            " are grey ones (MONOCHROME)"
+            f"{path}: expected a grey image (MONOCHROME), got colour"
+            f" ({kind or 'PhotometricInterpretation missing'})"
         )
     if given(tags, "ModalityLUTSequence"):
-        raise ValueError(f"{path}: values by a modality table, accepted are slope and intercept")
+        raise ValueError(f"{path}: expected slope and intercept, got a modality lookup table")
     frames = int(given(tags, "NumberOfFrames", 1))
     if groups := given(tags, "PerFrameFunctionalGroupsSequence"):
         if len(groups) != frames:
-            raise ValueError(f"{path}: {frames} frames, but {len(groups)} groups that place them")
+            raise ValueError(
+                f"{path}: expected one functional group per frame, got {len(groups)} for {frames}"
+            )
         check_length(header, frames)
         shared = given(tags, "SharedFunctionalGroupsSequence", [{}])
         for number, own in enumerate(groups):
             yield _slice(path, tags, number, (own, shared[0]))
     elif frames > 1:
         raise ValueError(
-            f"{path}: {frames} frames without a place for each; accepted are"
-            " enhanced objects (PerFrameFunctionalGroupsSequence) and one slice a file"
+            f"{path}: expected one slice per file, or PerFrameFunctionalGroupsSequence (enhanced"
+            f" objects), got {frames} frames without positions"
         )
     else:
         check_length(header, 1)
@@ -224,19 +228,18 @@ def _slices_of(header: Header) -> Iterator[Slice]:
 
 def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
     def numbers(key: str, sequence: str, count: int, default: Any = None) -> NDArray[Any]:
-        """The tag out of the frame's groups, or of the header itself."""
-        places = [given(group, sequence) for group in groups]
-        holders = [*(place[0] for place in places if place), tags]
-        values = [given(holder, key) for holder in holders]
-        value = next((value for value in values if value is not None), default)
+        """The tag of the frame's functional groups, or of the header itself."""
+        sequences = [given(group, sequence) for group in groups]
+        holders = [*(items[0] for items in sequences if items), tags]
+        candidates = [given(holder, key) for holder in holders]
+        value = next((value for value in candidates if value is not None), default)
         if value is None:
-            raise ValueError(f"{path}: frame {number + 1} lacks {key}: its place is not known")
-        found = np.asarray(value, dtype=np.float64).reshape(-1)
-        if len(found) != count or not np.isfinite(found).all():
-            raise ValueError(
-                f"{path}: frame {number + 1}: {key}: expected {count} finite number(s), got {value}"
-            )
-        return found
+            raise ValueError(f"{path}: frame {number + 1}: expected {key}, got none")
+        values = np.asarray(value, dtype=np.float64).reshape(-1)
+        if len(values) != count or not np.isfinite(values).all():
+            expected = counted(count, "finite number")
+            raise ValueError(f"{path}: frame {number + 1}: {key}: expected {expected}, got {value}")
+        return values
 
     size = (int(given(tags, "Rows", 0)), int(given(tags, "Columns", 0)))
     if min(size) < 1:
@@ -254,7 +257,7 @@ def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
     [between] = numbers("SpacingBetweenSlices", "PixelMeasuresSequence", 1, thickness)
     [slope] = numbers("RescaleSlope", "PixelValueTransformationSequence", 1, 1.0)
     if not slope:
-        raise ValueError(f"{path}: RescaleSlope: expected another number than 0, got 0")
+        raise ValueError(f"{path}: RescaleSlope: expected a number other than 0, got 0")
     [intercept] = numbers("RescaleIntercept", "PixelValueTransformationSequence", 1, 0.0)
     return Slice(
         path=path,
@@ -270,7 +273,7 @@ def _slice(path: Path, tags: Any, number: int, groups: Sequence[Any]) -> Slice:
 
 
 def _pixels(slices: Sequence[Slice]) -> Iterator[tuple[Slice, NDArray[Any]]]:
-    """Each slice with its stored values; a file of many frames is decoded once."""
+    """Yields each slice with its stored values; a file of many frames is decoded once."""
     pydicom = need("pydicom", "reading DICOM")
     path, frames = None, np.empty(0)
     for one in slices:
@@ -280,5 +283,5 @@ def _pixels(slices: Sequence[Slice]) -> Iterator[tuple[Slice, NDArray[Any]]]:
                 frames = pydicom.dcmread(path).pixel_array
             # pydicom has no class of its own for what a decoder may throw
             except Exception as error:
-                raise ValueError(f"{path}: the picture cannot be decoded: {error}") from error
+                raise ValueError(f"{path}: expected decodable pixels, got {error}") from error
         yield one, frames if frames.ndim == 2 else frames[one.frame]

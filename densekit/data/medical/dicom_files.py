@@ -1,4 +1,4 @@
-"""The pictures in a DICOM folder: each whole or refused by name, and of one series."""
+"""Finds the images of one series in a DICOM folder and refuses damaged files."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from densekit._names import unknown
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _MAGIC = (128, b"DICM")
-"""Where a DICOM file of any name tells what it is."""
+"""Offset and bytes that identify a DICOM file of any name."""
 _DIRECTORY = "1.2.840.10008.1.3.10"
-"""Class of a `DICOMDIR`, whatever its name."""
+"""SOP class UID of a `DICOMDIR`, whatever its name."""
 
 
 class Header(NamedTuple):
-    """What stands before the pixels of a file.
+    """The header of a file.
 
     Attributes:
         path: The file.
-        tags: pydicom's data set.
-        rest: Bytes from there to the end.
+        tags: pydicom's `Dataset` without the pixels.
+        rest: Number of bytes after the header.
     """
 
     path: Path
@@ -32,37 +32,37 @@ class Header(NamedTuple):
 
 
 def given(tags: Any, key: str, default: Any = None) -> Any:
-    """The value of a tag; one that is there without a value, as type 2 allows, is not given."""
+    """The value of a tag, the default if it is missing or empty (as type 2 allows)."""
     value = tags.get(key)
     is_empty = value is None or (hasattr(value, "__len__") and not len(value))
     return default if is_empty else value
 
 
 def is_dicom(file: Path) -> bool:
-    """Whether a file is meant as DICOM, by its suffix or, if it has none or a number, its start."""
+    """Whether a file is DICOM by its suffix or, without one or with a number as one, its start."""
     suffix = file.suffix.lower()
     if not file.is_file() or suffix in DICOM_SUFFIXES:
         return file.is_file()
     if suffix and not suffix[1:].isdecimal():
         return False
-    if suffix and not file.stat().st_size:  # a slice named by its UID, of which nothing is left
+    if suffix and not file.stat().st_size:  # an emptied slice that was named by its UID
         return True
-    place, magic = _MAGIC
+    offset, magic = _MAGIC
     with file.open("rb") as stream:
-        stream.seek(place)
+        stream.seek(offset)
         return stream.read(len(magic)) == magic
 
 
-def picture_headers(path: Path) -> list[Header]:
-    """The header of every picture of a folder, or of one file.
+def image_headers(path: Path) -> list[Header]:
+    """The header of every image in a folder, or of one file.
 
-    Reports, plans and files of other kinds are passed over.
+    Reports, plans and files of other kinds are skipped.
 
     Raises:
-        ValueError: A file cannot be read, ends too early, or there is no picture.
+        ValueError: If a file cannot be read or ends too early, or there is no image.
     """
     need("pydicom", f"{path}: reading DICOM")
-    pictures: list[Header] = []
+    images: list[Header] = []
     others: list[Header] = []
     unreadable: dict[Path, Exception] = {}
     files = [path] if path.is_file() else sorted(path.iterdir())
@@ -75,26 +75,25 @@ def picture_headers(path: Path) -> list[Header]:
         except Exception as error:
             unreadable[file] = error
             continue
-        (pictures if _is_picture(header) else others).append(header)
-    _check_unreadable(unreadable, pictures, alone=path.is_file())
-    _check_others(others, pictures)
-    if not pictures:
+        (images if _is_image(header) else others).append(header)
+    _check_unreadable(unreadable, images, alone=path.is_file())
+    _check_others(others, images)
+    if not images:
         inside = ", ".join(entry.name for entry in files[:10]) or "nothing"
-        raise ValueError(f"{path}: no DICOM picture in this folder, it holds {inside}")
-    return pictures
+        raise ValueError(f"{path}: expected DICOM images in this folder, got {inside}")
+    return images
 
 
 def one_series(headers: Sequence[Header], path: Path, series: str | None) -> list[Header]:
-    """The pictures of one series.
+    """The headers of one series.
 
     Args:
-        headers: Of a folder.
+        headers: Headers of a folder.
         path: The folder.
-        series: Its SeriesInstanceUID, or its SeriesDescription, in which `*` and `?` stand for
-            any letters.
+        series: SeriesInstanceUID, or SeriesDescription in which `*` and `?` are wildcards.
 
     Raises:
-        ValueError: There are several, or none of that name; they are listed.
+        ValueError: If several series match, or none; the message lists them.
     """
     groups: dict[str, list[Header]] = {}
     for header in headers:
@@ -105,19 +104,20 @@ def one_series(headers: Sequence[Header], path: Path, series: str | None) -> lis
     }
     rows = [f"{uid} ({names[uid]}, {len(group)} files)" for uid, group in groups.items()]
     wanted = "*" if series is None else str(series)  # YAML reads a description `3` as a number
-    found = [
+    matching = [
         uid for uid in groups if wanted in (uid, names[uid]) or fnmatchcase(names[uid], wanted)
     ]
-    if not found:
-        said = unknown(f"{path}: series", wanted, [*groups, *names.values()])
-        raise ValueError(f"{said} (there are {'; '.join(rows)})")
-    if len(found) > 1:
-        asked = "" if series is None else f" of the name {series!r}"
+    if not matching:
+        message = unknown(f"{path}: series", wanted, [*groups, *names.values()])
+        raise ValueError(f"{message} (the folder holds {'; '.join(rows)})")
+    if len(matching) > 1:
+        named = "" if series is None else f" named {series!r}"
         raise ValueError(
-            f"{path}: {len(found)} series{asked} in one folder; choose one by `series` (its UID or"
-            f" description) or give each a folder of its own: {'; '.join(rows)}"
+            f"{path}: expected one series{named} per folder, got {len(matching)}; choose one by"
+            " `series` (its UID or description) or give each its own folder; the folder holds"
+            f" {'; '.join(rows)}"
         )
-    return groups[found[0]]
+    return groups[matching[0]]
 
 
 def _header(file: Path) -> Header:
@@ -127,11 +127,11 @@ def _header(file: Path) -> Header:
         return Header(file, tags, file.stat().st_size - stream.tell())
 
 
-def _is_picture(header: Header) -> bool:
+def _is_image(header: Header) -> bool:
     """Whether a file has pixels; a report or a plan has none.
 
     Raises:
-        ValueError: It should have some, but its header ends before it says how many.
+        ValueError: If it should have pixels, but its header ends before their number.
     """
     tags = header.tags
     if given(tags, "Rows") is not None:
@@ -142,21 +142,21 @@ def _is_picture(header: Header) -> bool:
     of_series = given(tags, "SeriesInstanceUID") is not None
     if kind is None or not of_series or "Image Storage" in kind.name:
         raise ValueError(
-            f"{header.path}: expected a whole DICOM picture, got a header that ends before its size"
-            " (Rows)"
+            f"{header.path}: expected a complete DICOM image, got a header that ends before its"
+            " size (Rows)"
         )
     return False
 
 
 def check_length(header: Header, frames: int) -> None:
-    """Refuses a file that ends within its pixels; of compressed ones only the decoder knows.
+    """Refuses a file that ends within its pixels; compressed ones are left to the decoder.
 
     Args:
-        header: Of a grey picture.
-        frames: That it says it has.
+        header: Header of a grey image.
+        frames: Number of frames by the header.
 
     Raises:
-        ValueError: With the bytes that are there and those that should be.
+        ValueError: If bytes are missing, with the expected and the actual number.
     """
     syntax = given(header.tags.file_meta, "TransferSyntaxUID")
     if syntax is None or syntax.is_compressed or syntax.is_deflated:
@@ -164,42 +164,43 @@ def check_length(header: Header, frames: int) -> None:
     keys = ("Rows", "Columns", "BitsAllocated")
     rows, columns, bits = (int(given(header.tags, key, 1)) for key in keys)
     needed = (frames * rows * columns * bits + 7) // 8
-    there = header.rest - (8 if syntax.is_implicit_VR else 12)  # behind tag, VR and length
-    if there < needed:
+    actual = header.rest - (8 if syntax.is_implicit_VR else 12)  # after tag, VR and length
+    if actual < needed:
         raise ValueError(
             f"{header.path}: expected {needed} bytes of pixels ({frames} x {rows} x {columns}), got"
-            f" {max(0, there)}: the file is cut"
+            f" {max(0, actual)}: the file is cut"
         )
 
 
 def _check_unreadable(
-    files: Mapping[Path, Exception], pictures: Sequence[Header], *, alone: bool
+    files: Mapping[Path, Exception], images: Sequence[Header], *, alone: bool
 ) -> None:
-    """Refuses what is called like a DICOM file; notes and thumbnails may lie in a folder."""
-    suffixes = {file.suffix.lower() for file, *_ in pictures}
+    """Refuses unreadable files that are named like DICOM; a folder may hold notes, thumbnails."""
+    suffixes = {file.suffix.lower() for file, *_ in images}
     for file, error in files.items():
         suffix = file.suffix.lower()
-        # a file named by its UID has a number there
+        # the suffix of a file named by its UID is a number
         is_meant = not suffix or suffix[1:].isdecimal() or suffix in DICOM_SUFFIXES
         if alone or suffix in suffixes - {""} or (is_meant and not _is_text(file)):
             size = file.stat().st_size
             cause = "an empty file" if not size else f"{size} bytes: {error}"
-            raise ValueError(f"{file}: not a readable DICOM file: {cause}") from error
+            raise ValueError(f"{file}: expected a readable DICOM file, got {cause}") from error
 
 
 def _is_text(file: Path) -> bool:
-    """Whether a file without a suffix is a note (README): what is left of a picture has zeros."""
+    """Whether a file without suffix is text (README); a damaged image contains zero bytes."""
     with file.open("rb") as stream:
         start = stream.read(_MAGIC[0])
     return bool(start) and not file.suffix and b"\0" not in start
 
 
-def _check_others(others: Sequence[Header], pictures: Sequence[Header]) -> None:
-    """Refuses a file without pixels that says it is of a series of pictures."""
-    of_pictures = {given(header.tags, "SeriesInstanceUID") for header in pictures}
+def _check_others(others: Sequence[Header], images: Sequence[Header]) -> None:
+    """Refuses a file without pixels that belongs to a series of images."""
+    image_series = {given(header.tags, "SeriesInstanceUID") for header in images}
     for header in others:
         uid = given(header.tags, "SeriesInstanceUID")
-        if uid is not None and uid in of_pictures:
+        if uid is not None and uid in image_series:
             raise ValueError(
-                f"{header.path}: expected a picture as the other files of series {uid}, got no Rows"
+                f"{header.path}: expected an image like the other files of series {uid}, got no"
+                " Rows"
             )

@@ -1,4 +1,4 @@
-"""MetaImage and NRRD: stored axes (x, y, z) and LPS read as (z, y, x) and RAS, by SimpleITK."""
+"""Reads MetaImage and NRRD with SimpleITK: axes (x, y, z) in LPS become (z, y, x) in RAS."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from densekit._extras import need
 from densekit.data.medical.grids import LPS_TO_RAS, Grid, Volume, voxel_sizes
 
 _HEADER = 4096
-"""Bytes in which a MetaImage says how it lies."""
+"""Bytes of a MetaImage that are searched for its orientation."""
 
 
 def itk_grid(path: Path) -> Grid:
-    """The frame of a file, from its header alone.
+    """The grid of a file, from its header alone.
 
     Raises:
-        ValueError: Naming the file, if it is no scalar volume.
+        ValueError: If the file is not a scalar volume, with its path.
     """
     reader = _reader(path)
     reader.ReadImageInformation()
@@ -29,8 +29,8 @@ def itk_grid(path: Path) -> Grid:
     )
     if not 2 <= len(size) <= 4 or min(size) < 1 or "complex" in kind or "label" in kind:
         raise ValueError(
-            f"{path}: {size} of {kind}, accepted are (x, y), (x, y, z) and (x, y, z, C)"
-            " of integers and floats"
+            f"{path}: expected integers or floats of shape (x, y), (x, y, z) or (x, y, z, C), got"
+            f" {size} of {kind}"
         )
     x, y, z, more = (*size, 1, 1)[:4]
     affine = _affine(reader, min(len(size), 3), len(size))
@@ -46,14 +46,14 @@ def itk_grid(path: Path) -> Grid:
 
 
 def read_itk(path: Path) -> Volume:
-    """The stored values of a file.
+    """Reads the stored values of a file.
 
     Raises:
-        ValueError: Naming the file, if it is damaged or no scalar volume.
+        ValueError: If the file is damaged or not a scalar volume, with its path.
     """
     grid, reader = itk_grid(path), _reader(path)
     stored = need("SimpleITK", "reading ITK's formats").GetArrayFromImage(reader.Execute())
-    components = reader.GetNumberOfComponents()  # the fastest axis; a 4th one is the slowest
+    components = reader.GetNumberOfComponents()  # the fastest axis; a 4th axis is the slowest
     image = np.moveaxis(stored.reshape(-1, *grid.shape, components), 0, -2)
     image = image.reshape(*grid.shape, grid.channels)
     return Volume(image=np.ascontiguousarray(image, np.float32), **vars(grid))
@@ -67,7 +67,7 @@ def _reader(path: Path) -> Any:
 
 
 def _affine(reader: Any, dims: int, axes: int) -> NDArray[Any]:
-    """(4, 4) of the first `dims` of the axes; a picture lies in the plane z = 0."""
+    """(4, 4) affine of the first `dims` axes; a 2-D image lies in the plane z = 0."""
     directions = np.reshape(reader.GetDirection(), (axes, axes))[:dims, :dims]
     lps = np.eye(4)
     lps[:dims, :dims] = directions * reader.GetSpacing()[:dims]
@@ -77,7 +77,7 @@ def _affine(reader: Any, dims: int, axes: int) -> NDArray[Any]:
 
 
 def _is_placed(path: Path, reader: Any) -> bool:
-    """Whether the header names the directions of the axes."""
+    """Whether the header states the directions of the axes."""
     if path.suffix.lower() in (".nrrd", ".nhdr"):
         return bool(reader.HasMetaDataKey("NRRD_space"))
     with path.open("rb") as stream:

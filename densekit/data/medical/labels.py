@@ -1,4 +1,4 @@
-"""From the values a mask is stored with to classes 0..K-1, or to one plane a region.
+"""Maps the stored values of masks to classes 0..K-1, or to one plane per region.
 
 K classes, S the D sizes of a mask.
 """
@@ -15,7 +15,7 @@ from densekit.data.naming import tidy_names
 from densekit.types import IGNORE_INDEX
 
 IGNORE_NAME = "ignore"
-"""A label of this name is left out of losses and metrics."""
+"""Voxels with the label of this name are left out of losses and metrics."""
 
 _MOST_VALUES = 1 << 16
 
@@ -24,20 +24,21 @@ class LabelTable:
     """The classes of a medical data set.
 
     Args:
-        labels: Class name to its stored value; a list of values is a region that may overlap
-            others (nnU-Net's region-based labels), which makes the set multi-label. The name
+        labels: Class name to stored value; a list of values is a region that may overlap others
+            (nnU-Net's region-based labels), which makes the data set multi-label. The name
             `ignore` marks voxels that do not count.
         source: The file or key that names the classes, for messages.
 
     Attributes:
-        names: Class names, by rising stored value; regions in the given order without background.
-        ids: Stored value of each class; for regions 1..K.
+        names: Class names by increasing stored value; regions in the given order, without the
+            background.
+        ids: Stored value of each class; 1..K for regions.
         multilabel: Whether masks are (K, *S).
-        background: Whether class 0 is stored as 0, the rest of the body.
-        key: Plain values that tell two tables apart.
+        background: Whether class 0 is the background, stored as 0.
+        key: Plain values that identify the table.
 
     Raises:
-        ValueError: If a value is not a whole number of 0..65535 or appears twice.
+        ValueError: If a value is not a whole number from 0 to 65535, or appears twice.
     """
 
     def __init__(self, labels: Mapping[str, int | Sequence[int]], source: str) -> None:
@@ -54,7 +55,9 @@ class LabelTable:
         self._values = list(values.values())
         flat = [v for group in [*self._values, self._ignored] for v in group]
         if not self.multilabel and len(set(flat)) < len(flat) or len(values) > IGNORE_INDEX:
-            raise ValueError(f"{source}: up to 255 classes of one value each, found {labels}")
+            raise ValueError(
+                f"{source}: expected up to 255 classes of one value each, got {labels}"
+            )
         self._known = {0, *flat} if self.multilabel else set(flat)
         self.ids = [v[0] for v in self._values]
         if self.multilabel:
@@ -64,39 +67,40 @@ class LabelTable:
         self._tables = self._lookup()
 
     def encode(self, stored: NDArray[Any], path: str) -> NDArray[Any]:
-        """Classes of a stored mask.
+        """Maps a stored mask to classes.
 
         Args:
-            stored: (*S) numbers.
+            stored: (*S) stored values.
             path: Its file, for the message.
 
         Returns:
             (*S) or (K, *S) uint8.
 
         Raises:
-            ValueError: Listing the values that no class has.
+            ValueError: If a value belongs to no class; the message lists such values.
         """
         planes = len(self._values) if self.multilabel else 1
         out = np.empty((planes, *stored.shape), dtype=np.uint8)
         wrong: set[float] = set()
-        for place, part in enumerate(stored):  # a slice at a time: integers cost twice the mask
+        for index, part in enumerate(stored):  # slice by slice, to save memory
             whole = np.clip(part, 0, _MOST_VALUES - 1).astype(np.uint16)
             odd = whole != part
             wrong |= set(part[odd].ravel()[:1000].tolist())
             counts = np.bincount(whole[~odd])
             wrong |= set(np.flatnonzero(counts).tolist()) - self._known
             for plane, table in enumerate(self._tables):
-                out[plane, place] = table[whole]
+                out[plane, index] = table[whole]
         if wrong:
             classes = dict(zip(self.names, self._values, strict=True))
             raise ValueError(
-                f"{path}: holds the values {sorted(wrong)[:20]}, which no class has; accepted are"
-                f" {classes}" + (f" and ignore: {self._ignored}" if self._ignored else "")
+                f"{path}: expected the values of the classes {classes}"
+                + (f" and ignore: {self._ignored}" if self._ignored else "")
+                + f", got {sorted(wrong)[:20]}"
             )
         return out if self.multilabel else out[0]
 
     def _lookup(self) -> list[NDArray[Any]]:
-        """Stored value to class, or to 0 and 1 for each region."""
+        """Lookup tables of stored values: one of classes, or one of 0 and 1 per region."""
         groups = self._values if self.multilabel else [[v] for [v] in self._values]
         if not self.multilabel:
             table = np.full(_MOST_VALUES, IGNORE_INDEX, dtype=np.uint8)
@@ -113,10 +117,10 @@ class LabelTable:
 
 
 def _whole(name: str, value: int | Sequence[int], source: str) -> list[int]:
-    found = list(value) if isinstance(value, Sequence) else [value]
-    good = [v for v in found if type(v) is int and 0 <= v < _MOST_VALUES]
-    if not found or good != found:
+    values = list(value) if isinstance(value, Sequence) else [value]
+    good = [v for v in values if type(v) is int and 0 <= v < _MOST_VALUES]
+    if not values or good != values:
         raise ValueError(
-            f"{source}.{name}: whole numbers of 0 to {_MOST_VALUES - 1}, found {value!r}"
+            f"{source}.{name}: expected whole numbers from 0 to {_MOST_VALUES - 1}, got {value!r}"
         )
-    return found
+    return values

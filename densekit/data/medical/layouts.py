@@ -1,4 +1,4 @@
-"""How medical data sets lie: MSD, nnU-Net's raw layout, pairs, folders of patients, tables."""
+"""Layouts of medical data sets: MSD, nnU-Net's raw layout, pairs, patient folders, tables."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ _log = logging.getLogger("densekit.data")
 Labels = Mapping[str, int | Sequence[int]]
 
 _PATIENT = ("patient", "patientid", "subject", "subjectid", "participant", "participantid")
-"""Names of the column of patients in a table, without signs and in small letters."""
+"""Names of a table's column of patients, in lower case and without punctuation."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One study.
+    """The files of one case.
 
     Attributes:
-        name: Of the files, unique in the data set.
-        patient: Given by a table; None: found from the name.
-        images: The volume, or one volume a channel.
-        mask: Its annotation.
-        roi: A mask of what counts; None: everything does.
+        name: Name of the files, unique in the data set.
+        patient: The patient by a table; None if it follows from the name.
+        images: The volume, or one volume per channel.
+        mask: The mask.
+        roi: A mask of the region of interest; None if everything counts.
     """
 
     name: str
@@ -54,20 +54,20 @@ class Case:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All that belong to it."""
+        """All files of the case."""
         return (*self.images, self.mask, *(() if self.roi is None else (self.roi,)))
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a data set holds.
+    """The content of a data set.
 
     Attributes:
-        cases: By name.
-        labels: Class name to stored value or values, empty where the layout does not say.
-        source: The file that says so.
-        modalities: What each channel is ("CT", "T1"), empty where the layout does not say.
-        regions_class_order: nnU-Net's, the value that each region has in a map of labels.
+        cases: The cases, sorted by name.
+        labels: Class name to stored value or values, empty if the layout does not state them.
+        source: The file or folder that describes the data set, for messages.
+        modalities: What each channel is ("CT", "T1"), empty if the layout does not state it.
+        regions_class_order: As in nnU-Net, the value of each region in a label map.
     """
 
     cases: list[Case]
@@ -79,12 +79,12 @@ class Layout:
 
 @dataclass(frozen=True)
 class Names:
-    """What volumes are called: folders of pairs, columns of a table, or files of each patient.
+    """Names of the volumes: folders of pairs, columns of a table, or files of each patient.
 
     Attributes:
-        channels: One each; empty: as the layout has them.
-        mask: Likewise; None: as the layout has it.
-        roi: Masks of what counts; None: there are none.
+        channels: One name per channel; empty for the layout's own.
+        mask: Name of the masks; None for the layout's own.
+        roi: Name of the masks of the region of interest; None if there are none.
     """
 
     channels: tuple[str, ...] = ()
@@ -93,16 +93,17 @@ class Names:
 
 
 def find_layout(root: Path, names: Names = Names()) -> Layout:
-    """Recognises the layout.
+    """Recognises the layout of a data set and finds its cases.
 
     Args:
         root: A folder with `dataset.json` (MSD's `training` list, or nnU-Net's `file_ending`), a
-            folder with `images` and `masks`, a folder with a folder for each patient, or a table
+            folder with `images` and `masks`, a folder with one folder per patient, or a table
             `.csv`.
-        names: What is called otherwise; `dataset.json` says the first two itself.
+        names: Names that differ from the layout's own; `dataset.json` names channels and masks
+            itself.
 
     Raises:
-        ValueError: If it is none of these, or a file that it speaks of is missing.
+        ValueError: If the layout is none of these, or a file is missing.
     """
     _check_names(names)
     pair = [*(names.channels or ("images",)), names.mask or "masks"]
@@ -114,8 +115,8 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
                 f"{root / 'dataset.json'}: expected no `channels` and no `mask`, which it names"
                 f" itself, got {list(names.channels)} and {names.mask!r}"
             )
-        said = _json(root / "dataset.json")
-        layout = (_nnunet if "file_ending" in said else _msd)(root, said, names.roi)
+        content = _json(root / "dataset.json")
+        layout = (_nnunet if "file_ending" in content else _msd)(root, content, names.roi)
     elif all((root / name).is_dir() for name in pair):
         _check_names(Names(tuple(pair[:-1]), pair[-1], names.roi))
         layout = _pairs(root, pair[:-1], pair[-1], names.roi)
@@ -127,28 +128,31 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
 
 
 def _check_names(names: Names) -> None:
-    """Refuses a volume that is two things: a network would be shown its own target."""
+    """Refuses a volume in two roles: a network must not see its own target."""
     roles = [*names.channels, *(name for name in (names.mask, names.roi) if name is not None)]
-    if twice := [name for name in roles if roles.count(name) > 1]:
+    if repeated := [name for name in roles if roles.count(name) > 1]:
         raise ValueError(
-            "MedicalVolumes: expected another name for every channel, the mask and the roi, got"
-            f" {twice[0]!r} twice"
+            "MedicalVolumes: expected different names for the channels, the mask and the roi, got"
+            f" {repeated[0]!r} twice"
         )
 
 
-def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
+def _msd(root: Path, content: Mapping[str, Any], roi: str | None) -> Layout:
     """Medical Segmentation Decathlon: `training` lists the pairs, channels are the 4th axis."""
     key = root / "dataset.json"
-    rows, keys = said.get("training"), ["image", "label", *([] if roi is None else [roi])]
+    rows, keys = content.get("training"), ["image", "label", *([] if roi is None else [roi])]
     if not isinstance(rows, list) or any(
         not isinstance(row, Mapping) or not {"image", "label"} <= set(row) for row in rows
     ):
         raise ValueError(
-            f"{key}: `training` must list pairs of image and label, found {rows!r:.80}"
+            f"{key}: training: expected a list of pairs of image and label, got {rows!r:.80}"
         )
     for row in rows:
         if lacking := [name for name in keys if not isinstance(row.get(name), str)]:
-            raise ValueError(f"{key}: `training` names no {lacking[0]!r} for {row['image']!r}")
+            raise ValueError(
+                f"{key}: training: expected a path as {lacking[0]!r} of {row['image']!r}, got"
+                f" {row.get(lacking[0])!r}"
+            )
     cases = [
         Case(
             _stem(Path(row["image"])),
@@ -159,17 +163,17 @@ def _msd(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
         )
         for row in rows
     ]
-    labels = _labels(key, said)
+    labels = _labels(key, content)
     if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
         try:
             labels = unique_keys([(str(name), int(value)) for value, name in labels.items()])
         except ValueError as error:
             raise ValueError(f"{key}: labels: {error}") from error
-    return Layout(cases, labels, str(key), _modalities(said))
+    return Layout(cases, labels, str(key), _modalities(content))
 
 
 def _numbered(image: Path) -> tuple[Path, ...]:
-    """The volume, or one a channel: the first nnU-Net leaves `_0000` out in `dataset.json`."""
+    """The volume, or one per channel, whose suffix `_0000` older `dataset.json` leave out."""
     stem = volume_stem(image)
     ending = image.name[len(stem) :]
     first = image.with_name(f"{stem}_0000{ending}")
@@ -179,14 +183,18 @@ def _numbered(image: Path) -> tuple[Path, ...]:
     return tuple(sorted(channels))
 
 
-def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
-    """nnU-Net's raw layout: `imagesTr/CASE_0000.nii.gz` a channel, `labelsTr/CASE.nii.gz`."""
-    key, ending = root / "dataset.json", said["file_ending"]
+def _nnunet(root: Path, content: Mapping[str, Any], roi: str | None) -> Layout:
+    """nnU-Net's raw layout: `imagesTr/CASE_0000.nii.gz` per channel, `labelsTr/CASE.nii.gz`."""
+    key, ending = root / "dataset.json", content["file_ending"]
     if ending not in SUFFIXES:
-        raise ValueError(f"{key}: file_ending {ending!r}; accepted are {', '.join(SUFFIXES)}")
-    channels = said.get("channel_names") or said.get("modality")
+        raise ValueError(
+            f"{key}: file_ending: expected one of {', '.join(SUFFIXES)}, got {ending!r}"
+        )
+    channels = content.get("channel_names") or content.get("modality")
     if not isinstance(channels, Mapping | list) or not channels:
-        raise ValueError(f"{key}: channel_names: expected a name a channel, got {channels!r:.80}")
+        raise ValueError(
+            f"{key}: channel_names: expected one name per channel, got {channels!r:.80}"
+        )
     images = root / "imagesTr"
     first = f"_0000{ending}"
     names = [p.name[: -len(first)] for p in sorted(images.glob(f"[!.]*{first}"))]
@@ -200,48 +208,51 @@ def _nnunet(root: Path, said: Mapping[str, Any], roi: str | None) -> Layout:
         )
         for name in names
     ]
-    order = said.get("regions_class_order") or ()
+    order = content.get("regions_class_order") or ()
     if not isinstance(order, list | tuple):
         raise ValueError(f"{key}: regions_class_order: expected a list of numbers, got {order!r}")
-    return Layout(cases, _labels(key, said), str(key), _modalities(said), tuple(order))
+    return Layout(cases, _labels(key, content), str(key), _modalities(content), tuple(order))
 
 
 def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Layout:
-    """`images/CASE` and `masks/CASE`, each a file or a folder with one DICOM series."""
+    """Pairs `images/CASE` and `masks/CASE`, each a file or a folder with one DICOM series."""
     names = [*images, mask, *([] if roi is None else [roi])]
-    found = {name: _by_stem(existing_folder(root / name, "MedicalVolumes")) for name in names}
-    stems = set().union(*found.values())
-    for name, volumes in found.items():
+    folders = {name: _by_stem(existing_folder(root / name, "MedicalVolumes")) for name in names}
+    stems = set().union(*folders.values())
+    for name, volumes in folders.items():
         if lacking := sorted(stems - set(volumes)):
             hint = nearest(lacking[0], sorted(volumes))
-            raise ValueError(f"{root / name}: {len(lacking)} missing, first {lacking[0]!r}{hint}")
+            raise ValueError(
+                f"{root / name}: expected the cases of the other folders, got {len(lacking)}"
+                f" missing (first: {lacking[0]!r}){hint}"
+            )
     cases = [
         Case(
             stem,
             None,
-            tuple(found[name][stem] for name in images),
-            found[mask][stem],
-            None if roi is None else found[roi][stem],
+            tuple(folders[name][stem] for name in images),
+            folders[mask][stem],
+            None if roi is None else folders[roi][stem],
         )
-        for stem in found[mask]
+        for stem in folders[mask]
     ]
     return Layout(cases, {}, str(root))
 
 
 def _patients(root: Path, names: Names) -> Layout:
-    """`PATIENT/flair.nii.gz` or `PATIENT/PATIENT_flair.nii.gz`, one of them a mask."""
+    """Patients' files `PATIENT/flair.nii.gz` or `PATIENT/PATIENT_flair.nii.gz`, one a mask."""
     folders = patient_folders(root)
     mask = names.mask or mask_name(folders)
     if mask is None or not folders:
         inside = ", ".join(p.name for p in visible(root)[:10]) if root.is_dir() else ""
         raise ValueError(
-            f"{root}: no medical data set; accepted are a folder with dataset.json (MSD, nnU-Net),"
-            " a folder with images and masks, a folder for each patient (in which `mask` says what"
-            f" the mask is called), a table .csv; found {inside or 'nothing'}"
+            f"{root}: expected a folder with dataset.json (MSD, nnU-Net), a folder with images and"
+            " masks, a folder with one folder per patient (in which `mask` names the masks), or a"
+            f" table .csv, got {inside or 'nothing'}"
         )
     if empty := without_volumes(folders):
         _log.warning(
-            "%s: %d folders beside those of patients hold no volume, the first is %s",
+            "%s: %d folders beside those of patients contain no volume (first: %s)",
             *(root, len(empty), empty[0].name),
         )
     _check_names(replace(names, mask=mask))
@@ -263,7 +274,7 @@ def _patients(root: Path, names: Names) -> Layout:
 
 
 def _table(path: Path, names: Names) -> Layout:
-    """Columns `mask`, `image` (or `image_0`, `image_1`, ... a channel) and perhaps `patient`."""
+    """A table of `mask`, `image` (or `image_0`, `image_1`, ...) and optionally `patient`."""
     mask = names.mask or "mask"
     _check_names(replace(names, mask=mask))
     needed = [mask, *([] if names.roi is None else [names.roi])]
@@ -283,22 +294,22 @@ def _table(path: Path, names: Names) -> Layout:
 
 
 def _patient_column(path: Path, columns: Iterable[str]) -> str | None:
-    """The column that says whose volume it is; None without one."""
-    found = [name for name in columns if re.sub(r"[\W_]", "", name.casefold()) in _PATIENT]
-    if len(found) > 1:
-        raise ValueError(f"{path}: expected one column of patients, got {' and '.join(found)}")
-    return found[0] if found else None
+    """The column of patients; None without one."""
+    columns = [name for name in columns if re.sub(r"[\W_]", "", name.casefold()) in _PATIENT]
+    if len(columns) > 1:
+        raise ValueError(f"{path}: expected one column of patients, got {' and '.join(columns)}")
+    return columns[0] if columns else None
 
 
 def listed_images(source: Path, images: Sequence[str]) -> list[tuple[Path, ...]]:
-    """The volumes of each line of a table, or of each patient's folder; masks are not asked for.
+    """The volumes of each line of a table or of each patient's folder, without masks.
 
     Args:
-        source: A table, or a folder with a folder for each patient.
-        images: What the channels are called, see `Names`; a table has default ones.
+        source: A table, or a folder with one folder per patient.
+        images: Names of the channels, see `Names`; a table has default ones.
 
     Raises:
-        ValueError: The table cannot be read, or one has no volume of that name.
+        ValueError: If the table cannot be read, or a volume is missing.
     """
     if source.suffix.lower() == ".csv":
         return [files for _, files in _rows(source, [], images)]
@@ -310,17 +321,17 @@ def listed_images(source: Path, images: Sequence[str]) -> list[tuple[Path, ...]]
 def _rows(
     path: Path, needed: Sequence[str], images: Sequence[str] = ()
 ) -> list[tuple[dict[str, str], tuple[Path, ...]]]:
-    """The lines of a table, and the images that each names."""
+    """The rows of a table, and the image files of each."""
     rows = read_table(path, "MedicalVolumes.root", [])
     columns = list(rows[0][1])
-    found = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
+    default = sorted((c for c in columns if c == "image" or c.startswith("image_")), key=natural)
     wanted_images = images or ("image",)
-    images = images or found
+    images = images or default
     if not images or not {*images, *needed} <= set(columns):
         wanted = " and ".join(f"`{name}`" for name in (*needed, *wanted_images))
         raise ValueError(
-            f"{path}: columns {columns}; needed are {wanted} (or `image_0`, `image_1`,"
-            " ...), perhaps `patient`"
+            f"{path}: expected columns {wanted} (or `image_0`, `image_1`, ...) and optionally"
+            f" `patient`, got {columns}"
         )
     patient = _patient_column(path, columns) if needed else None
     check_filled(rows, [*images, *needed, *([patient] if patient is not None else [])])
@@ -328,7 +339,7 @@ def _rows(
 
 
 def _named(cases: list[Case], root: Path) -> list[Case]:
-    """Cases by their paths where patients have files of equal names."""
+    """Names cases by their paths if several have files of equal names."""
     if len({case.name for case in cases}) == len(cases):
         return cases
     base = root.parent if root.is_file() else root
@@ -339,39 +350,39 @@ def _named(cases: list[Case], root: Path) -> list[Case]:
 
 def _check_files(layout: Layout) -> None:
     if not layout.cases:
-        raise ValueError(f"{layout.source}: no case found")
+        raise ValueError(f"{layout.source}: expected at least one case, got none")
     files = [file for case in layout.cases for file in case.files]
     if missing := [file for file in files if not file.exists()]:
         raise ValueError(
-            f"{layout.source}: {len(missing)} of {len(files)} files are missing, the first is"
-            f" {missing[0]}"
+            f"{layout.source}: expected existing files, got {len(missing)} of {len(files)} missing"
+            f" (first: {missing[0]})"
         )
     names = [case.name for case in layout.cases]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{layout.source}: {repeated[0]!r} stands there more than once")
+        raise ValueError(f"{layout.source}: expected every case once, got {repeated[0]!r} again")
 
 
 def _by_stem(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    volumes: dict[str, Path] = {}
     for path in visible(folder):
         if not (path.is_dir() or is_volume_file(path)):
             continue
-        other = found.setdefault(_stem(path), path)
+        other = volumes.setdefault(_stem(path), path)
         if other != path:
             raise ValueError(
-                f"{folder}: expected one volume a name, got {other.name} and {path.name}: which one"
-                " is meant? Move the other one away."
+                f"{folder}: expected one volume per name, got {other.name} and {path.name}; move"
+                " one of them away"
             )
-    return found
+    return volumes
 
 
 def _stem(path: Path) -> str:
     return path.name if path.is_dir() else volume_stem(path)
 
 
-def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
-    """`channel_names` (nnU-Net) or `modality` (MSD): number of a channel to what it is."""
-    named = said.get("channel_names") or said.get("modality") or ()
+def _modalities(content: Mapping[str, Any]) -> tuple[str, ...]:
+    """What each channel is, by `channel_names` (nnU-Net) or `modality` (MSD)."""
+    named = content.get("channel_names") or content.get("modality") or ()
     if isinstance(named, str):
         return (named,)
     if isinstance(named, Mapping):
@@ -379,8 +390,8 @@ def _modalities(said: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(name or "") for name in named) if isinstance(named, Sequence) else ()
 
 
-def _labels(path: Path, said: Mapping[str, Any]) -> Labels:
-    labels = said.get("labels") or {}
+def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
+    labels = content.get("labels") or {}
     if not isinstance(labels, dict):
         raise ValueError(f"{path}: labels: expected names with their values, got {labels!r:.80}")
     return labels
@@ -389,9 +400,9 @@ def _labels(path: Path, said: Mapping[str, Any]) -> Labels:
 def _json(path: Path) -> Mapping[str, Any]:
     text = read_text(path, str(path))
     try:
-        said = json.loads(text, object_pairs_hook=unique_keys)
+        content = json.loads(text, object_pairs_hook=unique_keys)
     except ValueError as error:
-        raise ValueError(f"{path}: not readable as JSON: {error}") from error
-    if not isinstance(said, dict):
-        raise ValueError(f"{path}: a JSON object is needed, found {type(said).__name__}")
-    return said
+        raise ValueError(f"{path}: expected JSON, got {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content

@@ -1,4 +1,4 @@
-"""NIfTI and Analyze: stored axes (x, y, z, C) read as (z, y, x, C), masks written back likewise."""
+"""Reads NIfTI and Analyze: axes (x, y, z, C) become (z, y, x, C); writes masks back likewise."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from densekit.data.medical.grids import (
 )
 
 SHEAR = 1e-4
-"""Cosine between two axes from which they are not at right angles."""
+"""Cosine between two axes above which they do not count as orthogonal."""
 
 _TO_MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 _MOST_PACKED = 1100
-"""Times that gzip can make a file smaller."""
+"""Largest compression ratio of gzip."""
 
 
 def nifti_grid(path: Path) -> Grid:
-    """The frame of a file, from its header alone.
+    """The grid of a file, from its header alone.
 
     Raises:
-        ValueError: Naming the file, if it is not readable or no scalar volume.
+        ValueError: If the file cannot be read or is not a scalar volume, with its path.
     """
     return _grid(_open(path), path)
 
 
 def read_nifti(path: Path) -> Volume:
-    """The file's values, scaled by its own slope and intercept.
+    """Reads a file's values, scaled by its own slope and intercept.
 
     Raises:
-        ValueError: Naming the file, if it is damaged or no scalar volume.
+        ValueError: If the file is damaged or not a scalar volume, with its path.
     """
     file = _open(path)
     grid = _grid(file, path)
@@ -55,12 +55,12 @@ def read_nifti(path: Path) -> Volume:
 
 
 def two_frames(grid: Grid) -> str | None:
-    """What a header says that places its volume twice, by sform and by qform, and differently.
+    """Describes the difference between sform and qform, for a warning.
 
-    The sform is used, as in nibabel; nobody can tell which is meant.
+    The sform is used, as in nibabel, but either may be meant.
 
     Returns:
-        For a message; None where they agree or one is not set.
+        The text; None if they agree or one is not set.
     """
     header = grid.header
     if header is None or header["sform_code"] < 1 or header["qform_code"] < 1:
@@ -70,7 +70,7 @@ def two_frames(grid: Grid) -> str | None:
         quaternion = header.get_qform()
         sizes = voxel_sizes(quaternion, grid.path)
     except ValueError as error:
-        return f"{grid.path}: {sform}, the qform is unreadable: {error}"
+        return f"{grid.path}: {sform}, qform unreadable: {error}"
     distance = grid_distance(grid.affine, quaternion, grid.shape)
     if distance <= SAME_GRID:
         return None
@@ -84,11 +84,11 @@ def _shown(grid: Grid) -> str:
 
 
 def write_nifti(path: Path, mask: NDArray[Any], like: Grid) -> None:
-    """Writes a mask on the grid of a volume; the file appears whole or not at all.
+    """Writes a mask on the grid of a volume, atomically.
 
     Args:
         path: New file, `.nii` or `.nii.gz`.
-        mask: (z, y, x) or (K, z, y, x) unsigned integers, written in their own type.
+        mask: (z, y, x) or (K, z, y, x) unsigned integers, written in their own dtype.
         like: The volume that the mask belongs to.
     """
     data = mask.transpose(3, 2, 1, 0) if mask.ndim == 4 else mask.transpose(2, 1, 0)
@@ -104,7 +104,7 @@ def _mask_file(data: NDArray[Any], like: Grid) -> Any:
         file = nibabel.Nifti1Image(data, like.affine, dtype=data.dtype)
         placed = "scanner" if like.is_placed else "unknown"
         file.set_sform(like.affine, code=placed)
-        # A quaternion knows no shear (a tilted gantry): viewers must not prefer it then.
+        # A quaternion cannot express shear (a tilted gantry): viewers must not prefer it then.
         axes = like.affine[:3, :3] / np.linalg.norm(like.affine[:3, :3], axis=0)
         is_sheared = np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR
         file.set_qform(like.affine, code="unknown" if is_sheared else placed)
@@ -123,7 +123,7 @@ def _mask_file(data: NDArray[Any], like: Grid) -> Any:
 def _open(path: Path) -> Any:
     nibabel = need("nibabel", f"{path}: reading NIfTI")
     file = nibabel.load(path)
-    if not isinstance(file, nibabel.AnalyzeImage):  # NIfTI is one too
+    if not isinstance(file, nibabel.AnalyzeImage):  # the base class of NIfTI
         raise ValueError(f"{path}: expected NIfTI or Analyze, got {type(file).__name__}")
     return file
 
@@ -131,16 +131,16 @@ def _open(path: Path) -> Any:
 def _grid(file: Any, path: Path) -> Grid:
     shape = tuple(int(side) for side in file.shape)
     if not 2 <= len(shape) <= 4 or min(shape) < 1:
-        raise ValueError(f"{path}: shape {shape}, accepted are (x, y), (x, y, z), (x, y, z, C)")
+        raise ValueError(f"{path}: expected shape (x, y), (x, y, z) or (x, y, z, C), got {shape}")
     dtype = file.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iuf":
-        raise ValueError(f"{path}: voxels of type {dtype}, accepted are integers and floats")
+        raise ValueError(f"{path}: expected integers or floats, got voxels of type {dtype}")
     _check_length(file, path, math.prod(shape) * dtype.itemsize)
     if flat := [step for step in _stored_steps(file)[: len(shape)] if not abs(step) > 0]:
         raise ValueError(f"{path}: pixdim: expected more than 0 on each axis, got {flat[0]}")
     x, y, z, channels = (*shape, 1, 1)[:4]
     affine = np.asarray(file.affine, dtype=np.float64)
-    header = file.header if "sform_code" in file.header else None  # Analyze has no frame to keep
+    header = file.header if "sform_code" in file.header else None  # Analyze has none to keep
     unit = "mm" if header is None else header.get_xyzt_units()[0]
     scale = _TO_MILLIMETRES.get(unit, 1.0)
     return Grid(
@@ -156,9 +156,9 @@ def _grid(file: Any, path: Path) -> Grid:
 
 
 def _stored_steps(file: Any) -> list[float]:
-    """Millimetres along x, y, z in the header, where the affine comes from them.
+    """Spacing along x, y, z in the header if the affine is derived from it, else empty.
 
-    nibabel makes 1 of 0.
+    The raw header is read because nibabel replaces 0 by 1.
     """
     header = file.header
     if "sform_code" in header and header["sform_code"] > 0:
@@ -171,7 +171,7 @@ def _stored_steps(file: Any) -> list[float]:
 
 
 def _is_placed(file: Any) -> bool:
-    """Whether the header, or for Analyze SPM's `.mat` beside it, says how the axes lie."""
+    """Whether the header, or SPM's `.mat` beside an Analyze file, states the orientation."""
     if "sform_code" in file.header:
         return bool(file.header["sform_code"] > 0 or file.header["qform_code"] > 0)
     mat = file.file_map.get("mat")
@@ -179,31 +179,33 @@ def _is_placed(file: Any) -> bool:
 
 
 def _check_length(file: Any, path: Path, voxels: int) -> None:
-    """Refuses a file that cannot hold what its header promises: it is cut, or the header is wrong.
+    """Refuses a file too short for its header: it is cut, or the header is wrong.
 
     Args:
-        file: As nibabel opens it.
-        path: Its name.
-        voxels: Bytes that the voxels should have.
+        file: The file as nibabel opens it.
+        path: Its path.
+        voxels: Bytes of the voxels by the header.
     """
     image = Path(file.file_map["image"].filename)
     first = file.header.single_vox_offset if getattr(file.header, "is_single", False) else 0
     if file.dataobj.offset < first:
-        raise ValueError(f"{path}: vox_offset: expected {first} or more, got {file.dataobj.offset}")
+        raise ValueError(
+            f"{path}: vox_offset: expected at least {first}, got {file.dataobj.offset}"
+        )
     needed = voxels + max(0, int(file.dataobj.offset))
-    there = image.stat().st_size
+    actual = image.stat().st_size
     is_packed = image.suffix.lower() == ".gz"
-    if needed > there * (_MOST_PACKED if is_packed else 1):
-        raise ValueError(f"{path}: expected {needed} bytes, got {there}: the file is cut")
-    if is_packed and _said_length(image) != needed % (1 << 32):
-        with gzip.open(image) as stream:  # cut, or packed in several parts
-            there = sum(len(part) for part in iter(lambda: stream.read(1 << 20), b""))
-        if there < needed:
-            raise ValueError(f"{path}: expected {needed} bytes, got {there}: the file is cut")
+    if needed > actual * (_MOST_PACKED if is_packed else 1):
+        raise ValueError(f"{path}: expected {needed} bytes, got {actual}: the file is cut")
+    if is_packed and _stated_length(image) != needed % (1 << 32):
+        with gzip.open(image) as stream:  # cut, or compressed in several members
+            actual = sum(len(part) for part in iter(lambda: stream.read(1 << 20), b""))
+        if actual < needed:
+            raise ValueError(f"{path}: expected {needed} bytes, got {actual}: the file is cut")
 
 
-def _said_length(file: Path) -> int:
-    """Bytes before packing, modulo 2 ** 32, as the end of a gzip file says."""
+def _stated_length(file: Path) -> int:
+    """Uncompressed bytes, modulo 2 ** 32, as stated at the end of a gzip file."""
     with file.open("rb") as stream:
         stream.seek(-4, 2)
         return int.from_bytes(stream.read(4), "little")

@@ -1,4 +1,4 @@
-"""A folder for each patient: its volumes, told apart by what their files are called."""
+"""Finds the volumes of data sets with one folder per patient, by their file names."""
 
 from __future__ import annotations
 
@@ -14,61 +14,61 @@ MASKS = (
     *("mask", "masks", "seg", "segm", "segmentation", "label", "labels", "labelmap", "annotation"),
     *("gt", "groundtruth", "ground_truth", "truth"),
 )
-"""Names that say a volume is a mask, where nobody names another."""
+"""Default names of masks."""
 
 _BETWEEN = "_-. "
-"""What stands between the name of a patient and that of a volume."""
+"""Separators between the name of a patient and that of a volume."""
 
 _IMAGE = "image"
-"""What a volume is called that has no name but its patient's."""
+"""The name of a volume whose file has only its patient's name."""
 
 Volumes = dict[str, Path]
-"""Name in the folder to the volume: `flair` of `P1/P1_flair.nii.gz` and of `P1/flair.nii.gz`."""
+"""Volumes of a folder by name: `flair` for `P1/P1_flair.nii.gz` and for `P1/flair.nii.gz`."""
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds, without hidden files."""
+    """The sorted entries of a folder, without hidden ones."""
     return [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
 
 
 def patient_folders(root: Path) -> dict[Path, Volumes]:
-    """Every folder under a root that holds volumes, files or folders with a DICOM series each.
+    """Every folder below a root that holds volumes: files, or folders of one DICOM series each.
 
     Raises:
-        ValueError: Two volumes of a folder have one name.
+        ValueError: If two volumes of a folder have the same name.
     """
-    found = dict(_folders(root, ())) if root.is_dir() else {}
-    own = {folder: _own(folder, volumes) for folder, volumes in found.items()}
-    if len(found) < 2 or not all(own.values()):
-        return found
+    folders = dict(_folders(root, ())) if root.is_dir() else {}
+    own = {folder: _own(folder, volumes) for folder, volumes in folders.items()}
+    if len(folders) < 2 or not all(own.values()):
+        return folders
     return {
         folder: {_IMAGE if name == own[folder] else name: file for name, file in volumes.items()}
-        for folder, volumes in found.items()
+        for folder, volumes in folders.items()
     }
 
 
 def mask_name(folders: Mapping[Path, Volumes]) -> str | None:
-    """What the masks of all patients are called, None where it is none of `MASKS`.
+    """The one of `MASKS` that names the masks of all patients, None if there is none.
 
     Raises:
-        ValueError: It is several of them.
+        ValueError: If there are several.
     """
     names = {name for volumes in folders.values() for name in volumes}
     found = sorted(name for name in names if name.lower() in MASKS)
     if len(found) > 1:
         first = next(iter(folders)).parent
         raise ValueError(
-            f"{first}: expected one mask for each patient, got {' and '.join(found)}; `mask` names"
-            " the one that is meant"
+            f"{first}: expected one mask per patient, got {' and '.join(found)}; choose one with"
+            " `mask`"
         )
     return found[0] if found else None
 
 
 def image_names(folders: Mapping[Path, Volumes], others: Sequence[str]) -> list[str]:
-    """What the channels of all patients are called: whatever is not one of `others`.
+    """The names of the channels of all patients: all volumes except `others`.
 
     Raises:
-        ValueError: Patients have different ones, or none.
+        ValueError: If patients have different volumes, or none.
     """
     of_folder = {
         folder: sorted(set(volumes) - set(others), key=natural)
@@ -81,7 +81,7 @@ def image_names(folders: Mapping[Path, Volumes], others: Sequence[str]) -> list[
         if found != names:
             raise ValueError(
                 f"{folder}: expected the volumes {', '.join(names)} as in {first.name}, got"
-                f" {', '.join(found)}; `channels` names those that are meant"
+                f" {', '.join(found)}; choose them with `channels`"
             )
     return names
 
@@ -96,21 +96,21 @@ def check_patients(folders: Mapping[Path, Volumes], names: Sequence[str]) -> Non
 
 
 def without_volumes(folders: Mapping[Path, Volumes]) -> list[Path]:
-    """Folders beside those of patients in which there is no volume."""
-    holding = {place for folder in folders for place in (folder, *folder.parents)}
+    """Folders beside those of patients that contain no volume."""
+    holding = {path for folder in folders for path in (folder, *folder.parents)}
     beside = {entry for folder in folders for entry in visible(folder.parent)}
     return sorted(entry for entry in beside - holding if entry.is_dir())
 
 
 def _own(folder: Path, volumes: Volumes) -> str | None:
-    """The volume that is called as its folder is: `P1/P1.nii.gz`, beside `P1/P1_seg.nii.gz`."""
+    """The volume named like its folder: `P1/P1.nii.gz`, beside `P1/P1_seg.nii.gz`."""
     if _IMAGE in volumes:
         return None
     return next((name for name in volumes if name.casefold() == folder.name.casefold()), None)
 
 
 def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volumes]]:
-    """The folders with volumes at and under one; `above` are the names down to it."""
+    """Yields the folders with volumes at and below one; `above` are its own and parents' names."""
     entries = visible(folder)
     volumes: Volumes = {}
     for entry in entries:
@@ -119,7 +119,7 @@ def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volum
         name = _name(entry, above)
         if name in volumes:
             raise ValueError(
-                f"{folder}: expected one volume a name, got {volumes[name].name} and {entry.name}"
+                f"{folder}: expected one volume per name, got {volumes[name].name} and {entry.name}"
             )
         volumes[name] = entry
     if volumes:
@@ -131,7 +131,7 @@ def _folders(folder: Path, above: tuple[str, ...]) -> Iterator[tuple[Path, Volum
 
 
 def _name(entry: Path, above: tuple[str, ...]) -> str:
-    """What a volume is called beside the others, without the names of folders that it is in."""
+    """The name of a volume without suffix and without the names of the folders above it."""
     stem = entry.name if entry.is_dir() else volume_stem(entry)
     for folder in above:
         rest = stem[len(folder) :]

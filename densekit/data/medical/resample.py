@@ -1,11 +1,11 @@
-"""Volumes at a common spacing, and the way that `restore` takes back.
+"""Resamples volumes to a common spacing, in a way that `restore` can undo.
 
 z, y, x the sizes of a volume, C its channels.
 
-The grid convention is that of `align_corners=False`: the outer faces of the volume stay where they
-are and are divided into the new number of voxels. That number is rounded, so the true spacing
-differs from the wanted one by at most half a voxel over the whole side; nothing is cut off, nothing
-added, and resizing to the old number of voxels lands on the old grid exactly.
+The convention is that of `align_corners=False`: the outer faces of the volume stay fixed, and the
+space between is divided into the new number of voxels. That number is rounded, so that the true
+spacing differs from the requested one by at most half a voxel over the whole side. Nothing is
+cropped or padded, and resizing to the old number of voxels restores the old grid exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from densekit.data.reading.intensity import Rule, scale
 from densekit.ops.interpolation import nearest_centres
 
 MOST_VOXELS = 1 << 31
-"""Of a resampled volume: 8 GiB a channel."""
+"""Largest size of a resampled volume: 8 GiB per channel."""
 
 
 def network_frame(
@@ -32,13 +32,13 @@ def network_frame(
     intensity: Rule | None,
     target: Sequence[float | None] | None,
 ) -> NDArray[Any]:
-    """A stored volume as the network sees it: the one way for training and for prediction.
+    """Scales and resamples a stored volume, alike for training and prediction.
 
     Args:
         image: (z, y, x, C), the stored values.
-        spacing: Of the image along z, y, x, in millimetres.
+        spacing: Spacing of the image along z, y, x, in millimetres.
         intensity: See `scale`; its statistics are those of the stored volume.
-        target: The common spacing, None for an axis (or for all) that stays as stored.
+        target: The common spacing; None, or None for an axis, keeps it as stored.
 
     Returns:
         (z', y', x', C) float32.
@@ -53,7 +53,7 @@ def resampled_size(
     """Voxels along each axis at the common spacing, at least 1.
 
     Raises:
-        ValueError: If they would be too many for any memory: a spacing is in another unit.
+        ValueError: If there would be too many voxels, because a spacing is in another unit.
     """
     if target is None:
         return tuple(size)
@@ -64,20 +64,20 @@ def resampled_size(
     if math.prod(found) > max(MOST_VOXELS, math.prod(size)):
         raise ValueError(
             f"spacing: expected up to {MOST_VOXELS} voxels, got {found} (z, y, x) from"
-            f" {tuple(size)} of {tuple(spacing)} mm at {list(target)} mm: is one in another unit?"
+            f" {tuple(size)} of {tuple(spacing)} mm at {list(target)} mm; is one in another unit?"
         )
     return found
 
 
 def resample(image: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """Linear interpolation; where an axis shrinks, over the width of its new voxels (no aliasing).
+    """Resizes an image by linear interpolation, with antialiasing along axes that shrink.
 
     Args:
         image: (z, y, x, C) float32.
         size: New z, y, x.
 
     Returns:
-        (*size, C) float32; the image itself where nothing changes.
+        (*size, C) float32; the image itself if the size is the same.
     """
     old, new = image.shape[:-1], tuple(size)
     if new == old:
@@ -91,7 +91,7 @@ def resample(image: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
 
 
 def resample_mask(mask: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
-    """The voxel whose centre is nearest.
+    """Resizes a mask by nearest-neighbour interpolation.
 
     Args:
         mask: (z, y, x) or (K, z, y, x).
@@ -106,5 +106,5 @@ def resample_mask(mask: NDArray[Any], size: Sequence[int]) -> NDArray[Any]:
 
 
 def _linear(x: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """The last two axes to a size; torch has the widening filter in two dimensions only."""
+    """Resizes the last two axes; torch's antialiasing exists in two dimensions only."""
     return F.interpolate(x, size, mode="bilinear", align_corners=False, antialias=True)

@@ -1,4 +1,4 @@
-"""Volumes as pictures: slices along one axis, with their neighbours as channels (2.5-D).
+"""Slices of volumes as images, with their neighbours as channels (2.5-D).
 
 N slices of a volume, H and W the two other axes, C channels of the volume.
 """
@@ -17,19 +17,20 @@ from densekit.types import Meta, Sample, Truth
 
 
 class VolumeSlices(Dataset):
-    """Each slice of each volume as an image with a mask.
+    """A data set of the slices of volumes along one axis.
 
-    A slice is read through the volumes' `cache`; without one, every slice decodes its volume again.
+    Slices are read through the volumes' `cache`; without one, every slice decodes its whole volume.
 
     Args:
-        volumes: Where slices come from; the axis itself must not be resampled.
-        axis: 0 (z), 1 (y) or 2 (x) of the volume in its declared orientation, which is sliced.
-        neighbours: Slices on each side that become channels; beyond the end the last is repeated.
-        foreground_only: Whether slices without any class but background are left out (training).
-            All masks are read once to know.
+        volumes: The volumes; the sliced axis must not be resampled.
+        axis: The sliced axis in the declared orientation: 0 (z), 1 (y) or 2 (x).
+        neighbours: Number of slices on each side that become channels; the outermost slice is
+            repeated beyond the end.
+        foreground_only: Whether to leave out slices of background only (for training). All masks
+            are read once to find them.
 
     Raises:
-        ValueError: For an axis that is not there or is resampled, or if no slice is left.
+        ValueError: If the axis does not exist or is resampled, or no slice is left.
     """
 
     def __init__(
@@ -41,25 +42,25 @@ class VolumeSlices(Dataset):
         foreground_only: bool = False,
     ) -> None:
         if axis not in (0, 1, 2):
-            raise ValueError(f"VolumeSlices.axis: 0 (z), 1 (y) or 2 (x), found {axis}")
+            raise ValueError(f"VolumeSlices.axis: expected 0 (z), 1 (y) or 2 (x), got {axis}")
         if neighbours < 0:
-            raise ValueError(f"VolumeSlices.neighbours: 0 or more, found {neighbours}")
+            raise ValueError(f"VolumeSlices.neighbours: expected at least 0, got {neighbours}")
         if volumes.spacing is not None and volumes.spacing[axis] is not None:
             raise ValueError(
-                f"MedicalVolumes.spacing: {list(volumes.spacing)} resamples axis {axis}, which is"
-                " sliced: set it to null, so that each slice keeps its own truth"
+                f"MedicalVolumes.spacing: expected null for axis {axis}, which is sliced, got"
+                f" {list(volumes.spacing)}; each slice must keep its own truth"
             )
         self.volumes, self.axis, self.neighbours = volumes, axis, neighbours
         counts = volumes.sizes[:, axis].tolist()
-        self._places = [(v, i) for v, count in enumerate(counts) for i in range(count)]
+        self._slices = [(v, i) for v, count in enumerate(counts) for i in range(count)]
         if foreground_only:
             kept = [self._with_foreground(v) for v in range(len(volumes))]
-            self._places = [(v, i) for v, i in self._places if kept[v][i]]
-        if not self._places:
-            raise ValueError("VolumeSlices: no slice has any class but background")
+            self._slices = [(v, i) for v, i in self._slices if kept[v][i]]
+        if not self._slices:
+            raise ValueError("VolumeSlices: expected slices with foreground, got none")
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._slices)
 
     @property
     def sizes(self) -> NDArray[Any]:
@@ -70,15 +71,15 @@ class VolumeSlices(Dataset):
 
     @property
     def volume_of(self) -> NDArray[Any]:
-        """(N,) number of the volume that each slice is of."""
-        return np.asarray([volume for volume, _ in self._places])
+        """(N,) number of the volume of each slice."""
+        return np.asarray([volume for volume, _ in self._slices])
 
     def stored_masks(self) -> StoredMasks:
-        """The masks of the volumes as stored."""
+        """The stored masks of the volumes."""
         return StoredMasks(self.volumes.stored_mask, self.volume_of)
 
     def describe(self) -> dict[str, Any]:
-        """The volumes' description, of pictures and with `slices`."""
+        """The description of the volumes, changed to that of 2-D images, with `slices`."""
         return self.volumes.describe() | {
             "channels": self.volumes.channels * (2 * self.neighbours + 1),
             "spatial_dims": 2,
@@ -86,34 +87,34 @@ class VolumeSlices(Dataset):
         }
 
     def path(self, index: int) -> Path:
-        """The file of the volume that a slice is of."""
-        return self.volumes.path(self._places[index][0])
+        """The file of the volume of a slice."""
+        return self.volumes.path(self._slices[index][0])
 
     def __getitem__(self, index: int) -> Sample:
-        """One slice; `truth` is that of the slice before it was resampled."""
-        volume, place = self._places[index]
+        """One slice; its `truth` is not resampled."""
+        volume, number = self._slices[index]
         arrays = self.volumes.arrays(volume)
         height, width = self.sizes[index].tolist()
         size = (height, width)
         image_id = index
         return Sample(
-            image=slice_stack(arrays["image"], self.axis, place, self.neighbours),
-            mask=self._plane(arrays["mask"], place),
+            image=slice_stack(arrays["image"], self.axis, number, self.neighbours),
+            mask=self._plane(arrays["mask"], number),
             index=index,
-            meta=Meta(path=f"{self.path(index)}#{place}", image_id=image_id, original_size=size),
+            meta=Meta(path=f"{self.path(index)}#{number}", image_id=image_id, original_size=size),
             truth=Truth(
                 image_id=image_id,
                 size=size,
-                mask=self._plane(arrays["truth"], place),
+                mask=self._plane(arrays["truth"], number),
                 spacing=_without(self.volumes.voxel(volume), self.axis),
             ),
         )
 
-    def _plane(self, mask: NDArray[Any], place: int) -> NDArray[Any]:
-        return np.ascontiguousarray(mask.take(place, axis=self.axis - 3))
+    def _plane(self, mask: NDArray[Any], number: int) -> NDArray[Any]:
+        return np.ascontiguousarray(mask.take(number, axis=self.axis - 3))
 
     def _with_foreground(self, volume: int) -> NDArray[Any]:
-        """(N,) bool: slices with a class that is not background."""
+        """(N,) bool, which slices of a volume have foreground."""
         truth = self.volumes.arrays(volume)["truth"]
         classes = (truth > 0) & (truth < 255)
         kept = np.moveaxis(classes, self.axis - 3, 0)
@@ -122,13 +123,13 @@ class VolumeSlices(Dataset):
 
 
 def slice_stack(image: NDArray[Any], axis: int, place: int, neighbours: int) -> NDArray[Any]:
-    """One slice with its neighbours, the lowest first: the same for training and prediction.
+    """A slice with its neighbours as channels, lowest first; also used in prediction.
 
     Args:
         image: (z, y, x, C).
-        axis: The one that is sliced.
+        axis: The sliced axis.
         place: Number of the slice.
-        neighbours: On each side.
+        neighbours: Number of neighbours on each side.
 
     Returns:
         (H, W, C * (2 * neighbours + 1)).

@@ -1,11 +1,11 @@
-"""How files of volumes are called."""
+"""File suffixes of volumes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 NIFTI = (".nii.gz", ".nii")
-"""What masks are written as."""
+"""Suffixes of NIfTI, in which masks are written."""
 PAIR = (".hdr", ".img")
 """Header and voxels of a NIfTI pair or of Analyze."""
 ITK = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -13,14 +13,14 @@ SUFFIXES = (*NIFTI, *PAIR, *ITK)
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
-    """Whether the name ends so, in letters of any size."""
+    """Whether the file name has one of the suffixes, in upper or lower case."""
     return path.name.lower().endswith(suffixes)
 
 
 def is_volume_file(path: Path) -> bool:
-    """Whether a file of a folder is a volume; of a pair the header is.
+    """Whether a file is a volume, by its name; of a pair only the header counts.
 
-    Hidden files are none: macOS leaves a `._scan.nii.gz` beside `scan.nii.gz`.
+    Hidden files do not count: macOS leaves a `._scan.nii.gz` beside `scan.nii.gz`.
     """
     if path.name.startswith("."):
         return False
@@ -28,7 +28,7 @@ def is_volume_file(path: Path) -> bool:
 
 
 def volume_stem(path: Path) -> str:
-    """The name of a volume without the suffix of its format; of a folder all of it."""
+    """The file name of a volume without the suffix of its format; the whole name of a folder."""
     name = path.name
     found = next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), "")
     return name[: len(name) - len(found)]

@@ -1,4 +1,4 @@
-"""Volumes in and masks out, of whatever format, without moving a voxel.
+"""Reads volumes of any format and writes masks, without moving a voxel.
 
 z, y, x the stored axes of a volume, slowest first; C its channels, K classes.
 """
@@ -21,56 +21,56 @@ from densekit.data.reading.files import reading
 
 
 def read_volume(path: str | Path, series: str | None = None) -> Volume:
-    """Reads one volume of any format; of four axes the last is channels.
+    """Reads one volume of any format; a fourth axis is taken as channels.
 
     NIfTI (`.nii`, `.nii.gz`, or a pair `.hdr` and `.img`), Analyze, MetaImage (`.mha`, `.mhd`),
-    NRRD (`.nrrd`, `.nhdr`), a folder with a DICOM series, or one DICOM file. Values are as stored,
-    by slope and intercept (HU for CT); depth is never rescaled.
+    NRRD (`.nrrd`, `.nhdr`), a folder with a DICOM series, or one DICOM file. Values are the stored
+    ones with slope and intercept applied (HU for CT) and are never rescaled otherwise.
 
     Args:
         path: The file or folder.
-        series: SeriesInstanceUID or SeriesDescription (`*` and `?` stand for any letters), where a
-            DICOM folder holds several.
+        series: SeriesInstanceUID or SeriesDescription (`*` and `?` are wildcards), if a DICOM
+            folder holds several series.
 
     Raises:
-        ValueError: Naming the file or folder, for whatever is missing, damaged, incomplete, not
-            scalar or not finite.
+        ValueError: If the volume is missing, damaged, incomplete, not scalar or not finite; the
+            message names the file or folder.
     """
-    found = _existing(Path(path))
-    with reading(found, "volume"):
-        if found.is_dir() or not has_suffix(found, SUFFIXES):
-            volume = read_dicom(found, series)
+    source = _existing(Path(path))
+    with reading(source, "volume"):
+        if source.is_dir() or not has_suffix(source, SUFFIXES):
+            volume = read_dicom(source, series)
         else:
-            volume = read_itk(found) if has_suffix(found, ITK) else read_nifti(found)
+            volume = read_itk(source) if has_suffix(source, ITK) else read_nifti(source)
     bad = volume.image.size - int(np.isfinite(volume.image).sum())
     if bad:
         raise ValueError(
-            f"{path}: {bad} of {volume.image.size} voxels are NaN or infinite; accepted are finite"
-            " ones, replace them first"
+            f"{path}: expected finite voxels, got {bad} of {volume.image.size} NaN or infinite;"
+            " replace them first"
         )
     return volume
 
 
 def read_grid(path: str | Path, series: str | None = None) -> Grid:
-    """The frame of a volume from headers alone; arguments and errors are `read_volume`'s."""
-    found = _existing(Path(path))
-    with reading(found, "header of a volume"):
-        if found.is_dir() or not has_suffix(found, SUFFIXES):
-            grid = dicom_grid(found, series)
+    """Reads the grid of a volume from headers alone; arguments and errors as `read_volume`."""
+    source = _existing(Path(path))
+    with reading(source, "header of a volume"):
+        if source.is_dir() or not has_suffix(source, SUFFIXES):
+            grid = dicom_grid(source, series)
         else:
-            grid = itk_grid(found) if has_suffix(found, ITK) else nifti_grid(found)
+            grid = itk_grid(source) if has_suffix(source, ITK) else nifti_grid(source)
     return grid
 
 
 def read_channels(paths: Sequence[str | Path], series: str | None = None) -> Volume:
-    """Several volumes of one patient stacked as channels (multi-sequence studies).
+    """Reads several volumes of one patient and stacks them as channels (multi-sequence studies).
 
     Args:
-        paths: In the order of the channels; the frame is the first one's.
+        paths: The volumes in the order of the channels; the grid is the first one's.
         series: See `read_volume`.
 
     Raises:
-        ValueError: If they do not lie on the same grid, naming both files.
+        ValueError: If the volumes have different grids; the message names both files.
     """
     first, *others = [read_volume(path, series) for path in paths]
     if not others:
@@ -82,7 +82,7 @@ def read_channels(paths: Sequence[str | Path], series: str | None = None) -> Vol
 
 
 def read_channels_grid(paths: Sequence[str | Path], series: str | None = None) -> Grid:
-    """The frame that `read_channels` gives, from headers alone."""
+    """The grid of `read_channels`, from headers alone."""
     first, *others = [read_grid(path, series) for path in paths]
     for other in others:
         check_same_grid(first, other)
@@ -90,28 +90,29 @@ def read_channels_grid(paths: Sequence[str | Path], series: str | None = None) -
 
 
 def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
-    """Writes a mask as NIfTI so that every viewer lays it over its source.
+    """Writes a mask as NIfTI that every viewer overlays on its source.
 
-    The affine and the header are a NIfTI source's own, to the bit; for DICOM the affine is computed
-    from position, orientation and spacing.
+    Affine and header are exactly those of a NIfTI source; for DICOM the affine is computed from
+    position, orientation and spacing.
 
     Args:
         path: New file, `.nii` or `.nii.gz`.
         mask: (z, y, x), or multi-label (K, z, y, x), uint8 or uint16.
-        like: The volume that was predicted (a `Volume` is a `Grid`).
+        like: The volume that the mask belongs to (a `Volume` is a `Grid`).
 
     Raises:
-        ValueError: If the name, the shape or the type does not fit.
+        ValueError: If the suffix, the shape or the dtype is not valid.
     """
     target = Path(path)
     if not has_suffix(target, NIFTI):
-        raise ValueError(f"{path}: masks are written as NIfTI, accepted are {' and '.join(NIFTI)}")
+        raise ValueError(f"{path}: expected a NIfTI file {' or '.join(NIFTI)}, got {target.name!r}")
     if tuple(mask.shape[-3:]) != like.shape or mask.ndim not in (3, 4):
         raise ValueError(
-            f"{path}: the mask has shape {mask.shape}, {like.path} has {like.shape} (z, y, x)"
+            f"{path}: expected a mask of shape {like.shape} (z, y, x) as {like.path}, got"
+            f" {mask.shape}"
         )
     if mask.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: a mask of {mask.dtype}, accepted are uint8 and uint16")
+        raise ValueError(f"{path}: expected a mask of uint8 or uint16, got {mask.dtype}")
     write_nifti(target, mask, like)
 
 
@@ -120,4 +121,6 @@ def _existing(path: Path) -> Path:
         return path
     parent = next(folder for folder in path.absolute().parents if folder.is_dir())
     inside = ", ".join(sorted(entry.name for entry in parent.iterdir())[:10]) or "nothing"
-    raise ValueError(f"{path}: no such file or folder; {parent} holds {inside}")
+    raise ValueError(
+        f"{path}: expected an existing file or folder, got none; {parent} holds {inside}"
+    )

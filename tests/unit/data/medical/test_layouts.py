@@ -63,7 +63,7 @@ def test_patients_that_differ_are_named(tmp_path):
     with pytest.raises(ValueError, match=rf"{PATIENTS[2]}: expected a volume 'seg'"):
         MedicalVolumes(root, labels=TUMOUR, channels=["t1"], mask="seg")
     unnamed = write_nifti(tmp_path / "x" / "P1" / "t1.nii", np.zeros((2, 2, 2))).parents[1]
-    with pytest.raises(ValueError, match=r"no medical data set.*`mask` says"):
+    with pytest.raises(ValueError, match=r"expected a folder .*`mask` names"):
         MedicalVolumes(unnamed, labels=TUMOUR)
     with pytest.raises(TypeError, match=r"MedicalVolumes\.channels: expected a list"):
         MedicalVolumes(root, labels=TUMOUR, channels="t1")
@@ -75,7 +75,7 @@ def test_folders_without_a_volume_are_said(tmp_path, caplog):
     assert not caplog.text
     (root / "BraTS20_Training_011").mkdir()
     assert len(MedicalVolumes(root, labels=TUMOUR)) == 3
-    assert "1 folders beside those of patients hold no volume, the first is Bra" in caplog.text
+    assert "1 folders beside those of patients contain no volume (first: Bra" in caplog.text
 
 
 def test_masks_alone_are_no_data_set(tmp_path):
@@ -110,7 +110,7 @@ def test_names_begin_with_those_of_folders_in_letters_of_any_size(tmp_path):
 @pytest.mark.parametrize("names", [{"channels": ["t1", "seg"]}, {"channels": ["t1", "t1"]}])
 def test_a_volume_is_one_thing(tmp_path, names):
     root = brats(tmp_path)
-    with pytest.raises(ValueError, match=r"expected another name for .* got '(seg|t1)' twice"):
+    with pytest.raises(ValueError, match=r"expected different names for .* got '(seg|t1)' twice"):
         MedicalVolumes(root, labels=TUMOUR, **names)
     with pytest.raises(ValueError, match="got 'seg' twice"):
         MedicalVolumes(root, labels=TUMOUR, mask="seg", roi="seg")
@@ -153,9 +153,9 @@ def test_sessions_below_a_patient(tmp_path, caplog):
     assert [case.name for case in data.cases] == ["sub-01/post", "sub-01/pre"]
     assert not caplog.text
     MedicalVolumes(tmp_path, "test", splits=SplitRule(every=2), labels=TUMOUR)
-    assert "2 cases in the folder sub-01 count as a patient each" in caplog.text
+    assert "2 cases in the folder sub-01 count as one patient each" in caplog.text
     write_nifti(tmp_path / "sub-02" / "pre" / "seg.nii", np.zeros((2, 2, 2), np.uint8), UPRIGHT)
-    with pytest.raises(ValueError, match="expected one mask for each patient, got label and seg"):
+    with pytest.raises(ValueError, match="expected one mask per patient, got label and seg"):
         MedicalVolumes(tmp_path, labels=TUMOUR)
 
 
@@ -163,11 +163,11 @@ def test_sessions_below_a_patient(tmp_path, caplog):
     ("said", "message"),
     [
         ({"labels": {"0": "bg", "1": "a", "2": "a"}}, "expected every name once, got 'a' twice"),
-        ({"labels": {"bg": 0, "a": 1.0}}, r"labels\.a: whole numbers .* found 1\.0"),
-        ({"labels": {"bg": 0, "a": None}}, r"labels\.a: whole numbers .* found None"),
-        ({"training": [1]}, "`training` must list pairs"),
-        ({"training": [{"image": 1, "label": "x"}]}, "`training` names no 'image' for 1"),
-        ({"file_ending": ".nii.gz"}, "channel_names: expected a name a channel, got None"),
+        ({"labels": {"bg": 0, "a": 1.0}}, r"labels\.a: expected whole numbers .* got 1\.0"),
+        ({"labels": {"bg": 0, "a": None}}, r"labels\.a: expected whole numbers .* got None"),
+        ({"training": [1]}, "training: expected a list of pairs"),
+        ({"training": [{"image": 1, "label": "x"}]}, "training: expected a path as 'image' of 1"),
+        ({"file_ending": ".nii.gz"}, "channel_names: expected one name per channel, got None"),
         ({"file_ending": ".nii.gz", "channel_names": 1}, "channel_names: expected .* got 1"),
         (
             {"file_ending": ".nii.gz", "channel_names": ["CT"], "regions_class_order": 3},
@@ -197,12 +197,12 @@ def test_the_first_nnunet_leaves_the_channel_out(msd, modality):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"spacing": 1.0}, "spacing: three millimetres .* found 1.0"),
-        ({"spacing": ["1", 1, 1]}, "spacing: three millimetres"),
-        ({"spacing": [True, 1, 1]}, "spacing: three millimetres"),
+        ({"spacing": 1.0}, "spacing: expected three millimetres .* got 1.0"),
+        ({"spacing": ["1", 1, 1]}, "spacing: expected three millimetres"),
+        ({"spacing": [True, 1, 1]}, "spacing: expected three millimetres"),
         ({"intensity": "zscore"}, "intensity: expected a rule .* got 'zscore'"),
         ({"labels": ["a", "b"]}, r"labels: expected names with their values, got \['a', 'b'\]"),
-        ({"labels": {"a": 0, "b": None}}, r"labels\.b: whole numbers .* found None"),
+        ({"labels": {"a": 0, "b": None}}, r"labels\.b: expected whole numbers .* got None"),
     ],
 )
 def test_arguments_of_another_kind_are_named(msd, arguments, message):
@@ -226,7 +226,7 @@ def test_tables_and_lists_of_files_of_equal_names(tmp_path):
     data = MedicalVolumes(root / "cases.csv", labels=TUMOUR)
     assert [case.name for case in data.cases] == [f"{p}/flair" for p in PATIENTS]
     (root / "cases.csv").write_text("\n".join([*lines, lines[1]]))
-    with pytest.raises(ValueError, match=rf"{PATIENTS[0]}/flair' stands there more than once"):
+    with pytest.raises(ValueError, match=rf"{PATIENTS[0]}/flair' again"):
         MedicalVolumes(root / "cases.csv", labels=TUMOUR)
     (root / "cases.csv").write_text("\n".join(["flair,t1,seg", *lines[1:]]))
     named = MedicalVolumes(root / "cases.csv", labels=TUMOUR, channels=["t1"], mask="seg")
@@ -254,6 +254,6 @@ def test_two_volumes_of_one_name_are_refused_with_both(tmp_path, names, place):
     for folder in ("imagesTr", "labelsTr"):
         shutil.rmtree(root / folder)
     first, second = sorted(names)
-    message = f"{place}: expected one volume a name, got {first} and {second}"
+    message = f"{place}: expected one volume per name, got {first} and {second}"
     with pytest.raises(ValueError, match=message):
         MedicalVolumes(root, labels={"background": 0, "a": 1})
