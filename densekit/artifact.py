@@ -1,8 +1,8 @@
 """The artifact: one file that holds a trained model and nothing that could run code.
 
-Three keys: `state_dict` (tensors), `config` (the resolved configuration as YAML text) and `info`
-(names, original ids, mean, std, resize rule: plain JSON values). Lightning checkpoints of ours
-carry the same three beside the optimiser's state, so one reader serves both.
+It has three keys: `state_dict` (tensors), `config` (the resolved configuration as YAML text) and
+`info` (names, original ids, mean, std, resize rule: plain JSON values). Training checkpoints hold
+the same three beside the optimiser's state, so one reader serves both.
 """
 
 from __future__ import annotations
@@ -35,21 +35,21 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "letters": (dict,),
     "prepared": (dict,),
 }
-"""What the entries of `info` are that a model is built from."""
+"""Types of the entries of `info` that a model is built from."""
 _EXTRA_STATE = "_extra_state"
 LIGHTNING_PREFIX = "model."
-"""What the LightningModule puts before the names of its DenseModel's tensors."""
+"""Prefix that the LightningModule gives to the names of its DenseModel's tensors."""
 
 
 class BrokenCheckpointError(ValueError):
-    """The file ends early or is damaged: it was being written when something stopped."""
+    """The file is truncated, damaged or not a checkpoint, e.g. after an interrupted copy."""
 
 
 def save_artifact(path: str | Path, model: DenseModel, config: str) -> None:
-    """Writes a model so that `model_from_artifact` gives it back, without optimiser state.
+    """Writes a model for `model_from_artifact`, without optimiser state.
 
     Args:
-        path: File to write; it appears whole or not at all.
+        path: File to write; it appears complete or not at all.
         model: The model.
         config: Resolved configuration as YAML text, with `backbone`, `neck` and `heads`.
     """
@@ -68,10 +68,10 @@ def write_artifact(
 def load_artifact(path: str | Path) -> dict[str, Any]:
     """Reads `state_dict`, `config` and `info` of an artifact or of a training checkpoint.
 
-    Of a training checkpoint `reached` says the `epoch` and the `step`, of others nothing.
+    `reached` holds the `epoch` and the `step` of a training checkpoint; it is empty for others.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
         BrokenCheckpointError: The file is truncated or damaged.
         ValueError: It holds objects other than tensors and plain values, or is not densekit's: a
             key is missing or of another type, or the configuration describes no model.
@@ -80,8 +80,8 @@ def load_artifact(path: str | Path) -> dict[str, Any]:
     missing = [key for key in KEYS if key not in content]
     if missing:
         raise ValueError(
-            f"{path}: no densekit checkpoint, {', '.join(missing)} missing (found: "
-            f"{', '.join(sorted(map(str, content)))})"
+            f"{path}: expected a densekit checkpoint with {', '.join(KEYS)}, got one without "
+            f"{', '.join(missing)} (keys: {', '.join(sorted(map(str, content)))})"
         )
     _check_types(content, path)
     try:
@@ -101,44 +101,46 @@ def load_artifact(path: str | Path) -> dict[str, Any]:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Reads a checkpoint file whole, tensors and plain values only, onto the CPU.
+    """Reads the whole content of a checkpoint, tensors and plain values only, onto the CPU.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        BrokenCheckpointError: The file is truncated or damaged.
-        ValueError: The file holds other objects, which could run code, or is no checkpoint.
+        FileNotFoundError: The file does not exist.
+        BrokenCheckpointError: The file is truncated, damaged or not a checkpoint.
+        ValueError: The file holds other objects, which could run code, or something else than a
+            dict.
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(f"checkpoint {file}: no such file")
+        raise FileNotFoundError(f"checkpoint {file}: expected a file, got none there")
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if "Weights only load failed" in str(error) and _is_archive(file):
             raise ValueError(
-                f"checkpoint {file} is refused: it holds objects other than tensors, numbers and "
-                f"text, and loading those can run code"
+                f"checkpoint {file}: expected only tensors, numbers and text, got other objects, "
+                "which can run code when they are loaded"
             ) from error
-        raise BrokenCheckpointError(f"checkpoint {file} is no checkpoint{_seen(file)}") from error
-    except (
-        Exception
-    ) as error:  # of arbitrary bytes, read as a program of pickle: any error there is
-        what = "truncated or damaged" if _is_archive(file) else f"no checkpoint{_seen(file)}"
-        raise BrokenCheckpointError(f"checkpoint {file} is {what}") from error
+        raise BrokenCheckpointError(
+            f"checkpoint {file}: expected a checkpoint, got {_kind(file)}"
+        ) from error
+    except Exception as error:  # arbitrary bytes, run as a pickle program, can raise any error
+        raise BrokenCheckpointError(
+            f"checkpoint {file}: expected a checkpoint, got {_kind(file)}"
+        ) from error
     if not isinstance(content, dict):
-        raise ValueError(f"checkpoint {file}: expected a dict, found {type(content).__name__}")
+        raise ValueError(f"checkpoint {file}: expected a dict, got {type(content).__name__}")
     return content
 
 
 def model_from_artifact(path: str | Path, trust: Sequence[str] = ()) -> DenseModel:
-    """Builds the model a checkpoint describes and loads its weights.
+    """Builds the model that a checkpoint describes and loads its weights.
 
     Args:
         path: Artifact or training checkpoint.
         trust: Packages besides densekit and installed plug-ins whose classes may be built.
 
     Raises:
-        ValueError: The file is refused, or names what it may not build (`densekit.trust`).
+        ValueError: The file is refused, or names a class it may not build (`densekit.trust`).
     """
     return build_from_artifact(load_artifact(path), path, trust)
 
@@ -146,26 +148,29 @@ def model_from_artifact(path: str | Path, trust: Sequence[str] = ()) -> DenseMod
 def build_from_artifact(
     artifact: Mapping[str, Any], path: str | Path, trust: Sequence[str] = ()
 ) -> DenseModel:
-    """Builds the model of an artifact that `load_artifact` has already read; see there."""
+    """Builds the model of an artifact read by `load_artifact`; see `model_from_artifact`."""
     try:
         model = untrained(artifact, trust)
-    except (ValueError, TypeError) as error:  # TypeError: an argument that a class does not have
+    except (ValueError, TypeError) as error:  # TypeError: a class does not take an argument
         raise ValueError(f"checkpoint {path}: {error}") from error
     channels_last_weights(model)  # the faster layout, and the one it was trained in
     try:
         model.load_state_dict(artifact["state_dict"])
     except RuntimeError as error:
         _, *found = (line.strip() for line in str(error).splitlines())
-        said = f"{(found or [str(error)])[0][:200]} ({len(found)} such lines)"
-        raise ValueError(f"checkpoint {path}: weights do not fit its config: {said}") from error
+        detail = f"{(found or [str(error)])[0][:200]} ({len(found)} such lines)"
+        raise ValueError(
+            f"checkpoint {path}: expected weights that fit its config, got: {detail}"
+        ) from error
     return model
 
 
 def untrained(artifact: Mapping[str, Any], trust: Sequence[str] = ()) -> DenseModel:
-    """The model that an artifact's configuration describes, its weights not yet loaded.
+    """Builds the model that an artifact's configuration describes, without loading its weights.
 
     Raises:
-        ValueError: It names what a stored configuration may not build, see `densekit.trust`.
+        ValueError: It names a class that a stored configuration may not build, see
+            `densekit.trust`.
     """
     cfg = model_config(artifact["config"])
     check_stored(cfg, trust)
@@ -173,41 +178,42 @@ def untrained(artifact: Mapping[str, Any], trust: Sequence[str] = ()) -> DenseMo
 
 
 def model_config(text: str) -> dict[str, Any]:
-    """The parts of a stored configuration that describe the model, without pretrained weights.
+    """Returns the model's parts of a stored configuration, without pretrained weights.
 
     Raises:
-        ValueError: It is no YAML, or a part that describes the model is missing or of another kind.
+        ValueError: It is not YAML, or a part of the model is missing or of another type.
     """
     try:
         cfg = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # also dates and depths of none
-        said = " ".join(str(error).split())[:300]
-        raise ValueError(f"config of the checkpoint: no YAML: {said}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad dates, too deep nesting
+        detail = " ".join(str(error).split())[:300]
+        raise ValueError(f"config of the checkpoint: expected YAML, got: {detail}") from error
     if not isinstance(cfg, dict) or not {"backbone", "heads"} <= cfg.keys():
-        raise ValueError("config of the checkpoint: the keys backbone and heads are missing")
+        raise ValueError(
+            "config of the checkpoint: expected the keys backbone and heads, got"
+            f" {str(cfg)[:100]!r}"
+        )
     if not isinstance(cfg["heads"], dict):
-        raise ValueError(f"heads: found {str(cfg['heads'])[:100]!r}, accepted is a head a name")
+        raise ValueError(f"heads: expected heads by name, got {str(cfg['heads'])[:100]!r}")
     nodes = {f"heads.{name}": node for name, node in cfg["heads"].items()}
     nodes["backbone"] = cfg["backbone"]
     if cfg.get("neck") is not None:
         nodes["neck"] = cfg["neck"]
     for key, node in nodes.items():
         if not isinstance(node, dict) or "_target_" not in node:
-            raise ValueError(
-                f"{key}: found {str(node)[:100]!r}, accepted is a class and its settings"
-            )
-    # The state dict holds the weights: nothing is downloaded, no path of the config is opened.
+            raise ValueError(f"{key}: expected a class and its settings, got {str(node)[:100]!r}")
+    # The state dict holds the weights: nothing is downloaded and no path of the config opened.
     return {key: without_weights(cfg.get(key)) for key in ("backbone", "neck", "heads")}
 
 
 def _check_types(content: Mapping[str, Any], path: str | Path) -> None:
-    """Refuses a file whose entries are not of the types that everything after relies on."""
+    """Refuses a file whose entries are not of the expected types."""
     kinds: dict[str, tuple[type, ...]] = {"state_dict": (dict,), "config": (str,), "info": (dict,)}
     for key, kind in kinds.items():
         _check_type(content[key], key, kind, path)
     for name, value in content["state_dict"].items():
         _check_type(name, f"state_dict, the name {name!r}", (str,), path)
-        if not name.endswith(_EXTRA_STATE):  # plain values that a module keeps beside its tensors
+        if not name.endswith(_EXTRA_STATE):  # plain values that a module stores beside its tensors
             _check_type(value, f"state_dict[{name!r}]", (Tensor,), path)
     info = content["info"]
     for key, kind in INFO_TYPES.items():
@@ -225,12 +231,12 @@ def _check_type(value: Any, key: str, kinds: tuple[type, ...], path: str | Path)
     if not isinstance(value, kinds):
         accepted = " or ".join(kind.__name__ for kind in kinds)
         raise ValueError(
-            f"checkpoint {path}: {key}: found {type(value).__name__}, accepted is {accepted}"
+            f"checkpoint {path}: {key}: expected {accepted}, got {type(value).__name__}"
         )
 
 
 def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The DenseModel's tensors; the LightningModule's prefix is taken off."""
+    """The DenseModel's tensors, without the LightningModule's prefix."""
     own = {
         name.removeprefix(LIGHTNING_PREFIX): value
         for name, value in state_dict.items()
@@ -239,15 +245,18 @@ def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return own or dict(state_dict)
 
 
-def _seen(file: Path) -> str:
-    """How a file begins that is text: a page of a server, a pointer of Git LFS."""
+def _kind(file: Path) -> str:
+    """The kind of a file that is not a checkpoint; of text, e.g. an HTML page, its first line."""
+    if _is_archive(file):
+        return "a truncated or damaged file"
     with file.open("rb") as stream:
         begin = stream.read(60).lstrip().partition(b"\n")[0]
     try:
         text = begin.decode("utf-8").strip()
     except UnicodeDecodeError:
         text = ""
-    return f" but text: {text!r}" if text.isprintable() and len(text) > 4 else " or damaged"
+    is_text = text.isprintable() and len(text) > 4
+    return f"text: {text!r}" if is_text else "a file of another kind or a damaged one"
 
 
 def _is_archive(file: Path) -> bool:

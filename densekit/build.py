@@ -1,9 +1,9 @@
-"""From configuration to objects, and what the user's own configuration may build.
+"""Building of objects from a configuration, and the check of the classes that it names.
 
-It may name classes of densekit, of installed plug-ins and of `TORCH_CLASSES`, and nothing else;
-functions are never called, because `torch.hub.load` and `os.system` are functions. One that comes
-out of a file (a checkpoint, a run folder) is data of unknown origin and may build far less: see
-`densekit.trust`.
+The user's own configuration may name classes of densekit, of installed plug-ins and of
+`TORCH_CLASSES`, and nothing else; functions are never called, because `torch.hub.load` and
+`os.system` are functions. A configuration read from a file (a checkpoint, a run folder) is data of
+unknown origin and may build far less: see `densekit.trust`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from densekit.model import DenseModel
 
 INTERNAL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
-"""Keys of a node that speak to Hydra and not to the class."""
+"""Keys of a node that are for Hydra and not for the class."""
 _FLAGS = ("_partial_", "_recursive_")
 
 
@@ -48,30 +48,34 @@ TORCH_CLASSES = frozenset(
 
 
 def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
-    """Imports the class a `_target_` names, if it may be built.
+    """Imports and returns the class that a `_target_` names, if it may be built.
 
     Args:
         path: Dotted path, e.g. `densekit.heads.FasterRCNN`.
-        key: The configuration key it stands under, for messages.
+        key: Configuration key of its node, for messages.
         trust: Further packages whose classes may be built.
 
     Raises:
-        ValueError: The path is not trusted, does not exist, is no class, or belongs to a plug-in of
-            another version of the contract.
+        ValueError: The path is not trusted, does not exist, is not a class, or belongs to a plug-in
+            of another version of the contract.
     """
     where = f"{key}._target_" if key else "_target_"
     if "." not in path or not all(part.isidentifier() for part in path.split(".")):
-        raise ValueError(f"{where}: {path!r} is no dotted path of a class, such as package.Class")
+        raise ValueError(
+            f"{where}: expected the dotted path of a class, such as package.Class, got {path!r}"
+        )
     if any(part.startswith("__") for part in path.split(".")):
-        raise ValueError(f"{where}: {path} is no class: importing __main__ runs a program")
+        raise ValueError(
+            f"{where}: expected a class, got {path}: importing __main__ runs a program"
+        )
     packages = {"densekit", *plugin_packages(), *trust}
     if path not in TORCH_CLASSES and path.partition(".")[0] not in packages:
         raise ValueError(_refusal(where, path, path.partition(".")[0]))
     check_contract(path.partition(".")[0])
     found = _locate(path, where)
     if not inspect.isclass(found):
-        raise ValueError(f"{where}: {path} is no class, and only classes are built from a config")
-    # `densekit.build.importlib` style detours reach any module: the class's own home decides.
+        raise ValueError(f"{where}: expected a class, the only thing a config builds, got {path}")
+    # A path such as `densekit.build.importlib` reaches any module: the class's own package decides.
     home = found.__module__.partition(".")[0]
     if path not in TORCH_CLASSES and home not in packages:
         raise ValueError(_refusal(where, path, home))
@@ -87,12 +91,14 @@ def check_targets(cfg: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
 
     Raises:
         ValueError: See `find_class`; also for interpolations, which would be evaluated on use, for
-            arguments without a name (`_args_`), which no check by name would see, and for a
-            `_convert_` other than "all", which would hand OmegaConf objects to a class.
+            positional arguments (`_args_`), which no check by name would see, and for a `_convert_`
+            other than "all", which would pass OmegaConf objects to a class.
     """
     for key, value in walk(cfg):
         if isinstance(value, str) and "${" in value:
-            raise ValueError(f"{key}: {value!r} is not resolved; a stored config holds values only")
+            raise ValueError(
+                f"{key}: expected a value, as a stored config is resolved, got {value!r}"
+            )
         if isinstance(value, Mapping):
             check_node(value, key)
             if "_target_" in value:
@@ -100,23 +106,26 @@ def check_targets(cfg: Mapping[str, Any], trust: Sequence[str] = ()) -> None:
 
 
 def check_node(node: Mapping[str, Any], key: str) -> None:
-    """Refuses keys of a node that speak to Hydra, but for the few that are needed.
+    """Refuses keys of a node that are for Hydra, except for the few that are needed.
 
     Raises:
         ValueError: See `check_targets`.
     """
     where = f"{key}." if key else ""
     if "_args_" in node:
-        raise ValueError(f"{where}_args_: found {node['_args_']!r}; arguments are given by name")
+        raise ValueError(
+            f"{where}_args_: expected no such key, as arguments are given by name, got"
+            f" {node['_args_']!r}"
+        )
     for flag in _FLAGS:
         if not isinstance(node.get(flag, False), bool):
-            raise ValueError(f"{where}{flag}: found {node[flag]!r}, accepted are true and false")
+            raise ValueError(f"{where}{flag}: expected true or false, got {node[flag]!r}")
     if node.get("_convert_", "all") != "all":
-        raise ValueError(f"{where}_convert_: found {node['_convert_']!r}, accepted is 'all'")
+        raise ValueError(f"{where}_convert_: expected 'all', got {node['_convert_']!r}")
 
 
 def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields (dotted key, value) of a node and of everything under it, parents first."""
+    """Yields (dotted key, value) of a node and of all its descendants, parents first."""
     yield key, node
     if isinstance(node, Mapping):
         for name, value in node.items():
@@ -127,11 +136,11 @@ def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def instantiate(node: Mapping[str, Any], key: str) -> Any:
-    """Builds the object a node describes, nested nodes first.
+    """Builds the object that a node describes, nested nodes first.
 
     Args:
         node: Plain dict with `_target_`; `_partial_: true` gives a `functools.partial`.
-        key: The node's configuration key, for messages.
+        key: Configuration key of the node, for messages.
 
     Raises:
         ValueError: A class refused its arguments; the message begins with the key of its node.
@@ -145,23 +154,23 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
         cause = error.__cause__
         known = isinstance(cause, ValueError | TypeError | OSError | ModuleNotFoundError)
         if not known and type(cause).__name__ != "MisconfigurationException":  # Lightning's
-            raise  # a defect, not a wrong value: its traceback is what helps
+            raise  # a bug, not a wrong value: its traceback helps
         inner = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
         path = f"{key}.{inner[1]}" if inner else key
         raise ValueError(f"{path}: {cause}") from cause
 
 
 def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
-    """Builds backbone, neck and heads and wires them.
+    """Builds a model from the configuration of its backbone, neck and heads.
 
     Args:
         cfg: Resolved configuration with the keys `backbone`, `neck` (may be None) and `heads`.
-        info: What the model has to know of its data: names, ids, mean, std, resize rule.
+        info: Metadata of the data, see `DenseModel`: names, ids, mean, std, resize rule.
     """
     from densekit.model import DenseModel
 
     def maker(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
-        # Necks and heads are built by the model, on its specs, whether or not the node says so.
+        # Necks and heads are built by the model, on its specs, with or without `_partial_`.
         make: Callable[..., Any] = instantiate({**node, "_partial_": True}, key)
         return make
 
@@ -174,7 +183,7 @@ def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
 
 
 def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Head name to metric name to what builds it, of the heads whose metrics are configured.
+    """Returns head name to metric name to constructor, for heads whose metrics are configured.
 
     A metric set to null is left out.
     """
@@ -190,14 +199,14 @@ def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def _refusal(where: str, path: str, package: str) -> str:
     return (
-        f"{where}: {path} is refused: a config may build classes of densekit, of installed "
-        f"plug-ins and of a short list of torch and lightning names. If you trust the package, "
-        f"say trust=[{package}] (Python: trust=[{package!r}])."
+        f"{where}: expected a class of densekit, of an installed plug-in or of a short list of "
+        f"torch and lightning names, got {path}; if you trust {package}, say trust=[{package}] "
+        f"(Python: trust=[{package!r}])"
     )
 
 
 def _locate(path: str, where: str) -> Any:
-    """The object behind a dotted path: the longest importable module, then attributes."""
+    """The object at a dotted path: the longest importable module, then attributes."""
     parts = path.split(".")
     found: Any = _top(parts, where)
     for index, part in enumerate(parts[1:], start=1):
@@ -216,7 +225,9 @@ def _top(parts: Sequence[str], where: str) -> Any:
     try:
         return importlib.import_module(parts[0])
     except ModuleNotFoundError as error:
-        raise ValueError(f"{where}: {'.'.join(parts)}: {error}") from error
+        raise ValueError(
+            f"{where}: expected a class that can be imported, got {'.'.join(parts)}: {error}"
+        ) from error
 
 
 def _is_module(name: str) -> bool:

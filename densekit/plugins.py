@@ -16,9 +16,8 @@ PLUGIN_GROUP = "densekit.plugins"
 CONTRACT = 1
 """Version of the contract between densekit and plug-ins: what `densekit check` tests.
 
-It rises with every change after which a part that kept the contract may no longer work, such as a
-new abstract method or another meaning of an entry of samples. What is added and may be left out
-does not raise it.
+It is incremented by every change that can break a part which kept the contract, such as a new
+abstract method or another meaning of a sample's entry. Optional additions do not increment it.
 """
 
 
@@ -55,10 +54,10 @@ def conf_folders() -> list[Path]:
 
 
 def check_contract(package: str) -> None:
-    """Refuses a plug-in of another version of the contract; other packages pass.
+    """Refuses a plug-in of another version of the contract; accepts all other packages.
 
     Raises:
-        ValueError: It was written for another version, or does not say for which.
+        ValueError: The plug-in states another version of the contract, or none.
     """
     error = _find(package).error if package in plugin_packages() else ""
     if error:
@@ -81,7 +80,7 @@ def _find(package: str) -> Plugin:
 
 
 def _mismatch(file: str | None) -> str:
-    """What is wrong with the version of the contract that a package states; empty if nothing."""
+    """What is wrong with the contract version that a package states; empty if nothing."""
     stated = _stated(Path(file)) if file else "nothing"
     if stated == CONTRACT:
         return ""
@@ -92,7 +91,7 @@ def _mismatch(file: str | None) -> str:
 
 
 def _stated(file: Path) -> int | str:
-    """The number that a file assigns to `CONTRACT`, read without running it; else what it has."""
+    """The number that a file assigns to `CONTRACT`, read without running it; else a description."""
     try:
         lines = ast.parse(file.read_bytes()).body
     except (OSError, SyntaxError, ValueError) as error:

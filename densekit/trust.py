@@ -1,9 +1,9 @@
-"""What a stored configuration may build: a short list by role, with arguments that reach nothing.
+"""The check of stored configurations: which classes they may build, and with which arguments.
 
-A configuration out of a checkpoint or a run folder was written by anybody. Each of its parts has a
-role (`backbone`, `heads`, `inferer`, ...), and a role says which classes may stand there. No
-argument may name a file, an address or further trust: weights are in the file, data are read only
-by commands that are about data, and what a run writes lies in its own folder.
+A configuration from a checkpoint or a run folder may have been written by anybody. Each of its
+parts has a role (`backbone`, `heads`, `inferer`, ...), and a role defines which classes it may
+build. No argument may name a file, an address or further trust: weights are in the file, data are
+read only by commands that are about data, and a run writes only into its own folder.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class Role:
     """Which classes a stored configuration may build in one of its parts.
 
     Attributes:
-        base: The class that the part itself derives from; empty for any class of `homes`.
-        homes: Packages or modules of densekit, or beginnings of the listed names of torch and
-            Lightning, whose classes may stand there and inside.
-        inner: The class that those inside derive from; empty for any class of `homes`.
-        plugins: Whether installed plug-ins may fill the role.
+        base: Base class of the part itself; empty for any class of `homes`.
+        homes: Packages or modules of densekit, or prefixes of the listed names of torch and
+            Lightning, whose classes the part and its nested nodes may build.
+        inner: Base class of nested nodes; empty for any class of `homes`.
+        plugins: Whether classes of installed plug-ins are allowed.
     """
 
     base: str
@@ -73,15 +73,15 @@ PLACES = frozenset(
     {"path", "folder", "dirpath", "save_dir", "root_dir", "default_root_dir", "log_dir", "dir"}
     | {"tracking_uri", "base_url", "artifact_location"}
 )
-"""Arguments of writers that are the place of a file or a server, however their value looks."""
+"""Arguments of writers that name a file or a server, whatever their value looks like."""
 WEIGHT_SOURCES = frozenset(
     {"pretrained", "checkpoint_path", "cache_dir", "file", "url", "hf_hub_id", "hf_hub_filename"}
 )
-"""Arguments, ours and timm's, that bring weights from elsewhere; so does `weights` as text."""
+"""Arguments, densekit's and timm's, that load weights from elsewhere; so does `weights` as text."""
 _PATH = re.compile(r"^[/\\~]|(^|[/\\])\.\.?([/\\]|$)|^[A-Za-z]:[\\/]")
 _ADDRESS = re.compile(r"://|^(file|data|ftp|https?|s3|gs):")
 _SCHEME = re.compile(r"^[A-Za-z][\w+.-]*:\S")
-"""`hf-hub:OWNER/NAME`, `local-dir:PATH`: where timm would look for a network."""
+"""`hf-hub:OWNER/NAME`, `local-dir:PATH`: sources that timm would load a network from."""
 
 
 def check_stored(
@@ -91,32 +91,32 @@ def check_stored(
     folder: str = "",
     given: Iterable[str] = (),
 ) -> None:
-    """Refuses a stored configuration that would build, fetch or write what its roles do not need.
+    """Refuses a stored configuration that would build, load or write more than its roles need.
 
     Args:
-        cfg: Those parts of the configuration that are to be built, plain dicts and lists.
-        trust: Packages whose classes may stand anywhere; from the command line or Python, never
+        cfg: The parts of the configuration to be built, plain dicts and lists.
+        trust: Packages whose classes are allowed anywhere; from the command line or Python, never
             from a file.
-        folder: Where callbacks and loggers may write; empty for nowhere.
-        given: Keys whose text the user gives anew, so that the stored one does not count.
+        folder: Folder in which callbacks and loggers may write; empty for none.
+        given: Keys whose value the user gives, so that the stored value is not used.
 
     Raises:
-        ValueError: Naming the key, what may stand there, and the class or value that does. Nothing
-            has been built then, and no package imported that may not be.
+        ValueError: A class or value is not allowed; the message names the key and what is expected.
+            Nothing has been built then, and no forbidden package imported.
     """
-    anew = frozenset(given)
+    replaced = frozenset(given)
     for name, part in cfg.items():
         for key, node, outer in _nodes(part, name):
             if isinstance(node, Mapping):
                 check_node(node, key)
                 if "_target_" in node:
                     _check_class(node, key, name, outer, trust)
-            elif isinstance(node, str) and key not in anew:
+            elif isinstance(node, str) and key not in replaced:
                 _check_text(node, key, name, folder)
 
 
 def without_weights(node: Any) -> Any:
-    """A part of a model without the arguments that bring weights: the state dict holds them."""
+    """Returns a part of a model without the arguments that load weights from elsewhere."""
     if isinstance(node, Mapping):
         return {
             key: without_weights(value)
@@ -127,12 +127,12 @@ def without_weights(node: Any) -> Any:
 
 
 def _is_source(weights: Any) -> bool:
-    """Whether `weights` are a name or place; those of losses are numbers."""
+    """Whether `weights` name a source of weights; those of losses are numbers."""
     return weights is None or isinstance(weights, str)
 
 
 def _nodes(node: Any, key: str, outer: bool = True) -> Iterator[tuple[str, Any, bool]]:
-    """(dotted key, value, whether no class stands around it) of a node and all under it."""
+    """Yields (dotted key, value, whether no class encloses it) of a node and its descendants."""
     yield key, node, outer
     if isinstance(node, Mapping):
         for name, value in node.items():
@@ -149,7 +149,7 @@ def _check_class(
     package = path.partition(".")[0]
     listed, plugin = path in TORCH_CLASSES, package in plugin_packages()
     if package in trust or not (listed or plugin or package == "densekit"):
-        find_class(path, key, trust)  # a class of what is trusted, or it says how to trust it
+        find_class(path, key, trust)  # trusted, or refused with a message that says how to trust
         return
     if role is None:
         raise ValueError(f"{key}._target_: expected no class here, got {path}")
@@ -158,7 +158,7 @@ def _check_class(
     if not (role.plugins if plugin else _may_be_of(path, role.homes, listed)):
         raise refusal
     found = find_class(path, key, trust)
-    # Only the module's own name leads to it: `densekit.heads.unet.nn.X` is a way to anywhere.
+    # Only a module's own name is allowed: `densekit.heads.unet.nn.X` could lead anywhere.
     if path.rpartition(".")[0] not in sys.modules or "." in found.__qualname__:
         raise refusal
     if not (plugin or listed or _within(found.__module__, role.homes)):
@@ -168,17 +168,17 @@ def _check_class(
 
 
 def _is_part(found: type, part: str, plugin: bool) -> bool:
-    """Whether a plug-in's class can be a piece of a model: a module, numbers, or a loss."""
+    """Whether a plug-in's class can be part of a model: a module, a dataclass, or a callable."""
     if not plugin or part not in MODEL:
         return True
-    from torch import nn  # not before a command has something to build
+    from torch import nn  # imported only when there is something to build
 
     called = any("__call__" in vars(base) for base in found.__mro__)
     return issubclass(found, nn.Module) or dataclasses.is_dataclass(found) or called
 
 
 def _may_be_of(path: str, homes: Sequence[str], listed: bool) -> bool:
-    """Whether the text of a path leads into one of the homes; nothing is imported to see it."""
+    """Whether a dotted path begins with one of the homes; nothing is imported for the check."""
     if listed:
         return _within(path, homes)
     return any(_within(path, [".".join(home.split(".")[:2])]) for home in homes)
@@ -202,7 +202,7 @@ def _expected(key: str, path: str, role: Role, base: str, package: str, plugin: 
 
 def _check_text(text: str, key: str, part: str, folder: str) -> None:
     if "${" in text:
-        raise ValueError(f"{key}: {text!r} is not resolved; a stored config holds values only")
+        raise ValueError(f"{key}: expected a value, as a stored config is resolved, got {text!r}")
     name = key.rpartition(".")[2]
     if name == "_target_" or (part not in ROLES and key != "run_name"):
         return
@@ -216,7 +216,7 @@ def _check_text(text: str, key: str, part: str, folder: str) -> None:
         outside |= part in WRITERS and name in PLACES
     if outside and part in WRITERS:
         raise ValueError(
-            f"{key}: expected a place inside the run folder, got {text!r} from a stored "
+            f"{key}: expected a path inside the run folder, got {text!r} from a stored "
             "configuration; give it on the command line"
         )
     if outside:

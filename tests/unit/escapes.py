@@ -98,13 +98,17 @@ ESCAPES: dict[str, tuple[dict[str, Any], str, str]] = {
     "function of densekit": (
         {"backbone": node("densekit.backbones.resnet18", weights=URL)},
         "backbone._target_",
-        "no class",
+        "expected a class, the only thing",
     ),
-    "method": ({"heads": {"a": node(f"{HEAD}.load_state_dict")}}, "heads.a._target_", "no class"),
+    "method": (
+        {"heads": {"a": node(f"{HEAD}.load_state_dict")}},
+        "heads.a._target_",
+        "expected a class, the only thing",
+    ),
     "class method": (
         {"heads": {"a": node("densekit.heads.SmpHead.passed_on")}},
         "heads.a._target_",
-        "no class",
+        "expected a class, the only thing",
     ),
     "re-exported module": (
         {"heads": {"a": node("densekit.heads.segmentation.unet.nn.Sequential")}},

@@ -26,17 +26,17 @@ def test_every_listed_name_is_a_class(path: str) -> None:
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("os.system", "refused"),
-        ("torch.hub.load", "refused"),
+        ("os.system", "got os.system; if you trust os"),
+        ("torch.hub.load", "got torch.hub.load; if you trust torch"),
         ("torch.nn.Sequential", r"trust=\[torch\]"),
         ("subprocess.Popen", r"trust=\[subprocess\]"),
         # Names that densekit imports reach any module; the class's own home decides.
-        ("densekit.build.importlib.util.module_from_spec", "no class"),
+        ("densekit.build.importlib.util.module_from_spec", "expected a class, the only thing"),
         ("densekit.artifact.Path", r"trust=\[pathlib\]"),
-        ("densekit.backbones.resnet18", "no class"),
+        ("densekit.backbones.resnet18", "expected a class, the only thing"),
         ("densekit.backbones.Resnet", "did you mean 'ResNet'"),
-        ("ResNet", "no dotted path"),
-        ("densekit.backbones.ResNet()", "no dotted path"),
+        ("ResNet", "expected the dotted path of a class"),
+        ("densekit.backbones.ResNet()", "expected the dotted path of a class"),
     ],
 )
 def test_everything_else_is_refused(path: str, message: str) -> None:
@@ -45,7 +45,7 @@ def test_everything_else_is_refused(path: str, message: str) -> None:
 
 
 def test_functions_are_refused_even_of_trusted_packages() -> None:
-    with pytest.raises(ValueError, match=r"heads.x._target_: .*no class"):
+    with pytest.raises(ValueError, match=r"heads.x._target_: expected a class, the only"):
         build.find_class("torch.hub.load", "heads.x", trust=["torch"])
 
 
@@ -78,9 +78,9 @@ def test_targets_are_found_at_any_depth() -> None:
         # By position, `weights` would reach a backbone past the check that takes it out.
         ({"_args_": [18, "/some/file"]}, r"a\[0\]\._args_: .*by name"),
         ({"_args_": None}, r"a\[0\]\._args_"),
-        ({"_recursive_": "no"}, r"a\[0\]\._recursive_: found 'no', accepted are true and false"),
-        ({"_partial_": 1}, r"a\[0\]\._partial_: found 1"),
-        ({"_convert_": "none"}, r"a\[0\]\._convert_: found 'none', accepted is 'all'"),
+        ({"_recursive_": "no"}, r"a\[0\]\._recursive_: expected true or false, got 'no'"),
+        ({"_partial_": 1}, r"a\[0\]\._partial_: expected true or false, got 1"),
+        ({"_convert_": "none"}, r"a\[0\]\._convert_: expected 'all', got 'none'"),
     ],
 )
 def test_what_speaks_to_hydra_is_checked(more: dict[str, Any], message: str) -> None:
@@ -89,12 +89,12 @@ def test_what_speaks_to_hydra_is_checked(more: dict[str, Any], message: str) -> 
     build.check_targets({"a": [node | good]})
     with pytest.raises(ValueError, match=message):
         build.check_targets({"a": [node | more]})
-    with pytest.raises(ValueError, match="accepted|by name"):
+    with pytest.raises(ValueError, match="expected true or false|expected 'all'|by name"):
         build.check_targets({"a": more})  # a node without a class hands its keys down
 
 
 def test_interpolations_of_a_stored_config_are_refused() -> None:
-    with pytest.raises(ValueError, match="not resolved"):
+    with pytest.raises(ValueError, match="paths.data: expected a value, .* got '"):
         build.check_targets({"paths": {"data": "${oc.env:HOME}"}})
 
 

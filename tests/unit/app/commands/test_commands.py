@@ -84,7 +84,7 @@ def test_resume_passes_over_a_truncated_checkpoint(
         last.write_bytes(whole)
     captured = capsys.readouterr()
     assert "previous checkpoint" in captured.err
-    assert "last.ckpt is truncated or damaged" in captured.err
+    assert "last.ckpt: expected a checkpoint, got a truncated or damaged file" in captured.err
     (resumed,) = (folder / "runs" / "resumed").iterdir()
     content = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 4  # two epochs of two steps
@@ -160,7 +160,7 @@ def test_eval_writes_where_the_user_says_and_nowhere_else(
     assert yaml.safe_load((folder / "out" / "sent" / "config.yaml").read_text())["trust"] == []
     hostile = _changed(hostile, hostile, lambda cfg: cfg.update(inferer={"_target_": "my_head.X"}))
     assert main(["eval", f"checkpoint={hostile}", "output=out/sent"]) == 2
-    assert "inferer._target_: my_head.X is refused" in capsys.readouterr().err
+    assert "inferer._target_: expected a class of densekit" in capsys.readouterr().err
     assert not (folder / "stolen.pt").exists()
     assert not (folder / "elsewhere").exists()
 

@@ -166,7 +166,7 @@ def test_an_inferer_is_set_on_the_command_line(
         "inferer.min_sise=5": "inferer.min_sise (CleanUp): expected one of",
         "inferer._target_=densekit.inference.WholeImage": "(WholeImage): expected nothing",
         "inferrer.min_size=5": "got 'inferrer.min_size'; did you mean 'inferer'",
-        "inferer._target_=os.system": "inferer._target_: os.system is refused",
+        "inferer._target_=os.system": "got os.system; if you trust os, say trust=[os]",
     }.items():
         assert predict(checkpoint, tmp_path / "a.png", tmp_path / "o", word) == 2
         assert message in capsys.readouterr().err
@@ -174,7 +174,9 @@ def test_an_inferer_is_set_on_the_command_line(
 
 def test_an_inferer_of_a_file_builds_trusted_classes_only(tmp_path: Path) -> None:
     checkpoint = checkpoint_of(tiny_segmenter(), tmp_path / "m", {"_target_": "os.system"})
-    with pytest.raises(ValueError, match="checkpoint .*inferer._target_: os.system is refused"):
+    with pytest.raises(
+        ValueError, match="checkpoint .*inferer._target_: expected a class .* got os.system"
+    ):
         Predictor(checkpoint, trust=["tests"])
 
 
