@@ -70,7 +70,7 @@ def _find(package: str) -> Plugin:
     except (ImportError, ValueError) as error:
         return Plugin(package, error=f"{type(error).__name__}: {error}")
     if spec is None:
-        return Plugin(package, error=f"no package named {package!r} is installed")
+        return Plugin(package, error="expected an installed package, got none")
     wrong = "" if package == "densekit" else _mismatch(spec.origin)
     for location in spec.submodule_search_locations or ():
         folder = Path(location) / "conf"
