@@ -1,1 +1,1 @@
-"""The commands: one file each, thin over the library."""
+"""The command line of densekit, a thin layer over the library."""

@@ -1,4 +1,4 @@
-"""The `densekit` command line: it finds the command and hands the rest over."""
+"""The `densekit` command line: finds the command and runs it."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: Words after `densekit`; default the process's own.
+        argv: Arguments after `densekit`; those of the process by default.
 
     Returns:
-        The exit code: 0 done, 1 done in part, 2 wrong command line or input, 128 + N stopped by
-        signal N.
+        The exit code: 0 for done, 1 for done in part, 2 for a wrong command line or input, 128 + N
+        for stopped by signal N.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
-    if hasattr(sys.stdout, "reconfigure"):  # a name that cannot be printed costs no results
+    args = list(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):  # an unprintable name must not stop a command
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return _dispatch(words)
+        return _dispatch(args)
     except Stopped as stop:
         print(f"densekit: {stop}", file=sys.stderr)
         return stop.code
@@ -41,30 +41,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         return report(error)
 
 
-def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in HELP:
+def _dispatch(args: list[str]) -> int:
+    if not args or args[0] in HELP:
         print(overview(COMMANDS, LISTS), end="")
-        return 0 if words else 2
-    if words[0] == "--version":
+        return 0 if args else 2
+    if args[0] == "--version":
         from densekit import __version__
 
         print(f"densekit {__version__}")
         return 0
-    command, arguments = words[0], words[1:]
+    command, arguments = args[0], args[1:]
     if command not in (known := [*COMMANDS, *LISTS]):
         raise UsageError(unknown("command", command, known))
     about, run = _find(command)
     if any(word in HELP for word in arguments):
         print(help_of(about), end="")
         return 0
-    from densekit.app.report import spoken_log
+    from densekit.app.report import console_logging
 
-    with spoken_log():
+    with console_logging():
         return run(arguments) or 0
 
 
 def _find(name: str) -> tuple[Command, Callable[[list[str]], int | None]]:
-    """The table of a command, and what runs it."""
+    """The table of a command and the function that runs it."""
     if name in LISTS:
         from densekit.app.commands import listing
 

@@ -1,4 +1,4 @@
-"""What a wrong command line raises, and how any error reaches the terminal."""
+"""Errors of the command line, and how any error is printed on the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import traceback
 from pathlib import Path
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
-"""Errors of the system that say more than any traceback: full, too large, read-only, forbidden."""
+"""Errors of the system that need no traceback: disk full, too large, read-only, forbidden."""
 
 
 class UsageError(ValueError):
@@ -19,11 +19,11 @@ class UsageError(ValueError):
 
 
 class Stopped(BaseException):
-    """A signal has ended a run that was not done.
+    """A signal has stopped an unfinished run.
 
     Attributes:
-        signal: Which one.
-        code: The exit code that shells and schedulers know it by, 143 of SIGTERM.
+        signal: The signal.
+        code: The exit code that shells and schedulers expect, such as 143 for SIGTERM.
     """
 
     def __init__(self, number: int) -> None:
@@ -36,7 +36,7 @@ def report(error: Exception) -> int:
     """Prints the message of an error and returns the exit code 2.
 
     Raises:
-        Exception: The error itself, where its traceback is what helps.
+        Exception: The error itself, if its traceback is needed.
     """
     message = explain(error)
     if message is None:
@@ -46,23 +46,23 @@ def report(error: Exception) -> int:
 
 
 def explain(error: Exception) -> str | None:
-    """The message to print instead of a traceback, None where the traceback is what helps.
+    """The message to print instead of a traceback, None if the traceback is needed.
 
     An error that densekit itself raises, here or in a process that loads data, names file or key
-    and what is accepted: its traceback adds nothing. Nor does that of a disk that cannot be written
-    to. Anything else that other code raises is a defect somewhere, and is shown whole.
+    and what is accepted, so its traceback adds nothing; nor does that of a disk that cannot be
+    written to. Anything else is a defect somewhere and is shown in full.
     """
     if os.environ.get("DENSEKIT_TRACEBACK"):
         return None
     if isinstance(error, UsageError):
         return str(error)
     own = type(error).__module__.partition(".")[0] == "densekit" or _raised_here(error)
-    said = _of_worker(error) or (str(error) if own else _of_disk(error))
-    return said and f"{said}\n(DENSEKIT_TRACEBACK=1 shows where this was raised)"
+    message = _of_worker(error) or (str(error) if own else _of_disk(error))
+    return message and f"{message}\n(DENSEKIT_TRACEBACK=1 shows where this was raised)"
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether a line of densekit raised it, as a message for the user."""
+    """Whether densekit itself raised the error, as a message for the user."""
     if not isinstance(error, ValueError | TypeError | FileNotFoundError):
         return False
     frames = list(traceback.walk_tb(error.__traceback__))
@@ -71,7 +71,7 @@ def _raised_here(error: Exception) -> bool:
 
 
 def _of_worker(error: Exception) -> str | None:
-    """What a line of densekit raised in a loader's process, of which only the text arrives here."""
+    """The message of a densekit error in a loader process, which arrives here only as text."""
     if not re.match(r"Caught \w+ in DataLoader worker process \d+\.", str(error)):
         return None
     *_, last = re.split(r'^  File "', str(error), flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Figures for people and for programs: the table on the terminal and `metrics.json`."""
+"""Reports metrics: tables on the terminal, and `metrics.json`."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ NOISE = (
     *("GPU available", "TPU available", "💡 Tip"),
     *("`Trainer(limit_val_batches=1.0)`", "`Trainer(limit_test_batches=1.0)`"),
 )
-"""How lines of Lightning's log begin that tell the user of a command nothing."""
+"""Beginnings of log lines of Lightning that are of no use to the user of a command."""
 
 NOISY_WARNINGS = (
     *(r"`isinstance\(treespec, LeafSpec\)`", "No complete tensor found in the group"),
-    r"`ModelCheckpoint\(monitor=",  # a name that is unknown has been refused before the first step
+    r"`ModelCheckpoint\(monitor=",  # unknown names are refused before the first step
 )
-"""How warnings of Lightning and torch about themselves begin."""
+"""Beginnings of warnings of Lightning and torch about their own internals."""
 
 
 @contextmanager
-def spoken_log(level: int = logging.INFO) -> Iterator[None]:
-    """Lets densekit's log reach the terminal while a command runs; the library itself is silent.
+def console_logging(level: int = logging.INFO) -> Iterator[None]:
+    """Shows densekit's log on the terminal while a command runs; the library itself is silent.
 
     Args:
-        level: What is shown from.
+        level: Lowest level that is shown.
     """
     log, handler = logging.getLogger("densekit"), logging.StreamHandler()
     lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
@@ -49,46 +49,46 @@ def spoken_log(level: int = logging.INFO) -> Iterator[None]:
     log.addHandler(handler)
     log.setLevel(level)
     log.propagate = False
-    lightning.addFilter(_is_telling)
+    lightning.addFilter(_is_useful)
     try:
         with warnings.catch_warnings():
             for message in NOISY_WARNINGS:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        lightning.removeFilter(_is_telling)
+        lightning.removeFilter(_is_useful)
         log.removeHandler(handler)
         log.setLevel(before)
         log.propagate = propagate
 
 
-def _is_telling(record: logging.LogRecord) -> bool:
+def _is_useful(record: logging.LogRecord) -> bool:
     return not record.getMessage().startswith(NOISE)
 
 
 def write_metrics(metrics: Mapping[str, float], file: Path) -> None:
-    """Writes flat figures as JSON; what could not be measured is null, as JSON has no NaN."""
+    """Writes flat metrics as JSON, NaN as null, since JSON has no NaN."""
     write_json(file, metrics)
 
 
 def read_metrics(file: Path) -> dict[str, float]:
-    """Reads what `write_metrics` has written."""
+    """Reads a file of `write_metrics`."""
     values = json.loads(file.read_text(encoding="utf-8"))
     return {name: math.nan if value is None else float(value) for name, value in values.items()}
 
 
 def print_table(metrics: Mapping[str, float], title: str) -> None:
-    """Prints one row a figure and one column a stage (`val/`, `test/`).
+    """Prints one row per metric and one column per stage (`val/`, `test/`).
 
     Args:
-        metrics: Flat figures, `STAGE/HEAD/FIGURE`; without a stage they fill one column.
-        title: Stands above the table.
+        metrics: Flat metrics, `STAGE/HEAD/METRIC`; without a stage they fill one column.
+        title: Title of the table.
     """
     rows: dict[str, dict[str, float]] = {}
     for name, value in metrics.items():
-        stage, slash, figure = name.partition("/")
+        stage, slash, metric = name.partition("/")
         if slash and stage in STAGES:
-            rows.setdefault(figure, {})[stage] = value
+            rows.setdefault(metric, {})[stage] = value
         else:
             rows.setdefault(name, {})[""] = value
     stages = [stage for stage in ("", *STAGES) if any(stage in row for row in rows.values())]
@@ -99,14 +99,14 @@ def print_table(metrics: Mapping[str, float], title: str) -> None:
 
 
 def print_numbers(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
-    """Prints a table of names, in the first column, and numbers."""
+    """Prints a table with names in the first column and numbers in the others."""
     print_whole(table_of(title, columns, rows))
 
 
 def print_whole(table: Table) -> None:
-    """Prints a table of rich that breaks lines between words alone: a name can be copied.
+    """Prints a rich table that breaks lines only between words, so that names can be copied.
 
-    A table whose words do not fit is wider than the terminal.
+    If the words do not fit, the table is wider than the terminal.
     """
     from rich.console import Console
     from rich.measure import Measurement
@@ -126,11 +126,11 @@ def print_whole(table: Table) -> None:
 
 
 def shares(least: Sequence[int], most: Sequence[int], total: int) -> list[int]:
-    """Widths of columns: at least the longest word, at most the longest line, fair between."""
+    """Divides a total width fairly among columns, each between its least and its most."""
     widths, spare = list(least), total - sum(least)
     by_need = sorted(range(len(widths)), key=lambda column: most[column] - least[column])
-    for place, column in enumerate(by_need):
-        share = max(0, spare // (len(widths) - place))
+    for index, column in enumerate(by_need):
+        share = max(0, spare // (len(widths) - index))
         share = min(share, most[column] - least[column])
         widths[column] += share
         spare -= share
@@ -138,13 +138,13 @@ def shares(least: Sequence[int], most: Sequence[int], total: int) -> list[int]:
 
 
 def print_lines(*lines: str) -> None:
-    """Prints lines as they are: a path is never broken to fit the terminal."""
+    """Prints lines without wrapping, so that paths stay whole."""
     for line in lines:
         print(readable(line))
 
 
 def quoted(path: Any) -> str:
-    """A path as a word for the shell, of any letters and of bytes that are no UTF-8."""
+    """A path quoted for the shell, whatever its characters, including bytes that are not UTF-8."""
     import shlex
 
     text = str(path)
@@ -155,7 +155,7 @@ def quoted(path: Any) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number of a table; empty where there is none."""
+    """A number as text in a table; empty for None."""
     if value is None:
         return ""
     return "nan" if math.isnan(value) else f"{value:.4f}"

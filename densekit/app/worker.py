@@ -1,8 +1,8 @@
 """One process of a run: `python -m densekit.app.worker RUN/config.yaml SHA256 LAUNCHER`.
 
-The file is resolved and was checked by the process that wrote it, which hands over its SHA-256;
-Hydra composes nothing here. Without it the file may be anybody's, and builds what a stored
-configuration may: see `densekit.trust`.
+The file is resolved and was checked by the process that wrote it, which passes its SHA-256; Hydra
+composes nothing here. Without the SHA-256 the file may come from anyone, and may build only what a
+stored configuration may: see `densekit.trust`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from densekit.app.errors import Stopped, UsageError, report
-from densekit.app.report import spoken_log
+from densekit.app.report import console_logging
 from densekit.app.run.console_log import kept_console
 from densekit.app.run.fit import run_job
 from densekit.app.run.folder import seal
@@ -30,15 +30,15 @@ from densekit.build import check_targets
 from densekit.trust import check_stored
 
 ORPHAN_SECONDS = 60
-"""What a process gets to save and end once its launcher is gone."""
+"""Time that a process gets to save and end once its launcher is gone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the job that a resolved configuration describes; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if len(arguments) not in (1, 2, 3):
-        words = "RUN/config.yaml [SHA256 [LAUNCHER]]"
-        print(f"usage: python -m densekit.app.worker {words}", file=sys.stderr)
+        usage = "RUN/config.yaml [SHA256 [LAUNCHER]]"
+        print(f"usage: python -m densekit.app.worker {usage}", file=sys.stderr)
         return 2
     kept: AbstractContextManager[None] = nullcontext()
     if len(arguments) == 3:
@@ -47,8 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         threading.Thread(target=_end_after, args=(launcher,), daemon=True).start()
     try:
         cfg = _read(Path(arguments[0]), *arguments[1:])
-        # Every process would say the same: the first one speaks, the others only warn.
-        with spoken_log(logging.INFO if is_main() else logging.WARNING), kept:
+        # All processes would log the same: the first logs everything, the others only warnings.
+        with console_logging(logging.INFO if is_main() else logging.WARNING), kept:
             run_job(cfg)
     except Stopped as stop:
         return stop.code
@@ -58,11 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _read(file: Path, sealed: str = "") -> dict[str, Any]:
-    """The configuration of a file, checked by the process that has sealed it, or here."""
+    """Reads a configuration, checked by the process that sealed it, or else here."""
     cfg: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
     if sealed:
         if seal(file) != sealed:
-            raise UsageError(f"{file}: it has been changed since the run was started")
+            raise UsageError(f"{file}: expected SHA-256 {sealed}, got a changed file")
         check_targets(cfg, cfg["trust"])
         return cfg
     run = str(file.absolute().parent)
@@ -73,7 +73,7 @@ def _read(file: Path, sealed: str = "") -> dict[str, Any]:
 
 
 def _end_after(launcher: int) -> None:
-    """Ends this process when the one that started it is killed, whatever it is doing."""
+    """Ends this process when its launcher is killed, whatever it is doing."""
     while os.getppid() == launcher:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

@@ -132,7 +132,7 @@ def test_two_plugins_of_one_name_are_refused(
         (tmp_path / package / "conf" / "head" / "same.yaml").write_text("_target_: x.Y\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     install("one_of_test", "two_of_test")
-    with pytest.raises(UsageError, match="share the name 'same': .*one_of_test.*two_of_test"):
+    with pytest.raises(UsageError, match="same: expected one plug-in .*one_of_test.*two_of_test"):
         compose(parse(["head=same"]))
 
 

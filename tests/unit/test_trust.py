@@ -237,7 +237,7 @@ def test_a_worker_trusts_the_file_of_its_parent_alone(
     sealed = seal(file)
     file.write_text(file.read_text() + "\nmore: 1\n")
     assert worker.main([str(file), sealed]) == 2
-    assert "has been changed" in capsys.readouterr().err
+    assert "got a changed file" in capsys.readouterr().err
     file.write_text(yaml.safe_dump(_config(tmp_path)))
     assert worker.main([str(file)]) == 2
     assert "paths.run: expected" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The commands: each module states its options and help in `COMMAND`, and runs in `main`.
+"""The commands: each module declares options and help in `COMMAND` and runs in `main`.
 
 A module here is imported to print its help. What takes long to import (torch, Hydra) is therefore
 imported by the functions that need it, or by the modules that do the work.
@@ -28,4 +28,4 @@ LISTS = {
     "data": "data",
     "experiments": "experiment",
 }
-"""Commands of the module `listing`, and the configuration group that each one lists."""
+"""Commands of the module `listing` to the configuration group that each lists."""

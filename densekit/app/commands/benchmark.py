@@ -1,6 +1,6 @@
-"""`densekit benchmark`: one of our models against its peer's, in turn, in one run.
+"""`densekit benchmark`: times a model of ours and its peer in turn, in one process.
 
-Before anything is timed the outputs must agree, see `benchmark_pairs`.
+First their outputs must agree, see `benchmark_pairs`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PEERS = {"faster_rcnn": "torchvision", "unet": "smp", "deeplabv3plus": "smp"}
 DIVISOR = 32
-"""smp accepts only sides that are multiples of it."""
+"""Sides of images must be multiples of it for smp."""
 COMMAND = Command(
     name="benchmark",
     usage="[key=value ...]",
@@ -64,7 +64,7 @@ in turn, with the same weights and images, after checking that their losses and 
         Option("precision", choices("32", "bf16", "fp16"), ["32", "bf16"], "types to time"),
         Option("rounds", whole(1), 5, "timed rounds, after one warm-up round"),
         replace(DEVICE, default="cpu"),
-        Option("output", text("FILE"), None, "JSON file to write the results to as well"),
+        Option("output", text("FILE"), None, "JSON file to also write the results to"),
     ),
 )
 
@@ -89,10 +89,10 @@ def main(arguments: Sequence[str]) -> int:
     rows = {f"{peer}/{p}": _theirs(pair, options, p) for p in precisions}
     rows |= {f"densekit/{p}": _ours(pair, options, p) for p in precisions}
     seconds = interleaved(rows, options["rounds"], options["device"])
-    figures = _figures(seconds, f"{peer}/32")
-    _print(figures, options)
+    results = _results(seconds, f"{peer}/32")
+    _print(results, options)
     if options["output"]:
-        write_metrics(figures, Path(options["output"]))
+        write_metrics(results, Path(options["output"]))
     return 0
 
 
@@ -106,7 +106,7 @@ def _check_smp(options: dict[str, Any]) -> None:
 def interleaved(
     rows: dict[str, Callable[[], object]], rounds: int, device: str
 ) -> dict[str, list[float]]:
-    """Times every row once a round, after one round of warm-up: seconds by name."""
+    """Times every row once per round, after a warm-up round; returns seconds by name."""
     import torch
     from rich.progress import track
 
@@ -133,7 +133,7 @@ def check_equal(options: dict[str, Any]) -> float:
     """Compares losses and predictions in float32; returns the largest relative gap of a loss.
 
     Raises:
-        RuntimeError: They differ; no time is worth reporting then.
+        RuntimeError: They differ: timing unequal models means nothing.
     """
     from densekit.app.studies.benchmark_pairs import (
         SMALL,
@@ -171,7 +171,7 @@ def _runner(
     options: dict[str, Any],
     precision: str,
 ) -> Callable[[], object]:
-    """One training step without the optimiser, or one prediction."""
+    """Returns a function that runs one training step without optimiser, or one prediction."""
     import torch
 
     def train() -> None:
@@ -189,15 +189,15 @@ def _runner(
     return train if options["step"] == "train" else infer
 
 
-def _figures(seconds: dict[str, list[float]], reference: str) -> dict[str, float]:
+def _results(seconds: dict[str, list[float]], reference: str) -> dict[str, float]:
     """Median seconds of each row, and how many times faster than the peer's float32 it is."""
     median = {name: statistics.median(values) for name, values in seconds.items()}
     base = median.get(reference, next(iter(median.values())))
-    figures = {f"{name}/seconds": value for name, value in median.items()}
-    return figures | {f"{name}/speedup": base / value for name, value in median.items()}
+    results = {f"{name}/seconds": value for name, value in median.items()}
+    return results | {f"{name}/speedup": base / value for name, value in median.items()}
 
 
-def _print(figures: dict[str, float], options: dict[str, Any]) -> None:
+def _print(results: dict[str, float], options: dict[str, Any]) -> None:
     from rich.table import Table
 
     height, width = options["size"]
@@ -206,10 +206,10 @@ def _print(figures: dict[str, float], options: dict[str, Any]) -> None:
         f"{options['batch']} x {height}x{width}, median of {options['rounds']} rounds",
         title_justify="left",
     )
-    for column in ("", "seconds", f"times {PEERS[options['model']]}'s first row"):
+    for column in ("", "seconds", f"speed relative to {PEERS[options['model']]}'s first row"):
         table.add_column(column, justify="left" if not column else "right")
-    for name in (key.removesuffix("/seconds") for key in figures if key.endswith("/seconds")):
+    for name in (key.removesuffix("/seconds") for key in results if key.endswith("/seconds")):
         table.add_row(
-            name, f"{figures[f'{name}/seconds']:.3f}", f"{figures[f'{name}/speedup']:.2f}"
+            name, f"{results[f'{name}/seconds']:.3f}", f"{results[f'{name}/speedup']:.2f}"
         )
     print_whole(table)

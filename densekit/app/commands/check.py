@@ -1,4 +1,4 @@
-"""`densekit check`: tests parts, ours or yours, against every point of their contracts."""
+"""`densekit check`: tests heads and other parts against every point of their contracts."""
 
 from __future__ import annotations
 

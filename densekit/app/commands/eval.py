@@ -1,4 +1,4 @@
-"""`densekit eval`: a checkpoint on a data set, or a file of results against annotations."""
+"""`densekit eval`: evaluates a checkpoint on a data set, or results against annotations."""
 
 from __future__ import annotations
 

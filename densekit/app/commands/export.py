@@ -1,4 +1,4 @@
-"""`densekit export`: a checkpoint as a program that runs without densekit."""
+"""`densekit export`: exports a checkpoint as a program that runs without densekit."""
 
 from __future__ import annotations
 
@@ -72,16 +72,16 @@ def main(arguments: Sequence[str]) -> int:
 def with_heads(
     artifact: Mapping[str, Any], heads: Sequence[str], trust: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """An artifact of some of its heads, without what only the others needed.
+    """Reduces an artifact to some of its heads, without what only the others need.
 
     Args:
         artifact: See `densekit.artifact.load_artifact`.
-        heads: Their names.
+        heads: Names of the heads to keep.
         trust: See `densekit.artifact.model_from_artifact`.
 
     Raises:
-        UsageError: There is no such head.
-        ValueError: The configuration names what it may not build.
+        UsageError: A head is not in the artifact.
+        ValueError: The configuration names a class that it must not build.
     """
     import torch
     import yaml

@@ -1,4 +1,4 @@
-"""`densekit info`: what a checkpoint contains, without building the model."""
+"""`densekit info`: shows what a checkpoint contains, without building the model."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from densekit.app.options.table import Command, Option, flag, parse_command
 from densekit.app.report import print_whole
 
 MAX_NAMES = 20
-"""Classes that are printed; of more, the first and the number."""
+"""Most classes that are printed; of more, the first ones and their number."""
 COMMAND = Command(
     name="info",
     usage="PATH [json=true]",
@@ -46,12 +46,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _path(word: str) -> str:
-    """The path of `checkpoint=PATH`, as the other commands take it."""
+    """Accepts `checkpoint=PATH`, as other commands take it, for PATH."""
     return word.removeprefix("checkpoint=")
 
 
 def _read(file: str) -> Mapping[str, Any]:
-    """A checkpoint, or of an exported program what it was made from."""
+    """Loads a checkpoint, or the configuration and info of an exported program."""
     from densekit.artifact import load_artifact
     from densekit.inference.export import SUFFIX, program_facts
 
@@ -62,7 +62,7 @@ def _read(file: str) -> Mapping[str, Any]:
 
 
 def describe(artifact: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is to know of an artifact: plain values.
+    """Describes an artifact in plain values.
 
     Args:
         artifact: What `load_artifact` returns.
@@ -115,11 +115,11 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
     table.add_row("written by", plain(version))
     for part in ("backbone", "neck", "inferer"):
         if facts[part]:
-            table.add_row(part, plain(_spoken(facts[part])))
+            table.add_row(part, plain(_node_text(facts[part])))
     for key, value in facts["input"].items():
         table.add_row(plain(key), plain("as stored" if value is None else _plain(value)))
     for name, head in facts["heads"].items():
-        table.add_row(plain(f"head {name}"), plain(_spoken(head)))
+        table.add_row(plain(f"head {name}"), plain(_node_text(head)))
         if "names" in head:
             table.add_row("classes", plain(_classes(head["names"], head.get("ids"))))
     table.add_row("trained on", plain(", ".join(facts["data"]) or "unknown"))
@@ -130,13 +130,13 @@ def _values(count: int) -> str:
     return f", {count:,} values in its tensors" if count else ", a program"
 
 
-def _spoken(node: Mapping[str, Any]) -> str:
+def _node_text(node: Mapping[str, Any]) -> str:
     settings = ", ".join(f"{key} {_plain(value)}" for key, value in node["settings"].items())
     return f"{node['class']}\n{settings}" if settings else str(node["class"])
 
 
 def _plain(value: Any) -> str:
-    """A value as a person writes it; nodes by the name of their class."""
+    """A value in readable form; a node by the name of its class."""
     if isinstance(value, Mapping):
         if "_target_" in value:
             name = str(value["_target_"]).rpartition(".")[2]
@@ -149,8 +149,8 @@ def _plain(value: Any) -> str:
 
 
 def _classes(names: Sequence[str], ids: Sequence[int] | None) -> str:
-    """Names with the data set's own ids."""
+    """Class names with the ids of the data set."""
     pairs = zip(ids if ids and len(ids) == len(names) else range(len(names)), names, strict=True)
-    spoken = [f"{number} {name}" for number, name in pairs]
-    more = [f"... {len(spoken)} in all"] if len(spoken) > MAX_NAMES else []
-    return ", ".join(spoken[:MAX_NAMES] + more)
+    listed = [f"{number} {name}" for number, name in pairs]
+    more = [f"... {len(listed)} in all"] if len(listed) > MAX_NAMES else []
+    return ", ".join(listed[:MAX_NAMES] + more)

@@ -1,4 +1,4 @@
-"""`densekit heads`, `backbones`, `necks`, `data`, `experiments`: what there is and where from."""
+"""`densekit heads`, `backbones`, `necks`, `data`, `experiments`: lists what is available."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from densekit.app.config.groups import own_conf
 from densekit.app.options.table import Command, parse_command
 from densekit.app.report import print_whole
 
-GIVEN = {
+DATA_INFO = {
     "${data_info:num_classes}": 2,
     "${data_info:num_identities}": 2,
     "${data_info:multilabel}": False,
 }
-"""What stands for the data set's words when a head is built to be asked what it reads."""
+"""Values of `data_info` for building a head without data, to see which levels it reads."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Option:
     Attributes:
         name: `resnet18`, `acme/polyp`.
         origin: `densekit`, `./conf` or the package of a plug-in.
-        about: Its first comment.
+        about: The comment it begins with.
         node: Its content.
     """
 
@@ -51,7 +51,7 @@ each with a description. What cannot be used is listed with its error, and the e
 
 
 def main(name: str, arguments: Sequence[str]) -> int:
-    """Runs the command; returns the exit code: 1 if something that is listed cannot be used."""
+    """Runs the command; returns 1 if an option cannot be used."""
     parse_command(command(name), arguments)
     from rich.console import Console
     from rich.table import Table
@@ -72,7 +72,7 @@ def main(name: str, arguments: Sequence[str]) -> int:
 
 
 def options_of(group: str) -> Iterator[Option]:
-    """Every option of a group in the order in which folders are searched, the first of a name."""
+    """Yields the options of a group in search order, the first of each name."""
     import yaml
 
     seen = set()
@@ -98,7 +98,7 @@ def _folders() -> list[tuple[str, Path]]:
 
 
 def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
-    """A dict an option, column to cell; and what is wrong, a line each."""
+    """One dict per option, from column to cell, and one message per problem."""
     from densekit.plugins import find_plugins
 
     unusable = {plugin.package: plugin.error for plugin in find_plugins() if plugin.error}
@@ -122,14 +122,14 @@ def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
 
 
 def _reading(node: Mapping[str, Any]) -> dict[str, str]:
-    """The levels that a head reads, on a ResNet-18 with a pyramid, and the targets it trains on."""
+    """The levels that a head reads from a ResNet-18 with FPN, and the targets it trains on."""
     import torch
 
     from densekit.backbones import resnet18
     from densekit.build import check_targets, instantiate
     from densekit.necks import FPN
 
-    settings = {key: GIVEN.get(str(value), value) for key, value in node.items()}
+    settings = {key: DATA_INFO.get(str(value), value) for key, value in node.items()}
     settings = {key: value for key, value in settings.items() if "${" not in str(value)}
     check_targets({"head": settings})
     with torch.device("meta"):
@@ -140,7 +140,7 @@ def _reading(node: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _runs(levels: Sequence[str]) -> list[str]:
-    """`c0-c5` for six levels that follow each other; two stay as they are."""
+    """Shortens three or more consecutive levels to a range such as `c0-c5`."""
     runs: list[list[str]] = []
     for level in levels:
         before = runs[-1][-1] if runs else ""
@@ -152,14 +152,14 @@ def _runs(levels: Sequence[str]) -> list[str]:
 
 
 def _first_cause(error: BaseException) -> BaseException:
-    """What an error is about, below what Hydra and others say around it."""
+    """The innermost cause of an error, below the wrappers of Hydra and others."""
     while error.__cause__ is not None:
         error = error.__cause__
     return error
 
 
 def _about(text: str) -> str:
-    """The comment a file begins with, without the lines of a command and a machine."""
+    """The comment at the top of a file, without the lines that name its command and hardware."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("#"):

@@ -1,4 +1,4 @@
-"""`densekit new-head`: creates a package with a head that keeps the contract."""
+"""`densekit new-head`: creates a package with a head that fulfils the contract."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ package can be installed with pip and passes densekit check-head as it is; edit 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     options, names = parse_command(COMMAND, arguments)
-    words = words_of(names[0])
-    folder = Path(options["output"] or words["project"])
+    values = template_values(names[0])
+    folder = Path(options["output"] or values["project"])
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"output: expected a new or empty folder, got {folder}")
-    for file in write(folder, words):
+    for file in write(folder, values):
         print_lines(str(file))
-    next_words = f"pip install -e . && densekit check-head {quoted(f'head={names[0]}')}"
-    print_lines(f"next: cd {quoted(folder)} && {next_words}")
+    next_command = f"pip install -e . && densekit check-head {quoted(f'head={names[0]}')}"
+    print_lines(f"next: cd {quoted(folder)} && {next_command}")
     return 0
 
 
-def words_of(option: str) -> dict[str, str]:
-    """What stands for the words of the templates.
+def template_values(option: str) -> dict[str, str]:
+    """The values of the template variables.
 
     Args:
-        option: `polyp` or `acme/polyp`, the name behind `head=`.
+        option: Name of the head, as in `head=`: `polyp` or `acme/polyp`.
 
     Raises:
-        UsageError: It cannot be the name of an option and of a package, or it is taken.
+        UsageError: The name is not valid for an option and a package, or it is taken.
     """
     from densekit.app.config.groups import options
 
@@ -81,15 +81,16 @@ def words_of(option: str) -> dict[str, str]:
     }
 
 
-def write(folder: Path, words: dict[str, str]) -> list[Path]:
+def write(folder: Path, values: dict[str, str]) -> list[Path]:
     """Fills the templates and writes them; returns the files."""
     files = []
     for template in sorted(TEMPLATES.rglob(f"*{SUFFIX}")):
-        place = template.relative_to(TEMPLATES).as_posix().removesuffix(SUFFIX)
-        place = place.replace("package/", f"{words['package']}/").replace("option", words["option"])
-        file = folder / place
+        target = template.relative_to(TEMPLATES).as_posix().removesuffix(SUFFIX)
+        target = target.replace("package/", f"{values['package']}/")
+        target = target.replace("option", values["option"])
+        file = folder / target
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = Template(template.read_text(encoding="utf-8")).substitute(words)
+        text = Template(template.read_text(encoding="utf-8")).substitute(values)
         file.write_text(text, encoding="utf-8")
         files.append(file)
     return files

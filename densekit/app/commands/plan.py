@@ -1,4 +1,4 @@
-"""`densekit plan`: looks at volumes with masks and proposes a configuration; it applies nothing."""
+"""`densekit plan`: analyses volumes with masks and proposes a configuration."""
 
 from __future__ import annotations
 

@@ -126,12 +126,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _root(word: str) -> str:
-    """The first name of a key, `inferer` of `+inferer.window=[64,64]`."""
+    """The first component of a key, such as `inferer` of `+inferer.window=[64,64]`."""
     return word.partition("=")[0].lstrip("+~").partition(".")[0]
 
 
 def _check_given(options: Mapping[str, Any]) -> None:
-    """Refuses values that are wrong whatever the model is: importing torch takes seconds."""
+    """Refuses values that are wrong for any model before torch is imported, which takes seconds."""
     check_installed(options["embeddings"])
     if not glob.has_magic(options["source"]):
         existing("source", options["source"])

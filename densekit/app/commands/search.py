@@ -1,6 +1,6 @@
-"""`densekit search`: the images of a gallery that are most similar to one image.
+"""`densekit search`: finds the images of a gallery that are most similar to one image.
 
-N entries of the gallery, E the size of an embedding.
+N is the number of gallery entries, E the size of an embedding.
 """
 
 from __future__ import annotations
@@ -71,12 +71,12 @@ def main(arguments: Sequence[str]) -> int:
             f" got {entries.shape[1]} in {gallery}"
         )
     find = exact if options["index"] == "exact" else with_faiss
-    scores, places = find(entries, vector, min(options["top"], len(files)))
+    scores, indices = find(entries, vector, min(options["top"], len(files)))
     if threshold is not None:
         print_lines(f"threshold:  {threshold}")
-    for score, place in zip(scores[0], places[0], strict=True):
+    for score, index in zip(scores[0], indices[0], strict=True):
         accepted = "" if threshold is None else "same " if score >= threshold.value else "     "
-        print_lines(f"{score:.4f}  {accepted}{files[place]}")
+        print_lines(f"{score:.4f}  {accepted}{files[index]}")
     if broken:
         print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
     return 1 if broken else 0
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str]) -> int:
 def exact(
     entries: NDArray[Any], probes: NDArray[Any], top: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Compares everything with everything.
+    """Searches by comparing each probe with each entry.
 
     Args:
         entries: (N, E) of length 1.
@@ -93,19 +93,19 @@ def exact(
         top: How many to return, at most N.
 
     Returns:
-        Similarities and places in the gallery, (Q, top) each, by falling similarity.
+        Similarities and indices in the gallery, (Q, top) each, most similar first.
     """
     import numpy as np
 
     scores = probes @ entries.T  # (Q, N)
-    places = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return np.take_along_axis(scores, places, axis=1), places
+    indices = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return np.take_along_axis(scores, indices, axis=1), indices
 
 
 def with_faiss(
     entries: NDArray[Any], probes: NDArray[Any], top: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The same by faiss, for large galleries; see `exact`.
+    """Searches like `exact`, by faiss, for large galleries.
 
     Raises:
         ImportError: faiss is not installed.
@@ -121,9 +121,9 @@ def with_faiss(
 
 
 def _gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any], list[str]]:
-    """File names and embeddings, of a folder or of what `densekit predict` has written.
+    """File names and embeddings of a folder of images or of a file of `densekit predict`.
 
-    The third is a message for each image that cannot be read.
+    The third value is one message per image that cannot be read.
     """
     from densekit.app.prediction.sources import find_images
 

@@ -1,6 +1,6 @@
 """`densekit study`: trains the networks of a study from one configuration and answers its question.
 
-The one study there is asks what shortcuts are good for, see `densekit.app.studies.degradation`.
+The only study asks what shortcuts contribute, see `densekit.app.studies.degradation`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from densekit.app.options.table import Command, Option, parse_command, text, who
 
 STUDIES = ("degradation",)
 GRID = {"backbone.depth": "8,20,44", "backbone.residual": "false,true", "seed": "0,1,2"}
-"""What differs between the runs; each may be given, with one value or several."""
+"""Keys that vary between the runs, and their values unless the command line sets others."""
 COMMAND = Command(
     name="study",
     usage="degradation [key=value ...]",
@@ -41,7 +41,7 @@ and the missing ones are trained. The exit code is 1 if a run failed, whatever t
     ),
     settings=(
         *((f"{key}=VALUES", f"values to combine (default: {GRID[key]})") for key in GRID),
-        ("experiment=NAME", "an experiment of your own, in place of degradation"),
+        ("experiment=NAME", "an experiment of your own instead of degradation"),
         ("key=value", "any other key of the configuration, as for densekit train"),
     ),
     overrides=True,
@@ -49,11 +49,11 @@ and the missing ones are trained. The exit code is 1 if a run failed, whatever t
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns 1 where a run has failed."""
+    """Runs the command; returns 1 if a run failed."""
     if not arguments or arguments[0] not in STUDIES:
         given = arguments[0] if arguments else ""
         raise UsageError(unknown("densekit study", given, STUDIES))
-    options, words = parse_command(COMMAND, arguments[1:])
+    options, args = parse_command(COMMAND, arguments[1:])
     from densekit.app.studies.runs import run_study
 
-    return run_study(arguments[0], GRID, words, options["output"], options["jobs"])
+    return run_study(arguments[0], GRID, args, options["output"], options["jobs"])

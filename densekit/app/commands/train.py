@@ -1,4 +1,4 @@
-"""`densekit train`: composes, checks, resolves, and starts a run or a sweep of runs."""
+"""`densekit train`: composes, checks and resolves a configuration, then starts runs."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ FLAGS = ("--multirun", "-m", "--resolve")
 
 
 @dataclass(frozen=True)
-class Words:
-    """A command line, its flags apart.
+class Line:
+    """A command line with its flags parsed.
 
     Attributes:
-        overrides: key=value words.
-        multirun: Run one job for every combination.
-        show: Print the configuration instead of running.
-        resolved: Print it with data sets built and interpolations resolved.
+        overrides: Arguments key=value.
+        multirun: Whether to run one job per combination.
+        show: Whether to print the configuration instead of running.
+        resolved: Whether to print it with data sets built and interpolations resolved.
     """
 
     overrides: list[str]
@@ -68,35 +68,35 @@ class Words:
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    words = read(arguments)
+    line = read(arguments)
     from densekit.app.config.overrides import parse
     from densekit.app.run.job import configuration, train
     from densekit.app.run.sweep import grid, search, uses_hydra
 
-    if words.show:
-        print(_shown(words), end="")
+    if line.show:
+        print(_shown(line), end="")
         return 0
-    if words.multirun and uses_hydra(words.overrides):
-        return search(words.overrides)
-    if words.multirun:
-        return grid(parse(words.overrides, sweep=True))
-    train(configuration(parse(words.overrides)))
+    if line.multirun and uses_hydra(line.overrides):
+        return search(line.overrides)
+    if line.multirun:
+        return grid(parse(line.overrides, sweep=True))
+    train(configuration(parse(line.overrides)))
     return 0
 
 
-def read(arguments: Sequence[str]) -> Words:
-    """Takes the flags out of a command line.
+def read(arguments: Sequence[str]) -> Line:
+    """Separates the flags of a command line from its overrides.
 
     Raises:
         UsageError: An unknown flag, or `--cfg` with anything but `job`.
     """
     overrides, flags, show = [], set(), False
-    words = iter(arguments)
-    for word in words:
+    remaining = iter(arguments)
+    for word in remaining:
         name, equals, value = word.partition("=")
         if name in ("--cfg", "-c"):
-            if (value if equals else next(words, "")) != "job":
-                raise UsageError("--cfg: expected job, as in densekit train --cfg job")
+            if (kind := value if equals else next(remaining, "")) != "job":
+                raise UsageError(f"--cfg: expected job, got {kind or 'nothing'}")
             show = True
         elif word in FLAGS:
             flags.add(word)
@@ -105,10 +105,10 @@ def read(arguments: Sequence[str]) -> Words:
         else:
             overrides.append(word)
     resolved = "--resolve" in flags
-    return Words(overrides, bool(flags & {"--multirun", "-m"}), show or resolved, resolved)
+    return Line(overrides, bool(flags & {"--multirun", "-m"}), show or resolved, resolved)
 
 
-def _shown(words: Words) -> str:
+def _shown(line: Line) -> str:
     """The configuration as YAML text."""
     from omegaconf import OmegaConf
 
@@ -116,8 +116,8 @@ def _shown(words: Words) -> str:
     from densekit.app.run.folder import dump, in_folder
     from densekit.app.run.job import checked, configuration
 
-    composed = configuration(parse(words.overrides))
-    if not words.resolved:
+    composed = configuration(parse(line.overrides))
+    if not line.resolved:
         return OmegaConf.to_yaml(composed.cfg)
     job = checked(composed)
     return dump(in_folder(job.cfg, Path(job.cfg["paths"]["runs"]) / job.name / "TIMESTAMP"))

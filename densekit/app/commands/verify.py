@@ -34,7 +34,7 @@ those pairs. Without a threshold there is no answer, and the exit code is 1.
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs the command; returns 1 where no threshold is known."""
+    """Runs the command; returns 1 if no threshold is known."""
     options, words = parse_command(COMMAND, arguments)
     files = [existing(name, word) for name, word in zip(COMMAND.words, words, strict=True)]
     embed = Embedder(options)

@@ -1,4 +1,4 @@
-"""Composes a configuration in process and checks it before anything is built."""
+"""Composes a configuration with Hydra and checks it before anything is built."""
 
 from __future__ import annotations
 
@@ -46,17 +46,19 @@ def compose(overrides: Overrides) -> Composed:
     """Composes the configuration of a command line.
 
     Args:
-        overrides: A real argument of a `_target_` that stands in no file may be set without `+`.
+        overrides: An argument of a `_target_` class may be set without `+` even if no file has it.
 
     Raises:
-        UsageError: An unknown key, group, option or argument; the message names the nearest.
+        UsageError: A key, group, option or argument is unknown; the message names the nearest.
     """
     _refuse_sweeps(overrides)
     cfg = _chosen(overrides.choices)
     if hidden := groups.hidden_files(groups.extra_folders()):
         more = f" and {counted(len(hidden) - 1, 'more file')}" if len(hidden) > 1 else ""
         logger.warning(
-            "%s%s: not used, densekit has a file of that name; rename yours", hidden[0], more
+            "%s%s: ignored, as densekit has a file of that name; rename yours",
+            hidden[0],
+            more,
         )
     name = _pop_name(cfg)
     trust = overrides.trust
@@ -68,12 +70,12 @@ def compose(overrides: Overrides) -> Composed:
 
 
 def apply_values(cfg: DictConfig, overrides: Overrides, trust: Sequence[str] = ()) -> None:
-    """Checks value overrides and applies them to a configuration that came from a file.
+    """Checks value overrides and applies them to a configuration that was read from a file.
 
-    A mapping with a `_target_` stands for what was there, others are merged into it.
+    A mapping with a `_target_` replaces the old value, any other is merged into it.
 
     Raises:
-        UsageError: An unknown key or argument; the message names the nearest.
+        UsageError: A key or argument is unknown; the message names the nearest.
     """
     _refuse_sweeps(overrides)
     for word in overrides:
@@ -82,9 +84,9 @@ def apply_values(cfg: DictConfig, overrides: Overrides, trust: Sequence[str] = (
 
 
 def for_hydra(overrides: Overrides) -> list[str]:
-    """The words of a multirun as a sweeper of Hydra's reads them.
+    """The arguments of a multirun in the form that a Hydra sweeper reads.
 
-    Paths and names are quoted, and `++` stands before an argument of a class that no file mentions.
+    Paths and names are quoted, and a class argument that no file mentions gets the prefix `++`.
 
     Raises:
         UsageError: The first job would not compose.
@@ -92,16 +94,16 @@ def for_hydra(overrides: Overrides) -> list[str]:
     first = first_job(overrides)
     compose(first)
     cfg = _chosen(first.choices)
-    words = []
+    args = []
     for word in overrides:
         is_value = word.override.type is OverrideType.CHANGE and not word.is_choice
         line = str(word.override.input_line)
-        words.append(f"++{line}" if is_value and not _find(cfg, word.key)[2] else line)
-    return words
+        args.append(f"++{line}" if is_value and not _find(cfg, word.key)[2] else line)
+    return args
 
 
 def _chosen(choices: Overrides) -> DictConfig:
-    """The files of the chosen options, composed by Hydra, with its own node beside them."""
+    """Lets Hydra compose the files of the chosen options; the result includes its own node."""
     for word in choices:
         if not word.is_removal:
             line = str(word.override.input_line)
@@ -117,12 +119,12 @@ def _chosen(choices: Overrides) -> DictConfig:
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UsageError(str(error)) from error
         except yaml.YAMLError as error:
-            said = " ".join(str(error).split())  # it names file, line and column
-            raise UsageError(f"conf: expected files that YAML can read, got {said}") from error
+            message = " ".join(str(error).split())  # it names file, line and column
+            raise UsageError(f"conf: expected files that YAML can read, got {message}") from error
 
 
 def _pop_name(cfg: DictConfig) -> str:
-    """Takes Hydra's own node out and returns the experiment's name."""
+    """Removes Hydra's own node and returns the name of the experiment."""
     choice = cfg.hydra.runtime.choices.get("experiment") or ""
     with open_dict(cfg):
         del cfg["hydra"]
@@ -163,28 +165,28 @@ def _apply(cfg: DictConfig, word: Word, trust: Sequence[str]) -> None:
 
 
 def _value(cfg: DictConfig, owner: str, name: str, word: Word) -> Any:
-    """What an override sets; text letter by letter where the class takes text and nothing else."""
+    """The value of an override; taken literally where the class accepts nothing but text."""
     node = OmegaConf.select(cfg, owner) if owner else cfg
     is_class = isinstance(node, DictConfig) and isinstance(node.get("_target_"), str)
-    said = read(node) if is_class else None
+    declared = read(node) if is_class else None
     value = word.override.value()
-    is_name = said is not None and is_text(said.types.get(name, ""))
+    is_name = declared is not None and is_text(declared.types.get(name, ""))
     return as_text(word.written, value) if is_name else value
 
 
 def _find(cfg: DictConfig, key: str) -> tuple[str, str, bool]:
-    """The deepest mapping on the way to a key, the next name, and whether the key is there."""
+    """The deepest mapping on the path of a key, the next name, and whether the key exists."""
     node: Any = cfg
     parts = key.split(".")
     for index, part in enumerate(parts):
         owner = ".".join(parts[:index])
         if isinstance(node, ListConfig):
             raise UsageError(
-                f"{key}: expected the key of a whole list, got a place in it; a list is replaced as"
+                f"{key}: expected the key of a whole list, got an index; a list is replaced as"
                 f" a whole: {owner}=[...]"
             )
         if not isinstance(node, DictConfig):
-            raise UsageError(f"{key}: {owner} holds {node} and has no keys")
+            raise UsageError(f"{key}: expected {owner} to be a mapping, got {node}")
         child = None if node._is_none() else node._get_node(part, validate_access=False)
         if child is None:
             return owner, part, False
@@ -211,14 +213,14 @@ def _refuse(cfg: DictConfig, owner: str, name: str) -> None:
 
 
 def _check_top_level(cfg: DictConfig) -> None:
-    """Refuses a key that nothing reads, which only a file can have brought in."""
+    """Refuses top-level keys that nothing reads; only a file can introduce one."""
     accepted = groups.top_level_keys()
     for name in sorted(accepted - {str(key) for key in cfg}):
-        raise UsageError(f"{name}: expected a value, got none; it can be set but not be removed")
+        raise UsageError(f"{name}: expected a value, got none; it can be set but not removed")
     for key in cfg:
         if key not in accepted:
-            said = unknown("configuration", key, sorted(accepted))
-            raise UsageError(f"{said} (values for interpolation go under `vars`)")
+            message = unknown("configuration", key, sorted(accepted))
+            raise UsageError(f"{message} (put values for interpolation under `vars`)")
 
 
 def _plain(cfg: DictConfig) -> dict[str, Any]:

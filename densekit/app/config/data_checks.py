@@ -1,4 +1,4 @@
-"""Checks of the data sets against the heads that they train and the callbacks that watch them."""
+"""Checks data sets against the heads that they train and the callbacks that monitor them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 
 
 def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
-    """Refuses a data set for a head that is not there."""
+    """Refuses a data set for a head that does not exist."""
     if not heads:
-        raise UsageError("heads: none chosen, for example head=faster_rcnn")
+        raise UsageError("heads: expected at least one, got none; for example head=faster_rcnn")
     if not sources:
-        raise UsageError("data: none chosen, for example data=scenes")
+        raise UsageError("data: expected at least one, got none; for example data=scenes")
     if "loss" in sources:
         raise UsageError("data.loss: expected another name, got that of the total loss")
     for source, described in sources.items():
@@ -34,14 +34,18 @@ def check_trained(sources: Mapping[str, Any], heads: Iterable[str]) -> None:
         named = training_sources(sources, head)
         if not named:
             names = ", ".join(f"data.{source}.heads" for source in sources)
-            raise UsageError(f"heads.{head}: no data set trains it; name it in {names}")
+            raise UsageError(
+                f"heads.{head}: expected a data set that trains it, got none; name it in {names}"
+            )
         if all(sources[name].train is None for name in named):
             names = ", ".join(f"data.{name}.train" for name in named)
-            raise UsageError(f"heads.{head}: no data set trains it; {names}: no training images")
+            raise UsageError(
+                f"heads.{head}: expected a data set with training images, got none in {names}"
+            )
 
 
-def say_unseen_classes(sources: Mapping[str, Any]) -> None:
-    """Names the classes that no training mask or box is of: nothing can be learned of them."""
+def warn_of_unseen_classes(sources: Mapping[str, Any]) -> None:
+    """Warns of classes without a training mask or box, which the network cannot learn."""
     from densekit.data.detection.dataset import classes_without_objects
     from densekit.data.foreground import unseen_classes
 
@@ -62,7 +66,7 @@ def say_unseen_classes(sources: Mapping[str, Any]) -> None:
 
 
 def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
-    """Refuses a head for fewer classes than its data have: the last ones would be background.
+    """Refuses a head with fewer classes than its data: the last ones would become background.
 
     Args:
         sources: Data sets by name.
@@ -83,9 +87,9 @@ def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> N
 def check_monitors(
     callbacks: Mapping[str, Any], sources: Mapping[str, Any], heads: Mapping[str, Any]
 ) -> None:
-    """Refuses a callback that watches metrics of a head, or data set, that is not there.
+    """Refuses a callback that monitors a metric of an unknown head or data set.
 
-    What is left is known once the metrics are built, see `densekit.app.config.monitor`.
+    Metric names are checked once the metrics are built, see `densekit.app.config.monitor`.
     """
     own = all(str(node["_target_"]).startswith(OWN) for node in callbacks.values() if node)
     evaluated = [name for name, source in sources.items() if source.val is not None]
@@ -103,7 +107,7 @@ def check_monitors(
 
 
 def check_resize(resize: Mapping[str, Any] | None, sources: Mapping[str, Any]) -> None:
-    """Refuses a resize rule that is wrong or that the images of a data set cannot follow."""
+    """Refuses a resize rule that is wrong or does not apply to the images of a data set."""
     if resize is None:
         return
     from densekit.ops.resize import check_rule

@@ -1,4 +1,4 @@
-"""What the data says of itself, for the configuration and for the model."""
+"""What data sets describe about themselves, for the configuration and for the model."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from densekit.app.errors import UsageError
 
 HEAD_KEYS = ("names", "ids", "num_classes")
 IDENTITY_KEYS = ("num_identities", "identities")
-"""What a data set of identities says in their place; the second, a digest of names, if it can."""
+"""Keys of data sets of identities instead; `identities`, a digest of names, is optional."""
 MASK_KEYS = ("background", "multilabel", "plane_values", "regions_class_order")
-"""What a data set with semantic masks says of them too."""
+"""Further keys of data sets with semantic masks."""
 MODEL_KEYS = (
     "mean",
     "std",
@@ -34,8 +34,8 @@ MODEL_KEYS = (
 def register_data_info(sources: Mapping[str, Any]) -> None:
     """Makes `${data_info:num_classes}` and `${data_info:SOURCE.num_classes}` resolve.
 
-    Within `heads.NAME`, the short form asks the data sets that train this head; elsewhere it asks
-    all of them. They have to agree.
+    Within `heads.NAME`, the short form refers to the data sets that train this head, elsewhere to
+    all of them. They must agree.
     """
 
     def data_info(path: str, *, _parent_: Container) -> Any:
@@ -54,12 +54,12 @@ def register_data_info(sources: Mapping[str, Any]) -> None:
 def model_info(
     sources: Mapping[str, Any], heads: Mapping[str, Any], resize: Mapping[str, int] | None
 ) -> dict[str, Any]:
-    """The model's `info`: what it must know of its data, plain JSON values.
+    """The model's `info`: what it must know about its data, as plain JSON values.
 
     Args:
         sources: Data sets by name.
         heads: Head configurations by name.
-        resize: The rule by which images come into the network's frame, None leaves them.
+        resize: The rule by which images are resized for the network; None leaves them.
     """
     from densekit import __version__
 
@@ -82,7 +82,7 @@ def model_info(
 
 
 def _prepared(sources: Mapping[str, Any], head: str) -> dict[str, Any] | None:
-    """How the pictures of a head of identities come to the network, as its data sets tell."""
+    """How images of a head of identities are prepared for the network, from its data sets."""
     tell = [getattr(sources[name], "prepared", None) for name in training_sources(sources, head)]
     found = [rule for rule in (one() for one in tell if one is not None) if rule]
     if not found:
@@ -93,12 +93,12 @@ def _prepared(sources: Mapping[str, Any], head: str) -> dict[str, Any] | None:
 
 
 def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
-    """What is told apart: classes with their names, or so many identities."""
+    """What a head distinguishes: named classes, or a number of identities."""
     trainers = training_sources(sources, head)
     described = [describe_for(sources[name], head) for name in trainers]
     identities = any(key in one for one in described for key in IDENTITY_KEYS)
-    told_of = [key for key in IDENTITY_KEYS if any(key in one for one in described)]
-    keys = told_of if identities else HEAD_KEYS
+    identity_keys = [key for key in IDENTITY_KEYS if any(key in one for one in described)]
+    keys = identity_keys if identities else HEAD_KEYS
     return {key: common_value(sources, trainers, key, head) for key in keys}
 
 
@@ -110,21 +110,21 @@ def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
 
 
 def common_value(sources: Mapping[str, Any], names: list[str], key: str, head: str = "") -> Any:
-    """The entry that the named data sets share, as far as it concerns a head.
+    """The value of an entry that the named data sets share, as described for a head.
 
     Raises:
-        UsageError: They differ, or one does not describe it.
+        UsageError: The values differ, or a data set does not describe the entry.
     """
     found = {name: _entry(describe_for(sources[name], head), key, f"data.{name}") for name in names}
     values = list(found.values())
     if any(value != values[0] for value in values):
-        said = "; ".join(f"data.{name}: {value}" for name, value in found.items())
-        raise UsageError(f"{key}: data sets of one head must agree, but {said}")
+        listed = "; ".join(f"data.{name}: {value}" for name, value in found.items())
+        raise UsageError(f"{key}: expected the same in all data sets of a head, got {listed}")
     return values[0]
 
 
 def describe_for(source: Any, head: str) -> Mapping[str, Any]:
-    """What a data set says of itself, to a head of what it has for it."""
+    """The description of a data set, including what it describes for a head alone."""
     described: dict[str, Any] = source.describe()
     kind = getattr(source, "targets", {}).get(head)
     return {**described, **described.get("targets", {}).get(kind, {})}
@@ -142,7 +142,7 @@ def training_sources(sources: Mapping[str, Any], head: str) -> list[str]:
 
 
 def _head_of(node: Container | None) -> str:
-    """The name of the head a configuration node belongs to, empty outside `heads`."""
+    """The name of the head that a configuration node belongs to; empty outside `heads`."""
     while node is not None:
         parent = node._get_parent()
         if parent is not None and parent._key() == "heads":

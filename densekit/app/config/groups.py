@@ -16,7 +16,7 @@ NODES = (
     *("paths", "data", "backbone", "neck", "optimizer", "schedule", "trainer", "callbacks"),
     *("logger", "metrics"),
 )
-"""Groups whose options stand under a key of their own; those of `head` stand in `heads.NAME`."""
+"""Groups whose options are under a key of the same name; those of `head` are in `heads.NAME`."""
 
 
 def own_conf() -> Path:
@@ -27,14 +27,14 @@ def own_conf() -> Path:
 
 
 def extra_folders() -> list[Path]:
-    """Further folders in the order they are searched: `./conf`, then the plug-ins'."""
+    """Further folders in search order: `./conf`, then those of plug-ins."""
     local = Path("conf").resolve()
     found = [local] if local.is_dir() else []
     return [folder for folder in [*found, *conf_folders()] if folder != own_conf()]
 
 
 def searchpath(folders: Sequence[Path]) -> str:
-    """The override that puts folders on Hydra's search path."""
+    """The override that adds folders to Hydra's search path."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     entries = [QuotedString(f"file://{folder}", Quote.single).with_quotes() for folder in folders]
@@ -58,7 +58,7 @@ def groups() -> list[str]:
 
 
 def is_group(key: str) -> bool:
-    """Whether an override's key names a group (`data`, `head`), not a value."""
+    """Whether the key of an override names a group (`data`, `head`), not a value."""
     return bool(key) and any((root / key).is_dir() for root in [own_conf(), *extra_folders()])
 
 
@@ -78,19 +78,19 @@ def check_choice(group: str, value: Any, word: str) -> None:
     """
     accepted = options(group)
     if value is None:
-        hint = f"Say {group}=none." if "none" in accepted else f"{group} is needed."
-        raise UsageError(f"{word}: null is no option of a group. {hint}")
+        hint = f"; {group}=none leaves it out" if "none" in accepted else ""
+        raise UsageError(f"{word}: expected an option of the group, got null{hint}")
     for name in value if isinstance(value, list) else [value]:
         if str(name) not in accepted:
             raise UsageError(unknown(group, name, accepted))
         files = [folder / group / f"{name}.yaml" for folder in conf_folders()]
         found = [str(file) for file in files if file.is_file()]
         if len(found) > 1:
-            raise UsageError(f"{word}: plug-ins share the name {name!r}: {', '.join(found)}")
+            raise UsageError(f"{word}: expected one plug-in with it, got {', '.join(found)}")
 
 
 def hidden_files(folders: Sequence[Path]) -> list[Path]:
-    """Files of further folders that one of densekit's own hides: ours come first."""
+    """Files of further folders that are hidden by a file of densekit, which comes first."""
     own = own_conf()
     return [
         file

@@ -1,4 +1,4 @@
-"""What callbacks and sweeps watch: the main metric if nothing else is said, and nothing unknown."""
+"""Resolves the metrics that callbacks and sweeps monitor; the main one by default."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 MAIN = "main"
 """Stands for the main metric of the first head that has one, else for the loss."""
 DIRECTIONS = {"maximize": "max", "minimize": "min"}
-"""What Optuna calls them."""
+"""Optuna's directions to the modes of callbacks."""
 OWN = ("densekit.", "lightning.")
-"""Callbacks of ours and of Lightning's log nothing that could be watched."""
+"""Packages whose callbacks log no metrics that could be monitored."""
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +27,15 @@ logger = logging.getLogger(__name__)
 def settled(
     callbacks: Mapping[str, Any], logged: Logged, *, trust: list[str]
 ) -> dict[str, Mapping[str, Any] | None]:
-    """The configuration of callbacks with what they watch by name, and what of it is better.
+    """Fills in the metric name and the mode that each callback monitors.
 
     Args:
-        callbacks: Name to configuration, None for one that is left out.
+        callbacks: Name to configuration; None for one that is left out.
         logged: What validation will log.
         trust: Further packages whose classes may be built.
 
     Raises:
-        UsageError: Something is watched that will not be logged, or it is not known what of it is
-            better.
+        UsageError: A monitored metric will not be logged, or its mode is not known.
     """
     strict = all(str(node["_target_"]).startswith(OWN) for node in callbacks.values() if node)
     found: dict[str, Mapping[str, Any] | None] = {}
@@ -55,10 +54,10 @@ def settled(
 
 
 def objective_name(objective: str, logged: Mapping[str, Logged]) -> str:
-    """The name of the metric that a sweeper is told.
+    """The name of the metric that a sweeper optimises.
 
     Args:
-        objective: As it stands on the command line.
+        objective: As given on the command line.
         logged: "val" and "test" to what will be logged.
 
     Raises:
@@ -75,10 +74,10 @@ def objective_name(objective: str, logged: Mapping[str, Logged]) -> str:
 
 
 def check_direction(objective: str, direction: str | None, logged: Mapping[str, Logged]) -> None:
-    """Refuses a search for the worst: Optuna minimises unless told otherwise.
+    """Refuses to optimise in the wrong direction: Optuna minimises by default.
 
     Raises:
-        UsageError: The direction is against what is known to be better.
+        UsageError: The direction is opposite to the mode of the metric.
     """
     modes = [mode for of_stage in logged.values() if (mode := of_stage.mode(objective))]
     if modes and direction in DIRECTIONS and DIRECTIONS[direction] != modes[0]:
@@ -89,10 +88,10 @@ def check_direction(objective: str, direction: str | None, logged: Mapping[str, 
 
 
 def _keeps_newest(key: str, node: Mapping[str, Any], logged: Logged, trust: list[str]) -> bool:
-    """Whether a callback watches nothing, as checkpoints may.
+    """Whether a callback monitors nothing, as checkpoints may.
 
     Raises:
-        UsageError: It is to watch nothing and cannot.
+        UsageError: The callback needs a metric and got null.
     """
     monitor = node["monitor"]
     made = find_class(str(node["_target_"]), key.rpartition(".")[0], trust)
@@ -101,7 +100,7 @@ def _keeps_newest(key: str, node: Mapping[str, Any], logged: Logged, trust: list
     if monitor is None and not optional:
         raise UsageError(_unmeasured(key, monitor, logged))
     if monitor == MAIN and logged.main is None and optional:
-        logger.info("%s: nothing is validated: the newest checkpoint is kept", key)
+        logger.info("%s: no validation, so the newest checkpoint is kept", key)
         return True
     return monitor is None
 
@@ -122,16 +121,16 @@ def _watched(
         raise UsageError(f"{where}: expected max or min of {monitor}, got {chosen!r}")
     if known is not None and chosen != known:
         logger.warning(
-            "%s: expected %s of %s, got %s: the worst is taken for the best",
+            "%s: expected %s of %s, got %s; the worst checkpoint counts as the best",
             *(where, known, monitor, chosen),
         )
     return monitor, chosen
 
 
 def _unmeasured(key: str, name: object, *logged: Logged) -> str:
-    """The message for what is no metric: lists those of whole data sets before those of classes."""
+    """The message for an unknown metric, which lists overall metrics before per-class ones."""
     names = [name for of_stage in logged for name in of_stage.modes]
     if not names and not any(of_stage.open for of_stage in logged):
-        return f"{key}: expected a metric, got {name!r}; nothing is validated"
+        return f"{key}: expected a metric, got {name!r}; there is no validation"
     names.sort(key=lambda one: one.count("/"))
     return unknown(key, "null" if name is None else name, [MAIN, *names])

@@ -1,4 +1,4 @@
-"""A parsed command line: every key=value is parsed once, and handed on as what it was parsed to."""
+"""The parsed overrides of a command line: each key=value is parsed exactly once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Word:
-    """One key=value.
+    """One key=value of a command line.
 
     Attributes:
         text: As it was typed.
-        override: What Hydra's grammar makes of it.
+        override: As parsed by Hydra's grammar.
         is_choice: Whether it chooses options of a group, as `data=bccd` does;
             `optimizer={_target_: ...}` is a value.
     """
@@ -46,23 +46,23 @@ class Word:
 
     @property
     def written(self) -> str:
-        """The value as Hydra was given it, after quoting."""
+        """The text of the value as passed to Hydra, after quoting."""
         return str(self.override.input_line).partition("=")[2]
 
     @property
     def is_sweep(self) -> bool:
-        """Whether it stands for several jobs."""
+        """Whether it expands to several jobs."""
         return self.override.is_sweep_override()
 
     @property
     def is_removal(self) -> bool:
-        """Whether it takes something out, as `~callbacks.curves` does."""
+        """Whether it removes something, as `~callbacks.curves` does."""
         return self.override.is_delete()
 
 
 @dataclass(frozen=True)
 class Overrides:
-    """All key=value of a command line, in their order."""
+    """All key=value of a command line, in order."""
 
     words: tuple[Word, ...]
 
@@ -73,22 +73,22 @@ class Overrides:
         return Overrides(self.words + other.words)
 
     def where(self, keep: Callable[[Word], bool]) -> Overrides:
-        """Those that a condition holds for."""
+        """The overrides for which a condition holds."""
         return Overrides(tuple(word for word in self.words if keep(word)))
 
     @property
     def choices(self) -> Overrides:
-        """Those that choose options of groups."""
+        """The overrides that choose options of groups."""
         return self.where(lambda word: word.is_choice)
 
     @property
     def values(self) -> Overrides:
-        """Those that set or remove a value."""
+        """The overrides that set or remove a value."""
         return self.where(lambda word: not word.is_choice)
 
     @property
     def texts(self) -> list[str]:
-        """As they were typed."""
+        """The overrides as they were typed."""
         return [word.text for word in self.words]
 
     @property
@@ -98,11 +98,11 @@ class Overrides:
 
     @property
     def trust(self) -> list[str]:
-        """What `trust=` says; such packages become importable from the working folder."""
+        """The packages of `trust=`, which become importable from the working folder."""
         return trusted_packages(self.last("trust"))
 
     def last(self, key: str) -> Any:
-        """The value of a key, None where it is not set; the last one where it is set twice."""
+        """The value of a key; None if it is not set, the last one if it is set twice."""
         found = [word for word in self.words if word.key == key and not word.is_removal]
         return found[-1].override.value() if found else None
 
@@ -111,8 +111,8 @@ def parse(arguments: Sequence[str], *, sweep: bool = False) -> Overrides:
     """Parses a command line with Hydra's grammar, after quoting paths and names.
 
     Args:
-        arguments: key=value words.
-        sweep: Whether a comma parts paths; it is a letter of the one path otherwise.
+        arguments: Arguments of the form key=value.
+        sweep: Whether a comma separates paths; otherwise it is part of a single path.
 
     Raises:
         UsageError: An argument is not of the form key=value.
@@ -134,32 +134,32 @@ def _parsed(argument: str, word: str) -> Override:
     if equals and "[" in key:
         name = key.partition("[")[0]
         raise UsageError(
-            f"{key}: expected the key of a whole list, got a place in it; a list is replaced as a"
+            f"{key}: expected the key of a whole list, got an index; a list is replaced as a"
             f" whole: {name}=[...]"
         )
     if not equals and not key.startswith("~"):
-        raise UsageError(f"{argument}: expected key=value, got a word without '='")
+        raise UsageError(f"{argument}: expected key=value, got no '='")
     try:
         return OverridesParser.create().parse_override(word)
     except (HydraException, ValueError, TypeError, RecursionError, AssertionError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(
-            f"{key}: expected a value of Hydra's grammar, got {value} ({reason}); text of any"
-            f" letters stands in quotes: \"{key}='...'\""
+            f"{key}: expected a value of Hydra's grammar, got {value} ({reason}); quote"
+            f" any other text: \"{key}='...'\""
         ) from error
 
 
 def expand(overrides: Overrides) -> list[Overrides]:
-    """Every combination of a sweep: `lr=.1,.2 seed=range(3)` are six jobs.
+    """Expands a sweep into all combinations: `lr=.1,.2 seed=range(3)` gives six jobs.
 
     Raises:
-        UsageError: A word does not say which values there are.
+        UsageError: An override does not list its values.
     """
     return [Overrides(job) for job in itertools.product(*map(_jobs, overrides))]
 
 
 def first_job(overrides: Overrides) -> Overrides:
-    """The first job of a sweep; the lower end of an interval."""
+    """The first job of a sweep, with the lower end of each interval."""
     return Overrides(tuple(map(_first, overrides)))
 
 
@@ -171,7 +171,7 @@ def _first(word: Word) -> Word:
 
 
 def _jobs(word: Word) -> list[Word]:
-    """The words that one word of a multirun stands for, each as it would be typed."""
+    """The overrides that one override of a multirun expands to, each as it would be typed."""
     if not word.is_sweep:
         return [word]
     key, _, value = word.text.partition("=")
@@ -179,7 +179,7 @@ def _jobs(word: Word) -> list[Word]:
     name = kind.name if kind is not None else ""
     if name == "INTERVAL_SWEEP":
         raise UsageError(
-            f"{key}: expected values to run, got {value}; an interval is searched by a sweeper,"
+            f"{key}: expected a list of values, got {value}; an interval needs a sweeper,"
             " for example hydra/sweeper=optuna"
         )
     if name == "GLOB_CHOICE_SWEEP":
@@ -193,7 +193,7 @@ def _jobs(word: Word) -> list[Word]:
 
 
 def _typed(key: str, value: str) -> list[str] | None:
-    """The values of `a,b` and `choice(a,b)` as they were typed; None for `range(3)` and others."""
+    """The values of `a,b` and `choice(a,b)` as typed; None for `range(3)` and others."""
     inner = choices_of(value)
     split = split_paths if is_path_key(key) else split_commas
     parts = split(value if inner is None else inner)
@@ -201,12 +201,12 @@ def _typed(key: str, value: str) -> list[str] | None:
 
 
 def unquote(text: str) -> str:
-    """The letters of a value that may stand in quotes."""
+    """A value without the quotes around it, if any."""
     return str(_word(f"checkpoint={text}").override.value()) if is_quoted(text) else text
 
 
 def trusted_packages(value: Any) -> list[str]:
-    """The packages of the option `trust`; they become importable from the working folder."""
+    """The packages of the option `trust`, which become importable from the working folder."""
     names = [str(name) for name in (value if isinstance(value, list) else [value] if value else [])]
     if names and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
@@ -214,5 +214,5 @@ def trusted_packages(value: Any) -> list[str]:
 
 
 def with_trust(trust: Sequence[str]) -> str:
-    """The word that a command needs for what was built with `trust`; empty where it was not."""
+    """The `trust=` argument that a further command needs; empty if no package is trusted."""
     return f" 'trust=[{','.join(trust)}]'" if trust else ""

@@ -1,4 +1,4 @@
-"""Paths and names of a command line as Hydra's grammar reads them: as text, letter by letter."""
+"""Quotes paths and names of a command line, so that Hydra's grammar takes them literally."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ PATH_NAMES = frozenset(
     }
     | {"root", "save_dir", "source"}
 )
-"""A key with one of these last names holds a path, as do `backbone.weights` and all under `paths`.
+"""Last components of keys that hold a path, as do `backbone.weights` and all keys in `paths`.
 
 `weights` of anything else are numbers.
 """
 NAMES = frozenset({"keep_heads", "objective", "precision", "run_name", "trust"})
-"""Keys whose values are names; the options of a group are names too, and `reset_head=[NAME]`."""
+"""Keys that hold names, as do choices of a group and `reset_head=[NAME]`."""
 
 _QUOTED = r"""'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*\""""
 _PATH = re.compile(rf"\s*(?:{_QUOTED})\s*(?=,|$)|(?:\$\{{[^{{}}]*\}}|[^,])*")
 _PLAIN_NAME = re.compile(r"[^\W\d][\w/.-]*", re.ASCII)
 _NO_TEXT = ("true", "false", "null", "inf", "nan")
-"""Words that Hydra does not read as text."""
+"""Literals that Hydra does not read as text."""
 
 
 def is_path_key(key: str) -> bool:
     """Whether the value of a key is a path: `checkpoint`, `paths.data`, `data.bccd.train.root`."""
     parts = key.lstrip("+~").split(".")
-    if parts[0] == "vars":  # may be anything, whatever the user called it
+    if parts[0] == "vars":  # may be anything, whatever its name
         return False
     of_weights = parts[-2:] == ["backbone", "weights"]
     return parts[-1] in PATH_NAMES or of_weights or (len(parts) > 1 and parts[0] == "paths")
@@ -53,15 +53,14 @@ def holds_names(key: str, value: str) -> bool:
 
 
 def quote(argument: str, *, sweep: bool = False) -> str:
-    """Puts the value of a path or a name in quotes where Hydra's grammar would not read it as text.
+    """Quotes the value of a path or name where Hydra's grammar would not read it as text.
 
     Hydra refuses `= ( [ ~ # & '` in a path, and reads the name `2024_01_02` as a number. `null`,
-    values that are quoted already and every other key stay as they are; `${...}` still
-    interpolates.
+    quoted values and all other keys stay as they are; `${...}` still interpolates.
 
     Args:
         argument: key=value.
-        sweep: Whether a comma parts paths; it is a letter of the one path otherwise.
+        sweep: Whether a comma separates paths; otherwise it is part of a single path.
     """
     key, equals, value = argument.partition("=")
     if equals and is_path_key(key):
@@ -83,7 +82,7 @@ def _is_one_of_list(key: str, value: str) -> bool:
 
 
 def quote_text(text: str) -> str:
-    """A value as Hydra reads it letter by letter, if it is not `null` or in quotes already."""
+    """Quotes a value, so that Hydra takes it literally, unless it is `null` or quoted."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
     is_read = is_quoted(text.strip()) or text == "null"
@@ -91,7 +90,7 @@ def quote_text(text: str) -> str:
 
 
 def quote_name(text: str) -> str:
-    """A name, a list of names or a choice of them; `quote_text` where Hydra reads another kind."""
+    """Quotes a name, or the names of a list or choice, where Hydra would not read text."""
     if text.startswith("[") and text.endswith("]"):
         return f"[{','.join(quote_name(name) for name in split_commas(text[1:-1]))}]"
     if _PLAIN_NAME.fullmatch(text) and text.lower() not in _NO_TEXT:
@@ -103,11 +102,11 @@ def quote_name(text: str) -> str:
 
 
 def as_text(typed: str, value: Any) -> Any:
-    """The value of a setting that takes text alone: there `1e3` and `true` are names as well.
+    """The value of a setting that takes only text: there `1e3` and `true` are text, too.
 
     Args:
-        typed: As it was typed.
-        value: As Hydra reads it.
+        typed: The value as typed.
+        value: The value as parsed by Hydra.
     """
     if isinstance(value, list):
         parts = split_commas(typed[1:-1])
@@ -118,17 +117,17 @@ def as_text(typed: str, value: Any) -> Any:
 
 
 def is_quoted(text: str) -> bool:
-    """Whether a value stands in quotes."""
+    """Whether a value is in quotes."""
     return re.fullmatch(_QUOTED, text, re.DOTALL) is not None
 
 
 def _is_other(text: str) -> bool:
-    """Whether a value is neither a name nor a list of names: nothing, a mapping, `${...}`."""
+    """Whether a value is neither a name nor a list of names: empty, a mapping, `${...}`."""
     return not text or text.startswith("{") or "(" in text or "${" in text
 
 
 def split_commas(text: str) -> list[str]:
-    """Parts a value at its commas, but for those in quotes and brackets."""
+    """Splits a value at commas outside quotes and brackets."""
     parts, depth = [""], 0
     for token in re.findall(rf"{_QUOTED}|.", text, re.DOTALL):
         depth += (token in "([{") - (token in ")]}")
@@ -140,17 +139,17 @@ def split_commas(text: str) -> list[str]:
 
 
 def choices_of(value: str) -> str | None:
-    """What stands in `choice(...)`."""
+    """The content of `choice(...)`; None for any other value."""
     found = re.fullmatch(r"\s*choice\s*\((.*)\)\s*", value, re.DOTALL)
     return found[1] if found else None
 
 
 def split_paths(text: str) -> list[str]:
-    """Parts paths at commas; a quote or bracket within one is a letter."""
-    found, place = [], 0
-    while place <= len(text):
-        match = _PATH.match(text, place)
-        assert match is not None  # it takes nothing, too
+    """Splits paths at commas; quotes and brackets inside a path have no meaning."""
+    found, start = [], 0
+    while start <= len(text):
+        match = _PATH.match(text, start)
+        assert match is not None  # it also matches nothing
         found.append(match[0])
-        place = match.end() + 1
+        start = match.end() + 1
     return found

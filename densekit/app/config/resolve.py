@@ -1,4 +1,4 @@
-"""From a composed configuration to the resolved one that a run keeps and its workers read."""
+"""Resolves a composed configuration into the one that a run stores and its workers read."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from densekit.build import check_targets, instantiate, walk
 def describe_data(cfg: DictConfig) -> dict[str, Any]:
     """Builds the data sets, so that `${data_info:...}` resolves and the channels are known.
 
-    A data set that does not say which heads it is for is for all of them.
+    A data set without `heads` is for all of them.
 
     Returns:
         The data sets by name.
 
     Raises:
-        UsageError: A data set is for a head that is not there, or a value of `data` is missing.
+        UsageError: A data set is for an unknown head, or a value of `data` is missing.
     """
     with open_dict(cfg):
         for name in cfg.data:
@@ -37,14 +37,14 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
     sources = build_sources(data, int(OmegaConf.select(cfg, "seed") or 0))
     check_heads(sources, cfg.heads)
     register_data_info(sources)
-    _tell_backbone(cfg, "in_channels", common_value(sources, list(sources), "channels"))
+    _set_backbone(cfg, "in_channels", common_value(sources, list(sources), "channels"))
     if any("spatial_dims" in source.describe() for source in sources.values()):
-        _tell_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
+        _set_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
     return sources
 
 
 def build_sources(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    """Builds data sets; what one draws meanwhile is the same in every process."""
+    """Builds data sets from a fixed seed, so that they are the same in every process."""
     import random
 
     import numpy as np
@@ -57,31 +57,31 @@ def build_sources(data: Mapping[str, Any], seed: int) -> dict[str, Any]:
 
 
 def _check_roots(data: Mapping[str, Any]) -> None:
-    """Refuses a folder that is not there, before the classes that look into it are imported."""
+    """Refuses a missing folder before the classes that read it are imported."""
     for key, node in walk(data, "data"):
         ours = isinstance(node, Mapping) and str(node.get("_target_")).startswith("densekit.")
         root = node.get("root") if ours else None
         if isinstance(root, str) and not Path(root).exists():
-            raise UsageError(f"{key}.root: expected a folder that is there, got {root}")
+            raise UsageError(f"{key}.root: expected an existing folder, got {root}")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """Resolves a configuration whose data `describe_data` has seen.
+    """Resolves a configuration after `describe_data`.
 
     Returns:
-        Plain values without interpolations: all that a worker or a later `eval` needs.
+        Plain values without interpolations: everything that a worker or a later `eval` needs.
 
     Raises:
         UsageError: A value is missing or an interpolation leads nowhere.
     """
     plain = _plain(cfg)
-    OmegaConf.clear_resolver("data_info")  # which holds the data sets
+    OmegaConf.clear_resolver("data_info")  # it holds references to the data sets
     check_targets(plain, plain["trust"])
     return plain
 
 
-def _tell_backbone(cfg: DictConfig, argument: str, value: int) -> None:
-    """Tells the backbone what the images are like, if it can be told and is not."""
+def _set_backbone(cfg: DictConfig, argument: str, value: int) -> None:
+    """Sets an argument of the backbone, if it accepts the argument and it is not yet set."""
     accepted = arguments(cfg.backbone, "backbone", list(cfg.trust))
     if accepted is not None and argument in accepted and argument not in cfg.backbone:
         with open_dict(cfg):

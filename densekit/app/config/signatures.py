@@ -1,4 +1,4 @@
-"""What a class takes, read from its source: importing it would take seconds, torch and all."""
+"""Reads the arguments of classes from their source, as importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from functools import cache
 from pathlib import Path
 
 HOMES = ("densekit", "lightning", "torch")
-"""Packages whose classes are read."""
+"""Packages whose sources are read."""
 ABSTRACT = ("ABC", "Generic", "Protocol", "nn.Module", "object")
-"""Bases that take nothing."""
+"""Base classes that take no arguments."""
 METRIC_ARGUMENTS = (
     *("compute_on_cpu", "compute_with_cache", "dist_sync_fn", "dist_sync_on_step"),
     *("distributed_available_fn", "process_group", "sync_on_compute"),
 )
-"""What the base class of metrics, torchmetrics.Metric, takes as `**kwargs`."""
+"""The `**kwargs` of torchmetrics.Metric, the base class of metrics."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Signature:
     """The arguments of a class.
 
     Attributes:
-        types: Name to annotation as it is written, empty where there is none.
-        package: Top-level package that the class is defined in.
-        is_open: Whether it takes others too, `**kwargs` of another package's class.
+        types: Name to annotation as written; empty if there is none.
+        package: Top-level package that defines the class.
+        is_open: Whether it also takes any others: `**kwargs` of another package's class.
     """
 
     types: dict[str, str]
@@ -37,14 +37,14 @@ class Signature:
 
 @cache
 def signature(path: str) -> Signature | None:
-    """The arguments of a class that its source alone tells.
+    """The arguments of a class, if its source tells them.
 
     Args:
         path: Dotted path, `densekit.heads.FasterRCNN`.
 
     Returns:
-        None where only Python can tell: another package's class, one that does not exist, or one
-        that hands `**kwargs` on to a class that says itself which it takes.
+        None if the class must be imported to tell: one of another package, one that does not
+        exist, or one that passes `**kwargs` on as its method `passed_on` says.
     """
     found = _find(path.split("."))
     if found is None:
@@ -58,7 +58,7 @@ def signature(path: str) -> Signature | None:
 
 
 def _find(parts: list[str]) -> tuple[ast.ClassDef, str] | None:
-    """A class and the module it is defined in."""
+    """A class and the module that defines it."""
     for end in range(len(parts) - 1, 0, -1):
         module = ".".join(parts[:end])
         if parts[0] in HOMES and _file(module) is not None:
@@ -87,7 +87,7 @@ def _tree(module: str) -> ast.Module | None:
 
 @cache
 def _named(module: str, name: str) -> tuple[ast.ClassDef, str] | None:
-    """The class that a name of a module stands for, through imports and lazy tables."""
+    """Finds the class behind a name of a module, through imports and lazy tables."""
     tree = _tree(module)
     for node in ast.walk(tree) if tree else ():
         if isinstance(node, ast.ClassDef) and node.name == name:
@@ -108,7 +108,7 @@ def _named(module: str, name: str) -> tuple[ast.ClassDef, str] | None:
 
 
 def _home(module: str, node: ast.ImportFrom) -> str:
-    """The module that an import is from; empty where it is not one that is read."""
+    """The module that an import refers to; empty if its source is not read."""
     if not node.level:
         home = node.module or ""
     else:
@@ -121,7 +121,7 @@ def _home(module: str, node: ast.ImportFrom) -> str:
 
 
 def _arguments(node: ast.ClassDef, module: str) -> dict[str, str] | None:
-    """Names and annotations of what the class takes, its bases included where it hands on."""
+    """Names and annotations of a class's arguments, including those it passes on to its bases."""
     if any(isinstance(item, ast.FunctionDef) and item.name == "passed_on" for item in node.body):
         return None
     if init := _init(node):
@@ -139,7 +139,7 @@ def _init(node: ast.ClassDef) -> ast.FunctionDef | None:
 
 
 def _with_bases(own: dict[str, str], node: ast.ClassDef, module: str) -> dict[str, str] | None:
-    """Adds what the base takes; None where it is not known or there are several."""
+    """Adds the arguments of the base class; None if it is unknown or there are several."""
     names = [ast.unparse(base).partition("[")[0] for base in node.bases]
     bases = [name for name in names if name not in ABSTRACT]
     if not bases:

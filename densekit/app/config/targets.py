@@ -1,4 +1,4 @@
-"""Checks of a configuration against the classes it names, before any of them is built."""
+"""Checks a configuration against the classes it names, before any of them is built."""
 
 from __future__ import annotations
 
@@ -17,21 +17,20 @@ PASSED_ON = {
     "torch.nn.modules.module.Module": set[str](),
     "torchmetrics.metric.Metric": set(METRIC_ARGUMENTS),
 }
-"""What the base classes at the end of a chain of `**kwargs` take."""
+"""Arguments of the base classes at which a chain of `**kwargs` ends."""
 
 
 def arguments(node: Mapping[str, Any], key: str, trust: Sequence[str]) -> set[str] | None:
-    """The names of the arguments of a node's class, None where it takes any.
+    """The argument names of a node's class; None if it takes any.
 
-    A class of densekit with `**kwargs` passes them on to its base, whose arguments they are, or
-    tells by a class method `passed_on(node)` which ones it takes; what a plug-in does with them is
-    its own affair.
+    A class of densekit with `**kwargs` passes them on to its base class, or names those it takes in
+    a class method `passed_on(node)`. Those of a plug-in are not checked.
 
     Raises:
         UsageError: The class is not trusted or does not exist, or another argument is wrong.
     """
-    if said := read(node):
-        return None if said.is_open else set(said.types)
+    if declared := read(node):
+        return None if declared.is_open else set(declared.types)
     try:
         found = find_class(str(node["_target_"]), key, trust)
         names, is_open = _own(found)
@@ -44,7 +43,7 @@ def arguments(node: Mapping[str, Any], key: str, trust: Sequence[str]) -> set[st
 
 
 def read(node: Mapping[str, Any]) -> Signature | None:
-    """What the source of a node's class says, where it is one that any configuration may build."""
+    """Reads the signature of a node's class from source, if any configuration may build it."""
     path = str(node["_target_"])
     found = signature(path)
     ours = found is not None and found.package == path.partition(".")[0] == "densekit"
@@ -52,7 +51,7 @@ def read(node: Mapping[str, Any]) -> Signature | None:
 
 
 def _own(function: Any) -> tuple[set[str], bool]:
-    """Names of the parameters, and whether there are `**kwargs` among them."""
+    """Names of the parameters, and whether they include `**kwargs`."""
     parameters = inspect.signature(function).parameters.values()
     variadic = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
     names = {parameter.name for parameter in parameters if parameter.kind not in variadic}
@@ -60,7 +59,7 @@ def _own(function: Any) -> tuple[set[str], bool]:
 
 
 def _passed_on(found: Any, node: Mapping[str, Any], key: str) -> set[str]:
-    """What a class says that it takes beside the arguments it names."""
+    """The further arguments that a class declares in `passed_on`."""
     try:
         return set(found.passed_on(node)) if hasattr(found, "passed_on") else set()
     except ValueError as error:
@@ -68,7 +67,7 @@ def _passed_on(found: Any, node: Mapping[str, Any], key: str) -> set[str]:
 
 
 def _inherited(found: type) -> set[str] | None:
-    """The arguments of a class and, as long as they pass `**kwargs` on, of its bases."""
+    """The arguments of a class and, while `**kwargs` are passed on, of its bases."""
     names: set[str] = set()
     for base in found.__mro__:
         if (home := f"{base.__module__}.{base.__qualname__}") in PASSED_ON:
@@ -87,8 +86,8 @@ def check_arguments(
     """Refuses arguments that a class does not have.
 
     Args:
-        node: Names the class.
-        names: The arguments.
+        node: Configuration with `_target_`.
+        names: The names of the arguments.
         key: The configuration key of the node.
         trust: Further packages whose classes may be built.
     """
@@ -105,8 +104,8 @@ def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:
     """Checks every class of a configuration, and every argument written for it.
 
     Raises:
-        UsageError: A class does not exist or is not trusted, an argument is not one of its class,
-            or a value is of another kind, or out of the range, that is accepted.
+        UsageError: A class does not exist or is not trusted, an argument is unknown to it, or a
+            value has the wrong type or is out of range.
     """
     for key, annotation in RUN_KEYS.items():
         if key in cfg:
@@ -115,6 +114,6 @@ def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:
         check_number(key, node)
         if isinstance(node, Mapping) and "_target_" in node:
             check_arguments(node, node, key, trust)
-            types = said.types if (said := read(node)) else {}
+            types = declared.types if (declared := read(node)) else {}
             for name in [name for name in node if name in types]:
                 check_kind(f"{key}.{name}", node[name], types[name])

@@ -1,4 +1,4 @@
-"""The settings of the trainer that densekit makes itself, and what a person says in their place."""
+"""Trainer settings that densekit makes itself, and what to set instead."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ TAKEN = {
     "default_root_dir": "paths.runs=FOLDER says where runs go",
     "use_distributed_sampler": "the samplers of densekit divide the data themselves",
 }
-"""Arguments of the trainer to what is said in their place."""
+"""Arguments of the trainer to what to set instead."""
 
 
 def check_taken(trainer: Mapping[str, Any]) -> None:
-    """Refuses settings that would be overwritten.
+    """Refuses trainer settings that densekit would overwrite.
 
     Raises:
-        UsageError: Naming the first one.
+        UsageError: Such a setting is given; names the first one.
     """
     for name, instead in TAKEN.items():
         value = trainer.get(name)
@@ -33,17 +33,17 @@ def check_taken(trainer: Mapping[str, Any]) -> None:
 def with_switches(
     trainer: Mapping[str, Any], callbacks: Sequence[Any]
 ) -> tuple[dict[str, Any], list[Any]]:
-    """Makes the trainer's switches and the callbacks agree: either turns checkpoints or bars off.
+    """Makes trainer switches and callbacks agree: either turns checkpoints or progress bars off.
 
-    Without this Lightning would refuse a switch beside a callback, and put a checkpoint or a bar of
-    its own where there is no callback.
+    Otherwise Lightning would refuse a switch beside a callback, and add its own checkpoint or bar
+    where there is no callback.
 
     Args:
-        trainer: Its settings.
-        callbacks: The objects.
+        trainer: Settings of the trainer.
+        callbacks: The callback objects.
 
     Returns:
-        Both, the switches set.
+        Settings with the switches set, and the remaining callbacks.
     """
     from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 

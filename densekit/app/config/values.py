@@ -1,4 +1,4 @@
-"""Checks of values against what a class says that it takes, without importing the class."""
+"""Checks values against the annotations of a class, without importing it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from densekit.app.errors import UsageError
 TEXT = ("str", "Path", "PathLike", "_PATH")
 LISTS = ("Sequence", "Iterable", "list", "tuple", "set")
 MAPPINGS = ("Mapping", "dict")
-WORDS = {"int": "a whole number", "float": "a number", "bool": "true or false", "None": "null"}
+TYPE_NAMES = {"int": "a whole number", "float": "a number", "bool": "true or false", "None": "null"}
 _NUMBER = (int, float)
 
 RUN_KEYS = {
@@ -30,7 +30,7 @@ RUN_KEYS = {
     "data": "Mapping[str, Any]",
     "heads": "Mapping[str, Any]",
 }
-"""Keys that are of no class, and what they take."""
+"""Keys that are not arguments of a class, and their types."""
 LEAST = {
     r"seed": 0,
     r"optimizer\.(lr|weight_decay|momentum|eps)": 0,
@@ -41,15 +41,15 @@ LEAST = {
     r"data\.[^.]+\.(batch_size|eval_batch_size|repeats)": 1,
     r"data\.[^.]+\.num_workers": 0,
 }
-"""Key to the smallest number that is accepted, of what libraries find out about later."""
+"""Pattern of a key to its smallest value, for keys that libraries would check too late."""
 MOST = {r"seed": 2**32 - 1}
 
 
 def check_number(key: str, value: Any) -> None:
-    """Refuses a number that is out of range, whatever class it is for.
+    """Refuses a number that is out of range.
 
     Raises:
-        UsageError: With key, range and number.
+        UsageError: Names key, range and number.
     """
     if key == "trainer.devices" and value in (0, "0", "", []):
         raise UsageError(f"{key}: expected at least 1, -1 or auto for all, or a list, got {value}")
@@ -65,25 +65,25 @@ def check_number(key: str, value: Any) -> None:
 
 
 def check_kind(key: str, value: Any, annotation: str) -> None:
-    """Refuses a value of another kind than an annotation names.
+    """Refuses a value that does not have the type of an annotation.
 
     Args:
         key: The configuration key, for the message.
-        value: What YAML can hold; interpolations and objects to build are not looked at.
-        annotation: As it is written, `Sequence[int] | None`; a name that is not known takes all.
+        value: A YAML value; interpolations and objects to build are not checked.
+        annotation: As written, `Sequence[int] | None`; an unknown name accepts all.
 
     Raises:
-        UsageError: With key, what is accepted, and the value.
+        UsageError: Names key, accepted types and value.
     """
     members = _members(annotation)
     if members and not any(_takes(member, value) for member in members):
-        spoken = [_spoken(member) for member in members if member != "Tensor"]
-        accepted = " or ".join(dict.fromkeys(spoken))
+        type_names = [_type_name(member) for member in members if member != "Tensor"]
+        accepted = " or ".join(dict.fromkeys(type_names))
         raise UsageError(f"{key}: expected {accepted}, got {value!r}")
 
 
 def is_text(annotation: str) -> bool:
-    """Whether an annotation takes names or paths, and lists of them, and nothing else."""
+    """Whether an annotation accepts only text and paths, or lists of them."""
     members = [_inner(member) for member in _members(annotation)]
     kinds = [name for name, _ in members if name != "None"]
     return bool(kinds) and all(
@@ -94,7 +94,7 @@ def is_text(annotation: str) -> bool:
 
 
 def _members(annotation: str) -> list[str]:
-    """The alternatives of a union, however it is written."""
+    """The members of a union in any notation."""
     return _alternatives(ast.parse(annotation, mode="eval").body) if annotation else []
 
 
@@ -111,7 +111,7 @@ def _alternatives(node: ast.expr) -> list[str]:
 
 
 def _inner(member: str) -> tuple[str, list[str]]:
-    """`Mapping[str, int]` as its name and its parts."""
+    """Splits `Mapping[str, int]` into its name and its parameters."""
     node = ast.parse(member, mode="eval").body
     if not isinstance(node, ast.Subscript):
         return member, []
@@ -124,7 +124,7 @@ def _takes(member: str, value: Any) -> bool:
     if isinstance(value, str) and ("${" in value or value == "???"):
         return True
     if isinstance(value, Mapping) and "_target_" in value:
-        return name not in WORDS and name not in TEXT
+        return name not in TYPE_NAMES and name not in TEXT
     kind = _KINDS.get(name)
     return True if kind is None else kind(value, parts)
 
@@ -158,7 +158,7 @@ _KINDS: dict[str, Callable[[Any, Sequence[str]], bool]] = {
 }
 
 
-def _spoken(member: str) -> str:
+def _type_name(member: str) -> str:
     name, parts = _inner(member)
     if name in TEXT:
         return "text"
@@ -166,4 +166,4 @@ def _spoken(member: str) -> str:
         return f"a list of {parts[0]}" if parts else "a list"
     if name in MAPPINGS:
         return "a mapping"
-    return " or ".join(parts) if name == "Literal" else WORDS.get(name, name)
+    return " or ".join(parts) if name == "Literal" else TYPE_NAMES.get(name, name)

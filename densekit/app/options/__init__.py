@@ -1,1 +1,1 @@
-"""Options of commands: `table` parses them, `shared` has those of several, `help` prints them."""
+"""Options of commands: `table` parses them, `shared` has common ones, `help` formats them."""

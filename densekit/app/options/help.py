@@ -1,4 +1,4 @@
-"""What `--help` prints, from the table of each command."""
+"""Formats the text of `--help` from the table of each command."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _section(title: str, lines: list[str]) -> str:
 
 
 def _row(shown: str, about: str) -> str:
-    """A left column of its own width, and a text beside it, or below where there is no room."""
+    """An option and its help beside it, or below it if the option is too long."""
     margin = " " * INDENT
     lines = textwrap.wrap(
         about, WIDTH, initial_indent=margin, subsequent_indent=margin, **_WHOLE_WORDS

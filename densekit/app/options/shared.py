@@ -1,4 +1,4 @@
-"""Options that several commands take, and the files and devices that their values stand for."""
+"""Options that several commands share, and the files and devices that they name."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ TRUST = Option(
 
 
 def existing(key: str, value: Any) -> Path:
-    """The path of an option that has to be there.
+    """The path of an option whose file or folder must exist.
 
     Raises:
-        UsageError: There is no such file or folder.
+        UsageError: The file or folder does not exist.
     """
     path = Path(str(value)).expanduser()
     if not path.exists():
@@ -84,10 +84,10 @@ def existing(key: str, value: Any) -> Path:
 
 
 def checkpoint_file(value: Any) -> Path:
-    """The file of the option `checkpoint`; of a run folder its best one, which is logged.
+    """The file of the option `checkpoint`; for a run folder its best checkpoint, which is logged.
 
     Raises:
-        UsageError: There is no such file or folder, or no checkpoint in the folder.
+        UsageError: The file or folder does not exist, or the folder has no checkpoint.
     """
     path = existing("checkpoint", value)
     if path.is_file():
@@ -105,10 +105,10 @@ def checkpoint_file(value: Any) -> Path:
 
 
 def output_folder(value: Any) -> Path:
-    """The folder of the option `output`; it is made.
+    """Creates the folder of the option `output` and returns it.
 
     Raises:
-        UsageError: It cannot be made.
+        UsageError: The folder cannot be created.
     """
     folder = Path(str(value)).expanduser().absolute()
     try:
@@ -121,7 +121,7 @@ def output_folder(value: Any) -> Path:
 
 
 def device_name(value: str) -> str:
-    """The value of the option `device`; `auto` is the first GPU, or the CPU without one.
+    """The device of the option `device`; `auto` is the first GPU, or the CPU without one.
 
     Raises:
         UsageError: This machine does not have that GPU.

@@ -1,4 +1,4 @@
-"""The options of a command: one table, from which its words are parsed and its help is printed."""
+"""The options of a command in one table, from which arguments are parsed and help is printed."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Kind:
     """The values that an option takes.
 
     Attributes:
-        shown: A value as the help writes it: `PATH`, `NUMBER`, `npz|parquet`.
-        expected: The values as an error names them: "a number of at least 0".
-        read: Turns the text of the command line into a value; ValueError for any other text.
+        shown: Placeholder of a value in the help: `PATH`, `NUMBER`, `npz|parquet`.
+        expected: The accepted values in an error message: "a number of at least 0".
+        read: Parses the text of the command line; ValueError for text that is not accepted.
     """
 
     shown: str
@@ -34,11 +34,11 @@ class Option:
     """An option of a command, given as `name=value`.
 
     Attributes:
-        name: Its key.
-        kind: The values it takes.
-        default: Its value where it is not given. `null` on the command line stands for a default
-            that is None or empty.
-        help: What it does; the help adds the default, unless that is None or empty.
+        name: Key of the option.
+        kind: Accepted values.
+        default: Value if the option is not given. `null` on the command line means a default that
+            is None or empty.
+        help: What the option does; the default is appended unless it is None or empty.
         required: Whether the command refuses to start without it.
     """
 
@@ -50,7 +50,7 @@ class Option:
 
     @property
     def row(self) -> tuple[str, str]:
-        """Its line in the help."""
+        """The columns of its line in the help."""
         about = self.help
         if self.required:
             about += " (required)"
@@ -59,10 +59,10 @@ class Option:
         return f"{self.name}={self.kind.shown}", about
 
     def read(self, text: str) -> Any:
-        """The value of a text.
+        """Parses the text of a value.
 
         Raises:
-            UsageError: The option does not take it.
+            UsageError: The option does not accept it.
         """
         if text == "null" and not self.default:
             return self.default
@@ -77,15 +77,15 @@ class Command:
     """What a command accepts and what its help says.
 
     Attributes:
-        name: The word behind `densekit`.
-        usage: The words behind the name, in one line per form of the command.
+        name: Name of the command, after `densekit`.
+        usage: Arguments after the name, one line per form of the command.
         about: What the command does.
         examples: Command lines without `densekit`.
-        options: All that it takes as `name=value`.
-        words: Names of the words that it takes without `=`, each of which is needed.
-        settings: Keys of the configuration that may be set as well, as the help shows them, and
-            what each does.
-        overrides: Whether words of other keys are left to the configuration.
+        options: All options `name=value`.
+        words: Names of the positional arguments, all of them required.
+        settings: Keys of the configuration that may also be set, as shown in the help, and what
+            each does.
+        overrides: Whether other arguments are overrides of the configuration.
         groups: The configuration groups whose files the help lists.
     """
 
@@ -101,17 +101,17 @@ class Command:
 
 
 def text(shown: str, expected: str = "text") -> Kind:
-    """Text, letter by letter; quotes around all of it are taken off."""
+    """Literal text; quotes around all of it are removed."""
     return Kind(shown, expected, unquote)
 
 
 def names(shown: str = "NAME") -> Kind:
-    """One name or a list of them, `[a,b]`; the value is a list of text."""
+    """One name or a list of names, `[a,b]`; the value is a list of strings."""
     return Kind(f"[{shown},...]", f"{shown} or [{shown},...]", _listed)
 
 
 def choice(*accepted: str | int) -> Kind:
-    """One of a few words or numbers."""
+    """One of several words or numbers."""
     values = {str(value): value for value in accepted}
 
     def read(text: str) -> str | int:
@@ -123,7 +123,7 @@ def choice(*accepted: str | int) -> Kind:
 
 
 def choices(*accepted: str) -> Kind:
-    """One of a few words or a list of them; the value is a list."""
+    """One of several words or a list of them; the value is a list."""
     one = choice(*accepted)
     return Kind(
         f"[{one.shown},...]",
@@ -166,7 +166,7 @@ def sides(*, count: int | None = None, at_least: int = 1) -> Kind:
     """The sides of an image or volume, `[256,448]`.
 
     Args:
-        count: How many there are; any number by default.
+        count: Number of sides; any number by default.
         at_least: The smallest side.
     """
     one = whole(at_least)
@@ -184,13 +184,13 @@ def sides(*, count: int | None = None, at_least: int = 1) -> Kind:
 def split_options(
     arguments: Iterable[str], options: Iterable[Option]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Takes options out of a command line.
+    """Separates the options of a command line from its other arguments.
 
     Returns:
-        The value of every option by name, and the words that are none of them.
+        The value of every option by name, and the other arguments.
 
     Raises:
-        UsageError: An option does not take its value.
+        UsageError: An option does not accept its value.
     """
     known = {option.name: option for option in options}
     values, rest = {name: option.default for name, option in known.items()}, []
@@ -204,14 +204,14 @@ def split_options(
 
 
 def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
-    """Reads the command line of a command.
+    """Parses the arguments of a command.
 
     Returns:
-        The value of every option by name, and the other words: as many as `command.words`, or
-        overrides of the configuration.
+        The value of every option by name, and the other arguments: one per entry of
+        `command.words`, or overrides of the configuration.
 
     Raises:
-        UsageError: A word is unknown, a value is not accepted, or something is missing.
+        UsageError: An argument is unknown, a value is not accepted, or an option is missing.
     """
     values, rest = split_options(arguments, command.options)
     if not command.overrides:
@@ -226,7 +226,7 @@ def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str,
 
 
 def _check_words(command: Command, words: Sequence[str]) -> None:
-    if len(words) == len(command.words):  # a path may have a = in its name
+    if len(words) == len(command.words):  # a path may contain `=`
         return
     keys = [re.split("[.=]", shown)[0] for shown, _ in command.settings]
     for word in words:
@@ -234,7 +234,7 @@ def _check_words(command: Command, words: Sequence[str]) -> None:
         if equals:
             known = [*(option.name for option in command.options), *keys]
             raise UsageError(unknown(f"densekit {command.name}", key, known))
-    expected = " ".join(command.words) or ("key=value" if command.options else "no words")
+    expected = " ".join(command.words) or ("key=value" if command.options else "no arguments")
     raise UsageError(
         f"densekit {command.name}: expected {expected}, got {' '.join(words) or 'nothing'};"
         f" densekit {command.name} {command.usage}".rstrip("; ")
@@ -242,7 +242,7 @@ def _check_words(command: Command, words: Sequence[str]) -> None:
 
 
 def _written(value: Any) -> str:
-    """A default as it is given on the command line."""
+    """A default as it would be written on the command line."""
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_written, value))}]"
     if isinstance(value, bool):

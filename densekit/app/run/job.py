@@ -13,7 +13,7 @@ from densekit.app.config.data_checks import (
     check_num_classes,
     check_resize,
     check_trained,
-    say_unseen_classes,
+    warn_of_unseen_classes,
 )
 from densekit.app.config.data_info import model_info
 from densekit.app.config.overrides import Overrides, with_trust
@@ -115,7 +115,7 @@ def checked(composed: Composed) -> Job:
     check_taken(composed.cfg.trainer)
     launch.check(dict(composed.cfg.trainer))
     job = prepared(composed)
-    say_unseen_classes(job.sources)
+    warn_of_unseen_classes(job.sources)
     if job.cfg["resume"]:
         check_continues(job.cfg, job.sources)
     check_monitors(job.cfg["callbacks"], job.sources, job.cfg["heads"])

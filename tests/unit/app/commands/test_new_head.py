@@ -44,7 +44,7 @@ def test_composes_by_name(written: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         cfg = compose(parse(["experiment=quickstart", "head=acme/two_words"])).cfg
         assert cfg.heads.two_words._target_ == "acme_two_words.head.TwoWords"
         with pytest.raises(UsageError, match="which exists"):
-            new_head.words_of("acme/two_words")
+            new_head.template_values("acme/two_words")
     finally:
         plugins.plugin_packages.cache_clear()
 
@@ -57,4 +57,4 @@ def test_nothing_is_overwritten(written: Path) -> None:
 @pytest.mark.parametrize("name", ["Polyp", "a/b/c", "2d", "../up", "unet"])
 def test_refuses_names(name: str) -> None:
     with pytest.raises(UsageError, match=name):
-        new_head.words_of(name)
+        new_head.template_values(name)

@@ -101,7 +101,7 @@ def test_entries_can_be_removed() -> None:
         ("+foo=1", "'foo'"),
         ("seed=1,2", "seed: expected one value, got 1,2; add -m"),
         ("neck=null", "neck=none"),
-        ("backbone.depth.x=1", r"backbone\.depth holds 18"),
+        ("backbone.depth.x=1", r"expected backbone\.depth to be a mapping, got 18"),
         ("backbone._target_=densekit.backbones.Resnet", "did you mean 'ResNet'"),
         ("+heads.mine._target_=my_head.MyHead", r"trust=\[my_head\]"),
         (

@@ -17,7 +17,7 @@ from densekit.app.config.data_checks import (
     check_num_classes,
     check_resize,
     check_trained,
-    say_unseen_classes,
+    warn_of_unseen_classes,
 )
 from densekit.app.errors import UsageError
 from densekit.data import CocoDetection, Dataset, Scenes, Subset
@@ -54,9 +54,9 @@ def test_a_wrong_resize_rule_is_refused(rule: dict[str, int], message: str) -> N
 def test_heads_and_data_have_to_meet() -> None:
     with pytest.raises(UsageError, match=r"data\.a\.heads.*'cells'.*did you mean 'cell'"):
         check_heads({"a": CELLS}, {"cell": {}})
-    with pytest.raises(UsageError, match=r"heads\.other: no data set trains it.*data\.a\.heads"):
+    with pytest.raises(UsageError, match=r"heads\.other: expected a data set .*data\.a\.heads"):
         check_trained({"a": CELLS}, {"cells": {}, "other": {}})
-    with pytest.raises(UsageError, match="none chosen"):
+    with pytest.raises(UsageError, match="data: expected at least one"):
         check_heads({}, {"cells": {}})
     check_trained({"a": CELLS}, {"cells": {}})
 
@@ -64,7 +64,7 @@ def test_heads_and_data_have_to_meet() -> None:
 def test_a_data_set_without_training_images_trains_no_head() -> None:
     only_evaluated = source(["red"], ["cells"])
     only_evaluated.train = None
-    with pytest.raises(UsageError, match=r"heads\.cells: no data set.* data\.b\.train"):
+    with pytest.raises(UsageError, match=r"heads\.cells: expected .*got none in data\.b\.train"):
         check_trained({"b": only_evaluated}, {"cells": {}})
     check_trained({"a": CELLS, "b": only_evaluated}, {"cells": {}})
 
@@ -108,7 +108,7 @@ class Masks(Dataset):
 
 
 def test_classes_that_no_training_mask_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    say_unseen_classes(
+    warn_of_unseen_classes(
         {
             "ct": SimpleNamespace(train=Masks()),
             "boxes": SimpleNamespace(train=Scenes(length=1)),
@@ -135,7 +135,7 @@ def test_classes_without_an_object_are_named(
     (tmp_path / "gt.json").write_text(json.dumps(content))
     data: Any = CocoDetection(tmp_path, ".", "gt.json")
     data = Subset(data, [0]) if part else data
-    say_unseen_classes({"mine": SimpleNamespace(train=data)})
+    warn_of_unseen_classes({"mine": SimpleNamespace(train=data)})
     missing = "2 of its classes: 'cells', 'white'" if part else "1 of its classes: 'cells'"
     assert f"data.mine.train: no object of {missing}" in caplog.messages[0]
 

@@ -35,7 +35,7 @@ def test_outside_heads_all_data_must_agree() -> None:
 
 def test_two_sets_of_one_head_must_agree() -> None:
     other = source(["red", "white"], ["cells"])
-    with pytest.raises(Exception, match="must agree"):
+    with pytest.raises(Exception, match="expected the same in all data sets"):
         resolved({"a": CELLS, "b": other}, "num_classes")
 
 

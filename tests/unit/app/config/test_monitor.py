@@ -177,7 +177,7 @@ def test_without_validation_a_checkpoint_keeps_the_newest_and_nothing_can_stop_e
     found = settled({"a": {**CHECKPOINT, "monitor": "main"}}, nothing, trust=[])
     assert found["a"] == {**CHECKPOINT, "monitor": None}
     for monitor in ("main", "val/loss"):
-        with pytest.raises(UsageError, match="nothing is validated|with a validation split"):
+        with pytest.raises(UsageError, match="there is no validation|with a validation split"):
             settled({"a": {**STOPPING, "monitor": monitor}}, nothing, trust=[])
 
 

@@ -143,7 +143,10 @@ def test_no_key_value_is_refused_by_name(word: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("seed=interval(0, 1)", "seed: expected values to run, got interval.*hydra/sweeper=optuna"),
+        (
+            "seed=interval(0, 1)",
+            "seed: expected a list of values, got interval.*sweeper=optuna",
+        ),
         ("seed=glob(*)", "seed: expected a pattern of options of a group"),
         ("optimizer=glob(x*)", "optimizer: expected a pattern of options"),
     ],

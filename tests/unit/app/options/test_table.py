@@ -144,7 +144,7 @@ def test_words_without_a_key_are_counted() -> None:
         parse_command(verify, [])
     listing = Command("heads", "", "Lists.")
     with pytest.raises(
-        UsageError, match="densekit heads: expected no words, got x; densekit heads"
+        UsageError, match="densekit heads: expected no arguments, got x; densekit heads"
     ):
         parse_command(listing, ["x"])
 
