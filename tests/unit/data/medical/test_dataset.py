@@ -212,10 +212,12 @@ def test_mismatches_are_found_when_it_is_built(msd):
     write_nifti(msd / "labelsTr" / "case_03.nii.gz", mask[..., :7], UPRIGHT)
     pair = np.zeros((5, 6, 7, 2), dtype=np.float32)
     write_nifti(msd / "imagesTr" / "case_03.nii.gz", pair, UPRIGHT)
-    with pytest.raises(ValueError, match=r"case_03\.nii\.gz: 2 channels, but .*case_00"):
+    with pytest.raises(
+        ValueError, match=r"case_03\.nii\.gz: expected 1 channel .*case_00.*, got 2"
+    ):
         MedicalVolumes(msd)
     (msd / "imagesTr" / "case_03.nii.gz").unlink()
-    with pytest.raises(ValueError, match=r"dataset\.json: 1 of 12 files .*case_03"):
+    with pytest.raises(ValueError, match=r"dataset\.json: .* got 1 of 12 missing .*case_03"):
         MedicalVolumes(msd)
 
 
@@ -237,7 +239,7 @@ def test_what_is_no_data_set(tmp_path):
     with pytest.raises(ValueError, match=r"dataset\.json: expected JSON, got"):
         MedicalVolumes(tmp_path)
     (tmp_path / "dataset.json").write_text('{"training": []}')
-    with pytest.raises(ValueError, match=r"dataset\.json: no case found"):
+    with pytest.raises(ValueError, match=r"dataset\.json: expected at least one case"):
         MedicalVolumes(tmp_path)
 
 

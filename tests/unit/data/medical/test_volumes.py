@@ -126,12 +126,12 @@ def bad_files(tmp_path, data):
         ): r"nan\.nii: expected finite voxels, got 2 of 60 NaN",
         "cut.nii.gz": r"cut\.nii\.gz: expected a readable",
         "text.nii": r"text\.nii: expected a readable volume",
-        str(write_nifti(tmp_path / "rgb.nii", colour).name): r"rgb\.nii: voxels of type",
-        "flat.nii": r"flat\.nii: the affine",
+        str(write_nifti(tmp_path / "rgb.nii", colour).name): r"rgb\.nii: expected integers",
+        "flat.nii": r"flat\.nii: expected an affine",
         str(
             write_nifti(tmp_path / "five.nii", np.zeros((2, 2, 2, 1, 3))).name
-        ): r"five\.nii: shape",
-        str(write_nifti(tmp_path / "c.nii", data.astype("c8")).name): r"c\.nii: voxels of type",
+        ): r"five\.nii: expected shape",
+        str(write_nifti(tmp_path / "c.nii", data.astype("c8")).name): r"c\.nii: expected integers",
     }
 
 
@@ -147,7 +147,7 @@ def test_masks_that_do_not_fit_are_refused(tmp_path, data):
     for path, given, message in (
         ("m.png", mask, r"m\.png: expected a NIfTI file"),
         ("m.nii", mask.T, r"m\.nii: expected .* \(5, 4, 3\) .*a\.nii, got \(3, 4, 5\)"),
-        ("m.nii", mask.astype(np.int64), r"a mask of int64"),
+        ("m.nii", mask.astype(np.int64), r"expected a mask of uint8 or uint16, got int64"),
     ):
         with pytest.raises(ValueError, match=message):
             write_mask(tmp_path / path, given, volume)
