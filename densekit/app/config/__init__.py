@@ -1,1 +1,1 @@
-"""From the words of a command line to one resolved configuration."""
+"""From the arguments of a command line to one resolved configuration."""

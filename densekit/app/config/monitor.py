@@ -121,7 +121,7 @@ def _watched(
         raise UsageError(f"{where}: expected max or min of {monitor}, got {chosen!r}")
     if known is not None and chosen != known:
         logger.warning(
-            "%s: expected %s of %s, got %s; the worst checkpoint counts as the best",
+            "%s: expected %s of %s, got %s; the worst value counts as the best",
             *(where, known, monitor, chosen),
         )
     return monitor, chosen

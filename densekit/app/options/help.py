@@ -47,7 +47,7 @@ def help_of(command: Command) -> str:
     usages = [f"densekit {command.name} {line}".rstrip() for line in command.usage.split("\n")]
     parts = ["usage: " + "\n       ".join(usages), command.about.strip()]
     if command.examples:
-        parts.append(_section("examples", [f"  densekit {words}" for words in command.examples]))
+        parts.append(_section("examples", [f"  densekit {line}" for line in command.examples]))
     rows = [*(option.row for option in command.options), *command.settings]
     if rows:
         parts.append(_section("options", [_row(*row) for row in rows]))

@@ -215,7 +215,7 @@ def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str,
     """
     values, rest = split_options(arguments, command.options)
     if not command.overrides:
-        _check_words(command, rest)
+        _check_arguments(command, rest)
     for option in command.options:
         if option.required and not values[option.name]:
             raise UsageError(
@@ -225,18 +225,18 @@ def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str,
     return values, rest
 
 
-def _check_words(command: Command, words: Sequence[str]) -> None:
-    if len(words) == len(command.words):  # a path may contain `=`
+def _check_arguments(command: Command, arguments: Sequence[str]) -> None:
+    if len(arguments) == len(command.words):  # a path may contain `=`
         return
     keys = [re.split("[.=]", shown)[0] for shown, _ in command.settings]
-    for word in words:
-        key, equals, _ = word.partition("=")
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
         if equals:
             known = [*(option.name for option in command.options), *keys]
             raise UsageError(unknown(f"densekit {command.name}", key, known))
     expected = " ".join(command.words) or ("key=value" if command.options else "no arguments")
     raise UsageError(
-        f"densekit {command.name}: expected {expected}, got {' '.join(words) or 'nothing'};"
+        f"densekit {command.name}: expected {expected}, got {' '.join(arguments) or 'nothing'};"
         f" densekit {command.name} {command.usage}".rstrip("; ")
     )
 

@@ -35,7 +35,7 @@ def _replaced(node: Any, run: str) -> Any:
 
 
 def set_run_dir(cfg: DictConfig, run: str) -> None:
-    """Sets the run folder and makes all paths absolute, so that any folder can resume the run."""
+    """Sets the run folder and makes all paths absolute, so that it can be read from anywhere."""
     with open_dict(cfg):
         cfg.paths.run = run
         for name in ("data", "runs"):

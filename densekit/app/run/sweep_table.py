@@ -82,7 +82,7 @@ def _write(
 ) -> None:
     """Writes one row per job, then mean, standard deviation and count; unknown values are empty."""
     differing = _differing(overrides)
-    rows: list[list[Any]] = [["job", "words", *summary]]
+    rows: list[list[Any]] = [["job", "overrides", *summary]]
     for job, metrics in found.items():
         cells = [metrics.get(name, math.nan) for name in summary]
         rows.append([job, differing[job], *(None if math.isnan(cell) else cell for cell in cells)])

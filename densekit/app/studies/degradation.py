@@ -96,8 +96,8 @@ class Answer:
     shown: bool | None
 
     def __str__(self) -> str:
-        words = {True: "shown", False: "NOT shown", None: "not judged"}
-        return f"{self.claim}: {words[self.shown]} (difference {self.contrast} points)"
+        verdicts = {True: "shown", False: "NOT shown", None: "not judged"}
+        return f"{self.claim}: {verdicts[self.shown]} (difference {self.contrast} points)"
 
 
 def read_outcome(run: Path, head: str) -> Outcome | None:

@@ -1,4 +1,4 @@
-"""Runs several configurations at once on one machine, in processes that take one after another."""
+"""Runs several configurations at once on one machine, in a pool of processes."""
 
 from __future__ import annotations
 

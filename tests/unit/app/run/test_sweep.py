@@ -105,7 +105,7 @@ def test_a_multirun_ends_with_a_table_of_its_jobs(
     assert main(["train", *words]) == 0
     (file,) = in_folder.glob("runs/*/*/jobs.csv")
     rows = list(csv.reader(file.open(encoding="utf-8")))
-    assert rows[0] == ["job", "words", "val/detection/AP50"]
+    assert rows[0] == ["job", "overrides", "val/detection/AP50"]
     assert [row[:2] for row in rows[1:3]] == [
         ["0", "optimizer.lr=0.01"],
         ["1", "optimizer.lr=0.03"],
