@@ -140,7 +140,7 @@ class Frames:
             self._is_unsure = False
             _log.warning(
                 "the model does not state the orientation it was trained in: axes are used as"
-                " stored (first volume: %s, %s); results are wrong if training used another one",
+                " stored, the first volume is %s (%s); results are wrong if training used another",
                 *(volume.path, orientation_of(volume)),
             )
         if conflict := two_frames(volume):

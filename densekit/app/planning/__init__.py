@@ -1,1 +1,1 @@
-"""The rules by which `plan` derives a recipe from a data set."""
+"""`densekit plan`: derives an experiment from a data set of volumes."""

@@ -1,7 +1,7 @@
-"""How much memory a training step takes, counted without running it.
+"""Estimates the memory of a training step without running it.
 
-The network runs on the meta device, where tensors have shapes and no content, and what autograd
-would keep for backward is added up.
+The network runs on the meta device, where tensors have shapes but no data, and the tensors that
+autograd keeps for backward are added up.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ GIB = 2**30
 BYTES_PER_PARAMETER = 16
 """Weight, gradient and the two moments of Adam, in float32."""
 WORKSPACE = 1.25
-"""Over what is kept: gradients of activations, buffers of convolutions."""
+"""Factor on the kept tensors for gradients of activations and buffers of convolutions."""
 
 
 def training_memory(
     make: Callable[[], DenseModel], channels: int, patch: Sequence[int]
 ) -> tuple[float, float]:
-    """GiB that the model takes once, and each image of a batch, in float32.
+    """Estimates the GiB in float32 of the model itself, and of each image of a batch.
 
     Args:
-        make: Builds the model; it is called under the meta device.
+        make: Builds the model; called under the meta device.
         channels: Of the images.
-        patch: Their sides.
+        patch: Sides of the images.
     """
     with torch.device("meta"):
         model = make().train()
@@ -41,7 +41,7 @@ def training_memory(
 
 
 def _kept_bytes(model: nn.Module, image: Tensor, size: Tensor) -> int:
-    """Bytes of every tensor that backward of one forward pass needs, each counted once."""
+    """Total bytes of the tensors that one forward pass keeps for backward, each counted once."""
     own = {parameter.data_ptr() for parameter in model.parameters()} - {0}
     parameters = {id(parameter) for parameter in model.parameters()}
     seen: dict[int, Tensor] = {}

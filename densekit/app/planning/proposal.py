@@ -1,4 +1,4 @@
-"""The proposal of `densekit plan`: looks at the volumes of a data set and writes an experiment."""
+"""The proposal of `densekit plan`: inspects the volumes of a data set and writes an experiment."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
     from densekit.data.protocols import Dataset
 
 DATA_KEYS = ("data", "vars", "experiment")
-"""Words that say where the data are."""
+"""Overrides that select the data."""
 AS_STORED = {"spacing": None, "intensity": None, "cache": None}
-"""Arguments of data sets while the plan looks at what is stored."""
+"""Arguments of data sets while the plan inspects the stored volumes."""
 
 
 def write_proposal(given: Overrides, memory: float, cases: int, file: Path | None) -> None:
-    """Prints what the volumes are like and writes the experiment that is proposed for them.
+    """Prints statistics of the volumes and writes the experiment proposed for them.
 
     Args:
         given: Overrides of the configuration that choose the data set.
         memory: GiB that a training step may take in float32.
-        cases: Number of volumes to look at.
-        file: Where the experiment goes; printed by default.
+        cases: Number of volumes to inspect.
+        file: Where the experiment is written; printed by default.
 
     Raises:
-        UsageError: There is no such data set, it has no training volumes, or nothing fits.
+        UsageError: The data set is unknown or has no training volumes, or no network fits.
     """
     cfg = _composed(given)
     written: Any = OmegaConf.to_container(cfg, resolve=False)
-    with open_dict(cfg):  # a scale, which is to be planned, may be missing yet
+    with open_dict(cfg):  # the intensity, which is planned, may be missing
         cfg.update(framed(written, {"intensity": {"kind": "zscore"}}, list(cfg.trust)))
     sources = describe_data(cfg)
     name, source = _only(sources)
@@ -72,12 +72,12 @@ def write_proposal(given: Overrides, memory: float, cases: int, file: Path | Non
         print_lines("", text.rstrip())
     else:
         write_text(file, text)
-        moved = [] if name_of(file) else [f"save as:  {recipe.place}"]
+        moved = [] if name_of(file) else [f"save as:  {recipe.default_file}"]
         print_lines(f"proposed: {file}", *moved, f"train:    {recipe.command(file)}")
 
 
 def _composed(overrides: Overrides) -> DictConfig:
-    """The configuration; of an experiment the data alone, whose network is another one."""
+    """Composes the configuration; of an experiment only the data are used."""
     base = _unless_chosen(overrides)
     cfg = compose(base + overrides).cfg
     if "experiment" not in overrides.keys:
@@ -103,7 +103,7 @@ def _only(sources: Mapping[str, Any]) -> tuple[str, Any]:
 
 
 def _as_stored(node: Mapping[str, Any] | None, name: str, trust: Sequence[str]) -> Dataset:
-    """The training split without what would scale, resample or cache its images."""
+    """Builds the training split without scaling, resampling and caching."""
     if node is None:
         raise UsageError(f"data.{name}.train: expected a training split, got none")
     key = f"data.{name}.train"
@@ -133,7 +133,7 @@ def _look(dataset: Dataset, limit: int) -> Fingerprint:
 
     from densekit.data.fingerprint import fingerprint, spread
 
-    return fingerprint(dataset, track(spread(len(dataset), limit), "looking at volumes"))
+    return fingerprint(dataset, track(spread(len(dataset), limit), "inspecting volumes"))
 
 
 def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Collection[str]) -> Memory:
@@ -146,7 +146,7 @@ def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Collectio
     accepted = arguments(job[key], key, trust) or set()
     if missing := {"stem", "width", "skip_downsampling"} - accepted:
         raise UsageError(
-            f"{key}: expected a network whose {', '.join(sorted(missing))} can be planned, as"
+            f"{key}: expected a network with the arguments {', '.join(sorted(missing))}, such as"
             f" backbone=resnet18, got {job[key]['_target_']}"
         )
     info = model_info(sources, job["heads"], None)

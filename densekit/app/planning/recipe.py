@@ -1,4 +1,4 @@
-"""The experiment file that `densekit plan` writes: it runs as it is printed."""
+"""The experiment file that `densekit plan` writes, ready to train."""
 
 from __future__ import annotations
 
@@ -26,30 +26,30 @@ GROUPS = {
     "optimizer": "adamw",
     "schedule": "onecycle",
 }
-"""What a plan is made for, unless the command line chooses another."""
+"""Default choices of a plan, unless the command line chooses others."""
 FOLDER = "conf/experiment"
 FRAME = {"spacing", "intensity"}
-"""Arguments of a data set that reads volumes."""
+"""Arguments by which data sets of volumes are recognised."""
 LOSSES = {"ce": "PixelCrossEntropy", "dice": "Dice"}
 LEARNING_RATE = 1e-3
 SIDES = re.compile(r"left|right", re.IGNORECASE)
-"""Names of structures that a mirrored image would confuse."""
+"""Names of structures that mirroring would confuse."""
 HEADER = """\
 # @package _global_
 # Proposed by `densekit plan` for {memory:g} GiB of memory; edit it.
 # Command: {command}
-{place}"""
+{save_as}"""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What the command line of a plan says beside the data.
+    """The inputs of an experiment file besides the plan.
 
     Attributes:
         data: Name of the data set.
         head: Name of the head.
         splits: The splits that the data set has.
-        given: What the command line sets.
+        given: Overrides of the command line.
         trust: Packages whose classes may be built.
     """
 
@@ -60,30 +60,30 @@ class Recipe:
     trust: Sequence[str]
 
     def command(self, file: Path | None) -> str:
-        """The command that trains; it says again what the file does not hold."""
+        """Returns the training command, with the overrides that the file does not contain."""
         name = name_of(file) or f"{self.data}_planned"
         kept = self.given.values.where(lambda word: _root(word.key) not in ("data", "vars"))
         return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept.texts])])
 
     @property
-    def place(self) -> str:
-        """The file that the command reads, unless the plan is written to one of that folder."""
+    def default_file(self) -> str:
+        """File that the command reads, unless the plan is written to that folder."""
         return f"{FOLDER}/{self.data}_planned.yaml"
 
     def text(
         self, file: Path | None, budget: float, plan: Plan, found: Fingerprint, cfg: dict[str, Any]
     ) -> str:
-        """The file.
+        """Returns the content of the file.
 
         Args:
-            file: Where it goes, None if that is not known.
-            budget: GiB that were asked for.
-            plan: What it proposes.
+            file: Where it is written, None if unknown.
+            budget: Requested GiB.
+            plan: The proposal.
             found: Of the data set.
             cfg: The composed configuration, its interpolations not resolved.
         """
-        place = "" if name_of(file) else f"# Save as: {self.place}\n"
-        header = HEADER.format(memory=budget, command=self.command(file), place=place)
+        save_as = "" if name_of(file) else f"# Save as: {self.default_file}\n"
+        header = HEADER.format(memory=budget, command=self.command(file), save_as=save_as)
         chosen = dict(text.split("=", 1) for text in self.given.choices.texts)
         groups = {group: chosen.get(group, name) for group, name in GROUPS.items()}
         overrides: list[dict[str, Any]] = [{"override /data": None}]
@@ -114,7 +114,7 @@ class Recipe:
         )
 
     def _data(self, plan: Plan, found: Fingerprint, cfg: dict[str, Any]) -> dict[str, Any]:
-        """The data set with the plan's frame, and the `vars` that it may speak of."""
+        """The data set with the plan's frame, and the `vars` that it may refer to."""
         frame = {
             "spacing": list(plan.spacing),
             "intensity": dict(plan.intensity),
@@ -137,7 +137,7 @@ class Recipe:
 
 
 def backbone_settings(network: Network, given: Iterable[str]) -> dict[str, Any]:
-    """The arguments of a ResNet, without those that the command line gives."""
+    """Returns the arguments of a ResNet, without those set on the command line."""
     settings: dict[str, Any] = {"stem": network.stem, "width": WIDTH}
     if any(network.skip_downsampling):
         settings["skip_downsampling"] = list(network.skip_downsampling)
@@ -146,9 +146,9 @@ def backbone_settings(network: Network, given: Iterable[str]) -> dict[str, Any]:
 
 
 def augmentation(plan: Plan, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Steps of `VolumeAugment`, as strong as those of `experiment=hippocampus_unet3d`.
+    """Returns steps of `VolumeAugment`, as strong as in `experiment=hippocampus_unet3d`.
 
-    Nothing is mirrored where left and right are classes, and thick slices are not tilted.
+    No mirroring if classes distinguish left and right, and no rotation out of thick slices.
     """
     mirrored = not any(SIDES.search(name) for name in names)
     flips = {f"RandFlip_{axis}": {"prob": 0.5, "spatial_axis": i} for i, axis in enumerate("zyx")}
@@ -167,9 +167,9 @@ def augmentation(plan: Plan, names: Sequence[str]) -> dict[str, dict[str, Any]]:
 def framed(
     cfg: Mapping[str, Any], frame: Mapping[str, Any], trust: Sequence[str]
 ) -> dict[str, Any]:
-    """The data of a configuration, and the `vars` that they may speak of, read in a frame.
+    """Sets spacing, intensity and cache in the data and the `vars` of a configuration.
 
-    The mean and std of a data set go: they are those of another frame.
+    The mean and std of a data set are removed, since they belong to another frame.
     """
     parts = deepcopy({key: cfg[key] for key in ("vars", "data") if cfg[key]})
     for reader in readers_of_volumes(parts, "", trust):
@@ -181,25 +181,25 @@ def framed(
 
 
 def readers_of_volumes(tree: Any, key: str, trust: Sequence[str]) -> list[dict[str, Any]]:
-    """The nodes of data sets in a configuration that read volumes in a frame."""
-    found = [(place, node) for place, node in walk(tree, key) if isinstance(node, dict)]
+    """Finds the nodes of a configuration whose classes have the arguments in `FRAME`."""
+    found = [(where, node) for where, node in walk(tree, key) if isinstance(node, dict)]
     return [
         node
-        for place, node in found
-        if "_target_" in node and (arguments(node, place, trust) or set()) >= FRAME
+        for where, node in found
+        if "_target_" in node and (arguments(node, where, trust) or set()) >= FRAME
     ]
 
 
 def set_accepted(
     node: dict[str, Any], values: Mapping[str, Any], key: str, trust: Sequence[str]
 ) -> None:
-    """Sets those values that the node's class takes."""
+    """Sets those values that the node's class accepts."""
     accepted = arguments(node, key, trust) or set()
     node.update({name: value for name, value in values.items() if name in accepted})
 
 
 def name_of(file: Path | None) -> str | None:
-    """The name by which a file is an experiment, None if it lies where none is looked for."""
+    """Returns the experiment name of a file, None if it is outside the experiment folder."""
     folder = Path(FOLDER).absolute()
     if file is None or file.suffix != ".yaml" or not file.absolute().is_relative_to(folder):
         return None

@@ -1,4 +1,4 @@
-"""What `densekit plan` has seen, as tables for the terminal."""
+"""Prints the findings of `densekit plan` as tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def report(found: Fingerprint, plan: Plan, cases: int) -> None:
     """Prints sizes and spacings beside the plan, classes, intensities and the memory of a step.
 
     Args:
-        found: Of the volumes looked at.
+        found: Of the inspected volumes.
         plan: Made for them.
         cases: Number of training volumes.
     """
@@ -25,7 +25,7 @@ def report(found: Fingerprint, plan: Plan, cases: int) -> None:
         ["patch, voxels", "", "", "", _joined(plan.patch)],
     ]
     columns = ["along z, y, x", "smallest", "median", "largest", "planned"]
-    print_numbers(columns, rows, f"{cases} training volumes, {len(found.shapes)} looked at")
+    print_numbers(columns, rows, f"{cases} training volumes, {len(found.shapes)} inspected")
     rows = [
         [name, f"{share:.3%}", f"{present} of {len(found.shapes)}"]
         for name, share, present in zip(found.names, found.shares, found.present, strict=True)

@@ -18,29 +18,29 @@ from densekit.data.fingerprint import Fingerprint
 from densekit.data.reading.intensity import PER_CHANNEL, Rule
 
 ANISOTROPIC = 3.0
-"""Spacing of one axis over the next coarser one from which on slices count as far apart."""
+"""Ratio of the coarsest spacing to the next above which slices count as far apart."""
 SMALLEST_EDGE = 4
-"""Voxels an axis keeps at the network's deepest level."""
+"""Voxels that every axis keeps at the network's deepest level."""
 HALVINGS = {"full": 3, "half": 4, "imagenet": 5}
-"""Stem to the halvings of a ResNet with it."""
+"""Stem to the number of halvings of a ResNet with it."""
 WIDTH = 32
-"""Channels of the stem: a volume has an axis more than a picture."""
+"""Channels of the stem, fewer than in 2-D because volumes have one axis more."""
 SHARE_OF_DATA = 0.05
-"""Part of all voxels that a batch may have."""
+"""Share of all voxels that a batch may have."""
 AIR = -500
 """A stored value that only CT reaches, in Hounsfield units."""
 CT = re.compile(r"(^|[^a-z])(nc|ce|cb|ld|hr)?cta?([^a-z]|$)|computed.tomography")
-"""Names of a channel that is CT: `CT`, `CTA`, `NCCT`, `ct_portal`."""
+"""Channel names that mean CT: `CT`, `CTA`, `NCCT`, `ct_portal`."""
 BY_NAME: Mapping[str, Rule] = {
     "nonorm": {"kind": "range", "low": 0.0, "high": 1.0},
     "rescale_to_0_1": {"kind": "percentile", "low": 0.0, "high": 100.0},
     "rgb_to_0_1": {"kind": "range", "low": 0.0, "high": 255.0},
 }
-"""nnU-Net's names of a channel that ask for a scaling instead of saying what it shows."""
+"""nnU-Net's channel names that request a scaling instead of naming a modality."""
 STEPS = 10_000
-"""Training steps that are proposed: a tenth shows whether it learns, more is better."""
+"""Proposed training steps; a tenth shows whether it learns, more is better."""
 VALIDATIONS = 50
-"""Validations of such a run; each reads every volume of `val`."""
+"""Proposed number of validations; each reads every volume of `val`."""
 
 Memory = Callable[["Network", tuple[int, ...], int], float]
 """GiB that a training step takes, by network, patch and number of patches."""
@@ -52,7 +52,7 @@ class Network:
 
     Attributes:
         stem: See `densekit.backbones.ResNet`.
-        skip_downsampling: Downsamplings that each axis skips.
+        skip_downsampling: Number of downsamplings that each axis skips.
     """
 
     stem: str
@@ -66,18 +66,18 @@ class Network:
 
 @dataclass(frozen=True)
 class Plan:
-    """A proposal.
+    """A proposed configuration.
 
     Attributes:
         spacing: Millimetres to resample to.
-        shape: Median of the volumes after that.
-        patch: Voxels a training patch has.
-        network: Of the backbone.
-        batch_size: Patches a step.
-        memory: GiB such a step is estimated to take.
+        shape: Median size of the resampled volumes.
+        patch: Size of a training patch in voxels.
+        network: Settings of the backbone.
+        batch_size: Patches per step.
+        memory: Estimated GiB per step.
         intensity: Rule of `densekit.data.reading.intensity`.
-        epochs: Of the training volumes.
-        epochs_per_validation: Distance of two validations.
+        epochs: Over the training volumes.
+        epochs_per_validation: Epochs between two validations.
     """
 
     spacing: tuple[float, ...]
@@ -97,11 +97,11 @@ def propose(found: Fingerprint, cases: int, budget: float, memory: Memory) -> Pl
     Args:
         found: Of the data set.
         cases: Number of training volumes.
-        budget: GiB a training step may take.
-        memory: Estimates them.
+        budget: GiB that a training step may take.
+        memory: Estimates the GiB of a step.
 
     Raises:
-        ValueError: If the smallest step takes more.
+        ValueError: Even the smallest step takes more.
     """
     spacing = target_spacing(found)
     shape = network_shape(found, spacing)
@@ -126,10 +126,10 @@ def propose(found: Fingerprint, cases: int, budget: float, memory: Memory) -> Pl
 def fit(
     shape: Sequence[int], skips: tuple[int, ...], budget: float, memory: Memory
 ) -> tuple[Network, tuple[int, ...], int]:
-    """The deepest network with the largest patch that two of fit the budget, else one of.
+    """Finds the deepest network and the largest patch so that two patches, else one, fit.
 
     Raises:
-        ValueError: If not even one does; names the least memory.
+        ValueError: Not even one patch fits; names the least memory.
     """
     networks = [Network(stem, skips) for stem in stems(shape, skips)]
     least = math.inf
@@ -140,13 +140,13 @@ def fit(
             if smallest <= budget:
                 return network, choose_patch(shape, network, budget, memory, batch), batch
     raise ValueError(
-        f"memory: expected at least {math.ceil(least * 100) / 100:.2f} GiB, which a step of the"
-        f" smallest patch takes, got {budget:g}; or set backbone.width to less than {WIDTH}"
+        f"memory: expected at least {math.ceil(least * 100) / 100:.2f} GiB for a step with the"
+        f" smallest patch, got {budget:g}; or set backbone.width to less than {WIDTH}"
     )
 
 
 def target_spacing(found: Fingerprint) -> tuple[float, ...]:
-    """The median of each axis; a far coarser axis takes the finest tenth of the cases instead."""
+    """Median spacing of each axis; for a far coarser axis, the 10th percentile of the cases."""
     median = np.median(found.spacings, axis=0)
     worst = int(median.argmax())
     others = np.delete(median, worst)
@@ -163,13 +163,13 @@ def network_shape(found: Fingerprint, spacing: Sequence[float]) -> tuple[int, ..
 
 
 def held_axes(spacing: Sequence[float]) -> tuple[int, ...]:
-    """Halvings that a coarse axis sits out until its voxels are about as large as the others'."""
+    """Number of halvings that a coarse axis skips until voxels are about isotropic."""
     finest = min(spacing)
     return tuple(max(0, round(math.log2(value / finest))) for value in spacing)
 
 
 def stems(shape: Sequence[int], skips: Sequence[int]) -> list[str]:
-    """Those with which every axis keeps `SMALLEST_EDGE` voxels, the deepest first."""
+    """Stems with which every axis keeps `SMALLEST_EDGE` voxels, the deepest first."""
     fitting = [
         stem
         for stem in HALVINGS
@@ -182,7 +182,7 @@ def stems(shape: Sequence[int], skips: Sequence[int]) -> list[str]:
 
 
 def smallest_patch(shape: Sequence[int], network: Network) -> tuple[int, ...]:
-    """The whole volume along short axes, `SMALLEST_EDGE` voxels at the deepest level of others."""
+    """The whole volume along short axes; else `SMALLEST_EDGE` voxels at the deepest level."""
     whole = _whole(shape, network)
     edges = [SMALLEST_EDGE * stride for stride in network.strides]
     return tuple(min(pair) for pair in zip(whole, edges, strict=True))
@@ -191,7 +191,7 @@ def smallest_patch(shape: Sequence[int], network: Network) -> tuple[int, ...]:
 def choose_patch(
     shape: Sequence[int], network: Network, budget: float, memory: Memory, batch: int
 ) -> tuple[int, ...]:
-    """The median volume, made smaller along its longest axis until the batch fits the budget."""
+    """The median volume, shrunk along its longest axis until the batch fits the budget."""
     strides, smallest = network.strides, smallest_patch(shape, network)
     patch = _whole(shape, network)
     while memory(network, tuple(patch), batch) > budget and tuple(patch) != smallest:
@@ -205,13 +205,13 @@ def choose_patch(
 
 
 def _whole(shape: Sequence[int], network: Network) -> list[int]:
-    """A volume, each side rounded up to the network's stride."""
+    """Rounds each side of a volume up to a multiple of the network's stride."""
     pairs = zip(shape, network.strides, strict=True)
     return [-(-side // stride) * stride for side, stride in pairs]
 
 
 def intensity_rule(found: Fingerprint) -> Rule:
-    """One rule for all channels where they are alike, else a rule a channel."""
+    """Returns one intensity rule for all channels if they agree, else one per channel."""
     rules = [channel_rule(found, channel) for channel in range(len(found.percentiles))]
     if all(rule == rules[0] for rule in rules):
         return rules[0]
@@ -219,11 +219,11 @@ def intensity_rule(found: Fingerprint) -> Rule:
 
 
 def channel_rule(found: Fingerprint, channel: int) -> Rule:
-    """By what the channel is, else by its values.
+    """Chooses the rule of a channel by its name, else by its values.
 
-    CT has a unit: it is cut to what the foreground shows and scaled by the data set's numbers.
-    Others (MR, PET, ultrasound) have none that holds from one volume to the next: each volume has
-    z-scores of its own.
+    CT has a unit: it is clipped to the range of the foreground and scaled by the data set's
+    statistics. Others (MR, PET, ultrasound) have no unit shared by all volumes: each volume is
+    z-scored by itself.
     """
     named = found.modalities[channel].casefold() if found.modalities else ""
     if named in BY_NAME:

@@ -1,1 +1,1 @@
-"""Where the inputs of `predict`, `verify` and `search` come from."""
+"""Prediction on files: finds the inputs of `predict`, `verify` and `search`, and runs them."""

@@ -1,4 +1,4 @@
-"""What `verify` and `search` share: embeddings of files, and the threshold to compare them with."""
+"""Embeddings of files and the threshold to compare them with, for `verify` and `search`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,11 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class Threshold:
-    """From which similarity on two images are said to show the same.
+    """Similarity from which two images are taken to show the same identity.
 
     Attributes:
-        value: Cosine, -1 to 1.
-        false_accept_rate: Share of impostors that it accepted where it was measured, None if a
-            person chose it.
+        value: Cosine similarity, -1 to 1.
+        false_accept_rate: Measured share of accepted impostors, None if set by the user.
     """
 
     value: float
@@ -71,13 +70,13 @@ class Threshold:
 
 
 class Embedder:
-    """A checkpoint's embeddings of image files.
+    """Computes a checkpoint's embeddings of image files.
 
     Args:
         options: Values of `OPTIONS`.
 
     Raises:
-        UsageError: An option is wrong, or no head of the checkpoint gives embeddings.
+        UsageError: An option is wrong, or no head of the checkpoint returns embeddings.
     """
 
     def __init__(self, options: Mapping[str, Any]) -> None:
@@ -98,16 +97,16 @@ class Embedder:
         self.predictor.frames.expected = [] if rule is None else [rule]
         if rule is None:
             logger.warning(
-                "%s does not say how its pictures were prepared: those of another size or cut than "
-                "in training have similarities that mean nothing",
+                "%s does not state how its training images were prepared: for images of another "
+                "size or crop, similarities are meaningless",
                 path,
             )
 
     def __call__(self, files: Sequence[Path]) -> NDArray[Any]:
-        """(N, E) float32 embeddings of length 1.
+        """Returns (N, E) float32 embeddings of length 1.
 
         Raises:
-            ValueError: A file cannot be read; with its name.
+            ValueError: A file cannot be read; names it.
         """
         import numpy as np
 
@@ -115,7 +114,7 @@ class Embedder:
         return np.stack(found)
 
     def readable(self, files: Sequence[Path]) -> tuple[list[Path], NDArray[Any], list[str]]:
-        """The files that can be read, their embeddings (N, E), and a message for each other one.
+        """Returns the readable files, their embeddings (N, E), and a message per unreadable file.
 
         Raises:
             UsageError: None of them can be read.
@@ -131,14 +130,14 @@ class Embedder:
                 continue
             found.append(file)
         if not found:
-            raise UsageError(f"{files[0].parent}: expected pictures, got none to read: {broken[0]}")
+            raise UsageError(f"{files[0].parent}: expected readable images, got none: {broken[0]}")
         return found, np.stack(vectors), broken
 
     def threshold(self, options: Mapping[str, Any]) -> Threshold | None:
-        """The one that is given, else the stored one, else None.
+        """Returns the threshold of the options, else the stored one, else None.
 
         Raises:
-            UsageError: None is stored for the given false accept rate.
+            UsageError: No threshold is stored for the given false accept rate.
         """
         from densekit.metrics.verification import known_thresholds
 
@@ -152,27 +151,27 @@ class Embedder:
             if rate not in known:
                 stored = ", ".join(f"{found:g}" for found in known) or "none"
                 raise UsageError(
-                    f"far: expected a rate that the checkpoint has a threshold for ({stored}),"
+                    f"far: expected a rate for which the checkpoint has a threshold ({stored}),"
                     f" got {rate:g}"
                 )
         return None if rate is None else Threshold(known[rate], rate)
 
 
 def no_threshold(options: Mapping[str, Any]) -> str:
-    """What to do where nothing tells same from different."""
+    """Message for the case that there is no threshold."""
     checkpoint = quoted(f"checkpoint={options['checkpoint']}")
     words = f"{checkpoint} artifact=FILE data=NAME"
     words += with_trust(trusted_packages(options["trust"]))
     return (
-        "no answer: the checkpoint holds no threshold. threshold=NUMBER gives one; densekit eval"
-        f" {words} measures and stores some"
+        "no answer: the checkpoint has no threshold. Set one with threshold=NUMBER, or measure and"
+        f" store some with densekit eval {words}"
     )
 
 
 def _head(known: Mapping[str, Mapping[str, Any]], wanted: Any, path: Path) -> str:
     able = [name for name, head in known.items() if "num_identities" in head]
     if not able:
-        raise UsageError(f"checkpoint: expected a head that gives embeddings, got none in {path}")
+        raise UsageError(f"checkpoint: expected a head with embeddings, got none in {path}")
     if wanted is not None and wanted not in able:
         raise UsageError(unknown("head", wanted, able))
     if wanted is None and len(able) > 1:

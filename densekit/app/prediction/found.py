@@ -1,4 +1,4 @@
-"""Folders below a folder, files of a pattern, and names that stay below a folder."""
+"""Finds folders below a folder and files of a pattern, and makes their paths relative."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from pathlib import Path
 
 
 def folders_below(folder: Path) -> list[Path]:
-    """The folder and the folders in it, sorted; those that begin with a dot are left alone.
+    """Lists a folder and all folders in it, sorted, except those that begin with a dot.
 
-    Each once: a link that leads back is a way without an end, several are more ways than can be
-    walked.
+    Each folder is listed once: links that lead back would never end, and several would multiply.
     """
     inside = (name for name in _walk(folder) if (folder / name).is_dir())
     shown = (name for name in inside if not any(part.startswith(".") for part in name.parts))
@@ -23,9 +22,9 @@ def folders_below(folder: Path) -> list[Path]:
 
 
 def files_of(pattern: Path) -> list[Path]:
-    """The files, and the folders, that a pattern matches, sorted; `**` is any number of folders.
+    """Lists files and folders that match a pattern, sorted; `**` matches any number of folders.
 
-    As in the shell, `*` does not match a dot at the beginning of a name.
+    As in the shell, `*` does not match a leading dot.
     """
     if "**" not in pattern.parts:
         return [Path(name) for name in sorted(glob.glob(str(pattern)))]  # noqa: PTH207
@@ -36,15 +35,15 @@ def files_of(pattern: Path) -> list[Path]:
 
 
 def fixed_part(pattern: Path) -> Path:
-    """The folder of a pattern before its first wildcard."""
+    """Returns the folder of a pattern before its first wildcard."""
     parts = list(itertools.takewhile(lambda part: not glob.has_magic(part), pattern.parts))
     return Path(*parts)
 
 
-def below(files: Sequence[Path], root: Path) -> list[Path]:
-    """Each file by a name that does not leave a folder: relative to `root`, without `..`.
+def relative_paths(files: Sequence[Path], root: Path) -> list[Path]:
+    """Returns the paths of files relative to `root`, without `..`.
 
-    Where a file is not below `root`, names are relative to the folder that holds them all.
+    If a file is not below `root`, the paths are relative to the files' common folder.
     """
     plain = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 (keeps links)
     base = Path(os.path.abspath(root))  # noqa: PTH100
@@ -54,10 +53,10 @@ def below(files: Sequence[Path], root: Path) -> list[Path]:
 
 
 def _walk(root: Path) -> Iterator[Path]:
-    """Files and folders relative to the root, links followed, each folder once."""
+    """Yields files and folders relative to the root, following links, each folder once."""
     walked = {os.path.realpath(root)}
     for place, inside, files in os.walk(root, followlinks=True):
-        # A folder of its own comes before a link to it, and what is seen before what is hidden.
+        # Real folders come before links to them, and visible ones before hidden ones.
         folder = Path(place)
         inside.sort(key=partial(_rank, folder))
         inside[:] = [name for name in inside if _new(folder / name, walked)]
@@ -78,7 +77,7 @@ def _new(folder: Path, walked: set[str]) -> bool:
 
 
 def _matches(parts: Sequence[str], wanted: Sequence[str]) -> bool:
-    """Whether the parts of a name fit those of a pattern."""
+    """Whether the parts of a path match those of a pattern."""
     if not wanted:
         return not parts
     if wanted[0] == "**" and _matches(parts, wanted[1:]):

@@ -1,4 +1,4 @@
-"""Pictures too large to be held whole go through tile by tile."""
+"""Predicts images that do not fit into memory tile by tile."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from densekit.inference import Predictor
 
 HUGE = 64 << 20
-"""Pixels from which a picture is predicted in tiles: their float logits would need gigabytes."""
+"""Pixels above which an image is predicted in tiles: its float logits would need gigabytes."""
 
 logger = logging.getLogger(__name__)
 
 
 class Tiler:
-    """Predicts the huge pictures among those of a command.
+    """Predicts the huge images among the inputs of a command.
 
     Args:
         predictor: Of the model.
@@ -29,7 +29,7 @@ class Tiler:
         self._margin: int | None = None
 
     def takes(self, file: Path) -> bool:
-        """Whether a file is huge, can be read in windows and the model's heads give logits."""
+        """Whether a file is huge, can be read in windows, and the heads return logits."""
         from densekit.inference.tile_source import SUFFIXES, TileSource
 
         model = self.predictor.model
@@ -39,7 +39,7 @@ class Tiler:
             return False
         try:
             height, width, _ = TileSource(file).shape
-        except ValueError:  # whoever reads it whole says what is wrong
+        except ValueError:  # reading it whole reports the reason
             return False
         return height * width > HUGE and bool(self._tileable())
 
@@ -47,7 +47,7 @@ class Tiler:
         """Writes the mask of each head as a tiled TIFF.
 
         Raises:
-            ValueError: Naming the file, if tiles cannot serve it.
+            ValueError: The file cannot be predicted in tiles; names it.
         """
         from densekit.app.results.masks import MaskClasses
         from densekit.inference import WholeImage, predict_tiles
@@ -70,16 +70,16 @@ class Tiler:
             logger.info("%s: predicted in tiles of %d with a margin of %d", file, tile, margin)
         if not isinstance(predictor.inferer, WholeImage):
             inferer = type(predictor.inferer).__name__
-            logger.warning("%s: tiles are predicted as they are, without %s", file, inferer)
+            logger.warning("%s: tiles are predicted without %s", file, inferer)
 
     def _tileable(self) -> list[str]:
-        """Heads that give logits, all or none; measures once how far the network looks."""
+        """All heads if every one returns logits, else none; measures the receptive field once."""
         from densekit.inference.receptive import receptive_margin
 
         if self._heads is None:
             try:
                 self._margin = receptive_margin(self.predictor.model)
                 self._heads = list(self.predictor.model.heads)
-            except ValueError:  # boxes: they are not joined from tiles
+            except ValueError:  # boxes cannot be joined from tiles
                 self._heads = []
         return self._heads

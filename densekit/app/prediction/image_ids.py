@@ -1,4 +1,4 @@
-"""The COCO ids of the images to predict on, from an annotation file or from the file names."""
+"""Assigns COCO ids to the images to predict, from an annotation file or the file names."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from densekit.data.reading.files import same_name
 
 
 class Listed(NamedTuple):
-    """What is known of an image before it is opened.
+    """Id and annotated size of an image that is not opened yet.
 
     Attributes:
-        id: Its COCO id.
-        size: Height and width that it is annotated with, None where nobody says; they decide
-            whether EXIF turns it, as in training and evaluation.
+        id: COCO id.
+        size: Annotated height and width, None if not annotated; it decides whether EXIF rotation
+            applies, as in training and evaluation.
     """
 
     id: int
@@ -26,15 +26,14 @@ class Listed(NamedTuple):
 
 
 def listed_images(files: Sequence[Path], annotations: str | None) -> list[Listed]:
-    """COCO image ids: those of an annotation file, else numbers in the names, else 1, 2, 3.
+    """Returns COCO image ids: from an annotation file, else numeric file names, else 1, 2, 3.
 
     Args:
-        files: Images, relative to the folder they were looked for in.
-        annotations: COCO JSON whose `file_name`s are those of the images: the same path, else the
-            same name in another folder.
+        files: Images, relative to the folder that was searched.
+        annotations: COCO JSON; its `file_name`s match images by path, else by name.
 
     Raises:
-        UsageError: The file is no COCO JSON, an image is not in it, or it is unclear which one is.
+        UsageError: The file is not COCO JSON, or an image has no entry or several.
     """
     if annotations is None:
         stems = [file.stem for file in files]
@@ -48,7 +47,7 @@ def listed_images(files: Sequence[Path], annotations: str | None) -> list[Listed
 
 
 def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) -> list[Path]:
-    """The entry of each image: that of the same path, else the only one of the same name."""
+    """Returns the entry of each image: that of the same path, else the only one of that name."""
     by_name: dict[str, list[Path]] = {}
     for path in listed:
         by_name.setdefault(path.name, []).append(path)
@@ -73,7 +72,7 @@ def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) ->
 
 
 def _of_annotations(file: Path, annotations: str) -> dict[Path, Listed]:
-    """File name to id and size of the images of a COCO file."""
+    """Reads a COCO file: file name to id and size of each image."""
     try:
         content = json.loads(file.read_bytes())
         return {Path(same_name(image["file_name"])): _listed(image) for image in content["images"]}

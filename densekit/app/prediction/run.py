@@ -1,4 +1,4 @@
-"""One run of `densekit predict`: reads files, predicts, and writes what the heads find."""
+"""One run of `densekit predict`: reads files, predicts, and writes the results."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from densekit._names import counted
 from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import device_name, output_folder
-from densekit.app.prediction.found import below
+from densekit.app.prediction.found import relative_paths
 from densekit.app.prediction.huge import Tiler
 from densekit.app.prediction.image_ids import Listed, listed_images
 from densekit.app.prediction.series import predict_series
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from densekit.inference import Predictor
 
 INFERER = "inferer"
-"""The key of the checkpoint's configuration that can be set."""
+"""The key of the checkpoint's configuration that may be overridden."""
 SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 
 
@@ -54,7 +54,7 @@ def predict(checkpoint: Path, options: Mapping[str, Any], of_inferer: Sequence[s
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = _find(options["source"], options["channels"], predictor)
     files = [case[0] for case in cases]
-    listed = listed_images(below(files, root), options["annotations"])
+    listed = listed_images(relative_paths(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
     writer = Writer(output, heads, options["threshold"], options["overlays"], options["embeddings"])
@@ -74,9 +74,9 @@ def predict(checkpoint: Path, options: Mapping[str, Any], of_inferer: Sequence[s
 
 
 def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict[str, Any]]:
-    """What the model knows of each head, class names and original ids among it.
+    """Returns `info["heads"]`; refuses heads without class names and original ids.
 
-    A head of embeddings has none and needs none.
+    Embedding heads have none and need none.
     """
     heads = info.get("heads", {})
     silent = [
@@ -104,7 +104,7 @@ def _predictor(
 
 
 def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> Any:
-    """The checkpoint's inferer with some of its values set, or another one."""
+    """Builds the checkpoint's inferer with overrides, or another one."""
     from omegaconf import OmegaConf
 
     from densekit.app.config.compose import apply_values
@@ -125,7 +125,7 @@ def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> An
 def _find(
     source: str, images: Sequence[str], predictor: Predictor
 ) -> tuple[list[list[Path]], Path]:
-    """The files of each image, and the folder that their names are relative to."""
+    """Finds the files of each image, and the folder that their names are relative to."""
     if predictor.frames.dims != 3:
         from densekit.data.classification.series import SUFFIXES as SERIES
 
@@ -146,7 +146,7 @@ def _run(
     names: Sequence[Path],
     writer: Writer,
 ) -> list[str]:
-    """Predicts image by image; returns a message for each one that cannot be read."""
+    """Predicts image by image; returns a message per unreadable image."""
     from rich.progress import track
 
     broken, tiler = [], Tiler(predictor)
@@ -159,7 +159,7 @@ def _run(
                 continue
             image = read(case, size)
             result = predictor([image])[0]
-        # the file is broken, no image for this model, or too large
+        # the file is broken, not an image for this model, or too large
         except (ValueError, TypeError, MemoryError) as error:
             named = str(case[0]) in str(error)
             broken.append(str(error) if named else f"{case[0]}: {error}")
@@ -171,7 +171,7 @@ def _run(
 def _read(
     predictor: Predictor, series: str | None, case: Sequence[Path], size: tuple[int, int] | None
 ) -> Any:
-    """A picture of one file, or a volume of one or more."""
+    """Reads an image from one file, or a volume from one or more."""
     if predictor.frames.dims != 3:
         return predictor.read(case[0], size)
     from densekit.data.medical.volumes import read_channels

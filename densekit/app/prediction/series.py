@@ -1,4 +1,4 @@
-"""`densekit predict` for series and sequences, of which a file may hold many."""
+"""Predicts series and sequences, of which a file may hold many."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 def predict_series(
     predictor: Predictor, files: Sequence[Path], names: Sequence[Path], writer: Writer
 ) -> list[str]:
-    """Predicts every series of every file; returns a message for each file that cannot be read.
+    """Predicts every series of every file; returns a message per unreadable file.
 
     Args:
-        predictor: Of a model of one spatial dimension.
-        files: What is read.
-        names: The overlay of each; a number follows where a file holds several.
-        writer: Takes the results, numbered from 1; `FILE#3` is the fourth of a file.
+        predictor: Of a model with one spatial dimension.
+        files: Input files.
+        names: Overlay of each file; a number is appended if a file holds several series.
+        writer: Receives the results, numbered from 1; `FILE#3` is the fourth of a file.
     """
     from rich.progress import track
 
@@ -33,9 +33,9 @@ def predict_series(
         except ValueError as error:
             broken.append(str(error) if str(file) in str(error) else f"{file}: {error}")
             continue
-        for place, (values, result) in enumerate(zip(found, results, strict=True)):
+        for number, (values, result) in enumerate(zip(found, results, strict=True)):
             one = len(found) == 1
-            label = file if one else Path(f"{file}#{place}")
-            drawn = name if one else name.with_name(f"{name.stem}_{place}{name.suffix}")
+            label = file if one else Path(f"{file}#{number}")
+            drawn = name if one else name.with_name(f"{name.stem}_{number}{name.suffix}")
             writer.add(values, len(writer.images) + 1, label, drawn, result)
     return broken

@@ -1,4 +1,4 @@
-"""The files that `densekit predict` reads, and the names of the results."""
+"""Finds the files that `densekit predict` reads, and names the results."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from pathlib import Path
 
 from densekit._names import readable
 from densekit.app.errors import UsageError
-from densekit.app.prediction.found import below, files_of, fixed_part, folders_below
+from densekit.app.prediction.found import files_of, fixed_part, folders_below, relative_paths
 from densekit.data.medical.dicom_files import DICOM_SUFFIXES, is_dicom
 from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
 from densekit.data.reading.files import IMAGE_SUFFIXES, files_below
 
 IMAGES = frozenset([*IMAGE_SUFFIXES, ".npy", ".svs"])
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")
-"""nnU-Net's way to name the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
+"""nnU-Net's file names for the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
 
 
 def find_images(source: str, suffixes: Collection[str] = IMAGES) -> tuple[list[Path], Path]:
-    """The images of a folder (with its sub-folders), a file or a pattern, and their root.
+    """Finds the images of a folder (recursively), a file or a pattern; returns them and their root.
 
     Args:
         source: A file, a folder or a pattern.
-        suffixes: Of the files that a folder is searched for.
+        suffixes: Of the files to find in a folder.
 
     Raises:
         UsageError: There are none.
@@ -40,10 +40,10 @@ def find_images(source: str, suffixes: Collection[str] = IMAGES) -> tuple[list[P
 
 
 def find_volumes(source: str) -> tuple[list[Path], Path]:
-    """Files of volumes and folders with DICOM files, and the folder that names are relative to.
+    """Finds volume files and DICOM folders; returns them and their root.
 
     Args:
-        source: A file, a DICOM folder, a folder that holds several (with its sub-folders) or a
+        source: A file, a DICOM folder, a folder with several of them (searched recursively) or a
             pattern.
 
     Raises:
@@ -55,14 +55,14 @@ def find_volumes(source: str) -> tuple[list[Path], Path]:
 
 
 def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
-    """The files of each case, in the order of their channels.
+    """Groups files by case, in the order of their channels.
 
     Args:
         files: Volumes.
-        channels: Of the model; with one, or where the names are not nnU-Net's, each file is a case.
+        channels: Of the model; with one, or if the names are not nnU-Net's, each file is a case.
 
     Raises:
-        UsageError: A case has not that many files.
+        UsageError: A case does not have one file per channel.
     """
     matches = [CHANNEL.match(stem(file).name) for file in files]
     if channels == 1 or not all(matches):
@@ -81,15 +81,15 @@ def by_case(files: Sequence[Path], channels: int) -> list[list[Path]]:
 
 
 def listed_volumes(source: Path, images: Sequence[str] = ()) -> tuple[list[list[Path]], Path]:
-    """The files of each case of a table, or of folders of patients, and their root.
+    """Lists the files of each case of a table or of patient folders, and their root.
 
     Args:
-        source: A table with the columns `image`, or `image_0`, ... a channel, or a folder with a
-            folder for each patient.
-        images: What the columns, or the files of each patient, are called, one a channel.
+        source: A table with the column `image`, or one column per channel (`image_0`, ...), or a
+            folder with one folder per patient.
+        images: Names of the columns, or of the files of each patient, one per channel.
 
     Raises:
-        UsageError: There are none, or one is not there.
+        UsageError: There are none, or a file is missing.
     """
     from densekit.data.medical.layouts import listed_images
 
@@ -103,15 +103,15 @@ def listed_volumes(source: Path, images: Sequence[str] = ()) -> tuple[list[list[
 
 
 def overlay_names(files: Sequence[Path], root: Path) -> list[Path]:
-    """Where each picture goes: as in the source, `.jpg`; names that would collide keep theirs."""
-    relative = [Path(readable(path)) for path in below(files, root)]
+    """Overlay path of each image: as in the source, with `.jpg`, added if names would collide."""
+    relative = [Path(readable(path)) for path in relative_paths(files, root)]
     short = [path.with_suffix(".jpg") for path in relative]
     return distinct(short, [path.with_name(path.name + ".jpg") for path in relative])
 
 
 def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
-    """Where each case's overlay goes: as in the source, `.jpg`; names that collide keep theirs."""
-    relative = [Path(readable(path)) for path in below([case[0] for case in cases], root)]
+    """Overlay path of each case: as in the source, with `.jpg`, added if names would collide."""
+    relative = [Path(readable(path)) for path in relative_paths([case[0] for case in cases], root)]
     short = [stem(path) for path in relative]
     short = [
         path.with_name(match[1]) if len(case) > 1 and (match := CHANNEL.match(path.name)) else path
@@ -121,7 +121,7 @@ def volume_names(cases: Sequence[Sequence[Path]], root: Path) -> list[Path]:
 
 
 def distinct(short: Sequence[Path], long: Sequence[Path]) -> list[Path]:
-    """The short name of each where no other has it, else the long one; a number parts the rest."""
+    """Returns each short name if it is unique, else the long one, numbered if still not unique."""
     counts, taken, names = Counter(short), set[Path](), list[Path]()
     for name, whole in zip(short, long, strict=True):
         chosen = first = name if counts[name] == 1 else whole
@@ -134,7 +134,7 @@ def distinct(short: Sequence[Path], long: Sequence[Path]) -> list[Path]:
 
 
 def stem(path: Path) -> Path:
-    """A volume's path without the suffix of its format."""
+    """Returns a volume's path without the suffix of its format."""
     if path.suffix.lower() in DICOM_SUFFIXES:
         return path.with_suffix("")
     return path.with_name(volume_stem(path))
@@ -146,7 +146,7 @@ def _find(
     of_pattern: Callable[[list[Path]], list[Path]],
     expected: str,
 ) -> tuple[list[Path], Path]:
-    """What is found at a file, in a folder or by a pattern, and the folder of relative names."""
+    """Finds files by path, folder or pattern; returns them and the root of their relative names."""
     path = Path(source).expanduser()
     if path.is_file():
         return [path], path.parent
@@ -155,19 +155,19 @@ def _find(
     else:
         found, root = of_pattern(files_of(path)), fixed_part(path)
     if not found:
-        raise UsageError(f"source: expected {expected}, got {source}, where there are none")
+        raise UsageError(f"source: expected {expected}, got none at {source}")
     return found, path.parent if found == [path] else root
 
 
 def _each_once(matches: list[Path]) -> list[Path]:
-    """The volumes of a pattern: `**` matches a folder and what lies in it."""
+    """Removes duplicate volumes: `**` matches a folder and its contents."""
     volumes = [volume for match in matches for volume in _volumes(match)]
-    places = {(os.path.realpath(volume.parent), volume.name): volume for volume in volumes}
-    return list(places.values())
+    unique = {(os.path.realpath(volume.parent), volume.name): volume for volume in volumes}
+    return list(unique.values())
 
 
 def _volumes(path: Path) -> list[Path]:
-    """The volumes at and under a path, in the order of their names."""
+    """Lists the volumes at and below a path, sorted by name."""
     if path.is_file():
         return [path] if is_volume_file(path) else []
     found = []

@@ -1,1 +1,1 @@
-"""Predictions as files, in the standard format of each task."""
+"""Writes predictions to files, in the standard format of each task."""

@@ -1,4 +1,4 @@
-"""Boxes as COCO results, and drawn over their pictures."""
+"""Writes boxes as COCO results, and draws them over their images."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ class BoxWriter:
     def add(
         self, head: str, result: Mapping[str, Any], image_id: int, category_ids: Sequence[int]
     ) -> None:
-        """Takes in the boxes of one head and image."""
+        """Adds the boxes of one head and image."""
         self.results.setdefault(head, []).extend(coco_entries(result, image_id, category_ids))
 
     def draw(
         self, image: NDArray[Any], result: Mapping[str, Any], names: Sequence[str], file: Path
     ) -> None:
-        """Writes the picture (H, W, C) with the boxes over it."""
+        """Draws the boxes over the image (H, W, C)."""
         from densekit.visualization.boxes import draw_detections
         from densekit.visualization.images import save_picture
 
         save_picture(draw_detections(image, result, names, self.threshold), file)
 
     def close(self, heads: Sequence[str]) -> None:
-        """Writes the results of heads, empty ones too."""
+        """Writes the results of heads, including empty ones."""
         for head in heads:
             name = "results.json" if len(heads) == 1 else f"results_{head}.json"
             write_text(self.output / name, json.dumps(self.results.get(head, [])))
@@ -51,7 +51,7 @@ class BoxWriter:
 def coco_entries(
     result: Mapping[str, Any], image_id: int, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Detections of one image as COCO results: original category ids, boxes as x, y, w, h."""
+    """Converts detections of one image to COCO results: original category ids, xywh boxes."""
     entries = []
     for box, score, label in zip(
         result["boxes"].tolist(), result["scores"].tolist(), result["labels"].tolist(), strict=True

@@ -1,4 +1,4 @@
-"""Categories as a table, and over their pictures."""
+"""Writes categories as a table, and draws them above their images."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TOP = 5
-"""Most probable classes that a row of the table names."""
+"""Number of most probable classes in a row of the table."""
 
 
 class CategoryWriter:
-    """Collects categories; `close` writes `categories.csv`, an image a row.
+    """Collects categories; `close` writes `categories.csv`, one row per image.
 
     Args:
         output: Folder.
@@ -28,7 +28,7 @@ class CategoryWriter:
         self.rows: dict[str, list[list[str]]] = {}
 
     def add(self, head: str, result: Mapping[str, Any], file: Path, names: Sequence[str]) -> None:
-        """Takes in the result of one head and image."""
+        """Adds the result of one head and image."""
         predicted = ";".join(names[label] for label in result["labels"])
         order = (-result["probabilities"]).argsort(kind="stable")[:TOP]
         best = [(names[label], f"{result['probabilities'][label]:.6f}") for label in order]
@@ -36,13 +36,13 @@ class CategoryWriter:
         self.rows.setdefault(head, []).append(row)
 
     def draw(self, image: Any, result: Mapping[str, Any], names: Sequence[str], file: Path) -> None:
-        """Writes the image under its class, or its labels.
+        """Draws the image under its class, or its labels.
 
         Args:
             image: (*S, C) array or a volume.
             result: `labels` and `scores`.
             names: Class names.
-            file: The picture.
+            file: The image file to write.
         """
         from densekit.visualization.categories import describe_scores, draw_category
         from densekit.visualization.images import save_picture
@@ -52,9 +52,9 @@ class CategoryWriter:
         save_picture(draw_category(pixels, title), file)
 
     def close(self, heads: Sequence[str]) -> None:
-        """Writes the tables of the heads that had results, `categories_HEAD.csv` if several."""
+        """Writes the tables of heads with results, `categories_HEAD.csv` if there are several."""
         for head, rows in self.rows.items():
             name = "categories.csv" if len(heads) == 1 else f"categories_{head}.csv"
-            places = range(1, (len(rows[0]) - 2) // 2 + 1)
-            columns = [f"{what}_{n}" for n in places for what in ("name", "probability")]
+            ranks = range(1, (len(rows[0]) - 2) // 2 + 1)
+            columns = [f"{what}_{n}" for n in ranks for what in ("name", "probability")]
             write_csv(self.output / name, [["image", "predicted", *columns], *rows])

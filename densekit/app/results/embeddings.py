@@ -1,4 +1,4 @@
-"""Embeddings of many images in one file: NumPy's, or a table for other tools.
+"""Reads and writes the embeddings of many images, as one NumPy or Parquet file.
 
 N images, E the size of an embedding.
 """
@@ -27,8 +27,7 @@ class EmbeddingWriter:
             needs pyarrow).
 
     Raises:
-        UsageError: The kind is none of them.
-        ImportError: pyarrow is missing.
+        ImportError: pyarrow is missing; raised when writing.
     """
 
     def __init__(self, output: Path, kind: str = "npz") -> None:
@@ -36,17 +35,17 @@ class EmbeddingWriter:
         self.found: dict[str, list[tuple[str, NDArray[Any]]]] = {}
 
     def add(self, head: str, file: Path, embedding: NDArray[Any]) -> None:
-        """Takes in one image.
+        """Adds the embedding of one image.
 
         Args:
-            head: Which head says so.
+            head: Name of the head.
             file: Of the image.
             embedding: (E,).
         """
         self.found.setdefault(head, []).append((readable(file), embedding))
 
     def close(self) -> None:
-        """Writes `embeddings.npz`, or one file a head where several give embeddings."""
+        """Writes `embeddings.npz`, or one file per head if several return embeddings."""
         import numpy as np
 
         for head, rows in self.found.items():
@@ -63,13 +62,13 @@ class EmbeddingWriter:
 
 
 def check_installed(kind: str) -> None:
-    """Refuses one of `FORMATS` before the first image where it cannot be written."""
+    """Refuses a format whose library is missing, before the first image."""
     if kind == "parquet":
         _pyarrow()
 
 
 def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:
-    """File names and embeddings (N, E) that `EmbeddingWriter` has written.
+    """Reads file names and embeddings (N, E) written by `EmbeddingWriter`.
 
     Raises:
         UsageError: The file holds something else.
@@ -85,7 +84,7 @@ def read_embeddings(path: Path) -> tuple[list[str], NDArray[Any]]:
             return [str(name) for name in arrays["path"]], arrays["embedding"]
     except (KeyError, ValueError, OSError) as error:
         raise UsageError(
-            f"{path}: no embeddings as densekit predict writes them: {error}"
+            f"{path}: expected embeddings written by densekit predict, got another file: {error}"
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Masks of pictures as PNG files of stored values, and laid over their pictures.
+"""Writes masks of 2-D images as PNG files of stored values, and draws them over their images.
 
-Shape letters: H and W the sides of a picture, C its channels, K classes.
+Shape letters: H and W the sides of an image, C its channels, K classes.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 PREVIEW = 2000
-"""Longer side of a huge picture's overlay in pixels."""
+"""Longer side of a huge image's overlay in pixels."""
 
 
 class MaskClasses:
-    """The classes of a head as its masks are stored.
+    """Maps the classes of a head to the values in stored masks.
 
     Args:
         head: `info["heads"][HEAD]`.
 
     Attributes:
-        drawn: Mask value (multi-label: channel) of every class but the background, and its name.
-        values: Mask value to the value that is stored: the data set's own where there is one.
-            Multi-label, what stands for no and yes.
-        order: Value of each region in a map of labels; empty where regions are stored as planes.
+        drawn: Mask value (multi-label: channel) to name of every class but the background.
+        values: Mask value to stored value: the data set's own if it has one. For multi-label masks,
+            the two values for no and yes.
+        order: Value of each region in a label map; empty if regions are stored as planes.
     """
 
     def __init__(self, head: Mapping[str, Any]) -> None:
@@ -39,7 +39,7 @@ class MaskClasses:
         own = list(head.get("ids") or [])
         if self.multilabel:
             own, count = list(head.get("plane_values") or [0, 1]), 2
-        elif head.get("num_classes") == 1:  # whatever is not the one class is 0
+        elif head.get("num_classes") == 1:  # everything but the one class is 0
             own = [0, *own[-1:]]
         whole = [value for value in own if isinstance(value, int) and 0 <= value < 1 << 16]
         usable = len(set(whole)) == len(own) == count
@@ -47,12 +47,12 @@ class MaskClasses:
         self.order: list[int] = list(head.get("regions_class_order") or ())
 
     def table(self, largest: int) -> list[int]:
-        """Stored value of each mask value; plain class numbers where one is above `largest`."""
+        """Returns the stored value of each mask value; class indices if one exceeds `largest`."""
         fits = max(self.values) <= largest
         return self.values if fits else list(range(len(self.values)))
 
     def label_map(self, planes: NDArray[Any]) -> NDArray[Any]:
-        """(*S) labels of regions (K, *S), each painted over those before it, as nnU-Net does."""
+        """Merges regions (K, *S) into a label map (*S), later over earlier ones, as in nnU-Net."""
         import numpy as np
 
         out = np.zeros(planes.shape[1:], np.uint8 if max(self.order) < 256 else np.uint16)
@@ -61,7 +61,7 @@ class MaskClasses:
         return out
 
     def labels(self, stored: NDArray[Any]) -> NDArray[Any]:
-        """Mask values of what `table(255)` made of them."""
+        """Converts values stored by `table(255)` back to mask values."""
         import numpy as np
 
         table = np.zeros(256, np.uint8)
@@ -70,7 +70,7 @@ class MaskClasses:
         return found
 
     def legend(self, largest: int) -> list[dict[str, Any]]:
-        """Stored value, name and colour of each drawn class, for `classes.json`."""
+        """Returns stored value, name and colour of each drawn class, for `classes.json`."""
         from densekit.visualization.colours import class_colour
 
         table = self.table(largest)
@@ -90,7 +90,7 @@ class MaskClasses:
 
 
 class MaskWriter:
-    """Writes `masks/NAME.png`, one file a class where classes overlap, and overlays."""
+    """Writes `masks/NAME.png`, one file per class if classes overlap, and overlays."""
 
     largest = 255
 
@@ -114,7 +114,7 @@ class MaskWriter:
     def draw(
         self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path
     ) -> None:
-        """Writes the picture (H, W, C) with the classes over it and their names beneath."""
+        """Draws the classes over the image (H, W, C), with a legend below."""
         from densekit.visualization.images import save_picture
         from densekit.visualization.masks import overlay
 
@@ -122,7 +122,7 @@ class MaskWriter:
 
 
 def write_classes(heads: Mapping[str, list[dict[str, Any]]], output: Path) -> None:
-    """Writes `classes.json`: what the values of the masks of each head are."""
+    """Writes `classes.json`: the meaning of the mask values of each head."""
     write_json(output / "classes.json", heads)
 
 
@@ -130,8 +130,8 @@ def _save(mask: NDArray[Any], table: list[int], colours: Mapping[int, int], file
     """Writes a palette PNG.
 
     Args:
-        mask: (H, W) rows of `table`.
-        table: The value that is stored for each.
+        mask: (H, W) indices into `table`.
+        table: Value to store for each index.
         colours: Mask value to the class whose colour it gets.
         file: Without suffix.
     """

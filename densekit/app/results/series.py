@@ -1,4 +1,4 @@
-"""Masks of series as tables, and laid over their series.
+"""Writes masks of series as tables, and draws them over their series.
 
 Shape letters: L the length of a series, C its channels, K classes.
 """
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 class SeriesMaskWriter:
-    """Writes `masks/NAME.csv`, a row a position, and overlays."""
+    """Writes `masks/NAME.csv`, one row per position, and overlays."""
 
     largest = (1 << 16) - 1
 
     def write(self, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
-        """Writes a mask: one column `value`, or where classes overlap one of 0 and 1 a class.
+        """Writes a mask: one column `value`, or one 0/1 column per class if classes overlap.
 
         Args:
             mask: (L,) classes or multi-label (K, L).
@@ -38,7 +38,7 @@ class SeriesMaskWriter:
     def draw(
         self, image: NDArray[Any], mask: NDArray[Any], classes: MaskClasses, file: Path
     ) -> None:
-        """Writes the series (L, C) with the classes over it and their names beneath."""
+        """Draws the classes over the series (L, C), with a legend below."""
         from densekit.visualization.images import save_picture
         from densekit.visualization.masks import overlay
         from densekit.visualization.series import draw_series, series_bands

@@ -1,4 +1,4 @@
-"""Masks of volumes as NIfTI in the frame of their source, and slices to look at.
+"""Writes masks of volumes as NIfTI in the frame of their source, and draws slices.
 
 Shape letters: z, y, x the sides of a volume, C its channels, K classes.
 """
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from densekit.data.medical.grids import Volume
 
 COLUMNS, ROWS = 4, 3
-"""Slices of an overlay."""
+"""Grid of slices in an overlay."""
 
 
 class VolumeWriter:
@@ -25,7 +25,7 @@ class VolumeWriter:
     largest = (1 << 16) - 1
 
     def write(self, mask: NDArray[Any], classes: MaskClasses, file: Path, like: Volume) -> None:
-        """Writes a mask; planes of regions as one map of labels where their order is known.
+        """Writes a mask; overlapping regions as one label map if their order is known.
 
         Args:
             mask: (z, y, x) classes or multi-label (K, z, y, x).
@@ -47,7 +47,7 @@ class VolumeWriter:
         write_mask(file.with_name(file.name + ".nii.gz"), values, like)
 
     def draw(self, image: Volume, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
-        """Writes slices along z, as they are stored, with the classes over them."""
+        """Draws slices along z, as stored, with the classes over them."""
         from densekit.visualization.images import save_picture, to_grey
         from densekit.visualization.masks import draw_mask, with_legend
         from densekit.visualization.panels import grid

@@ -1,4 +1,4 @@
-"""Results of any kind into one folder: each kind has a writer of its own."""
+"""Writes results of any kind into one folder, each kind through its own writer."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Writer:
-    """Takes in results image by image; `close` writes what is collected over all of them.
+    """Writes results image by image; `close` writes those collected over all images.
 
     Args:
-        output: Folder; it is made.
-        heads: What the model knows of its heads, `info["heads"]`.
+        output: Folder; created if needed.
+        heads: `info["heads"]` of the model.
         threshold: Lowest score of a box that is drawn.
-        overlays: Whether to draw.
-        embeddings: Kind of the file of embeddings, see `EmbeddingWriter`.
+        overlays: Whether to draw overlays.
+        embeddings: File format of embeddings, see `EmbeddingWriter`.
     """
 
     def __init__(
@@ -57,12 +57,12 @@ class Writer:
         name: Path,
         by_head: Mapping[str, Mapping[str, Any]],
     ) -> None:
-        """Takes in one image.
+        """Adds the results of one image.
 
         Args:
-            image: A picture (H, W, C), a series (L, C), or a volume.
+            image: An image (H, W, C), a series (L, C), or a volume.
             image_id: Its COCO id.
-            file: Where it was read.
+            file: Its source file.
             name: Its overlay, relative to the folder of overlays.
             by_head: Head name to result, as `Predictor` returns them.
         """
@@ -78,7 +78,7 @@ class Writer:
                 self.embeddings.add(head, file, result["embedding"])
 
     def add_tiled(self, head: str, image_id: int, file: Path, name: Path, mask: Path) -> None:
-        """Takes in a huge picture whose mask has been written; draws every n-th pixel of it."""
+        """Adds a huge image whose mask has been written; draws every n-th pixel of it."""
         from densekit.inference.tile_source import TileSource
 
         source, classes = TileSource(file), MaskClasses(self.heads[head])
@@ -91,13 +91,13 @@ class Writer:
             self.pictures.draw(small, drawn, classes, self._folder("overlays", head) / name)
 
     def mask_file(self, head: str, name: Path) -> Path:
-        """The mask of an image, without suffix."""
+        """Path of the mask of an image, without suffix."""
         return self._folder("masks", head) / name.with_suffix("")
 
     def close(self) -> None:
-        """Writes boxes, categories and embeddings by head, what masks mean, and the images.
+        """Writes boxes, categories and embeddings per head, the legend of masks, and the images.
 
-        Heads of which nothing was seen are taken to have boxes.
+        Heads without any result are taken to predict boxes.
         """
         seen = {*self.legends, *self.categories.rows, *self.embeddings.found}
         self.boxes.close([head for head in self.heads if head not in seen])

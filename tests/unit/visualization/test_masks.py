@@ -45,7 +45,7 @@ def test_small_masks_are_enlarged_with_their_image():
     assert tuple(drawn[100, 150]) == class_colour(1)
     assert tuple(drawn[99, 150]) == (128, 128, 128)
     with pytest.raises(
-        ValueError, match=r"mask: expected the sides of the image, \(40, 51\), got \(40, 50\)"
+        ValueError, match=r"mask: expected the size of the image, \(40, 51\), got \(40, 50\)"
     ):
         draw_mask(grey(40, 51), mask, [1])
 

@@ -126,7 +126,7 @@ def test_without_a_threshold_there_is_no_answer(work, people, capsys) -> None:
     code, text = answer(capsys, "verify", checkpoint, one, one, "device=cpu")
     assert code == 1
     assert "similarity: 1.0000" in text
-    assert "no answer: the checkpoint holds no threshold" in text
+    assert "no answer: the checkpoint has no threshold" in text
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_without_a_threshold_there_is_no_answer(work, people, capsys) -> None:
     [
         (["A"], "densekit verify: expected A B, got "),
         (["A", "none.png"], "B: expected an existing file or folder, got none.png"),
-        (["A", "A", "far=1e-5"], "has a threshold for (0.1), got 1e-05"),
+        (["A", "A", "far=1e-5"], "has a threshold (0.1), got 1e-05"),
         (["A", "A", "head=face"], "head: expected one of identity, got 'face'"),
         (["A", "A", "threshold=high"], "threshold: expected a number, got high"),
     ],
@@ -188,7 +188,7 @@ def test_pictures_of_another_cut_get_no_answer(work, people, tmp_path, capsys, s
     words = [artifact, f"source={other}", f"output={tmp_path / 'o'}", "device=cpu"]
     code, text = answer(capsys, "predict", *words)
     assert code == 1
-    assert "expected a picture of 16 x 16" in " ".join(text.split())
+    assert "expected an image of 16 x 16" in " ".join(text.split())
     with pytest.raises(ValueError, match=expected):
         Predictor(work / "faces.pt")(other)
 
@@ -204,7 +204,7 @@ def test_a_checkpoint_that_does_not_say_is_told_of(work, people, tmp_path, capsy
     one = str(people / "s4" / "1.png")
     code, text = answer(capsys, "verify", f"checkpoint={tmp_path / 'old.pt'}", one, one)
     assert code == 0
-    assert "does not say how its pictures were prepared" in text
+    assert "does not state how its training images were prepared" in text
 
 
 def test_search_in_a_folder(work, people, capsys) -> None:
@@ -230,7 +230,7 @@ def test_a_broken_picture_of_a_gallery_is_named_and_the_others_found(
     for file in (tmp_path / "s5").iterdir():
         file.write_text("no picture")
     code, text = answer(capsys, "search", f"checkpoint={work / 'faces.pt'}", *words)
-    assert (code, "expected pictures, got none" in text) == (2, True)
+    assert (code, "expected readable images, got none" in text) == (2, True)
 
 
 def test_exact_and_faiss_find_the_same() -> None:
@@ -252,7 +252,7 @@ def test_files_of_embeddings(tmp_path: Path) -> None:
         "embeddings_b.npz",
     ]
     (tmp_path / "odd.npz").write_bytes(b"no zip")
-    with pytest.raises(UsageError, match="no embeddings as densekit predict writes them"):
+    with pytest.raises(UsageError, match="expected embeddings written by densekit predict"):
         read_embeddings(tmp_path / "odd.npz")
 
 

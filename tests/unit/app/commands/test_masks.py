@@ -72,7 +72,7 @@ def test_volumes_to_a_table_and_to_masks_of_a_dicom_scan(
     torch.save(old, "old.ckpt")
     capsys.readouterr()
     assert main(["eval", "checkpoint=old.ckpt", "output=b", *mirrored]) == 0
-    said = "does not say in which orientation it was trained: axes of volumes are taken as stored"
+    said = "The checkpoint has no orientation: axes of volumes are taken as stored"
     assert said in " ".join(capsys.readouterr().out.split())
     stored = json.loads(Path("b", "metrics.json").read_text())
     assert stored["test/segmentation/dice"] != pytest.approx(expected["test/segmentation/dice"])
@@ -133,7 +133,10 @@ def test_slices_are_judged_by_volume(
     nibabel.save(nibabel.Nifti1Image(np.zeros((4, 5, 6, 2), np.float32), np.eye(4)), "two.nii")
     assert main(["predict", f"checkpoint={checkpoint}", "source=two.nii", "output=other"]) != 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "two.nii: expected 1 channels, got 2; where each is a file, `channels=" in said
+    assert (
+        "two.nii: expected 1 channels, got 2; if each channel is a file of its own, `channels="
+        in said
+    )
 
 
 @pytest.mark.parametrize("validated", [True, False])

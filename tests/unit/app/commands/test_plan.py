@@ -188,7 +188,7 @@ def test_without_a_file_the_plan_says_where_it_belongs(
 ) -> None:
     assert main([*hippocampus, "memory=1"]) == 0
     printed = capsys.readouterr().out
-    assert "1 looked at" in printed
+    assert "1 inspected" in printed
     assert "# Save as: conf/experiment/hippocampus_planned.yaml" in printed
     assert "# Command: densekit train experiment=hippocampus_planned paths.data=" in printed
 
@@ -223,7 +223,7 @@ def test_of_an_experiment_the_data_alone_are_planned_for(
         (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
         (
             ["data=hippocampus", "backbone=timm", "backbone.name=resnet18"],
-            "backbone: expected a network whose skip_downsampling, stem",
+            "backbone: expected a network with the arguments skip_downsampling, stem",
         ),
         (["data=hippocampus", "cases=0"], "cases: expected a whole number of at least 1"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densekit.app.prediction.found import below, files_of, folders_below
+from densekit.app.prediction.found import files_of, folders_below, relative_paths
 from densekit.app.prediction.sources import (
     find_images,
     find_volumes,
@@ -91,4 +91,4 @@ def test_names_of_a_pattern_that_climbs_stay_below(tmp_path: Path) -> None:
     (tmp_path / "b" / "1.png").touch()
     files, root = find_images(str(tmp_path / "a" / "*" / ".." / ".." / "b" / "1.png"))
     assert overlay_names(files, root) == [Path("1.jpg")]
-    assert below([tmp_path / "b" / "1.png"], tmp_path) == [Path("b/1.png")]
+    assert relative_paths([tmp_path / "b" / "1.png"], tmp_path) == [Path("b/1.png")]
