@@ -175,7 +175,7 @@ def test_pictures_of_another_cut_get_no_answer(work, people, tmp_path, capsys, s
     """A picture of one pixel and two photographs were `same`, where training saw 16 x 16."""
     Image.new("L", size, 120).save(tmp_path / "other.png")
     artifact, good = f"checkpoint={work / 'faces.pt'}", str(people / "s4" / "1.png")
-    expected = f"other.png: expected a picture of 16 x 16, cut as .*, got {size[1]} x {size[0]}"
+    expected = f"other.png: expected an image of 16 x 16, cropped .*, got {size[1]} x {size[0]}"
     other = str(tmp_path / "other.png")
     for command in (
         ["verify", artifact, other, other],
