@@ -141,7 +141,7 @@ def test_whole_numbers_of_a_spreadsheet(pictures):
         (b'{"labels": {"a": 0, "b": 1, "a": 2}}', "expected every name once, got 'a' twice"),
         (b'{"labels": {"caf\xe9": 0}}', "expected a text file in UTF-8, got"),
         (b'{"labels": {"a": 0, "a ": 1}, PAIRS}', "'a' twice"),
-        (b"[", "not readable as JSON"),
+        (b"[", "expected JSON, got"),
     ],
 )
 def test_broken_dataset_json_is_named(tmp_path, content, message):
