@@ -97,8 +97,9 @@ def _adds(subject: NeckSubject) -> None:
     for neck in subject.cases():
         with torch.no_grad():
             found = neck.eval()(dict(levels))
-        assert set(found) == {*levels, *neck.levels}, (
-            f"forward returns {sorted(found)} when {list(neck.levels)} are read"
+        expected = sorted({*levels, *neck.levels})
+        assert sorted(found) == expected, (
+            f"forward: expected levels {expected}, got {sorted(found)}"
         )
         for name, value in levels.items():
             assert found[name] is value, f"{name} is not the input level itself"

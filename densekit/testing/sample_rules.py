@@ -59,7 +59,9 @@ def check_image(sample: Sample, vocabulary: Vocabulary) -> None:
     assert image.dtype in (np.uint8, np.float32), f"image is {image.dtype}, not uint8 or float32"
     channels, dtype = vocabulary.described["channels"], vocabulary.described.get("dtype", "uint8")
     found = image.shape[-1]
-    assert found == channels, f"image has {found} channels, `describe` says {channels}"
+    assert found == channels, (
+        f"image: expected {channels} channels, as describe() says, got {found}"
+    )
     assert image.dtype == dtype, f"image is {image.dtype}, `describe` says {dtype}"
     assert min(image.shape) > 0, f"image is empty: {image.shape}"
     assert np.isfinite(image).all(), "image has NaN or infinite values"
@@ -106,7 +108,7 @@ def check_category(sample: Sample, vocabulary: Vocabulary) -> None:
 
 
 def check_truth(sample: Sample, vocabulary: Vocabulary) -> None:
-    """Checks the annotation in the original frame, with the id and the size in meta."""
+    """Checks the annotation in the original frame, whose boxes may extend beyond the image."""
     assert "truth" in sample, "truth is missing, which metrics compare with"
     truth, meta = sample["truth"], sample["meta"]
     for key, expected in (("image_id", meta["image_id"]), ("size", tuple(meta["original_size"]))):
@@ -114,7 +116,7 @@ def check_truth(sample: Sample, vocabulary: Vocabulary) -> None:
         found = tuple(found) if key == "size" and found is not None else found  # type: ignore[arg-type]
         assert found == expected, f"truth.{key} is {found}, meta says {expected}"
     if "boxes" in truth:
-        _check_box_values(np.asarray(truth["boxes"]), truth["size"], "truth.boxes")
+        _check_corners(np.asarray(truth["boxes"]), "truth.boxes")
         _check_range("truth.labels", truth["labels"], vocabulary.of("boxes")["num_classes"])
     if "mask" in truth:
         _check_mask_values(truth["mask"], truth["size"], vocabulary.of("mask"))
@@ -136,6 +138,12 @@ def _check_box_values(boxes: NDArray[Any], sides: tuple[int, ...], key: str) -> 
         inside = np.isfinite(box).all() and (box >= -SLACK).all() and (box <= limit + SLACK).all()
         assert inside, f"{key} has {box.tolist()}, outside an image of {tuple(sides)}"
         assert (box[:2] < box[2:]).all(), f"{key} has {box.tolist()}, not x1 < x2 and y1 < y2"
+
+
+def _check_corners(boxes: NDArray[Any], key: str) -> None:
+    for box in boxes:
+        ordered = np.isfinite(box).all() and (box[:2] <= box[2:]).all()
+        assert ordered, f"{key} has {box.tolist()}, expected finite x1 <= x2 and y1 <= y2"
 
 
 def _check_mask_values(

@@ -117,6 +117,8 @@ CHANGES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
     ("truth", lambda s: s.pop("truth")),
     ("truth", lambda s: s["truth"].update(image_id=77)),
     ("truth", lambda s: s["truth"].update(mask=s["truth"]["mask"][:8])),
+    ("truth", lambda s: s["truth"]["boxes"].__setitem__((0, 2), -1)),
+    ("truth", lambda s: s["truth"]["boxes"].__setitem__((0, 2), np.inf)),
 )
 
 DEFECTS = (
@@ -150,6 +152,13 @@ def failed(dataset: Any) -> list[str]:
 @pytest.mark.parametrize("made", [InMemory, PlaceScenes, SemanticScenes, CategoryScenes])
 def test_good_data_set_passes(made: Any) -> None:
     check_data(made() if made is InMemory else made("val", 4))
+
+
+def test_truth_may_extend_beyond_the_image() -> None:
+    def annotated_beyond(sample: Any) -> None:
+        sample["truth"]["boxes"][0] = [9, 9, 70, 40]
+
+    assert failed(changed(annotated_beyond)) == []
 
 
 def test_every_check_can_fail() -> None:

@@ -52,6 +52,12 @@ class KeepsAll(Projections):
         return {**found, "p9": found[self.levels[0]] * 1}
 
 
+class DropsInputs(Projections):
+    def forward(self, features: Features) -> Features:
+        found = super().forward(features)
+        return {level: found[level] for level in self.levels}
+
+
 class InPlace(Projections):
     def forward(self, features: Features) -> Features:
         with torch.no_grad():
@@ -139,6 +145,12 @@ def failed(make: NeckMaker) -> list[str]:
 @pytest.mark.parametrize("make", [Projections, partial(FPN, out_channels=16)])
 def test_good_neck_passes(make: NeckMaker) -> None:
     check_neck(make)
+
+
+def test_dropped_levels_are_named() -> None:
+    [outcome] = [o for o in report(NeckSubject(DropsInputs, FEATURES), CHECKS) if o.error]
+    expected = "forward: expected levels ['c0', 'c1', 'c2', 'c3', 'p2'], got ['p2']"
+    assert outcome.error == expected
 
 
 def test_every_check_can_fail() -> None:
