@@ -77,7 +77,7 @@ class DenseModel(nn.Module):
         for name in heads:
             _check_head_name(name)
         self.heads = nn.ModuleDict(  # type: ignore[assignment]
-            {name: make(specs) for name, make in heads.items()}
+            {name: make(_Levels(specs, name)) for name, make in heads.items()}
         )
         reads = self._reads(specs)
         from_neck = [level for level in reads if level not in bottom_up]
@@ -110,11 +110,8 @@ class DenseModel(nn.Module):
     def _reads(self, specs: Mapping[str, FeatureSpec]) -> list[str]:
         """Levels that some head reads, in the order of the specs."""
         for name, head in self.heads.items():
-            missing = [level for level in head.reads if level not in specs]
-            if missing:
-                raise ValueError(
-                    f"heads.{name}: expected to read levels of {list(specs)}, got {missing}"
-                )
+            for level in head.reads:
+                _Levels(specs, name)[level]  # a head may read a level without looking at its spec
         wanted = {level for head in self._heads() for level in head.reads}
         return [level for level in specs if level in wanted]
 
@@ -225,6 +222,20 @@ class DenseModel(nn.Module):
         if image.dtype != torch.uint8 or self.full_scale == UINT8_MAX:
             return image
         return image.to(self.mean.dtype) * (self.full_scale / UINT8_MAX)
+
+
+class _Levels(dict[str, FeatureSpec]):
+    """The specs that a head is built with; a level that does not exist is refused by its name."""
+
+    def __init__(self, specs: Mapping[str, FeatureSpec], head: str) -> None:
+        super().__init__(specs)
+        self.head = head
+
+    def __missing__(self, level: str) -> FeatureSpec:
+        raise ValueError(
+            f"heads.{self.head}: expected levels among {', '.join(self)}, got {level}; choose a"
+            " neck or backbone that has it, or let the head read other levels"
+        )
 
 
 def _check_head_name(name: str) -> None:

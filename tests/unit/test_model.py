@@ -88,10 +88,13 @@ def test_refuses_names_of_methods(name: str) -> None:
 
 
 def test_refuses_a_level_that_is_not_there() -> None:
-    with pytest.raises(
-        ValueError, match=r"heads.mean: expected to read levels of \['c0', 'c1', .* got \['p3'\]"
-    ):
+    with pytest.raises(ValueError, match=r"heads\.mean: expected levels among c0, .* got p3; "):
         mean_model("p3")
+
+
+def test_a_head_that_looks_up_a_level_that_is_not_there_is_named() -> None:
+    with pytest.raises(ValueError, match=r"heads\.mine: expected levels .* got p2; choose a neck"):
+        DenseModel(TinyBackbone(), {"mine": partial(FasterRCNN, num_classes=2)})
 
 
 def test_refuses_an_unknown_channel_order() -> None:
