@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import csv
+import errno
+import fcntl
 import io
 import json
 import math
+import os
+import shutil
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
+from zlib import crc32
 
 from densekit._names import readable
 
 PREFIX = ".partial-"
+WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+"""Errors of a write, which name no file."""
 
 
 @contextmanager
@@ -22,23 +30,84 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Context that yields a path to write to, and moves the result to `path` when it ends.
 
     If the block fails, because the disk is full or the process is stopped, an existing file is left
-    unchanged. Several processes may write the same file: the last one wins.
+    unchanged. Several processes may write the same file: the last one wins. A file that is replaced
+    keeps its permissions; of a symbolic link, the file that it points to is replaced.
 
     Args:
         path: The file; its folder is created. The yielded path has the same name, as writers choose
-            a format by the suffix, and lies in a hidden folder beside it.
+            a format by the suffix, and lies in a hidden folder beside it. A process that is killed
+            leaves this folder behind; the next one that writes the file removes it.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with TemporaryDirectory(prefix=PREFIX, dir=path.parent) as folder:
-            part = Path(folder) / path.name
+    target = Path(os.path.realpath(path))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with _hidden_folder(target) as folder:
+        try:
+            part = folder / path.name
             yield part
-            part.replace(path)
-    except OSError as error:
-        if error.errno and (error.filename is None or PREFIX in str(error.filename)):
-            error.filename = str(path)  # the name that the user knows
-        raise
+            if target.exists():
+                _copy_mode(target, part)
+            part.replace(target)
+        except OSError as error:
+            unnamed = error.filename is None and error.errno in WRITE_ERRORS
+            if unnamed or Path(str(error.filename)).is_relative_to(folder):
+                _set_filename(error, path)  # the name that the user knows
+            raise
+
+
+@contextmanager
+def _hidden_folder(target: Path) -> Iterator[Path]:
+    """An empty folder beside a file, the same at each time unless another process is using it."""
+    folder = target.parent / f"{PREFIX}{crc32(os.fsencode(target.name)):08x}"
+    lock = _lock(folder.with_suffix(".lock"))
+    if lock is None:
+        try:
+            own = TemporaryDirectory(prefix=PREFIX, dir=target.parent)
+        except OSError as error:
+            _set_filename(error, target.parent)
+            raise
+        with own:
+            yield Path(own.name)
+        return
+    with lock:
+        shutil.rmtree(folder, ignore_errors=True)
+        try:
+            folder.mkdir(mode=0o700)
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            Path(lock.name).unlink(missing_ok=True)
+
+
+def _lock(file: Path) -> IO[bytes] | None:
+    """Creates a file that is locked until it is closed; None if it cannot be, or already is."""
+    try:
+        lock = file.open("wb")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
+            return lock  # otherwise its former owner has just removed it
+    except BlockingIOError:
+        pass
+    except OSError:  # a file system without locks
+        file.unlink(missing_ok=True)
+    lock.close()
+    return None
+
+
+def _copy_mode(source: Path, target: Path) -> None:
+    """Sets the permissions of a file if they differ, as not every file system can set them."""
+    mode = stat.S_IMODE(source.stat().st_mode)
+    if mode != stat.S_IMODE(target.stat().st_mode):
+        target.chmod(mode)
+
+
+def _set_filename(error: OSError, path: Path) -> None:
+    error.filename = str(path)
+    if error.filename2 is not None:
+        del error.filename2  # of a rename
 
 
 def write_text(path: str | Path, text: str) -> None:
