@@ -6,7 +6,9 @@ A metric of a head is any `torchmetrics.Metric` that keeps these rules:
   `densekit.inference.restore` returns for the head, and the annotation in the original frame.
   Every process calls it for every batch, with empty lists where it has no image.
 - `compute()` returns one number, or a dict of metric name to number, the main one first, with the
-  same names whatever was seen; NaN stands for what has no value.
+  same names whatever was seen. What has no value is NaN; if that is the main one, a warning or a
+  log message says why.
+- No name is `loss` or `loss/...`: the terms of the loss are logged there.
 - `higher_is_better` says whether the best value of the main one is the highest or the lowest; None
   leaves that open.
 - States are registered with `add_state`, so that `reset`, `clone`, `to` and the gathering over

@@ -19,6 +19,7 @@ from densekit.testing.compare import difference
 from densekit.testing.contract import Check, prove
 from densekit.testing.processes import run_distributed
 from densekit.testing.samples import synthetic_results
+from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
 
 CLASSES = 3
@@ -107,7 +108,8 @@ def _numbers(subject: MetricSubject) -> None:
     assert np.isfinite(values[main]), f"{main}, the main value, is {values[main]} for these images"
     for name in values:
         assert isinstance(name, str), f"the name {name!r} is not a string"
-        _, slash, of_class = name.partition("/")
+        value, slash, of_class = name.partition("/")
+        assert value != LOSS, f"{name}: expected a name other than {LOSS} and {LOSS}/..."
         known = not slash or not subject.names or of_class in subject.names
         assert known, f"{name} does not name a class of {list(subject.names)}"
 
@@ -238,7 +240,8 @@ CHECKS = (
     ),
     Check(
         "numbers",
-        "`compute` returns name to number, the main one first; per-class names are METRIC/CLASS",
+        "`compute` returns name to number, the main one first; per-class names are METRIC/CLASS;"
+        " `loss` and `loss/...` are reserved for the terms of the loss",
         _numbers,
     ),
     Check(

@@ -17,6 +17,10 @@ TargetSpecs = Mapping[str, TargetSpec]
 BOX_KEYS = ("boxes", "labels", "crowd", "instance_masks")
 BACKGROUND = 40
 """Values below are background noise, values above are objects."""
+PREDICTED = (2, 1, 3, 0, 2, 3)
+ANNOTATED = (2, 2, 1, 1, 1, 0)
+"""Boxes per image of `synthetic_results`. The means of these numbers, of their differences and of
+the absolute differences change when the first two images are counted twice."""
 
 
 def synthetic_info(num_classes: int) -> dict[str, Any]:
@@ -182,35 +186,40 @@ def _changed(sample: Sample, specs: TargetSpecs, *, rows: Any, pixels: Any, extr
 def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], list[Truth]]:
     """Makes results and ground truth of synthetic images, for every kind of metric.
 
-    Boxes are slightly off, masks wrong in a corner, one image is misclassified, and pairs of images
-    are listed for verification.
+    Boxes are slightly off and some missing, repeated or without an object; masks are wrong in a
+    corner, one image is misclassified, and pairs of images are listed for verification.
     """
     rng = np.random.default_rng(0)
     samples = synthetic_samples(num_classes, count=count, side=32)
     results: list[Result] = []
     for index, sample in enumerate(samples):
-        mask, scores = sample["mask"].copy(), rng.uniform(0.5, 1, len(sample["labels"]))
+        rows = np.arange(PREDICTED[index % len(PREDICTED)]) % len(sample["labels"])
+        mask, scores = sample["mask"].copy(), rng.uniform(0.5, 1, len(rows))
         mask[: index + 1, : index + 1] = 0
         predicted = (int(sample["category"]) + (index == 0)) % num_classes
         probabilities = np.eye(num_classes)[predicted] + rng.uniform(0.1, 0.5)
         results.append(
             {
-                "boxes": sample["boxes"] + rng.uniform(-1, 1, (len(scores), 1)).astype(np.float32),
+                "boxes": sample["boxes"][rows]
+                + rng.uniform(-1, 1, (len(rows), 1)).astype(np.float32),
                 "scores": scores.astype(np.float32),
-                "labels": sample["labels"],
+                "labels": sample["labels"][rows],
                 "mask": mask,
                 "probabilities": (probabilities / probabilities.sum()).astype(np.float32),
                 "embedding": np.eye(num_classes, 8)[int(sample["identity"])]
                 + rng.normal(0, 0.1, 8),
             }
         )
-    return results, [_with_pairs(samples, index) for index in range(count)]
+    return results, [_synthetic_truth(samples, index) for index in range(count)]
 
 
-def _with_pairs(samples: Sequence[Sample], index: int) -> Truth:
-    """Adds to an image's truth a spacing and its pairs with all later images, in two folds."""
+def _synthetic_truth(samples: Sequence[Sample], index: int) -> Truth:
+    """An image's truth with some of its boxes, a spacing and its pairs with all later images."""
     others = range(index + 1, len(samples))
     identity = samples[index]["identity"]
     pairs = [(other, samples[other]["identity"] == identity, other % 2) for other in others]
+    truth: dict[str, Any] = dict(samples[index]["truth"])
+    kept = ANNOTATED[index % len(ANNOTATED)]
+    boxes = {key: truth[key][:kept] for key in BOX_KEYS}
     rows = np.asarray(pairs, np.int64).reshape(-1, 3)
-    return cast(Truth, {**samples[index]["truth"], "pairs": rows, "spacing": (1.0, 1.0)})
+    return cast(Truth, {**truth, **boxes, "pairs": rows, "spacing": (1.0, 1.0)})

@@ -122,6 +122,44 @@ class KeepsCount(Confidence):
         return {**super().compute(), "seen": torch.tensor(float(self.seen))}
 
 
+class KeepsBoxCounts(Confidence):
+    """Counts predicted boxes in a plain list, which `reset` does not empty."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
+        super().update(results, truth)
+        self.counts += [self.count(r, t) for r, t in zip(results, truth, strict=True)]
+
+    def count(self, result: Result, truth: Truth) -> int:
+        return len(result["boxes"])
+
+    def compute(self) -> dict[str, Tensor]:
+        return {**super().compute(), "boxes": torch.tensor(self.counts).double().mean()}
+
+
+class KeepsTruthCounts(KeepsBoxCounts):
+    def count(self, result: Result, truth: Truth) -> int:
+        return len(truth["boxes"])
+
+
+class KeepsCountErrors(KeepsBoxCounts):
+    def count(self, result: Result, truth: Truth) -> int:
+        return abs(len(result["boxes"]) - len(truth["boxes"]))
+
+
+class NamedLoss(Confidence):
+    def compute(self) -> dict[str, Tensor]:
+        return {**super().compute(), "loss": torch.ones(())}
+
+
+class NamedLossTerm(Confidence):
+    def compute(self) -> dict[str, Tensor]:
+        return {**super().compute(), "loss/a": torch.ones(())}
+
+
 class FewCases(Confidence):
     def cases(self) -> list[dict[str, Any]]:
         return [{"image_id": 0}]
@@ -146,7 +184,12 @@ DEFECTS = (
     ("appends", OnlyIfAny),
     ("order", FirstCounts),
     ("batches", MeanOfBatches),
+    ("numbers", NamedLoss),
+    ("numbers", NamedLossTerm),
     ("resets", KeepsCount),
+    ("resets", KeepsBoxCounts),
+    ("resets", KeepsTruthCounts),
+    ("resets", KeepsCountErrors),
     ("offers", FewCases),
 )
 ALONE = tuple(check for check in CHECKS if check.name != "two processes")
