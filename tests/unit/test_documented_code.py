@@ -20,7 +20,7 @@ from densekit.app.cli import main
 from densekit.app.config.compose import compose
 from densekit.app.config.overrides import expand, parse
 from densekit.build import find_class, walk
-from densekit.testing import check_data, check_transform
+from densekit.testing import check_data, check_metric, check_transform
 from densekit.types import Batch
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -187,6 +187,21 @@ def test_own_data_set_class(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     mine = importlib.import_module("my_data")
     check_data(mine.Bars(0))
     check_transform(mine.Darken(), mine.Bars(0))
+
+
+@pytest.mark.ddp
+def test_own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_metric.py").write_text((PROJECT / "docs/examples/my_metric.py").read_text())
+    (tmp_path / "conf" / "metrics").mkdir(parents=True)
+    [node] = (b for b in _blocks("docs/write-a-head.md", "yaml") if "my_metric" in b)
+    (tmp_path / "conf" / "metrics" / "mine.yaml").write_text(node)
+    shown = next(b for b in _blocks("docs/write-a-head.md", "bash") if "check metrics=mine" in b)
+    check, train = (shlex.split(line, comments=True)[1:] for line in shown.strip().splitlines())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert main(check) == 0
+    assert main([train[0], "--cfg", "job", *train[1:]]) == 0
+    check_metric(importlib.import_module("my_metric").CountError())
 
 
 def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,8 +44,9 @@ def main(arguments: Sequence[str]) -> int:
         raise UsageError(f"output: expected a new or empty folder, got {folder}")
     for file in write(folder, values):
         print_lines(str(file))
-    next_command = f"pip install -e . && densekit check-head {quoted(f'head={names[0]}')}"
-    print_lines(f"next: cd {quoted(folder)} && {next_command}")
+    install = f"pip install -e {quoted(folder if folder.is_absolute() else f'./{folder}')}"
+    print_lines(f"next: uv {install}    # in a pip environment: {install}")
+    print_lines(f"      densekit check-head {quoted(f'head={names[0]}')}")
     return 0
 
 
