@@ -64,7 +64,7 @@ def _dispatch(args: list[str]) -> int:
 
 
 def _find(name: str) -> tuple[Command, Callable[[list[str]], int | None]]:
-    """The table of a command and the function that runs it."""
+    """Returns the description of a command, for its help, and the function that runs it."""
     if name in LISTS:
         from densekit.app.commands import listing
 

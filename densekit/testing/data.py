@@ -225,9 +225,9 @@ CHECKS = (
         _follow(rules.check_truth),
     ),
     Check(
-        "says more",
-        "optional declarations agree: labels and keys of every image, one modality per channel,"
-        " `read` and `mask` as in the samples",
+        "optional declarations",
+        "those that are present are consistent: labels and keys of every image, one modality per"
+        " channel, `read` and `mask` as in the samples",
         _optional,
     ),
     Check(

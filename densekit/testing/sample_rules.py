@@ -62,7 +62,7 @@ def check_image(sample: Sample, vocabulary: Vocabulary) -> None:
     assert found == channels, (
         f"image: expected {channels} channels, as describe() says, got {found}"
     )
-    assert image.dtype == dtype, f"image is {image.dtype}, `describe` says {dtype}"
+    assert image.dtype == dtype, f"image: expected {dtype}, as describe() says, got {image.dtype}"
     assert min(image.shape) > 0, f"image is empty: {image.shape}"
     assert np.isfinite(image).all(), "image has NaN or infinite values"
 

@@ -17,7 +17,7 @@ from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_folder, existing_images
 from densekit.data.reading.image_files import ImageFiles
 from densekit.data.reading.images import ImageReader
-from densekit.data.reading.tables import Row, check_filled, places_of_split, read_table
+from densekit.data.reading.tables import Row, check_filled, indices_of_split, read_table
 
 _KEY = "ImageTable"
 _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
@@ -70,7 +70,7 @@ class ImageTable(PictureCategories):
         needed = ["image", *(columns or [label]), *([] if split is None else ["split"])]
         rows = read_table(folder / table, f"{_KEY}.table", needed)
         names, categories = _categories(rows, label, separator, columns, names)
-        kept = places_of_split(rows, split, f"{_KEY}.split")
+        kept = indices_of_split(rows, split, f"{_KEY}.split")
         images = _images([rows[index] for index in kept])
         images = existing_images(folder, images, str(folder / table))
         reader = ImageReader(channels, dtype, intensity)

@@ -26,11 +26,11 @@ from densekit.data.reading.image_files import ImageFiles
 from densekit.data.reading.images import ImageReader
 from densekit.data.reading.tables import (
     check_filled,
+    indices_of_split,
+    names_in_column,
     numbers,
-    places_of_split,
     read_table,
     whole_numbers,
-    words,
 )
 from densekit.types import Meta, Sample, TargetSpec
 
@@ -217,10 +217,10 @@ class IdentityTable(IdentityImages):
         needed = ["image", "identity", *([] if split is None else ["split"])]
         rows = read_table(folder / table, "IdentityTable.table", needed)
         check_filled(rows, needed)
-        rows = [rows[index] for index in places_of_split(rows, split, "IdentityTable.split")]
+        rows = [rows[index] for index in indices_of_split(rows, split, "IdentityTable.split")]
         images = [row["image"] for _, row in rows]
         images = existing_images(folder, images, str(folder / table))
-        known = words(rows, "identity")
+        known = names_in_column(rows, "identity")
         names = sorted(set(known), key=natural)
         label = {name: number for number, name in enumerate(names)}
         columns = rows[0][1]

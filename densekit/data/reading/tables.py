@@ -87,7 +87,7 @@ def missing_column(path: Path, column: str, header: Sequence[str]) -> str:
     return f"{path}: expected a column {column!r}, got {there}{nearest(column, header)}"
 
 
-def words(rows: Sequence[Row], column: str) -> list[str]:
+def names_in_column(rows: Sequence[Row], column: str) -> list[str]:
     """The names in a column in one spelling each; warns of names that may be the same.
 
     Args:
@@ -112,7 +112,7 @@ def check_filled(rows: Sequence[Row], columns: Sequence[str]) -> None:
                 raise ValueError(f"{where}: expected a value of {column!r}, got an empty cell")
 
 
-def places_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[int]:
+def indices_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[int]:
     """Positions of the rows that the column `split` assigns to a split; of all rows for None.
 
     Args:
@@ -125,7 +125,7 @@ def places_of_split(rows: Sequence[Row], split: str | None, key: str) -> list[in
     """
     if split is None:
         return list(range(len(rows)))
-    splits = words(rows, "split")
+    splits = names_in_column(rows, "split")
     kept = [position for position, name in enumerate(splits) if name == split]
     if not kept:
         raise ValueError(unknown(key, split, sorted(set(splits))))

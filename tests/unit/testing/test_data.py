@@ -124,7 +124,7 @@ CHANGES: tuple[tuple[str, Callable[[Any], Any]], ...] = (
 DEFECTS = (
     ("describes", Undescribed),
     ("sizes", OtherSizes),
-    ("says more", FewLabels),
+    ("optional declarations", FewLabels),
     ("same twice", Random),
     ("own arrays", Shared),
     ("copies", Forgets),
