@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from omegaconf import Container, OmegaConf
@@ -31,8 +32,9 @@ MODEL_KEYS = (
 )
 
 
-def register_data_info(sources: Mapping[str, Any]) -> None:
-    """Makes `${data_info:num_classes}` and `${data_info:SOURCE.num_classes}` resolve.
+@contextmanager
+def data_info_of(sources: Mapping[str, Any]) -> Iterator[None]:
+    """Context in which `${data_info:num_classes}` and `${data_info:SOURCE.num_classes}` resolve.
 
     Within `heads.NAME`, the short form refers to the data sets that train this head, elsewhere to
     all of them. They must agree.
@@ -49,6 +51,10 @@ def register_data_info(sources: Mapping[str, Any]) -> None:
         return common_value(sources, asked, key, head)
 
     OmegaConf.register_new_resolver("data_info", data_info, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.clear_resolver("data_info")  # it holds references to the data sets
 
 
 def model_info(

@@ -10,14 +10,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from densekit.app.config.data_checks import check_heads
-from densekit.app.config.data_info import common_value, register_data_info
+from densekit.app.config.data_info import common_value, data_info_of
 from densekit.app.config.targets import arguments
 from densekit.app.errors import UsageError
 from densekit.build import check_targets, instantiate, walk
 
 
 def describe_data(cfg: DictConfig) -> dict[str, Any]:
-    """Builds the data sets, so that `${data_info:...}` resolves and the channels are known.
+    """Builds the data sets, and sets the channels of the backbone.
 
     A data set without `heads` is for all of them.
 
@@ -36,10 +36,10 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
         check_targets({"data": {name: node}}, list(cfg.trust))
     sources = build_sources(data, int(OmegaConf.select(cfg, "seed") or 0))
     check_heads(sources, cfg.heads)
-    register_data_info(sources)
-    _set_backbone(cfg, "in_channels", common_value(sources, list(sources), "channels"))
-    if any("spatial_dims" in source.describe() for source in sources.values()):
-        _set_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
+    with data_info_of(sources):
+        _set_backbone(cfg, "in_channels", common_value(sources, list(sources), "channels"))
+        if any("spatial_dims" in source.describe() for source in sources.values()):
+            _set_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
     return sources
 
 
@@ -65,8 +65,8 @@ def _check_roots(data: Mapping[str, Any]) -> None:
             raise UsageError(f"{key}.root: expected an existing folder, got {root}")
 
 
-def resolve(cfg: DictConfig) -> dict[str, Any]:
-    """Resolves a configuration after `describe_data`.
+def resolve(cfg: DictConfig, sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Resolves a configuration, with `${data_info:...}` from the data sets of `describe_data`.
 
     Returns:
         Plain values without interpolations: everything that a worker or a later `eval` needs.
@@ -74,8 +74,8 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UsageError: A value is missing or an interpolation leads nowhere.
     """
-    plain = _plain(cfg)
-    OmegaConf.clear_resolver("data_info")  # it holds references to the data sets
+    with data_info_of(sources):
+        plain = _plain(cfg)
     check_targets(plain, plain["trust"])
     return plain
 

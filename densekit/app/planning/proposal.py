@@ -60,7 +60,7 @@ def write_proposal(given: Overrides, memory: float, cases: int, file: Path | Non
     sources = describe_data(cfg)
     name, source = _only(sources)
     _check(name, source.describe())
-    job = resolve(cfg)
+    job = resolve(cfg, sources)
     stored = _as_stored(job["data"][name].get("train"), name, job["trust"])
     found = _look(stored, cases)
     plan = propose(found, len(stored), memory, _memory(job, sources, given.keys))

@@ -62,7 +62,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     _check_names(sources, info.get("heads", {}))
     _check_orientation(sources, info)
     kept = options["artifact"] and str(Path(options["artifact"]).expanduser().absolute())
-    job = Job(resolve(cfg), "eval", sources)
+    job = Job(resolve(cfg, sources), "eval", sources)
     run = _folder(options["output"])
     placed, built = job.placed(run)
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}

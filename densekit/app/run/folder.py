@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import shutil
+import tempfile
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,8 +20,12 @@ from densekit.app.errors import UsageError
 
 CONFIG = "config.yaml"
 METRICS = "metrics.json"
-PENDING = "<run folder>"
-"""Stands for the run folder during all checks, as the folder is only created after them."""
+PENDING = str(Path(tempfile.gettempdir(), f"densekit-run-{uuid.uuid4().hex}"))
+"""Stands for the run folder during all checks, as the folder is only created after them.
+
+Data sets that write there while they are built write to a temporary folder, which is removed.
+"""
+atexit.register(shutil.rmtree, PENDING, ignore_errors=True)
 
 
 def in_folder(cfg: Mapping[str, Any], run: Path) -> dict[str, Any]:

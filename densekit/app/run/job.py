@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,9 +48,16 @@ class Job:
     sources: dict[str, Any]
 
     def placed(self, run: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
-        """The configuration for a run folder, and the data sets unless the folder changes them."""
+        """The configuration for a run folder, and the data sets.
+
+        Data sets that use the run folder are released; they must be built again there.
+        """
         cfg = in_folder(self.cfg, run)
-        return cfg, self.sources if cfg["data"] == self.cfg["data"] else None
+        if cfg["data"] == self.cfg["data"]:
+            return cfg, self.sources
+        self.sources.clear()
+        shutil.rmtree(PENDING, ignore_errors=True)
+        return cfg, None
 
 
 def train(
@@ -143,7 +151,7 @@ def prepared(composed: Composed) -> Job:
     kept = keep_heads(cfg)
     sources = describe_data(cfg)
     check_trained(sources, [head for head in cfg.heads if head not in kept])
-    plain = resolve(cfg)
+    plain = resolve(cfg, sources)
     check_num_classes(sources, plain["heads"])
     check_resize(plain["resize"], sources)
     return Job(plain, name, sources)

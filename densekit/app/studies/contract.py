@@ -138,7 +138,7 @@ def _parts(arguments: Sequence[str], kinds: Sequence[str]) -> Iterator[Part]:
     if "head" not in named:
         _only_names_of_heads(cfg, metrics="metrics" in named)
     sources = _sources(cfg, stored="data" in named)
-    settings = resolve(cfg)
+    settings = resolve(cfg, sources)
     heads = _heads(settings, sources) if "head" in named else {}
     if "head" in wanted:
         yield from _head_parts(heads)
@@ -163,15 +163,12 @@ def _only_names_of_heads(cfg: DictConfig, *, metrics: bool) -> None:
 
 def _sources(cfg: DictConfig, *, stored: bool) -> dict[str, Any]:
     """The data sets of a configuration, or synthetic ones of the same names."""
-    from densekit.app.config.data_info import register_data_info
     from densekit.app.config.resolve import describe_data
 
     if stored:
         return describe_data(cfg)
     kinds = {head: "identity" for head, node in cfg.heads.items() if "num_identities" in node}
-    sources = {name: SyntheticSource(list(cfg.heads), kinds) for name in cfg.data}
-    register_data_info(sources)
-    return sources
+    return {name: SyntheticSource(list(cfg.heads), kinds) for name in cfg.data}
 
 
 def _heads(settings: Mapping[str, Any], sources: Mapping[str, Any]) -> dict[str, Subject]:

@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from omegaconf import OmegaConf
 
-from densekit.app.config.data_info import model_info, register_data_info
+from densekit.app.config.data_info import data_info_of, model_info
 from densekit.app.errors import UsageError
 from tests.unit.app.config.described import CELLS, ROADS, source
 
 
 def resolved(sources: dict[str, Any], path: str, where: str = "heads.cells.num_classes") -> Any:
-    register_data_info(sources)
     cfg = OmegaConf.create({})
     OmegaConf.update(cfg, where, f"${{data_info:{path}}}", force_add=True)
-    return OmegaConf.select(cfg, where)
+    with data_info_of(sources):
+        return OmegaConf.select(cfg, where)
 
 
 def test_a_head_gets_the_data_that_trains_it() -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import gc
 import json
+import shutil
 import subprocess
 import sys
+import weakref
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from PIL import Image
@@ -17,6 +20,7 @@ from densekit.app.cli import main
 from densekit.app.config import compose, overrides
 from densekit.app.run import job, launch
 from densekit.app.run.folder import PENDING
+from densekit.data import CategoryScenes
 from tests.unit.app.small_run import SMALL_RUN
 
 COUNT_READS = """
@@ -80,7 +84,7 @@ def test_no_placeholder_is_left_in_a_run(monkeypatch: pytest.MonkeyPatch, tmp_pa
     (run,) = (tmp_path / "runs" / "quickstart_classification").iterdir()
     assert started[0]["vars"]["note"] == f"of {run}!"
     assert started[0]["callbacks"]["checkpoint"]["folder"] == f"{run}/checkpoints"
-    assert "<run folder>" not in (run / "config.yaml").read_text()
+    assert PENDING not in (run / "config.yaml").read_text()
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -100,6 +104,49 @@ def test_data_sets_that_lie_in_the_run_folder_are_built_again_there() -> None:
     assert outside.placed(Path("/r")) == ({"data": {"a": {"cache": "/c"}}, "x": "/r"}, sources)
     inside = job.Job({"data": {"a": {"cache": f"{PENDING}/c"}}}, "name", sources)
     assert inside.placed(Path("/r")) == ({"data": {"a": {"cache": "/r/c"}}}, None)
+    assert sources == {}
+
+
+class Cached(CategoryScenes):
+    """Makes its cache folder as soon as it is built."""
+
+    living: ClassVar[weakref.WeakSet[Cached]] = weakref.WeakSet()
+
+    def __init__(self, cache: str, **named: Any) -> None:
+        super().__init__(**named)
+        Path(cache).mkdir(parents=True)
+        self.living.add(self)
+
+
+CACHED = [
+    *SMALL_RUN,
+    "trust=[tests]",
+    "data.scenes.train._target_=tests.unit.app.run.test_job.Cached",
+    "+data.scenes.train.cache='${paths.run}/cache'",
+]
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_cache_in_the_run_folder_is_made_nowhere_else(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, devices: int
+) -> None:
+    handed: list[Any] = []
+    monkeypatch.setattr(launch, "run_job", lambda cfg, sources: handed.append(sources))
+    monkeypatch.setattr(launch, "_launch", lambda file, count: handed.append(None))
+    assert main(["train", *CACHED, f"trainer.devices={devices}"]) == 0
+    gc.collect()
+    assert (handed, len(Cached.living)) == ([None], 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert not Path(PENDING).exists()
+
+
+def test_a_refused_run_keeps_no_data_set(tmp_path: Path, capsys: Any) -> None:
+    assert main(["train", *CACHED, "backbone.width='${data_info:nope}'"]) == 2
+    assert "backbone.width" in capsys.readouterr().err
+    gc.collect()
+    assert len(Cached.living) == 0
+    assert list(tmp_path.iterdir()) == []
+    shutil.rmtree(PENDING)
 
 
 def _picture(file: Path, value: int = 0) -> None:
