@@ -29,11 +29,11 @@ LEAST_SIDE = 64
 """Smallest side of the image that a backbone is tested on."""
 
 
-class Part(NamedTuple):
-    """Something that has a contract.
+class Contract(NamedTuple):
+    """The contract of a part.
 
     Attributes:
-        key: Its key in the configuration, such as `heads.segmentation`.
+        key: The key of the part in the configuration, such as `heads.segmentation`.
         subject: The part together with what it is tested on.
         checks: The points of its contract.
     """
@@ -85,16 +85,16 @@ def check_parts(arguments: Sequence[str], kinds: Sequence[str]) -> int:
 
     from densekit.testing.contract import report
 
-    console, failed, parts = Console(), False, list(_parts(arguments, kinds))
-    if not parts:
+    console, failed, contracts = Console(), False, list(_contracts(arguments, kinds))
+    if not contracts:
         choices = ", ".join(f"{kind}=NAME" for kind in kinds)
         raise UsageError(
             f"densekit check: expected {choices}, got {' '.join(arguments) or 'nothing'}"
         )
-    for part in parts:
-        with console.status(part.key):
-            outcomes = report(part.subject, part.checks)
-        _print(part.key, outcomes)
+    for contract in contracts:
+        with console.status(contract.key):
+            outcomes = report(contract.subject, contract.checks)
+        _print(contract.key, outcomes)
         failed |= any(outcome.error for outcome in outcomes)
     return 1 if failed else 0
 
@@ -125,7 +125,7 @@ def _named(arguments: Sequence[str]) -> set[str]:
     return {kind for kind in KINDS if kind in first or (kind == "head" and "heads" in first)}
 
 
-def _parts(arguments: Sequence[str], kinds: Sequence[str]) -> Iterator[Part]:
+def _contracts(arguments: Sequence[str], kinds: Sequence[str]) -> Iterator[Contract]:
     from densekit.app.config.compose import compose
     from densekit.app.config.overrides import parse
     from densekit.app.config.resolve import resolve
@@ -141,13 +141,13 @@ def _parts(arguments: Sequence[str], kinds: Sequence[str]) -> Iterator[Part]:
     settings = resolve(cfg, sources)
     heads = _heads(settings, sources) if "head" in named else {}
     if "head" in wanted:
-        yield from _head_parts(heads)
+        yield from _head_contracts(heads)
     if wanted & {"backbone", "neck"}:
-        yield from _model_parts(settings, wanted)
+        yield from _model_contracts(settings, wanted)
     if "data" in wanted:
-        yield from _data_parts(sources)
+        yield from _data_contracts(sources)
     if "metrics" in wanted:
-        yield from _metric_parts(settings, heads)
+        yield from _metric_contracts(settings, heads)
 
 
 def _only_names_of_heads(cfg: DictConfig, *, metrics: bool) -> None:
@@ -200,14 +200,14 @@ def _stored(source: Any) -> list[Sample]:
     return [source.train[index] for index in range(min(SAMPLES, len(source.train)))]
 
 
-def _head_parts(heads: Mapping[str, Subject]) -> Iterator[Part]:
+def _head_contracts(heads: Mapping[str, Subject]) -> Iterator[Contract]:
     from densekit.testing.head_checks import CHECKS
 
     for name, subject in heads.items():
-        yield Part(f"heads.{name}", subject, CHECKS)
+        yield Contract(f"heads.{name}", subject, CHECKS)
 
 
-def _model_parts(settings: Mapping[str, Any], wanted: set[str]) -> Iterator[Part]:
+def _model_contracts(settings: Mapping[str, Any], wanted: set[str]) -> Iterator[Contract]:
     """Backbone and neck with random weights, the neck on the levels of the backbone."""
     from densekit.build import instantiate
     from densekit.testing import backbone as of_backbone
@@ -219,13 +219,13 @@ def _model_parts(settings: Mapping[str, Any], wanted: set[str]) -> Iterator[Part
         strides = [step for spec in backbone.features.values() for step in spec.stride]
         least = lcm(backbone.size_divisor, *strides)
         subject = of_backbone.BackboneSubject(backbone, least * -(-LEAST_SIDE // least))
-        yield Part("backbone", subject, (*of_backbone.CHECKS, *of_backbone.GRAPH_CHECKS))
+        yield Contract("backbone", subject, (*of_backbone.CHECKS, *of_backbone.GRAPH_CHECKS))
     if "neck" in wanted and settings["neck"]:
         make = instantiate({**settings["neck"], "_partial_": True}, "neck")
-        yield Part("neck", of_neck.NeckSubject(make, backbone.features), of_neck.CHECKS)
+        yield Contract("neck", of_neck.NeckSubject(make, backbone.features), of_neck.CHECKS)
 
 
-def _data_parts(sources: Mapping[str, Any]) -> Iterator[Part]:
+def _data_contracts(sources: Mapping[str, Any]) -> Iterator[Contract]:
     """Every split of every data set, and the transforms that its samples pass."""
     from densekit.data.splits import SPLITS
     from densekit.testing import data as of_data
@@ -235,7 +235,7 @@ def _data_parts(sources: Mapping[str, Any]) -> Iterator[Part]:
         splits = {split: getattr(source, split) for split in SPLITS}
         for split, dataset in splits.items():
             if dataset is not None:
-                yield Part(f"data.{name}.{split}", of_data.DataSubject(dataset), of_data.CHECKS)
+                yield Contract(f"data.{name}.{split}", of_data.DataSubject(dataset), of_data.CHECKS)
         for key, dataset in (
             ("train_transform", splits["train"]),
             ("eval_transform", splits["test"] if splits["val"] is None else splits["val"]),
@@ -243,10 +243,12 @@ def _data_parts(sources: Mapping[str, Any]) -> Iterator[Part]:
             transform = getattr(source, key)
             if transform is not None and dataset is not None:
                 subject = of_transform.transform_subject(transform, dataset)
-                yield Part(f"data.{name}.{key}", subject, of_transform.CHECKS)
+                yield Contract(f"data.{name}.{key}", subject, of_transform.CHECKS)
 
 
-def _metric_parts(settings: Mapping[str, Any], heads: Mapping[str, Subject]) -> Iterator[Part]:
+def _metric_contracts(
+    settings: Mapping[str, Any], heads: Mapping[str, Subject]
+) -> Iterator[Contract]:
     """Configured metrics, on predictions of their head if it is named too, else synthetic ones."""
     from densekit.build import metric_recipes
     from densekit.testing.metric import CHECKS, MetricSubject
@@ -260,4 +262,4 @@ def _metric_parts(settings: Mapping[str, Any], heads: Mapping[str, Subject]) -> 
         names = list(info.get("names", ()))
         for name, recipe in recipes.items():
             tested = MetricSubject(build_metric(recipe, info), results, truth, names)
-            yield Part(f"metrics.{head}.{name}", tested, CHECKS)
+            yield Contract(f"metrics.{head}.{name}", tested, CHECKS)
