@@ -8,6 +8,7 @@ unknown origin and may build far less: see `densekit.trust`.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 INTERNAL_KEYS = frozenset({"_target_", "_partial_", "_convert_", "_recursive_"})
 """Keys of a node that are for Hydra and not for the class."""
 _FLAGS = ("_partial_", "_recursive_")
+_MISSING = re.compile(r"([\w.]+)\.__init__\(\) missing \d+ required [\w -]*arguments?: (.*)")
+"""How Python refuses a call without a required argument."""
 
 
 def _names(package: str, classes: str) -> set[str]:
@@ -135,6 +138,32 @@ def walk(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
             yield from walk(value, f"{key}[{index}]")
 
 
+def check_part(node: Any, key: str) -> None:
+    """Refuses a node that must describe an object but names no class.
+
+    Raises:
+        ValueError: The node has no `_target_`.
+    """
+    if isinstance(node, Mapping) and node.get("_target_"):
+        return
+    names = [str(name) for name in node] if isinstance(node, Mapping) else []
+    hint = ""
+    if close := difflib.get_close_matches("_target_", names, n=1, cutoff=0.8):
+        hint = f"; did you mean '_target_' by {close[0]!r}?"
+    elif names:
+        hint = f"; name its class, or leave all of it out: ~{key}.{names[0]}"
+    raise ValueError(f"{key}: expected a _target_, got {', '.join(names) or node}{hint}")
+
+
+def _refused(key: str, error: BaseException | None) -> ValueError:
+    """The message of a class that refused its arguments, with the key of its node."""
+    found = _MISSING.match(str(error))
+    if found is None:
+        return ValueError(f"{key}: {error}")
+    names = ", ".join(re.findall(r"'(\w+)'", found[2]))
+    return ValueError(f"{key} ({found[1]}): expected {names}, got none")
+
+
 def instantiate(node: Mapping[str, Any], key: str) -> Any:
     """Builds the object that a node describes, nested nodes first.
 
@@ -143,11 +172,13 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
         key: Configuration key of the node, for messages.
 
     Raises:
-        ValueError: A class refused its arguments; the message begins with the key of its node.
+        ValueError: The node has no `_target_`, or a class refused its arguments; the message begins
+            with the key of its node.
     """
     import hydra.errors
     import hydra.utils
 
+    check_part(node, key)
     try:
         return hydra.utils.instantiate(node, _convert_="all")
     except hydra.errors.InstantiationException as error:
@@ -157,7 +188,7 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
             raise  # a bug, not a wrong value: its traceback helps
         inner = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)
         path = f"{key}.{inner[1]}" if inner else key
-        raise ValueError(f"{path}: {cause}") from cause
+        raise _refused(path, cause) from cause
 
 
 def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
@@ -172,7 +203,16 @@ def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
     def maker(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
         # Necks and heads are built by the model, on its specs, with or without `_partial_`.
         make: Callable[..., Any] = instantiate({**node, "_partial_": True}, key)
-        return make
+
+        def made(*specs: Any) -> Any:
+            try:
+                return make(*specs)
+            except TypeError as error:
+                if _MISSING.match(str(error)) is None:
+                    raise  # a bug, not a wrong value
+                raise _refused(key, error) from error
+
+        return made
 
     return DenseModel(
         backbone=instantiate(cfg["backbone"], "backbone"),

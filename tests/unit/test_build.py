@@ -107,3 +107,35 @@ def test_instantiate_nests_and_keeps_partials() -> None:
 def test_instantiate_error_begins_with_the_key() -> None:
     with pytest.raises(ValueError, match=r"^schedule: .*bogus"):
         build.instantiate({"_target_": "densekit.training.Constant", "bogus": 1}, "schedule")
+
+
+@pytest.mark.parametrize(
+    ("node", "message"),
+    [
+        (
+            {"out_channels": 128},
+            "neck: expected a _target_, got out_channels; .*~neck.out_channels",
+        ),
+        ({"_taget_": "densekit.necks.FPN"}, "got _taget_; did you mean '_target_' by '_taget_'"),
+        ({}, "neck: expected a _target_, got {}"),
+        (None, "neck: expected a _target_, got None"),
+    ],
+)
+def test_a_node_without_a_class_is_refused(node: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build.instantiate(node, "neck")
+
+
+def test_a_missing_argument_is_named_with_its_key() -> None:
+    node = {
+        "_target_": "densekit.data.Source",
+        "train": {"_target_": "densekit.data.CocoDetection"},
+    }
+    with pytest.raises(
+        ValueError, match=r"^data\.x\.train \(CocoDetection\): expected root.*, got none"
+    ):
+        build.instantiate(node, "data.x")
+    tiny = {"_target_": "densekit.backbones.ResNet", "depth": 18, "width": 8}
+    cfg = {"backbone": tiny, "heads": {"a": {"_target_": "densekit.heads.FCN"}}}
+    with pytest.raises(ValueError, match=r"^heads\.a \(FCN\): expected num_classes, got none"):
+        build.build_model(cfg, {})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,7 @@ def compose(overrides: Overrides) -> Composed:
             more,
         )
     name = _pop_name(cfg)
+    _check_packages(_plain(cfg))
     trust = overrides.trust
     for word in overrides.values:
         _apply(cfg, word, trust)
@@ -210,6 +211,22 @@ def _refuse(cfg: DictConfig, owner: str, name: str) -> None:
     path = f"{owner}.{name}" if owner else name
     hint = f" (a new entry is added by +{path})" if owner.partition(".")[0] in OPEN else ""
     raise UsageError(f"{unknown(path, name, sorted(keys))}{hint}")
+
+
+def _check_packages(cfg: Mapping[str, Any]) -> None:
+    """Refuses files without their first line, whose contents Hydra puts below their group."""
+    accepted = groups.top_level_keys()
+    misplaced = {key: key for key in cfg if key not in accepted and groups.is_group(key)}
+    for name, node in (cfg["data"] or {}).items():
+        is_built = isinstance(node, dict) and "_target_" in node
+        if name == "_target_" or (name in accepted and not is_built):
+            misplaced[f"data.{name}"] = "data"
+    for key, group in misplaced.items():
+        package = groups.PACKAGES.get(group, "_global_")
+        raise UsageError(
+            f"conf/{group}: expected a file that begins with '# @package {package}', got one"
+            f" without that line, which sets {key}"
+        )
 
 
 def _check_top_level(cfg: DictConfig) -> None:

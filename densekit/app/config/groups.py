@@ -18,6 +18,9 @@ NODES = (
 )
 """Groups whose options are under a key of the same name; those of `head` are in `heads.NAME`."""
 
+PACKAGES = {"head": "heads.NAME", "transfer": "training.transfer"}
+"""Groups whose files begin with another `# @package` than `_global_`; those of NODES need none."""
+
 
 def own_conf() -> Path:
     """The folder of densekit's own groups, wherever the package is installed."""

@@ -10,7 +10,7 @@ from densekit._names import unknown
 from densekit.app.config.signatures import METRIC_ARGUMENTS, Signature, signature
 from densekit.app.config.values import RUN_KEYS, check_kind, check_number
 from densekit.app.errors import UsageError
-from densekit.build import INTERNAL_KEYS, TORCH_CLASSES, find_class, walk
+from densekit.build import INTERNAL_KEYS, TORCH_CLASSES, check_part, find_class, walk
 
 PASSED_ON = {
     "builtins.object": set[str](),
@@ -18,6 +18,12 @@ PASSED_ON = {
     "torchmetrics.metric.Metric": set(METRIC_ARGUMENTS),
 }
 """Arguments of the base classes at which a chain of `**kwargs` ends."""
+SINGLE = ("backbone", "neck", "training", "optimizer", "schedule", "inferer", "trainer")
+"""Keys of the configuration that describe one object."""
+NAMED = ("data", "heads", "callbacks", "logger")
+"""Keys that describe one object per name."""
+REQUIRED = ("backbone", "data", "heads")
+"""Keys whose objects cannot be left out by null."""
 
 
 def arguments(node: Mapping[str, Any], key: str, trust: Sequence[str]) -> set[str] | None:
@@ -100,13 +106,29 @@ def check_arguments(
             raise UsageError(unknown(f"{key}.{name} ({owner})", name, sorted(accepted)))
 
 
+def _check_parts(cfg: Mapping[str, Any]) -> None:
+    """Refuses a node that must describe an object but names no class."""
+    parts = {key: cfg[key] for key in SINGLE if key in cfg}
+    for group in NAMED:
+        parts |= {f"{group}.{name}": node for name, node in (cfg.get(group) or {}).items()}
+    for head, named in (cfg.get("metrics") or {}).items():
+        parts |= {f"metrics.{head}.{name}": node for name, node in (named or {}).items()}
+    for key, node in parts.items():
+        if node or key.partition(".")[0] in REQUIRED:
+            try:
+                check_part(node, key)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+
+
 def check_nodes(cfg: Mapping[str, Any], trust: Sequence[str]) -> None:
     """Checks every class of a configuration, and every argument written for it.
 
     Raises:
-        UsageError: A class does not exist or is not trusted, an argument is unknown to it, or a
-            value has the wrong type or is out of range.
+        UsageError: An object has no class, a class does not exist or is not trusted, an argument is
+            unknown to it, or a value has the wrong type or is out of range.
     """
+    _check_parts(cfg)
     for key, annotation in RUN_KEYS.items():
         if key in cfg:
             check_kind(key, cfg[key], annotation)

@@ -248,6 +248,33 @@ def test_mistakes_in_files_are_refused(project: Path, text: str, message: str) -
         compose(parse(["experiment=mine"]))
 
 
+@pytest.mark.parametrize(
+    ("group", "text", "message"),
+    [
+        ("data", "resize: null", r"conf/data: .*'# @package _global_', .* data\.resize"),
+        ("data", "_target_: densekit.data.Source", r"conf/data: .* data\._target_"),
+        ("data", "mine: {_taget_: a.B}", r"data\.mine: .* '_target_' by '_taget_'"),
+        ("experiment", "seed: 1", "conf/experiment: .*'# @package _global_', .* experiment"),
+        ("head", "num_classes: 1", r"conf/head: .*'# @package heads\.NAME', .* head"),
+        ("callbacks", "mine: {monitor: a}", r"callbacks\.mine: expected a _target_, got monitor"),
+    ],
+)
+def test_files_without_package_or_class_are_refused(
+    project: Path, group: str, text: str, message: str
+) -> None:
+    (project / "conf" / group).mkdir(exist_ok=True)
+    (project / "conf" / group / "mine.yaml").write_text(f"{text}\n")
+    with pytest.raises(UsageError, match=message):
+        compose(parse([f"{group}=mine"]))
+
+
+def test_values_of_an_experiment_need_the_class_they_are_for() -> None:
+    words = ["experiment=quickstart", "neck=none"]
+    with pytest.raises(UsageError, match=r"neck: expected a _target_, .* ~neck\.out_channels"):
+        compose(parse(words))
+    assert not compose(parse([*words, "~neck.out_channels"])).cfg.neck
+
+
 def test_local_head_by_trust(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (project / "head_of_test.py").write_text(
         "class Mine:\n    def __init__(self, specs, width=3):\n        pass\n"
