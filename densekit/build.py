@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from densekit._names import unknown
-from densekit.plugins import check_contract, plugin_packages
+from densekit.plugins import check_contract, plugin_of
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
@@ -56,7 +56,7 @@ def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
     Args:
         path: Dotted path, e.g. `densekit.heads.FasterRCNN`.
         key: Configuration key of its node, for messages.
-        trust: Further packages whose classes may be built.
+        trust: Further top-level packages whose classes may be built, whatever contract they state.
 
     Raises:
         ValueError: The path is not trusted, does not exist, is not a class, or belongs to a plug-in
@@ -71,17 +71,12 @@ def find_class(path: str, key: str = "", trust: Sequence[str] = ()) -> type:
         raise ValueError(
             f"{where}: expected a class, got {path}: importing __main__ runs a program"
         )
-    packages = {"densekit", *plugin_packages(), *trust}
-    if path not in TORCH_CLASSES and path.partition(".")[0] not in packages:
-        raise ValueError(_refusal(where, path, path.partition(".")[0]))
-    check_contract(path.partition(".")[0])
+    _check_home(path, where, path, trust)
     found = _locate(path, where)
     if not inspect.isclass(found):
         raise ValueError(f"{where}: expected a class, the only thing a config builds, got {path}")
-    # A path such as `densekit.build.importlib` reaches any module: the class's own package decides.
-    home = found.__module__.partition(".")[0]
-    if path not in TORCH_CLASSES and home not in packages:
-        raise ValueError(_refusal(where, path, home))
+    # A path such as `densekit.build.importlib` reaches any module: the class's own one decides.
+    _check_home(found.__module__, where, path, trust)
     return found
 
 
@@ -235,6 +230,17 @@ def metric_recipes(cfg: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         }
         for head, named in cfg["metrics"].items()
     }
+
+
+def _check_home(home: str, where: str, path: str, trust: Sequence[str]) -> None:
+    """Refuses a class whose dotted path or module, `home`, lies in no package that may be built."""
+    package = home.partition(".")[0]
+    if path in TORCH_CLASSES or package == "densekit" or package in trust:
+        return
+    plugin = plugin_of(home)
+    if not plugin:
+        raise ValueError(_refusal(where, path, package))
+    check_contract(plugin)
 
 
 def _refusal(where: str, path: str, package: str) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densekit.build import TORCH_CLASSES, check_node, find_class
-from densekit.plugins import plugin_packages
+from densekit.plugins import plugin_of
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def _check_class(
 ) -> None:
     path, role = str(node["_target_"]), ROLES.get(part)
     package = path.partition(".")[0]
-    listed, plugin = path in TORCH_CLASSES, package in plugin_packages()
+    listed, plugin = path in TORCH_CLASSES, bool(plugin_of(path))
     if package in trust or not (listed or plugin or package == "densekit"):
         find_class(path, key, trust)  # trusted, or refused with a message that says how to trust
         return

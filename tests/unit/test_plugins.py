@@ -41,17 +41,21 @@ def test_conf_is_found_without_an_import(
 ) -> None:
     package = tmp_path / "boom_of_test"
     (package / "conf").mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (package / "__init__.py").write_text("CONTRACT = 1\nraise RuntimeError('imported')\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     install("boom_of_test")
     assert conf_folders() == [package / "conf"]
+    assert [plugin.error for plugin in find_plugins()] == [""]
     assert "boom_of_test" not in sys.modules
 
 
 def test_missing_package_is_a_row_and_no_crash(install: Install) -> None:
     install("gone_of_test", "densekit")
     own, broken = find_plugins()
-    assert "gone_of_test" in broken.error
+    assert (broken.package, broken.error) == (
+        "gone_of_test",
+        "expected an installed package, got none",
+    )
     assert own.error == ""
     compose(parse([]))
 
@@ -136,15 +140,25 @@ def test_two_plugins_of_one_name_are_refused(
         compose(parse(["head=same"]))
 
 
+PLAIN = "expected CONTRACT = 1, a plain number at the top level of __init__.py, got"
+
+
 @pytest.mark.parametrize(
     ("stated", "said"),
     [
         ("CONTRACT = 2", "expected a plug-in for contract 1, got 2; upgrade densekit"),
         ("CONTRACT = 0", "expected a plug-in for contract 1, got 0; upgrade the plug-in"),
-        ("", "expected CONTRACT = 1 in .*__init__.py, got nothing"),
-        ("CONTRACT = '1'", "expected CONTRACT = 1 in .*__init__.py, got '1'"),
-        ("CONTRACT = 1 + 0", "expected CONTRACT = 1 in .*__init__.py, got 1 \\+ 0"),
-        ("CONTRACT = (", "expected CONTRACT = 1 in .*__init__.py, got SyntaxError"),
+        ("CONTRACT = 1\nCONTRACT = 2", "expected a plug-in for contract 1, got 2"),
+        ("", f"{PLAIN} nothing"),
+        ("CONTRACT: int", f"{PLAIN} nothing"),
+        ("def f():\n    CONTRACT = 1", f"{PLAIN} nothing"),
+        ("CONTRACT = True", f"{PLAIN} 'CONTRACT = True'"),
+        ("CONTRACT = '1'", f"{PLAIN} \"CONTRACT = '1'\""),
+        ("CONTRACT = int('1')", f"{PLAIN} \"CONTRACT = int('1')\""),
+        ("CONTRACT = 1\nCONTRACT += 1", f"{PLAIN} 'CONTRACT += 1'"),
+        ("if True:\n    CONTRACT = 1", f"{PLAIN} 'if True:'"),
+        ("from x import NUMBER as CONTRACT", f"{PLAIN} 'from x import NUMBER as CONTRACT'"),
+        ("CONTRACT = (", f"{PLAIN} SyntaxError"),
     ],
 )
 def test_plugin_of_another_contract_is_refused_at_use_and_listed(
@@ -158,22 +172,77 @@ def test_plugin_of_another_contract_is_refused_at_use_and_listed(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     install("old_of_test")
-    with pytest.raises(UsageError, match=f"old_of_test: {said}"):
-        compose(parse(["head=old"]))
+    for words in (["head=old"], ["+heads.old={_target_: old_of_test.Head}"]):
+        with pytest.raises(UsageError, match=f"old_of_test: {re.escape(said)}"):
+            compose(parse(words))
+    assert conf_folders() == []
     compose(parse(["head=unet"]))
     rows, broken = listing._rows("head")
-    assert {row["name"] for row in rows} >= {"old", "unet"}
+    names = {row["name"] for row in rows}
+    assert "unet" in names
+    assert "old" not in names
     assert len(broken) == 1
-    assert re.match(f"plug-in old_of_test: {said}", broken[0])
+    assert broken[0].startswith(f"plug-in old_of_test: {said}")
     assert "old_of_test" not in sys.modules
 
 
-def test_a_plugin_that_states_the_contract_is_not_imported_for_it(
-    install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "CONTRACT: int = 1",
+        "CONTRACT: Final = 1",
+        "VERSION = CONTRACT = 1",
+        "CONTRACT = 2\nCONTRACT = 1",
+    ],
+)
+def test_ways_to_state_the_contract(
+    stated: str, install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = tmp_path / "right_of_test"
-    package.mkdir()
-    (package / "__init__.py").write_text("CONTRACT = 1\nraise RuntimeError('imported')\n")
+    (tmp_path / "states_of_test.py").write_text(f"{stated}\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    install("right_of_test")
+    install("states_of_test")
     assert [plugin.error for plugin in find_plugins()] == [""]
+
+
+@pytest.fixture
+def namespace(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Two plug-ins, of this contract and of another, and a plain package in one namespace."""
+    for package, text in (("det", "CONTRACT = 1"), ("old", "CONTRACT = 2"), ("other", "")):
+        folder = tmp_path / "ns_of_test" / package
+        (folder / "conf" / "head" / "ns").mkdir(parents=True)
+        (folder / "conf" / "head" / "ns" / f"{package}.yaml").write_text(
+            f"# @package heads.{package}\n_target_: ns_of_test.{package}.X\n"
+        )
+        (folder / "__init__.py").write_text(f"{text}\nclass X: pass\n")
+    (tmp_path / "ns_of_test" / "det" / "reach.py").write_text("from ns_of_test.other import X\n")
+    (tmp_path / "ns_of_test" / "within" / "deep").mkdir(parents=True)
+    (tmp_path / "ns_of_test" / "within" / "deep" / "__init__.py").write_text("CONTRACT = 1\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    install("ns_of_test.det", "ns_of_test.old", "ns_of_test.within.deep", "ns_of_test.within")
+    yield tmp_path / "ns_of_test"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "ns_of_test"]:
+        del sys.modules[name]
+
+
+def test_plugins_of_a_namespace_are_found_without_an_import(namespace: Path) -> None:
+    errors = {plugin.package.partition(".")[2]: plugin.error for plugin in find_plugins()}
+    assert errors == {
+        "det": "",
+        "old": "expected a plug-in for contract 1, got 2; upgrade densekit",
+        "within": f"{PLAIN} nothing",
+        "within.deep": "",
+    }
+    assert conf_folders() == [namespace / "det" / "conf"]
+    assert not any(name.startswith("ns_of_test") for name in sys.modules)
+
+
+def test_only_classes_within_the_package_of_an_entry_point_are_of_a_plugin(namespace: Path) -> None:
+    assert build.find_class("ns_of_test.det.X").__module__ == "ns_of_test.det"
+    with pytest.raises(ValueError, match=r"^ns_of_test\.old: .*got 2; upgrade densekit"):
+        build.find_class("ns_of_test.old.X")
+    for path in ("ns_of_test.other.X", "ns_of_test.det.reach.X", "ns_of_test.detached.X"):
+        with pytest.raises(ValueError, match=r"trust=\[ns_of_test\]"):
+            build.find_class(path)
+    for package in ("det", "old", "other"):
+        found = build.find_class(f"ns_of_test.{package}.X", trust=["ns_of_test"])
+        assert found.__module__ == f"ns_of_test.{package}"

@@ -94,15 +94,15 @@ def _folders() -> list[tuple[str, Path]]:
     found = [("densekit", own_conf())]
     if local.is_dir() and local != own_conf():
         found.append(("./conf", local))
-    return found + [(plugin.package, plugin.conf) for plugin in find_plugins() if plugin.conf]
+    usable = [plugin for plugin in find_plugins() if not plugin.error]
+    return found + [(plugin.package, plugin.conf) for plugin in usable if plugin.conf]
 
 
 def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
     """One dict per option, from column to cell, and one message per problem."""
     from densekit.plugins import find_plugins
 
-    unusable = {plugin.package: plugin.error for plugin in find_plugins() if plugin.error}
-    broken = [f"plug-in {package}: {error}" for package, error in unusable.items()]
+    broken = [f"plug-in {item.package}: {item.error}" for item in find_plugins() if item.error]
     rows = []
     for option in options_of(group):
         row = {"name": option.name}
@@ -111,8 +111,7 @@ def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
                 row |= _reading(option.node)
             except Exception as error:  # a plug-in may fail in any way
                 row |= {"reads": "?", "trains on": "?"}
-                if option.origin not in unusable:
-                    broken.append(f"head={option.name} of {option.origin}: {_first_cause(error)}")
+                broken.append(f"head={option.name} of {option.origin}: {_first_cause(error)}")
         if group in ("head", "backbone", "neck"):
             row["class"] = str(option.node.get("_target_", ""))
         else:
