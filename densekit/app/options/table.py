@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from densekit._names import unknown
+from densekit.app.config import groups
 from densekit.app.config.overrides import unquote
 from densekit.app.config.quoting import split_commas
 from densekit.app.errors import UsageError
@@ -214,7 +215,9 @@ def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str,
         UsageError: An argument is unknown, a value is not accepted, or an option is missing.
     """
     values, rest = split_options(arguments, command.options)
-    if not command.overrides:
+    if command.overrides:
+        _check_overrides(command, rest)
+    else:
         _check_arguments(command, rest)
     for option in command.options:
         if option.required and not values[option.name]:
@@ -225,10 +228,29 @@ def parse_command(command: Command, arguments: Iterable[str]) -> tuple[dict[str,
     return values, rest
 
 
+def _check_overrides(command: Command, arguments: Sequence[str]) -> None:
+    """Refuses a word that is neither an option nor at the top of the configuration."""
+    keys = [key for shown, _ in command.settings if (key := _key(shown)).lower() != "key"]
+    known = [*(option.name for option in command.options), *keys]
+    for argument in arguments:
+        key, equals, _ = argument.partition("=")
+        if not (equals and key.isidentifier()) or key in known or groups.is_group(key):
+            continue
+        accepted = groups.top_level_keys()
+        if key not in accepted:
+            names = dict.fromkeys([*known, *sorted(accepted)])
+            raise UsageError(unknown(f"densekit {command.name}", key, names))
+
+
+def _key(shown: str) -> str:
+    """The first part of a key as the help shows it: `trainer` of `trainer.KEY=VALUE`."""
+    return re.split("[.=]", shown)[0]
+
+
 def _check_arguments(command: Command, arguments: Sequence[str]) -> None:
     if len(arguments) == len(command.words):  # a path may contain `=`
         return
-    keys = [re.split("[.=]", shown)[0] for shown, _ in command.settings]
+    keys = [_key(shown) for shown, _ in command.settings]
     for argument in arguments:
         key, equals, _ = argument.partition("=")
         if equals:

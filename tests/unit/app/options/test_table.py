@@ -155,3 +155,15 @@ def test_overrides_are_left_to_the_configuration() -> None:
         {"batch": 2},
         ["data=a", "+b.c=1"],
     )
+
+
+def test_options_are_considered_for_a_key_that_the_configuration_lacks() -> None:
+    split = Option("split", text("NAME"), None, "what is read")
+    evaluate = Command("eval", "", "Evaluates.", options=[split], overrides=True)
+    message = "^densekit eval: expected one of split, .*, got 'splitt'; did you mean 'split'?"
+    with pytest.raises(UsageError, match=message):
+        parse_command(evaluate, ["splitt=val"])
+    with pytest.raises(UsageError, match="got 'infere'; did you mean 'inferer'?"):
+        parse_command(evaluate, ["infere=1"])
+    words = ["seed=1", "head=unet", "+a=1", "~b", "data.x=1"]
+    assert parse_command(evaluate, words)[1] == words
