@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from inspect import getattr_static
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +34,8 @@ class Dataset(ABC):
     """A map-style data set of N images; subclasses implement the three abstract methods.
 
     Everything else is optional. The defaults are right for every data set; override them for what
-    a data set knows better, such as the size of an image without opening it.
+    a data set knows better, such as the size of an image without opening it. `sizes`, `labels` and
+    `keys` may be properties or be assigned, as arrays or lists.
 
     Attributes:
         target_specs: How collate stacks each entry of the samples' `extra`.
@@ -56,17 +59,17 @@ class Dataset(ABC):
     def describe(self) -> dict[str, Any]:
         """Plain values that configure the model: `names`, `ids`, `num_classes`, `channels`."""
 
-    @property
+    @cached_property
     def sizes(self) -> NDArray[Any]:
         """(N, D) sides of every image; the default reads every image."""
         return np.asarray([self[index]["image"].shape[:-1] for index in range(len(self))])
 
-    @property
+    @cached_property
     def labels(self) -> NDArray[np.int64] | None:
         """(N,) identity of each image, used by `images_per_identity`; None if unknown."""
         return None
 
-    @property
+    @cached_property
     def keys(self) -> NDArray[np.bytes_] | None:
         """(N,) key that equal images share, as they must not be in two splits; None if unknown."""
         return None
@@ -116,9 +119,41 @@ OPTIONAL = {name: callable(member) for name, member in vars(Dataset).items() if 
 """The public members of `Dataset`, and whether they are methods."""
 
 
-def as_dataset(data: Any) -> Dataset:
-    """The data set itself, or an adapter with the defaults if it is not a `Dataset`."""
+def as_dataset(data: Any, key: str = "data") -> Dataset:
+    """The data set itself, or an adapter with the defaults if it is not a `Dataset`.
+
+    Args:
+        data: An object with the three methods.
+        key: What errors call it.
+
+    Raises:
+        ValueError: A method is missing, or `sizes` or `labels` is a method.
+    """
+    if any(_member(data, name) is None for name in ("__len__", "__getitem__", "describe")):
+        raise ValueError(
+            f"{key}: expected a data set with __len__, __getitem__ and describe, got"
+            f" {type(data).__name__}"
+        )
+    for name in ("sizes", "labels"):  # `keys` may be the method of a mapping
+        if callable(getattr_static(data, name, None)):
+            raise ValueError(f"{key}.{name}: expected an array, got a method; make it a property")
     return data if isinstance(data, Dataset) else _Adapter(data)
+
+
+def array_of(data: Dataset, name: Literal["sizes", "labels", "keys"]) -> NDArray[Any] | None:
+    """An attribute of a data set as an array, text in UTF-8; None if the data set has none."""
+    value = getattr(data, name)
+    if value is None:
+        return None
+    array = np.asarray(value)
+    return np.char.encode(array, "utf-8") if array.dtype.kind == "U" else array
+
+
+def _member(data: Any, name: str) -> Any:
+    """A member of an object; None if it has none. An error of a property is raised."""
+    if getattr_static(data, name, None) is None:
+        return getattr(data, name, None)  # what `__getattr__` passes on
+    return getattr(data, name)
 
 
 class _Adapter(Dataset):
@@ -144,7 +179,7 @@ class _Adapter(Dataset):
 
     def __getattribute__(self, name: str) -> Any:
         if name in OPTIONAL:
-            own = getattr(self._data, name, None)
+            own = _member(self._data, name)
             if own is not None and callable(own) == OPTIONAL[name]:
                 return own
         return super().__getattribute__(name)

@@ -12,7 +12,7 @@ import numpy as np
 from densekit._names import counted, unknown
 from densekit.data.foreground import shows_foreground
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
-from densekit.data.protocols import BatchTransform, Dataset, Transform, as_dataset
+from densekit.data.protocols import BatchTransform, Dataset, Transform, array_of, as_dataset
 from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
 from densekit.data.splits import SPLITS
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
@@ -56,8 +56,8 @@ class Source:
         seed: Seed of the order and of the augmentation.
 
     Raises:
-        ValueError: If the splits differ in classes or channels, mean and std are missing, or the
-            training masks show nothing but background.
+        ValueError: If a split is not a data set, the splits differ in classes or channels, mean and
+            std are missing, or the training masks show nothing but background.
     """
 
     def __init__(
@@ -82,7 +82,8 @@ class Source:
     ) -> None:
         _check_counts(batch_size, eval_batch_size, num_workers)
         self.train, self.val, self.test = (
-            None if data is None else as_dataset(data) for data in (train, val, test)
+            None if data is None else as_dataset(data, split)
+            for split, data in zip(SPLITS, (train, val, test), strict=True)
         )
         self.heads = tuple(heads)
         self.targets = dict(heads) if isinstance(heads, Mapping) else {}
@@ -172,15 +173,14 @@ class Source:
                     "repeats, group_by_aspect: expected neither beside images_per_identity, which"
                     " makes the batches; leave them out"
                 )
-            if dataset.labels is None:
+            labels = array_of(dataset, "labels")
+            if labels is None:
                 raise ValueError(
                     "images_per_identity: expected training data with the identity of each image"
                     " (`labels`), such as IdentityFolder, got data without"
                 )
-            return IdentitySampler(
-                dataset.labels, self.batch_size, self.images_per_identity, self.seed
-            )
-        groups = aspect_groups(dataset.sizes) if self.group_by_aspect else None
+            return IdentitySampler(labels, self.batch_size, self.images_per_identity, self.seed)
+        groups = aspect_groups(np.asarray(dataset.sizes)) if self.group_by_aspect else None
         return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats)
 
     def _split(self, split: str) -> Dataset:
@@ -191,12 +191,14 @@ class Source:
 
 def _warn_of_shared(train: Dataset | None, splits: Mapping[str, Dataset]) -> None:
     """Warns of training images that are also in val or test, if the data sets have `keys`."""
+    known = None if train is None else array_of(train, "keys")
     for split, data in splits.items():
-        if split == "train" or train is None or train.keys is None or data.keys is None:
+        keys = None if split == "train" or known is None else array_of(data, "keys")
+        if known is None or keys is None:
             continue
-        common = np.intersect1d(train.keys, data.keys)
+        common = np.intersect1d(known, keys)
         if len(common):
-            first = int(np.flatnonzero(data.keys == common[0])[0])
+            first = int(np.flatnonzero(keys == common[0])[0])
             _log.warning(
                 "%s also in %s (first: number %d there, %s); metrics on %s will be optimistic",
                 counted(len(common), "training image is", "training images are"),

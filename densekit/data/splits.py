@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from densekit._names import unknown
 from densekit.data.naming import same_words, say_lookalikes
-from densekit.data.protocols import Dataset, as_dataset
+from densekit.data.protocols import Dataset, array_of, as_dataset
 from densekit.data.reading.files import natural
 from densekit.data.subset import Subset, unwrapped
 
@@ -148,4 +148,5 @@ def _paths(data: Dataset) -> list[str]:
 
 
 def _keys(data: Dataset) -> list[str]:
-    return [] if data.keys is None else [str(key.decode()) for key in data.keys]
+    keys = array_of(data, "keys")
+    return [] if keys is None else [str(key.decode()) for key in keys]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.protocols import Dataset, Origin, StoredMasks, as_dataset
+from densekit.data.protocols import Dataset, Origin, StoredMasks, array_of, as_dataset
 from densekit.types import Sample
 
 
@@ -53,19 +53,19 @@ class Subset(Dataset):
     @property
     def sizes(self) -> NDArray[Any]:
         """(n, D) sides of every image of this subset."""
-        sizes: NDArray[Any] = self.data.sizes[self.positions]
+        sizes: NDArray[Any] = np.asarray(self.data.sizes)[self.positions]
         return sizes
 
     @property
     def labels(self) -> NDArray[np.int64] | None:
         """(n,) identity of every image; None if the whole data set has none."""
-        labels = self.data.labels
+        labels = array_of(self.data, "labels")
         return None if labels is None else labels[self.positions]
 
     @property
     def keys(self) -> NDArray[np.bytes_] | None:
         """(n,) key that equal images share; None if the whole data set has none."""
-        keys = self.data.keys
+        keys = array_of(self.data, "keys")
         return None if keys is None else keys[self.positions]
 
     def path(self, index: int) -> Path | None:

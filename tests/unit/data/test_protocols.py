@@ -113,6 +113,66 @@ def test_a_class_of_another_kind_says_what_it_has(telling):
     assert unseen_classes(data) == (["bar"], 6)
 
 
+class Assigned(Bars):
+    """Assigns what it knows, as lists."""
+
+    def __init__(self):
+        self.sizes = [[8, 9 + index] for index in range(6)]
+        self.labels = [0, 0, 1, 1, 2, 2]
+        self.keys = ["ä", "ä", "ä", "b", "b", "b"]
+
+
+def test_lists_may_be_assigned(caplog):
+    data = Assigned()
+    part = Subset(data, [5, 0])
+    assert (part.sizes.tolist(), part.labels.tolist()) == ([[8, 14], [8, 9]], [2, 0])
+    assert part.keys.tolist() == [b"b", "ä".encode()]
+    named = {"heads": ["segmentation"], "batch_size": 2}
+    by_identity = Source(data, part, **named, images_per_identity=2)
+    assert "2 training images are also in val" in caplog.text
+    assert next(iter(by_identity.train_loader()))["mask"].shape == (2, 8, 9)
+    assert next(iter(Source(data, **named, group_by_aspect=True).train_loader()))
+    assert Split(data, "test", SplitRule(every=2)).positions.tolist() == [3, 4, 5]
+
+
+@pytest.mark.parametrize("data", [[1, 2], object(), None.__class__])
+def test_what_is_no_data_set_is_refused(data):
+    message = "val: expected a data set with __len__, __getitem__ and describe, got"
+    with pytest.raises(ValueError, match=message):
+        Source(Bars(), data, heads=["segmentation"])
+
+
+@pytest.mark.parametrize("base", [Plain, Bars])
+def test_sizes_as_a_method_are_refused(base):
+    data = type("Own", (base,), {"sizes": lambda self: []})()
+    with pytest.raises(ValueError, match=r"train\.sizes: expected an array, got a method"):
+        Source(data, heads=["segmentation"])
+
+
+def test_an_error_of_a_property_is_not_hidden():
+    class Broken(Plain):
+        @property
+        def sizes(self):
+            return self.table
+
+    with pytest.raises(AttributeError, match="table"):
+        _ = as_dataset(Broken()).sizes
+
+
+def test_a_class_that_passes_members_on_is_a_data_set(telling):
+    class Passing:
+        def __len__(self):
+            return len(telling)
+
+        def __getitem__(self, index):
+            return telling[index]
+
+        def __getattr__(self, name):
+            return getattr(telling, name)
+
+    assert as_dataset(Passing()).sizes.tolist() == telling.sizes.tolist()
+
+
 def test_a_part_says_what_the_whole_says(telling):
     part = Subset(Subset(telling, [5, 4, 3, 0]), [0, 3])
     assert part.target_specs == telling.target_specs
