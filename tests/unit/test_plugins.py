@@ -236,6 +236,18 @@ def test_plugins_of_a_namespace_are_found_without_an_import(namespace: Path) -> 
     assert not any(name.startswith("ns_of_test") for name in sys.modules)
 
 
+def test_a_file_that_names_an_option_of_a_refused_plugin(
+    namespace: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(namespace.parent)
+    (namespace.parent / "conf" / "experiment").mkdir(parents=True)
+    (namespace.parent / "conf" / "experiment" / "uses_old.yaml").write_text(
+        "# @package _global_\ndefaults:\n  - override /head: ns/old\n"
+    )
+    with pytest.raises(UsageError, match=r"^ns_of_test\.old: .*got 2; upgrade densekit"):
+        compose(parse(["experiment=uses_old"]))
+
+
 def test_only_classes_within_the_package_of_an_entry_point_are_of_a_plugin(namespace: Path) -> None:
     assert build.find_class("ns_of_test.det.X").__module__ == "ns_of_test.det"
     with pytest.raises(ValueError, match=r"^ns_of_test\.old: .*got 2; upgrade densekit"):

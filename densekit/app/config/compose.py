@@ -11,7 +11,7 @@ import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.override_parser.types import OverrideType
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -117,6 +117,9 @@ def _chosen(choices: Overrides) -> DictConfig:
                 overrides=[groups.searchpath(groups.extra_folders()), *lines],
                 return_hydra_config=True,
             )
+        except MissingConfigException as error:
+            reason = groups.refused(str(error.missing_cfg_file))
+            raise UsageError(reason or str(error)) from error
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise UsageError(str(error)) from error
         except yaml.YAMLError as error:

@@ -85,11 +85,19 @@ def check_choice(group: str, value: Any, word: str) -> None:
         raise UsageError(f"{word}: expected an option of the group, got null{hint}")
     for name in value if isinstance(value, list) else [value]:
         if str(name) not in accepted:
-            raise UsageError(_refused(group, name) or unknown(group, name, accepted))
+            raise UsageError(refused(f"{group}/{name}") or unknown(group, name, accepted))
         files = [folder / group / f"{name}.yaml" for folder in conf_folders()]
         found = [str(file) for file in files if file.is_file()]
         if len(found) > 1:
             raise UsageError(f"{word}: expected one plug-in with it, got {', '.join(found)}")
+
+
+def refused(option: str) -> str:
+    """Why a plug-in with an option, e.g. `head/acme/polyp`, cannot be used; "" if none has it."""
+    for plugin in find_plugins():
+        if plugin.error and plugin.conf and (plugin.conf / f"{option}.yaml").is_file():
+            return f"{plugin.package}: {plugin.error}"
+    return ""
 
 
 def hidden_files(folders: Sequence[Path]) -> list[Path]:
@@ -101,13 +109,6 @@ def hidden_files(folders: Sequence[Path]) -> list[Path]:
         for file in sorted(folder.rglob("*.yaml"))
         if (own / file.relative_to(folder)).is_file()
     ]
-
-
-def _refused(group: str, name: Any) -> str:
-    """Why the plug-in that has this option cannot be used; empty if none has it."""
-    file = Path(group, f"{name}.yaml")
-    having = [plugin for plugin in find_plugins() if plugin.conf and (plugin.conf / file).is_file()]
-    return next((f"{plugin.package}: {plugin.error}" for plugin in having if plugin.error), "")
 
 
 def _is_group(path: Path) -> bool:
