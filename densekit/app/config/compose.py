@@ -155,7 +155,7 @@ def _apply(cfg: DictConfig, word: Word, trust: Sequence[str]) -> None:
         if not found:
             _refuse(cfg, owner, name)
         with open_dict(cfg):
-            (OmegaConf.select(cfg, owner) if owner else cfg).pop(name)
+            del (OmegaConf.select(cfg, owner) if owner else cfg)[name]  # pop() would resolve it
         return
     if not found:
         _check_new(cfg, owner, name, word.override.type is not OverrideType.CHANGE, trust)

@@ -80,6 +80,11 @@ def test_entries_can_be_removed() -> None:
     assert cfg.logger == {}
 
 
+def test_a_value_that_does_not_resolve_yet_can_be_removed() -> None:
+    cfg = compose(parse(["~heads.detection.num_classes"])).cfg
+    assert "num_classes" not in cfg.heads.detection
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [
