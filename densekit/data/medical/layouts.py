@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import logging
 import os
 import re
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit._names import nearest
+from densekit.data.medical.description import Labels, labels_of, modalities, read_description
 from densekit.data.medical.patient_folders import (
     check_patients,
     image_names,
@@ -24,11 +24,9 @@ from densekit.data.medical.patient_folders import (
 from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
 from densekit.data.naming import unique_keys
 from densekit.data.reading.files import existing_folder, natural
-from densekit.data.reading.tables import check_filled, read_table, read_text
+from densekit.data.reading.tables import check_filled, read_table
 
 _log = logging.getLogger("densekit.data")
-
-Labels = Mapping[str, int | Sequence[int]]
 
 _PATIENT = ("patient", "patientid", "subject", "subjectid", "participant", "participantid")
 """Names of a table's column of patients, in lower case and without punctuation."""
@@ -115,7 +113,7 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
                 f"{root / 'dataset.json'}: expected no `channels` and no `mask`, which it names"
                 f" itself, got {list(names.channels)} and {names.mask!r}"
             )
-        content = _json(root / "dataset.json")
+        content = read_description(root / "dataset.json")
         layout = (_nnunet if "file_ending" in content else _msd)(root, content, names.roi)
     elif all((root / name).is_dir() for name in pair):
         _check_names(Names(tuple(pair[:-1]), pair[-1], names.roi))
@@ -163,13 +161,13 @@ def _msd(root: Path, content: Mapping[str, Any], roi: str | None) -> Layout:
         )
         for row in rows
     ]
-    labels = _labels(key, content)
+    labels = labels_of(key, content)
     if all(str(value).isdigit() for value in labels):  # MSD: stored value to name
         try:
             labels = unique_keys([(str(name), int(value)) for value, name in labels.items()])
         except ValueError as error:
             raise ValueError(f"{key}: labels: {error}") from error
-    return Layout(cases, labels, str(key), _modalities(content))
+    return Layout(cases, labels, str(key), modalities(content))
 
 
 def _numbered(image: Path) -> tuple[Path, ...]:
@@ -211,7 +209,7 @@ def _nnunet(root: Path, content: Mapping[str, Any], roi: str | None) -> Layout:
     order = content.get("regions_class_order") or ()
     if not isinstance(order, list | tuple):
         raise ValueError(f"{key}: regions_class_order: expected a list of numbers, got {order!r}")
-    return Layout(cases, _labels(key, content), str(key), _modalities(content), tuple(order))
+    return Layout(cases, labels_of(key, content), str(key), modalities(content), tuple(order))
 
 
 def _pairs(root: Path, images: Sequence[str], mask: str, roi: str | None) -> Layout:
@@ -378,31 +376,3 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 def _stem(path: Path) -> str:
     return path.name if path.is_dir() else volume_stem(path)
-
-
-def _modalities(content: Mapping[str, Any]) -> tuple[str, ...]:
-    """What each channel is, by `channel_names` (nnU-Net) or `modality` (MSD)."""
-    named = content.get("channel_names") or content.get("modality") or ()
-    if isinstance(named, str):
-        return (named,)
-    if isinstance(named, Mapping):
-        named = [named[number] for number in sorted(named, key=lambda n: natural(str(n)))]
-    return tuple(str(name or "") for name in named) if isinstance(named, Sequence) else ()
-
-
-def _labels(path: Path, content: Mapping[str, Any]) -> Labels:
-    labels = content.get("labels") or {}
-    if not isinstance(labels, dict):
-        raise ValueError(f"{path}: labels: expected names with their values, got {labels!r:.80}")
-    return labels
-
-
-def _json(path: Path) -> Mapping[str, Any]:
-    text = read_text(path, str(path))
-    try:
-        content = json.loads(text, object_pairs_hook=unique_keys)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
-    return content
