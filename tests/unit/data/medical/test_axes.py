@@ -178,7 +178,7 @@ def test_a_model_that_knows_no_orientation_takes_axes_as_stored_and_says_so(tmp_
     predictor = Predictor(tiny_segmenter(dims=3, dtype="float32").float())
     [first, second] = predictor([file, read_volume(file)])
     assert caplog.text.count("does not state the orientation it was trained in") == 1
-    assert f"{file}, ALS)" in caplog.text
+    assert f"{file} (ALS)" in caplog.text
     [plain] = predictor([read_volume(file).image])
     for result in (first, second):
         np.testing.assert_array_equal(result["segmentation"]["mask"], plain["segmentation"]["mask"])
