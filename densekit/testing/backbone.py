@@ -161,6 +161,7 @@ def _exports(subject: BackboneSubject) -> None:
 
 
 def _compiles(subject: BackboneSubject) -> None:
+    torch._dynamo.reset()  # its cache of other networks counts towards the recompile limit
     eager, compiled = (copy.deepcopy(subject.backbone).train() for _ in range(2))
     gradients = []
     for network, run in (
