@@ -86,4 +86,4 @@ def test_without_any_update_every_mean_is_nan(ranks):
 
 def test_an_image_that_both_processes_saw_is_refused(ranks):
     for found in ranks:
-        assert "MeanIoU expected every image once, got image 1000 again" in found["repeated"]
+        assert "MeanIoU: expected every image once, got image 1000 again" in found["repeated"]
