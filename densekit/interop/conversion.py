@@ -1,0 +1,255 @@
+"""Conversion: another library's weights as an equal `DenseModel`, with a report of every tensor.
+
+A layout is one file of this package that knows the names of one library's tensors. It states the
+model's `Parts` and how the names change; `convert_tensors` builds, checks and loads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from densekit.artifact import save_artifact
+from densekit.build import build_model
+from densekit.model import DenseModel
+
+COUNTER = "num_batches_tracked"
+"""A batch norm's counter, which old files and other libraries leave out."""
+REPORTED = 3
+"""Most tensors that an error message names."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A converted model and what became of each tensor of its source.
+
+    Attributes:
+        model: The model, with the source's weights, in eval mode.
+        config: Configuration of `backbone`, `neck` and `heads`, from which the model is built.
+        source: What it was, in words: "detectron2 Faster R-CNN, ResNet-50 FPN".
+        mapped: Name of a tensor of `model` to its name in the source.
+        left: Name of a tensor of the source that has no place to the reason, in words.
+        assumed: What the tensors do not say and was taken from the library's defaults, in words.
+    """
+
+    model: DenseModel
+    config: Mapping[str, Any]
+    source: str
+    mapped: Mapping[str, str]
+    left: Mapping[str, str]
+    assumed: Sequence[str] = ()
+
+    def save(self, path: str | Path) -> None:
+        """Writes the model for `densekit predict`, `Predictor` and `checkpoint=` of a run."""
+        save_artifact(path, self.model, yaml.safe_dump(dict(self.config), sort_keys=False))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The constructors of a model's parts with their settings.
+
+    Attributes:
+        backbone: `partial(ResNet, depth=50)`.
+        heads: Head name to constructor, `{"detection": partial(FasterRCNN, num_classes=80)}`;
+            settings may be classes, further partials and frozen dataclasses.
+        neck: `partial(FPN, out_channels=256)`.
+    """
+
+    backbone: partial[Any]
+    heads: Mapping[str, partial[Any]]
+    neck: partial[Any] | None = None
+
+    def config(self) -> dict[str, Any]:
+        """The configuration of the same model, as plain values."""
+        backbone: dict[str, Any] = as_node(self.backbone)
+        del backbone["_partial_"]  # the backbone needs no specs, so it is built at once
+        return {
+            "backbone": backbone,
+            "neck": None if self.neck is None else as_node(self.neck),
+            "heads": {name: as_node(head) for name, head in self.heads.items()},
+        }
+
+
+def convert_tensors(
+    where: str,
+    parts: Parts,
+    info: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    rename: Callable[[str], str],
+    *,
+    source: str,
+    changed: Mapping[str, Callable[[Tensor], Tensor]] | None = None,
+    dropped: Mapping[str, str] | None = None,
+    assumed: Sequence[str] = (),
+) -> Conversion:
+    """Builds a model and gives it all tensors of a source.
+
+    Args:
+        where: Beginning of error messages, `from_detectron2` or similar.
+        parts: The model.
+        info: Its metadata, see `DenseModel`.
+        state: The source's tensors by the source's names.
+        rename: Maps a source's name to the model's, e.g. `renamer(TABLE)`.
+        changed: Name of the model's tensor to how its values change: reordered, without a row.
+        dropped: Regular expression, matched at the beginning of the source's names, to the reason
+            why such tensors are left out: "anchors are computed".
+        source: See `Conversion`.
+        assumed: See `Conversion`.
+
+    Raises:
+        ValueError: A tensor has no place, is missing, or has another shape; the message names it.
+    """
+    left = left_out(state, dropped or {})
+    mapped: dict[str, str] = {}
+    tensors: dict[str, Tensor] = {}
+    for theirs, value in state.items():
+        if theirs in left:
+            continue
+        ours = rename(theirs)
+        if ours in mapped:
+            raise ValueError(
+                f"{where}: expected one tensor for {ours}, got {mapped[ours]} and {theirs}"
+            )
+        change = (changed or {}).get(ours)
+        tensors[ours] = change(value) if change else value
+        mapped[ours] = theirs
+    config = parts.config()
+    model = build_model(config, info)
+    check_same_tensors(where, model.state_dict(), tensors, mapped)
+    model.to(*_place(tensors.values()))  # first, or float64 weights would become float32
+    model.load_state_dict(tensors, strict=False)  # only counters may be missing
+    return Conversion(model.eval(), config, source, mapped, left, tuple(assumed))
+
+
+def check_same_tensors(
+    where: str,
+    own: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    mapped: Mapping[str, str],
+) -> None:
+    """Refuses tensors that are not exactly the model's, apart from counters.
+
+    Args:
+        where: Beginning of the message.
+        own: The model's tensors.
+        given: Those that it should receive, by its own names.
+        mapped: The model's names to the source's, which the message gives.
+
+    Raises:
+        ValueError: A tensor has no place, is missing, or has another shape.
+    """
+    over = [mapped[name] for name in given if name not in own]
+    missing = [name for name in own if name not in given and not name.endswith(COUNTER)]
+    shapes = [
+        f"{mapped[name]} {tuple(given[name].shape)} for {name} {tuple(own[name].shape)}"
+        for name in given
+        if name in own and given[name].shape != own[name].shape
+    ]
+    found = {"without a place": over, "missing": missing, "of another shape": shapes}
+    texts = [f"{what}: {abridged(names)}" for what, names in found.items() if names]
+    if texts:
+        raise ValueError(f"{where}: expected tensors that fit whole, got {'; '.join(texts)}")
+
+
+def renamer(table: Iterable[tuple[str, str]]) -> Callable[[str], str]:
+    """Returns a function that renames by the first regular expression that matches.
+
+    Args:
+        table: Pairs of expression and replacement, for `re.sub`; anchor them with `^`. A name that
+            none matches stays as it is.
+    """
+    rules = [(re.compile(pattern), replacement) for pattern, replacement in table]
+
+    def rename(name: str) -> str:
+        for pattern, replacement in rules:
+            if pattern.search(name):
+                return pattern.sub(replacement, name)
+        return name
+
+    return rename
+
+
+def left_out(names: Iterable[str], dropped: Mapping[str, str]) -> dict[str, str]:
+    """Names that begin with one of the regular expressions, with the reason of the first."""
+    return {
+        name: reason
+        for name in names
+        if (reason := next((why for how, why in dropped.items() if re.match(how, name)), None))
+    }
+
+
+def class_names(names: Sequence[str] | None, count: int, first: int = 0) -> list[str]:
+    """The given names of classes, or `class_0` and so on.
+
+    Args:
+        names: One per class, or None.
+        count: Number of classes.
+        first: Number of the first class.
+
+    Raises:
+        ValueError: There is not one name per class.
+    """
+    if names is None:
+        return [f"class_{number}" for number in range(first, first + count)]
+    if len(names) != count:
+        raise ValueError(f"names: expected one per class ({count}), got {len(names)}")
+    return list(names)
+
+
+def as_node(value: Any) -> Any:
+    """Turns a constructor with its settings into the node of a configuration that builds it."""
+    if isinstance(value, partial):
+        assert not value.args, "settings are given by name"
+        keywords = {key: as_node(one) for key, one in value.keywords.items()}
+        return {"_target_": public_path(_class(value)), "_partial_": True, **keywords}
+    if inspect.isclass(value):
+        return {"_target_": public_path(value), "_partial_": True}
+    if dataclasses.is_dataclass(value):
+        fields = dataclasses.fields(value)
+        settings = {field.name: as_node(getattr(value, field.name)) for field in fields}
+        return {"_target_": public_path(type(value)), **settings}
+    if isinstance(value, list | tuple):
+        return [as_node(one) for one in value]
+    if isinstance(value, Mapping):
+        return {str(key): as_node(one) for key, one in value.items()}
+    return value
+
+
+def _class(constructor: partial[Any]) -> type:
+    found = constructor.func
+    assert isinstance(found, type), "a configuration builds classes alone"
+    return found
+
+
+def public_path(found: type) -> str:
+    """The shortest dotted path of a class below its package: `densekit.heads.FasterRCNN`."""
+    parts = found.__module__.split(".")
+    for length in range(2, len(parts) + 1):
+        home = ".".join(parts[:length])
+        if getattr(sys.modules.get(home), found.__name__, None) is found:
+            return f"{home}.{found.__name__}"
+    return f"{found.__module__}.{found.__qualname__}"
+
+
+def abridged(names: Sequence[str], most: int = REPORTED) -> str:
+    """The first of some names, and how many more there are."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _place(tensors: Iterable[Tensor]) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype of the first weight; half precision, in which files are kept, becomes 32."""
+    weight = next(tensor for tensor in tensors if tensor.is_floating_point())
+    short = weight.dtype in (torch.float16, torch.bfloat16)
+    return weight.device, torch.float32 if short else weight.dtype

@@ -1,0 +1,47 @@
+"""All layouts of other libraries' state dicts, and the choice of the one that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from torch import Tensor
+
+from densekit.interop.conversion import Conversion, abridged
+
+
+class Layout(Protocol):
+    """A module of this package that converts the state dicts of one library's kind of model."""
+
+    def matches(self, state: Mapping[str, Tensor]) -> bool:
+        """Whether the names of the tensors are those of this layout."""
+        ...
+
+    def convert(
+        self, state: Mapping[str, Tensor], names: Sequence[str] | None = None
+    ) -> Conversion:
+        """Converts all tensors, or raises ValueError with the names of those without a place."""
+        ...
+
+
+LAYOUTS: tuple[Layout, ...] = ()
+"""Tried in this order; the names of the tensors decide, so at most one should match."""
+
+
+def convert_state(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Conversion:
+    """Converts a state dict of any known layout.
+
+    Args:
+        state: Tensors by name.
+        names: Class names, without a background for detectors; numbered by default.
+
+    Raises:
+        ValueError: No layout has these names, or the tensors cannot be converted whole.
+    """
+    for layout in LAYOUTS:
+        if layout.matches(state):
+            return layout.convert(state, names)
+    raise ValueError(
+        "source: expected tensors of a known library (docs/convert.md), got"
+        f" {abridged(list(state)) or 'none'}"
+    )
