@@ -8,7 +8,13 @@ from typing import Any
 from densekit._lazy import lazy
 
 _public, _names, __all__ = lazy(
-    __name__, {"DenseModel": "model", "Predictor": "inference", "compose": "app.run.experiment"}
+    __name__,
+    {
+        "DenseModel": "model",
+        "Predictor": "inference",
+        "compose": "app.run.experiment",
+        "train": "app.run.experiment",
+    },
 )
 
 

@@ -26,7 +26,7 @@ MIN_SCORE = 0.5
 
 def draw(number: int, words: Sequence[str]) -> Picture:
     """A test image with the boxes or the mask that the first head of the model predicts."""
-    sources, model, _ = compose(words)
+    sources, model, _ = compose(*words)
     test = next(iter(sources.values())).test
     if test is None:
         raise ValueError(f"{words}: expected data with a test split")

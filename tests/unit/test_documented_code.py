@@ -50,7 +50,7 @@ def batch() -> Batch:
 
 def test_readme_and_concepts(batch: Batch) -> None:
     names: dict[str, Any] = {"batch": batch}
-    exec(_blocks("README.md")[0], names)
+    exec(_blocks("README.md")[1], names)
     assert {"detection/rpn_cls", "detection/cls"} <= set(names["losses"])
     assert names["predictions"]["detection"]["boxes"].shape[::2] == (2, 4)
 
@@ -140,7 +140,7 @@ def test_detection_presets() -> None:
 
 def test_an_experiment_in_python() -> None:
     names: dict[str, Any] = {}
-    exec(_blocks("docs/configuration.md")[0], names)
+    exec(_blocks("docs/configuration.md")[1], names)
     assert "detection/rpn_cls" in names["losses"]
 
 

@@ -42,7 +42,7 @@ def measured(
 
 def main(arguments: list[str]) -> None:
     """Prints one line per baseline."""
-    sources, _, cfg = compose(arguments)
+    sources, _, cfg = compose(*arguments)
     (source,) = sources.values()
     known, judged = pixels(source.train), pixels(source.test)
     truths = [source.test[i]["truth"] for i in range(len(source.test))]

@@ -67,7 +67,7 @@ def prepare(arguments: Sequence[str]) -> Job:
     options, rest = split_options(arguments, OPTIONS)
     if (options["minutes"] is None) == (options["steps"] is None):
         raise SystemExit("one of minutes=M and steps=N is needed")
-    sources, model, job = compose(rest)
+    sources, model, job = compose(*rest)
     source = next(iter(sources.values()))
 
     def calls() -> list[Call]:

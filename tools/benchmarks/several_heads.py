@@ -83,7 +83,7 @@ def training(model: DenseModel, batch: Any, optimizer: Any) -> Callable[[], obje
 def main(arguments: list[str]) -> None:
     """Prints medians and their ratio to the sum of the single models."""
     options, words = split_options(arguments, [ROUNDS])
-    sources, model, job = compose(words)
+    sources, model, job = compose(*words)
     source, whole = next(iter(sources.values())), channels_last(model)
     single = {head: alone(whole, head, job) for head in job["heads"]}
     models = {"together": whole, **single}
