@@ -56,6 +56,7 @@ class BasicBlock(Block):
         dilations: Dilations of the first 3x3 convolution and of the following ones. They differ in
             the first block of a stage whose stride became dilation, because its input still has the
             grid of the stage before.
+        dilate_second: Whether the second convolution is dilated.
         drop_path: See `Block`.
         shortcut: Makes the shortcut's layers; None for a plain block.
     """
@@ -72,13 +73,15 @@ class BasicBlock(Block):
         *,
         stride: Stride = 1,
         dilations: tuple[int, int] = (1, 1),
+        dilate_second: bool = True,
         drop_path: float = 0.0,
         shortcut: Shortcut | None = projection,
     ) -> None:
         super().__init__()
+        second = dilations[1] if dilate_second else 1
         self.conv1 = make.conv(in_channels, width, 3, stride=stride, dilation=dilations[0])
         self.bn1 = make.normalisation(width)
-        self.conv2 = make.conv(width, out_channels, 3, dilation=dilations[1])
+        self.conv2 = make.conv(width, out_channels, 3, dilation=second)
         self.bn2 = make.normalisation(out_channels)
         self.is_residual, self.drop_path = shortcut is not None, drop_path
         self.downsample = shortcut(make, in_channels, out_channels, stride) if shortcut else None

@@ -20,7 +20,7 @@ from densekit.backbones.blocks import BasicBlock, Block, Bottleneck
 from densekit.backbones.shortcuts import projection
 from densekit.backbones.staged import Staged
 from densekit.backbones.stages import StageBuilder, axis_steps, axis_strides, initialise
-from densekit.backbones.stem import STEMS
+from densekit.backbones.stem import STEMS, stem_convolutions
 from densekit.layers import Layers, conv_norm, max_pool
 from densekit.types import FeatureSpec
 
@@ -57,9 +57,9 @@ class ResNet(Staged):
             32 suit volumes, whose maps have one more axis.
         in_channels: Channels of the image.
         spatial_dims: 1 for series, 2 for 2-D images, 3 for volumes.
-        stem: "imagenet" (7x7 of stride 2 and max-pool: stages at strides 4, 8, 16, 32), "half" (3x3
-            of stride 2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small images and
-            volumes).
+        stem: "imagenet" (7x7 of stride 2 and max-pool: stages at strides 4, 8, 16, 32), "deep"
+            (three 3x3 in place of the 7x7: ResNet-C, mmsegmentation's V1c), "half" (3x3 of stride
+            2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small images and volumes).
         output_stride: A stage that would exceed this stride is dilated instead.
         skip_downsampling: Number of downsamplings that each axis skips, the first ones, for volumes
             with distant slices: with (2, 0, 0) and the imagenet stem, z is halved three times, y
@@ -67,6 +67,10 @@ class ResNet(Staged):
         dilate_first_block: Whether the first block of a stage whose stride became dilation has the
             stage's dilation, as in smp's encoders, or that of the stage before, which fits the grid
             of its input, as in torchvision.
+        dilate_second_conv: Whether both convolutions of a basic block are dilated, or only the
+            first, as in mmsegmentation.
+        multi_grid: Dilation of each block of the last stage, in place of the dilation that follows
+            from `output_stride`: (1, 2, 4) in mmsegmentation's DeepLab of stride 16.
         stride_in_1x1: Whether a bottleneck's stride is in its first 1x1 convolution, as in MSRA's
             weights, or in the 3x3.
         norm: "batch", "frozen" (constant batch norm), "group", "instance" or "sync".
@@ -101,6 +105,8 @@ class ResNet(Staged):
         output_stride: int = 32,
         skip_downsampling: Sequence[int] | None = None,
         dilate_first_block: bool = False,
+        dilate_second_conv: bool = True,
+        multi_grid: Sequence[int] | None = None,
         stride_in_1x1: bool = False,
         norm: str = "batch",
         norm_eps: float = 1e-5,
@@ -113,7 +119,7 @@ class ResNet(Staged):
     ) -> None:
         super().__init__()
         self.stem = choose("stem", stem, STEMS)
-        block, expansion = _block(depth, groups, width_per_group, stride_in_1x1)
+        block, expansion = _block(depth, groups, width_per_group, stride_in_1x1, dilate_second_conv)
         make = Layers(spatial_dims, norm, norm_eps)
         _check_output_stride(output_stride, self.stem.reduction)
         _check_width(width, groups * width_per_group)
@@ -121,7 +127,7 @@ class ResNet(Staged):
         skips = _checked_skips(skip_downsampling, spatial_dims)
 
         first_stride = axis_strides(self.stem.stride, skips)
-        self.conv1 = make.conv(in_channels, width, self.stem.kernel_size, stride=first_stride)
+        self.conv1 = stem_convolutions(make, self.stem, in_channels, width, first_stride)
         self.bn1 = make.normalisation(width)
         self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, skips)
         self.features = {
@@ -143,7 +149,8 @@ class ResNet(Staged):
             inner = 2**number * width_per_group * groups * width // 64
             make_block = partial(block, make, width=inner, shortcut=shortcut)
             out_channels = 2**number * width * expansion
-            stage = builder.build(make_block, out_channels, step=1 if number == 0 else 2)
+            grid = multi_grid if number == len(counts) - 1 else None
+            stage = builder.build(make_block, out_channels, 1 if number == 0 else 2, grid)
             self.add_stage(stage, builder.spec)
 
         initialise(self)
@@ -158,7 +165,10 @@ class ResNet(Staged):
 
     def make_stem(self, x: Tensor) -> Tensor:
         """Maps an image (B, C, *S) to (B, width, *S / stem.stride)."""
-        return F.relu_(conv_norm(self.conv1, self.bn1, x))
+        layers = list(self.conv1) if isinstance(self.conv1, nn.Sequential) else [self.conv1]
+        for layer in layers[:-1]:
+            x = layer(x)
+        return F.relu_(conv_norm(layers[-1], self.bn1, x))
 
     def enter_stages(self, x: Tensor) -> Tensor:
         """Applies the stem's max-pool to c1, if it has one."""
@@ -166,7 +176,7 @@ class ResNet(Staged):
 
 
 def _block(
-    depth: int, groups: int, width_per_group: int, stride_in_1x1: bool
+    depth: int, groups: int, width_per_group: int, stride_in_1x1: bool, dilate_second_conv: bool
 ) -> tuple[Callable[..., Block], int]:
     """The constructor of the blocks of a depth, and their expansion."""
     if depth not in BLOCKS_BY_DEPTH:
@@ -181,7 +191,7 @@ def _block(
             f"{depth} has no bottlenecks, got {groups}, {width_per_group} and {stride_in_1x1}; use"
             " depth 50, 101 or 152"
         )
-    return BasicBlock, BasicBlock.expansion
+    return partial(BasicBlock, dilate_second=dilate_second_conv), BasicBlock.expansion
 
 
 def _check_output_stride(output_stride: int, stem_reduction: int) -> None:

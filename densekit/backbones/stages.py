@@ -77,31 +77,44 @@ class StageBuilder:
         """Channels and strides of the output of the last stage built."""
         return FeatureSpec(self.channels, axis_strides(self.stride, self.skip_downsampling))
 
-    def build(self, make_block: MakeBlock, out_channels: int, step: int) -> Stage:
+    def build(
+        self,
+        make_block: MakeBlock,
+        out_channels: int,
+        step: int,
+        multi_grid: Sequence[int] | None = None,
+    ) -> Stage:
         """Builds the next stage.
 
         Args:
             make_block: Makes one of its blocks.
             out_channels: Output channels of every block.
             step: Stride of the stage, 1 or 2; axes that skip a downsampling have 1.
+            multi_grid: Dilation of each block, in place of the one that replaces the stride.
+
+        Raises:
+            ValueError: `multi_grid` has not one positive number per block.
         """
+        rates = self.drop_rates.pop(0)
         entry = self.dilation
         if self.output_stride is not None and self.stride * step > self.output_stride:
             step, self.dilation = 1, self.dilation * step
         if self.dilate_first_block:
             entry = self.dilation
         before, self.stride = self.stride, self.stride * step
-        first: dict[str, Any] = {"stride": axis_steps(before, self.stride, self.skip_downsampling)}
-        others: dict[str, Any] = {}
-        if self.dilation > 1:
-            first["dilations"] = entry, self.dilation
-            others["dilations"] = self.dilation, self.dilation
+        settings: dict[str, Any] = {
+            "stride": axis_steps(before, self.stride, self.skip_downsampling)
+        }
+        dilations = [(entry, self.dilation)] + [(self.dilation, self.dilation)] * (len(rates) - 1)
+        if multi_grid is not None:
+            dilations = _checked_grid(multi_grid, len(rates))
         blocks: list[nn.Module] = []
-        for rate in self.drop_rates.pop(0):
-            settings = others if blocks else first
+        for rate, pair in zip(rates, dilations, strict=True):
+            if pair != (1, 1):
+                settings["dilations"] = pair
             block = make_block(self.channels, out_channels=out_channels, drop_path=rate, **settings)
             blocks.append(block)
-            self.channels = out_channels
+            self.channels, settings = out_channels, {}
         stage = Stage(*blocks)
         stage.recompute = self.recompute
         return stage
@@ -123,6 +136,16 @@ def initialise(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+
+def _checked_grid(multi_grid: Sequence[int], count: int) -> list[tuple[int, int]]:
+    """The dilations of both convolutions of every block."""
+    if len(multi_grid) != count or min(multi_grid) < 1:
+        raise ValueError(
+            f"multi_grid: expected {count} positive numbers, one per block of the last stage, got"
+            f" {list(multi_grid)}"
+        )
+    return [(int(dilation), int(dilation)) for dilation in multi_grid]
 
 
 def _linear_decay(drop_path: float, counts: Sequence[int]) -> list[list[float]]:

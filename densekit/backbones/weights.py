@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
-FIRST_CONV = "conv1.weight"
+FIRST_CONVS = ("conv1.weight", "conv1.0.weight")
+"""Names of a network's first convolution; the second is a deep stem's."""
 FIRST_BLOCK = "layer1.0.conv1.weight"
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
@@ -138,10 +139,11 @@ def load_weights(
     dropped += [key for key in state if key.startswith(classifier)]
     state = {key: value for key, value in state.items() if not key.startswith(classifier)}
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
-    if FIRST_CONV in state and state[FIRST_CONV].shape[1] != in_channels:
-        given = state[FIRST_CONV].shape[1]
-        log.warning("adapted the first convolution from %d to %d channels", given, in_channels)
-        state[FIRST_CONV] = adapt_channels(state[FIRST_CONV], in_channels)
+    for first in filter(state.__contains__, FIRST_CONVS):
+        given = state[first].shape[1]
+        if given != in_channels:
+            log.warning("adapted the first convolution from %d to %d channels", given, in_channels)
+            state[first] = adapt_channels(state[first], in_channels)
     _check_fit(network.state_dict(), state)
     # Not strict because of the counters: old files have none, and only batch norm has them.
     network.load_state_dict(state, strict=False)
@@ -186,9 +188,10 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
 def _without_prefix(state: State) -> tuple[State, list[str]]:
     """The network's entries without their common prefix, and the keys of all other entries."""
     prefixes = {
-        key.removesuffix(FIRST_CONV)
+        key.removesuffix(first)
+        for first in FIRST_CONVS
         for key in state
-        if key.endswith(FIRST_CONV) and key.removesuffix(FIRST_CONV) + FIRST_BLOCK in state
+        if key.endswith(first) and key.removesuffix(first) + FIRST_BLOCK in state
     }
     if prefixes == {""} or not prefixes:
         return state, []
