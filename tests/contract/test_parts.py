@@ -46,11 +46,20 @@ METRICS = [
 @pytest.mark.ddp
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("head", HEADS)
-def test_head(head: str) -> None:
-    command = [sys.executable, "-m", "densekit", "check-head", f"head={head}", *HEADS[head]]
+def test_head(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    # Each resets what torch.compile has cached; all share the server that forks the two processes.
+    code = main(["check-head", f"head={head}", *HEADS[head]])
+    printed = capsys.readouterr().out
+    assert code == 0, printed
+    assert "two processes" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.ddp
+def test_head_in_a_fresh_process() -> None:
+    command = [sys.executable, "-m", "densekit", "check-head", "head=faster_rcnn_small"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "two processes" in ran.stdout
 
 
 @pytest.mark.slow
