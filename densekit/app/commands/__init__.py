@@ -11,6 +11,7 @@ COMMANDS = {
     "verify": "decide whether two images show the same person or object",
     "search": "find the images of a gallery that are most similar to one image",
     "plan": "propose a configuration for a data set of volumes",
+    "download": "fetch public data sets in the layout that data=NAME reads",
     "info": "show what a checkpoint contains",
     "export": "export a checkpoint as a program that runs without densekit",
     "check": "test heads, backbones, necks, data sets and metrics against their contracts",

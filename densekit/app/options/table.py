@@ -83,7 +83,8 @@ class Command:
         about: What the command does.
         examples: Command lines without `densekit`.
         options: All options `name=value`.
-        words: Names of the positional arguments, all of them required.
+        words: Names of the positional arguments, all of them required; `[NAME ...]` alone stands
+            for any number of them.
         settings: Keys of the configuration that may also be set, as shown in the help, and what
             each does.
         overrides: Whether other arguments are overrides of the configuration.
@@ -248,7 +249,10 @@ def _key(shown: str) -> str:
 
 
 def _check_arguments(command: Command, arguments: Sequence[str]) -> None:
-    if len(arguments) == len(command.words):  # a path may contain `=`
+    if list(command.words) == ["[NAME ...]"]:
+        if not any("=" in argument for argument in arguments):
+            return
+    elif len(arguments) == len(command.words):  # a path may contain `=`
         return
     keys = [_key(shown) for shown, _ in command.settings]
     for argument in arguments:
