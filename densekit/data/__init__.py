@@ -66,6 +66,8 @@ __getattr__, __dir__, __all__ = lazy(
         "Volume": "medical.grids",
         "VolumeAugment": "transforms.volumes",
         "VolumeSlices": "medical.slices",
+        "YoloDetection": "detection.yolo",
+        "YoloSemantic": "segmentation.yolo",
         "align_face": "identification.align",
         "class_frequencies": "fingerprint",
         "read_image": "reading.images",

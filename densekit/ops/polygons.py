@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 FARTHEST = 1e6
@@ -45,6 +46,16 @@ def far_coordinate(polygon: list[float], size: tuple[int, int]) -> str:
     limit = min(max(FARTHEST, 4 * max(size)), 4e8)  # the drawing counts fifths in 32 bits
     far = next((value for value in polygon if abs(value) > limit), None)
     return "" if far is None else f"expected coordinates near the image {list(size)}, got {far}"
+
+
+def polygon_area(polygon: Sequence[float]) -> float:
+    """Returns the area that a polygon without crossings encloses.
+
+    Args:
+        polygon: x, y, x, y, ...
+    """
+    x, y = polygon[::2], polygon[1::2]
+    return abs(sum(x[i - 1] * y[i] - x[i] * y[i - 1] for i in range(len(x)))) / 2
 
 
 def _is_points(outline: Any) -> bool:

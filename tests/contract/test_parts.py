@@ -31,7 +31,7 @@ STORED = {
 """Option of the group data to its folder below DENSEKIT_TEST_DATA."""
 OF_USERS = (
     *("coco", "imagenet", "voc07", "voc12_segmentation"),
-    *("coco_folder", "image_folder", "mask_folder", "voc_folder"),
+    *("coco_folder", "image_folder", "mask_folder", "voc_folder", "yolo_folder"),
 )
 """Options for files that users bring."""
 HEADS = {name: () for name in options("head")} | {"pan": ("backbone.output_stride=8",)}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from densekit.data import CocoDetection, Resize, Source, VocDetection
+from densekit.data import CocoDetection, Resize, Source, VocDetection, YoloDetection
 from densekit.data.reading.files import images_by_stem
 
 pytestmark = pytest.mark.real
@@ -46,6 +48,30 @@ def test_voc100(folder):
     assert not data.findings.rows
     for index in range(len(data)):
         check(data[index])
+
+
+def test_voc100_is_the_same_in_yolo_txt_coco_json_and_voc_xml(folder):
+    root = folder("voc100")
+    text = root / "gts/yolo_format"
+    yolo = YoloDetection(root, images="JPEGImages", labels="gts/yolo_format/obj_train_data")
+    coco = CocoDetection(root, "JPEGImages", "gts/coco_format_v1/instances_default.json")
+    voc = VocDetection(root, names=(text / "obj.names").read_text().split())
+    assert yolo.names == coco.names == voc.names
+    names = {Path(coco.path(index)).name: index for index in range(len(coco))}
+    for index in range(len(yolo)):
+        same = names[yolo.path(index).name]
+        found, wanted = _rows(yolo, index), _rows(coco, same)
+        np.testing.assert_allclose(found, wanted, atol=1e-3)  # six digits of up to 500 pixels
+        wanted = _rows(voc, index, 1)  # the tool that wrote the others left VOC's corner at 1
+        np.testing.assert_allclose(found, wanted, atol=1e-3)
+
+
+def _rows(data, index, corner=0):
+    truth = data[index]["truth"]
+    moved = truth["boxes"] + [corner, corner, 0, 0]
+    return np.array(
+        sorted([label, *box] for label, box in zip(truth["labels"], moved, strict=True))
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from densekit._names import unknown
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import NOTHING, encode
-from densekit.data.annotations.packed import Annotations, Rows, pack
+from densekit.data.annotations.packed import Objects, Rows, pack
 from densekit.data.annotations.sanitise import sanitise
 from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_images
@@ -26,23 +25,6 @@ EXACT = 2**53
 """The largest integer up to which every integer is exact as a float."""
 
 
-@dataclass(frozen=True)
-class CocoFile:
-    """The content of a COCO JSON file.
-
-    Attributes:
-        annotations: All images and objects, without defective objects.
-        names: Class names in the order of their labels.
-        ids: The file's category id of each class.
-        findings: Defects in the file.
-    """
-
-    annotations: Annotations
-    names: list[str]
-    ids: list[int]
-    findings: Findings
-
-
 def read_coco(
     path: Path,
     folder: Path,
@@ -51,7 +33,7 @@ def read_coco(
     names: Sequence[str] | None = None,
     outlines: bool = False,
     strict: bool = False,
-) -> CocoFile:
+) -> Objects:
     """Reads and checks a COCO JSON file.
 
     Args:
@@ -86,7 +68,7 @@ def read_coco(
     )
     findings.log(_corner_hint(findings, len(rows.image)))
     packed = pack(rows, keep, files, image_ids, sizes, segments=outlines)
-    return CocoFile(packed, classes, [ids_by_name[name] for name in classes], findings)
+    return Objects(packed, classes, [ids_by_name[name] for name in classes], findings)
 
 
 class _Parser:

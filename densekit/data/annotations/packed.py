@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.annotations.findings import Findings
+
 
 class PackedBytes:
     """A sequence of byte strings in one array.
@@ -60,6 +62,23 @@ class Annotations:
     crowd: NDArray[Any]
     difficult: NDArray[Any]
     segments: PackedBytes | None = None
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The content of annotation files.
+
+    Attributes:
+        annotations: All images and objects, without defective objects.
+        names: Class names in the order of their labels.
+        ids: The files' own id of each class.
+        findings: Defects in the files.
+    """
+
+    annotations: Annotations
+    names: list[str]
+    ids: list[int]
+    findings: Findings
 
 
 @dataclass

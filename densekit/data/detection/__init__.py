@@ -1,4 +1,4 @@
 """Data sets of boxes.
 
-`coco` and `voc` read one format each; `dataset` holds their base class.
+`coco`, `voc` and `yolo` read one format each; `dataset` holds their base class.
 """

@@ -74,3 +74,14 @@ def test_mask_folder(tmp_path: Path) -> None:
     images(tmp_path / "masks", "L")
     words = ["data=mask_folder", f"paths.data={tmp_path}", "head=unet", "neck=none"]
     assert sizes([*words, "metrics=segmentation", "vars.whole.names=[crack]"]) == [7, 1, 2]
+
+
+def test_yolo_folder(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        images(tmp_path / "images" / split)
+        (tmp_path / "labels" / split).mkdir(parents=True)
+        for number in range(NUMBER):
+            text = f"{number % 2} .5 .5 .5 .5\n"
+            (tmp_path / "labels" / split / f"{number}.txt").write_text(text)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [a, b]\n")
+    assert sizes(["data=yolo_folder", f"paths.data={tmp_path}"]) == [NUMBER, NUMBER]
