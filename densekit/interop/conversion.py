@@ -110,13 +110,19 @@ def convert_tensors(
     Raises:
         ValueError: A tensor has no place, is missing, or has another shape; the message names it.
     """
+    config = parts.config()
+    model = build_model(config, info)
+    own = model.state_dict()
     left = left_out(state, dropped or {})
     mapped: dict[str, str] = {}
     tensors: dict[str, Tensor] = {}
     for theirs, value in state.items():
+        ours = rename(theirs)
         if theirs in left:
             continue
-        ours = rename(theirs)
+        if reason := _without_use(ours, model, own):
+            left[theirs] = reason
+            continue
         if ours in mapped:
             raise ValueError(
                 f"{where}: expected one tensor for {ours}, got {mapped[ours]} and {theirs}"
@@ -124,12 +130,24 @@ def convert_tensors(
         change = (changed or {}).get(ours)
         tensors[ours] = change(value) if change else value
         mapped[ours] = theirs
-    config = parts.config()
-    model = build_model(config, info)
-    check_same_tensors(where, model.state_dict(), tensors, mapped)
+    check_same_tensors(where, own, tensors, mapped)
     model.to(*_place(tensors.values()))  # first, or float64 weights would become float32
     model.load_state_dict(tensors, strict=False)  # only counters may be missing
     return Conversion(model.eval(), config, source, mapped, left, tuple(assumed))
+
+
+def _without_use(name: str, model: DenseModel, own: Mapping[str, Tensor]) -> str | None:
+    """Why a tensor of an equal network is not in the model: no output depends on it."""
+    if name in own:
+        return None
+    stage = re.match(r"backbone\.(layer[1-4])\.", name)
+    if stage and model.heads and not hasattr(model.backbone, stage[1]):
+        return "of a stage that no head reads"
+    for head, module in model.heads.items():
+        for prefix in getattr(module, "unused", ()):
+            if name.startswith(f"heads.{head}.{prefix}"):
+                return "of a layer that the original never runs"
+    return None
 
 
 def check_same_tensors(
@@ -208,22 +226,31 @@ def class_names(names: Sequence[str] | None, count: int, first: int = 0) -> list
 
 
 def as_node(value: Any) -> Any:
-    """Turns a constructor with its settings into the node of a configuration that builds it."""
+    """Turns a constructor into the node of a configuration: its class and what is no default."""
     if isinstance(value, partial):
         assert not value.args, "settings are given by name"
-        keywords = {key: as_node(one) for key, one in value.keywords.items()}
-        return {"_target_": public_path(_class(value)), "_partial_": True, **keywords}
+        built = _class(value)
+        return {**_node(built, value.keywords), "_partial_": True}
     if inspect.isclass(value):
         return {"_target_": public_path(value), "_partial_": True}
     if dataclasses.is_dataclass(value):
-        fields = dataclasses.fields(value)
-        settings = {field.name: as_node(getattr(value, field.name)) for field in fields}
-        return {"_target_": public_path(type(value)), **settings}
+        return _node(type(value), vars(value))
     if isinstance(value, list | tuple):
         return [as_node(one) for one in value]
     if isinstance(value, Mapping):
         return {str(key): as_node(one) for key, one in value.items()}
     return value
+
+
+def _node(built: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Class defaults are the only defaults, so a node states what differs."""
+    known = inspect.signature(built).parameters
+    defaults = {key: as_node(known[key].default) for key in settings if key in known}
+    nodes = {key: as_node(value) for key, value in settings.items()}
+    nodes = {
+        key: node for key, node in nodes.items() if key not in defaults or node != defaults[key]
+    }
+    return {"_target_": public_path(built), **nodes}
 
 
 def _class(constructor: partial[Any]) -> type:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import torch
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -19,8 +21,8 @@ DEPTHS: dict[tuple[str, tuple[int, ...]], int] = {
 """Class of the blocks (torchvision's or timm's) and their number per stage, to the depth."""
 
 
-def like_torchvision(body: Any, where: str) -> ResNet:
-    """Builds a backbone of the same layers, without loading the weights.
+def like_torchvision(body: Any, where: str) -> partial[ResNet]:
+    """The constructor of a backbone of the same layers.
 
     Args:
         body: The network, with `conv1`, `bn1` and `layer1` to `layer4`.
@@ -48,8 +50,9 @@ def like_torchvision(body: Any, where: str) -> ResNet:
     norm = block.bn1
     groups = block.conv2.groups if _is_bottleneck(block) else 1
     width = block.conv2.out_channels // groups if _is_bottleneck(block) else 64
-    backbone = ResNet(
-        depth,
+    backbone = partial(
+        ResNet,
+        depth=depth,
         groups=groups,
         width_per_group=width,
         in_channels=body.conv1.in_channels,
@@ -59,7 +62,8 @@ def like_torchvision(body: Any, where: str) -> ResNet:
         norm_eps=float(norm.eps),
         freeze_stages=_frozen_stages(body, stages),
     )
-    _check_convolutions(body, backbone, where)
+    with torch.device("meta"):
+        _check_convolutions(body, backbone(), where)
     return backbone
 
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from densekit._names import check_keys
 from densekit.heads import DeepLabV3Plus, SmpHead, UNet
+from densekit.interop.conversion import Conversion, Parts, convert_tensors, renamer
 from densekit.interop.resnet import like_torchvision
-from densekit.interop.torchvision_segmentation import HEAD, load, segmentation_info
+from densekit.interop.torchvision_segmentation import HEAD, segmentation_info
 from densekit.model import DenseModel
 
 PROBE = 256
@@ -46,6 +47,18 @@ def from_smp(
         TypeError: It is not a model of smp, or has another encoder or decoder.
         ValueError: A setting has no counterpart in densekit.
     """
+    found = convert_smp(model, names, multilabel=multilabel, preprocessing=preprocessing)
+    return found.model.train(model.training)
+
+
+def convert_smp(
+    model: nn.Module,
+    names: Sequence[str] | None = None,
+    *,
+    multilabel: bool = False,
+    preprocessing: Mapping[str, Any] | None = None,
+) -> Conversion:
+    """Converts a model of smp as `from_smp` does."""
     import segmentation_models_pytorch as smp
     from segmentation_models_pytorch.encoders.resnet import ResNetEncoder
 
@@ -63,11 +76,18 @@ def from_smp(
     num_classes = theirs.segmentation_head[0].out_channels
     channels = theirs.encoder.conv1.in_channels
     info = segmentation_info(num_classes, channels, names, multilabel=multilabel)
+    head = _head(theirs)
+    head = partial(head, num_classes=num_classes, multilabel=multilabel)
     backbone = like_torchvision(theirs.encoder, "from_smp")
-    head = partial(_head(theirs), num_classes=num_classes, multilabel=multilabel)
-    converted = DenseModel(backbone, {HEAD: head}, info=info | _normalisation(preprocessing))
-    load(converted, model, "from_smp", {"encoder.": "backbone."})
-    return converted
+    architecture = type(theirs.decoder).__name__.removesuffix("Decoder")
+    return convert_tensors(
+        "from_smp",
+        Parts(backbone, {HEAD: head}),
+        info | _normalisation(preprocessing),
+        model.state_dict(),
+        renamer([(r"^encoder\.", "backbone."), (r"^", f"heads.{HEAD}.")]),
+        source=f"smp {architecture}, ResNet-{backbone.keywords['depth']}",
+    )
 
 
 def _check_outputs(model: Any) -> None:
@@ -100,7 +120,7 @@ def _normalisation(preprocessing: Mapping[str, Any] | None) -> dict[str, Any]:
     return given | {"full_scale": full_scale, "channel_order": order}
 
 
-def _head(model: Any) -> Callable[..., Any]:
+def _head(model: Any) -> partial[Any]:
     """The constructor of an equivalent head: densekit's own if it has all settings."""
     kind = type(model.decoder).__name__
     if kind not in _SETTINGS:

@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import nn
 
+from densekit.interop.conversion import Conversion
 from densekit.interop.torchvision_classification import classifier
 from densekit.model import DenseModel
-from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
@@ -27,6 +27,11 @@ def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseMode
         TypeError: The model is not timm's ResNet.
         ValueError: A layer has no counterpart; the message names it.
     """
+    return convert_timm(model, names).model.train(model.training)
+
+
+def convert_timm(model: nn.Module, names: Sequence[str] | None = None) -> Conversion:
+    """Converts a classifier of timm as `from_timm` does."""
     from timm.models.resnet import ResNet
 
     if not isinstance(model, ResNet):
@@ -37,8 +42,11 @@ def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseMode
     theirs: Any = model
     _check_layers(theirs)
     cfg = theirs.pretrained_cfg or {}
-    mean, std = ([255.0 * value for value in cfg.get(key, ())] for key in ("mean", "std"))
-    return classifier("from_timm", theirs, names, mean or IMAGENET_MEAN, std or IMAGENET_STD)
+    info: dict[str, Any] = {
+        key: [255.0 * value for value in cfg[key]] for key in ("mean", "std") if cfg.get(key)
+    }
+    name = str(cfg.get("architecture") or "ResNet")
+    return classifier("from_timm", theirs, names, info, source=f"timm {name}")
 
 
 def _check_layers(model: Any) -> None:

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
 from torchvision.models import segmentation
 
 from densekit.heads import FCN, DeepLabV3
+from densekit.interop.conversion import (
+    Conversion,
+    Parts,
+    class_names,
+    convert_tensors,
+    renamer,
+)
 from densekit.interop.resnet import like_torchvision
-from densekit.model import DenseModel
 
 HEAD = "segmentation"
+WHERE = "from_torchvision"
 
 
-def from_segmentation(
-    model: segmentation.FCN | segmentation.DeepLabV3, names: Sequence[str] | None = None
-) -> DenseModel:
+def convert_segmentation(
+    model: segmentation.FCN | segmentation.DeepLabV3,
+    names: Sequence[str] | None = None,
+    info: Mapping[str, Any] | None = None,
+) -> Conversion:
     """Converts a segmentation model of torchvision with its weights and settings.
 
     The result takes the same input as the original: normalised float images (uint8 images are only
-    divided by 255). For unnormalised images build a new model with `info["mean"]` and
-    `info["std"]`.
+    divided by 255). For unnormalised images give `mean`, `std` and `full_scale` in `info`.
 
     Args:
         model: `fcn_resnet50`, `fcn_resnet101`, `deeplabv3_resnet50` or `deeplabv3_resnet101`, with
             or without its auxiliary classifier.
         names: Class names with the background, e.g. `weights.meta["categories"]`; `class_0` and so
             on by default.
+        info: Entries of the result's `info` that replace those of the conversion.
 
     Raises:
         TypeError: The backbone is not a ResNet.
@@ -38,27 +46,32 @@ def from_segmentation(
     theirs: Any = model
     if not hasattr(theirs.backbone, "layer4"):
         found = type(next(theirs.backbone.children())).__name__
-        raise TypeError(
-            f"from_torchvision: expected a ResNet as backbone, got one that begins with {found}"
-        )
+        raise TypeError(f"{WHERE}: expected a ResNet as backbone, got one that begins with {found}")
     num_classes = theirs.classifier[-1].out_channels
-    aux = theirs.aux_classifier is not None
-    settings: dict[str, Any] = {"num_classes": num_classes, "aux_level": "c4" if aux else None}
-    head: partial[Any]
-    if isinstance(model, segmentation.DeepLabV3):
-        pyramid = theirs.classifier[0]
-        rates = [branch[0].dilation[0] for branch in list(pyramid.convs)[1:-1]]
-        channels = theirs.classifier[1].out_channels
-        head = partial(DeepLabV3, rates=rates, channels=channels, **settings)
-    else:
-        head = partial(FCN, **settings)
-    converted = DenseModel(
-        backbone=like_torchvision(theirs.backbone, "from_torchvision"),
-        heads={HEAD: head},
-        info=segmentation_info(num_classes, theirs.backbone.conv1.in_channels, names),
+    known = segmentation_info(num_classes, theirs.backbone.conv1.in_channels, names)
+    backbone = like_torchvision(theirs.backbone, WHERE)
+    return convert_tensors(
+        WHERE,
+        Parts(backbone, {HEAD: _head(theirs, num_classes)}),
+        {**known, **(info or {})},
+        model.state_dict(),
+        renamer([(r"^(?!backbone\.)", f"heads.{HEAD}.")]),
+        source=f"torchvision {type(model).__name__}, ResNet-{backbone.keywords['depth']}",
     )
-    load(converted, model, "from_torchvision", {"backbone.": "backbone."})
-    return converted
+
+
+def _head(model: Any, num_classes: int) -> partial[Any]:
+    aux = "c4" if model.aux_classifier is not None else None
+    if not isinstance(model, segmentation.DeepLabV3):
+        return partial(FCN, num_classes=num_classes, aux_level=aux)
+    branches = list(model.classifier[0].convs)[1:-1]
+    return partial(
+        DeepLabV3,
+        num_classes=num_classes,
+        aux_level=aux,
+        rates=[branch[0].dilation[0] for branch in branches],
+        channels=model.classifier[1].out_channels,
+    )
 
 
 def segmentation_info(
@@ -69,14 +82,10 @@ def segmentation_info(
     multilabel: bool = False,
 ) -> dict[str, Any]:
     """Returns the `info` of a converted model, which takes normalised images."""
-    if names is None:
-        names = [f"class_{number}" for number in range(num_classes)]
-    if len(names) != num_classes:
-        raise ValueError(f"names: expected one per class ({num_classes}), got {len(names)}")
     return {
         "heads": {
             HEAD: {
-                "names": list(names),
+                "names": class_names(names, num_classes),
                 "ids": list(range(num_classes)),
                 "num_classes": num_classes,
                 "background": num_classes > 1 and not multilabel,
@@ -89,40 +98,3 @@ def segmentation_info(
         "channels": channels,
         "resize": None,
     }
-
-
-def load(model: DenseModel, theirs: nn.Module, where: str, prefixes: dict[str, str]) -> None:
-    """Copies weights, device, dtype and mode from the original.
-
-    Args:
-        model: The converted model.
-        theirs: The original.
-        where: Beginning of error messages.
-        prefixes: Prefixes of the original's names to densekit's; other names are the head's.
-
-    Raises:
-        ValueError: A tensor of the head has no counterpart.
-    """
-    state: dict[str, Tensor] = {}
-    for key, value in theirs.state_dict().items():
-        prefix = next((old for old in prefixes if key.startswith(old)), None)
-        if prefix is None:
-            state[f"heads.{HEAD}.{key}"] = value
-        else:
-            state[prefixes[prefix] + key.removeprefix(prefix)] = value
-    own = model.state_dict()
-    for unused in getattr(model.heads[HEAD], "unused", ()):  # what the original never runs
-        state = {k: v for k, v in state.items() if not k.startswith(f"heads.{HEAD}.{unused}")}
-    trimmed = {key for key in state if key.startswith("backbone.")} - set(own)
-    state = {key: value for key, value in state.items() if key not in trimmed}
-    different = sorted(state.keys() ^ own.keys()) or sorted(
-        key for key, value in state.items() if value.shape != own[key].shape
-    )
-    if different:
-        raise ValueError(
-            f"{where}: expected the same tensors, got a difference in {', '.join(different[:3])}"
-        )
-    weight = next(theirs.parameters())
-    model.to(weight.device, weight.dtype)  # first, or float64 weights would become float32
-    model.load_state_dict(state)
-    model.train(theirs.training)

@@ -94,7 +94,7 @@ def test_constructors_become_nodes_with_public_paths():
         FasterRCNN,
         num_classes=2,
         rpn=partial(RPN, aspect_ratios=(0.5, 1.0)),
-        box_head=partial(BoxHead, norm=nn.BatchNorm2d, box_loss=BoxLossRule((1.0, 1.0, 1.0, 1.0))),
+        box_head=partial(BoxHead, norm=nn.BatchNorm2d, box_loss=BoxLossRule((2.0, 2.0, 1.0, 1.0))),
         detection=DetectionRule(score_threshold=0.1),
     )
 
@@ -107,5 +107,5 @@ def test_constructors_become_nodes_with_public_paths():
         "aspect_ratios": [0.5, 1.0],
     }
     assert node["box_head"]["norm"] == {"_target_": "torch.nn.BatchNorm2d", "_partial_": True}
-    assert node["box_head"]["box_loss"]["delta_weights"] == [1.0, 1.0, 1.0, 1.0]
+    assert node["box_head"]["box_loss"]["delta_weights"] == [2.0, 2.0, 1.0, 1.0]
     assert node["detection"]["score_threshold"] == 0.1
