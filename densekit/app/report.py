@@ -25,6 +25,7 @@ STAGES = ("val", "test")
 NOISE = (
     *("GPU available", "TPU available", "💡 Tip"),
     *("`Trainer(limit_val_batches=1.0)`", "`Trainer(limit_test_batches=1.0)`"),
+    "`Trainer.fit` stopped",  # the run says it for every kind of end
 )
 """Beginnings of log lines of Lightning that are of no use to the user of a command."""
 
@@ -72,9 +73,20 @@ def write_metrics(metrics: Mapping[str, float], file: Path) -> None:
 
 
 def read_metrics(file: Path) -> dict[str, float]:
-    """Reads a file of `write_metrics`."""
-    values = json.loads(file.read_text(encoding="utf-8"))
+    """Reads the numbers of a file of `write_metrics`, null as NaN."""
+    values = {k: v for k, v in _read(file).items() if not isinstance(v, str)}
     return {name: math.nan if value is None else float(value) for name, value in values.items()}
+
+
+def read_end(file: Path) -> str | None:
+    """Reads why a training ended from its file of metrics; None while it is not over."""
+    stopped: str | None = _read(file).get("stopped") if file.is_file() else None
+    return stopped
+
+
+def _read(file: Path) -> dict[str, Any]:
+    values: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return values
 
 
 def print_table(metrics: Mapping[str, float], title: str) -> None:

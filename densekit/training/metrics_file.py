@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 
 from densekit._files import write_json
+from densekit.training.ending import why_ended
 
 STAGES = ("val/", "test/")
 
@@ -20,7 +22,7 @@ class MetricsFile(Callback):
     """Writes `{"val/detection/AP": 0.41, ...}` after every validation and test.
 
     NaN and infinite values become null, since JSON has no NaN. `epoch` and `step` identify the
-    weights that were evaluated last.
+    weights that were evaluated last; `stopped` says why the training ended.
 
     Args:
         path: The file; it is overwritten.
@@ -31,7 +33,7 @@ class MetricsFile(Callback):
     def __init__(self, path: str | Path, reached: Mapping[str, int] | None = None) -> None:
         self.path = Path(path)
         self.reached = reached
-        self.values: dict[str, float | int | None] = {}
+        self.values: dict[str, float | int | str | None] = {}
         self._loaded: dict[str, int] = {}
 
     def on_load_checkpoint(
@@ -49,12 +51,30 @@ class MetricsFile(Callback):
         """Adds the metrics of the test."""
         self._write(trainer)
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds which limit ended the training."""
+        self._end(trainer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Adds the signal or the error that ended the training."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            with suppress(OSError):  # the exception is what must be seen
+                self._end(trainer, exception)
+
     def _write(self, trainer: Trainer) -> None:
-        if not trainer.is_global_zero:
-            return
         self.values |= json_metrics(trainer.callback_metrics)
         self.values |= self._reached(trainer)
-        write_json(self.path, self.values)
+        self._save(trainer)
+
+    def _end(self, trainer: Trainer, error: BaseException | None = None) -> None:
+        self.values["stopped"] = why_ended(trainer, error)
+        self._save(trainer)
+
+    def _save(self, trainer: Trainer) -> None:
+        if trainer.is_global_zero:
+            write_json(self.path, self.values)
 
     def _reached(self, trainer: Trainer) -> Mapping[str, int]:
         if trainer.state.fn != TrainerFn.FITTING:

@@ -17,6 +17,7 @@ from densekit.ops import dist
 from densekit.ops.hash import mix
 from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
+from densekit.training.ending import why_ended
 from densekit.training.inferer import Inferer, sees_images
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.monitors import Logged, check_monitors, logged_names
@@ -223,7 +224,8 @@ class LitModel(LightningModule):
         self._late = set(self.transfer.starts(self.model).values())
 
     def on_train_end(self) -> None:
-        """Logs if the learning rate never reached its configured value."""
+        """Logs why the training ended, and if the learning rate never reached its value."""
+        rank_zero_info(f"training ended: {why_ended(self.trainer)}")
         total = self.trainer.estimated_stepping_batches
         if not self.trainer.interrupted and (
             line := not_reached(self.schedule, self.global_step, total)

@@ -37,6 +37,14 @@ class Run:
         return read_metrics(file) if file.is_file() else {}
 
     @property
+    def stopped(self) -> str | None:
+        """Why the training ended; None if the run wrote no `metrics.json`."""
+        from densekit.app.report import read_end
+        from densekit.app.run.folder import METRICS
+
+        return read_end(self.folder / METRICS)
+
+    @property
     def checkpoint(self) -> Path:
         """The best checkpoint, or the last one if no metric was monitored.
 

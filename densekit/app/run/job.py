@@ -90,7 +90,7 @@ def train(
             if (run / "checkpoints" / "last.ckpt").exists():
                 print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
             raise
-        _print_next_commands(run, trust, cfg["trainer"])
+        _print_next_commands(run, trust, cfg)
     return run
 
 
@@ -167,11 +167,11 @@ def _check_end(cfg: Mapping[str, Any]) -> None:
         check_end(instantiate(cfg["schedule"], "schedule"))
 
 
-def _print_next_commands(run: Path, trust: str, trainer: Mapping[str, Any]) -> None:
+def _print_next_commands(run: Path, trust: str, cfg: Mapping[str, Any]) -> None:
     last = run / "checkpoints" / "last.ckpt"
     if not last.exists():
         return
-    word, more = quoted(f"checkpoint={run}"), f"trainer.{_limit(trainer, last)}=MORE"
+    word, more = quoted(f"checkpoint={run}"), f"{_limit(cfg, last)}=MORE"
     print_lines(
         f"evaluate:   densekit eval {word}{trust}",
         f"predict:    densekit predict {word} source=FOLDER output=DIR{trust}",
@@ -179,13 +179,17 @@ def _print_next_commands(run: Path, trust: str, trainer: Mapping[str, Any]) -> N
     )
 
 
-def _limit(trainer: Mapping[str, Any], last: Path) -> str:
-    """The limit that ended the run, which must be raised to train longer."""
+def _limit(cfg: Mapping[str, Any], last: Path) -> str:
+    """The key of the limit that ended the run, which must be raised to train longer."""
     from densekit.training import progress
 
-    step, epoch = progress(last)
+    trainer, (step, epoch) = cfg["trainer"], progress(last)
     if 0 <= trainer.get("max_steps", -1) <= step:
-        return "max_steps"
+        return "trainer.max_steps"
     epochs = trainer.get("max_epochs")
-    is_through = epochs is not None and 0 <= epochs <= epoch + 1
-    return "max_time" if trainer.get("max_time") and not is_through else "max_epochs"
+    if epochs is not None and 0 <= epochs <= epoch + 1:
+        return "trainer.max_epochs"
+    for name, node in cfg["callbacks"].items():
+        if node and str(node["_target_"]).endswith(".EarlyStopping"):
+            return f"callbacks.{name}.patience"
+    return "trainer.max_time" if trainer.get("max_time") else "trainer.max_epochs"

@@ -133,7 +133,8 @@ def metric_value(metrics: Path, objective: str) -> float:
     Raises:
         UsageError: The run has not measured it, or it is null, which cannot be the best value.
     """
-    found: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
+    content: dict[str, Any] = json.loads(metrics.read_text("utf-8"))
+    found = {name: value for name, value in content.items() if not isinstance(value, str)}
     if objective not in found:
         raise UsageError(unknown("objective", objective, found))
     if found[objective] is None:

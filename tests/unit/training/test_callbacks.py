@@ -61,7 +61,7 @@ def test_sanity_check_writes_nothing(tmp_path: Path) -> None:
     settings = {"num_sanity_val_steps": 2, "max_epochs": 1, "limit_train_batches": 1}
     run = trainer(tmp_path, callbacks=callbacks, **settings, check_val_every_n_epoch=2)
     run.fit(fake_lit(), datamodule=FakeData())
-    assert not path.exists()
+    assert json.loads(path.read_text()) == {"stopped": "trainer.max_epochs=1 is reached"}
 
 
 def test_table_shows_main_figures_then_all(

@@ -40,7 +40,15 @@ def test_the_limit_that_ended_the_run_is_to_be_raised(
     tmp_path: Path, settings: dict[str, Any], step: int, epoch: int, limit: str
 ) -> None:
     torch.save({"global_step": step, "epoch": epoch}, tmp_path / "last.ckpt")
-    assert _limit(settings, tmp_path / "last.ckpt") == limit
+    cfg = {"trainer": settings, "callbacks": {}}
+    assert _limit(cfg, tmp_path / "last.ckpt") == f"trainer.{limit}"
+
+
+def test_a_run_that_stopped_early_needs_more_patience(tmp_path: Path) -> None:
+    torch.save({"global_step": 6, "epoch": 1}, tmp_path / "last.ckpt")
+    callbacks = {"curves": None, "stop": {"_target_": "densekit.training.EarlyStopping"}}
+    cfg = {"trainer": {"max_epochs": 12}, "callbacks": callbacks}
+    assert _limit(cfg, tmp_path / "last.ckpt") == "callbacks.stop.patience"
 
 
 class Seen(Callback):
