@@ -14,7 +14,9 @@ __getattr__, __dir__, __all__ = lazy(
         "FCN": "segmentation.fcn",
         "FasterRCNN": "faster_rcnn.faster_rcnn",
         "Head": "base",
+        "PSPNet": "segmentation.pspnet",
         "SmpHead": "segmentation.smp_head",
         "UNet": "segmentation.unet",
+        "UPerNet": "segmentation.upernet",
     },
 )

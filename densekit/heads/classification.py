@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from densekit._names import unknown
 from densekit.heads.base import Head
 from densekit.ops.pooling import mean_inside
 from densekit.types import Batch, Features, FeatureSpec, Predictions
@@ -37,7 +36,7 @@ class Classification(Head):
             binary if multi-label.
 
     Raises:
-        ValueError: There are too few classes, or the level does not exist.
+        ValueError: There are too few classes.
     """
 
     target_keys = ("category",)
@@ -57,8 +56,6 @@ class Classification(Head):
         if num_classes < fewest:
             raise ValueError(f"num_classes: expected at least {fewest}, got {num_classes}")
         level = _deepest(specs) if level is None else level
-        if level not in specs:
-            raise ValueError(unknown("level", level, specs))
         self.level, self.multilabel = level, multilabel
         self.main_metric = ("mAP" if multilabel else "accuracy", "max")
         self.reads = (level,)

@@ -35,7 +35,8 @@ def from_smp(
     images are only divided by 255). With `preprocessing` it takes unnormalised images: uint8, or
     float in the input range.
 
-    Images whose sides the original refuses are padded with zeros; raw logits have the padded size.
+    `UNet` and `DeepLabV3Plus` take images of any sides. `SmpHead` pads with zeros to sides that the
+    original accepts; raw logits have the padded size.
 
     Args:
         model: Any of smp's architectures, with an encoder such as resnet* or resnext*.

@@ -10,9 +10,11 @@ __getattr__, __dir__, __all__ = lazy(
         "DeepLabV3": "deeplab",
         "DeepLabV3Plus": "deeplab",
         "FCN": "fcn",
+        "PSPNet": "pspnet",
         "Segmentation": "base",
         "SmpHead": "smp_head",
         "Supervised": "base",
         "UNet": "unet",
+        "UPerNet": "upernet",
     },
 )

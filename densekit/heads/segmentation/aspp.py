@@ -28,25 +28,33 @@ def conv_norm_relu(
     )
 
 
-def separable(
-    make: Layers, in_channels: int, out_channels: int, dilation: int = 1
+def separable_norm_relu(
+    make: Layers,
+    in_channels: int,
+    out_channels: int,
+    dilation: int = 1,
+    *,
+    depthwise_norm: bool = False,
 ) -> nn.Sequential:
-    """A depthwise 3x3 and a 1x1 convolution, without a norm between them."""
-    return nn.Sequential(
+    """A separable convolution (tensors `0.*`), a norm (`1.*`) and a ReLU.
+
+    Args:
+        make: Makes the layers.
+        in_channels: Channels of the input.
+        out_channels: Channels of the output.
+        dilation: Dilation of the depthwise 3x3 convolution (tensors `0.0.*`).
+        depthwise_norm: Whether a norm and a ReLU follow it, before the 1x1 convolution (tensors
+            `0.1.*`, with the norm `0.3.*`).
+    """
+    between: list[nn.Module] = []
+    if depthwise_norm:
+        between = [make.normalisation(in_channels), nn.ReLU(inplace=True)]
+    separable = nn.Sequential(
         make.conv(in_channels, in_channels, 3, dilation=dilation, groups=in_channels),
+        *between,
         make.conv(in_channels, out_channels, 1),
     )
-
-
-def separable_norm_relu(
-    make: Layers, in_channels: int, out_channels: int, dilation: int = 1
-) -> nn.Sequential:
-    """A separable convolution (tensors `0.0.*`, `0.1.*`), a norm (`1.*`) and a ReLU."""
-    return nn.Sequential(
-        separable(make, in_channels, out_channels, dilation),
-        make.normalisation(out_channels),
-        nn.ReLU(inplace=True),
-    )
+    return nn.Sequential(separable, make.normalisation(out_channels), nn.ReLU(inplace=True))
 
 
 class Pooling(nn.Sequential):
@@ -69,10 +77,14 @@ class Pooling(nn.Sequential):
 
 
 def norm_of_pooled(norm: nn.Module, x: Tensor) -> Tensor:
-    """Normalises (B, C, 1, ...); a batch of one image by running statistics, if there are any.
+    """Normalises (B, C, *s); a single value per channel by running statistics, if there are any.
 
-    An instance norm would normalise its single value to zero, so only its affine part is applied.
+    An instance norm would normalise one value per image to zero, so only its affine part is
+    applied.
     """
+    if x[0, 0].numel() > 1:
+        normalised: Tensor = norm(x)
+        return normalised
     if isinstance(norm, _INSTANCE_NORM):
         shape = (1, -1, *[1] * (x.ndim - 2))
         return x * norm.weight.view(shape) + norm.bias.view(shape)
@@ -94,8 +106,13 @@ class ASPP(nn.Module):
         in_channels: Channels of the level.
         channels: Channels of each branch and of the output.
         rates: Dilations of the 3x3 convolutions.
-        is_separable: Whether the dilated convolutions are depthwise separable (DeepLabV3+).
+        is_separable: Whether the 3x3 convolutions are depthwise separable (DeepLabV3+).
+        depthwise_norm: See `separable_norm_relu`.
+        project_kernel: Kernel of the projection, 1 or 3.
         dropout: Dropout probability of the output.
+
+    Raises:
+        ValueError: The kernel of the projection is neither 1 nor 3.
     """
 
     def __init__(
@@ -106,20 +123,28 @@ class ASPP(nn.Module):
         rates: Sequence[int],
         *,
         is_separable: bool = False,
+        depthwise_norm: bool = False,
+        project_kernel: int = 1,
         dropout: float = 0.5,
     ) -> None:
         super().__init__()
-        branches: list[nn.Module] = [conv_norm_relu(make, in_channels, channels, 1)]
-        for rate in rates:
+        if project_kernel not in (1, 3):
+            raise ValueError(f"project_kernel: expected 1 or 3, got {project_kernel}")
+
+        def conv3x3(count: int, dilation: int = 1) -> nn.Sequential:
             if is_separable:
-                branches.append(separable_norm_relu(make, in_channels, channels, rate))
-            else:
-                branches.append(conv_norm_relu(make, in_channels, channels, 3, rate))
+                return separable_norm_relu(
+                    make, count, channels, dilation, depthwise_norm=depthwise_norm
+                )
+            return conv_norm_relu(make, count, channels, 3, dilation)
+
+        branches: list[nn.Module] = [conv_norm_relu(make, in_channels, channels, 1)]
+        branches += [conv3x3(in_channels, rate) for rate in rates]
         branches.append(Pooling(make, in_channels, channels))
         self.convs = nn.ModuleList(branches)
-        self.project = nn.Sequential(
-            *conv_norm_relu(make, len(branches) * channels, channels, 1), nn.Dropout(dropout)
-        )
+        width = len(branches) * channels
+        joined = conv3x3(width) if project_kernel == 3 else conv_norm_relu(make, width, channels, 1)
+        self.project = nn.Sequential(*joined, nn.Dropout(dropout))
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps (B, in_channels, *s) to (B, channels, *s)."""

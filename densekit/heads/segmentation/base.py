@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,8 @@ class Segmentation(Head):
             and 1) or exclusive (softmax; a mask (B, *S) of 0..K-1).
         losses: Term name to loss, see `densekit.losses`; cross-entropy by default.
         loss_weights: Term name to factor, 1 by default.
+        align_corners: Whether logits (and the maps of decoders that say so) are interpolated with
+            the centres of the outermost pixels in place, not their edges.
 
     Raises:
         ValueError: The number of classes is out of range, or a weight names no loss.
@@ -66,8 +68,6 @@ class Segmentation(Head):
 
     target_keys = ("mask",)
     main_metric = ("mIoU", "max")
-    align_corners: ClassVar[bool] = False
-    """Whether logits are interpolated with aligned corners, as smp's coarse decoders do."""
 
     def __init__(
         self,
@@ -76,11 +76,13 @@ class Segmentation(Head):
         multilabel: bool = False,
         losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
         loss_weights: Mapping[str, float] | None = None,
+        align_corners: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(f"num_classes: expected 1 to {MAX_CLASSES}, got {num_classes}")
         self.num_classes, self.multilabel = num_classes, multilabel
+        self.align_corners = align_corners
         self.losses = nn.ModuleDict(cast(Mapping[str, nn.Module], losses or _default_losses()))
         check_keys("loss_weights", loss_weights or {}, self.losses)
         self.loss_weights = {name: 1.0 for name in self.losses} | dict(loss_weights or {})

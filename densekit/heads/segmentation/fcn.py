@@ -1,4 +1,4 @@
-"""FCN in torchvision's form: two convolutions on c5, and the same on c4 in training.
+"""FCN: convolutions on c5, and an auxiliary classifier on c4 in training.
 
 Shape letters: B images, C channels, K classes, s the sizes of a level.
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from densekit._names import unknown
+from densekit.heads.segmentation.aspp import conv_norm_relu
 from densekit.heads.segmentation.base import Segmentation, Supervised
 from densekit.layers import CONV, Layers
 from densekit.types import Features, FeatureSpec
@@ -26,6 +27,7 @@ class Classifier(Segmentation):
         num_classes: K.
         level: The level the classifier reads.
         aux_level: The level the auxiliary classifier reads; None for no auxiliary classifier.
+        aux_channels: Channels of the auxiliary classifier; by default a quarter of its level's.
         aux_weight: Factor of the auxiliary terms.
         norm: Norm of the layers, see `densekit.layers.Layers`.
         settings: See `Segmentation`.
@@ -40,21 +42,19 @@ class Classifier(Segmentation):
         *,
         level: str = "c5",
         aux_level: str | None = "c4",
+        aux_channels: int | None = None,
         aux_weight: float = 0.4,
         norm: str = "batch",
         **settings: Any,
     ) -> None:
         super().__init__(num_classes, **settings)
-        for name in filter(None, (level, aux_level)):
-            if name not in specs:
-                raise ValueError(unknown("level of the backbone", name, specs))
         self.level, self.aux_level, self.aux_weight = level, aux_level, aux_weight
         self.reads = ("c0", *filter(None, (aux_level, level)))
         self.make = Layers(specs[level].spatial_dims, norm)
         self.aux_classifier = (
             None
             if aux_level is None
-            else fcn_layers(self.make, specs[aux_level].channels, num_classes)
+            else fcn_layers(self.make, specs[aux_level].channels, num_classes, aux_channels)
         )
 
     def low_resolution(self, features: Features) -> Tensor:
@@ -72,30 +72,78 @@ class Classifier(Segmentation):
 
 
 class FCN(Classifier):
-    """Fully convolutional network in the form of torchvision's `fcn_resnet50`.
+    """Fully convolutional network, by default in the form of torchvision's `fcn_resnet50`.
 
     Meant for a backbone of output stride 8 (`backbone.output_stride=8`); with a larger one the
     logits are coarser. Tensor for tensor torchvision's `classifier.*` and `aux_classifier.*`.
+    mmsegmentation's has two convolutions and `concat_input`.
     Paper: Fully Convolutional Networks for Semantic Segmentation.
 
     Args:
         specs: Specs of all available levels.
         num_classes: K.
+        channels: Channels of the convolutions; by default a quarter of the level's.
+        num_convs: Number of 3x3 convolutions.
+        dilation: Dilation of these convolutions.
+        concat_input: Whether a further 3x3 convolution joins their output with the level.
         settings: See `Classifier` and `Segmentation`.
     """
 
-    def __init__(self, specs: Mapping[str, FeatureSpec], num_classes: int, **settings: Any) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        channels: int | None = None,
+        num_convs: int = 1,
+        dilation: int = 1,
+        concat_input: bool = False,
+        **settings: Any,
+    ) -> None:
         super().__init__(specs, num_classes, **settings)
-        self.classifier = fcn_layers(self.make, specs[self.level].channels, num_classes)
+        self.classifier = fcn_layers(
+            self.make,
+            specs[self.level].channels,
+            num_classes,
+            channels,
+            num_convs=num_convs,
+            dilation=dilation,
+            concat_input=concat_input,
+        )
 
 
-def fcn_layers(make: Layers, channels: int, num_classes: int) -> nn.Sequential:
-    """A 3x3 convolution to a quarter of the channels, then one logit per class."""
-    width = channels // 4
-    return nn.Sequential(
-        make.conv(channels, width, 3),
-        make.normalisation(width),
-        nn.ReLU(inplace=True),
-        nn.Dropout(0.1),
-        CONV[make.spatial_dims](width, num_classes, 1),
-    )
+class WithInput(nn.Sequential):
+    """Layers whose output is concatenated with their input."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, C, *s) to (B, C + C', *s), of which the C' are the layers'."""
+        y = x
+        for layer in self:
+            y = layer(y)
+        return torch.cat([x, y], 1)
+
+
+def fcn_layers(
+    make: Layers,
+    in_channels: int,
+    num_classes: int,
+    channels: int | None = None,
+    *,
+    num_convs: int = 1,
+    dilation: int = 1,
+    concat_input: bool = False,
+) -> nn.Sequential:
+    """3x3 convolutions with norm and ReLU, dropout, then one logit per class; see `FCN`.
+
+    Raises:
+        ValueError: There is no convolution.
+    """
+    if num_convs < 1:
+        raise ValueError(f"num_convs: expected at least 1, got {num_convs}")
+    width = channels or in_channels // 4
+    inputs = [in_channels] + [width] * (num_convs - 1)
+    layers = [one for count in inputs for one in conv_norm_relu(make, count, width, 3, dilation)]
+    if concat_input:
+        joined = conv_norm_relu(make, in_channels + width, width, 3)
+        layers = [WithInput(*layers), *joined]
+    return nn.Sequential(*layers, nn.Dropout(0.1), CONV[make.spatial_dims](width, num_classes, 1))

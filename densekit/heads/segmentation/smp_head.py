@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -97,8 +97,6 @@ class SmpHead(Segmentation):
         ValueError: An unknown decoder, setting or level, or levels the decoder cannot combine.
     """
 
-    align_corners: ClassVar[bool] = True
-
     def __init__(
         self,
         specs: Mapping[str, FeatureSpec],
@@ -112,7 +110,11 @@ class SmpHead(Segmentation):
         **settings: Any,
     ) -> None:
         super().__init__(
-            num_classes, multilabel=multilabel, losses=losses, loss_weights=loss_weights
+            num_classes,
+            multilabel=multilabel,
+            losses=losses,
+            loss_weights=loss_weights,
+            align_corners=True,
         )
         kind = choose("decoder", decoder, DECODERS)
         self.decoder_name, self.min_side = decoder, kind.min_side

@@ -11,7 +11,7 @@ from torch import nn
 
 from densekit import DenseModel
 from densekit.backbones import ResNet
-from densekit.heads import FCN, DeepLabV3, DeepLabV3Plus, SmpHead, UNet
+from densekit.heads import FCN, DeepLabV3, DeepLabV3Plus, PSPNet, SmpHead, UNet, UPerNet
 from densekit.types import IGNORE_INDEX, Batch
 from tests.unit.tiny import TinyBackbone
 
@@ -21,20 +21,38 @@ SMALL: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "unet_instance": (UNet, {"depth": 3, "norm": "instance"}),
     "fcn": (FCN, {}),
     "fcn_no_aux": (FCN, {"aux_level": None}),
+    "fcn_mmseg": (FCN, {"num_convs": 2, "dilation": 2, "concat_input": True}),
+    "pspnet": (PSPNet, {}),
+    "pspnet_instance": (PSPNet, {"channels": 8, "norm": "instance", "align_corners": True}),
+    "upernet": (UPerNet, {"channels": 8}),
     "deeplabv3": (DeepLabV3, {"channels": 8, "rates": (1, 2, 3)}),
+    "deeplabv3_mmseg": (DeepLabV3, {"channels": 8, "rates": (1, 2, 3), "project_kernel": 3}),
     "deeplabv3plus": (DeepLabV3Plus, {"channels": 8, "rates": (1, 2, 3)}),
     "deeplabv3plus_instance": (
         DeepLabV3Plus,
         {"channels": 8, "rates": (1, 2, 3), "norm": "instance"},
+    ),
+    "deeplabv3plus_mmseg": (
+        DeepLabV3Plus,
+        {
+            "channels": 8,
+            "skip_channels": 4,
+            "rates": (1, 2, 3),
+            "project_kernel": 3,
+            "depthwise_norm": True,
+            "decoder_convs": 2,
+            "aux_level": "c4",
+            "align_corners": False,
+        },
     ),
     "smp_unet": (SmpHead, {"decoder": "unet"}),
     "unetplusplus": (SmpHead, {"decoder": "unetplusplus", "decoder_channels": (16, 12, 8, 8, 8)}),
     "manet": (SmpHead, {"decoder": "manet", "decoder_channels": (16, 12, 8, 8, 8)}),
     "linknet": (SmpHead, {"decoder": "linknet", "prefinal_channels": 8}),
     "smp_fpn": (SmpHead, {"decoder": "fpn", "pyramid_channels": 32, "segmentation_channels": 32}),
-    "pspnet": (SmpHead, {"decoder": "pspnet", "out_channels": 16}),
+    "smp_pspnet": (SmpHead, {"decoder": "pspnet", "out_channels": 16}),
     "pan": (SmpHead, {"decoder": "pan", "depth": 3}),
-    "upernet": (SmpHead, {"decoder": "upernet", "decoder_channels": 16}),
+    "smp_upernet": (SmpHead, {"decoder": "upernet", "decoder_channels": 16}),
     "segformer": (SmpHead, {"decoder": "segformer", "segmentation_channels": 16}),
     "smp_deeplabv3": (SmpHead, {"decoder": "deeplabv3", "out_channels": 8}),
     "smp_deeplabv3plus": (SmpHead, {"decoder": "deeplabv3plus", "out_channels": 8, "depth": 4}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from densekit.heads import FCN, SmpHead, UNet
+from densekit.backbones import ResNet
+from densekit.heads import FCN, DeepLabV3, SmpHead, UNet
 from densekit.heads.segmentation import Segmentation, Supervised
 from densekit.inference.restore import restore
 from densekit.losses import Dice, PixelCrossEntropy
+from densekit.model import DenseModel
 from densekit.types import Features, FeatureSpec
 from tests.unit.heads.segmentation_cases import SMALL, batch, model, without_gradient
 
@@ -79,7 +82,7 @@ def test_padding_changes_no_loss(name: str) -> None:
 
 
 def test_mask_of_an_image_that_the_model_pads() -> None:
-    network = model("deeplabv3plus")
+    network = model("smp_fpn")
     assert network.size_divisor == 32
     data = batch((65, 97))
     whole = nn.functional.pad(data["mask"], (0, 31, 0, 31), value=255)
@@ -88,6 +91,22 @@ def test_mask_of_an_image_that_the_model_pads() -> None:
     given = head.loss(features, data)["ce"]
     assert features["c0"].shape[2:] == (96, 128)
     torch.testing.assert_close(given, head.loss(features, {**data, "mask": whole})["ce"])
+
+
+@pytest.mark.parametrize("spatial_dims", [1, 3])
+@pytest.mark.parametrize("name", [n for n in SMALL if SMALL[n][0] not in (SmpHead, UNet)])
+def test_series_and_volumes(name: str, spatial_dims: int) -> None:
+    make, settings = SMALL[name]
+    backbone = ResNet(18, width=8, in_channels=1, spatial_dims=spatial_dims, stem="full")
+    head = partial(make, num_classes=3, **settings)
+    info = {"mean": [0.0], "std": [1.0]}
+    network = DenseModel(backbone, {"segmentation": head}, info=info)
+    data = batch((17, 19, 9)[:spatial_dims], channels=1)
+    total(network.loss(data)).backward()
+    assert without_gradient(network) == []
+    with torch.no_grad():
+        logits = network(data["image"], data["size"])["segmentation"]["logits"]
+    assert logits.shape == (2, 3, *data["image"].shape[2:])
 
 
 def test_several_losses_with_weights() -> None:
@@ -166,7 +185,9 @@ def test_one_map_of_full_size_is_kept_for_backward(count: int) -> None:
     assert head.weight.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("name", ["unet_deep", "fcn", "deeplabv3plus", "smp_fpn"])
+@pytest.mark.parametrize(
+    "name", ["unet_deep", "fcn_mmseg", "deeplabv3plus_mmseg", "upernet", "smp_fpn"]
+)
 def test_loss_is_one_graph(name: str) -> None:
     network = model(name).eval()
     data = batch((64, 64))
@@ -175,7 +196,9 @@ def test_loss_is_one_graph(name: str) -> None:
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("name", ["unet", "deeplabv3", "deeplabv3plus", "pspnet"])
+@pytest.mark.parametrize(
+    "name", ["unet", "deeplabv3", "deeplabv3plus", "pspnet", "upernet", "smp_pspnet"]
+)
 def test_forward_is_exported(name: str) -> None:
     network = model(name).eval()
     data = batch((65, 97))
@@ -212,7 +235,11 @@ DEEP = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in range(6)}
         (lambda: UNet(DEEP, 2, decoder_channels=(8, 8)), "decoder_channels: expected 5 numbers"),
         (lambda: UNet(DEEP, 2, norm="batc"), "did you mean 'batch'"),
         (lambda: UNet(DEEP, 2, loss_weights={"cee": 1}), "loss_weights.cee: .* did you mean 'ce'"),
-        (lambda: FCN(SPECS, 2), "got 'c5'"),
+        (lambda: FCN(DEEP, 2, num_convs=0), "num_convs: expected at least 1, got 0"),
+        (lambda: DeepLabV3(DEEP, 2, project_kernel=5), "project_kernel: expected 1 or 3, got 5"),
+        (lambda: model("fcn", level="c6"), "heads.segmentation: expected levels .* got c6"),
+        (lambda: model("fcn", aux_level="c7"), "heads.segmentation: expected levels .* got c7"),
+        (lambda: model("upernet", skip_levels=["c8"]), "expected levels .* got c8"),
         (lambda: SmpHead(DEEP, 2, "unetplus"), "did you mean 'unetplusplus'"),
         (lambda: SmpHead(DEEP, 2, "fpn", pyramid_chanels=8), "did you mean 'pyramid_channels'"),
         (

@@ -141,6 +141,7 @@ def test_mistakes_are_refused_with_the_nearest_match(word: str, message: str) ->
     [
         (["head=unet", "heads.segmentation.dept=4"], r"\(UNet\): .*'depth'"),
         (["head=fcn", "heads.segmentation.losess=null"], r"\(FCN\): .*'losses'"),
+        (["head=pspnet", "heads.segmentation.aux_levle=null"], r"\(PSPNet\): .*'aux_level'"),
         (
             ["head=unet", "metrics=medical", "metrics.segmentation.surfaces.tolerence=2"],
             r"\(SurfaceDistances\): .*'tolerance'",
@@ -166,9 +167,9 @@ def test_arguments_that_a_class_passes_on_are_accepted() -> None:
         ("manet", "decoder_channels=[64,32,16,16,8]"),
         ("linknet", "prefinal_channels=16"),
         ("smp_fpn", "pyramid_channels=64"),
-        ("pspnet", "out_channels=64"),
+        ("smp_pspnet", "out_channels=64"),
         ("pan", "decoder_channels=16"),
-        ("upernet", "decoder_channels=64"),
+        ("smp_upernet", "decoder_channels=64"),
         ("segformer", "segmentation_channels=64"),
     ],
 )
