@@ -53,6 +53,7 @@ bound the memory, and its mask is masks/NAME.tif.
     examples=(
         "predict checkpoint=runs/NAME/TIMESTAMP source=photos output=out",
         "predict checkpoint=PATH source='photos/**/*.jpg' output=out threshold=0.7",
+        "predict checkpoint=PATH source=photos output=out format=yolo",
         "predict checkpoint=PATH source=val2017 output=out annotations=instances_val2017.json",
         "predict checkpoint=PATH source=patient_17/T1 output=out",
         "predict checkpoint=PATH source=patients.csv output=out    # columns image_0, image_1 ...",
@@ -74,6 +75,13 @@ bound the memory, and its mask is masks/NAME.tif.
             number(at_least=0),
             0.5,
             "lowest score of the boxes that are drawn; results.json contains all boxes",
+        ),
+        Option(
+            "format",
+            choice("yolo"),
+            None,
+            "yolo: also labels/NAME.txt, one per image, with the boxes and scores that are drawn or"
+            " with the outlines of masks, and data.yaml with the class names",
         ),
         Option(
             "annotations",

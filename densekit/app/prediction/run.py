@@ -57,7 +57,17 @@ def predict(checkpoint: Path, options: Mapping[str, Any], of_inferer: Sequence[s
     listed = listed_images(relative_paths(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
     names = volume_names(cases, root) if volumes else overlay_names(files, root)
-    writer = Writer(output, heads, options["threshold"], options["overlays"], options["embeddings"])
+    labels = options["format"]
+    if labels is not None and predictor.frames.dims != 2:
+        raise UsageError(f"format: expected a model of images for {labels}, got {checkpoint}")
+    writer = Writer(
+        output,
+        heads,
+        options["threshold"],
+        options["overlays"],
+        options["embeddings"],
+        labels,
+    )
     try:
         if predictor.frames.dims == 1:
             broken = predict_series(predictor, files, names, writer)

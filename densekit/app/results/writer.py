@@ -14,6 +14,7 @@ from densekit.app.results.embeddings import EmbeddingWriter
 from densekit.app.results.masks import PREVIEW, MaskClasses, MaskWriter, write_classes
 from densekit.app.results.series import SeriesMaskWriter
 from densekit.app.results.volumes import VolumeWriter
+from densekit.app.results.yolo import YoloWriter
 from densekit.data.medical.grids import Volume
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class Writer:
         threshold: Lowest score of a box that is drawn.
         overlays: Whether to draw overlays.
         embeddings: File format of embeddings, see `EmbeddingWriter`.
+        labels: Format of label files, one per image: "yolo", or None for none.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Writer:
         threshold: float = 0.5,
         overlays: bool = True,
         embeddings: str = "npz",
+        labels: str | None = None,
     ) -> None:
         output.mkdir(parents=True, exist_ok=True)
         self.output = output
@@ -47,6 +50,7 @@ class Writer:
         self.boxes, self.categories = BoxWriter(output, threshold), CategoryWriter(output)
         self.pictures, self.series, self.volumes = MaskWriter(), SeriesMaskWriter(), VolumeWriter()
         self.embeddings = EmbeddingWriter(output, embeddings)
+        self.labels = YoloWriter(threshold) if labels == "yolo" else None
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
     def add(
@@ -103,6 +107,8 @@ class Writer:
         self.boxes.close([head for head in self.heads if head not in seen])
         self.categories.close(list(self.heads))
         self.embeddings.close()
+        if self.labels is not None:
+            self.labels.close(self.output)
         if self.legends:
             write_classes(self.legends, self.output)
         write_json(self.output / "images.json", self.images)
@@ -116,6 +122,10 @@ class Writer:
         self, head: str, image: Any, image_id: int, name: Path, result: Mapping[str, Any]
     ) -> None:
         self.boxes.add(head, result, image_id, self.heads[head]["ids"])
+        if self.labels is not None:
+            height, width = image.shape[:2]
+            file, names = self._label_file(head, name), self.heads[head]["names"]
+            self.labels.add_boxes(head, result, (height, width), names, file)
         if self.overlays:
             file = self._folder("overlays", head) / name
             self.boxes.draw(image, result, self.heads[head]["names"], file)
@@ -137,9 +147,14 @@ class Writer:
         else:
             writer = self.series if image.ndim == 2 else self.pictures
             writer.write(mask, classes, self.mask_file(head, name))
+            if self.labels is not None and writer is self.pictures:
+                self.labels.add_mask(head, mask, classes, self._label_file(head, name))
         self.legends[head] = classes.legend(writer.largest)
         if self.overlays:
             writer.draw(image, mask, classes, self._folder("overlays", head) / name)
+
+    def _label_file(self, head: str, name: Path) -> Path:
+        return self._folder("labels", head) / name.with_suffix(".txt")
 
     def _folder(self, kind: str, head: str) -> Path:
         return self.output / kind / (head if len(self.heads) > 1 else "")

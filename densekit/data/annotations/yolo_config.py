@@ -27,13 +27,13 @@ class YoloConfig:
 
     Attributes:
         path: The file.
-        names: The name of each class number.
+        names: Class names in the order of their numbers.
         splits: The entries of each split: folders, or text files that list images.
         root: `path` as the file gives it, "" if it does not.
     """
 
     path: Path
-    names: dict[int, str]
+    names: list[str]
     splits: dict[str, list[str]]
     root: str = ""
 
@@ -101,30 +101,30 @@ def class_file(folders: Sequence[Path]) -> Path | None:
     return None
 
 
-def read_class_file(path: Path) -> dict[int, str]:
-    """The name of each class number from a file of one name per line."""
+def read_class_file(path: Path) -> list[str]:
+    """Class names from a file of one name per line."""
     lines = [line.strip() for line in read_text(path, str(path)).splitlines()]
     while lines and not lines[-1]:
         lines.pop()
-    return dict(enumerate(check_names(lines, str(path))))
+    return check_names(lines, str(path))
 
 
-def _names(content: dict[str, Any], path: Path) -> dict[int, str]:
+def _names(content: dict[str, Any], path: Path) -> list[str]:
     names, count = content.get("names"), _count(content, path)
     if names in (None, *_ABSENT):
         if count is None:
             raise ValueError(f"{path}: expected the key names, got {', '.join(content)}")
-        return {number: f"class_{number}" for number in range(count)}
+        return [f"class_{number}" for number in range(count)]
     if isinstance(names, dict):
-        numbers = [_whole(number, f"{path}: names") for number in names]
-        listed = list(names.values())
-    else:
-        listed = names if isinstance(names, list) else [names]
-        numbers = list(range(len(listed)))
-    check_names(listed, f"{path}: names")
+        by_number = {_whole(number, f"{path}: names"): name for number, name in names.items()}
+        if sorted(by_number) != list(range(len(names))):
+            expected = f"the class numbers 0 to {len(names) - 1}"
+            raise ValueError(f"{path}: names: expected {expected}, got {', '.join(names)}")
+        names = [by_number[number] for number in range(len(names))]
+    listed = check_names(names if isinstance(names, list) else [names], f"{path}: names")
     if count is not None and count != len(listed):
         raise ValueError(f"{path}: nc: expected the {len(listed)} classes of names, got {count}")
-    return dict(sorted(zip(numbers, listed, strict=True)))
+    return listed
 
 
 def _count(content: dict[str, Any], path: Path) -> int | None:

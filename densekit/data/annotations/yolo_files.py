@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,13 +21,13 @@ class YoloFiles:
         source: Where they were found, for messages.
         images: N image files.
         labels: The label file of each image; None for an image without objects.
-        names: The name of each class number; empty if no file names them.
+        names: Class names in the order of their numbers; empty if no file names them.
     """
 
     source: str
     images: Sequence[Path]
     labels: Sequence[Path | None]
-    names: Mapping[int, str]
+    names: Sequence[str]
 
 
 def find_yolo_files(
@@ -56,7 +56,7 @@ def find_yolo_files(
     """
     existing_folder(root, f"{key}.root")
     described = root / config
-    names: Mapping[int, str] = {}
+    names: list[str] = []
     if split is None:
         folder = existing_folder(root / images, f"{key}.images")
         files, source = [folder / name for name in images_below(folder)], str(folder)
@@ -73,7 +73,7 @@ def find_yolo_files(
     _check(files, texts, source)
     if not names:
         named = class_file([*filter(None, [own]), root, *_folders(texts), folder])
-        names = {} if named is None else read_class_file(named)
+        names = [] if named is None else read_class_file(named)
     return YoloFiles(source, files, texts, names)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -58,9 +58,9 @@ def read_yolo(
         ValueError: With file and line: a row of another length, a class without a name, or a
             coordinate that is not a relative one.
     """
-    numbers, classes = _classes(files, names, key)
+    every, classes = _classes(files, names, key)
     findings = Findings(files.source, strict)
-    parser = _Parser(numbers, classes, outlines, findings)
+    parser = _Parser(every, classes, outlines, findings)
     sizes = np.ones((len(files.images), 2), dtype=np.int64)
     for image in tracked(range(len(files.images)), "reading labels"):
         sizes[image] = size_if_readable(files.images[image])
@@ -72,17 +72,16 @@ def read_yolo(
     findings.log()
     paths = [_relative(path, root) for path in files.images]
     packed = pack(rows, keep, paths, range(len(paths)), sizes, segments=outlines)
-    ids = {name: number for number, name in numbers.items()}
-    return Objects(packed, classes, [ids[name] for name in classes], findings)
+    return Objects(packed, classes, [every.index(name) for name in classes], findings)
 
 
 class _Parser:
     """Turns label files into rows."""
 
     def __init__(
-        self, numbers: Mapping[int, str], classes: list[str], outlines: bool, findings: Findings
+        self, every: list[str], classes: list[str], outlines: bool, findings: Findings
     ) -> None:
-        self.numbers = numbers
+        self.every = every
         self.label_of = {name: label for label, name in enumerate(classes)}
         self.outlines = outlines
         self.findings = findings
@@ -117,10 +116,10 @@ class _Parser:
         rows.name.append(where)
 
     def _label(self, value: float, where: str) -> int:
-        if value not in self.numbers:
-            known = ", ".join(f"{i} ({n})" for i, n in list(self.numbers.items())[:20])
-            raise ValueError(f"{where}: class: expected one of {known}, got {value:g}")
-        name = self.numbers[int(value)]
+        if value not in range(len(self.every)):
+            known = f"0 ({self.every[0]}) to {len(self.every) - 1} ({self.every[-1]})"
+            raise ValueError(f"{where}: class: expected a number from {known}, got {value:g}")
+        name = self.every[int(value)]
         if name not in self.label_of:
             raise ValueError(unknown(f"{where}: class", name, self.label_of))
         return self.label_of[name]
@@ -175,14 +174,14 @@ def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _classes(
     files: YoloFiles, names: Sequence[str] | None, key: str
-) -> tuple[dict[int, str], list[str]]:
-    """The name of each class number, and the names in the order of their labels."""
+) -> tuple[list[str], list[str]]:
+    """The class names in the order of their numbers, and in the order of their labels."""
     chosen = None if names is None else check_names(names, f"{key}.names")
-    numbers = dict(files.names) or dict(enumerate(chosen or _unnamed(files)))
+    every = list(files.names) or chosen or _unnamed(files)
     for name in chosen or ():
-        if name not in numbers.values():
-            raise ValueError(unknown(f"{key}.names: {files.source}", name, numbers.values()))
-    return numbers, chosen or list(numbers.values())
+        if name not in every:
+            raise ValueError(unknown(f"{key}.names: {files.source}", name, every))
+    return every, chosen or every
 
 
 def _unnamed(files: YoloFiles) -> list[str]:

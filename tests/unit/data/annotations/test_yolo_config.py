@@ -13,11 +13,11 @@ def read(folder, text):
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ("names: [a, b]", {0: "a", 1: "b"}),
-        ("names: {0: a, 7: b}", {0: "a", 7: "b"}),
-        ("names: [no, 1, ~x]", {0: "no", 1: "1", 2: "~x"}),
-        ("nc: 2", {0: "class_0", 1: "class_1"}),
-        ("nc: 1\nnames: [a]", {0: "a"}),
+        ("names: [a, b]", ["a", "b"]),
+        ("names: {1: b, 0: a}", ["a", "b"]),
+        ("names: [no, 1, ~x]", ["no", "1", "~x"]),
+        ("nc: 2", ["class_0", "class_1"]),
+        ("nc: 1\nnames: [a]", ["a"]),
     ],
 )
 def test_names(tmp_path, names, expected):
@@ -31,6 +31,7 @@ def test_names(tmp_path, names, expected):
         ("names: [a, a]", "names: expected every class once, got 'a' twice"),
         ("nc: 3\nnames: [a, b]", "nc: expected the 2 classes of names, got 3"),
         ("nc: many\nnames: [a]", "nc: expected whole numbers from 0, got 'many'"),
+        ("names: {0: a, 2: b}", "names: expected the class numbers 0 to 1, got 0, 2"),
         ("names: {a: 0}", "names: expected whole numbers from 0, got 'a'"),
         ("names: [a]\nkpt_shape: [17, 3]", "expected boxes or polygons, got keypoints"),
         ("[a, b]", "expected keys such as train"),

@@ -7,7 +7,7 @@ from PIL import Image
 
 from densekit.data import Split, SplitRule, YoloDetection
 
-CONFIG = "train: images/train\nval: images/val\nnames: {0: cat, 2: dog}\n"
+CONFIG = "train: images/train\nval: images/val\nnames: {0: cat, 2: dog, 1: pig}\n"
 NESTED = "train: ../train/images\nval: ../valid/images\nnc: 2\nnames: [cat, 'no']\n"  # Roboflow
 
 
@@ -35,9 +35,9 @@ def boxes(root, **settings):
 def test_centre_and_size_become_corners_in_pixels(yolo):
     data = YoloDetection(yolo("2 0.5 0.25 0.5 0.5\n0 .1 .5 .1 .2"), "train")
     assert data[0]["boxes"].tolist() == [[15, 0, 45, 20], [3, 16, 9, 24]]
-    assert data[0]["labels"].tolist() == [1, 0]
+    assert data[0]["labels"].tolist() == [2, 0]
     assert data[0]["truth"]["area"].tolist() == pytest.approx([600, 48])
-    assert (data.names, data.ids) == (["cat", "dog"], [0, 2])
+    assert (data.names, data.ids) == (["cat", "pig", "dog"], [0, 1, 2])
     assert data[0]["meta"]["original_size"] == (40, 60)
 
 
@@ -86,9 +86,9 @@ def test_no_label_file_at_all_is_refused_with_the_place_looked_at(yolo):
         ("0 .5 inf .5 .5", "expected finite numbers, got inf"),
         ("cat .5 .5 .5 .5", "expected numbers, got cat"),
         ("0,.5,.5,.5,.5", "expected numbers"),
-        ("1 .5 .5 .5 .5", r"class: expected one of 0 \(cat\), 2 \(dog\), got 1"),
-        ("-1 .5 .5 .5 .5", "class: expected one of"),
-        ("0.5 .5 .5 .5 .5", r"class: expected one of .* got 0\.5"),
+        ("3 .5 .5 .5 .5", r"class: expected a number from 0 \(cat\) to 2 \(dog\), got 3"),
+        ("-1 .5 .5 .5 .5", "class: expected a number from 0"),
+        ("0.5 .5 .5 .5 .5", r"class: expected a number .* got 0\.5"),
         ("0 320 240 50 60", "expected coordinates relative to the image, 0 to 1, got 320"),
     ],
 )
