@@ -103,7 +103,7 @@ def outlines(plane: NDArray[Any]) -> list[list[float]]:
     import numpy as np
 
     height, width = plane.shape
-    fine = np.kron(plane.astype(np.uint8), np.ones((2, 2), np.uint8))
+    fine: NDArray[Any] = np.kron(plane.astype(np.uint8), np.ones((2, 2), np.uint8))
     contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     scale = np.array([2 * width, 2 * height], np.float64)
     return [((contour[:, 0] + 0.5) / scale).ravel().tolist() for contour in contours]
