@@ -7,6 +7,7 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "from_detectron2": "detectron2",
         "from_insightface": "insightface",
         "from_smp": "smp",
         "from_timm": "timm",

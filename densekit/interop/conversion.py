@@ -20,6 +20,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from densekit._names import unknown
 from densekit.artifact import save_artifact
 from densekit.build import build_model
 from densekit.model import DenseModel
@@ -205,6 +206,32 @@ def left_out(names: Iterable[str], dropped: Mapping[str, str]) -> dict[str, str]
         for name in names
         if (reason := next((why for how, why in dropped.items() if re.match(how, name)), None))
     }
+
+
+def without_parts(
+    where: str, state: Mapping[str, Tensor], leave: Sequence[str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Splits a state dict into what is converted and what the user leaves out.
+
+    Args:
+        where: Beginning of error messages.
+        state: The source's tensors.
+        leave: Names of modules of the source.
+
+    Returns:
+        The other tensors, and the names of those left out with the reason.
+
+    Raises:
+        ValueError: There is no tensor of such a module.
+    """
+    left: dict[str, str] = {}
+    for part in leave:
+        found = [name for name in state if name == part or name.startswith(f"{part}.")]
+        if not found:
+            tops = sorted({".".join(name.split(".")[:2]) for name in state})
+            raise ValueError(unknown(f"{where}: leave", part, tops))
+        left |= dict.fromkeys(found, f"leave=[{part}]")
+    return {name: value for name, value in state.items() if name not in left}, left
 
 
 def class_names(names: Sequence[str] | None, count: int, first: int = 0) -> list[str]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from torch import Tensor
 
-from densekit.interop.conversion import Conversion, abridged
+from densekit.interop import detectron2
+from densekit.interop.conversion import Conversion, abridged, without_parts
 
 
 class Layout(Protocol):
@@ -24,23 +26,28 @@ class Layout(Protocol):
         ...
 
 
-LAYOUTS: tuple[Layout, ...] = ()
+LAYOUTS: tuple[Layout, ...] = (detectron2,)
 """Tried in this order; the names of the tensors decide, so at most one should match."""
 
 
-def convert_state(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Conversion:
+def convert_state(
+    state: Mapping[str, Tensor], names: Sequence[str] | None = None, leave: Sequence[str] = ()
+) -> Conversion:
     """Converts a state dict of any known layout.
 
     Args:
         state: Tensors by name.
         names: Class names, without a background for detectors; numbered by default.
+        leave: Modules of the source to leave out, which densekit does not have.
 
     Raises:
         ValueError: No layout has these names, or the tensors cannot be converted whole.
     """
+    kept, left = without_parts("source", state, leave)
     for layout in LAYOUTS:
-        if layout.matches(state):
-            return layout.convert(state, names)
+        if layout.matches(kept):
+            found = layout.convert(kept, names)
+            return replace(found, left={**found.left, **left})
     raise ValueError(
         "source: expected tensors of a known library (docs/convert.md), got"
         f" {abridged(list(state)) or 'none'}"

@@ -22,12 +22,15 @@ class ResizeRule(TypedDict):
         max_size: Largest length of the longer side; unlimited by default.
         crop: Side of the square that is then cropped from the centre, for image classification.
         antialias: Whether a reduced image is smoothed first, as by Pillow and most classifiers.
+        rounded: Whether sides are rounded to the nearest pixel, as in detectron2 and mmdetection,
+            or down, as in torchvision.
     """
 
     min_size: int
     max_size: NotRequired[int]
     crop: NotRequired[int]
     antialias: NotRequired[bool]
+    rounded: NotRequired[bool]
 
 
 def check_rule(rule: Mapping[str, Any], spatial_dims: int, slices: object) -> None:
@@ -54,12 +57,13 @@ def check_rule(rule: Mapping[str, Any], spatial_dims: int, slices: object) -> No
 
 
 def resized_size(height: int, width: int, rule: ResizeRule) -> tuple[int, int]:
-    """Returns height and width after resizing, at least 1, rounded down as in torchvision."""
+    """Returns height and width after resizing, at least 1."""
     scale = min(
         rule["min_size"] / min(height, width),
         rule.get("max_size", math.inf) / max(height, width),
     )
-    return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
+    more = 0.5 if rule.get("rounded", False) else 0.0
+    return max(1, math.floor(height * scale + more)), max(1, math.floor(width * scale + more))
 
 
 def resize_image(image: Tensor, rule: ResizeRule) -> Tensor:

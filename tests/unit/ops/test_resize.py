@@ -37,6 +37,16 @@ def test_common_sizes_equal_torchvision(size: tuple[int, int]) -> None:
     assert resized_size(*size, RULES[0]) == torchvision_size(*size, RULES[0])
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((480, 640), (800, 1067)), ((427, 640), (800, 1199)), ((300, 1000), (400, 1333))],
+)
+def test_sides_are_rounded_as_in_detectron2(
+    size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert resized_size(*size, {**RULES[0], "rounded": True}) == expected
+
+
 def test_no_side_vanishes() -> None:
     assert resized_size(1, 5000, RULES[0]) == (1, 1333)
 

@@ -1,0 +1,229 @@
+"""Conversion of detectron2's detectors on a feature pyramid: model zoo files and own checkpoints.
+
+The tensors do not say how images are prepared, where a bottleneck's stride is, or which thresholds
+apply. These are the defaults of detectron2's configuration unless they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from densekit.backbones import ResNet
+from densekit.heads.faster_rcnn import DetectionRule, detectron2_preset
+from densekit.interop.conversion import (
+    Conversion,
+    Parts,
+    abridged,
+    convert_tensors,
+    renamer,
+    without_parts,
+)
+from densekit.interop.detector import (
+    BOX_HEAD,
+    HEAD,
+    described_classes,
+    faster_rcnn_of,
+    pyramid_of,
+    refuse_parts,
+    resnet_of,
+)
+from densekit.interop.resnet_tensors import resnet_name
+from densekit.model import DenseModel
+
+WHERE = "from_detectron2"
+PLAIN_STD, RESNEXT_STD = (1.0, 1.0, 1.0), (57.375, 57.12, 58.395)
+"""Of the model zoo's ResNets and ResNeXts."""
+
+_OURS = f"heads.{HEAD}"
+_BODY = r"^backbone\.bottom_up"
+_STAGES = tuple(
+    (rf"{_BODY}\.res{stage + 1}\.(\d+)\.{theirs}\.", rf"backbone.layer{stage}.\1.{ours}.")
+    for stage in range(1, 5)
+    for theirs, ours in (
+        (r"conv(\d)\.norm", r"bn\2"),
+        (r"conv(\d)", r"conv\2"),
+        (r"shortcut\.norm", "downsample.1"),
+        ("shortcut", "downsample.0"),
+    )
+)
+_COUNTED = tuple(
+    rule
+    for number in range(1, 9)  # detectron2 counts from 1
+    for rule in (
+        (rf"^roi_heads\.box_head\.fc{number}\.", f"{_OURS}.box_head.hidden.{number - 1}."),
+        (rf"^roi_heads\.box_head\.conv{number}\.norm\.", f"{_OURS}.box_head.convs.{number - 1}.1."),
+        (rf"^roi_heads\.box_head\.conv{number}\.", f"{_OURS}.box_head.convs.{number - 1}.0."),
+    )
+)
+RENAME = renamer(
+    [
+        (rf"{_BODY}\.stem\.conv1\.norm\.", "backbone.bn1."),
+        (rf"{_BODY}\.stem\.conv1\.", "backbone.conv1."),
+        *_STAGES,
+        (r"^backbone\.fpn_lateral(\d)\.norm\.", r"neck.lateral.c\1.1."),
+        (r"^backbone\.fpn_lateral(\d)\.", r"neck.lateral.c\1.0."),
+        (r"^backbone\.fpn_output(\d)\.norm\.", r"neck.output.p\1.1."),
+        (r"^backbone\.fpn_output(\d)\.", r"neck.output.p\1.0."),
+        (r"^proposal_generator\.rpn_head\.conv\.conv(\d)\.", rf"{_OURS}.rpn.convs.\1."),
+        (r"^proposal_generator\.rpn_head\.conv\.", rf"{_OURS}.rpn.convs.0."),
+        (r"^proposal_generator\.rpn_head\.objectness_logits\.", rf"{_OURS}.rpn.logits."),
+        (r"^proposal_generator\.rpn_head\.anchor_deltas\.", rf"{_OURS}.rpn.deltas."),
+        *_COUNTED,
+        (r"^roi_heads\.box_predictor\.cls_score\.", rf"{_OURS}.box_head.logits."),
+        (r"^roi_heads\.box_predictor\.bbox_pred\.", rf"{_OURS}.box_head.deltas."),
+    ]
+)
+DROPPED = {
+    r"(proposal_generator\.)?anchor_generator\.": "anchors are computed",
+    r"pixel_(mean|std)$": "in the model's info",
+}
+OTHER_PARTS = {
+    "roi_heads.mask_head": "a mask head",
+    "roi_heads.keypoint_head": "a keypoint head",
+    "sem_seg_head": "a semantic segmentation head",
+}
+
+
+@dataclass(frozen=True)
+class Detectron2Settings:
+    """What detectron2's configuration says and its tensors do not; by default the model zoo's.
+
+    Attributes:
+        stride_in_1x1: `MODEL.RESNETS.STRIDE_IN_1X1`; with None true of a ResNet, false of a
+            ResNeXt.
+        channel_order: `INPUT.FORMAT`, "bgr" or "rgb".
+        mean: `MODEL.PIXEL_MEAN`, in the order of the channels; that of an older file is preferred.
+        std: `MODEL.PIXEL_STD`; with None 1 of a ResNet, the model zoo's of a ResNeXt.
+        min_size: `INPUT.MIN_SIZE_TEST`.
+        max_size: `INPUT.MAX_SIZE_TEST`.
+        score_threshold: `SCORE_THRESH_TEST` of the head.
+        nms_iou: `NMS_THRESH_TEST` of the head.
+        max_detections: `TEST.DETECTIONS_PER_IMAGE`.
+    """
+
+    stride_in_1x1: bool | None = None
+    channel_order: str = "bgr"
+    mean: tuple[float, ...] = (103.53, 116.28, 123.675)
+    std: tuple[float, ...] | None = None
+    min_size: int = 800
+    max_size: int = 1333
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+
+def matches(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of a detector of detectron2."""
+    return any(name.startswith(("backbone.bottom_up.", "proposal_generator.")) for name in state)
+
+
+def from_detectron2(
+    state: Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    *,
+    leave: Sequence[str] = (),
+    settings: Detectron2Settings = Detectron2Settings(),  # noqa: B008 - frozen
+) -> DenseModel:
+    """Converts a Faster R-CNN of detectron2 (ResNet or ResNeXt with FPN); boxes are equal.
+
+    Args:
+        state: Its state dict: `model.state_dict()`, `torch.load(PATH, weights_only=True)["model"]`
+            or, of a .pkl file, `densekit.interop.pickled.read_pickle(PATH)["model"]`.
+        names: Class names; COCO's by default if there are 80 classes, else `class_0` and so on.
+        leave: Modules to leave out: of a Mask R-CNN, `["roi_heads.mask_head"]`.
+        settings: See `Detectron2Settings`.
+
+    Raises:
+        ValueError: A tensor has no counterpart in densekit.
+    """
+    kept, _ = without_parts(WHERE, state, leave)
+    return convert(kept, names, settings=settings).model
+
+
+def convert(
+    state: Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    *,
+    settings: Detectron2Settings = Detectron2Settings(),  # noqa: B008 - frozen
+) -> Conversion:
+    """Converts all tensors; see `from_detectron2`."""
+    refuse_parts(WHERE, state, OTHER_PARTS)
+    ours = {RENAME(name): value for name, value in state.items()}
+    if f"{BOX_HEAD}.logits.weight" not in ours or "neck.lateral.c2.0.weight" not in ours:
+        raise ValueError(
+            f"{WHERE}: expected a Faster R-CNN with a ResNet and FPN, got tensors"
+            f" {abridged(list(state))}"
+        )
+    backbone = _backbone(ours, settings.stride_in_1x1)
+    head, changed = faster_rcnn_of(ours, detectron2_preset(), _detection(settings))
+    info, assumed = _info(state, names, head.keywords["num_classes"], settings, backbone)
+    return convert_tensors(
+        WHERE,
+        Parts(backbone, {HEAD: head}, pyramid_of(ours)),
+        info,
+        state,
+        RENAME,
+        source=f"detectron2 Faster R-CNN, {resnet_name(backbone)} FPN",
+        changed=changed,
+        dropped=DROPPED,
+        assumed=assumed,
+    )
+
+
+def _backbone(ours: Mapping[str, Tensor], stride_in_1x1: bool | None) -> partial[ResNet]:
+    made = resnet_of(WHERE, ours)
+    in_1x1 = made.keywords["groups"] == 1 if stride_in_1x1 is None else stride_in_1x1
+    return partial(made, stride_in_1x1=in_1x1)
+
+
+def _detection(settings: Detectron2Settings) -> DetectionRule:
+    return DetectionRule(
+        settings.score_threshold, settings.nms_iou, settings.max_detections, min_size=0.0
+    )
+
+
+def _info(
+    state: Mapping[str, Tensor],
+    names: Sequence[str] | None,
+    num_classes: int,
+    settings: Detectron2Settings,
+    backbone: partial[ResNet],
+) -> tuple[dict[str, Any], list[str]]:
+    """The model's `info`, and what was assumed for it and for the network, in words."""
+    described, coco = described_classes(names, num_classes)
+    default_std = PLAIN_STD if backbone.keywords["groups"] == 1 else RESNEXT_STD
+    mean, std = (
+        state[key].flatten().tolist() if key in state else list(value)
+        for key, value in (
+            ("pixel_mean", settings.mean),
+            ("pixel_std", settings.std or default_std),
+        )
+    )
+    resize = {
+        "min_size": settings.min_size,
+        "max_size": settings.max_size,
+        "antialias": True,
+        "rounded": True,
+    }
+    info = {
+        "heads": {HEAD: described},
+        "mean": mean,
+        "std": std,
+        "channel_order": settings.channel_order,
+        "channels": len(mean),
+        "resize": resize,
+    }
+    kernel = "1x1" if backbone.keywords["stride_in_1x1"] else "3x3"
+    assumed = [
+        f"images are {settings.channel_order.upper()}, of mean {mean} and std {std}, resized to"
+        f" {settings.min_size} and at most {settings.max_size}",
+        f"a bottleneck's stride is in its {kernel} convolution",
+        f"detections score above {settings.score_threshold}, overlap by at most"
+        f" {settings.nms_iou}, and are at most {settings.max_detections}",
+    ]
+    return info, [*assumed, *coco]
