@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after `densekit`; those of the process by default.
 
     Returns:
-        The exit code: 0 for done, 1 for done in part, 2 for a wrong command line or input, 128 + N
-        for stopped by signal N.
+        The exit code: 0 for done, 1 for done in part or with other results than asserted, 2 for a
+        wrong command line or input, 128 + N for stopped by signal N.
     """
     args = list(sys.argv[1:] if argv is None else argv)
     if hasattr(sys.stdout, "reconfigure"):  # an unprintable name must not stop a command

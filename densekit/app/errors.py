@@ -18,6 +18,10 @@ class UsageError(ValueError):
     """The command line or the configuration is wrong; nothing has been done yet."""
 
 
+class UnmetError(Exception):
+    """A run is done, but its results are not those that `assert_expected` demands."""
+
+
 class Stopped(BaseException):
     """A signal has stopped an unfinished run.
 
@@ -33,7 +37,7 @@ class Stopped(BaseException):
 
 
 def report(error: Exception) -> int:
-    """Prints the message of an error and returns the exit code 2.
+    """Prints the message of an error and returns the exit code: 1 for `UnmetError`, otherwise 2.
 
     Raises:
         Exception: The error itself, if its traceback is needed.
@@ -42,7 +46,7 @@ def report(error: Exception) -> int:
     if message is None:
         raise error
     print(f"densekit: error: {message}", file=sys.stderr)
-    return 2
+    return 1 if isinstance(error, UnmetError) else 2
 
 
 def explain(error: Exception) -> str | None:
@@ -54,7 +58,7 @@ def explain(error: Exception) -> str | None:
     """
     if os.environ.get("DENSEKIT_TRACEBACK"):
         return None
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | UnmetError):
         return str(error)
     own = type(error).__module__.partition(".")[0] == "densekit" or _raised_here(error)
     message = _of_worker(error) or (str(error) if own else _of_disk(error))

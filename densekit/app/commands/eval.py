@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from densekit.app.options.shared import CHECKPOINT, TRUST
-from densekit.app.options.table import Command, Option, choice, parse_command, text
+from densekit.app.options.table import Command, Option, choice, flag, parse_command, text
 
 OUTPUT = Option(
     "output",
@@ -34,6 +34,12 @@ CHECKPOINT_OPTIONS = (
         "32-true, bf16-mixed, 16-mixed, or auto as in training",
     ),
     Option(
+        "assert_expected",
+        flag(),
+        False,
+        "end with exit code 1 if a metric is outside the tolerance that the experiment expects",
+    ),
+    Option(
         "artifact",
         text("FILE"),
         None,
@@ -57,6 +63,7 @@ compares a file of COCO results with COCO annotations.
         "eval checkpoint=PATH data=bccd paths.data=FOLDER split=val",
         "eval checkpoint=PATH data.bccd.test.root=FOLDER",
         "eval checkpoint=PATH trainer.devices=2 trainer.accelerator=cpu",
+        "eval checkpoint=PATH assert_expected=true",
         "eval results=detections.json annotations=instances_val2017.json",
     ),
     options=[

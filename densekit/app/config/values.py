@@ -20,6 +20,8 @@ RUN_KEYS = {
     "precision": "str | int | None",
     "run_name": "str | None",
     "test": "bool",
+    "assert_expected": "bool",
+    "expected": "Mapping[str, Any] | None",
     "resume": "str | None",
     "checkpoint": "str | None",
     "reset_head": "bool | Sequence[str]",

@@ -17,6 +17,7 @@ from densekit.app.errors import UsageError
 from densekit.app.options.shared import checkpoint_file, existing, output_folder
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
+from densekit.app.run.expectations import check_asserted, expectations, report_expected
 from densekit.app.run.fit import HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, PENDING, set_run_dir
 from densekit.app.run.job import Job
@@ -49,6 +50,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
 
     Raises:
         UsageError: The checkpoint, the data or a key is wrong; nothing has been done then.
+        UnmetError: `assert_expected` is true and a metric is not as expected.
     """
     checkpoint = checkpoint_file(options["checkpoint"]).absolute()
     from densekit.artifact import load_artifact
@@ -58,6 +60,10 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     cfg = _configuration(artifact, checkpoint, overrides, options["precision"])
     launch.check(dict(cfg.trainer))
     split = _choose_split(cfg, options["split"])
+    expected = expectations(_plain(cfg, "expected"), (split,))
+    if options["assert_expected"]:
+        check_asserted(expected, f"none for {split} and these data and metrics")
+    cfg.expected = {name: one._asdict() for name, one in expected.items()}
     sources = describe_data(cfg)
     _check_names(sources, info.get("heads", {}))
     _check_orientation(sources, info)
@@ -71,6 +77,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
         print_lines(f"metrics: {run / METRICS}")
         if kept is not None:
             print_lines(f"artifact: {kept}")
+        report_expected(expected, run / METRICS, asserted=options["assert_expected"])
     return run
 
 
@@ -89,6 +96,8 @@ def _configuration(
     plain = reopen(stored_run(stored, checkpoint, overrides.keys, trust))
     plain["trainer"] |= OWN_TRAINER
     plain["precision"] = precision
+    if groups or "expected" not in plain:  # other data or metrics have other results
+        plain["expected"] = {}
     if groups:
         composed = compose(chosen + of_data).cfg
         set_run_dir(composed, PENDING)
@@ -101,6 +110,10 @@ def _configuration(
     _refuse_unused(rest)
     cfg.paths.run = PENDING
     return cfg
+
+
+def _plain(cfg: DictConfig, key: str) -> Any:
+    return OmegaConf.to_container(cfg[key])
 
 
 def _is_below_data(word: Word) -> bool:

@@ -13,6 +13,7 @@ from densekit.app.config.resolve import build_sources
 from densekit.app.config.trainer import with_switches
 from densekit.app.errors import Stopped
 from densekit.app.run.earlier_logs import continue_logs
+from densekit.app.run.expectations import check_names, expectations
 from densekit.app.run.folder import METRICS, dump
 from densekit.app.run.start import initial_model
 from densekit.build import instantiate, metric_recipes
@@ -103,6 +104,9 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
     run = Path(cfg["paths"]["run"])
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
     lit = _module(cfg, model)
+    check_names(
+        expectations(cfg.get("expected")), {cfg["split"]: lit.logged(cfg["split"], data.sources)}
+    )
     trainer = _trainer(
         {**kept, "_target_": "lightning.pytorch.Trainer", "use_distributed_sampler": False},
         lit,
@@ -171,12 +175,13 @@ def _module(
 
 
 def _with_metric_names(cfg: Mapping[str, Any], lit: LitModel, data: DataModule) -> dict[str, Any]:
-    """Names the metrics that callbacks and sweeps monitor; wrong metric arguments raise here."""
+    """Names the metrics that callbacks and sweeps monitor; wrong arguments and names raise here."""
     validated = cfg["trainer"].get("limit_val_batches") != 0
     logged = {
         stage: lit.logged(stage, data.sources if is_run else {})
         for stage, is_run in {"val": validated, "test": cfg["test"]}.items()
     }
+    check_names(expectations(cfg.get("expected")), logged)
     found = {**cfg, "callbacks": settled(cfg["callbacks"], logged["val"], trust=cfg["trust"])}
     if cfg.get("objective") is not None:
         found["objective"] = objective_name(cfg["objective"], logged)

@@ -25,7 +25,8 @@ from densekit.app.options.shared import checkpoint_file, existing
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
 from densekit.app.run.console_log import kept_console, remembered
-from densekit.app.run.folder import PENDING, in_folder, run_name, set_run_dir
+from densekit.app.run.expectations import check_asserted, expectations, report_expected
+from densekit.app.run.folder import METRICS, PENDING, in_folder, run_name, set_run_dir
 from densekit.app.run.keep import keep_heads, with_kept
 from densekit.app.run.rehearsal import rehearse
 from densekit.app.run.resuming import GROUPS, check_continues
@@ -72,6 +73,7 @@ def train(
 
     Raises:
         UsageError: The configuration is wrong; nothing has been written then.
+        UnmetError: The run is done, but `assert_expected` is true and a metric is not as expected.
     """
     with remembered() as earlier_lines:
         job = checked(composed)
@@ -91,6 +93,8 @@ def train(
                 print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
             raise
         _print_next_commands(run, trust, cfg)
+        asserted = bool(cfg.get("assert_expected"))  # older runs have none
+        report_expected(expectations(cfg.get("expected")), run / METRICS, asserted=asserted)
     return run
 
 
@@ -123,6 +127,9 @@ def checked(composed: Composed) -> Job:
     check_taken(composed.cfg.trainer)
     launch.check(dict(composed.cfg.trainer))
     job = prepared(composed)
+    expected = expectations(job.cfg.get("expected"))
+    if job.cfg.get("assert_expected"):
+        check_asserted(expected)
     warn_of_unseen_classes(job.sources)
     if job.cfg["resume"]:
         check_continues(job.cfg, job.sources)

@@ -20,6 +20,7 @@ COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
     *("on_broken", "schedule", "test", "trainer", "trust", *COMMAND_KEYS),
+    *("expected", "assert_expected"),
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
 """Keys that may change, with all keys below them."""
