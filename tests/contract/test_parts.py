@@ -36,7 +36,12 @@ OF_USERS = (
 """Options for files that users bring."""
 HEADS = {name: () for name in options("head")} | {"pan": ("backbone.output_stride=8",)}
 """Option to further words; PAN needs 8 cells a side at c5."""
-BACKBONES = {name: () for name in options("backbone")} | {"timm": ("backbone.name=convnext_atto",)}
+DEEP = ("resnet152", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2")
+"""Tested with as many blocks as ResNet-50; resnet101 is tested whole."""
+BACKBONES = {
+    **{name: ("backbone.depth=50",) if name in DEEP else () for name in options("backbone")},
+    "timm": ("backbone.name=convnext_atto",),
+}
 METRICS = [
     n for n in options("metrics") if yaml.safe_load((own_conf() / f"metrics/{n}.yaml").open())
 ]

@@ -24,29 +24,28 @@ from densekit.data import CategoryScenes
 from tests.unit.app.small_run import SMALL_RUN
 
 COUNT_READS = """
+import json
 import sys
 from collections import Counter
 from pathlib import Path
 
-root, words = Path(sys.argv[1]), sys.argv[2:]
+runs = json.loads(sys.argv[1])
 reads = Counter()
 
 def count(event, arguments):
     if event in ("open", "os.listdir", "os.scandir") and isinstance(arguments[0], (str, Path)):
-        path = Path(arguments[0])
-        if path.is_relative_to(root):
-            reads[path.relative_to(root).as_posix()] += 1
+        reads[str(arguments[0])] += 1
 
 sys.addaudithook(count)
 from densekit.app.cli import main
 from densekit.app.run import fit
 
 fit.fit = lambda cfg, data, stopping: print(len(next(iter(data.sources.values())).train))
-code = main(["train", *words])
+for words in runs:
+    assert main(["train", *words]) == 0, words
 print("READS", dict(reads))
-sys.exit(code)
 """
-"""A run in a process of its own: it counts how often files and folders are opened."""
+"""Runs in a process of their own: it counts how often files and folders are opened."""
 
 
 @pytest.fixture(autouse=True)
@@ -185,28 +184,31 @@ def _masks(root: Path) -> list[str]:
     return [*words, "metrics=segmentation", "vars.whole.names=[background,crack,dent]"]
 
 
-@pytest.mark.parametrize(
-    ("write", "read", "said"),
-    [
-        (_coco, ["train.json", "val.json"], "train.json"),
-        (_voc, ["Annotations/a.xml", "Annotations", "JPEGImages"], "without an XML file"),
-        (_masks, ["masks", "images"], "no pixel of"),
-    ],
+READ = (
+    (_coco, ["train.json", "val.json"], "train.json"),
+    (_voc, ["Annotations/a.xml", "Annotations", "JPEGImages"], "without an XML file"),
+    (_masks, ["masks", "images"], "no pixel of"),
 )
-def test_data_are_read_once_and_warned_about_once(
-    tmp_path: Path, write: Any, read: list[str], said: str
-) -> None:
-    root = tmp_path / "data"
-    words = [*write(root), f"paths.data={root}", "logger=none", "trainer.accelerator=cpu"]
-    name = words[0].partition("=")[2]
-    if write is not _coco:
-        words += [f"data.{name}.val=null", f"data.{name}.test=null"]
-    command = [sys.executable, "-c", COUNT_READS, str(root), *words]
+"""A data set, the files and folders of it that are read once, and a warning that is given once."""
+
+
+def test_data_are_read_once_and_warned_about_once(tmp_path: Path) -> None:
+    runs = []
+    for write, _, _ in READ:
+        root = tmp_path / write.__name__
+        words = [*write(root), f"paths.data={root}", f"run_name={write.__name__}", "logger=none"]
+        if write is not _coco:
+            name = words[0].partition("=")[2]
+            words += [f"data.{name}.val=null", f"data.{name}.test=null"]
+        runs.append([*words, "trainer.accelerator=cpu"])
+    command = [sys.executable, "-c", COUNT_READS, json.dumps(runs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
     reads = ast.literal_eval(done.stdout.rpartition("READS ")[2])
-    assert {path: reads.get(path, 0) for path in read} == dict.fromkeys(read, 1)
-    warned = [line for line in done.stderr.splitlines() if said in line]
-    assert len(warned) == 1, done.stderr
-    (run,) = (tmp_path / "runs" / "train").iterdir()
-    assert warned[0] in (run / "console.log").read_text().splitlines()
+    for write, read, said in READ:
+        root = tmp_path / write.__name__
+        assert {path: reads.get(str(root / path), 0) for path in read} == dict.fromkeys(read, 1)
+        warned = [line for line in done.stderr.splitlines() if said in line]
+        assert len(warned) == 1, done.stderr
+        (run,) = (tmp_path / "runs" / write.__name__).iterdir()
+        assert warned[0] in (run / "console.log").read_text().splitlines()
