@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "from_detectron2": "detectron2",
         "from_insightface": "insightface",
+        "from_mmdet": "mmdet",
         "from_smp": "smp",
         "from_timm": "timm",
         "from_torchvision": "torchvision",

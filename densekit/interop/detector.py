@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -26,14 +27,92 @@ RPN_HEAD, BOX_HEAD = f"heads.{HEAD}.rpn", f"heads.{HEAD}.box_head"
 COCO_CLASSES = 80
 
 
-def resnet_of(where: str, ours: Mapping[str, Tensor]) -> partial[ResNet]:
+@dataclass(frozen=True)
+class DetectorSettings:
+    """What a library's configuration says and a detector's tensors do not.
+
+    With None it is the library's default.
+
+    Attributes:
+        stride_in_1x1: Whether a bottleneck's stride is in its first convolution (Caffe's style).
+        channel_order: "rgb" or "bgr".
+        mean: Of the pixels in 0..255, in the order of the channels.
+        std: As `mean`.
+        min_size: Length to which the shorter side of an image is resized.
+        max_size: Limit of the longer side.
+        score_threshold: Detections score above it.
+        nms_iou: Detections of one class overlap by at most this.
+        max_detections: Most detections per image.
+    """
+
+    stride_in_1x1: bool | None = None
+    channel_order: str | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    min_size: int = 800
+    max_size: int = 1333
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    max_detections: int = 100
+
+    def completed(self, **defaults: Any) -> DetectorSettings:
+        """The same settings with a library's defaults in place of None."""
+        return replace(self, **{k: v for k, v in defaults.items() if getattr(self, k) is None})
+
+    def detection(self) -> DetectionRule:
+        """The rule of a two-stage head's detections."""
+        return DetectionRule(self.score_threshold, self.nms_iou, self.max_detections, min_size=0.0)
+
+    def info(
+        self, names: Sequence[str] | None, num_classes: int, antialias: bool
+    ) -> tuple[dict[str, Any], list[str]]:
+        """The `info` of a model with these settings, and what was assumed, in words.
+
+        Args:
+            names: Class names; COCO's by default if there are 80 classes, else numbers.
+            num_classes: Number of classes.
+            antialias: See `densekit.ops.resize.ResizeRule`.
+        """
+        assert self.mean is not None
+        assert self.std is not None
+        described, coco = _described(names, num_classes)
+        mean, std = list(self.mean), list(self.std)
+        info = {
+            "heads": {HEAD: described},
+            "mean": mean,
+            "std": std,
+            "channel_order": self.channel_order,
+            "channels": len(mean),
+            "resize": {
+                "min_size": self.min_size,
+                "max_size": self.max_size,
+                "antialias": antialias,
+                "rounded": True,
+            },
+        }
+        kernel = "1x1" if self.stride_in_1x1 else "3x3"
+        assumed = [
+            f"images are {str(self.channel_order).upper()}, of mean {mean} and std {std}, resized"
+            f" to {self.min_size} and at most {self.max_size}",
+            f"a bottleneck's stride is in its {kernel} convolution",
+            f"detections score above {self.score_threshold}, overlap by at most {self.nms_iou},"
+            f" and are at most {self.max_detections}",
+        ]
+        return info, [*assumed, *coco]
+
+
+def resnet_of(where: str, ours: Mapping[str, Tensor], norm: str | None = None) -> partial[ResNet]:
     """The constructor of the backbone; the stem and c2 are frozen, as is customary.
 
-    Its norm is constant if the tensors have no counters.
+    Args:
+        where: Beginning of error messages.
+        ours: Tensors.
+        norm: Its norm; by default a constant one if the tensors have no counters.
     """
     start = "backbone."
     body = {name[len(start) :]: value for name, value in ours.items() if name.startswith(start)}
-    norm = "batch" if any(name.endswith(COUNTER) for name in body) else "frozen"
+    if norm is None:
+        norm = "batch" if any(name.endswith(COUNTER) for name in body) else "frozen"
     return resnet_of_tensors(where, body, norm=norm, freeze_stages=2)
 
 
@@ -83,13 +162,8 @@ def _rows(ours: Mapping[str, Tensor], pattern: str) -> list[int]:
     return [len(ours[name]) for name in sorted(ours) if re.fullmatch(pattern, name)]
 
 
-def described_classes(names: Sequence[str] | None, count: int) -> tuple[dict[str, Any], list[str]]:
-    """The entry of `info["heads"]` of a detector's classes, and what was assumed for it.
-
-    Args:
-        names: Their names; with None those of COCO if there are 80, else numbers.
-        count: Number of classes.
-    """
+def _described(names: Sequence[str] | None, count: int) -> tuple[dict[str, Any], list[str]]:
+    """The entry of `info["heads"]` of a detector's classes, and what was assumed for it."""
     if names is None and count == COCO_CLASSES:
         ids = coco_classes()
         entry = {"names": list(ids), "ids": list(ids.values()), "num_classes": count}

@@ -7,14 +7,12 @@ apply. These are the defaults of detectron2's configuration unless they are give
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from densekit.backbones import ResNet
-from densekit.heads.faster_rcnn import DetectionRule, detectron2_preset
+from densekit.heads.faster_rcnn import detectron2_preset
 from densekit.interop.conversion import (
     Conversion,
     Parts,
@@ -26,7 +24,7 @@ from densekit.interop.conversion import (
 from densekit.interop.detector import (
     BOX_HEAD,
     HEAD,
-    described_classes,
+    DetectorSettings,
     faster_rcnn_of,
     pyramid_of,
     refuse_parts,
@@ -36,7 +34,8 @@ from densekit.interop.resnet_tensors import resnet_name
 from densekit.model import DenseModel
 
 WHERE = "from_detectron2"
-PLAIN_STD, RESNEXT_STD = (1.0, 1.0, 1.0), (57.375, 57.12, 58.395)
+MEAN = (103.53, 116.28, 123.675)
+RESNET_STD, RESNEXT_STD = (1.0, 1.0, 1.0), (57.375, 57.12, 58.395)
 """Of the model zoo's ResNets and ResNeXts."""
 
 _OURS = f"heads.{HEAD}"
@@ -89,34 +88,6 @@ OTHER_PARTS = {
 }
 
 
-@dataclass(frozen=True)
-class Detectron2Settings:
-    """What detectron2's configuration says and its tensors do not; by default the model zoo's.
-
-    Attributes:
-        stride_in_1x1: `MODEL.RESNETS.STRIDE_IN_1X1`; with None true of a ResNet, false of a
-            ResNeXt.
-        channel_order: `INPUT.FORMAT`, "bgr" or "rgb".
-        mean: `MODEL.PIXEL_MEAN`, in the order of the channels; that of an older file is preferred.
-        std: `MODEL.PIXEL_STD`; with None 1 of a ResNet, the model zoo's of a ResNeXt.
-        min_size: `INPUT.MIN_SIZE_TEST`.
-        max_size: `INPUT.MAX_SIZE_TEST`.
-        score_threshold: `SCORE_THRESH_TEST` of the head.
-        nms_iou: `NMS_THRESH_TEST` of the head.
-        max_detections: `TEST.DETECTIONS_PER_IMAGE`.
-    """
-
-    stride_in_1x1: bool | None = None
-    channel_order: str = "bgr"
-    mean: tuple[float, ...] = (103.53, 116.28, 123.675)
-    std: tuple[float, ...] | None = None
-    min_size: int = 800
-    max_size: int = 1333
-    score_threshold: float = 0.05
-    nms_iou: float = 0.5
-    max_detections: int = 100
-
-
 def matches(state: Mapping[str, Tensor]) -> bool:
     """Whether the names are those of a detector of detectron2."""
     return any(name.startswith(("backbone.bottom_up.", "proposal_generator.")) for name in state)
@@ -127,7 +98,7 @@ def from_detectron2(
     names: Sequence[str] | None = None,
     *,
     leave: Sequence[str] = (),
-    settings: Detectron2Settings = Detectron2Settings(),  # noqa: B008 - frozen
+    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
 ) -> DenseModel:
     """Converts a Faster R-CNN of detectron2 (ResNet or ResNeXt with FPN); boxes are equal.
 
@@ -136,7 +107,8 @@ def from_detectron2(
             or, of a .pkl file, `densekit.interop.pickled.read_pickle(PATH)["model"]`.
         names: Class names; COCO's by default if there are 80 classes, else `class_0` and so on.
         leave: Modules to leave out: of a Mask R-CNN, `["roi_heads.mask_head"]`.
-        settings: See `Detectron2Settings`.
+        settings: What the training's configuration says. By default that of the model zoo, BGR with
+            the stride in the first convolution, of a ResNeXt in the 3x3.
 
     Raises:
         ValueError: A tensor has no counterpart in densekit.
@@ -149,7 +121,7 @@ def convert(
     state: Mapping[str, Tensor],
     names: Sequence[str] | None = None,
     *,
-    settings: Detectron2Settings = Detectron2Settings(),  # noqa: B008 - frozen
+    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
 ) -> Conversion:
     """Converts all tensors; see `from_detectron2`."""
     refuse_parts(WHERE, state, OTHER_PARTS)
@@ -159,9 +131,11 @@ def convert(
             f"{WHERE}: expected a Faster R-CNN with a ResNet and FPN, got tensors"
             f" {abridged(list(state))}"
         )
-    backbone = _backbone(ours, settings.stride_in_1x1)
-    head, changed = faster_rcnn_of(ours, detectron2_preset(), _detection(settings))
-    info, assumed = _info(state, names, head.keywords["num_classes"], settings, backbone)
+    backbone = resnet_of(WHERE, ours)
+    settings = _completed(settings, state, backbone.keywords["groups"] > 1)
+    backbone = partial(backbone, stride_in_1x1=settings.stride_in_1x1)
+    head, changed = faster_rcnn_of(ours, detectron2_preset(), settings.detection())
+    info, assumed = settings.info(names, head.keywords["num_classes"], antialias=True)
     return convert_tensors(
         WHERE,
         Parts(backbone, {HEAD: head}, pyramid_of(ours)),
@@ -175,55 +149,19 @@ def convert(
     )
 
 
-def _backbone(ours: Mapping[str, Tensor], stride_in_1x1: bool | None) -> partial[ResNet]:
-    made = resnet_of(WHERE, ours)
-    in_1x1 = made.keywords["groups"] == 1 if stride_in_1x1 is None else stride_in_1x1
-    return partial(made, stride_in_1x1=in_1x1)
-
-
-def _detection(settings: Detectron2Settings) -> DetectionRule:
-    return DetectionRule(
-        settings.score_threshold, settings.nms_iou, settings.max_detections, min_size=0.0
-    )
-
-
-def _info(
-    state: Mapping[str, Tensor],
-    names: Sequence[str] | None,
-    num_classes: int,
-    settings: Detectron2Settings,
-    backbone: partial[ResNet],
-) -> tuple[dict[str, Any], list[str]]:
-    """The model's `info`, and what was assumed for it and for the network, in words."""
-    described, coco = described_classes(names, num_classes)
-    default_std = PLAIN_STD if backbone.keywords["groups"] == 1 else RESNEXT_STD
-    mean, std = (
-        state[key].flatten().tolist() if key in state else list(value)
-        for key, value in (
-            ("pixel_mean", settings.mean),
-            ("pixel_std", settings.std or default_std),
-        )
-    )
-    resize = {
-        "min_size": settings.min_size,
-        "max_size": settings.max_size,
-        "antialias": True,
-        "rounded": True,
+def _completed(
+    settings: DetectorSettings, state: Mapping[str, Tensor], is_resnext: bool
+) -> DetectorSettings:
+    """The settings with what older files tell, else with those of the model zoo."""
+    told = {
+        name: tuple(state[key].flatten().tolist())
+        for name, key in (("mean", "pixel_mean"), ("std", "pixel_std"))
+        if key in state
     }
-    info = {
-        "heads": {HEAD: described},
-        "mean": mean,
-        "std": std,
-        "channel_order": settings.channel_order,
-        "channels": len(mean),
-        "resize": resize,
+    zoo: dict[str, Any] = {
+        "stride_in_1x1": not is_resnext,
+        "channel_order": "bgr",
+        "mean": MEAN,
+        "std": RESNEXT_STD if is_resnext else RESNET_STD,
     }
-    kernel = "1x1" if backbone.keywords["stride_in_1x1"] else "3x3"
-    assumed = [
-        f"images are {settings.channel_order.upper()}, of mean {mean} and std {std}, resized to"
-        f" {settings.min_size} and at most {settings.max_size}",
-        f"a bottleneck's stride is in its {kernel} convolution",
-        f"detections score above {settings.score_threshold}, overlap by at most"
-        f" {settings.nms_iou}, and are at most {settings.max_detections}",
-    ]
-    return info, [*assumed, *coco]
+    return settings.completed(**(zoo | told))

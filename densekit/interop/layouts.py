@@ -8,7 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from densekit.interop import detectron2
+from densekit.interop import detectron2, mmdet
 from densekit.interop.conversion import Conversion, abridged, without_parts
 
 
@@ -26,7 +26,7 @@ class Layout(Protocol):
         ...
 
 
-LAYOUTS: tuple[Layout, ...] = (detectron2,)
+LAYOUTS: tuple[Layout, ...] = (detectron2, mmdet)
 """Tried in this order; the names of the tensors decide, so at most one should match."""
 
 

@@ -15,8 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import batched_nms, clip_boxes_to_image, roi_align
 
+from densekit import DenseModel
+
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}
 MAX_LOG_SCALE = math.log(1000 / 16)
+SIZE = (121, 155)
+
+Detections = tuple[Tensor, Tensor, Tensor]
+"""Boxes, scores and labels."""
 
 
 @dataclass
@@ -206,9 +212,7 @@ def pooled(levels: list[Tensor], boxes: Tensor, bins: int = 7) -> Tensor:
     return out
 
 
-def detections(
-    logits: Tensor, deltas: Tensor, boxes: Tensor, size: tuple[int, int]
-) -> tuple[Tensor, Tensor, Tensor]:
+def detections(logits: Tensor, deltas: Tensor, boxes: Tensor, size: tuple[int, int]) -> Detections:
     """Boxes, scores and labels of one image from logits (R, K + 1) and deltas (R, 4 K)."""
     scores = logits.softmax(1)[:, :-1]
     rows, labels = (scores > 0.05).nonzero().unbind(1)
@@ -216,3 +220,22 @@ def detections(
     found = clip_boxes_to_image(apply_deltas(own, boxes[rows], (10, 10, 5, 5)), size)
     keep = batched_nms(found, scores[rows, labels], labels, 0.5)[:100]
     return found[keep], scores[rows, labels][keep], labels[keep]
+
+
+def picture() -> Tensor:
+    """A smooth image (3, H, W) in 0..255."""
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(1, 3, 7, 9, generator=generator, dtype=torch.float64)
+    return F.interpolate(coarse, SIZE, mode="bicubic")[0].clamp(0, 1) * 255
+
+
+def assert_detects(model: DenseModel, expected: Detections, tolerance: float = 1) -> None:
+    with torch.no_grad():
+        batch = {"image": picture()[None], "size": torch.tensor([SIZE])}
+        found = model.predict(batch)["detection"]
+    kept = found["valid"][0]
+    boxes, scores, labels = expected
+    assert len(boxes) > 20
+    torch.testing.assert_close(found["boxes"][0, kept], boxes, rtol=0, atol=tolerance * 1e-4)
+    torch.testing.assert_close(found["scores"][0, kept], scores, rtol=0, atol=tolerance * 1e-6)
+    assert torch.equal(found["labels"][0, kept], labels)

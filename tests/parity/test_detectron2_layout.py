@@ -12,23 +12,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densekit import DenseModel
 from densekit.artifact import model_from_artifact
-from densekit.interop.detectron2 import Detectron2Settings, convert, from_detectron2, matches
+from densekit.interop.detector import DetectorSettings
+from densekit.interop.detectron2 import convert, from_detectron2, matches
 from densekit.interop.pickled import read_pickle
 from tests.parity.pyramid_reference import (
     Body,
+    Detections,
     Weights,
     anchors_of,
+    assert_detects,
     cell_anchors,
     detections,
     per_anchor,
+    picture,
     pooled,
     proposals,
 )
 
 CLASSES, CHANNELS, HIDDEN = 5, 16, 32
-SIZE = (121, 155)
 RESNET = Body(
     stem="backbone.bottom_up.stem.conv1",
     block="backbone.bottom_up.res{stage}.{block}",
@@ -37,8 +39,6 @@ RESNET = Body(
 )
 RESNEXT = replace(RESNET, stride_in_1x1=False, groups=4, depth=101)
 MEAN, RESNEXT_STD = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
-
-Detections = tuple[Tensor, Tensor, Tensor]
 
 
 def pyramid(weights: Weights, x: Tensor, body: Body) -> list[Tensor]:
@@ -79,13 +79,6 @@ def faster_rcnn(weights: Weights, image: Tensor, body: Body) -> Detections:
     return detections(logits, deltas, boxes, size)
 
 
-def picture() -> Tensor:
-    """A smooth image (3, H, W) in 0..255."""
-    generator = torch.Generator().manual_seed(1)
-    coarse = torch.rand(1, 3, 7, 9, generator=generator, dtype=torch.float64)
-    return F.interpolate(coarse, SIZE, mode="bicubic")[0].clamp(0, 1) * 255
-
-
 @cache
 def _trained(body: Body) -> tuple[dict[str, Tensor], Detections]:
     """A state dict and the detections in the picture."""
@@ -102,18 +95,6 @@ def trained(body: Body) -> tuple[dict[str, Tensor], Detections]:
 
 def _norm_of(conv: str) -> str:
     return f"{conv}.norm"
-
-
-def assert_detects(model: DenseModel, expected: Detections, tolerance: float = 1) -> None:
-    with torch.no_grad():
-        batch = {"image": picture()[None], "size": torch.tensor([SIZE])}
-        found = model.predict(batch)["detection"]
-    kept = found["valid"][0]
-    boxes, scores, labels = expected
-    assert len(boxes) > 20
-    torch.testing.assert_close(found["boxes"][0, kept], boxes, rtol=0, atol=tolerance * 1e-4)
-    torch.testing.assert_close(found["scores"][0, kept], scores, rtol=0, atol=tolerance * 1e-6)
-    assert torch.equal(found["labels"][0, kept], labels)
 
 
 @pytest.mark.parametrize("body", [RESNET, RESNEXT], ids=["resnet50", "resnext101"])
@@ -167,7 +148,7 @@ def test_the_boxes_of_a_mask_rcnn() -> None:
 def test_settings_of_a_configuration() -> None:
     rgb = replace(RESNET, stride_in_1x1=False)
     state, _ = trained(rgb)
-    settings = Detectron2Settings(
+    settings = DetectorSettings(
         stride_in_1x1=False, channel_order="rgb", mean=(1.0, 2.0, 3.0), std=(4.0, 5.0, 6.0),
         min_size=640, max_size=900, score_threshold=0.2, nms_iou=0.6, max_detections=7,
     )  # fmt: skip

@@ -1,0 +1,141 @@
+"""Conversion of detectors of mmdetection 3 (and 2, and its fork onedl-mmdetection) on a pyramid.
+
+The tensors do not say how images are prepared, where a bottleneck's stride is, or which thresholds
+apply. These are the defaults of mmdetection's configurations in PyTorch's style unless they are
+given. mmdetection lets no box shrink below 16 / 1000 of its anchor's side, which a trained network
+does not reach; there alone boxes differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from densekit.heads.faster_rcnn import SamplingRule, detectron2_preset
+from densekit.interop.conversion import (
+    COUNTER,
+    Conversion,
+    Parts,
+    abridged,
+    convert_tensors,
+    renamer,
+    without_parts,
+)
+from densekit.interop.detector import (
+    BOX_HEAD,
+    HEAD,
+    RPN_HEAD,
+    DetectorSettings,
+    faster_rcnn_of,
+    pyramid_of,
+    refuse_parts,
+    resnet_of,
+)
+from densekit.interop.resnet_tensors import resnet_name
+from densekit.model import DenseModel
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD
+
+WHERE = "from_mmdet"
+LATERAL = "neck.lateral_convs.{}.conv.weight"
+DROPPED = {rf".*{COUNTER}$": "counter of a batch norm, whose statistics are constant"}
+OTHER_PARTS = {"roi_head.mask_head": "a mask head"}
+
+
+def matches(state: Mapping[str, Tensor]) -> bool:
+    """Whether the names are those of a detector of mmdetection with a feature pyramid."""
+    return LATERAL.format(0) in state and any(
+        name.startswith(("rpn_head.", "bbox_head.", "roi_head.")) for name in state
+    )
+
+
+def from_mmdet(
+    state: Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    *,
+    leave: Sequence[str] = (),
+    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+) -> DenseModel:
+    """Converts a Faster R-CNN of mmdetection (ResNet or ResNeXt with FPN); boxes are equal.
+
+    Args:
+        state: Its state dict: `model.state_dict()`, or that of a file,
+            `torch.load(PATH, weights_only=True)["state_dict"]`.
+        names: Class names; COCO's by default if there are 80 classes, else `class_0` and so on.
+        leave: Modules to leave out: of a Mask R-CNN, `["roi_head.mask_head"]`.
+        settings: What the training's configuration says. By default the PyTorch style, RGB with
+            the stride in the 3x3 convolution. Of a configuration in Caffe's style (`r50-caffe`),
+            `DetectorSettings(True, "bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))`.
+
+    Raises:
+        ValueError: A tensor has no counterpart in densekit.
+    """
+    kept, _ = without_parts(WHERE, state, leave)
+    return convert(kept, names, settings=settings).model
+
+
+def convert(
+    state: Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    *,
+    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+) -> Conversion:
+    """Converts all tensors; see `from_mmdet`."""
+    refuse_parts(WHERE, state, OTHER_PARTS)
+    rename = _renamer(state)
+    ours = {rename(name): value for name, value in state.items()}
+    if f"{BOX_HEAD}.logits.weight" not in ours or "neck.lateral.c2.0.weight" not in ours:
+        raise ValueError(
+            f"{WHERE}: expected a Faster R-CNN with a ResNet and FPN, got tensors"
+            f" {abridged(list(state))}"
+        )
+    settings = settings.completed(
+        stride_in_1x1=False, channel_order="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD
+    )
+    backbone = partial(resnet_of(WHERE, ours, norm="frozen"), stride_in_1x1=settings.stride_in_1x1)
+    head, changed = faster_rcnn_of(ours, _preset(), settings.detection())
+    info, assumed = settings.info(names, head.keywords["num_classes"], antialias=False)
+    return convert_tensors(
+        WHERE,
+        Parts(backbone, {HEAD: head}, pyramid_of(ours)),
+        info,
+        state,
+        rename,
+        source=f"mmdetection Faster R-CNN, {resnet_name(backbone)} FPN",
+        changed=changed,
+        dropped=DROPPED,
+        assumed=assumed,
+    )
+
+
+def _renamer(state: Mapping[str, Tensor]) -> Callable[[str], str]:
+    """Of names by the pyramid's levels: its convolutions are counted from its first level."""
+    count = sum(LATERAL.format(number) in state for number in range(4))
+    levels = [
+        (rf"^neck\.{theirs}\.{number}\.{layer}\.", f"neck.{ours}{number + 6 - count}.{index}.")
+        for number in range(count)
+        for theirs, ours in (("lateral_convs", "lateral.c"), ("fpn_convs", "output.p"))
+        for layer, index in (("conv", 0), ("bn", 1))
+    ]
+    return renamer([*levels, *_HEAD_NAMES])
+
+
+_HEAD_NAMES = (
+    (r"^rpn_head\.rpn_conv\.(\d+)\.conv\.", rf"{RPN_HEAD}.convs.\1."),
+    (r"^rpn_head\.rpn_conv\.", f"{RPN_HEAD}.convs.0."),
+    (r"^rpn_head\.rpn_cls\.", f"{RPN_HEAD}.logits."),
+    (r"^rpn_head\.rpn_reg\.", f"{RPN_HEAD}.deltas."),
+    (r"^roi_head\.bbox_head\.shared_fcs\.", f"{BOX_HEAD}.hidden."),
+    (r"^roi_head\.bbox_head\.shared_convs\.(\d+)\.conv\.", rf"{BOX_HEAD}.convs.\1.0."),
+    (r"^roi_head\.bbox_head\.shared_convs\.(\d+)\.bn\.", rf"{BOX_HEAD}.convs.\1.1."),
+    (r"^roi_head\.bbox_head\.fc_cls\.", f"{BOX_HEAD}.logits."),
+    (r"^roi_head\.bbox_head\.fc_reg\.", f"{BOX_HEAD}.deltas."),
+)
+
+
+def _preset() -> dict[str, Any]:
+    """Settings of the head: detectron2's, but for the divisor of the RPN's losses."""
+    rpn = detectron2_preset()["rpn"]
+    return {**detectron2_preset(), "rpn": partial(rpn, sampling=SamplingRule(256, 0.5))}

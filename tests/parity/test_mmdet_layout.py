@@ -1,0 +1,152 @@
+"""mmdetection's Faster R-CNN by its names, against a forward after its code, in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densekit.interop.detector import DetectorSettings
+from densekit.interop.layouts import convert_state
+from densekit.interop.mmdet import convert, from_mmdet, matches
+from tests.parity.pyramid_reference import (
+    SIZE,
+    Body,
+    Detections,
+    Weights,
+    anchors_of,
+    assert_detects,
+    cell_anchors,
+    detections,
+    per_anchor,
+    picture,
+    pooled,
+    proposals,
+)
+
+CLASSES, CHANNELS, HIDDEN = 5, 16, 32
+RESNET = Body("backbone.conv1", "backbone.layer{layer}.{block}", "downsample.0")
+CAFFE = replace(RESNET, stride_in_1x1=True)
+RESNEXT = replace(RESNET, groups=4, depth=101)
+CAFFE_SETTINGS = DetectorSettings(True, "bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))
+
+
+def prepared(image: Tensor, body: Body) -> Tensor:
+    """`DetDataPreprocessor`: normalised, then padded with zeros to a multiple of 32."""
+    mean, std = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+    if body.stride_in_1x1:
+        image, mean, std = image.flip(0), mean[::-1], [1.0] * 3
+    x = (image - image.new_tensor(mean)[:, None, None]) / image.new_tensor(std)[:, None, None]
+    return F.pad(x, [0, -x.shape[2] % 32, 0, -x.shape[1] % 32])[None]
+
+
+def faster_rcnn(weights: Weights, image: Tensor, body: Body) -> Detections:
+    """`FasterRCNN.predict` of one RGB image (3, H, W)."""
+    laterals = [
+        weights.conv(f"neck.lateral_convs.{number}.conv", c, CHANNELS, std=1.0)
+        for number, c in enumerate(body.levels(weights, prepared(image, body)))
+    ]
+    for number in (3, 2, 1):
+        above = F.interpolate(laterals[number], size=laterals[number - 1].shape[2:])
+        laterals[number - 1] = laterals[number - 1] + above
+    levels = [
+        weights.conv(f"neck.fpn_convs.{number}.conv", x, CHANNELS, 3, std=1.0)
+        for number, x in enumerate(laterals)
+    ]
+    dense = []
+    for number, x in enumerate([*levels, F.max_pool2d(levels[-1], 1, 2)], start=2):
+        y = weights.conv("rpn_head.rpn_conv", x, CHANNELS, 3).relu()
+        logits = weights.conv("rpn_head.rpn_cls", y, 3, std=2.0)
+        deltas = weights.conv("rpn_head.rpn_reg", y, 12, std=0.1)
+        anchors = anchors_of(x, 2**number, cell_anchors([8 * 2**number]))
+        dense.append((per_anchor(logits, 1), per_anchor(deltas, 4), anchors))
+    boxes = proposals(dense, SIZE, 1000, 1000)
+    x = pooled(levels, boxes).flatten(1)
+    for number in range(2):
+        x = weights.linear(f"roi_head.bbox_head.shared_fcs.{number}", x, HIDDEN, 1.0).relu()
+    logits = weights.linear("roi_head.bbox_head.fc_cls", x, CLASSES + 1, 2.0)
+    deltas = weights.linear("roi_head.bbox_head.fc_reg", x, 4 * CLASSES, 0.5)
+    return detections(logits, deltas, boxes, SIZE)
+
+
+def _norm_of(conv: str) -> str:
+    if conv.endswith("downsample.0"):
+        return conv[:-1] + "1"
+    return conv.replace("conv", "bn")
+
+
+@cache
+def _trained(detector: Callable[..., Detections], body: Body) -> tuple[Weights, Detections]:
+    weights = Weights(_norm_of, counters=True)
+    found = detector(weights, picture(), body)
+    return weights, found
+
+
+def trained(body: Body) -> tuple[dict[str, Tensor], Detections]:
+    """A state dict of one's own and the detections in the picture."""
+    weights, found = _trained(faster_rcnn, body)
+    return dict(weights.state), found
+
+
+@pytest.mark.parametrize("body", [RESNET, RESNEXT, CAFFE], ids=["resnet", "resnext", "caffe"])
+def test_faster_rcnn_detects_the_same(body: Body) -> None:
+    state, expected = trained(body)
+    assert matches(state)
+
+    found = convert(state, settings=CAFFE_SETTINGS if body is CAFFE else DetectorSettings())
+
+    assert {*found.mapped.values(), *found.left} == set(state)
+    assert set(found.left.values()) == {"counter of a batch norm, whose statistics are constant"}
+    assert_detects(found.model, expected)
+
+
+def test_the_boxes_of_a_mask_rcnn() -> None:
+    state, expected = trained(RESNET)
+    state["roi_head.mask_head.convs.0.conv.weight"] = torch.zeros(4, 4, 3, 3)
+
+    with pytest.raises(ValueError, match=r"got a mask head; leave=\[roi_head.mask_head\] "):
+        convert_state(state)
+    found = convert_state(state, leave=["roi_head.mask_head"])
+    assert found.source == "mmdetection Faster R-CNN, ResNet-50 FPN"
+    assert found.left["roi_head.mask_head.convs.0.conv.weight"] == "leave=[roi_head.mask_head]"
+    assert_detects(found.model, expected)
+    assert_detects(from_mmdet(state, leave=["roi_head.mask_head"]), expected)
+
+
+def test_convolutions_of_the_box_head() -> None:
+    """`Shared4Conv1FCBBoxHead` and an RPN of two convolutions."""
+    state, _ = trained(RESNET)
+    for kind in ("weight", "bias"):
+        state[f"rpn_head.rpn_conv.0.conv.{kind}"] = state.pop(f"rpn_head.rpn_conv.{kind}")
+        state[f"rpn_head.rpn_conv.1.conv.{kind}"] = state[f"rpn_head.rpn_conv.0.conv.{kind}"]
+        del state[f"roi_head.bbox_head.shared_fcs.1.{kind}"]
+    for number in range(4):
+        conv = f"roi_head.bbox_head.shared_convs.{number}.conv"
+        state[f"{conv}.weight"] = torch.rand(CHANNELS, CHANNELS, 3, 3)
+        state[f"{conv}.bias"] = torch.rand(CHANNELS)
+
+    found = convert(state)
+
+    assert {*found.mapped.values(), *found.left} == set(state)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"roi_head.bbox_head.fc_cls.weight": None}, "expected a Faster R-CNN with a ResNet"),
+        ({"backbone.layer1.0.se.weight": torch.zeros(2)}, "without a place: .*layer1.0.se"),
+        ({"neck.fpn_convs.4.conv.weight": torch.zeros(2)}, "without a place: neck.fpn_convs.4"),
+        ({"roi_head.bbox_head.fc_reg.weight": torch.zeros(4, 32)}, r"fc_reg.weight \(4, 32\) for"),
+        ({"rpn_head.rpn_cls.bias": None}, "missing: heads.detection.rpn.logits.bias"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change: dict[str, Tensor | None], message: str) -> None:
+    state = trained(RESNET)[0] | change
+    state = {name: value for name, value in state.items() if value is not None}
+    with pytest.raises(ValueError, match=f"from_mmdet: .*{message}"):
+        convert(state)
