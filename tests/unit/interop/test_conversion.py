@@ -94,7 +94,9 @@ def test_constructors_become_nodes_with_public_paths():
         FasterRCNN,
         num_classes=2,
         rpn=partial(RPN, aspect_ratios=(0.5, 1.0)),
-        box_head=partial(BoxHead, norm=nn.BatchNorm2d, box_loss=BoxLossRule((2.0, 2.0, 1.0, 1.0))),
+        box_head=partial(
+            BoxHead, norm=nn.BatchNorm2d, box_loss=BoxLossRule(delta_weights=(2.0, 2.0, 1.0, 1.0))
+        ),
         detection=DetectionRule(score_threshold=0.1),
     )
 
