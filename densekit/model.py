@@ -40,7 +40,7 @@ class DenseModel(nn.Module):
     Args:
         backbone: Computes the levels c0, c1, ...; its stages are dropped beyond those read.
         heads: Head name to a constructor that takes the specs, `partial(FasterRCNN,
-            num_classes=80)`.
+            num_classes=80)`; without any, the model is a whole backbone for others to start from.
         neck: Constructor that takes the backbone's specs and the levels read, a class or e.g.
             `partial(FPN, out_channels=256)`; not built if no head reads its levels.
         info: Metadata of the model as JSON values: `heads` (names, ids and num_classes of each),
@@ -87,7 +87,8 @@ class DenseModel(nn.Module):
         if self.neck is not None:
             needed |= set(self.neck.reads)
             divisors.append(self.neck.size_divisor)
-        backbone.trim(needed)
+        if heads:
+            backbone.trim(needed)
         self.size_divisor = lcm(backbone.size_divisor, *divisors)
         self.spatial_dims = bottom_up["c0"].spatial_dims
         self._check_resize()

@@ -72,7 +72,7 @@ class IResNet(Staged):
     """iResNet for aligned faces: c1 at stride 1, c2 to c5 at strides 2 to 16; 112 pixels become 7.
 
     The layers after c5 in `arcface_torch` (`bn2`, `fc`, `features`) belong to the head:
-    `densekit.interop.from_insightface` returns them, `weights` leaves them out.
+    `densekit.interop.from_insightface` converts both, `weights` leaves them out.
 
     Args:
         depth: 18, 34, 50, 100 or 200.

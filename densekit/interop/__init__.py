@@ -12,6 +12,8 @@ __getattr__, __dir__, __all__ = lazy(
         "from_mmdet": "mmdet",
         "from_smp": "smp",
         "from_timm": "timm",
+        "Conversion": "conversion",
+        "convert": "sources",
         "from_torchvision": "torchvision",
     },
 )

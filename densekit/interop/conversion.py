@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 import yaml
-from torch import Tensor
+from torch import Tensor, nn
 
 from densekit._names import unknown
 from densekit.artifact import save_artifact
@@ -175,7 +175,10 @@ def check_same_tensors(
         for name in given
         if name in own and given[name].shape != own[name].shape
     ]
-    found = {"without a place": over, "missing": missing, "of another shape": shapes}
+    _refuse(where, {"without a place": over, "missing": missing, "of another shape": shapes})
+
+
+def _refuse(where: str, found: Mapping[str, Sequence[str]]) -> None:
     texts = [f"{what}: {abridged(names)}" for what, names in found.items() if names]
     if texts:
         raise ValueError(f"{where}: expected tensors that fit whole, got {'; '.join(texts)}")
@@ -232,6 +235,30 @@ def without_parts(
             raise ValueError(unknown(f"{where}: leave", part, tops))
         left |= dict.fromkeys(found, f"leave=[{part}]")
     return {name: value for name, value in state.items() if name not in left}, left
+
+
+def in_bytes(mean: Sequence[float], std: Sequence[float]) -> dict[str, Any]:
+    """Entries of `info` for images in 0..255, from mean and std of images in 0..1."""
+    return {
+        "mean": [255.0 * value for value in mean],
+        "std": [255.0 * value for value in std],
+        "full_scale": 255.0,
+    }
+
+
+def load_whole(where: str, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Loads a state dict into a module of the library that it comes from.
+
+    Raises:
+        ValueError: A tensor has no place, is missing, or has another shape; the message names it.
+    """
+    try:
+        found = module.load_state_dict(state, strict=False)
+    except RuntimeError as error:  # shapes, of which torch writes one line each
+        first = str(error).splitlines()[1].strip()
+        raise ValueError(f"{where}: expected tensors that fit whole, got: {first}") from error
+    missing = [name for name in found.missing_keys if not name.endswith(COUNTER)]
+    _refuse(where, {"without a place": found.unexpected_keys, "missing": missing})
 
 
 def class_names(names: Sequence[str] | None, count: int, first: int = 0) -> list[str]:

@@ -8,7 +8,15 @@ from typing import Protocol
 
 from torch import Tensor
 
-from densekit.interop import detectron2, mmdet
+from densekit.interop import (
+    detectron2,
+    insightface,
+    mmdet,
+    plain_resnet,
+    smp,
+    torchvision_detection,
+    torchvision_segmentation,
+)
 from densekit.interop.conversion import Conversion, abridged, without_parts
 
 
@@ -26,8 +34,16 @@ class Layout(Protocol):
         ...
 
 
-LAYOUTS: tuple[Layout, ...] = (detectron2, mmdet)
-"""Tried in this order; the names of the tensors decide, so at most one should match."""
+LAYOUTS: tuple[Layout, ...] = (
+    detectron2,
+    mmdet,
+    torchvision_detection,
+    torchvision_segmentation,
+    insightface,
+    smp,
+    plain_resnet,
+)
+"""Tried in this order; a plain ResNet, which others have as a part, comes last."""
 
 
 def convert_state(

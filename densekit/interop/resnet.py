@@ -57,7 +57,7 @@ def like_torchvision(body: Any, where: str) -> partial[ResNet]:
         width_per_group=width,
         in_channels=body.conv1.in_channels,
         output_stride=_output_stride(stages),
-        dilate_first_block=_dilation(stages[3][0]) == _dilation(stages[3][-1]),
+        dilate_first_block=1 < _dilation(stages[3][0]) == _dilation(stages[3][-1]),
         norm="frozen" if isinstance(norm, FrozenBatchNorm2d) else "batch",
         norm_eps=float(norm.eps),
         freeze_stages=_frozen_stages(body, stages),

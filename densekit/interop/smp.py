@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from densekit._names import check_keys
+from densekit._names import check_keys, choose
 from densekit.heads import DeepLabV3Plus, SmpHead, UNet
-from densekit.interop.conversion import Conversion, Parts, convert_tensors, renamer
+from densekit.interop.conversion import Conversion, Parts, convert_tensors, load_whole, renamer
+from densekit.interop.reading import read_tensors
 from densekit.interop.resnet import like_torchvision
 from densekit.interop.torchvision_segmentation import HEAD, segmentation_info
 from densekit.model import DenseModel
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
 PROBE = 256
 """Side of the image with which the size of a model's masks is determined."""
+ENCODERS = ("resnet", "resnext")
+WEIGHTS = "model.safetensors"
+IMAGENET = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD, "input_range": (0, 255)}
 PREPROCESSING = ("input_space", "input_range", "mean", "std")
 
 
@@ -89,6 +97,75 @@ def convert_smp(
         renamer([(r"^encoder\.", "backbone."), (r"^", f"heads.{HEAD}.")]),
         source=f"smp {architecture}, ResNet-{backbone.keywords['depth']}",
     )
+
+
+def matches(state: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are those of a model of smp."""
+    return any("segmentation_head.0." in name for name in state)
+
+
+def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Conversion:
+    """Refuses a state dict: its settings cannot be told from its tensors.
+
+    Args:
+        state: Tensors of a model of smp.
+        names: Class names.
+
+    Raises:
+        ValueError: Always; the message says what converts instead.
+    """
+    raise ValueError(
+        f"source: expected the folder of a model of smp with its settings, got {len(state)} tensors"
+        " alone; where the model was made, model.save_pretrained(FOLDER), then source=FOLDER"
+    )
+
+
+def convert_folder(folder: str | Path, names: Sequence[str] | None = None) -> Conversion:
+    """Converts a folder that `save_pretrained` of smp wrote.
+
+    Images are normalised as for the encoder's published weights.
+
+    Args:
+        folder: With `config.json` and `model.safetensors`.
+        names: Class names; `class_0` and so on by default.
+
+    Raises:
+        TypeError: The encoder is not a ResNet, or the decoder has no counterpart.
+        ValueError: The folder is not whole, or a setting has no counterpart.
+    """
+    import segmentation_models_pytorch as smp
+
+    config, weights = settings_of(folder), Path(folder) / WEIGHTS
+    given = config.pop("_model_class")
+    makers = {kind.__name__: kind for kind in smp.MODEL_ARCHITECTURES_MAPPING.values()}
+    make = choose(f"{folder}: _model_class", str(given), makers)
+    encoder = str(config.get("encoder_name"))
+    config["encoder_weights"] = None  # the file has them
+    if not encoder.startswith(ENCODERS):  # before it is built: some names reach for the network
+        raise TypeError(f"{folder}: expected a ResNet as encoder, got {encoder}")
+    try:
+        model = make(**config).eval()
+    except (TypeError, ValueError, KeyError) as error:
+        raise ValueError(f"{folder}: expected settings of {given}, got: {error}") from error
+    load_whole(str(weights), model, read_tensors(weights))
+    found = convert_smp(model, names, preprocessing=IMAGENET)
+    return replace(found, assumed=("mean and std: ImageNet's, as of all of smp's ResNets",))
+
+
+def settings_of(folder: str | Path) -> dict[str, Any]:
+    """The settings in `config.json` of a saved model.
+
+    Raises:
+        ValueError: There are none.
+    """
+    file = Path(folder) / "config.json"
+    try:
+        config = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file}: expected the settings of a saved model, got: {error}") from error
+    if not isinstance(config, dict) or "_model_class" not in config:
+        raise ValueError(f"{file}: expected _model_class and settings, as smp saves them, got none")
+    return config
 
 
 def _check_outputs(model: Any) -> None:

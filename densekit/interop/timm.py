@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from densekit.interop.conversion import Conversion
+from densekit._names import choose
+from densekit.interop.conversion import Conversion, in_bytes
 from densekit.interop.torchvision_classification import classifier
 from densekit.model import DenseModel
 
@@ -30,8 +32,16 @@ def from_timm(model: nn.Module, names: Sequence[str] | None = None) -> DenseMode
     return convert_timm(model, names).model.train(model.training)
 
 
-def convert_timm(model: nn.Module, names: Sequence[str] | None = None) -> Conversion:
-    """Converts a classifier of timm as `from_timm` does."""
+def convert_timm(
+    model: nn.Module, names: Sequence[str] | None = None, info: Mapping[str, Any] | None = None
+) -> Conversion:
+    """Converts a classifier of timm as `from_timm` does.
+
+    Args:
+        model: See `from_timm`.
+        names: See `from_timm`.
+        info: Entries of the result's `info` that replace those of the conversion.
+    """
     from timm.models.resnet import ResNet
 
     if not isinstance(model, ResNet):
@@ -42,11 +52,57 @@ def convert_timm(model: nn.Module, names: Sequence[str] | None = None) -> Conver
     theirs: Any = model
     _check_layers(theirs)
     cfg = theirs.pretrained_cfg or {}
-    info: dict[str, Any] = {
-        key: [255.0 * value for value in cfg[key]] for key in ("mean", "std") if cfg.get(key)
-    }
-    name = str(cfg.get("architecture") or "ResNet")
-    return classifier("from_timm", theirs, names, info, source=f"timm {name}")
+    known = len(cfg.get("mean") or ()) == theirs.conv1.in_channels
+    own = in_bytes(cfg["mean"], cfg["std"]) if known else {}
+    name = ".".join(str(cfg[key]) for key in ("architecture", "tag") if cfg.get(key)) or "ResNet"
+    return classifier("from_timm", theirs, names, own | dict(info or {}), source=f"timm {name}")
+
+
+def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
+    """Downloads a classifier of timm from the Hugging Face hub and converts it.
+
+    Args:
+        name: timm's name of a ResNet and its weights, `resnet50.a1_in1k`.
+        names: Class names; `class_0` and so on by default.
+
+    Raises:
+        ValueError: timm has no such weights, or the model does not convert.
+        ConnectionError: The weights cannot be downloaded.
+    """
+    import timm
+
+    networks = timm.list_models(module="resnet", pretrained=True)
+    known = {one: one for one in (*networks, *(one.partition(".")[0] for one in networks))}
+    full = choose("timm:NAME", name, known)
+    convert_timm(timm.create_model(full, pretrained=False), names)  # refused before the download
+    try:
+        model = timm.create_model(full, pretrained=True).eval()
+    except (OSError, RuntimeError) as error:
+        known_cfg = timm.get_pretrained_cfg(full)
+        where = known_cfg.url if known_cfg else "its weights"
+        raise ConnectionError(
+            f"timm:{name}: expected {where} to download, got: {str(error).splitlines()[0]}; without"
+            " a network convert a file: source=model.safetensors"
+        ) from error
+    cfg: Any = model.pretrained_cfg
+    return convert_timm(model, names or _names(model), {"resize": _resize(cfg)})
+
+
+def _names(model: Any) -> list[str] | None:
+    """Names of ImageNet's classes, if the model was trained on one of its lists."""
+    from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset(model)
+    if subset is None:
+        return None
+    known: Any = ImageNetInfo(subset)
+    return list(known.label_descriptions())
+
+
+def _resize(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """The rule of timm's evaluation; it enlarges by the crop's fraction and crops the centre."""
+    side = int(cfg["input_size"][-1])
+    return {"min_size": math.floor(side / cfg["crop_pct"]), "crop": side, "antialias": True}
 
 
 def _check_layers(model: Any) -> None:

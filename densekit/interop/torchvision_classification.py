@@ -54,8 +54,7 @@ def classifier(
         where: Beginning of error messages: the function that the user called.
         model: The classifier, with `conv1`, `bn1`, `layer1` to `layer4` and a linear `fc`.
         names: Class names; `class_0` and so on if None.
-        info: Entries of the result's `info`; `mean` and `std`, ImageNet's by default, have one
-            value per channel. Their average is used if the model has another number of channels.
+        info: Entries of the result's `info` that replace those of the conversion.
         source: See `Conversion`.
 
     Raises:
@@ -64,9 +63,7 @@ def classifier(
     if not isinstance(model.fc, nn.Linear):
         raise ValueError(f"{where}: fc: expected one Linear layer, got {type(model.fc).__name__}")
     num_classes, channels = model.fc.out_features, model.conv1.in_channels
-    known = _info(class_names(names, num_classes), channels) | dict(info)
-    for key, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
-        known[key] = _fit(info.get(key, values), channels)
+    known = classification_info(names, num_classes, channels) | dict(info)
     dropout = float(getattr(model, "drop_rate", 0.0))  # timm's, before the last layer
     head = partial(Classification, num_classes=num_classes, dropout=dropout)
     return convert_tensors(
@@ -79,14 +76,26 @@ def classifier(
     )
 
 
-def _info(names: list[str], channels: int) -> dict[str, Any]:
+def classification_info(
+    names: Sequence[str] | None, num_classes: int, channels: int
+) -> dict[str, Any]:
+    """The `info` of a classifier of unnormalised images, without a resize rule."""
     head = {
-        "names": names,
-        "ids": list(range(len(names))),
-        "num_classes": len(names),
+        "names": class_names(names, num_classes),
+        "ids": list(range(num_classes)),
+        "num_classes": num_classes,
         "multilabel": False,
     }
-    return {"heads": {HEAD: head}, "channels": channels, "resize": None}
+    return {**image_info(channels), "heads": {HEAD: head}, "resize": None}
+
+
+def image_info(channels: int) -> dict[str, Any]:
+    """Channels, and ImageNet's mean and std; of other than RGB images their average."""
+    return {
+        "channels": channels,
+        "mean": _fit(IMAGENET_MEAN, channels),
+        "std": _fit(IMAGENET_STD, channels),
+    }
 
 
 def _fit(values: Sequence[float], channels: int) -> list[float]:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
+from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from densekit.heads import FasterRCNN
@@ -24,11 +28,26 @@ from densekit.heads.faster_rcnn import (
     ProposalRule,
     SamplingRule,
 )
-from densekit.interop.conversion import Conversion, Parts, class_names, convert_tensors
+from densekit.interop.conversion import (
+    COUNTER,
+    Conversion,
+    Parts,
+    class_names,
+    convert_tensors,
+    in_bytes,
+    load_whole,
+)
 from densekit.interop.resnet import like_torchvision
+from densekit.interop.torchvision_tensors import below, torchvision_name
 from densekit.necks import FPN
 
 WHERE = "from_torchvision"
+V2 = "roi_heads.box_head.0.0.weight"
+"""A tensor that only the second version's box head has."""
+ASSUMED = (
+    "anchors, thresholds, mean, std and resize rule: torchvision's defaults",
+    "batch norm: eps 1e-5, the stem and the first stage frozen",
+)
 
 
 def convert_detector(
@@ -77,6 +96,53 @@ def convert_detector(
         source=f"torchvision Faster R-CNN, {parts.backbone.keywords['depth']} layers, FPN",
         changed=_changed(theirs),
     )
+
+
+def matches(state: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are those of a two-stage detector of torchvision."""
+    return any(name.startswith("roi_heads.box_predictor.") for name in state) and any(
+        name.startswith("backbone.body.") for name in state
+    )
+
+
+def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Conversion:
+    """Converts a state dict; what it does not say is torchvision's default.
+
+    Args:
+        state: Tensors of a `FasterRCNN` on a ResNet with FPN, v1 or v2.
+        names: Class names without the background.
+
+    Raises:
+        ValueError: A tensor has no place, is missing, or has another shape.
+    """
+    model = _empty(state)
+    load_whole(WHERE, model, state)
+    transform: Any = model.transform
+    found = convert_detector(model, names, in_bytes(transform.image_mean, transform.image_std))
+    return replace(found, assumed=ASSUMED)
+
+
+def _empty(state: Mapping[str, Tensor]) -> TorchvisionFasterRCNN:
+    """Torchvision's detector of the same layers, with fresh weights."""
+    body = below("backbone.body.", state)
+    if "conv1.weight" not in body:
+        raise ValueError(
+            f"{WHERE}: expected a ResNet as backbone, got one that begins with {next(iter(body))}"
+        )
+    name = torchvision_name(WHERE, body)
+    classes = len(state.get("roi_heads.box_predictor.cls_score.bias", ()))
+    if V2 in state:
+        if name != "resnet50":
+            raise ValueError(f"{WHERE}: expected resnet50 below a head of v2, got {name}")
+        return fasterrcnn_resnet50_fpn_v2(
+            weights=None, weights_backbone=None, num_classes=classes, trainable_backbone_layers=3
+        )
+    frozen = not any(name.endswith(COUNTER) for name in body)
+    norm = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
+    backbone = resnet_fpn_backbone(
+        backbone_name=name, weights=None, norm_layer=norm, trainable_layers=3
+    )
+    return TorchvisionFasterRCNN(backbone, classes)
 
 
 def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from torch import Tensor
 from torchvision.models import segmentation
 
 from densekit.heads import FCN, DeepLabV3
@@ -14,12 +16,16 @@ from densekit.interop.conversion import (
     Parts,
     class_names,
     convert_tensors,
+    in_bytes,
+    load_whole,
     renamer,
 )
 from densekit.interop.resnet import like_torchvision
+from densekit.interop.torchvision_tensors import below, torchvision_name
 
 HEAD = "segmentation"
 WHERE = "from_torchvision"
+ASSUMED = ("dilation, mean, std and resize rule: torchvision's defaults",)
 
 
 def convert_segmentation(
@@ -72,6 +78,38 @@ def _head(model: Any, num_classes: int) -> partial[Any]:
         rates=[branch[0].dilation[0] for branch in branches],
         channels=model.classifier[1].out_channels,
     )
+
+
+def matches(state: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are those of torchvision's FCN or DeepLabV3 on a ResNet."""
+    return "backbone.conv1.weight" in state and any(
+        name in state for name in ("classifier.4.weight", "classifier.0.convs.0.0.weight")
+    )
+
+
+def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> Conversion:
+    """Converts a state dict; what it does not say is torchvision's default.
+
+    Args:
+        state: Tensors of `fcn_resnet*` or `deeplabv3_resnet*`.
+        names: Class names with the background.
+
+    Raises:
+        ValueError: A tensor has no place, is missing, or has another shape.
+    """
+    name = torchvision_name(WHERE, below("backbone.", state))
+    kind = "deeplabv3" if "classifier.0.convs.0.0.weight" in state else "fcn"
+    if name not in ("resnet50", "resnet101"):
+        raise ValueError(f"{WHERE}: expected resnet50 or resnet101 as backbone, got {name}")
+    build = getattr(segmentation, f"{kind}_{name}")
+    aux = any(key.startswith("aux_classifier.") for key in state)
+    classes = len(state.get("classifier.4.bias", ()))
+    model = build(weights=None, weights_backbone=None, num_classes=classes, aux_loss=aux)
+    load_whole(WHERE, model, state)
+    rule = segmentation.FCN_ResNet50_Weights.DEFAULT.transforms()
+    resize = {"min_size": rule.resize_size[0], "antialias": True}
+    info = {**in_bytes(rule.mean, rule.std), "resize": resize}
+    return replace(convert_segmentation(model, names, info), assumed=ASSUMED)
 
 
 def segmentation_info(

@@ -12,6 +12,7 @@ COMMANDS = {
     "search": "find the images of a gallery that are most similar to one image",
     "plan": "propose a configuration for a data set of volumes",
     "download": "fetch public data sets in the layout that data=NAME reads",
+    "convert": "turn weights of another library into a checkpoint",
     "info": "show what a checkpoint contains",
     "export": "export a checkpoint as a program that runs without densekit",
     "check": "test heads, backbones, necks, data sets and metrics against their contracts",

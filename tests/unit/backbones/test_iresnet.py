@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from densekit.backbones import IResNet
-from densekit.interop import from_insightface
 from densekit.testing import check_backbone
 from densekit.types import FeatureSpec
 
@@ -150,34 +149,3 @@ def test_weights_of_arcface_torch(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert "left out: bn2.weight" in caplog.text
     with pytest.raises(ValueError, match="missing in the file: layer1.2.bn1.weight"):
         IResNet(34, weights=tmp_path / "backbone.pth")
-
-
-@pytest.mark.parametrize("prefix", ["", "module."])
-def test_from_insightface(prefix: str) -> None:
-    state = filled(body(18)) | filled(head())
-    network, rest = from_insightface({prefix + key: value for key, value in state.items()})
-    assert not network.training
-    assert list(rest) == [key for key, _ in head()]
-    back = {**network.state_dict(), **rest}
-    assert list(back) == list(state)
-    assert all(torch.equal(value, state[key]) for key, value in back.items())
-
-
-def test_from_a_module_in_float64() -> None:
-    network, rest = from_insightface(IResNet(34, in_channels=1).double())
-    assert network.layer2[3].conv2.weight.dtype == torch.float64
-    assert network.conv1.in_channels == 1
-    assert rest == {}
-
-
-def test_from_insightface_refuses() -> None:
-    with pytest.raises(ValueError, match=r"expected stages of \(2, 2, 2, 2\), .* got \(0, 0"):
-        from_insightface(nn.Linear(2, 2))
-    state = filled(body(18))
-    with pytest.raises(ValueError, match="the weights of an iResNet, got layer5.weight too"):
-        from_insightface({**state, "layer5.weight": torch.ones(1)})
-    with pytest.raises(ValueError, match=r"size mismatch for layer1\.0\.conv1"):
-        from_insightface({**state, "layer1.0.conv1.weight": torch.ones(64, 64, 1, 1)})
-    del state["bn1.bias"]
-    with pytest.raises(ValueError, match="the weights of an iResNet, got no bn1.bias"):
-        from_insightface(state)

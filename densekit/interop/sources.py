@@ -1,0 +1,81 @@
+"""Conversion of any source: a name of a published model, a file, a folder, or an object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from densekit.backbones.weights import fetch
+from densekit.interop.conversion import Conversion
+from densekit.interop.layouts import convert_state
+from densekit.interop.reading import read_tensors
+
+TORCHVISION, TIMM = "torchvision:", "timm:"
+ADDRESSES = ("https://", "http://")
+
+
+def convert(
+    source: str | Path | nn.Module | Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    leave: Sequence[str] = (),
+) -> Conversion:
+    """Converts another library's model, with a report of what became of each tensor.
+
+    Args:
+        source: `torchvision:NAME` or `timm:NAME`, which are downloaded; the path or URL of a file
+            with a state dict; the folder of smp's `save_pretrained`; a model of torchvision, timm,
+            smp or insightface; or a state dict.
+        names: Class names, of detectors without the background; by default those that the source
+            tells, else `class_0` and so on.
+        leave: Modules of a state dict to leave out, which densekit does not have, such as the
+            "roi_heads.mask_head" of a Mask R-CNN.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ConnectionError: It cannot be downloaded.
+        TypeError: The model is of a kind that does not convert.
+        ValueError: It is unknown, damaged, or cannot be converted whole; the message names what.
+    """
+    if isinstance(source, nn.Module):
+        return _convert_module(source, names)
+    if isinstance(source, Mapping):
+        return convert_state(source, names, leave)
+    text = str(source)
+    if text.startswith(TORCHVISION):
+        from densekit.interop.torchvision_zoo import convert_named
+
+        return convert_named(text.removeprefix(TORCHVISION), names)
+    if text.startswith(TIMM):
+        from densekit.interop.timm import convert_named as convert_timm_named
+
+        return convert_timm_named(text.removeprefix(TIMM), names)
+    path = fetch(text) if text.startswith(ADDRESSES) else Path(text).expanduser()
+    if path.is_dir():
+        from densekit.interop.smp import convert_folder
+
+        return convert_folder(path, names)
+    return convert_state(read_tensors(path), names, leave)
+
+
+def is_name(source: str) -> bool:
+    """Whether a source names a published model rather than a file."""
+    return source.startswith((TORCHVISION, TIMM))
+
+
+def _convert_module(model: nn.Module, names: Sequence[str] | None) -> Conversion:
+    package = type(model).__module__.partition(".")[0]
+    if package == "timm":
+        from densekit.interop.timm import convert_timm
+
+        return convert_timm(model, names)
+    if package == "segmentation_models_pytorch":
+        from densekit.interop.smp import convert_smp
+
+        return convert_smp(model, names)
+    if package == "torchvision":
+        from densekit.interop.torchvision import convert_torchvision
+
+        return convert_torchvision(model, names)
+    return convert_state(model.state_dict(), names)

@@ -1,0 +1,120 @@
+"""Models of torchvision by name, with the weights that torchvision publishes for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
+from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
+
+from densekit._names import choose
+from densekit.backbones.weights import fetch
+from densekit.interop.conversion import Conversion, in_bytes
+from densekit.interop.torchvision import convert_torchvision
+
+SCHEME = "torchvision:"
+CONVERTIBLE = (
+    "torchvision.models.resnet",
+    "torchvision.models.detection.faster_rcnn",
+    "torchvision.models.segmentation.fcn",
+    "torchvision.models.segmentation.deeplabv3",
+)
+"""Modules whose builders give a model that converts, if its backbone is a ResNet."""
+UNUSED_NAME = "N/A"
+"""What torchvision calls the ids of COCO that no category has."""
+
+
+def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
+    """Downloads and converts a model of torchvision.
+
+    Args:
+        name: A builder (`fasterrcnn_resnet50_fpn_v2`), with a dot and an entry of its weights
+            (`resnet50.IMAGENET1K_V1`; the default ones else), or an entry by its enumeration
+            (`ResNet50_Weights.IMAGENET1K_V1`).
+        names: Class names; those of the weights by default.
+
+    Raises:
+        ValueError: torchvision has no such model or weights, or the model does not convert.
+        ConnectionError: The weights cannot be downloaded.
+    """
+    builder, entry = named_weights(name)
+    path = downloaded(entry, f"{SCHEME}{name}")
+    try:
+        model = get_model(builder, weights=entry).eval()
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(
+            f"{SCHEME}{name}: expected whole weights at {path}, got a damaged file; remove it to"
+            " download them again"
+        ) from error
+    found = convert_torchvision(model, names or _names(entry, builder), _info(entry, model))
+    return replace(found, source=f"{found.source}, {type(entry).__name__}.{entry.name}")
+
+
+def named_weights(name: str) -> tuple[str, WeightsEnum]:
+    """The builder and the entry of its weights that a name stands for.
+
+    Raises:
+        ValueError: torchvision has no such model or weights, or the model does not convert.
+    """
+    first, _, second = name.partition(".")
+    builders = {one: one for one in list_models() if _converts(one)}
+    for one in builders if first.endswith("_Weights") else ():
+        if get_model_weights(one).__name__ == first:
+            first = one
+    builder = choose(f"{SCHEME}NAME", first, builders)
+    entries = get_model_weights(builder).__members__
+    if not second or second == "DEFAULT":
+        return builder, get_model_weights(builder).DEFAULT
+    return builder, choose(f"weights of {builder}", second, entries)
+
+
+def downloaded(entry: WeightsEnum, source: str) -> Path:
+    """The file of weights in torch's cache, downloaded if it is not there.
+
+    Raises:
+        ConnectionError: It cannot be downloaded; the message says where to put it.
+    """
+    try:
+        return fetch(entry.url)
+    except ConnectionError as error:
+        path = Path(torch.hub.get_dir()) / "checkpoints" / Path(entry.url).name
+        raise ConnectionError(
+            f"{source}: expected {entry.url} to download, got: {error.__cause__}; without a network"
+            f" put that file at {path}"
+        ) from error
+
+
+def _converts(builder: str) -> bool:
+    return _module(builder) in CONVERTIBLE and "mobilenet" not in builder
+
+
+def _module(builder: str) -> str:
+    from torchvision.models import get_model_builder
+
+    return str(get_model_builder(builder).__module__)
+
+
+def _names(entry: WeightsEnum, builder: str) -> list[str]:
+    """Class names; of a detector without the background, each of them once."""
+    categories: list[str] = entry.meta["categories"]
+    if ".detection." not in _module(builder):
+        return list(categories)
+    return [f"{n} {i}" if n == UNUSED_NAME else n for i, n in enumerate(categories) if i]
+
+
+def _info(entry: WeightsEnum, model: Any) -> Mapping[str, Any]:
+    """Preparation of images, in the unit of 8-bit images."""
+    rule = entry.transforms()
+    if isinstance(rule, ImageClassification):
+        (short,), (crop,) = rule.resize_size, rule.crop_size
+        resize = {"min_size": short, "crop": crop, "antialias": True}
+        return {**in_bytes(rule.mean, rule.std), "resize": resize}
+    if isinstance(rule, SemanticSegmentation):
+        (short,) = rule.resize_size
+        resize = {"min_size": short, "antialias": True}
+        return {**in_bytes(rule.mean, rule.std), "resize": resize}
+    return in_bytes(model.transform.image_mean, model.transform.image_std)
