@@ -2,8 +2,9 @@
 
 `source` holds one data set of an experiment with its splits, `module` all of them for the trainer.
 `protocols` defines data sets and transforms; `samplers`, `loader` and `collate` make batches of
-their samples. `subset` and `splits` select images, `summary`, `foreground` and `fingerprint`
-inspect a data set, `naming` compares names of classes and groups.
+their samples; `sampling` draws images of rare classes more often, by what `presence` tells of each.
+`subset` and `splits` select images, `summary`, `foreground` and `fingerprint` inspect a data set,
+`naming` compares names of classes and groups.
 
 Data sets by kind: `detection`, `segmentation`, `classification`, `identification`, `medical`,
 `synthetic`; none imports another. They build on `reading` (files), `annotations` (objects) and
@@ -20,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy(
         "AlignFace": "identification.align",
         "Augment": "transforms.albumentations",
         "BatchTransform": "protocols",
+        "ClassBalanced": "sampling",
         "CategoryScenes": "synthetic.scenes",
         "Chain": "transforms.geometry",
         "CocoDetection": "detection.coco",
@@ -50,6 +52,7 @@ __getattr__, __dir__, __all__ = lazy(
         "PlaceScenes": "synthetic.place_scenes",
         "RandomSubset": "subset",
         "Repeat": "subset",
+        "RepeatFactors": "sampling",
         "Resize": "transforms.resize",
         "Scenes": "synthetic.scenes",
         "SemanticScenes": "synthetic.scenes",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.presence import labels_in_mask
 from densekit.data.protocols import Dataset, StoredMasks
 from densekit.data.reading.bit_depths import UnreadableError
 from densekit.data.reading.progress import tracked
@@ -40,22 +41,15 @@ def unseen_classes(dataset: Dataset) -> tuple[list[str], int]:
     masks = dataset.stored_masks()
     if masks is None:
         return [], 0
-    described = dataset.describe()
-    names, multilabel = list(described["names"]), bool(described.get("multilabel"))
+    described = dataset.describe() | {"background": False}
+    names = list(described["names"])
     missing, searched = set(range(len(names))), 0
     for mask in _in_random_order(masks, "searching masks for every class", ENOUGH):
         searched += mask is not None
-        missing -= _seen(mask, len(names), multilabel) if mask is not None else set()
+        missing -= set(labels_in_mask(mask, described).tolist()) if mask is not None else set()
         if not missing:
             break
     return [names[label] for label in sorted(missing)], searched
-
-
-def _seen(mask: NDArray[Any], classes: int, multilabel: bool) -> set[int]:
-    if multilabel:
-        return set(np.flatnonzero((mask == 1).reshape(classes, -1).any(axis=1)).tolist())
-    values = np.flatnonzero(np.bincount(mask.ravel()))
-    return set((values - 1 if classes == 1 else values).tolist())
 
 
 def _in_random_order(

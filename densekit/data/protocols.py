@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.data.presence import labels_in_mask, labels_in_sample
 from densekit.types import Batch, Sample, TargetSpec
 
 Origin = tuple[Sequence[Path], str]
@@ -97,6 +98,15 @@ class Dataset(ABC):
         if getattr(self.mask, "__func__", None) is Dataset.mask:
             return None
         return StoredMasks(self.mask, np.arange(len(self)))
+
+    def labels_in(self, index: int) -> NDArray[np.int64]:
+        """(n,) labels of the classes that an image shows, without the background; for `sampling`.
+
+        The default reads the mask alone if the data set overrides `mask`, else the whole sample.
+        """
+        if getattr(self.mask, "__func__", None) is Dataset.mask:
+            return labels_in_sample(self[index], self.describe())
+        return labels_in_mask(self.mask(index), self.describe())
 
     def origin(self, index: int) -> Origin | None:
         """The files of an image, to be read once before training; None if they are not.

@@ -19,6 +19,9 @@ from densekit.ops import dist
 
 Draw = tuple[int, int, bool]
 
+_ROUNDING = 1e-6
+"""More than the error of a sum of factors, far less than a draw."""
+
 
 class TrainSampler(Sampler[list[Draw]]):
     """Yields shuffled batches without end, from any position; processes share a global batch.
@@ -37,9 +40,13 @@ class TrainSampler(Sampler[list[Draw]]):
         repeats: Number of times that a batch holds each of its images, each augmented anew (Hoffer
             et al. 2020, "Augment your batch"); the second draw of image i has the index i + N. An
             epoch stays N draws.
+        factors: (N,) mean number of draws of each image per epoch, each rounded at random to a
+            whole number; the k-th further draw of image i has the index i + k N. An epoch has their
+            sum of draws. None draws each image once.
 
     Raises:
-        ValueError: If there are no images, or `repeats` does not divide the batch size.
+        ValueError: If there are no images, `repeats` does not divide the batch size, or there are
+            both `repeats` and `factors`.
     """
 
     def __init__(
@@ -49,6 +56,7 @@ class TrainSampler(Sampler[list[Draw]]):
         seed: int,
         groups: NDArray[Any] | None = None,
         repeats: int = 1,
+        factors: NDArray[np.float64] | None = None,
     ) -> None:
         if length < 1 or batch_size < 1:
             raise ValueError(
@@ -59,6 +67,8 @@ class TrainSampler(Sampler[list[Draw]]):
             raise ValueError(
                 f"repeats: expected a divisor of the batch size {batch_size}, got {repeats}"
             )
+        if factors is not None and repeats > 1:
+            raise ValueError(f"repeats: expected 1 beside factors (`sampling`), got {repeats}")
         self._repeats = repeats
         self._position = 0, 0
         self._count: int | None = None
@@ -66,10 +76,12 @@ class TrainSampler(Sampler[list[Draw]]):
         self._batch_size = batch_size
         self._seed = seed
         self._groups = groups
+        self._factors = factors
+        self._draws = length if factors is None else int(factors.sum() + _ROUNDING)
 
     def __len__(self) -> int:
         """Number of batches that one process takes per epoch."""
-        return max(1, self._length // (self._batch_size * dist.world_size()))
+        return max(1, self._draws // (self._batch_size * dist.world_size()))
 
     def __iter__(self) -> Iterator[list[Draw]]:
         """Yields this process's part of each batch."""
@@ -89,18 +101,21 @@ class TrainSampler(Sampler[list[Draw]]):
 
     def _global_batches(self, epoch: int, size: int) -> NDArray[Any]:
         """(batches, G) indices of an epoch."""
-        distinct = self._distinct(epoch, size // self._repeats)[: max(1, self._length // size)]
+        distinct = self._distinct(epoch, size // self._repeats)[: max(1, self._draws // size)]
         return np.concatenate([distinct + n * self._length for n in range(self._repeats)], axis=1)
 
     def _distinct(self, epoch: int, size: int) -> NDArray[Any]:
         """(batches, G / repeats) distinct images of an epoch."""
         rng = np.random.default_rng((self._seed, epoch))
-        order = rng.permutation(self._length)
-        if self._length < size:
+        if self._factors is None:
+            order = rng.permutation(self._length)
+        else:
+            order = repeated(self._factors, rng)
+        if len(order) < size:
             return np.resize(order, (1, size))
         if self._groups is not None:
-            order = _grouped(order, self._groups, size)
-        count = self._length // size
+            order = _grouped(order, self._groups[order % self._length], size)
+        count = len(order) // size
         batches = order[: count * size].reshape(count, size)
         return batches if self._groups is None else batches[rng.permutation(count)]
 
@@ -148,11 +163,34 @@ def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
     return groups
 
 
+def repeated(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:
+    """The draws of an epoch in random order; the k-th further draw of image i is i + k N.
+
+    Each image is drawn its factor rounded down or up, up with the probability of the fraction. The
+    total is fixed (systematic sampling), so that all epochs are equally long.
+
+    Args:
+        factors: (N,) mean number of draws of each image.
+        rng: Rounds and shuffles.
+    """
+    images = rng.permutation(len(factors))
+    ends = np.floor(np.cumsum(factors[images]) + rng.random() + 2 * _ROUNDING).astype(np.int64)
+    counts = np.diff(ends, prepend=0)
+    further = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
+    return rng.permutation(np.repeat(images, counts) + further * len(factors))
+
+
 def _grouped(order: NDArray[Any], groups: NDArray[Any], size: int) -> NDArray[Any]:
-    """The order rearranged: runs of `size` images of one group first, the mixed rest last."""
+    """The order rearranged: runs of `size` images of one group first, the mixed rest last.
+
+    Args:
+        order: Draws.
+        groups: The group of each draw.
+        size: Images of a batch.
+    """
     full, rest = [], []
     for group in np.unique(groups):
-        members = order[groups[order] == group]
+        members = order[groups == group]
         end = len(members) // size * size
         full.append(members[:end])
         rest.append(members[end:])

@@ -14,6 +14,7 @@ from densekit.data.foreground import shows_foreground
 from densekit.data.loader import Collate, Drawn, EvalLoader, Loader, default_workers
 from densekit.data.protocols import BatchTransform, Dataset, Transform, array_of, as_dataset
 from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
+from densekit.data.sampling import Sampling
 from densekit.data.splits import SPLITS
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
@@ -51,6 +52,8 @@ class Source:
         std: Likewise.
         group_by_aspect: Whether each batch holds either wide or tall images.
         repeats: Number of times that a training batch holds each of its images; see `TrainSampler`.
+        sampling: How often an epoch draws each training image, e.g. `RepeatFactors`; None draws
+            each once.
         images_per_identity: Makes training batches of `batch_size / images_per_identity`
             identities with this number of images each, for losses over pairs; None draws images.
         seed: Seed of the order and of the augmentation.
@@ -77,6 +80,7 @@ class Source:
         std: Sequence[float] | None = None,
         group_by_aspect: bool = False,
         repeats: int = 1,
+        sampling: Sampling | None = None,
         images_per_identity: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -95,6 +99,7 @@ class Source:
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
         self.group_by_aspect = group_by_aspect
+        self.sampling = sampling
         self.images_per_identity = images_per_identity
         self.seed = seed
         _warn_of_shared(self.train, self.splits)
@@ -168,10 +173,10 @@ class Source:
 
     def _sampler(self, dataset: Dataset) -> TrainSampler:
         if self.images_per_identity is not None:
-            if self.repeats > 1 or self.group_by_aspect:
+            if self.repeats > 1 or self.group_by_aspect or self.sampling is not None:
                 raise ValueError(
-                    "repeats, group_by_aspect: expected neither beside images_per_identity, which"
-                    " makes the batches; leave them out"
+                    "repeats, sampling, group_by_aspect: expected none beside images_per_identity,"
+                    " which makes the batches; leave them out"
                 )
             labels = array_of(dataset, "labels")
             if labels is None:
@@ -181,7 +186,8 @@ class Source:
                 )
             return IdentitySampler(labels, self.batch_size, self.images_per_identity, self.seed)
         groups = aspect_groups(np.asarray(dataset.sizes)) if self.group_by_aspect else None
-        return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats)
+        factors = None if self.sampling is None else self.sampling.factors(dataset)
+        return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats, factors)
 
     def _split(self, split: str) -> Dataset:
         if split not in self.splits:

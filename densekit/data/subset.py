@@ -81,6 +81,10 @@ class Subset(Dataset):
         masks = self.data.stored_masks()
         return masks and StoredMasks(masks.read, masks.of_image[self.positions])
 
+    def labels_in(self, index: int) -> NDArray[np.int64]:
+        """The labels of the classes that an image shows."""
+        return self.data.labels_in(int(self.positions[index]))
+
     def origin(self, index: int) -> Origin | None:
         """The files of an image and how they are read."""
         return self.data.origin(int(self.positions[index]))

@@ -67,6 +67,11 @@ class CategoryDataset(Dataset):
             "multilabel": self.categories.ndim == 2,
         }
 
+    def labels_in(self, index: int) -> NDArray[np.int64]:
+        """(n,) class of an image, or its several labels."""
+        category = self.categories[index]
+        return np.flatnonzero(category) if category.ndim else np.asarray([category])
+
     def __getitem__(self, index: int) -> Sample:
         """The image and its category, which is also the ground truth.
 

@@ -72,6 +72,10 @@ class BoxDataset(SizedImages):
         of_image = np.repeat(np.arange(len(self)), np.diff(data.offsets))
         return Counter(data.labels[np.isin(of_image, images)].tolist())
 
+    def labels_in(self, index: int) -> NDArray[np.int64]:
+        """(n,) label of every object of an image."""
+        return self.annotations.labels[self._rows(index)]
+
     def path(self, index: int) -> Path:
         """The file of an image."""
         return self._images / self.annotations.paths[index].decode()
@@ -85,7 +89,7 @@ class BoxDataset(SizedImages):
             ValueError: Naming the file, if the image cannot be read.
         """
         data = self.annotations
-        rows = slice(int(data.offsets[index]), int(data.offsets[index + 1]))
+        rows = self._rows(index)
         height, width = self._size(index)
         image_id = int(data.image_ids[index])
         sample = Sample(
@@ -111,6 +115,11 @@ class BoxDataset(SizedImages):
                 masks[slot] = draw(data.segments[row], (height, width))
             sample["instance_masks"] = masks
         return sample
+
+    def _rows(self, index: int) -> slice:
+        """The rows of the annotations of an image."""
+        offsets = self.annotations.offsets
+        return slice(int(offsets[index]), int(offsets[index + 1]))
 
 
 def classes_without_objects(dataset: Dataset) -> list[str]:
