@@ -206,3 +206,13 @@ def channels_last_weights(model: nn.Module) -> None:
 def max_pool(x: Tensor, kernel_size: int, stride: Stride) -> Tensor:
     """Max-pools (B, C, *S) with padding `kernel_size // 2` on each side."""
     return _MAX_POOL[x.ndim - 2](x, kernel_size, stride, kernel_size // 2)
+
+
+def max_pool_from_start(x: Tensor, kernel_size: int, stride: Stride) -> Tensor:
+    """Max-pools (B, C, *S) with windows that begin at the first pixel, to S / stride rounded up.
+
+    On even sides it is Caffe's and torch's `ceil_mode` without padding; on odd ones, where that
+    would drop the last row, it is one window longer.
+    """
+    beyond = (0, kernel_size - 1) * (x.ndim - 2)
+    return _MAX_POOL[x.ndim - 2](F.pad(x, beyond, value=-math.inf), kernel_size, stride)

@@ -5,6 +5,7 @@ Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from math import lcm
 from typing import Any
@@ -26,6 +27,8 @@ from densekit.types import (
     FeatureSpec,
     Predictions,
 )
+
+log = logging.getLogger(__name__)
 
 UINT8_MAX = 255.0
 
@@ -94,6 +97,24 @@ class DenseModel(nn.Module):
         self._check_resize()
         self.register_buffer("mean", self._per_channel("mean"), persistent=False)
         self.register_buffer("std", self._per_channel("std"), persistent=False)
+        self._warn_of_statistics()
+
+    def _warn_of_statistics(self) -> None:
+        """Warns if images are normalised otherwise than the backbone's weights expect."""
+        expected = self.backbone.statistics
+        if expected is None or len(expected.mean) != self.mean.shape[1]:
+            return
+        unit = self.full_scale / UINT8_MAX
+        mean, std = ([round(unit * value, 3) for value in values] for values in expected)
+        for key, wanted in (("mean", mean), ("std", std)):
+            given = [round(float(value), 3) for value in self.info[key]]
+            if given != wanted:
+                log.warning(
+                    "%s: expected %s, as the backbone's weights do, got %s; set mean=%s and std=%s "
+                    "of the data set (data.NAME.mean=...; in Python, info of DenseModel)",
+                    key, wanted, given, mean, std,
+                )  # fmt: skip
+                return
 
     def _per_channel(self, key: str, dtype: torch.dtype = torch.float32) -> Tensor:
         return torch.tensor(self.info[key], dtype=dtype).view(1, -1, *[1] * self.spatial_dims)

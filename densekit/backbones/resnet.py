@@ -21,7 +21,7 @@ from densekit.backbones.shortcuts import projection
 from densekit.backbones.staged import Staged
 from densekit.backbones.stages import StageBuilder, axis_steps, axis_strides, initialise
 from densekit.backbones.stem import STEMS, stem_convolutions
-from densekit.layers import Layers, conv_norm, max_pool
+from densekit.layers import Layers, conv_norm
 from densekit.types import FeatureSpec
 
 BLOCKS_BY_DEPTH = {
@@ -55,11 +55,14 @@ class ResNet(Staged):
         width_per_group: Channels per group in c2; 64 is the plain ResNet, 128 the wide one.
         width: Channels of the stem; all others scale with it. 64 is the ResNet of the paper; 16 to
             32 suit volumes, whose maps have one more axis.
+        stem_width: Channels of the stem alone, if others than `width`.
         in_channels: Channels of the image.
         spatial_dims: 1 for series, 2 for 2-D images, 3 for volumes.
-        stem: "imagenet" (7x7 of stride 2 and max-pool: stages at strides 4, 8, 16, 32), "deep"
-            (three 3x3 in place of the 7x7: ResNet-C, mmsegmentation's V1c), "half" (3x3 of stride
-            2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small images and volumes).
+        stem: "imagenet" (7x7 of stride 2 and max-pool: stages at strides 4, 8, 16, 32), "caffe"
+            (the same, whose pooling windows begin at the first pixel, as in weights trained with
+            Caffe), "deep" (three 3x3 in place of the 7x7: ResNet-C, mmsegmentation's V1c), "half"
+            (3x3 of stride 2: 2, 4, 8, 16) or "full" (3x3 of stride 1: 1, 2, 4, 8; small images and
+            volumes).
         output_stride: A stage that would exceed this stride is dilated instead.
         skip_downsampling: Number of downsamplings that each axis skips, the first ones, for volumes
             with distant slices: with (2, 0, 0) and the imagenet stem, z is halved three times, y
@@ -85,8 +88,9 @@ class ResNet(Staged):
             is customary for detection.
         zero_init_residual: Whether every residual branch is initialised to zero.
         weights: Name of torchvision's weights ("IMAGENET1K_V2"), path of a .pth, .pt, .th, .ckpt or
-            .safetensors file, or URL with its hash (`resnet50-0676ba61.pth`, or `#sha256=...` at
-            its end). They are adapted to `in_channels` and `spatial_dims`.
+            .safetensors file, URL with its hash (`resnet50-0676ba61.pth`, or `#sha256=...` at its
+            end), or `pip:PACKAGE` (`densekit backbones` lists them). They are adapted to
+            `in_channels` and `spatial_dims`.
 
     Raises:
         ValueError: A setting is not accepted, or the weights do not fit.
@@ -99,6 +103,7 @@ class ResNet(Staged):
         groups: int = 1,
         width_per_group: int = 64,
         width: int = 64,
+        stem_width: int | None = None,
         in_channels: int = 3,
         spatial_dims: int = 2,
         stem: str = "imagenet",
@@ -127,16 +132,17 @@ class ResNet(Staged):
         skips = _checked_skips(skip_downsampling, spatial_dims)
 
         first_stride = axis_strides(self.stem.stride, skips)
-        self.conv1 = stem_convolutions(make, self.stem, in_channels, width, first_stride)
-        self.bn1 = make.normalisation(width)
+        first = width if stem_width is None else stem_width
+        self.conv1 = stem_convolutions(make, self.stem, in_channels, first, first_stride)
+        self.bn1 = make.normalisation(first)
         self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, skips)
         self.features = {
             "c0": FeatureSpec(in_channels, (1,) * spatial_dims),
-            "c1": FeatureSpec(width, first_stride),
+            "c1": FeatureSpec(first, first_stride),
         }
         counts, shortcut = BLOCKS_BY_DEPTH[depth], projection if residual else None
         builder = StageBuilder(
-            width,
+            first,
             self.stem.reduction,
             counts,
             skip_downsampling=skips,
@@ -159,12 +165,12 @@ class ResNet(Staged):
         self.is_residual = residual
         self.freeze(freeze_stages)
         if weights is not None:
-            is_known = width == 64 and residual
+            is_known = width == first == 64 and residual
             named = (depth, groups, width_per_group) if is_known else None
             self.load(weights, TORCHVISION_NAMES.get(named) if named else None)
 
     def make_stem(self, x: Tensor) -> Tensor:
-        """Maps an image (B, C, *S) to (B, width, *S / stem.stride)."""
+        """Maps an image (B, C, *S) to c1, (B, stem_width, *S / stem.stride)."""
         layers = list(self.conv1) if isinstance(self.conv1, nn.Sequential) else [self.conv1]
         for layer in layers[:-1]:
             x = layer(x)
@@ -172,7 +178,7 @@ class ResNet(Staged):
 
     def enter_stages(self, x: Tensor) -> Tensor:
         """Applies the stem's max-pool to c1, if it has one."""
-        return max_pool(x, 3, self.pool_stride) if self.stem.pool else x
+        return self.stem.pool(x, 3, self.pool_stride) if self.stem.pool else x
 
 
 def _block(

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from densekit._names import unknown
 from densekit.backbones.base import Backbone
+from densekit.backbones.packaged import SCHEME, packaged
 from densekit.backbones.stages import Stage
-from densekit.backbones.weights import load_weights, read_weights
+from densekit.backbones.weights import load_weights, read_weights, statistics_of
+from densekit.layers import FrozenBatchNorm
 from densekit.types import Features, FeatureSpec
 
 log = logging.getLogger(__name__)
@@ -85,12 +87,14 @@ class Staged(Backbone):
         """Loads weights, adapted to the channels and dimensions of the image.
 
         Args:
-            weights: Path of a file, URL with its hash, or name of torchvision's weights.
+            weights: Path of a file, URL with its hash, `pip:PACKAGE`, or name of torchvision's
+                weights.
             architecture: torchvision's name of the network; None if it has no weights for it.
 
         Raises:
             ValueError: They cannot be read or do not fit.
         """
+        self._check_norm(fspath(weights))
         state = read_weights(weights, architecture)
         if not self.is_residual and any(".downsample." in key for key in state):
             raise ValueError(
@@ -103,8 +107,20 @@ class Staged(Backbone):
             state,
             in_channels=image.channels,
             spatial_dims=image.spatial_dims,
-            classifier=self.classifier,
+            first_convs=["conv1.weight", "conv1.0.weight"],  # the second of a deep stem
+            left_out=self.classifier,
         )
+        self.statistics = statistics_of(weights)
+
+    def _check_norm(self, weights: str) -> None:
+        """Refuses weights without variances for a norm that would need them in training."""
+        if not weights.startswith(SCHEME) or not packaged(weights).frozen_norm:
+            return
+        if not any(isinstance(module, FrozenBatchNorm) for module in self.modules()):
+            raise ValueError(
+                f"norm: expected frozen, as {weights} holds no variances of its batch norms, got"
+                " another norm"
+            )
 
     def train(self, mode: bool = True) -> Self:
         """Sets the training mode, except of frozen stages, which stay in evaluation mode."""

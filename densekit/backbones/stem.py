@@ -5,11 +5,12 @@ Paper: Bag of Tricks for Image Classification, section 4.2 (the deep stem is its
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
-from densekit.layers import Layers, Stride
+from densekit.layers import Layers, Stride, max_pool, max_pool_from_start
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Stem:
 
     kernel_size: int
     stride: int
-    pool: bool
+    pool: Callable[..., Tensor] | None = None
     depth: int = 1
 
     @property
@@ -28,10 +29,11 @@ class Stem:
 
 
 STEMS = {
-    "imagenet": Stem(kernel_size=7, stride=2, pool=True),  # stages at strides 4, 8, 16, 32
-    "deep": Stem(kernel_size=3, stride=2, pool=True, depth=3),  # the same strides
-    "half": Stem(kernel_size=3, stride=2, pool=False),  # 2, 4, 8, 16
-    "full": Stem(kernel_size=3, stride=1, pool=False),  # 1, 2, 4, 8: small images and volumes
+    "imagenet": Stem(kernel_size=7, stride=2, pool=max_pool),  # stages at strides 4, 8, 16, 32
+    "caffe": Stem(kernel_size=7, stride=2, pool=max_pool_from_start),  # the same strides
+    "deep": Stem(kernel_size=3, stride=2, pool=max_pool, depth=3),  # the same strides
+    "half": Stem(kernel_size=3, stride=2),  # 2, 4, 8, 16
+    "full": Stem(kernel_size=3, stride=1),  # 1, 2, 4, 8: small images and volumes
 }
 
 

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Iterable, Mapping
+from os import PathLike, fspath
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from densekit._names import nearest
-from densekit.backbones.base import Backbone
+from densekit.backbones.base import Backbone, Statistics
 from densekit.backbones.staged import levels_behind
-from densekit.types import IMAGENET_MEAN, IMAGENET_STD, Features, FeatureSpec
-
-log = logging.getLogger(__name__)
+from densekit.backbones.weights import load_weights, read_weights, statistics_of
+from densekit.types import Features, FeatureSpec
 
 OTHER = "use another network"
 
@@ -30,21 +29,21 @@ class TimmBackbone(Backbone):
     has a c1; one that begins with patches of 4 pixels (ConvNeXt, Swin) has c2 to c5 at strides 4 to
     32. `DenseModel` pads images to the largest stride, because many networks crop the remainder.
 
-    Pretrained weights have a mean and std of their own. ImageNet's are the default; if timm's
-    differ, a warning states them in the unit of 8-bit images, and `mean` and `std` of the data set
-    (in Python: of `DenseModel`'s info) must be set to them.
+    Pretrained weights have a mean and std of their own (`statistics`), to which `mean` and `std` of
+    the data set (in Python: of `DenseModel`'s info) must be set; `DenseModel` warns if they differ.
 
     Args:
         name: timm's name of the network, with or without the tag of its weights.
         pretrained: Whether to load timm's weights.
+        weights: Other weights of the whole network by timm's names: `pip:PACKAGE` (`densekit
+            backbones` lists them), path of a file, or URL with its hash; see `ResNet`.
         in_channels: Channels of the image.
         output_stride: A stage that would exceed this stride is dilated instead, if the network
             supports it; None keeps its stride.
         freeze_stages: Number of levels, from the first on, whose weights and statistics are kept
             fixed, with all layers before them.
         settings: Further arguments of `timm.create_model`, e.g. `drop_path_rate`, `out_indices`
-            (which maps), `img_size` (of transformers), or `pretrained_cfg_overlay: {file: PATH}`
-            (weights from a file, with pretrained=True).
+            (which maps) or `img_size` (of transformers).
 
     Attributes:
         size_divisor: The largest stride.
@@ -52,7 +51,8 @@ class TimmBackbone(Backbone):
 
     Raises:
         ValueError: The name is unknown, or the network cannot return its inner maps, or returns
-            shapes other than timm declares (networks without padding do).
+            shapes other than timm declares (networks without padding do), or the weights do not
+            fit.
         TypeError: The network does not take one of the settings.
     """
 
@@ -61,12 +61,15 @@ class TimmBackbone(Backbone):
         name: str,
         *,
         pretrained: bool = False,
+        weights: str | PathLike[str] | None = None,
         in_channels: int = 3,
         output_stride: int | None = None,
         freeze_stages: int = 0,
         settings: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        if pretrained and weights is not None:
+            raise ValueError(f"weights: expected none with pretrained=true, got {fspath(weights)}")
         given = {} if output_stride is None else {"output_stride": output_stride}
         given = {"in_chans": in_channels, **given, **(settings or {})}
         made = _create(name, pretrained=pretrained, **given)
@@ -83,9 +86,11 @@ class TimmBackbone(Backbone):
         with torch.device("meta"):  # shapes alone
             shapes = _create(name, **given).model.eval()
         self.only = _only_size(name, shapes, self.features, self.indices, made.pretrained_cfg)
-        self.frozen = self._freeze(freeze_stages)
         if pretrained:
-            _warn_of_statistics(name, made.pretrained_cfg)
+            self.statistics = _statistics(made.pretrained_cfg)
+        if weights is not None:
+            self._load(weights, made.pretrained_cfg, given)
+        self.frozen = self._freeze(freeze_stages)
         self.train()
 
     @property
@@ -122,6 +127,21 @@ class TimmBackbone(Backbone):
             if name in self.frozen:
                 module.training = False
         return self
+
+    def _load(
+        self, weights: str | PathLike[str], config: Mapping[str, Any], settings: Mapping[str, Any]
+    ) -> None:
+        """Loads weights of the whole network, of which the maps may need only a part."""
+        first = config.get("first_conv") or ()
+        convs = [first] if isinstance(first, str) else first
+        load_weights(
+            self.model,
+            read_weights(weights),
+            in_channels=self.features["c0"].channels,
+            first_convs=[f"{conv}.weight" for conv in convs],
+            left_out=tuple(_whole_names(self.name, settings)),
+        )
+        self.statistics = statistics_of(weights)
 
     def _freeze(self, count: int) -> frozenset[str]:
         """Freezes the parameters of the first `count` levels; returns the names of the modules."""
@@ -239,7 +259,15 @@ def _kinds(module: nn.Module) -> list[tuple[str, type]]:
     return [(name, type(child)) for name, child in module.named_modules()]
 
 
-def _warn_of_statistics(name: str, config: Mapping[str, Any]) -> None:
-    mean, std = ([round(255 * value, 3) for value in config[key]] for key in ("mean", "std"))
-    if (mean, std) != (list(IMAGENET_MEAN), list(IMAGENET_STD)):
-        log.warning("the weights of %s expect images of mean %s and std %s", name, mean, std)
+def _statistics(config: Mapping[str, Any]) -> Statistics:
+    mean, std = (tuple(round(255 * value, 3) for value in config[key]) for key in ("mean", "std"))
+    return Statistics(mean, std)
+
+
+def _whole_names(name: str, settings: Mapping[str, Any]) -> list[str]:
+    """Names of the tensors of the network before timm prunes it to its maps."""
+    import timm
+
+    settings = {key: value for key, value in settings.items() if key != "out_indices"}
+    with torch.device("meta"):
+        return list(timm.create_model(name, **settings).state_dict())

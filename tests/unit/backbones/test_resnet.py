@@ -19,7 +19,7 @@ from densekit.testing import check_backbone
 @pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
 @pytest.mark.parametrize("spatial_dims", [1, 2, 3])
 @pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("stem", ["imagenet", "half", "full"])
+@pytest.mark.parametrize("stem", ["imagenet", "caffe", "half", "full"])
 def test_specs_are_the_shapes_of_a_forward(
     depth: int, spatial_dims: int, output_stride: int, stem: str
 ) -> None:
@@ -33,7 +33,7 @@ def test_specs_are_the_shapes_of_a_forward(
         expected = [math.ceil(70 / stride) for stride in spec.stride]
         assert list(features[level].shape) == [1, spec.channels, *expected]
     assert max(network.features["c5"].stride) == min(
-        output_stride, {"imagenet": 32, "half": 16, "full": 8}[stem]
+        output_stride, {"imagenet": 32, "caffe": 32, "half": 16, "full": 8}[stem]
     )
 
 
@@ -44,6 +44,7 @@ def test_specs_are_the_shapes_of_a_forward(
         ({"depth": 18, "in_channels": 1, "norm": "group", "zero_init_residual": True}, 32),
         ({"depth": 18, "spatial_dims": 1, "stem": "half"}, 64),
         ({"depth": 18, "spatial_dims": 3, "stem": "full"}, 8),
+        ({"depth": 50, "width": 8, "stem_width": 16, "stem": "caffe"}, 32),
         ({"depth": 18, "spatial_dims": 3, "skip_downsampling": [2, 0, 1]}, 32),
         ({"depth": 18, "skip_downsampling": [1, 0], "stem": "half", "output_stride": 8}, 32),
         ({"depth": 34, "output_stride": 8, "norm": "frozen"}, 32),

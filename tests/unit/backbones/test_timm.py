@@ -12,13 +12,14 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from densekit import DenseModel
 from densekit.backbones import ResNet, TimmBackbone
 from densekit.heads import FasterRCNN, SmpHead, UNet
 from densekit.necks import FPN
 from densekit.testing import check_backbone, check_backbone_graphs
-from densekit.types import FeatureSpec
+from densekit.types import IMAGENET_MEAN, IMAGENET_STD, FeatureSpec
 
 SMALL = ["resnet18", "mobilenetv3_small_050", "convnext_atto"]
 
@@ -124,21 +125,58 @@ def test_frozen_levels_stay_and_later_ones_learn() -> None:
     assert not any(key.startswith("model.blocks.0.") for key in learn)
 
 
-def test_weights_from_a_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    source = timm.create_model("mobilenetv3_small_050", num_classes=0)
-    save_file(source.state_dict(), tmp_path / "weights.safetensors")
-    overlay = {
-        "file": str(tmp_path / "weights.safetensors"),
-        "num_classes": 0,
-        "mean": (0.5, 0.5, 0.5),
-        "std": (0.5, 0.5, 0.5),
-    }
+@pytest.fixture(scope="module")
+def small() -> dict[str, Tensor]:
+    torch.manual_seed(0)
+    state: dict[str, Tensor] = timm.create_model("mobilenetv3_small_050").state_dict()
+    return state
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.model."])
+def test_weights_from_a_file(
+    prefix: str, small: dict[str, Tensor], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    save_file({prefix + key: value for key, value in small.items()}, tmp_path / "w.safetensors")
+    network = TimmBackbone("mobilenetv3_small_050", weights=tmp_path / "w.safetensors")
+    assert all(torch.equal(v, small[k]) for k, v in network.model.state_dict().items())
+    assert (
+        "left out: classifier.bias, classifier.weight, conv_head.bias, conv_head.weight"
+        in caplog.text
+    )
+    assert network.statistics is None
+
+
+def test_weights_are_adapted_to_a_grey_image(small: dict[str, Tensor], tmp_path: Path) -> None:
+    save_file(small, tmp_path / "w.safetensors")
+    path = tmp_path / "w.safetensors"
+    grey = TimmBackbone("mobilenetv3_small_050", in_channels=1, weights=path).eval()
+    rgb = TimmBackbone("mobilenetv3_small_050", weights=path).eval()
+    image = torch.randn(1, 1, 64, 64)
+    got, expected = grey(image)["c5"], rgb(image.expand(1, 3, -1, -1))["c5"]
+    torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_weights_of_another_network_are_refused(small: dict[str, Tensor], tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    save_file(small, path)
+    with pytest.raises(ValueError, match="weights: .* fits this network, got tensors missing"):
+        TimmBackbone("convnext_atto", weights=path)
+    save_file({**small, "extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(ValueError, match=r"not in this network: extra\.weight"):
+        TimmBackbone("mobilenetv3_small_050", weights=path)
+    with pytest.raises(ValueError, match="weights: expected none with pretrained=true, got"):
+        TimmBackbone("mobilenetv3_small_050", weights=path, pretrained=True)
+    with pytest.raises(ValueError, match="weights: expected a URL, pip:PACKAGE or the path of a"):
+        TimmBackbone("mobilenetv3_small_050", weights="IMAGENET1K_V1")
+
+
+def test_statistics_of_timm() -> None:
+    overlay = {"state_dict": timm.create_model("mobilenetv3_small_050").state_dict()}
     network = TimmBackbone(
         "mobilenetv3_small_050", pretrained=True, settings={"pretrained_cfg_overlay": overlay}
     )
-    expected = source.state_dict()
-    assert all(torch.equal(v, expected[k]) for k, v in network.model.state_dict().items())
-    assert "expect images of mean [127.5, 127.5, 127.5] and std [127.5" in caplog.text
+    assert network.statistics == (IMAGENET_MEAN, IMAGENET_STD)
 
 
 def test_refuses() -> None:
