@@ -3,8 +3,8 @@
 `source` holds one data set of an experiment with its splits, `module` all of them for the trainer.
 `protocols` defines data sets and transforms; `samplers`, `loader` and `collate` make batches of
 their samples; `sampling` draws images of rare classes more often, by what `presence` tells of each.
-`subset` and `splits` select images, `summary`, `foreground` and `fingerprint` inspect a data set,
-`naming` compares names of classes and groups.
+`subset` and `splits` select images, `concat` joins data sets, `summary`, `foreground` and
+`fingerprint` inspect a data set, `naming` compares names of classes and groups.
 
 Data sets by kind: `detection`, `segmentation`, `classification`, `identification`, `medical`,
 `synthetic`; none imports another. They build on `reading` (files), `annotations` (objects) and
@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy(
         "CocoDetection": "detection.coco",
         "CocoSemantic": "segmentation.coco",
         "DataModule": "module",
+        "Concat": "concat",
         "CutMix": "transforms.mixing",
         "Dataset": "protocols",
         "EvalSampler": "samplers",
@@ -57,6 +58,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Scenes": "synthetic.scenes",
         "SemanticScenes": "synthetic.scenes",
         "SequenceTable": "classification.sequences",
+        "Shares": "sampling",
         "ShapePictures": "synthetic.shapes",
         "Source": "source",
         "Subset": "subset",

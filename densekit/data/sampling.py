@@ -5,13 +5,17 @@ N images, K classes.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit._names import unknown
+from densekit.data.concat import Concat
 from densekit.data.protocols import Dataset
 from densekit.data.reading.progress import tracked
+from densekit.data.subset import unwrapped
 
 
 class Sampling(Protocol):
@@ -74,6 +78,51 @@ class ClassBalanced:
         each = len(dataset) / np.count_nonzero(images_of)
         factors = np.zeros(len(dataset))
         np.add.at(factors, image, each / images_of[label])
+        return factors
+
+
+class Shares:
+    """Draws the parts of a `Concat` in given proportions, e.g. three real images per rendered one.
+
+    An epoch has as many draws as all parts have images together. Within a part all images are
+    equally likely: a part of fewer images than its share is repeated, one of more is left out in
+    part, another one in each epoch.
+
+    Args:
+        shares: The proportion of each part by its name, e.g. `{city: 3, night: 1}`.
+
+    Raises:
+        ValueError: If a proportion is not positive.
+    """
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        for name, share in shares.items():
+            if not 0 < share < np.inf:
+                raise ValueError(f"Shares.shares.{name}: expected more than 0, got {share}")
+        self.shares = dict(shares)
+
+    def factors(self, dataset: Dataset) -> NDArray[np.float64]:
+        """(N,) N / n times the proportion of the part of each image, which has n images.
+
+        Raises:
+            ValueError: If the data are no `Concat`, or one of other parts.
+        """
+        whole, positions = unwrapped(dataset)
+        if not isinstance(whole, Concat):
+            kind = type(whole).__name__
+            raise ValueError(f"Shares: expected training data of several parts, Concat, got {kind}")
+        for name in {*self.shares, *whole.names}:
+            if name not in whole.names:
+                raise ValueError(unknown("Shares.shares: part", name, whole.names))
+            if name not in self.shares:
+                raise ValueError(f"Shares.shares.{name}: expected the share of this part, got none")
+        part = whole.part_of(positions)
+        counts = np.bincount(part, minlength=len(whole.parts))
+        if not counts.all():
+            empty = whole.names[int(np.argmin(counts))]
+            raise ValueError(f"Shares.shares.{empty}: expected images in this part, got none")
+        shares = np.asarray([self.shares[name] for name in whole.names])
+        factors: NDArray[np.float64] = (len(part) * shares / shares.sum() / counts)[part]
         return factors
 
 
