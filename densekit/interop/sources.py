@@ -59,11 +59,6 @@ def convert(
     return convert_state(read_tensors(path), names, leave)
 
 
-def is_name(source: str) -> bool:
-    """Whether a source names a published model rather than a file."""
-    return source.startswith((TORCHVISION, TIMM))
-
-
 def _convert_module(model: nn.Module, names: Sequence[str] | None) -> Conversion:
     package = type(model).__module__.partition(".")[0]
     if package == "timm":
