@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy(
         "from_detectron2": "detectron2",
         "from_insightface": "insightface",
         "from_mmdet": "mmdet",
+        "from_mmseg": "mmseg",
         "from_smp": "smp",
         "from_timm": "timm",
         "Conversion": "conversion",

@@ -12,12 +12,14 @@ from densekit.interop import (
     detectron2,
     insightface,
     mmdet,
+    mmseg,
     plain_resnet,
     smp,
     torchvision_detection,
     torchvision_segmentation,
 )
 from densekit.interop.conversion import Conversion, abridged, without_parts
+from densekit.interop.openmmlab import Recipe
 
 
 class Layout(Protocol):
@@ -34,6 +36,21 @@ class Layout(Protocol):
         ...
 
 
+class OpenMMLabLayout(Layout, Protocol):
+    """A layout whose files carry the configuration that the network was trained with."""
+
+    def convert(
+        self,
+        state: Mapping[str, Tensor],
+        names: Sequence[str] | None = None,
+        *,
+        recipe: Recipe = ...,
+    ) -> Conversion:
+        """Converts all tensors; `recipe` is what the file says besides them."""
+        ...
+
+
+OPENMMLAB: tuple[OpenMMLabLayout, ...] = (mmseg,)
 LAYOUTS: tuple[Layout, ...] = (
     detectron2,
     mmdet,
@@ -47,23 +64,37 @@ LAYOUTS: tuple[Layout, ...] = (
 
 
 def convert_state(
-    state: Mapping[str, Tensor], names: Sequence[str] | None = None, leave: Sequence[str] = ()
+    state: Mapping[str, Tensor],
+    names: Sequence[str] | None = None,
+    leave: Sequence[str] = (),
+    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
 ) -> Conversion:
     """Converts a state dict of any known layout.
 
     Args:
         state: Tensors by name.
-        names: Class names, without a background for detectors; numbered by default.
+        names: Class names, without a background for detectors; those of the recipe by default, else
+            numbered.
         leave: Modules of the source to leave out, which densekit does not have.
+        recipe: What the source says besides its tensors.
 
     Raises:
         ValueError: No layout has these names, or the tensors cannot be converted whole.
     """
     kept, left = without_parts("source", state, leave)
+    found = _convert(kept, names or recipe.names, recipe)
+    return replace(found, left={**found.left, **left})
+
+
+def _convert(
+    state: Mapping[str, Tensor], names: Sequence[str] | None, recipe: Recipe
+) -> Conversion:
+    for openmmlab in OPENMMLAB:
+        if openmmlab.matches(state):
+            return openmmlab.convert(state, names, recipe=recipe)
     for layout in LAYOUTS:
-        if layout.matches(kept):
-            found = layout.convert(kept, names)
-            return replace(found, left={**found.left, **left})
+        if layout.matches(state):
+            return layout.convert(state, names)
     raise ValueError(
         "source: expected tensors of a known library (docs/convert.md), got"
         f" {abridged(list(state)) or 'none'}"

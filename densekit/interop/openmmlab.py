@@ -1,4 +1,4 @@
-"""Checkpoints of OpenMMLab: tensors, class names and configuration, read without running code."""
+"""What OpenMMLab's checkpoints hold besides tensors, read without running code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from densekit.artifact import read_checkpoint
 
-WANTED = ("model", "test_pipeline")
+WANTED = ("model", "test_pipeline", "test_cfg")
 """Names of a configuration that a conversion looks at."""
 
 
@@ -40,25 +39,22 @@ class Recipe:
         yield from _flat(self.test_pipeline)
 
 
-def read_openmmlab(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
-    """Reads a checkpoint of mmengine or mmcv.
+def read_beside_objects(path: str | Path) -> dict[str, Any]:
+    """Reads a file of `torch.save` that holds other objects too, such as a history of losses.
 
-    Args:
-        path: File of `torch.save`. Objects of OpenMMLab and NumPy in it, such as the history of the
-            losses, are replaced by empty ones.
+    Returns:
+        The content, with an empty object in place of each one that could run code.
 
     Raises:
         FileNotFoundError: The file does not exist.
-        ValueError: It is damaged, or holds no state dict.
+        ValueError: It is damaged, or names what torch never reads.
     """
-    content = _read(path)
-    state = content.get("state_dict", content)
-    if not isinstance(state, Mapping):
-        raise ValueError(f"{path}: expected a state dict, got {type(state).__name__}")
-    tensors = {str(key): value for key, value in state.items() if isinstance(value, Tensor)}
-    if not tensors:
-        raise ValueError(f"{path}: expected tensors by name, got none")
-    return tensors, recipe_of(content.get("meta"))
+    try:
+        names = _names_called(Path(path))
+    except Exception:  # a missing or damaged file, which the reader below reports
+        names = []
+    with torch.serialization.safe_globals([(_Empty, name) for name in names]):
+        return read_checkpoint(path)
 
 
 def recipe_of(meta: object) -> Recipe:
@@ -69,6 +65,8 @@ def recipe_of(meta: object) -> Recipe:
     data = data if isinstance(data, Mapping) else {}
     config = parse_config(meta.get("cfg") or meta.get("config"))
     model, pipeline = config.get("model"), config.get("test_pipeline")
+    if isinstance(model, dict) and "test_cfg" in config:  # beside the model before mmcv 1.3
+        model = {"test_cfg": config["test_cfg"], **model}
     return Recipe(
         model=model if isinstance(model, dict) else {},
         test_pipeline=pipeline if isinstance(pipeline, list) else (),
@@ -135,16 +133,6 @@ class _Empty:
 
     def __setstate__(self, state: object) -> None:
         """Drops the state."""
-
-
-def _read(path: str | Path) -> dict[str, Any]:
-    """The content of a file; objects that could run code are replaced by `_Empty`."""
-    try:
-        names = _names_called(Path(path))
-    except Exception:  # a missing or damaged file, which the reader below reports
-        names = []
-    with torch.serialization.safe_globals([(_Empty, name) for name in names]):
-        return read_checkpoint(path)
 
 
 def _names_called(path: Path) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,17 @@ from torch import Tensor
 
 from densekit.artifact import BrokenCheckpointError, read_checkpoint
 from densekit.backbones.unwrapping import tensors_of
-from densekit.interop.openmmlab import read_openmmlab
+from densekit.interop.openmmlab import Recipe, read_beside_objects, recipe_of
 from densekit.interop.pickled import read_pickle
 
 
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
-    """Reads the tensors of a state dict file, or of a training's checkpoint.
+    """Reads the tensors of a file; see `read_source`."""
+    return read_source(path)[0]
+
+
+def read_source(path: str | Path) -> tuple[dict[str, Tensor], Recipe]:
+    """Reads the tensors of a state dict file, or of a training's checkpoint, and its recipe.
 
     Args:
         path: File of `torch.save` or safetensors, or a pickle of arrays, as in detectron2's zoo.
@@ -34,7 +40,7 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     if not tensors:
         keys = ", ".join(sorted(map(str, content))[:6]) or "nothing"
         raise ValueError(f"{file}: expected tensors by name, got {keys}")
-    return tensors
+    return tensors, recipe_of(content.get("meta"))
 
 
 def _content(file: Path) -> Mapping[Any, Any]:
@@ -48,17 +54,13 @@ def _content(file: Path) -> Mapping[Any, Any]:
         return content if isinstance(content, Mapping) else {}
     try:
         return read_checkpoint(file)
-    except BrokenCheckpointError:
-        raise
     except ValueError as error:
-        return _tensors_beside_objects(file, error)
-
-
-def _tensors_beside_objects(file: Path, error: ValueError) -> Mapping[str, Tensor]:
-    """The tensors of a file that holds other objects too, such as a history of losses."""
-    try:
-        return read_openmmlab(file)[0]
-    except ValueError:
+        with suppress(ValueError):
+            content = read_beside_objects(file)
+            if tensors_of(content):
+                return content
+        if isinstance(error, BrokenCheckpointError):
+            raise
         raise ValueError(
             f"{file}: expected tensors by name, got other objects, such as a pickled module, which"
             " runs code when it is loaded; where it was made, save its state dict:"

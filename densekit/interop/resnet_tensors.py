@@ -32,8 +32,11 @@ def resnet_of_tensors(where: str, state: Mapping[str, Tensor], **settings: Any) 
         raise ValueError(
             f"{where}: expected a ResNet of {accepted} layers, got stages of {counts} blocks"
         )
-    stem, channels = state["conv1.weight"].shape[:2]
+    deep = "conv1.0.weight" in state
+    first, last = ("conv1.0.weight", "conv1.6.weight") if deep else ("conv1.weight",) * 2
+    stem, channels = len(state[last]), state[first].shape[1]
     settings = {"depth": depth, "in_channels": channels, "width": stem, **settings}
+    settings |= {"stem": "deep"} if deep else {}
     if kind == "Bottleneck":
         inner, per_group = state["layer1.0.conv2.weight"].shape[:2]
         groups = inner // per_group

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from densekit.backbones.weights import fetch
 from densekit.interop.conversion import Conversion
 from densekit.interop.layouts import convert_state
-from densekit.interop.reading import read_tensors
+from densekit.interop.reading import read_source
 
 TORCHVISION, TIMM = "torchvision:", "timm:"
 ADDRESSES = ("https://", "http://")
@@ -56,7 +56,13 @@ def convert(
         from densekit.interop.smp import convert_folder
 
         return convert_folder(path, names)
-    return convert_state(read_tensors(path), names, leave)
+    tensors, recipe = read_source(path)
+    return convert_state(tensors, names, leave, recipe)
+
+
+def is_name(source: str) -> bool:
+    """Whether a source names a published model rather than a file."""
+    return source.startswith((TORCHVISION, TIMM))
 
 
 def _convert_module(model: nn.Module, names: Sequence[str] | None) -> Conversion:

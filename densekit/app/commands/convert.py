@@ -20,10 +20,10 @@ COMMAND = Command(
     usage="source=SOURCE output=FILE.ckpt [names=FILE]",
     about="""
 Converts a model of another library, published or your own: torchvision, detectron2, mmdetection,
-timm, smp, insightface, and ResNets of self-supervised pre-trainings. The result predicts what the
-original does and is used like a checkpoint of a run. Prints which tensors were mapped and left out;
-refuses a source of which a weight has no place. Nothing of a file is run: it must hold tensors, not
-pickled modules.
+mmsegmentation, timm, smp, insightface, and ResNets of self-supervised pre-trainings. The result
+predicts what the original does and is used like a checkpoint of a run. Prints which tensors were
+mapped and left out; refuses a source of which a weight has no place. Nothing of a file is run: it
+must hold tensors, not pickled modules.
 """,
     examples=(
         "convert source=torchvision:fasterrcnn_resnet50_fpn_v2 output=detector.ckpt",
@@ -32,6 +32,7 @@ pickled modules.
         "convert source=fasterrcnn.pth output=detector.ckpt names=classes.txt",
         "convert source=FOLDER output=unet.ckpt    # of smp's model.save_pretrained(FOLDER)",
         "convert source=model_final_280758.pkl output=detector.ckpt    # of detectron2's model zoo",
+        "convert source=pspnet_r50-d8_512x1024_40k_cityscapes.pth output=pspnet.ckpt",
         "convert source=moco_v2_800ep_pretrain.pth.tar output=moco.ckpt",
     ),
     options=(

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from densekit.interop.openmmlab import parse_config, read_openmmlab
+from densekit.interop.openmmlab import parse_config
+from densekit.interop.reading import read_source
 
 CONFIG = """
 norm_cfg = dict(requires_grad=True, type='SyncBN')
@@ -67,7 +68,7 @@ def test_objects_of_a_training_are_replaced(
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     monkeypatch.undo()
     assert "mmengine" not in sys.modules
-    tensors, recipe = read_openmmlab(tmp_path / "a.pth")
+    tensors, recipe = read_source(tmp_path / "a.pth")
     assert tensors["weight"].tolist() == [1, 1]
     assert recipe.names == ["wall", "sky"]
     assert recipe.skips_zero
@@ -92,44 +93,23 @@ def test_nothing_runs(content: dict[str, Any], zipped: bool, tmp_path: Path) -> 
     file = tmp_path / "ran"
     content["hook"] = Runs(exec, f"open({str(file)!r}, 'w')")
     torch.save(content, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    assert set(read_openmmlab(tmp_path / "a.pth")[0]) == {"weight"}
+    assert set(read_source(tmp_path / "a.pth")[0]) == {"weight"}
     assert not file.exists()
 
 
 def test_files_of_mmcv_and_state_dicts_alone(tmp_path: Path) -> None:
     meta = {"CLASSES": ["road"], "config": "model = dict(type='EncoderDecoder')"}
     torch.save({"state_dict": {"a": torch.ones(1)}, "meta": meta}, tmp_path / "a.pth")
-    recipe = read_openmmlab(tmp_path / "a.pth")[1]
+    recipe = read_source(tmp_path / "a.pth")[1]
     assert (recipe.names, recipe.model, recipe.skips_zero) == (
         ["road"],
         {"type": "EncoderDecoder"},
         False,
     )
     torch.save({"a": torch.ones(1)}, tmp_path / "b.pth")
-    tensors, recipe = read_openmmlab(tmp_path / "b.pth")
+    tensors, recipe = read_source(tmp_path / "b.pth")
     assert set(tensors) == {"a"}
     assert (recipe.names, recipe.model, list(recipe.transforms())) == (None, {}, [])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"state_dict": 3}, "expected a state dict, got int"),
-        ({"meta": {}}, "expected tensors by name, got none"),
-    ],
-)
-def test_files_without_tensors(content: dict[str, Any], message: str, tmp_path: Path) -> None:
-    torch.save(content, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match=rf"a\.pth: {message}"):
-        read_openmmlab(tmp_path / "a.pth")
-
-
-def test_damaged_and_missing_files(tmp_path: Path) -> None:
-    (tmp_path / "a.pth").write_bytes(b"\x80\x02garbage")
-    with pytest.raises(ValueError, match=r"a\.pth: expected a checkpoint"):
-        read_openmmlab(tmp_path / "a.pth")
-    with pytest.raises(FileNotFoundError):
-        read_openmmlab(tmp_path / "b.pth")
 
 
 def test_a_configuration_is_parsed_not_executed() -> None:
