@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy(
         "FasterRCNN": "faster_rcnn.faster_rcnn",
         "Head": "base",
         "PSPNet": "segmentation.pspnet",
+        "RetinaNet": "one_stage.retinanet",
         "SmpHead": "segmentation.smp_head",
         "UNet": "segmentation.unet",
         "UPerNet": "segmentation.upernet",

@@ -16,6 +16,7 @@ from densekit.interop import (
     plain_resnet,
     smp,
     torchvision_detection,
+    torchvision_retinanet,
     torchvision_segmentation,
 )
 from densekit.interop.conversion import Conversion, abridged, without_parts
@@ -55,6 +56,7 @@ LAYOUTS: tuple[Layout, ...] = (
     detectron2,
     mmdet,
     torchvision_detection,
+    torchvision_retinanet,
     torchvision_segmentation,
     insightface,
     smp,

@@ -1,7 +1,8 @@
 """Losses, one per file.
 
 Pixel losses take logits (B, K, *S) and a mask, image losses logits (B, K) and categories; both
-return a scalar. Identity losses take embeddings (B, E).
+return a scalar. Identity losses take embeddings (B, E). Box losses take deltas, anchors and target
+boxes (N, 4) and return one value per box.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy(
         "CurricularFace": "curricular_face",
         "Dice": "dice",
         "Focal": "focal",
+        "GIoUBox": "box",
         "GeneralisedDice": "generalised_dice",
         "HardPixels": "ohem",
         "HardestFraction": "ohem",
@@ -32,6 +34,7 @@ __getattr__, __dir__, __all__ = lazy(
         "MarginSoftmax": "margin_softmax",
         "PartialFC": "partial_fc",
         "SemiHard": "miners",
+        "SmoothL1Box": "box",
         "SphereFace": "combined_margin",
         "SupervisedContrastive": "supervised_contrastive",
         "Triplet": "triplet",

@@ -41,11 +41,13 @@ class Extra:
         layer: Makes a level's layer from spatial dimensions, input and output channels.
         from_backbone: Whether the input of the first is the backbone's deepest level, or the
             pyramid's.
+        relu: Whether each further one takes the ReLU of the one before.
     """
 
     count: int
     layer: Callable[[int, int, int], nn.Module]
     from_backbone: bool = False
+    relu: bool = True
 
 
 def _subsample(spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
@@ -61,6 +63,7 @@ EXTRAS = {
     "pool": Extra(1, _subsample),
     "conv": Extra(2, _convolution),
     "conv_backbone": Extra(2, _convolution, from_backbone=True),
+    "conv_backbone_linear": Extra(2, _convolution, from_backbone=True, relu=False),
 }
 
 
@@ -75,7 +78,8 @@ class FPN(Neck):
         out_channels: Channels of every p-level.
         extra: Levels beyond the backbone's deepest, p6 and p7 if that is c5: "none"; "pool", p6 by
             subsampling p5; "conv", p6 and p7 by convolution of p5 (RetinaNet V1 of torchvision);
-            "conv_backbone", of c5 (RetinaNet as published, and V2).
+            "conv_backbone", of c5 (RetinaNet as published, V2, detectron2); "conv_backbone_linear",
+            of c5 without the ReLU between p6 and p7 (mmdetection).
         norm: Norm after every convolution but the extra levels', see `densekit.layers.Layers`;
             with None, as published, they have biases. torchvision's V2 detectors have "batch".
         norm_eps: Added to the norm's variance.
@@ -108,6 +112,7 @@ class FPN(Neck):
         self.reads = tuple(f"c{n}" for n in deep if n in laterals or (beyond and n == top))
         strides = [max(features[level].stride) for level in self.reads]
         self.size_divisor = max(strides, default=1)
+        self.extra_relu = rule.relu
         self.extra_source = f"c{top}" if rule.from_backbone else f"p{top}"
         self.finer_than_above = _finer_than_above(deep)
 
@@ -140,7 +145,7 @@ class FPN(Neck):
         source = self.extra_source
         for level, layer in self.extra.items():
             x = levels[source]
-            levels[level] = layer(F.relu(x) if source in self.extra else x)
+            levels[level] = layer(F.relu(x) if source in self.extra and self.extra_relu else x)
             source = level
         return {**features, **{level: levels[level] for level in self.levels}}
 

@@ -44,7 +44,7 @@ class Subject:
     output_stride: int = 32
 
     def model(self, samples: Sequence[Sample] | None = None) -> DenseModel:
-        """Builds a thin ResNet-18 with FPN and the head, in training mode, always the same.
+        """Builds a thin ResNet-18 with p2 to p7 and the head, in training mode, always the same.
 
         Args:
             samples: Images that determine its input; those of the subject by default.
@@ -61,7 +61,7 @@ class Subject:
                 output_stride=self.output_stride,
             ),
             {HEAD: self.make},
-            partial(FPN, out_channels=2 * WIDTH),
+            partial(FPN, out_channels=2 * WIDTH, extra="conv_backbone"),
             {"heads": {HEAD: self.info}, "mean": [127.0] * channels, "std": [64.0] * channels},
         )
 

@@ -29,17 +29,17 @@ def build(name: str, num_classes: int = 7, frozen: bool = True, **settings: int)
 @torch.no_grad()
 def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 4.0) -> None:
     """Scales and centres the predictors' outputs, so that scores spread and boxes move a little."""
-    _standardise(model, images)
-    _scale(model, images, model.rpn.head.cls_logits, 2.0)
-    _scale(model, images, model.rpn.head.bbox_pred, 0.05)
+    standardise(model, images)
+    scale_outputs(model, images, model.rpn.head.cls_logits, 2.0)
+    scale_outputs(model, images, model.rpn.head.bbox_pred, 0.05)
     for layer in model.roi_heads.box_head.modules():
         if isinstance(layer, nn.Linear):
-            _scale(model, images, layer, 1.0)
-    _scale(model, images, model.roi_heads.box_predictor.cls_score, logit_scale)
-    _scale(model, images, model.roi_heads.box_predictor.bbox_pred, 0.2)
+            scale_outputs(model, images, layer, 1.0)
+    scale_outputs(model, images, model.roi_heads.box_predictor.cls_score, logit_scale)
+    scale_outputs(model, images, model.roi_heads.box_predictor.bbox_pred, 0.2)
 
 
-def _standardise(model: FasterRCNN, images: list[Tensor]) -> None:
+def standardise(model: FasterRCNN, images: list[Tensor]) -> None:
     """Sets every norm's statistics to those of its input, as training would.
 
     In a deep net of fresh weights all places look nearly alike, and what the predictors then make
@@ -67,7 +67,7 @@ def _standardise(model: FasterRCNN, images: list[Tensor]) -> None:
         handle.remove()
 
 
-def _scale(model: FasterRCNN, images: list[Tensor], layer: nn.Module, std: float) -> None:
+def scale_outputs(model: FasterRCNN, images: list[Tensor], layer: nn.Module, std: float) -> None:
     seen = []
     handle = layer.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
     model(images)

@@ -133,9 +133,10 @@ def test_training_commands_compose(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_detection_presets() -> None:
     names: dict[str, Any] = {}
-    presets, detectron2, *_ = _blocks("docs/detection.md")
+    presets, detectron2, retinanet, *_ = _blocks("docs/detection.md")
     exec(presets, names)
     exec(detectron2, names)
+    exec(retinanet, names)
     assert names["model"].flip_channels
 
 

@@ -50,7 +50,9 @@ def peer_of(model: DenseModel) -> FasterRCNN:
         max_size=resize["max_size"],
         image_mean=[value / UINT8_MAX for value in model.info["mean"]],
         image_std=[value / UINT8_MAX for value in model.info["std"]],
-        rpn_anchor_generator=AnchorGenerator(rpn.sizes, (rpn.aspect_ratios,) * len(rpn.sizes)),
+        rpn_anchor_generator=AnchorGenerator(
+            rpn.grid.sizes, (rpn.grid.aspect_ratios,) * len(rpn.grid.sizes)
+        ),
         rpn_pre_nms_top_n_train=rule.train_pre_nms,
         rpn_pre_nms_top_n_test=rule.test_pre_nms,
         rpn_post_nms_top_n_train=rule.train_post_nms,

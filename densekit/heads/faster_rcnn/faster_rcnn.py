@@ -81,7 +81,7 @@ class FasterRCNN(Head):
         """
         levels = [features[name] for name in self.reads]
         rule = self.rpn.proposals
-        anchors = self.rpn.anchors(levels, self._padded(features))
+        anchors = self.rpn.grid(levels, self._padded(features))
         dense = self.rpn(levels)
         with torch.no_grad():
             proposals = self.rpn.propose(
@@ -117,7 +117,7 @@ class FasterRCNN(Head):
         """Returns the four terms `rpn_cls`, `rpn_box`, `cls` and `box`."""
         levels = [features[name] for name in self.reads]
         rule = self.rpn.proposals
-        anchors = self.rpn.anchors(levels, self._padded(features))
+        anchors = self.rpn.grid(levels, self._padded(features))
         with torch.no_grad():
             dense = self.rpn(levels)
             proposals = self.rpn.propose(

@@ -17,14 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from densekit.heads.anchors import anchor_grid, label_anchors
 from densekit.heads.faster_rcnn.proposals import Proposals, best_of_levels, select_proposals
 from densekit.heads.faster_rcnn.rules import BoxLossRule, ProposalRule, SamplingRule
 from densekit.losses.box import smooth_l1
-from densekit.ops.anchors import pyramid_anchors
 from densekit.ops.boxes import encode_boxes
 from densekit.ops.constants import constant
 from densekit.ops.dist import global_count
-from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
+from densekit.ops.matching import POSITIVE, MatchRule
 from densekit.ops.nms import Backend
 from densekit.ops.roi import PyramidTable
 from densekit.ops.sampling import sample_balanced
@@ -95,21 +95,18 @@ class RPN(nn.Module):
         box_loss: BoxLossRule = BoxLossRule(),  # noqa: B008
     ) -> None:
         super().__init__()
-        levels = list(specs.values())
-        self.strides = tuple((s.stride[0], s.stride[1]) for s in levels)
-        sizes = sizes or [[ANCHOR_SCALE * stride[0]] for stride in self.strides]
-        if len(sizes) != len(levels) or len({len(level) for level in sizes}) != 1:
-            raise ValueError(
-                f"rpn.sizes: expected one list per level ({', '.join(specs)}), all of the same "
-                f"length, got {sizes}"
-            )
-        self.sizes = tuple(tuple(float(size) for size in level) for level in sizes)
-        self.aspect_ratios = tuple(float(ratio) for ratio in aspect_ratios)
-        self.round_anchors, self.grid_strides = round_anchors, grid_strides
+        strides = [spec.stride[0] for spec in specs.values()]
+        self.grid = anchor_grid(
+            "rpn.sizes",
+            specs,
+            sizes or [[ANCHOR_SCALE * stride] for stride in strides],
+            aspect_ratios,
+            rounded=round_anchors,
+            grid_strides=grid_strides,
+        )
         self.proposals, self.matching = proposals, matching
         self.sampling, self.box_loss = sampling, box_loss
-        channels = levels[0].channels
-        per_cell = len(self.sizes[0]) * len(self.aspect_ratios)
+        channels, per_cell = next(iter(specs.values())).channels, self.grid.per_cell
         self.convs = nn.ModuleList(
             nn.Conv2d(channels, channels, 3, padding=1) for _ in range(depth)
         )
@@ -122,17 +119,7 @@ class RPN(nn.Module):
     @property
     def per_cell(self) -> int:
         """Number of anchors per cell, a."""
-        return self.logits.out_channels
-
-    def anchors(self, levels: Sequence[Tensor], padded: tuple[int, int]) -> Tensor:
-        """Returns the anchors (A, 4) of all levels of an image of padded size `padded`."""
-        grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
-        strides = self.strides
-        if self.grid_strides:
-            strides = tuple((padded[0] // h, padded[1] // w) for h, w in grids)
-        return pyramid_anchors(
-            grids, strides, self.sizes, self.aspect_ratios, self.round_anchors, levels[0].device
-        )
+        return self.grid.per_cell
 
     def forward(self, levels: Sequence[Tensor]) -> Dense:
         """Predicts the outputs of every anchor, ordered by row, column, anchor of the cell.
@@ -172,16 +159,6 @@ class RPN(nn.Module):
         )
         return select_proposals(logits, boxes, size, post, rule.nms_iou, rule.min_size, backend)
 
-    def label(self, anchors: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Returns the object index (B, A) and label (B, A) of each anchor; see `match`."""
-        crowd = batch.get("crowd")
-        valid = batch["boxes_valid"]
-        if crowd is None:
-            return match(batch["boxes"], valid, anchors, self.matching)
-        index, label = match(batch["boxes"], valid & ~crowd, anchors, self.matching)
-        in_crowd = covered(anchors, batch["boxes"], valid & crowd)
-        return index, label.masked_fill(in_crowd & (label == NEGATIVE), IGNORED)
-
     def loss(self, table: PyramidTable, anchors: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns the objectness and box terms of the sampled anchors.
 
@@ -191,7 +168,7 @@ class RPN(nn.Module):
             batch: Its boxes, `key` and `boxes_valid`.
         """
         with torch.no_grad():
-            index, label = self.label(anchors, batch)
+            index, label = label_anchors(anchors, batch, self.matching)
             rule = self.sampling
             sampled, valid = sample_balanced(
                 label, batch["key"], rule.count, rule.positive_fraction

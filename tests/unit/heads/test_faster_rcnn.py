@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from densekit import DenseModel
+from densekit.heads.anchors import label_anchors
 from densekit.heads.faster_rcnn import (
     RPN,
     BoxHead,
@@ -135,8 +136,8 @@ def sampled_classes(made: FasterRCNN, batch: Batch) -> tuple[Tensor, Tensor]:
     """Anchors and labels of the first stage."""
     features = random_features(len(batch["size"]))
     levels = [features[name] for name in made.reads]
-    anchors = made.rpn.anchors(levels, (64, 96))
-    return anchors, made.rpn.label(anchors, batch)[1]
+    anchors = made.rpn.grid(levels, (64, 96))
+    return anchors, label_anchors(anchors, batch, made.rpn.matching)[1]
 
 
 def test_crowd_regions_give_neither_positives_nor_negatives() -> None:

@@ -15,7 +15,7 @@ from densekit.types import FeatureSpec
 
 CHANNELS = {"c0": 3, "c1": 4, "c2": 4, "c3": 6, "c4": 8, "c5": 10}
 STRIDES = (1, 2, 4, 8, 16, 32)
-EXTRAS = {"none": 4, "pool": 5, "conv": 6, "conv_backbone": 6}
+EXTRAS = {"none": 4, "pool": 5, "conv": 6, "conv_backbone": 6, "conv_backbone_linear": 6}
 
 
 def specs(spatial_dims: int = 2, strides: tuple[int, ...] = STRIDES) -> dict[str, FeatureSpec]:
@@ -137,6 +137,15 @@ def test_reads_what_it_needs(
 def test_pool_makes_no_parameters_and_conv_only_those_read() -> None:
     assert not list(FPN(specs(), ["p6"], extra="pool").extra.parameters())
     assert list(FPN(specs(), ["p6"], extra="conv").extra) == ["p6"]
+
+
+@pytest.mark.parametrize(("extra", "relu"), [("conv_backbone", 1), ("conv_backbone_linear", 0)])
+def test_p7_takes_p6_with_or_without_relu(extra: str, relu: int) -> None:
+    given = specs()
+    neck = FPN(given, ["p6", "p7"], out_channels=8, extra=extra)
+    found = neck(maps(given))
+    source = found["p6"].relu() if relu else found["p6"]
+    torch.testing.assert_close(found["p7"], neck.extra["p7"](source))
 
 
 def test_equal_strides_are_added_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:

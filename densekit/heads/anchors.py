@@ -1,0 +1,110 @@
+"""The anchors of a head and how they are labelled with the ground truth.
+
+Shape letters: B images, A anchors of all levels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from densekit.ops.anchors import pyramid_anchors
+from densekit.ops.matching import IGNORED, NEGATIVE, MatchRule, covered, match
+from densekit.types import Batch, FeatureSpec
+
+
+@dataclass(frozen=True)
+class AnchorGrid:
+    """The anchors of every cell of several levels.
+
+    Attributes:
+        strides: Vertical and horizontal stride of each level, in pixels.
+        sizes: Square roots of the areas of each level's anchors, in pixels.
+        aspect_ratios: Height over width.
+        rounded: Whether corners are rounded to whole pixels (torchvision).
+        grid_strides: Whether the stride is padded side // cells (torchvision), which differs from
+            the level's where its cells were rounded up, or the level's own (detectron2).
+    """
+
+    strides: tuple[tuple[int, int], ...]
+    sizes: tuple[tuple[float, ...], ...]
+    aspect_ratios: tuple[float, ...]
+    rounded: bool
+    grid_strides: bool
+
+    @property
+    def per_cell(self) -> int:
+        """Number of anchors per cell."""
+        return len(self.sizes[0]) * len(self.aspect_ratios)
+
+    def __call__(self, levels: Sequence[Tensor], padded: tuple[int, int]) -> Tensor:
+        """Returns the anchors (A, 4) of all levels of an image of padded size `padded`.
+
+        Args:
+            levels: (B, C, h, w) each.
+            padded: Height and width.
+        """
+        grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
+        strides = self.strides
+        if self.grid_strides:
+            strides = tuple((padded[0] // h, padded[1] // w) for h, w in grids)
+        return pyramid_anchors(
+            grids, strides, self.sizes, self.aspect_ratios, self.rounded, levels[0].device
+        )
+
+
+def anchor_grid(
+    key: str,
+    specs: Mapping[str, FeatureSpec],
+    sizes: Sequence[Sequence[float]],
+    aspect_ratios: Sequence[float],
+    *,
+    rounded: bool,
+    grid_strides: bool,
+) -> AnchorGrid:
+    """Makes the grid of the levels of `specs`.
+
+    Args:
+        key: The head's key of `sizes`, for errors.
+        specs: Specs of the levels, finest first.
+        sizes: See `AnchorGrid`.
+        aspect_ratios: See `AnchorGrid`.
+        rounded: See `AnchorGrid`.
+        grid_strides: See `AnchorGrid`.
+
+    Raises:
+        ValueError: There is not one list of sizes of equal length per level.
+    """
+    if len(sizes) != len(specs) or len({len(level) for level in sizes}) != 1:
+        raise ValueError(
+            f"{key}: expected one list per level ({', '.join(specs)}), all of the same length, got"
+            f" {sizes}"
+        )
+    return AnchorGrid(
+        tuple((spec.stride[0], spec.stride[1]) for spec in specs.values()),
+        tuple(tuple(float(size) for size in level) for level in sizes),
+        tuple(float(ratio) for ratio in aspect_ratios),
+        rounded,
+        grid_strides,
+    )
+
+
+def label_anchors(anchors: Tensor, batch: Batch, rule: MatchRule) -> tuple[Tensor, Tensor]:
+    """Returns the object index (B, A) and label (B, A) of each anchor; see `match`.
+
+    An anchor that lies mostly in a crowd region is ignored unless it is an object's.
+
+    Args:
+        anchors: (A, 4).
+        batch: Its boxes, `boxes_valid` and `crowd`.
+        rule: Thresholds.
+    """
+    crowd = batch.get("crowd")
+    valid = batch["boxes_valid"]
+    if crowd is None:
+        return match(batch["boxes"], valid, anchors, rule)
+    index, label = match(batch["boxes"], valid & ~crowd, anchors, rule)
+    in_crowd = covered(anchors, batch["boxes"], valid & crowd)
+    return index, label.masked_fill(in_crowd & (label == NEGATIVE), IGNORED)

@@ -1,0 +1,17 @@
+"""Detectors that classify every anchor: settings (`rules`), selection of detections, the heads."""
+
+from __future__ import annotations
+
+from densekit._lazy import lazy
+
+__getattr__, __dir__, __all__ = lazy(
+    __name__,
+    {
+        "DenseDetectionRule": "rules",
+        "FocalRule": "rules",
+        "RetinaNet": "retinanet",
+        "detectron2_retinanet": "presets",
+        "mmdet_retinanet": "presets",
+        "torchvision_retinanet": "presets",
+    },
+)
