@@ -5,6 +5,7 @@ imported by the functions that need it, or by the modules that do the work.
 """
 
 COMMANDS = {
+    "init": "recognise the data in a folder and write a configuration for it",
     "train": "train a model and test it",
     "eval": "evaluate a checkpoint on a data set, or a file of COCO results",
     "predict": "run a checkpoint on images, volumes, series or sequences",

@@ -24,7 +24,7 @@ _FLAGS = {"0": 0, "1": 1, "0.0": 0, "1.0": 1, "false": 0, "true": 1}
 
 
 class ImageTable(PictureCategories):
-    """Images listed in a CSV or TSV file with a column `image` and one of classes.
+    """Images listed in a CSV or TSV file with a column of images and one of classes.
 
     A multi-label set has either several labels per cell of this column (`cat|dog`, an empty cell
     without any) or, instead of it, one column of 0 and 1 per label. Further columns are ignored.
@@ -32,6 +32,7 @@ class ImageTable(PictureCategories):
     Args:
         root: Folder of the data set; paths in the table are relative to it.
         table: The file, relative to `root`.
+        image: The column of the images.
         label: The column of the classes.
         separator: Separates the labels of an image; None if images have one class.
         columns: Columns of 0 and 1, one per label; instead of `label`.
@@ -53,6 +54,7 @@ class ImageTable(PictureCategories):
         root: str | Path,
         table: str,
         *,
+        image: str = "image",
         label: str = "label",
         separator: str | None = None,
         columns: Sequence[str] | None = None,
@@ -67,25 +69,25 @@ class ImageTable(PictureCategories):
                 f"{_KEY}: expected columns, which name the labels, or names and separator, got both"
             )
         folder = existing_folder(Path(root), f"{_KEY}.root")
-        needed = ["image", *(columns or [label]), *([] if split is None else ["split"])]
+        needed = [image, *(columns or [label]), *([] if split is None else ["split"])]
         rows = read_table(folder / table, f"{_KEY}.table", needed)
         names, categories = _categories(rows, label, separator, columns, names)
         kept = indices_of_split(rows, split, f"{_KEY}.split")
-        images = _images([rows[index] for index in kept])
+        images = _images([rows[index] for index in kept], image)
         images = existing_images(folder, images, str(folder / table))
         reader = ImageReader(channels, dtype, intensity)
         super().__init__(ImageFiles(folder, images, reader), names, categories[kept])
 
 
-def _images(rows: Sequence[Row]) -> list[str]:
-    check_filled(rows, ["image"])
+def _images(rows: Sequence[Row], column: str) -> list[str]:
+    check_filled(rows, [column])
     seen: dict[str, str] = {}
     for where, row in rows:
-        if row["image"] in seen:
+        if row[column] in seen:
             raise ValueError(
-                f"{where}: expected every image once, got {row['image']} as in {seen[row['image']]}"
+                f"{where}: expected every image once, got {row[column]} as in {seen[row[column]]}"
             )
-        seen[row["image"]] = where
+        seen[row[column]] = where
     return list(seen)
 
 
