@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 from densekit.data.collate import collate
 from densekit.data.protocols import Dataset, Transform
 from densekit.data.samplers import Draw, TrainSampler
+from densekit.data.transforms.partners import apply_steps
 from densekit.types import Batch, Sample, TargetSpec
 
 MOST_WORKERS = 8
@@ -52,12 +53,20 @@ class Drawn:
         dataset: The images.
         transform: Applied with a generator seeded by (seed, epoch, index), or None.
         seed: Seed of all random choices.
+        mixed_epochs: Epochs in which the transform may mix samples; None for all.
     """
 
-    def __init__(self, dataset: Dataset, transform: Transform | None, seed: int) -> None:
+    def __init__(
+        self,
+        dataset: Dataset,
+        transform: Transform | None,
+        seed: int,
+        mixed_epochs: int | None = None,
+    ) -> None:
         self.dataset = dataset
         self.transform = transform
         self.seed = seed
+        self.mixed_epochs = mixed_epochs
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -65,9 +74,10 @@ class Drawn:
     def __getitem__(self, draw: Draw) -> tuple[Sample, Draw]:
         """The transformed sample of a draw, and the draw."""
         epoch, index, _ = draw
-        sample = self.dataset[index % len(self.dataset)]
-        if self.transform is not None:
-            sample = self.transform(sample, np.random.default_rng((self.seed, epoch, index)))
+        rng = np.random.default_rng((self.seed, epoch, index))
+        mixed = self.mixed_epochs is None or epoch < self.mixed_epochs
+        others = self.dataset if mixed else None
+        sample = apply_steps(self.transform, self.dataset[index % len(self.dataset)], rng, others)
         sample["index"] = index
         return sample, draw
 

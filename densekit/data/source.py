@@ -41,6 +41,9 @@ class Source:
         train_transform: Augments and resizes training samples.
         eval_transform: Changes evaluation samples without moving pixels, because results are
             compared in the image's own frame.
+        mixed_epochs: Number of epochs after which the steps of `train_transform` that mix samples
+            (`Mosaic`, `BoxMixUp`, `CopyPaste`) are left out, so that training ends with images as
+            they are; None never leaves them out.
         batch_transform: Changes training batches of categories, e.g. `MixUp`.
         batch_size: Training images per step and process.
         eval_batch_size: Evaluation images per step and process. With 1, the default, no result
@@ -72,6 +75,7 @@ class Source:
         heads: Sequence[str] | Mapping[str, str] = ("detection",),
         train_transform: Transform | None = None,
         eval_transform: Transform | None = None,
+        mixed_epochs: int | None = None,
         batch_transform: BatchTransform | None = None,
         batch_size: int = 4,
         eval_batch_size: int = 1,
@@ -84,7 +88,7 @@ class Source:
         images_per_identity: int | None = None,
         seed: int = 0,
     ) -> None:
-        _check_counts(batch_size, eval_batch_size, num_workers)
+        _check_counts(batch_size, eval_batch_size, num_workers, mixed_epochs)
         self.train, self.val, self.test = (
             None if data is None else as_dataset(data, split)
             for split, data in zip(SPLITS, (train, val, test), strict=True)
@@ -94,6 +98,7 @@ class Source:
         self.batch_size = batch_size
         self.train_transform = train_transform
         self.eval_transform = eval_transform
+        self.mixed_epochs = mixed_epochs
         self.batch_transform = batch_transform
         self.repeats = repeats
         self.eval_batch_size = eval_batch_size
@@ -138,7 +143,7 @@ class Source:
             self.batch_transform, num_classes=self._description.get("num_classes", 0)
         )
         return Loader(
-            Drawn(dataset, self.train_transform, self.seed),
+            Drawn(dataset, self.train_transform, self.seed, self.mixed_epochs),
             self._sampler(dataset),
             Collate(True, dataset.target_specs, change, self.seed),
             self._workers(dataset),
@@ -231,11 +236,14 @@ def _check_foreground(splits: Mapping[str, Dataset]) -> None:
         )
 
 
-def _check_counts(batch_size: int, eval_batch_size: int, num_workers: int | None) -> None:
+def _check_counts(
+    batch_size: int, eval_batch_size: int, num_workers: int | None, mixed_epochs: int | None
+) -> None:
     for name, count, least in (
         ("batch_size", batch_size, 1),
         ("eval_batch_size", eval_batch_size, 1),
         ("num_workers", num_workers, 0),
+        ("mixed_epochs", mixed_epochs, 0),
     ):
         if count is not None and count < least:
             raise ValueError(f"{name}: expected at least {least}, got {count}")

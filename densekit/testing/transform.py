@@ -12,6 +12,7 @@ import numpy as np
 
 from densekit.data.collate import collate
 from densekit.data.protocols import Transform, as_dataset
+from densekit.data.transforms.partners import apply_steps
 from densekit.testing.compare import difference
 from densekit.testing.contract import Check, prove
 from densekit.testing.data import DataSubject
@@ -41,8 +42,10 @@ class TransformSubject:
 
     def changed(self, transform: Transform, number: int, draw: int = 0) -> Sample:
         """Transforms a copy of a sample with the generator of one draw."""
-        sample = copy.deepcopy(self.samples[number])
-        return transform(sample, np.random.default_rng((draw, number)))
+        samples = copy.deepcopy(list(self.samples))
+        return apply_steps(
+            transform, samples[number], np.random.default_rng((draw, number)), samples
+        )
 
     def all_changed(self) -> list[Sample]:
         """Every sample transformed in every draw."""
@@ -73,12 +76,13 @@ def transform_subject(transform: Transform, dataset: Any) -> TransformSubject:
 
 
 def _leaves_sample(subject: TransformSubject) -> None:
-    for number, sample in enumerate(subject.samples):
+    for number in range(len(subject.samples)):
         for draw in range(DRAWS):
-            given = copy.deepcopy(sample)
-            subject.transform(given, np.random.default_rng((draw, number)))
-            key = difference(sample, given)
-            assert not key, f"{key} of the input sample was changed"
+            given = copy.deepcopy(list(subject.samples))
+            rng = np.random.default_rng((draw, number))
+            apply_steps(subject.transform, given[number], rng, given)
+            key = difference(list(subject.samples), given)
+            assert not key, f"{key.partition('.')[2]} of the input sample was changed"
 
 
 def _by_generator(subject: TransformSubject) -> None:

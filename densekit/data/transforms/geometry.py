@@ -63,6 +63,22 @@ def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
     return out
 
 
+def with_rows(sample: Sample, parts: Sequence[Sample]) -> Sample:
+    """The sample with the boxes of all parts and what belongs to each box."""
+    out = sample.copy()
+    for key in BOX_ROWS:
+        if key in sample:
+            rows = [part[key] for part in parts]  # type: ignore[literal-required]
+            none = [sample[key][:0]] if not rows else []  # type: ignore[literal-required]
+            out[key] = np.concatenate([*rows, *none])  # type: ignore[literal-required]
+    if "extra" in sample:
+        out["extra"] = {
+            name: np.concatenate([target[:0], *(part["extra"][name] for part in parts)])
+            for name, target in sample["extra"].items()
+        }
+    return out
+
+
 def map_pixels(sample: Sample, image: NDArray[Any], change: Any) -> Sample:
     """Sets a new image and applies a function to every mask and map.
 
