@@ -15,14 +15,19 @@ from typing import Any
 from torch import Tensor, nn
 
 from densekit.backbones import ResNet
-from densekit.heads import FasterRCNN
+from densekit.heads import FasterRCNN, RetinaNet
 from densekit.heads.faster_rcnn import DetectionRule, PoolRule
-from densekit.interop.conversion import COUNTER, class_names
+from densekit.interop.conversion import COUNTER, abridged, class_names
 from densekit.interop.resnet_tensors import resnet_of_tensors
 from densekit.interop.torchvision_detection import channels_last_columns
 from densekit.necks import FPN
 
 HEAD = "detection"
+ANCHORS = 9
+"""Of a cell of RetinaNet."""
+NAMES = {True: "Faster R-CNN", False: "RetinaNet"}
+"""Of two-stage and one-stage detectors."""
+_HEAD = f"heads.{HEAD}"
 RPN_HEAD, BOX_HEAD = f"heads.{HEAD}.rpn", f"heads.{HEAD}.box_head"
 COCO_CLASSES = 80
 
@@ -116,10 +121,31 @@ def resnet_of(where: str, ours: Mapping[str, Tensor], norm: str | None = None) -
     return resnet_of_tensors(where, body, norm=norm, freeze_stages=2)
 
 
-def pyramid_of(ours: Mapping[str, Tensor]) -> partial[FPN]:
-    """The constructor of the neck."""
+def is_two_stage(where: str, ours: Mapping[str, Tensor]) -> bool:
+    """Whether the tensors are those of a Faster R-CNN, or of a RetinaNet.
+
+    Raises:
+        ValueError: They are of neither, or have no pyramid.
+    """
+    if f"{BOX_HEAD}.logits.weight" in ours and "neck.lateral.c2.0.weight" in ours:
+        return True
+    if f"{_HEAD}.logits.weight" in ours and "neck.extra.p7.weight" in ours:
+        return False
+    raise ValueError(
+        f"{where}: expected a Faster R-CNN or RetinaNet with a ResNet and FPN, got tensors"
+        f" {abridged(list(ours))}"
+    )
+
+
+def pyramid_of(ours: Mapping[str, Tensor], extra: str = "pool") -> partial[FPN]:
+    """The constructor of the neck.
+
+    Args:
+        ours: Tensors.
+        extra: How p6 and p7 are made, see `FPN`.
+    """
     norm = "batch" if "neck.lateral.c5.1.weight" in ours else None
-    return partial(FPN, out_channels=_channels(ours), norm=norm)
+    return partial(FPN, out_channels=_channels(ours), extra=extra, norm=norm)
 
 
 def faster_rcnn_of(
@@ -151,6 +177,30 @@ def faster_rcnn_of(
         detection=detection,
     )
     return head, {first: partial(channels_last_columns, channels=channels, bins=bins)}
+
+
+def retinanet_of(
+    ours: Mapping[str, Tensor], preset: Mapping[str, Any], settings: DetectorSettings
+) -> partial[RetinaNet]:
+    """The constructor of a RetinaNet of three sizes and three ratios per cell.
+
+    Args:
+        ours: Tensors.
+        preset: As of `detectron2_retinanet`.
+        settings: The thresholds.
+    """
+    detection = replace(
+        preset["detection"],
+        score_threshold=settings.score_threshold,
+        nms_iou=settings.nms_iou,
+        max_detections=settings.max_detections,
+    )
+    return partial(
+        RetinaNet,
+        num_classes=len(ours[f"{_HEAD}.logits.weight"]) // ANCHORS,
+        depth=len(_rows(ours, rf"{_HEAD}\.cls_convs\.\d+\.0\.weight")),
+        **{**preset, "detection": detection},
+    )
 
 
 def _channels(ours: Mapping[str, Tensor]) -> int:

@@ -6,29 +6,31 @@ apply. These are the defaults of detectron2's configuration unless they are give
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
 from torch import Tensor
 
 from densekit.heads.faster_rcnn import detectron2_preset
+from densekit.heads.one_stage import detectron2_retinanet
 from densekit.interop.conversion import (
     Conversion,
     Parts,
-    abridged,
     convert_tensors,
     renamer,
     without_parts,
 )
 from densekit.interop.detector import (
-    BOX_HEAD,
     HEAD,
+    NAMES,
     DetectorSettings,
     faster_rcnn_of,
+    is_two_stage,
     pyramid_of,
     refuse_parts,
     resnet_of,
+    retinanet_of,
 )
 from densekit.interop.resnet_tensors import resnet_name
 from densekit.model import DenseModel
@@ -52,8 +54,10 @@ _STAGES = tuple(
 )
 _COUNTED = tuple(
     rule
-    for number in range(1, 9)  # detectron2 counts from 1
+    for number in range(1, 9)  # detectron2 counts from 1; in RetinaNet each second layer is a ReLU
     for rule in (
+        (rf"^head\.cls_subnet\.{2 * number - 2}\.", f"{_OURS}.cls_convs.{number - 1}.0."),
+        (rf"^head\.bbox_subnet\.{2 * number - 2}\.", f"{_OURS}.box_convs.{number - 1}.0."),
         (rf"^roi_heads\.box_head\.fc{number}\.", f"{_OURS}.box_head.hidden.{number - 1}."),
         (rf"^roi_heads\.box_head\.conv{number}\.norm\.", f"{_OURS}.box_head.convs.{number - 1}.1."),
         (rf"^roi_heads\.box_head\.conv{number}\.", f"{_OURS}.box_head.convs.{number - 1}.0."),
@@ -73,6 +77,9 @@ RENAME = renamer(
         (r"^proposal_generator\.rpn_head\.objectness_logits\.", rf"{_OURS}.rpn.logits."),
         (r"^proposal_generator\.rpn_head\.anchor_deltas\.", rf"{_OURS}.rpn.deltas."),
         *_COUNTED,
+        (r"^backbone\.top_block\.", "neck.extra."),
+        (r"^head\.cls_score\.", f"{_OURS}.logits."),
+        (r"^head\.bbox_pred\.", f"{_OURS}.deltas."),
         (r"^roi_heads\.box_predictor\.cls_score\.", rf"{_OURS}.box_head.logits."),
         (r"^roi_heads\.box_predictor\.bbox_pred\.", rf"{_OURS}.box_head.deltas."),
     ]
@@ -100,7 +107,9 @@ def from_detectron2(
     leave: Sequence[str] = (),
     settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
 ) -> DenseModel:
-    """Converts a Faster R-CNN of detectron2 (ResNet or ResNeXt with FPN); boxes are equal.
+    """Converts a Faster R-CNN or RetinaNet of detectron2 (ResNet or ResNeXt with FPN).
+
+    Boxes and scores are equal.
 
     Args:
         state: Its state dict: `model.state_dict()`, `torch.load(PATH, weights_only=True)["model"]`
@@ -126,27 +135,41 @@ def convert(
     """Converts all tensors; see `from_detectron2`."""
     refuse_parts(WHERE, state, OTHER_PARTS)
     ours = {RENAME(name): value for name, value in state.items()}
-    if f"{BOX_HEAD}.logits.weight" not in ours or "neck.lateral.c2.0.weight" not in ours:
-        raise ValueError(
-            f"{WHERE}: expected a Faster R-CNN with a ResNet and FPN, got tensors"
-            f" {abridged(list(state))}"
-        )
+    two_stage = is_two_stage(WHERE, ours)
     backbone = resnet_of(WHERE, ours)
     settings = _completed(settings, state, backbone.keywords["groups"] > 1)
     backbone = partial(backbone, stride_in_1x1=settings.stride_in_1x1)
-    head, changed = faster_rcnn_of(ours, detectron2_preset(), settings.detection())
+    head: partial[Any]
+    if two_stage:
+        head, changed = faster_rcnn_of(ours, detectron2_preset(), settings.detection())
+        neck = pyramid_of(ours)
+    else:
+        head, changed = retinanet_of(ours, detectron2_retinanet(), settings), _anchors_changed()
+        neck = pyramid_of(ours, extra="conv_backbone")
     info, assumed = settings.info(names, head.keywords["num_classes"], antialias=True)
     return convert_tensors(
         WHERE,
-        Parts(backbone, {HEAD: head}, pyramid_of(ours)),
+        Parts(backbone, {HEAD: head}, neck),
         info,
         state,
         RENAME,
-        source=f"detectron2 Faster R-CNN, {resnet_name(backbone)} FPN",
+        source=f"detectron2 {NAMES[two_stage]}, {resnet_name(backbone)} FPN",
         changed=changed,
         dropped=DROPPED,
         assumed=assumed,
     )
+
+
+def _anchors_changed() -> dict[str, Callable[[Tensor], Tensor]]:
+    """How the predictors of RetinaNet change: detectron2 orders the anchors of a cell by size."""
+    kinds = [(layer, part) for layer in ("logits", "deltas") for part in ("weight", "bias")]
+    return {f"{_OURS}.{layer}.{part}": _by_ratio for layer, part in kinds}
+
+
+def _by_ratio(rows: Tensor) -> Tensor:
+    """Reorders rows (size * ratio * value, ...) to (ratio * size * value, ...)."""
+    reordered: Tensor = rows.unflatten(0, (3, 3, -1)).transpose(0, 1).flatten(0, 2)
+    return reordered
 
 
 def _completed(

@@ -15,11 +15,11 @@ from typing import Any
 from torch import Tensor
 
 from densekit.heads.faster_rcnn import SamplingRule, detectron2_preset
+from densekit.heads.one_stage import mmdet_retinanet
 from densekit.interop.conversion import (
     COUNTER,
     Conversion,
     Parts,
-    abridged,
     convert_tensors,
     renamer,
     without_parts,
@@ -27,12 +27,15 @@ from densekit.interop.conversion import (
 from densekit.interop.detector import (
     BOX_HEAD,
     HEAD,
+    NAMES,
     RPN_HEAD,
     DetectorSettings,
     faster_rcnn_of,
+    is_two_stage,
     pyramid_of,
     refuse_parts,
     resnet_of,
+    retinanet_of,
 )
 from densekit.interop.resnet_tensors import resnet_name
 from densekit.model import DenseModel
@@ -58,7 +61,9 @@ def from_mmdet(
     leave: Sequence[str] = (),
     settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
 ) -> DenseModel:
-    """Converts a Faster R-CNN of mmdetection (ResNet or ResNeXt with FPN); boxes are equal.
+    """Converts a Faster R-CNN or RetinaNet of mmdetection (ResNet or ResNeXt with FPN).
+
+    Boxes and scores are equal.
 
     Args:
         state: Its state dict: `model.state_dict()`, or that of a file,
@@ -86,24 +91,26 @@ def convert(
     refuse_parts(WHERE, state, OTHER_PARTS)
     rename = _renamer(state)
     ours = {rename(name): value for name, value in state.items()}
-    if f"{BOX_HEAD}.logits.weight" not in ours or "neck.lateral.c2.0.weight" not in ours:
-        raise ValueError(
-            f"{WHERE}: expected a Faster R-CNN with a ResNet and FPN, got tensors"
-            f" {abridged(list(state))}"
-        )
+    two_stage = is_two_stage(WHERE, ours)
     settings = settings.completed(
         stride_in_1x1=False, channel_order="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
     backbone = partial(resnet_of(WHERE, ours, norm="frozen"), stride_in_1x1=settings.stride_in_1x1)
-    head, changed = faster_rcnn_of(ours, _preset(), settings.detection())
+    head: partial[Any]
+    if two_stage:
+        head, changed = faster_rcnn_of(ours, _preset(), settings.detection())
+        neck = pyramid_of(ours)
+    else:
+        head, changed = retinanet_of(ours, mmdet_retinanet(), settings), None
+        neck = pyramid_of(ours, extra="conv_backbone_linear")
     info, assumed = settings.info(names, head.keywords["num_classes"], antialias=False)
     return convert_tensors(
         WHERE,
-        Parts(backbone, {HEAD: head}, pyramid_of(ours)),
+        Parts(backbone, {HEAD: head}, neck),
         info,
         state,
         rename,
-        source=f"mmdetection Faster R-CNN, {resnet_name(backbone)} FPN",
+        source=f"mmdetection {NAMES[two_stage]}, {resnet_name(backbone)} FPN",
         changed=changed,
         dropped=DROPPED,
         assumed=assumed,
@@ -119,10 +126,15 @@ def _renamer(state: Mapping[str, Tensor]) -> Callable[[str], str]:
         for theirs, ours in (("lateral_convs", "lateral.c"), ("fpn_convs", "output.p"))
         for layer, index in (("conv", 0), ("bn", 1))
     ]
-    return renamer([*levels, *_HEAD_NAMES])
+    extra = [(rf"^neck\.fpn_convs\.{count + n}\.conv\.", f"neck.extra.p{n + 6}.") for n in (0, 1)]
+    return renamer([*levels, *extra, *_HEAD_NAMES])
 
 
 _HEAD_NAMES = (
+    (r"^bbox_head\.cls_convs\.(\d+)\.conv\.", rf"heads.{HEAD}.cls_convs.\1.0."),
+    (r"^bbox_head\.reg_convs\.(\d+)\.conv\.", rf"heads.{HEAD}.box_convs.\1.0."),
+    (r"^bbox_head\.retina_cls\.", f"heads.{HEAD}.logits."),
+    (r"^bbox_head\.retina_reg\.", f"heads.{HEAD}.deltas."),
     (r"^rpn_head\.rpn_conv\.(\d+)\.conv\.", rf"{RPN_HEAD}.convs.\1."),
     (r"^rpn_head\.rpn_conv\.", f"{RPN_HEAD}.convs.0."),
     (r"^rpn_head\.rpn_cls\.", f"{RPN_HEAD}.logits."),

@@ -20,6 +20,7 @@ SCHEME = "torchvision:"
 CONVERTIBLE = (
     "torchvision.models.resnet",
     "torchvision.models.detection.faster_rcnn",
+    "torchvision.models.detection.retinanet",
     "torchvision.models.segmentation.fcn",
     "torchvision.models.segmentation.deeplabv3",
 )

@@ -222,6 +222,36 @@ def detections(logits: Tensor, deltas: Tensor, boxes: Tensor, size: tuple[int, i
     return found[keep], scores[rows, labels][keep], labels[keep]
 
 
+def dense_detections(
+    levels: list[tuple[Tensor, Tensor, Tensor]], size: tuple[int, int], *, clip_first: bool
+) -> Detections:
+    """Boxes, scores and labels of one image of RetinaNet.
+
+    Args:
+        levels: Logits (A, K), deltas (A, 4) and anchors (A, 4) of each.
+        size: Height and width of the image.
+        clip_first: Whether boxes are clipped before suppression (mmdetection) or at the end.
+    """
+    boxes, scores, labels = [], [], []
+    for logits, deltas, anchors in levels:
+        score = logits.sigmoid()
+        rows, classes = (score > 0.05).nonzero().unbind(1)
+        best, index = score[rows, classes].topk(min(1000, len(rows)))
+        rows, classes = rows[index], classes[index]
+        boxes.append(apply_deltas(deltas[rows], anchors[rows], (1, 1, 1, 1)))
+        scores.append(best)
+        labels.append(classes)
+    box, score, label = torch.cat(boxes), torch.cat(scores), torch.cat(labels)
+    clipped = clip_boxes_to_image(box, size)
+    filled = ((clipped[:, 2:] - clipped[:, :2]) > 0).all(1)
+    if clip_first:
+        box, clipped, score, label = clipped[filled], clipped[filled], score[filled], label[filled]
+        filled = filled[filled]
+    keep = batched_nms(box, score, label, 0.5)[:100]
+    keep = keep[filled[keep]]
+    return clipped[keep], score[keep], label[keep]
+
+
 def picture() -> Tensor:
     """A smooth image (3, H, W) in 0..255."""
     generator = torch.Generator().manual_seed(1)

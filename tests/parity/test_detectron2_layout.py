@@ -1,8 +1,9 @@
-"""detectron2's Faster R-CNN by its names, against a forward after its code, in float64."""
+"""detectron2's detectors by their names, against forwards after its code, in float64."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.parity.pyramid_reference import (
     anchors_of,
     assert_detects,
     cell_anchors,
+    dense_detections,
     detections,
     per_anchor,
     picture,
@@ -41,10 +43,10 @@ RESNEXT = replace(RESNET, stride_in_1x1=False, groups=4, depth=101)
 MEAN, RESNEXT_STD = [103.53, 116.28, 123.675], [57.375, 57.12, 58.395]
 
 
-def pyramid(weights: Weights, x: Tensor, body: Body) -> list[Tensor]:
-    """p2 to p6."""
+def pyramid(weights: Weights, x: Tensor, body: Body, first: int = 2) -> list[Tensor]:
+    """The levels from `first` to p6."""
     above, outputs = None, []
-    for number, c in reversed(list(enumerate(body.levels(weights, x), start=2))):
+    for number, c in reversed(list(enumerate(body.levels(weights, x), start=2))[first - 2 :]):
         x = weights.conv(f"backbone.fpn_lateral{number}", c, CHANNELS, std=1.0)
         above = x if above is None else x + F.interpolate(above, scale_factor=2.0)
         outputs.insert(0, weights.conv(f"backbone.fpn_output{number}", above, CHANNELS, 3, std=1.0))
@@ -79,17 +81,43 @@ def faster_rcnn(weights: Weights, image: Tensor, body: Body) -> Detections:
     return detections(logits, deltas, boxes, size)
 
 
+def retinanet(weights: Weights, image: Tensor, body: Body) -> Detections:
+    """`RetinaNet.inference` of one RGB image (3, H, W)."""
+    x = prepared(image, body)
+    c5 = body.levels(weights, x)[-1]
+    p6 = weights.conv("backbone.top_block.p6", c5, CHANNELS, 3, stride=2, std=1.0)
+    p7 = weights.conv("backbone.top_block.p7", p6.relu(), CHANNELS, 3, stride=2, std=1.0)
+    levels = [*pyramid(weights, x, body, first=3)[:-1], p6, p7]
+    dense = []
+    for number, x in enumerate(levels, start=3):
+        of_classes, of_boxes = x, x
+        for layer in (0, 2, 4, 6):
+            of_classes = weights.conv(f"head.cls_subnet.{layer}", of_classes, CHANNELS, 3, std=1.0)
+            of_boxes = weights.conv(f"head.bbox_subnet.{layer}", of_boxes, CHANNELS, 3, std=1.0)
+            of_classes, of_boxes = of_classes.relu(), of_boxes.relu()
+        logits = weights.conv("head.cls_score", of_classes, 9 * CLASSES, 3, std=2.0)
+        deltas = weights.conv("head.bbox_pred", of_boxes, 36, 3, std=0.3)
+        sizes = [4 * 2**number * 2 ** (step / 3) for step in range(3)]
+        anchors = anchors_of(x, 2**number, cell_anchors(sizes))
+        dense.append((per_anchor(logits, CLASSES), per_anchor(deltas, 4), anchors))
+    return dense_detections(dense, (image.shape[1], image.shape[2]), clip_first=False)
+
+
 @cache
-def _trained(body: Body) -> tuple[dict[str, Tensor], Detections]:
+def _trained(
+    body: Body, detector: Callable[..., Detections]
+) -> tuple[dict[str, Tensor], Detections]:
     """A state dict and the detections in the picture."""
     weights = Weights(_norm_of)
-    found = faster_rcnn(weights, picture(), body)
+    found = detector(weights, picture(), body)
     return weights.state, found
 
 
-def trained(body: Body) -> tuple[dict[str, Tensor], Detections]:
+def trained(
+    body: Body, detector: Callable[..., Detections] = faster_rcnn
+) -> tuple[dict[str, Tensor], Detections]:
     """A state dict of one's own and the detections in the picture."""
-    state, found = _trained(body)
+    state, found = _trained(body, detector)
     return dict(state), found
 
 
@@ -104,6 +132,18 @@ def test_faster_rcnn_detects_the_same(body: Body) -> None:
 
     found = convert(state)
 
+    assert {*found.mapped.values()} == set(state)
+    assert_detects(found.model, expected)
+
+
+@pytest.mark.parametrize("body", [RESNET, RESNEXT], ids=["resnet50", "resnext101"])
+def test_retinanet_detects_the_same(body: Body) -> None:
+    state, expected = trained(body, retinanet)
+    assert matches(state)
+
+    found = convert(state)
+
+    assert found.source.startswith("detectron2 RetinaNet, ResNe")
     assert {*found.mapped.values()} == set(state)
     assert_detects(found.model, expected)
 
@@ -201,8 +241,11 @@ def test_layers_of_the_newer_baselines() -> None:
     [
         ({"roi_heads.box_head.conv9.weight": torch.zeros(2)}, "without a place: .*conv9.weight"),
         ({"backbone.fpn_output3.bias": torch.zeros(3)}, r"fpn_output3.bias \(3,\) for"),
-        ({"roi_heads.box_predictor.cls_score.weight": None}, "expected a Faster R-CNN with"),
-        ({"backbone.fpn_lateral2.weight": None}, "expected a Faster R-CNN with a ResNet and FPN"),
+        (
+            {"roi_heads.box_predictor.cls_score.weight": None},
+            "expected a Faster R-CNN or RetinaNet with",
+        ),
+        ({"backbone.fpn_lateral2.weight": None}, "expected a Faster R-CNN or RetinaNet with"),
         ({"backbone.bottom_up.res3.0.conv1.weight": None}, r"of blocks|stages of \(3, 3, 6, 3\)"),
         ({"roi_heads.box_head.fc1.bias": None}, "missing: heads.detection.box_head.hidden.0.bias"),
     ],

@@ -1,4 +1,4 @@
-"""mmdetection's Faster R-CNN by its names, against a forward after its code, in float64."""
+"""mmdetection's detectors by their names, against forwards after its code, in float64."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from tests.parity.pyramid_reference import (
     anchors_of,
     assert_detects,
     cell_anchors,
+    dense_detections,
     detections,
     per_anchor,
     picture,
@@ -45,19 +46,24 @@ def prepared(image: Tensor, body: Body) -> Tensor:
     return F.pad(x, [0, -x.shape[2] % 32, 0, -x.shape[1] % 32])[None]
 
 
-def faster_rcnn(weights: Weights, image: Tensor, body: Body) -> Detections:
-    """`FasterRCNN.predict` of one RGB image (3, H, W)."""
+def pyramid(weights: Weights, stages: list[Tensor]) -> list[Tensor]:
+    """One level per stage of the backbone."""
     laterals = [
         weights.conv(f"neck.lateral_convs.{number}.conv", c, CHANNELS, std=1.0)
-        for number, c in enumerate(body.levels(weights, prepared(image, body)))
+        for number, c in enumerate(stages)
     ]
-    for number in (3, 2, 1):
+    for number in range(len(laterals) - 1, 0, -1):
         above = F.interpolate(laterals[number], size=laterals[number - 1].shape[2:])
         laterals[number - 1] = laterals[number - 1] + above
-    levels = [
+    return [
         weights.conv(f"neck.fpn_convs.{number}.conv", x, CHANNELS, 3, std=1.0)
         for number, x in enumerate(laterals)
     ]
+
+
+def faster_rcnn(weights: Weights, image: Tensor, body: Body) -> Detections:
+    """`FasterRCNN.predict` of one RGB image (3, H, W)."""
+    levels = pyramid(weights, body.levels(weights, prepared(image, body)))
     dense = []
     for number, x in enumerate([*levels, F.max_pool2d(levels[-1], 1, 2)], start=2):
         y = weights.conv("rpn_head.rpn_conv", x, CHANNELS, 3).relu()
@@ -74,6 +80,31 @@ def faster_rcnn(weights: Weights, image: Tensor, body: Body) -> Detections:
     return detections(logits, deltas, boxes, SIZE)
 
 
+def retinanet(weights: Weights, image: Tensor, body: Body) -> Detections:
+    """`RetinaNet.predict` of one RGB image (3, H, W)."""
+    *_, c5 = stages = body.levels(weights, prepared(image, body))[1:]
+    levels = pyramid(weights, stages)
+    for number, x in ((3, c5), (4, None)):  # without a ReLU between p6 and p7
+        x = levels[-1] if x is None else x
+        name = f"neck.fpn_convs.{number}.conv"
+        levels.append(weights.conv(name, x, CHANNELS, 3, stride=2, std=1.0))
+    dense = []
+    for number, x in enumerate(levels, start=3):
+        of_classes, of_boxes = x, x
+        for layer in range(4):
+            name = f"bbox_head.cls_convs.{layer}.conv"
+            of_classes = weights.conv(name, of_classes, CHANNELS, 3, std=1.0).relu()
+            name = f"bbox_head.reg_convs.{layer}.conv"
+            of_boxes = weights.conv(name, of_boxes, CHANNELS, 3, std=1.0).relu()
+        logits = weights.conv("bbox_head.retina_cls", of_classes, 9 * CLASSES, 3, std=2.0)
+        deltas = weights.conv("bbox_head.retina_reg", of_boxes, 36, 3, std=0.3)
+        sizes = [4 * 2**number * 2 ** (step / 3) for step in range(3)]
+        by_ratio = cell_anchors(sizes).view(3, 3, 4).transpose(0, 1).reshape(9, 4)
+        anchors = anchors_of(x, 2**number, by_ratio)
+        dense.append((per_anchor(logits, CLASSES), per_anchor(deltas, 4), anchors))
+    return dense_detections(dense, SIZE, clip_first=True)
+
+
 def _norm_of(conv: str) -> str:
     if conv.endswith("downsample.0"):
         return conv[:-1] + "1"
@@ -87,9 +118,11 @@ def _trained(detector: Callable[..., Detections], body: Body) -> tuple[Weights, 
     return weights, found
 
 
-def trained(body: Body) -> tuple[dict[str, Tensor], Detections]:
+def trained(
+    body: Body, detector: Callable[..., Detections] = faster_rcnn
+) -> tuple[dict[str, Tensor], Detections]:
     """A state dict of one's own and the detections in the picture."""
-    weights, found = _trained(faster_rcnn, body)
+    weights, found = _trained(detector, body)
     return dict(weights.state), found
 
 
@@ -102,6 +135,18 @@ def test_faster_rcnn_detects_the_same(body: Body) -> None:
 
     assert {*found.mapped.values(), *found.left} == set(state)
     assert set(found.left.values()) == {"counter of a batch norm, whose statistics are constant"}
+    assert_detects(found.model, expected)
+
+
+@pytest.mark.parametrize("body", [RESNET, CAFFE], ids=["resnet", "caffe"])
+def test_retinanet_detects_the_same(body: Body) -> None:
+    state, expected = trained(body, retinanet)
+    assert matches(state)
+
+    found = convert(state, settings=CAFFE_SETTINGS if body is CAFFE else DetectorSettings())
+
+    assert found.source == "mmdetection RetinaNet, ResNet-50 FPN"
+    assert {*found.mapped.values(), *found.left} == set(state)
     assert_detects(found.model, expected)
 
 
@@ -138,7 +183,7 @@ def test_convolutions_of_the_box_head() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"roi_head.bbox_head.fc_cls.weight": None}, "expected a Faster R-CNN with a ResNet"),
+        ({"roi_head.bbox_head.fc_cls.weight": None}, "expected a Faster R-CNN or RetinaNet"),
         ({"backbone.layer1.0.se.weight": torch.zeros(2)}, "without a place: .*layer1.0.se"),
         ({"neck.fpn_convs.4.conv.weight": torch.zeros(2)}, "without a place: neck.fpn_convs.4"),
         ({"roi_head.bbox_head.fc_reg.weight": torch.zeros(4, 32)}, r"fc_reg.weight \(4, 32\) for"),

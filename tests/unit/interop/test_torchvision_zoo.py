@@ -109,3 +109,21 @@ def test_a_damaged_download_is_refused(cache: Path) -> None:
     file.write_bytes(b"PK\x03\x04 half a file")
     with pytest.raises(ValueError, match=f"torchvision:resnet18: expected whole weights at {file}"):
         convert("torchvision:resnet18")
+
+
+def test_a_retinanet_by_name_has_no_class_for_the_background(cache: Path) -> None:
+    torch.manual_seed(0)
+    entry = get_model_weights("retinanet_resnet50_fpn_v2").DEFAULT
+    theirs = torchvision.models.detection.retinanet_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=91
+    )
+    saved(cache / Path(entry.url).name, theirs.state_dict())
+
+    found = convert("torchvision:retinanet_resnet50_fpn_v2")
+
+    assert found.source.startswith("torchvision RetinaNet, 50 layers, FPN, RetinaNet_ResNet50")
+    names = found.model.info["heads"]["detection"]["names"]
+    assert names[0] == "person"
+    head = found.model.heads["detection"]
+    rows = theirs.head.classification_head.cls_logits.bias.view(9, 91)
+    assert torch.equal(head.logits.bias.view(9, -1)[:, 0], rows[:, 1])
