@@ -28,6 +28,7 @@ from densekit.interop.mmseg_settings import WHERE, MmsegSettings, settings_of
 from densekit.interop.openmmlab import Recipe
 from densekit.interop.reading import read_source
 from densekit.interop.resnet_tensors import resnet_name, resnet_of_tensors
+from densekit.interop.torchvision_tensors import below
 from densekit.model import DenseModel
 
 LOGITS = "decode_head.conv_seg.weight"
@@ -90,7 +91,7 @@ def convert(
     """
     known = settings or settings_of(recipe)
     levels = _levels(state)
-    found = find_head(HeadTensors(_below("decode_head.", state), levels, known))
+    found = find_head(HeadTensors(below("decode_head.", state), levels, known))
     num_classes = len(state[LOGITS])
     shared = {"num_classes": num_classes, "align_corners": known.align_corners}
     auxiliary, auxiliary_rules = _auxiliary(state, levels, known)
@@ -112,13 +113,6 @@ def convert(
     )
 
 
-def _below(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a prefix, without it."""
-    return {
-        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
-    }
-
-
 def _levels(state: Mapping[str, Tensor]) -> dict[int, str]:
     """Channels of the backbone's levels to their names.
 
@@ -137,7 +131,7 @@ def _backbone(
     state: Mapping[str, Tensor], settings: MmsegSettings, output_stride: int
 ) -> partial[ResNet]:
     rename = renamer(STEM)
-    body = _below("backbone.", {rename(name): value for name, value in state.items()})
+    body = below("backbone.", {rename(name): value for name, value in state.items()})
     made = resnet_of_tensors(WHERE, body, output_stride=output_stride)
     return partial(
         made,
@@ -152,7 +146,7 @@ def _auxiliary(
     state: Mapping[str, Tensor], levels: Mapping[int, str], settings: MmsegSettings
 ) -> tuple[dict[str, Any], Rules]:
     """Settings of the auxiliary classifier and its names; none for one of another form."""
-    names = {name for name in _below(f"{AUXILIARY}.", state) if not name.endswith(COUNTER)}
+    names = {name for name in below(f"{AUXILIARY}.", state) if not name.endswith(COUNTER)}
     if names != AUXILIARY_TENSORS or settings.aux_dilation != 1:
         return {"aux_level": None}, []
     first = f"{AUXILIARY}.convs.0.conv.weight"

@@ -81,6 +81,10 @@ class MmsegSettings:
         ]
 
 
+class _UnlikeDensekitError(ValueError):
+    """A setting has no counterpart."""
+
+
 def settings_of(recipe: Recipe) -> MmsegSettings:
     """The settings in the configuration that a file carries, and the defaults of the others.
 
@@ -88,7 +92,7 @@ def settings_of(recipe: Recipe) -> MmsegSettings:
         ValueError: A setting has no counterpart in densekit.
     """
     if not recipe.model:
-        return MmsegSettings()
+        return MmsegSettings(first_value=int(recipe.skips_zero))
     backbone, head = (_mapping(recipe.model, name) for name in ("backbone", "decode_head"))
     try:
         _refuse_others(backbone, head)
@@ -96,7 +100,9 @@ def settings_of(recipe: Recipe) -> MmsegSettings:
         known |= _auxiliary(_mapping(recipe.model, "auxiliary_head"))
         size, notes = _size(recipe)
         notes += _slides(_mapping(recipe.model, "test_cfg"))
-    except (TypeError, KeyError, IndexError) as error:
+    except _UnlikeDensekitError:
+        raise
+    except (TypeError, ValueError, KeyError, IndexError) as error:
         raise ValueError(
             f"{WHERE}: expected a configuration of mmsegmentation, got one that cannot be"
             f" understood: {error!r}"
@@ -124,7 +130,7 @@ def _refuse_others(backbone: Mapping[str, Any], head: Mapping[str, Any]) -> None
     for key, found, accepted in checks:
         if found not in accepted:
             names = " or ".join(map(repr, accepted))
-            raise ValueError(f"{WHERE}: model.{key}: expected {names}, got {found!r}")
+            raise _UnlikeDensekitError(f"{WHERE}: model.{key}: expected {names}, got {found!r}")
 
 
 def _backbone(part: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,7 +142,7 @@ def _backbone(part: Mapping[str, Any]) -> dict[str, Any]:
     expected = DILATIONS.get(output_stride, ())[:compared]
     if strides != STRIDES.get(output_stride) or dilations[:compared] != expected:
         accepted = ", ".join(f"{STRIDES[s]} with {DILATIONS[s]}" for s in STRIDES)
-        raise ValueError(
+        raise _UnlikeDensekitError(
             f"{WHERE}: model.backbone: expected strides and dilations of {accepted}, got"
             f" {strides} with {dilations}"
         )
@@ -159,7 +165,7 @@ def _head(part: Mapping[str, Any]) -> dict[str, Any]:
         known["scales"] = tuple(part["pool_scales"])
     dilations = tuple(part.get("dilations", (1,)))
     if dilations[0] != 1 or 1 in dilations[1:]:
-        raise ValueError(
+        raise _UnlikeDensekitError(
             f"{WHERE}: model.decode_head.dilations: expected 1 first and then larger ones, got"
             f" {dilations}"
         )
@@ -172,13 +178,16 @@ def _auxiliary(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _normalisation(recipe: Recipe) -> dict[str, Any]:
-    """Mean, std and order of the channels."""
+    """Mean, std and order of the channels; without a mean images are not normalised."""
     given = dict(_mapping(recipe.model, "data_preprocessor"))
     for step in recipe.transforms():
         if step.get("type") == "Normalize":  # of mmsegmentation before version 1
             given |= {**step, "bgr_to_rgb": step.get("to_rgb", True)}
+    if not given and not recipe.test_pipeline:
+        return {}  # the configuration was cut
     if given.get("mean") is None:
-        return {}
+        channels = int(_mapping(recipe.model, "backbone").get("in_channels", 3))
+        given |= {"mean": [0.0] * channels, "std": [1.0] * channels}
     known: dict[str, Any] = {key: tuple(map(float, given[key])) for key in ("mean", "std")}
     is_rgb = given.get("bgr_to_rgb", False) or len(known["mean"]) != 3
     return known | {"channel_order": "rgb" if is_rgb else "bgr"}

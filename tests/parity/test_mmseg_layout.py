@@ -305,7 +305,9 @@ def test_other_networks_are_refused() -> None:
         ({"backbone": {"strides": (1, 1, 1, 1)}}, "expected strides and dilations of"),
         ({"backbone": {"dilations": (1, 1, 2, 4)}}, "expected strides and dilations of"),
         ({"decode_head": {"dilations": (6, 12)}}, "dilations: expected 1 first"),
-        ({"decode_head": {"dilations": 3}}, "cannot be understood"),
+        ({"decode_head": {"dilations": 3}}, "from_mmseg: .* cannot be understood"),
+        ({"decode_head": {"dropout_ratio": "high"}}, "from_mmseg: .* cannot be understood"),
+        ({"test_cfg": {"mode": "slide"}}, "from_mmseg: .* cannot be understood"),
     ],
 )
 def test_settings_without_a_counterpart_are_refused(model: dict[str, Any], message: str) -> None:

@@ -90,6 +90,9 @@ class DeepLabV3Plus(Classifier):
         aux_level: See `Classifier`.
         align_corners: See `Segmentation`.
         settings: See `Classifier` and `Segmentation`.
+
+    Raises:
+        ValueError: There is no convolution in the decoder.
     """
 
     def __init__(
@@ -112,6 +115,8 @@ class DeepLabV3Plus(Classifier):
         super().__init__(
             specs, num_classes, aux_level=aux_level, align_corners=align_corners, **settings
         )
+        if decoder_convs < 1:
+            raise ValueError(f"decoder_convs: expected at least 1, got {decoder_convs}")
         self.skip_level = skip_level
         self.reads = tuple(dict.fromkeys((*self.reads, skip_level)))
         make = self.make

@@ -237,6 +237,7 @@ DEEP = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in range(6)}
         (lambda: UNet(DEEP, 2, loss_weights={"cee": 1}), "loss_weights.cee: .* did you mean 'ce'"),
         (lambda: FCN(DEEP, 2, num_convs=0), "num_convs: expected at least 1, got 0"),
         (lambda: DeepLabV3(DEEP, 2, project_kernel=5), "project_kernel: expected 1 or 3, got 5"),
+        (lambda: model("deeplabv3plus", decoder_convs=0), "decoder_convs: expected at least 1"),
         (lambda: model("fcn", level="c6"), "heads.segmentation: expected levels .* got c6"),
         (lambda: model("fcn", aux_level="c7"), "heads.segmentation: expected levels .* got c7"),
         (lambda: model("upernet", skip_levels=["c8"]), "expected levels .* got c8"),
