@@ -11,6 +11,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from densekit.ops import dist
+
 Mining = Callable[[Tensor, Tensor], Tensor]
 """Takes the loss of every pixel and which pixels count (bool); returns which are kept (bool)."""
 
@@ -37,8 +39,9 @@ class HardestFraction:
 
     def __call__(self, loss: Tensor, counted: Tensor) -> Tensor:
         """Returns which pixels to keep."""
-        wanted = (counted.sum() * self.fraction).round().clamp(min=1).long()
-        return counted & (loss >= _nth_largest(loss, counted, wanted))
+        every, of_batch = dist.rows_of_batch(loss), dist.rows_of_batch(counted)
+        wanted = (of_batch.sum() * self.fraction).round().clamp(min=1).long()
+        return counted & (loss >= _nth_largest(every, of_batch, wanted))
 
 
 class HardPixels:
@@ -69,8 +72,9 @@ class HardPixels:
         """Returns which pixels to keep."""
         hard = loss > -math.log(self.probability)
         if self.min_kept:
-            wanted = torch.tensor(self.min_kept * len(loss), device=loss.device)
-            hard = hard | (loss >= _nth_largest(loss, counted, wanted))
+            every, of_batch = dist.rows_of_batch(loss), dist.rows_of_batch(counted)
+            wanted = torch.tensor(self.min_kept * len(every), device=loss.device)
+            hard = hard | (loss >= _nth_largest(every, of_batch, wanted))
         return counted & hard
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,43 @@ _alone: ContextVar[bool] = ContextVar("counted_alone", default=False)
 
 SMALLEST_COUNT = 1e-6
 """Lower bound of a count: dividing an empty sum by it gives zero, not NaN."""
+
+
+class Parts(Protocol):
+    """The parts of a batch that this process computes one after the other.
+
+    To a loss they are processes of their own, see `densekit.ops.parts.Exchange`.
+    """
+
+    def count(self, own: Tensor) -> Tensor:
+        """`global_count` of all parts of all processes."""
+        ...
+
+    def sum(self, own: Tensor) -> Tensor:
+        """`global_sum` of all parts of all processes."""
+        ...
+
+    def rows(self, own: Tensor) -> Tensor:
+        """`gathered_rows` of all parts of all processes."""
+        ...
+
+    def rows_here(self, own: Tensor) -> Tensor:
+        """`rows_of_batch` of all parts of this process."""
+        ...
+
+
+_parts: Parts | None = None  # not a ContextVar, which torch.compile does not trace
+
+
+@contextmanager
+def computed_in(parts: Parts) -> Iterator[None]:
+    """Context in which `global_count`, `global_sum` and `gathered_rows` use all parts."""
+    global _parts
+    _parts = parts
+    try:
+        yield
+    finally:
+        _parts = None
 
 
 def is_distributed() -> bool:
@@ -76,6 +113,8 @@ def global_count(count: Tensor) -> Tensor:
     """
     dtype = torch.float64 if count.dtype == torch.float64 else torch.float32
     total = count.detach().to(dtype)
+    if _parts is not None:
+        return _parts.count(total).clamp(min=SMALLEST_COUNT)
     processes = world_size()
     if processes > 1 and not _alone.get():
         total = total.clone()  # all_reduce writes in place
@@ -93,6 +132,8 @@ def global_sum(value: Tensor) -> Tensor:
     Args:
         value: Any shape; every process must call it the same number of times.
     """
+    if _parts is not None:
+        return _parts.sum(value)
     processes = world_size()
     if processes == 1 or _alone.get():
         return value
@@ -135,10 +176,23 @@ def gathered_rows(x: Tensor) -> Tensor:
     Args:
         x: (B, ...), with the same number of rows in every process.
     """
+    if _parts is not None:
+        return _parts.rows(x)
     if world_size() == 1 or _alone.get():
         return x
     rows: Tensor = _GatheredRows.apply(x, False)
     return rows
+
+
+def rows_of_batch(x: Tensor) -> Tensor:
+    """Returns the rows of this process's whole batch, without gradient, for a choice among them.
+
+    They are those of `x`, unless the batch is computed in parts (see `computed_in`).
+
+    Args:
+        x: (B, ...), the rows of a part.
+    """
+    return x.detach() if _parts is None else _parts.rows_here(x.detach())
 
 
 def gathered_rows_of_parts(x: Tensor) -> Tensor:

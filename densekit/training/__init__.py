@@ -24,6 +24,7 @@ __getattr__, __dir__, __all__ = lazy(
         "NonFinite": "non_finite",
         "NonFiniteLossError": "non_finite",
         "OneCycle": "schedules",
+        "OutOfMemory": "out_of_memory",
         "Progress": "step_lines",
         "RunPictures": "run_pictures",
         "SignalFile": "signal_propagation",

@@ -20,6 +20,7 @@ from densekit.training.devices import check_sync_batch_norm
 from densekit.training.ending import why_ended
 from densekit.training.inferer import Inferer, sees_images
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
+from densekit.training.micro_batches import Loss, check_divisible, computed_in_parts, divided
 from densekit.training.monitors import Logged, check_monitors, logged_names
 from densekit.training.optim import (
     OptimizerFactory,
@@ -66,6 +67,9 @@ class LitModel(LightningModule):
         compile: Whether to compile the loss with `torch.compile`.
         channels_last: Whether weights of 2-D and 3-D convolutions are stored channels last, which
             is faster on most devices.
+        micro_batches: Parts in which a process computes each of its batches, one after the other,
+            with the loss and gradients of the whole batch: it takes less memory and more time, see
+            `densekit.training.micro_batches`.
         config: YAML text of the whole configuration; stored in checkpoints to rebuild the model.
 
     Attributes:
@@ -89,9 +93,12 @@ class LitModel(LightningModule):
         balance: Callable[[Iterable[str]], nn.Module] = FixedBalance,
         compile: bool = False,
         channels_last: bool = True,
+        micro_batches: int = 1,
         config: str = "",
     ) -> None:
         super().__init__()
+        if micro_batches < 1:
+            raise ValueError(f"training.micro_batches: expected at least 1, got {micro_batches}")
         check_heads(metrics or {}, model.heads)
         self.model = model
         if channels_last:
@@ -106,6 +113,9 @@ class LitModel(LightningModule):
         self._share = 0.0
         self._late = set[float]()
         self.balance = balance(model.heads)
+        self.micro_batches = micro_batches
+        self._is_divided = False
+        self._complete: Callable[[], None] | None = None
         self.config = config
         # Unbound: after a deepcopy a compiled bound method would still use the original weights.
         loss = type(model).loss
@@ -129,15 +139,28 @@ class LitModel(LightningModule):
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> dict[str, Any]:
         """Sums the loss terms per head over all data sets, and balances the heads."""
-        # Dropout and the like draw from the global generator: make it depend on the step alone.
-        torch.manual_seed(int(mix(self.seed, self.global_step, batch_idx, dist.rank())))
-        terms = self.losses(batches)
-        total: Tensor = self.balance(sums_by_head(terms, len(batches)))
+        parts = divided(batches, self.micro_batches)
+        self._is_divided = len(parts) > 1
+        if self._is_divided:
+            total, terms = self._in_parts(parts, batch_idx)
+        else:
+            total, terms = self._total(batches, batch_idx, dist.rank())
         count = sum(len(batch["key"]) for batch in batches.values())
         shown = {f"train/{loss_name(n, len(batches))}": t.detach() for n, t in terms.items()}
         self.log_dict(shown, on_step=True, on_epoch=False, batch_size=count)
         self.log("train/loss", total.detach(), prog_bar=True, batch_size=count)
         return {"loss": total, "terms": shown}
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Any) -> None:
+        """Zeroes the gradients, unless the step has already begun to accumulate them."""
+        if not self._is_divided:
+            super().optimizer_zero_grad(epoch, batch_idx, optimizer)
+
+    def on_after_backward(self) -> None:
+        """Completes a step in micro-batches."""
+        complete, self._complete = self._complete, None
+        if complete is not None:
+            complete()
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Evaluated:
         """Computes losses, and results for the metrics."""
@@ -205,6 +228,7 @@ class LitModel(LightningModule):
     def on_fit_start(self) -> None:
         """Refuses what the device cannot do, and logs which parts train."""
         check_sync_batch_norm(self.model, self.trainer)
+        check_divisible(self)
         for line in self.transfer.table(self.model):
             rank_zero_info(line)
 
@@ -276,6 +300,28 @@ class LitModel(LightningModule):
         """
         sets = zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False)
         return {source: metrics.confusions() for source, metrics in sets}
+
+    def _total(self, batches: Mapping[str, Batch], *key: int) -> Loss:
+        # Dropout and the like draw from the global generator: make it depend on the step alone.
+        torch.manual_seed(int(mix(self.seed, self.global_step, *key)))
+        terms = self.losses(batches)
+        return self.balance(sums_by_head(terms, len(batches))), terms
+
+    def _in_parts(self, parts: Sequence[Mapping[str, Batch]], batch_idx: int) -> Loss:
+        """Accumulates the gradients of all micro-batches but the last, which Lightning adds."""
+        accumulated = self.trainer.accumulate_grad_batches
+        if batch_idx % accumulated == 0:
+            self.trainer.optimizers[0].zero_grad()
+        losses = [
+            partial(self._total, part, batch_idx, dist.rank(), index)
+            for index, part in enumerate(parts)
+        ]
+        total, terms, self._complete = computed_in_parts(
+            self.model,
+            losses,
+            lambda loss: self.trainer.strategy.backward(loss / accumulated, None),
+        )
+        return total, terms
 
     def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
         inferer = self._inferer(stage)

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from densekit._files import replacing
 from densekit.ops import dist
+from densekit.training.micro_batches import divided
 from densekit.types import Batch
 
 
@@ -153,9 +154,8 @@ def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dic
     eager = torch.compiler.set_stance("force_eager")
     autocast = lit.trainer.precision_plugin.train_step_context()  # an overflow needs its dtype
     with torch.no_grad(), dist.counted_alone(), eager, autocast, _watch(lit.model) as found:
-        terms = lit.losses(batches)
-    values = {name: float(term) for name, term in terms.items()}
-    return values, found[0] if found else "none in a module, so the loss itself"
+        each = [lit.losses(part) for part in divided(batches, lit.micro_batches)]
+    return _means(each), found[0] if found else "none in a module, so the loss itself"
 
 
 def regrade(
@@ -175,6 +175,7 @@ def regrade(
     if _cannot_repeat(lit):
         return {}, []
     found: list[str] = []
+    each: list[dict[str, Tensor]] = []
 
     def note(name: str) -> Callable[[Tensor], None]:
         return lambda gradient: None if _measurable(gradient) else found.append(name)
@@ -184,15 +185,21 @@ def regrade(
     cast = nullcontext() if exact else lit.trainer.precision_plugin.train_step_context()
     eager = torch.compiler.set_stance("force_eager")
     try:
-        with torch.enable_grad(), dist.counted_alone(), eager, cast:
-            terms = lit.losses(batches)
-            total = torch.stack([term.float() for term in terms.values()]).sum()
-        # Not backward(): its all-reduce would wait for processes that are not here.
-        torch.autograd.grad(total, list(named.values()), allow_unused=True)
+        for part in divided(batches, lit.micro_batches):
+            with torch.enable_grad(), dist.counted_alone(), eager, cast:
+                each.append(lit.losses(part))
+                total = torch.stack([term.float() for term in each[-1].values()]).sum()
+            # Not backward(): its all-reduce would wait for processes that are not here.
+            torch.autograd.grad(total, list(named.values()), allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
-    return {name: float(term.detach()) for name, term in terms.items()}, found
+    return _means(each), found
+
+
+def _means(each: list[dict[str, Tensor]]) -> dict[str, float]:
+    """The mean of each loss term over the micro-batches of a step."""
+    return {name: sum(float(t[name].detach()) for t in each) / len(each) for name in each[0]}
 
 
 def _cannot_repeat(lit: Any) -> bool:

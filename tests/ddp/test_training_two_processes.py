@@ -6,6 +6,7 @@ import json
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -13,7 +14,8 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from densekit.testing import run_distributed
-from densekit.training import Checkpoint, MetricsFile
+from densekit.training import Checkpoint, MetricsFile, OutOfMemory
+from densekit.training.out_of_memory import StepMemoryError
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
 pytestmark = pytest.mark.ddp
@@ -51,11 +53,12 @@ def train_rank(rank: int, folder: str) -> dict[str, Tensor]:
     return train(Path(folder), 2)
 
 
-def train_two_heads(folder: Path, processes: int) -> dict[str, Tensor]:
+def train_two_heads(folder: Path, processes: int, micro: int = 1) -> dict[str, Tensor]:
     """Five steps of two heads, each with a data set of its own, of other sizes."""
     settings = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
     run = trainer(folder, max_steps=5, limit_val_batches=0, **settings)
     lit = make_lit(("spot", "blob"))
+    lit.micro_batches = micro
     lit.base_batch_size = None
     sources = {
         head: FakeSource((head,), batch_size=size // processes, count=count, dtype=torch.float64)
@@ -78,6 +81,32 @@ def test_two_heads_with_a_data_set_each_are_those_of_one_process(tmp_path: Path)
         torch.testing.assert_close(first[name], value, rtol=0, atol=1e-6)
     moved = {name for name, value in one.items() if not torch.equal(value, start[name])}
     assert {"model.heads.spot.box.weight", "model.heads.blob.box.weight"} <= moved
+
+
+def train_in_parts_rank(rank: int, folder: str) -> dict[str, Tensor]:
+    return train_two_heads(Path(folder), 2, micro=2)
+
+
+def test_micro_batches_in_two_processes_are_the_whole_batch_of_one(tmp_path: Path) -> None:
+    one = train_two_heads(tmp_path, 1)
+    first, second = run_distributed(train_in_parts_rank, 2, str(tmp_path))
+    for name, value in one.items():
+        assert torch.equal(first[name], second[name]), name
+        torch.testing.assert_close(first[name], value, rtol=0, atol=1e-6)
+
+
+def run_out_rank(rank: int, folder: str) -> str:
+    lit = make_lit()
+    settings: dict[str, Any] = {"devices": 2, "strategy": "ddp", "callbacks": [OutOfMemory()]}
+    lit._loss = Mock(side_effect=torch.OutOfMemoryError("CUDA out of memory.\nmore"))
+    with pytest.raises(StepMemoryError) as caught:
+        trainer(Path(folder), **settings).fit(lit, datamodule=make_data(2))
+    return str(caught.value)
+
+
+def test_two_processes_out_of_memory_say_what_to_set(tmp_path: Path) -> None:
+    for message in run_distributed(run_out_rank, 2, str(tmp_path)):
+        assert "got: CUDA out of memory.; continue with training.micro_batches=2" in message
 
 
 def test_five_steps_are_those_of_one_process(tmp_path: Path) -> None:

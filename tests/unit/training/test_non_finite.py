@@ -48,11 +48,11 @@ def huge(lit: Any, batch: Any) -> None:
         lit.model.heads.spot.box.bias.fill_(3e38)
 
 
-def fit(folder: Path, harm: Any, *, compile: bool = False) -> None:
+def fit(folder: Path, harm: Any, **settings: Any) -> None:
     torch.manual_seed(3)
     callbacks = [Spoil(harm), NonFinite(folder / "bad"), Checkpoint(folder)]
     trainer(folder, callbacks=callbacks, max_epochs=4).fit(
-        fake_lit(FakeModel(), compile=compile), datamodule=FakeData()
+        fake_lit(FakeModel(), **settings), datamodule=FakeData()
     )
 
 
@@ -75,6 +75,12 @@ def test_cause_and_module_are_named(tmp_path: Path, harm: Any, cause: str, modul
     assert cause in str(caught.value)
     assert module in str(caught.value)
     assert "image_" in str(caught.value)
+
+
+def test_a_step_in_micro_batches_is_repeated_in_them(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteLossError, match=r"First non-finite output: backbone\.0") as caught:
+        fit(tmp_path, weights, micro_batches=2)
+    assert "spot/box = nan" in str(caught.value)
 
 
 def test_evidence_is_saved_and_weights_are_not(tmp_path: Path) -> None:
