@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Ema": "ema",
         "FixedBalance": "balance",
         "LitModel": "module",
+        "LrFinder": "lr_finder",
         "MetricsFile": "metrics_file",
         "MetricsTable": "metrics_table",
         "MlflowLogger": "loggers",

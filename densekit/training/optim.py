@@ -89,8 +89,8 @@ def build_optimizer(
         fused: Whether to use the optimiser's fused kernel if it has one and its settings choose no
             implementation.
     """
-    lr = _setting(factory, "lr") * lr_scale
-    groups = parameter_groups(model, _setting(factory, "weight_decay"), lr, lr_multipliers)
+    lr = setting(factory, "lr") * lr_scale
+    groups = parameter_groups(model, setting(factory, "weight_decay"), lr, lr_multipliers)
     if beside := list(more):
         groups.append({"name": "beside", "params": beside, "weight_decay": 0.0, "lr": lr})
     extra: dict[str, Any] = {}
@@ -199,7 +199,7 @@ def endless(trainer: Trainer) -> bool:
     return trainer.max_epochs in (-1, None) and trainer.max_steps == -1
 
 
-def _setting(factory: OptimizerFactory, name: str) -> float:
+def setting(factory: OptimizerFactory, name: str) -> float:
     """A numeric setting: bound by `partial`, else the default in the signature, else 0."""
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     if name in bound:

@@ -1,8 +1,8 @@
-"""Draws training curves."""
+"""Draws training curves and learning-rate range tests."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -32,6 +32,36 @@ def draw_curves(panels: Mapping[str, Series], path: Path) -> None:
         all_axes[-1].set_xlabel("optimiser step")
         with replacing(path) as part:
             figure.savefig(part, dpi=110)
+
+
+def draw_range(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smooth: Sequence[float],
+    suggested: float | None,
+    path: Path,
+) -> None:
+    """Draws the loss over the learning rate, on a logarithmic axis.
+
+    Args:
+        rates: Learning rates.
+        losses: One per rate.
+        smooth: The same losses, averaged over their neighbours.
+        suggested: Marked by a vertical line; None for none.
+        path: PNG file; its folder is created.
+    """
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="C0", alpha=0.3, label="train/loss")
+    axes.plot(rates, smooth, color="C0", linewidth=2.2, label="averaged")
+    if suggested is not None:
+        axes.axvline(suggested, color="C1", linestyle="--", label=f"lr={suggested:.2g}")
+    axes.set(xscale="log", xlabel="optimizer.lr", ylabel="loss")
+    axes.set_ylim(top=min(max(losses), 2 * max(smooth[: max(1, len(smooth) // 3)])))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=110)
 
 
 def _draw_panel(axes: Axes, title: str, lines: Series) -> None:
