@@ -81,7 +81,8 @@ def load_artifact(path: str | Path) -> dict[str, Any]:
     if missing:
         raise ValueError(
             f"{path}: expected a densekit checkpoint with {', '.join(KEYS)}, got one without "
-            f"{', '.join(missing)} (keys: {', '.join(sorted(map(str, content)))})"
+            f"{', '.join(missing)} (keys: {_listed(content)}); densekit convert source={path}"
+            " output=FILE.ckpt makes one of another library's weights"
         )
     _check_types(content, path)
     try:
@@ -233,6 +234,11 @@ def _check_type(value: Any, key: str, kinds: tuple[type, ...], path: str | Path)
         raise ValueError(
             f"checkpoint {path}: {key}: expected {accepted}, got {type(value).__name__}"
         )
+
+
+def _listed(content: Mapping[Any, Any], most: int = 6) -> str:
+    names = sorted(map(str, content))
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" * (len(names) > most))
 
 
 def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ def explain(error: Exception) -> str | None:
 
 def _raised_here(error: Exception) -> bool:
     """Whether densekit itself raised the error, as a message for the user."""
-    if not isinstance(error, ValueError | TypeError | FileNotFoundError):
+    if not isinstance(error, ValueError | TypeError | FileNotFoundError | ConnectionError):
         return False
     frames = list(traceback.walk_tb(error.__traceback__))
     module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""

@@ -20,6 +20,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
+from densekit import __version__
 from densekit._names import unknown
 from densekit.artifact import save_artifact
 from densekit.build import build_model
@@ -112,7 +113,7 @@ def convert_tensors(
         ValueError: A tensor has no place, is missing, or has another shape; the message names it.
     """
     config = parts.config()
-    model = build_model(config, info)
+    model = build_model(config, {"version": __version__, **info})
     own = model.state_dict()
     left = left_out(state, dropped or {})
     mapped: dict[str, str] = {}

@@ -60,11 +60,6 @@ def convert(
     return convert_state(tensors, names, leave, recipe)
 
 
-def is_name(source: str) -> bool:
-    """Whether a source names a published model rather than a file."""
-    return source.startswith((TORCHVISION, TIMM))
-
-
 def _convert_module(model: nn.Module, names: Sequence[str] | None) -> Conversion:
     package = type(model).__module__.partition(".")[0]
     if package == "timm":

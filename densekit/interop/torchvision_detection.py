@@ -54,6 +54,7 @@ def convert_detector(
     model: TorchvisionFasterRCNN,
     names: Sequence[str] | None = None,
     info: Mapping[str, Any] | None = None,
+    ids: Sequence[int] | None = None,
 ) -> Conversion:
     """Converts a Faster R-CNN; see `densekit.interop.from_torchvision`.
 
@@ -61,13 +62,14 @@ def convert_detector(
         model: A `FasterRCNN` on a ResNet with FPN.
         names: Class names without the background.
         info: Entries of the result's `info` that replace those of the conversion.
+        ids: Category ids in annotations, one per class; 1 and so on by default.
 
     Raises:
         ValueError: A setting has no counterpart, or there is not one name per class.
     """
     theirs: Any = model  # its modules have no static types
     num_classes = theirs.roi_heads.box_predictor.bbox_pred.out_features // 4 - 1
-    known = _info(model, class_names(names, num_classes, first=1))
+    known = _info(model, class_names(names, num_classes, first=1), ids)
     parts = Parts(
         backbone=like_torchvision(theirs.backbone.body, WHERE),
         neck=_neck(theirs.backbone.fpn),
@@ -145,7 +147,9 @@ def _empty(state: Mapping[str, Tensor]) -> TorchvisionFasterRCNN:
     return TorchvisionFasterRCNN(backbone, classes)
 
 
-def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:
+def _info(
+    model: TorchvisionFasterRCNN, names: list[str], ids: Sequence[int] | None
+) -> dict[str, Any]:
     transform = model.transform
     if transform.fixed_size is not None:
         raise ValueError(
@@ -156,7 +160,7 @@ def _info(model: TorchvisionFasterRCNN, names: list[str]) -> dict[str, Any]:
         "heads": {
             "detection": {
                 "names": names,
-                "ids": list(range(1, len(names) + 1)),
+                "ids": list(ids or range(1, len(names) + 1)),
                 "num_classes": len(names),
             }
         },

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
+from torchvision.models.detection import FasterRCNN
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from densekit._names import choose
 from densekit.backbones.weights import fetch
 from densekit.interop.conversion import Conversion, in_bytes
 from densekit.interop.torchvision import convert_torchvision
+from densekit.interop.torchvision_detection import convert_detector
 
 SCHEME = "torchvision:"
 CONVERTIBLE = (
@@ -25,12 +28,15 @@ CONVERTIBLE = (
     "torchvision.models.segmentation.deeplabv3",
 )
 """Modules whose builders give a model that converts, if its backbone is a ResNet."""
-UNUSED_NAME = "N/A"
+UNUSED = "N/A"
 """What torchvision calls the ids of COCO that no category has."""
 
 
 def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
     """Downloads and converts a model of torchvision.
+
+    Of a detector the ids of COCO that no category has are left out, so that the classes are those
+    of COCO's annotations. They never win; the scores of the others change by their softmax alone.
 
     Args:
         name: A builder (`fasterrcnn_resnet50_fpn_v2`), with a dot and an entry of its weights
@@ -45,14 +51,40 @@ def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
     builder, entry = named_weights(name)
     path = downloaded(entry, f"{SCHEME}{name}")
     try:
-        model = get_model(builder, weights=entry).eval()
+        model: Any = get_model(builder, weights=entry).eval()
     except (RuntimeError, EOFError, ValueError) as error:
         raise ValueError(
             f"{SCHEME}{name}: expected whole weights at {path}, got a damaged file; remove it to"
             " download them again"
         ) from error
-    found = convert_torchvision(model, names or _names(entry, builder), _info(entry, model))
+    categories = list(entry.meta["categories"])
+    if isinstance(model, FasterRCNN):
+        ids = [index for index, one in enumerate(categories) if index and one != UNUSED]
+        keep_classes(model, ids)
+        known = [categories[index] for index in ids]
+        found = convert_detector(model, names or known, _info(entry, model), ids)
+        assumed = (f"outputs of ids without a category left out, {len(categories) - 1 - len(ids)}",)
+        found = replace(found, assumed=assumed)
+    else:
+        known = [one.strip("_") for one in categories]  # of `__background__`
+        found = convert_torchvision(model, names or known, _info(entry, model))
     return replace(found, source=f"{found.source}, {type(entry).__name__}.{entry.name}")
+
+
+@torch.no_grad()
+def keep_classes(model: FasterRCNN, ids: Sequence[int]) -> None:
+    """Removes the outputs of all other classes than these; the background stays.
+
+    Args:
+        model: The detector, changed in place.
+        ids: Indices of its outputs, from 1 on.
+    """
+    predictor: Any = model.roi_heads.box_predictor
+    rows = torch.tensor([0, *ids])
+    for layer, count in ((predictor.cls_score, 1), (predictor.bbox_pred, 4)):
+        kept = (rows[:, None] * count + torch.arange(count)).flatten()
+        layer.weight, layer.bias = (nn.Parameter(one[kept]) for one in (layer.weight, layer.bias))
+        layer.out_features = len(kept)
 
 
 def named_weights(name: str) -> tuple[str, WeightsEnum]:
@@ -97,14 +129,6 @@ def _module(builder: str) -> str:
     from torchvision.models import get_model_builder
 
     return str(get_model_builder(builder).__module__)
-
-
-def _names(entry: WeightsEnum, builder: str) -> list[str]:
-    """Class names; of a detector without the background, each of them once."""
-    categories: list[str] = entry.meta["categories"]
-    if ".detection." not in _module(builder):
-        return list(categories)
-    return [f"{n} {i}" if n == UNUSED_NAME else n for i, n in enumerate(categories) if i]
 
 
 def _info(entry: WeightsEnum, model: Any) -> Mapping[str, Any]:

@@ -20,16 +20,20 @@ def _device(name: str) -> str:
     return name
 
 
+SOURCE = re.compile(r"(torchvision|timm):|https?://")
+"""How a published model begins, in place of a path; see `densekit.interop.published`."""
 CHECKPOINT = Option(
     "checkpoint",
-    text("PATH", "a checkpoint or a run folder"),
+    text("PATH", "a checkpoint, a run folder or a published model"),
     None,
-    "a checkpoint file, or a run folder, which stands for its best checkpoint",
+    "a checkpoint file; a run folder, which stands for its best checkpoint; or a published model,"
+    " torchvision:NAME or timm:NAME",
     required=True,
 )
 START = replace(
     CHECKPOINT,
-    help="start from the weights of a checkpoint file, or of the best checkpoint of a run folder",
+    help="start from the weights of a checkpoint file, of the best checkpoint of a run folder, or"
+    " of a published model, torchvision:NAME or timm:NAME",
     required=False,
 )
 RESUME = Option(
@@ -86,9 +90,17 @@ def existing(key: str, value: Any) -> Path:
 def checkpoint_file(value: Any) -> Path:
     """The file of the option `checkpoint`; for a run folder its best checkpoint, which is logged.
 
+    A published model is downloaded and converted.
+
     Raises:
         UsageError: The file or folder does not exist, or the folder has no checkpoint.
+        ConnectionError: A published model cannot be downloaded.
+        ValueError: A published model is unknown or does not convert.
     """
+    if SOURCE.match(str(value)):
+        from densekit.interop.published import checkpoint_of
+
+        return checkpoint_of(str(value))
     path = existing("checkpoint", value)
     if path.is_file():
         return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from densekit.app.errors import UsageError
 from densekit.app.options.shared import checkpoint_file, existing, output_folder
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
+from densekit.app.run.architecture import is_of_run
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
 from densekit.app.run.fit import HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, PENDING, set_run_dir
@@ -91,9 +92,12 @@ def _configuration(
     rest = overrides.where(lambda word: word not in (*chosen, *of_data))
     _refuse_choices(rest)
     stored, info = yaml.safe_load(artifact["config"]), artifact["info"]
-    unused = ("callbacks", "logger", *(key for key in groups if key in stored))
-    stored |= {key: {} for key in unused}
-    plain = reopen(stored_run(stored, checkpoint, overrides.keys, trust))
+    if is_of_run(stored):
+        unused = ("callbacks", "logger", *(key for key in groups if key in stored))
+        stored |= {key: {} for key in unused}
+        plain = reopen(stored_run(stored, checkpoint, overrides.keys, trust))
+    else:
+        plain = _run_around(artifact, groups)
     plain["trainer"] |= OWN_TRAINER
     plain["precision"] = precision
     if groups or "expected" not in plain:  # other data or metrics have other results
@@ -110,6 +114,25 @@ def _configuration(
     _refuse_unused(rest)
     cfg.paths.run = PENDING
     return cfg
+
+
+def _run_around(artifact: Mapping[str, Any], groups: Collection[str]) -> dict[str, Any]:
+    """The configuration of a run for a model alone, such as a converted one, without data.
+
+    Raises:
+        UsageError: No data set is chosen.
+    """
+    from densekit.artifact import model_config
+
+    if "data" not in groups:
+        raise UsageError(
+            "data: expected a data set, as this checkpoint was not trained on one here, got none;"
+            " data=NAME"
+        )
+    model = model_config(artifact["config"])
+    plain: Any = OmegaConf.to_container(compose(Overrides(())).cfg)
+    empty: dict[str, Any] = {key: {} for key in ("data", "callbacks", "logger", "metrics")}
+    return {**plain, **model, **empty, "resize": artifact["info"].get("resize")}
 
 
 def _plain(cfg: DictConfig, key: str) -> Any:

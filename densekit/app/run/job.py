@@ -24,6 +24,7 @@ from densekit.app.errors import Stopped, UsageError
 from densekit.app.options.shared import checkpoint_file, existing
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
+from densekit.app.run.architecture import take_architecture
 from densekit.app.run.console_log import kept_console, remembered
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
 from densekit.app.run.folder import METRICS, PENDING, in_folder, run_name, set_run_dir
@@ -115,6 +116,7 @@ def configuration(overrides: Overrides) -> Composed:
     if "checkpoint" in found:
         file = checkpoint_file(found["checkpoint"]).absolute()
         composed.cfg.checkpoint = str(file)
+        take_architecture(composed.cfg, rest)
     return composed
 
 

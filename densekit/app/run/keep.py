@@ -69,7 +69,7 @@ def keep_heads(cfg: DictConfig) -> list[str]:
 
 
 def with_kept(info: Mapping[str, Any], kept: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Adds to the model's `info` what a checkpoint knows of the kept heads.
+    """Adds to the model's `info` what a checkpoint knows of its input and of the kept heads.
 
     Raises:
         UsageError: The data do not have the channels of the checkpoint's network.
@@ -79,7 +79,7 @@ def with_kept(info: Mapping[str, Any], kept: Mapping[str, Any] | None) -> dict[s
     seen = kept["input"]
     if info["channels"] != seen.get("channels", info["channels"]):
         raise UsageError(
-            f"keep_heads: expected data of {seen['channels']} channels, as the checkpoint's network"
+            f"checkpoint: expected data of {seen['channels']} channels, as the checkpoint's network"
             f" takes, got {info['channels']}"
         )
     both = {**info, **seen, "heads": {**info["heads"], **kept["heads"]}}

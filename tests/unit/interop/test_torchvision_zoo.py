@@ -42,7 +42,7 @@ def test_a_classifier_by_name(cache: Path) -> None:
     torch.testing.assert_close(torch.as_tensor(ours["probabilities"]), expected, rtol=0, atol=1e-3)
 
 
-def test_a_detector_by_name_has_each_name_once(cache: Path) -> None:
+def test_a_detector_by_name_has_the_classes_of_coco(cache: Path) -> None:
     torch.manual_seed(0)
     entry = get_model_weights("fasterrcnn_resnet50_fpn").DEFAULT
     theirs = torchvision.models.detection.fasterrcnn_resnet50_fpn(
@@ -51,14 +51,20 @@ def test_a_detector_by_name_has_each_name_once(cache: Path) -> None:
     state = {k: v for k, v in theirs.state_dict().items() if "num_batches" not in k}
     saved(cache / Path(entry.url).name, state)
 
-    info = convert("torchvision:fasterrcnn_resnet50_fpn.COCO_V1").model.info
+    model = convert("torchvision:fasterrcnn_resnet50_fpn.COCO_V1").model
 
-    names = info["heads"]["detection"]["names"]
-    assert names[0] == "person"
-    assert names[11] == "N/A 12"
-    assert len(set(names)) == len(names) == 90
-    assert info["full_scale"] == 255
-    assert info["mean"][0] == pytest.approx(123.675)
+    known, own = model.info["heads"]["detection"], model.state_dict()
+    assert len(known["names"]) == len(known["ids"]) == 80
+    assert (known["names"][11], known["ids"][11]) == ("stop sign", 13)
+    predictor = "roi_heads.box_predictor"
+    logits, deltas = (
+        own[f"heads.detection.box_head.{name}.weight"] for name in ("logits", "deltas")
+    )
+    assert torch.equal(logits[11], state[f"{predictor}.cls_score.weight"][13])
+    assert torch.equal(logits[80], state[f"{predictor}.cls_score.weight"][0])
+    assert torch.equal(deltas[44:48], state[f"{predictor}.bbox_pred.weight"][52:56])
+    assert model.info["mean"][0] == pytest.approx(123.675)
+    assert model.info["full_scale"] == 255
 
 
 @pytest.mark.parametrize(

@@ -70,3 +70,9 @@ def test_what_cannot_be_converted_is_one_message(
     assert main(["convert", *words]) == 2
     assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "a.ckpt").exists()
+
+
+def test_a_file_of_another_library_is_refused_with_the_way_to_convert_it(classifier, capsys):
+    assert main(["info", str(classifier)]) == 2
+    text = " ".join(capsys.readouterr().err.split())
+    assert f"densekit convert source={classifier} output=FILE.ckpt" in text
