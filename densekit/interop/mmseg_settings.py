@@ -100,6 +100,7 @@ def settings_of(recipe: Recipe) -> MmsegSettings:
         known |= _auxiliary(_mapping(recipe.model, "auxiliary_head"))
         size, notes = _size(recipe)
         notes += _slides(_mapping(recipe.model, "test_cfg"))
+        notes += _pads(_mapping(_mapping(recipe.model, "data_preprocessor"), "test_cfg"))
     except _UnlikeDensekitError:
         raise
     except (TypeError, ValueError, KeyError, IndexError) as error:
@@ -189,7 +190,8 @@ def _normalisation(recipe: Recipe) -> dict[str, Any]:
         channels = int(_mapping(recipe.model, "backbone").get("in_channels", 3))
         given |= {"mean": [0.0] * channels, "std": [1.0] * channels}
     known: dict[str, Any] = {key: tuple(map(float, given[key])) for key in ("mean", "std")}
-    is_rgb = given.get("bgr_to_rgb", False) or len(known["mean"]) != 3
+    is_turned = given.get("bgr_to_rgb") or given.get("rgb_to_bgr")  # its images are read as BGR
+    is_rgb = is_turned or len(known["mean"]) != 3
     return known | {"channel_order": "rgb" if is_rgb else "bgr"}
 
 
@@ -205,6 +207,13 @@ def _size(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
             return {"min_size": int(min(scale)), "max_size": int(max(scale))}, []
         return {}, [f"mmsegmentation resizes images to {list(scale)}, whatever their ratio"]
     return {}, []
+
+
+def _pads(test: Mapping[str, Any]) -> list[str]:
+    padded = {key: test[key] for key in ("size", "size_divisor") if test.get(key)}
+    if not padded:
+        return []
+    return [f"images are not padded; mmsegmentation pads them to {padded}, which moves the borders"]
 
 
 def _slides(test: Mapping[str, Any]) -> list[str]:

@@ -218,6 +218,19 @@ def test_a_configuration_before_version_1() -> None:
     assert (found.min_size, found.max_size) == (1024, 2048)
 
 
+def test_images_that_are_not_normalised() -> None:
+    model = {"backbone": {"in_channels": 2}, "data_preprocessor": {"bgr_to_rgb": True}}
+    found = settings_of(Recipe(model=model))
+    assert (found.mean, found.std, found.channel_order) == ((0, 0), (1, 1), "rgb")
+
+
+def test_images_that_are_padded() -> None:
+    preprocessor = {"rgb_to_bgr": True, "test_cfg": {"size_divisor": 32}}
+    found = settings_of(Recipe(model={"data_preprocessor": preprocessor}))
+    assert found.channel_order == "rgb"
+    assert "pads them to {'size_divisor': 32}" in found.notes[0]
+
+
 def test_what_is_assumed_is_said() -> None:
     theirs = build("pspnet", num_classes=1)
     found = convert(theirs.state_dict(), ["cell"])
@@ -229,15 +242,20 @@ def test_what_is_assumed_is_said() -> None:
     assert known.assumed == ("a pixel counts above 0.5, in mmsegmentation above 0.3",)
 
 
-def test_annotations_whose_zero_is_ignored_keep_their_values() -> None:
-    recipe = Recipe(names=["wall", "building", "sky", "floor", "tree"], skips_zero=True)
-    found = convert(
-        build("fcn").state_dict(),
-        recipe=Recipe(model={"backbone": D8}, names=recipe.names, skips_zero=True),
-    )
+@pytest.mark.parametrize("model", [{}, {"backbone": D8}], ids=["tensors", "configured"])
+def test_annotations_whose_zero_is_ignored_keep_their_values(model: dict[str, Any]) -> None:
+    names = ["wall", "building", "sky", "floor", "tree"]
+    recipe = Recipe(model=model, names=names, skips_zero=True)
+    found = convert(build("fcn").state_dict(), recipe=recipe)
     described = found.model.info["heads"]["segmentation"]
     assert described["ids"] == [1, 2, 3, 4, 5]
     assert not described["background"]
+
+
+def test_a_dilated_auxiliary_head_is_left() -> None:
+    theirs = build("fcn", aux={"index": 2, "num_convs": 1, "concat_input": False, "dilation": 6})
+    found = convert(theirs.state_dict(), settings=MmsegSettings(aux_dilation=6))
+    assert {name.split(".")[0] for name in found.left} == {"auxiliary_head"}
 
 
 @pytest.mark.parametrize(
