@@ -89,8 +89,8 @@ class ResNet(Staged):
         zero_init_residual: Whether every residual branch is initialised to zero.
         weights: Name of torchvision's weights ("IMAGENET1K_V2"), path of a .pth, .pt, .th, .ckpt or
             .safetensors file, URL with its hash (`resnet50-0676ba61.pth`, or `#sha256=...` at its
-            end), or `pip:PACKAGE` (`densekit backbones` lists them). They are adapted to
-            `in_channels` and `spatial_dims`.
+            end), `torchvision:NAME`, `timm:NAME`, or `pip:PACKAGE` (`densekit backbones` lists
+            them). They are adapted to `in_channels` and `spatial_dims`.
 
     Raises:
         ValueError: A setting is not accepted, or the weights do not fit.

@@ -23,6 +23,7 @@ from densekit.backbones.packaged import SCHEME, locate, packaged
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
+TORCHVISION, TIMM = "torchvision:", "timm:"
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
@@ -30,14 +31,15 @@ _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
 
 def read_weights(weights: str | PathLike[str], architecture: str | None = None) -> State:
-    """Reads a state dict from a package, torchvision, a file or a URL.
+    """Reads a state dict from a package, torchvision, timm, a file or a URL.
 
     Args:
-        weights: `pip:PACKAGE`, name of torchvision's weights, path of a file, or URL with its hash.
+        weights: `pip:PACKAGE`, `torchvision:NAME`, `timm:NAME`, path of a file, URL with its hash,
+            or the name of torchvision's weights for the architecture.
         architecture: torchvision's name of the network; None if it has no weights for it.
 
     Raises:
-        ValueError: The setting is none of the four, or the file holds no tensors.
+        ValueError: The setting is none of these, or the file holds no tensors.
         ConnectionError: The file cannot be downloaded.
         ModuleNotFoundError: The package is not installed.
     """
@@ -48,6 +50,11 @@ def read_weights(weights: str | PathLike[str], architecture: str | None = None) 
         return caffe_resnet_onnx(path) if path.suffix == ".onnx" else efficientnet(read_file(path))
     if weights.startswith(("https://", "http://")):
         return read_file(fetch(weights))
+    if weights.startswith(TIMM):
+        return _of_timm(weights.removeprefix(TIMM))
+    if weights.startswith(TORCHVISION):
+        architecture, _, entry = weights.removeprefix(TORCHVISION).partition(".")
+        return read_file(fetch(_torchvision_url(architecture, entry or "DEFAULT")))
     if weights.endswith(SUFFIXES):
         return read_file(Path(weights))
     if architecture is None:
@@ -55,10 +62,30 @@ def read_weights(weights: str | PathLike[str], architecture: str | None = None) 
             f"weights: expected a URL, {SCHEME}PACKAGE or the path of a {', '.join(SUFFIXES)} file,"
             f" as torchvision has no weights for these settings, got {weights!r}"
         )
-    from torchvision.models import get_model_weights
+    return read_file(fetch(_torchvision_url(architecture, weights)))
 
+
+def _torchvision_url(architecture: str, entry: str) -> str:
+    from torchvision.models import get_model_weights, list_models
+
+    choose(f"weights: {TORCHVISION}NAME", architecture, dict.fromkeys(list_models()))
     entries = get_model_weights(architecture).__members__
-    return read_file(fetch(choose(f"weights of {architecture}", weights, entries).url))
+    return str(choose(f"weights of {architecture}", entry, entries).url)
+
+
+def _of_timm(name: str) -> State:
+    import timm
+
+    tagged = timm.list_models(pretrained=True)
+    choose(f"weights: {TIMM}NAME", name, dict.fromkeys([*tagged, *timm.list_models()]))
+    try:
+        state: State = timm.create_model(name, pretrained=True).state_dict()
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConnectionError(
+            f"weights: expected timm's weights of {name} to download, got: {reason}"
+        ) from error
+    return state
 
 
 def statistics_of(weights: str | PathLike[str]) -> Statistics | None:

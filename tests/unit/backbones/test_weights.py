@@ -10,6 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -195,7 +196,8 @@ def test_name_of_torchvision(
     torch.save(ResNet(**settings).state_dict(), path)
     monkeypatch.setattr(weights, "fetch", lambda address: asked.append(address) or path)
     ResNet(**settings, weights="IMAGENET1K_V1")
-    assert asked == [url]
+    ResNet(**settings, weights=f"torchvision:{Path(url).name.partition('-')[0]}.IMAGENET1K_V1")
+    assert asked == [url, url]
 
 
 def test_unknown_names_are_refused() -> None:
@@ -203,6 +205,34 @@ def test_unknown_names_are_refused() -> None:
         ResNet(50, weights="IMAGENET_V2")
     with pytest.raises(ValueError, match="torchvision has no weights"):
         ResNet(50, groups=8, weights="IMAGENET1K_V2")
+    with pytest.raises(ValueError, match="torchvision:NAME: .*did you mean 'resnet50'"):
+        ResNet(50, weights="torchvision:resnet_50")
+    with pytest.raises(ValueError, match="weights of resnet50: expected one of .* got 'V2'"):
+        ResNet(50, weights="torchvision:resnet50.V2")
+    with pytest.raises(ValueError, match="timm:NAME: .*did you mean 'resnet50"):
+        ResNet(50, weights="timm:resnet_50")
+
+
+def test_name_of_timm(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Published:
+        def state_dict(self) -> State:
+            return state
+
+    asked = []
+    monkeypatch.setattr(
+        timm,
+        "create_model",
+        lambda name, pretrained: asked.append((name, pretrained)) or Published(),
+    )
+    assert_loaded(ResNet(18, weights="timm:resnet18.a1_in1k"), state)
+    assert asked == [("resnet18.a1_in1k", True)]
+
+    def offline(name: str, pretrained: bool) -> None:
+        raise OSError("no network\nand more")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ConnectionError, match="timm's weights of resnet18 .*, got: no network$"):
+        ResNet(18, weights="timm:resnet18")
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4, 6])
