@@ -16,6 +16,7 @@ from densekit.data.protocols import BatchTransform, Dataset, Transform, array_of
 from densekit.data.samplers import EvalSampler, IdentitySampler, TrainSampler, aspect_groups
 from densekit.data.sampling import Sampling
 from densekit.data.splits import SPLITS
+from densekit.data.subset import RandomSubset
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
 _log = logging.getLogger("densekit.data")
@@ -57,6 +58,8 @@ class Source:
         repeats: Number of times that a training batch holds each of its images; see `TrainSampler`.
         sampling: How often an epoch draws each training image, e.g. `RepeatFactors`; None draws
             each once.
+        num_train_images: Number of training images to draw with the seed, for a learning curve; a
+            smaller number draws some of those of a larger one. None takes all.
         images_per_identity: Makes training batches of `batch_size / images_per_identity`
             identities with this number of images each, for losses over pairs; None draws images.
         seed: Seed of the order and of the augmentation.
@@ -85,10 +88,13 @@ class Source:
         group_by_aspect: bool = False,
         repeats: int = 1,
         sampling: Sampling | None = None,
+        num_train_images: int | None = None,
         images_per_identity: int | None = None,
         seed: int = 0,
     ) -> None:
         _check_counts(batch_size, eval_batch_size, num_workers, mixed_epochs)
+        if train is not None and num_train_images is not None:
+            train = _drawn(as_dataset(train, "train"), num_train_images, seed)
         self.train, self.val, self.test = (
             None if data is None else as_dataset(data, split)
             for split, data in zip(SPLITS, (train, val, test), strict=True)
@@ -198,6 +204,12 @@ class Source:
         if split not in self.splits:
             raise ValueError(unknown("split", split, self.splits))
         return self.splits[split]
+
+
+def _drawn(train: Dataset, count: int, seed: int) -> Dataset:
+    if not 1 <= count <= len(train):
+        raise ValueError(f"num_train_images: expected 1 to {len(train)}, got {count}")
+    return RandomSubset(train, count, seed)
 
 
 def _warn_of_shared(train: Dataset | None, splits: Mapping[str, Dataset]) -> None:

@@ -72,3 +72,13 @@ def test_positions_without_an_image(positions):
 def test_not_so_many(num_images):
     with pytest.raises(ValueError, match=rf"num_images: expected 1 to 5, got {num_images}"):
         RandomSubset(Scenes(length=5), num_images)
+
+
+def test_a_source_draws_training_images_alone():
+    data = Scenes(length=20)
+    few, more = (Source(data, test=data, num_train_images=n, seed=3) for n in (4, 12))
+    assert few.train.positions.tolist() == RandomSubset(data, 4, 3).positions.tolist()
+    assert set(few.train.positions) < set(more.train.positions)
+    assert len(few.test) == 20
+    with pytest.raises(ValueError, match=r"^num_train_images: expected 1 to 20, got 21$"):
+        Source(data, num_train_images=21)
