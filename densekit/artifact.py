@@ -2,7 +2,8 @@
 
 It has three keys: `state_dict` (tensors), `config` (the resolved configuration as YAML text) and
 `info` (names, original ids, mean, std, resize rule: plain JSON values). Training checkpoints hold
-the same three beside the optimiser's state, so one reader serves both.
+the same three beside the optimiser's state, so one reader serves both. In a `.safetensors` file
+`config` and `info` are metadata.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+from safetensors import SafetensorError
 from torch import Tensor
 
 from densekit._files import replacing
+from densekit._safetensors import is_safetensors, read_safetensors, write_safetensors
 from densekit.build import build_model
 from densekit.layers import channels_last_weights
 from densekit.trust import check_stored, without_weights
@@ -49,7 +52,7 @@ def save_artifact(path: str | Path, model: DenseModel, config: str) -> None:
     """Writes a model for `model_from_artifact`, without optimiser state.
 
     Args:
-        path: File to write; it appears complete or not at all.
+        path: File to write, `.ckpt` or `.safetensors`; it appears complete or not at all.
         model: The model.
         config: Resolved configuration as YAML text, with `backbone`, `neck` and `heads`.
     """
@@ -62,7 +65,10 @@ def write_artifact(
     """Writes the three parts of an artifact; see `save_artifact`."""
     content = {"state_dict": dict(state_dict), "config": config, "info": dict(info)}
     with replacing(path) as part:
-        torch.save(content, part)
+        if is_safetensors(path):
+            write_safetensors(part, content)
+        else:
+            torch.save(content, part)
 
 
 def load_artifact(path: str | Path) -> dict[str, Any]:
@@ -113,6 +119,13 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"checkpoint {file}: expected a file, got none there")
+    if is_safetensors(file):
+        try:
+            return read_safetensors(file)
+        except SafetensorError as error:
+            raise BrokenCheckpointError(
+                f"checkpoint {file}: expected a safetensors file, got: {error}"
+            ) from error
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -131,6 +144,14 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {file}: expected a dict, got {type(content).__name__}")
     return content
+
+
+def holds_artifact(path: str | Path) -> bool:
+    """Whether a file is a checkpoint of densekit, and not one of another library."""
+    try:
+        return set(KEYS) <= read_checkpoint(path).keys()
+    except ValueError:
+        return False
 
 
 def model_from_artifact(path: str | Path, trust: Sequence[str] = ()) -> DenseModel:

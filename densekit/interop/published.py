@@ -9,14 +9,10 @@ from pathlib import Path
 import torch
 
 from densekit.backbones.weights import fetch
-from densekit.interop.sources import ADDRESSES, TIMM, TORCHVISION, convert
+from densekit.interop import hub
+from densekit.interop.sources import ADDRESSES, convert
 
 logger = logging.getLogger(__name__)
-
-
-def is_published(source: str) -> bool:
-    """Whether a source is the name or address of a model, and not a path."""
-    return source.startswith((TORCHVISION, TIMM, *ADDRESSES))
 
 
 def checkpoint_of(source: str) -> Path:
@@ -26,7 +22,8 @@ def checkpoint_of(source: str) -> Path:
     version that wrote it.
 
     Args:
-        source: `torchvision:NAME`, `timm:NAME`, or the URL of a checkpoint of densekit.
+        source: `torchvision:NAME`, `timm:NAME`, `hub:OWNER/REPO`, or the URL, with its hash, of a
+            checkpoint of densekit.
 
     Raises:
         ConnectionError: It cannot be downloaded.
@@ -34,6 +31,8 @@ def checkpoint_of(source: str) -> Path:
     """
     if source.startswith(ADDRESSES):
         return fetch(source)
+    if source.startswith(hub.SCHEME):
+        return hub.pull(source)
     name = re.sub(r"[^\w.-]", "-", source)
     path = Path(torch.hub.get_dir()) / "checkpoints" / f"densekit-{name}.ckpt"
     found = convert(source)

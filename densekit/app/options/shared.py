@@ -20,20 +20,20 @@ def _device(name: str) -> str:
     return name
 
 
-SOURCE = re.compile(r"(torchvision|timm):|https?://")
+SOURCE = re.compile(r"(torchvision|timm|hub):|https?://")
 """How a published model begins, in place of a path; see `densekit.interop.published`."""
 CHECKPOINT = Option(
     "checkpoint",
     text("PATH", "a checkpoint, a run folder or a published model"),
     None,
     "a checkpoint file; a run folder, which stands for its best checkpoint; or a published model,"
-    " torchvision:NAME or timm:NAME",
+    " torchvision:NAME, timm:NAME or hub:OWNER/REPO",
     required=True,
 )
 START = replace(
     CHECKPOINT,
     help="start from the weights of a checkpoint file, of the best checkpoint of a run folder, or"
-    " of a published model, torchvision:NAME or timm:NAME",
+    " of a published model, torchvision:NAME, timm:NAME or hub:OWNER/REPO",
     required=False,
 )
 RESUME = Option(

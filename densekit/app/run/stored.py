@@ -49,11 +49,17 @@ def resumed(checkpoint: Path, overrides: Overrides) -> Composed:
 
 def resumable(path: Path) -> Path:
     """The checkpoint to resume from: the one named, or the last intact one if it is damaged."""
+    from densekit._safetensors import is_safetensors
     from densekit.artifact import BrokenCheckpointError, load_artifact
     from densekit.training import furthest_checkpoint
 
     if path.is_dir() and (path / "checkpoints").is_dir():
         path = path / "checkpoints"
+    if is_safetensors(path):
+        raise UsageError(
+            f"resume: expected a checkpoint with the state of a training, got {path}, which holds a"
+            f" model alone; checkpoint={path} starts a new run from it"
+        )
     if path.is_file():
         # A file that is refused for its content is an alarm, not a reason to try another one.
         with contextlib.suppress(BrokenCheckpointError):

@@ -48,14 +48,17 @@ def test_the_backbone_of_a_pretraining_is_said_to_have_no_head(tmp_path, capsys)
 
     text = " ".join(capsys.readouterr().out.split())
     assert "left: backbone.fc.weight and 1 more: a projection head of the pre-training" in text
-    assert "a backbone without a head" in text
+    assert "a backbone; heads start afresh" in text
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["output=a.ckpt"], "source: expected a file, a folder, torchvision:NAME or timm:NAME"),
-        (["source=theirs.pth", "output=a.bin"], "output: expected a file that ends in .ckpt"),
+        (
+            ["source=theirs.pth", "output=a.bin"],
+            "output: expected a file that ends in .ckpt or .safetensors",
+        ),
         (["source=none.pth", "output=a.ckpt"], "none.pth: expected a file, got none there"),
         (["source=theirs.pth", "output=a.ckpt", "names=[a]"], "expected one per class (2), got 1"),
         (["source=torchvision:resnet49", "output=a.ckpt"], "did you mean 'resnet"),

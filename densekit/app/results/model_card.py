@@ -1,0 +1,70 @@
+"""The model card of a repository on the hub: what a model is, how it is used, what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import yaml
+
+PIPELINES = {
+    "FasterRCNN": "object-detection",
+    "Classification": "image-classification",
+    "Embedding": "image-feature-extraction",
+}
+"""Class of a head to its task on the hub; all others predict masks."""
+MASKS = "image-segmentation"
+MOST_NAMES = 30
+
+
+def model_card(
+    source: str, facts: Mapping[str, Any], metrics: Mapping[str, float], origin: str | None = None
+) -> str:
+    """Writes the card as Markdown with its YAML header.
+
+    Args:
+        source: `hub:OWNER/REPO`.
+        facts: What `densekit info` tells of the model.
+        metrics: Of `metrics.json`; empty if there are none.
+        origin: Of a converted model, what it was.
+    """
+    heads: Mapping[str, Mapping[str, Any]] = facts["heads"]
+    lines = ["---", yaml.safe_dump(_header(heads), sort_keys=False).strip(), "---", ""]
+    lines += [f"# {source.removeprefix('hub:').partition('@')[0].partition('/')[2]}", ""]
+    lines += [f"Converted from: {origin}.", ""] if origin else []
+    lines += ["```bash", "pip install 'densekit[hub]'"]
+    lines += [f"densekit predict checkpoint={source} source=FOLDER output=DIR"]
+    lines += [f"densekit train checkpoint={source} data=NAME    # to start from it", "```", ""]
+    lines += ["| part | class | settings |", "|---|---|---|"]
+    parts = {"backbone": facts["backbone"], "neck": facts["neck"]}
+    parts |= {f"head `{name}`": head for name, head in heads.items()}
+    lines += [_row(name, part) for name, part in parts.items() if part]
+    lines += ["", "Input: " + "; ".join(f"{k} {v}" for k, v in facts["input"].items()) + ".", ""]
+    for name, head in heads.items():
+        lines += _classes(name, head.get("names") or ())
+    if metrics:
+        lines += ["## Metrics", "", "| metric | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _header(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    kinds = [str(head["class"]).rpartition(".")[2] for head in heads.values()]
+    header: dict[str, Any] = {"library_name": "densekit", "tags": ["densekit"]}
+    return header | ({"pipeline_tag": PIPELINES.get(kinds[0], MASKS)} if kinds else {})
+
+
+def _row(name: str, part: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{k} {v}" for k, v in part["settings"].items() if _is_short(v))
+    return f"| {name} | `{part['class']}` | {settings} |"
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, str | int | float | bool | list) and len(str(value)) <= 60
+
+
+def _classes(head: str, names: Any) -> list[str]:
+    if not names:
+        return []
+    shown = ", ".join(map(str, names[:MOST_NAMES])) + (", ..." if len(names) > MOST_NAMES else "")
+    return [f"{len(names)} classes of `{head}`: {shown}.", ""]
