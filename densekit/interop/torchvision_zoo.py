@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
-from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection import FasterRCNN, RetinaNet
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from densekit._names import choose
@@ -18,6 +18,7 @@ from densekit.backbones.weights import fetch
 from densekit.interop.conversion import Conversion, in_bytes
 from densekit.interop.torchvision import convert_torchvision
 from densekit.interop.torchvision_detection import convert_detector
+from densekit.interop.torchvision_retinanet import convert_retinanet
 
 SCHEME = "torchvision:"
 CONVERTIBLE = (
@@ -58,17 +59,30 @@ def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
             " download them again"
         ) from error
     categories = list(entry.meta["categories"])
-    if isinstance(model, FasterRCNN):
-        ids = [index for index, one in enumerate(categories) if index and one != UNUSED]
-        keep_classes(model, ids)
-        known = [categories[index] for index in ids]
-        found = convert_detector(model, names or known, _info(entry, model), ids)
-        assumed = (f"outputs of ids without a category left out, {len(categories) - 1 - len(ids)}",)
-        found = replace(found, assumed=assumed)
+    if isinstance(model, FasterRCNN | RetinaNet):
+        found = _detector(model, categories, names, _info(entry, model))
     else:
         known = [one.strip("_") for one in categories]  # of `__background__`
         found = convert_torchvision(model, names or known, _info(entry, model))
     return replace(found, source=f"{found.source}, {type(entry).__name__}.{entry.name}")
+
+
+def _detector(
+    model: FasterRCNN | RetinaNet,
+    categories: Sequence[str],
+    names: Sequence[str] | None,
+    info: Mapping[str, Any],
+) -> Conversion:
+    """Converts a detector without the outputs of ids that no category has."""
+    ids = [index for index, one in enumerate(categories) if index and one != UNUSED]
+    known = [categories[index] for index in ids]
+    if isinstance(model, RetinaNet):
+        found = convert_retinanet(model, names or known, info, ids)
+    else:
+        keep_classes(model, ids)
+        found = convert_detector(model, names or known, info, ids)
+    assumed = (f"outputs of ids without a category left out, {len(categories) - 1 - len(ids)}",)
+    return replace(found, assumed=assumed)
 
 
 @torch.no_grad()

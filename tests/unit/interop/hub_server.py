@@ -29,8 +29,8 @@ class _Handler(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             return self._json({"url": f"{self.path}/me/model", "name": "me/model"})
         if "/preupload/" in self.path:
-            asked = [{**file, "uploadMode": "regular", "shouldIgnore": False} for file in json.loads(content)["files"]]
-            return self._json({"files": asked})
+            told = {"uploadMode": "regular", "shouldIgnore": False}
+            return self._json({"files": [file | told for file in json.loads(content)["files"]]})
         if self.path == "/api/validate-yaml":
             return self._json({"errors": [], "warnings": []})
         if "/commit/" in self.path:
