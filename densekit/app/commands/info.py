@@ -10,6 +10,7 @@ from densekit._console import plain
 from densekit.app.options.shared import checkpoint_file
 from densekit.app.options.table import Command, Option, flag, parse_command
 from densekit.app.report import print_whole
+from densekit.app.results.description import describe, settings_of
 
 MAX_NAMES = 20
 """Most classes that are printed; of more, the first ones and their number."""
@@ -61,45 +62,6 @@ def _read(file: str) -> Mapping[str, Any]:
     return {"info": info, "config": config, "state_dict": {}}
 
 
-def describe(artifact: Mapping[str, Any]) -> dict[str, Any]:
-    """Describes an artifact in plain values.
-
-    Args:
-        artifact: What `load_artifact` returns.
-    """
-    import yaml
-
-    from densekit.artifact import model_config
-
-    model, config = model_config(artifact["config"]), yaml.safe_load(artifact["config"])
-    info = artifact["info"]
-    known = info.get("heads", {})
-    tensors = artifact["state_dict"].values()
-    heads = {
-        name: {"class": node["_target_"], "settings": _settings(node)} | dict(known.get(name, {}))
-        for name, node in model["heads"].items()
-    }
-    return {
-        "version": info.get("version"),
-        "backbone": _named(model["backbone"]),
-        "neck": _named(model["neck"]) if model["neck"] else None,
-        "heads": heads,
-        "input": {key: value for key, value in info.items() if key not in ("heads", "version")},
-        "inferer": _named(config["inferer"]) if config.get("inferer") else None,
-        "data": sorted(config.get("data") or {}),
-        "seed": config.get("seed"),
-        "values": sum(tensor.numel() for tensor in tensors if hasattr(tensor, "numel")),
-    }
-
-
-def _named(node: Mapping[str, Any]) -> dict[str, Any]:
-    return {"class": node["_target_"], "settings": _settings(node)}
-
-
-def _settings(node: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in node.items() if not key.startswith("_")}
-
-
 def _print(file: str, facts: Mapping[str, Any]) -> None:
     from rich.table import Table
 
@@ -140,7 +102,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         if "_target_" in value:
             name = str(value["_target_"]).rpartition(".")[2]
-            settings = _settings(value)
+            settings = settings_of(value)
             return f"{name}({_plain(settings)})" if settings else name
         return ", ".join(f"{key}: {_plain(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

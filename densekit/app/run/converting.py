@@ -14,6 +14,7 @@ import yaml
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import SOURCE, checkpoint_file
 from densekit.app.report import quoted, read_metrics
+from densekit.app.results.description import describe
 from densekit.app.results.model_card import model_card
 from densekit.app.run.folder import METRICS
 from densekit.artifact import holds_artifact, load_artifact, write_artifact
@@ -75,8 +76,6 @@ def write(found: Converted, output: str) -> list[str]:
         stored = yaml.safe_load(config)
         public = yaml.safe_dump({key: stored.get(key) for key in PUBLIC}, sort_keys=False)
         write_artifact(Path(folder) / WEIGHTS, state, public, info)
-        from densekit.app.commands.info import describe
-
         facts = describe({"state_dict": state, "config": public, "info": info})
         card = model_card(output, facts, found.metrics, found.origin)
         (Path(folder) / CARD).write_text(card, encoding="utf-8")
