@@ -27,6 +27,7 @@ TORCHVISION, TIMM = "torchvision:", "timm:"
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
+_STEM_NORM = "stem.7.weight"
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
 
@@ -179,7 +180,7 @@ def load_weights(
         ValueError: Keys are missing, shapes differ, or the file has layers the network lacks.
     """
     own = network.state_dict()
-    state, dropped = _without_prefix(state, own)
+    state, dropped = _without_prefix(_with_stem(state, own), own)
     dropped += [key for key in state if key.startswith(left_out) and key not in own]
     state = {key: value for key, value in state.items() if key not in dropped}
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
@@ -227,6 +228,20 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
         return weight.sum(1, keepdim=True)
     repeated = torch.arange(in_channels, device=weight.device) % given
     return weight[:, repeated] * (given / in_channels)
+
+
+def _with_stem(state: State, own: State) -> State:
+    """Renames the deep stem of mmsegmentation's files: `stem.0` to `stem.7` are here `conv1.0` ...
+
+    Its last layer, `stem.7`, is the norm `bn1`.
+    """
+    if "conv1.6.weight" not in own or not any(key.endswith(_STEM_NORM) for key in state):
+        return state
+    names = {key: re.sub(r"(^|\.)stem\.7\.", r"\1bn1.", key) for key in state}
+    return {
+        re.sub(r"(^|\.)stem\.(\d)\.", r"\1conv1.\2.", name): state[key]
+        for key, name in names.items()
+    }
 
 
 def _without_prefix(state: State, own: State) -> tuple[State, list[str]]:

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy(
         "NonFiniteLossError": "non_finite",
         "OneCycle": "schedules",
         "OutOfMemory": "out_of_memory",
+        "Polynomial": "schedules",
         "Progress": "step_lines",
         "RunPictures": "run_pictures",
         "SignalFile": "signal_propagation",

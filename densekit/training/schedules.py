@@ -180,6 +180,42 @@ class Cosine:
         return half_cosine(1.0, self.final_factor, (step - end) / remaining)
 
 
+class Polynomial:
+    """Warm-up, then `(1 - progress) ** power` down to the end of the run ("poly", ParseNet).
+
+    Args:
+        power: Exponent; 1 is a straight line.
+        warmup_steps: Optimiser steps of the linear warm-up, at most `WARM_SHARE` of the run.
+        warmup_factor: Factor at step 0.
+        final_factor: Factor at the end of the run.
+
+    Raises:
+        ValueError: `power` is not positive.
+    """
+
+    def __init__(
+        self,
+        power: float = 0.9,
+        warmup_steps: int = 0,
+        warmup_factor: float = 1e-3,
+        final_factor: float = 0.0,
+    ) -> None:
+        if not power > 0:
+            raise ValueError(f"schedule.power: expected a positive number, got {power}")
+        self.power = power
+        self.warmup_steps = warmup_steps
+        self.warmup_factor = warmup_factor
+        self.final_factor = final_factor
+
+    def __call__(self, step: int, total_steps: float) -> float:
+        """See `Schedule`."""
+        end = warmup_end(self.warmup_steps, total_steps)
+        if step < end:
+            return warmup(step, end, self.warmup_factor)
+        left = max(0.0, 1.0 - (step - end) / max(total_steps - end, 1.0))
+        return float(self.final_factor + (1.0 - self.final_factor) * left**self.power)
+
+
 class OneCycle:
     """Rises to the learning rate and falls far below it, along half cosines (Smith & Topin).
 

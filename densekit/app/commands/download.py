@@ -81,7 +81,7 @@ def _print_table() -> None:
 
 def _size(data: DataSet) -> str:
     """What is downloaded, roughly."""
-    count = sum(archive.size or archive.unpacked for archive in data.archives)
+    count = sum(archive.bytes_to_come for archive in data.archives)
     if not data.archives:
         return "by hand"
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{max(1, round(count / 1e6))} MB"

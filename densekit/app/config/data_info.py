@@ -118,9 +118,13 @@ def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
 def common_value(sources: Mapping[str, Any], names: list[str], key: str, head: str = "") -> Any:
     """The value of an entry that the named data sets share, as described for a head.
 
+    Identities are those that train: data sets that are only evaluated on have others, or none.
+
     Raises:
         UsageError: The values differ, or a data set does not describe the entry.
     """
+    if key in IDENTITY_KEYS:
+        names = [name for name in names if getattr(sources[name], "train", None)] or names
     found = {name: _entry(describe_for(sources[name], head), key, f"data.{name}") for name in names}
     values = list(found.values())
     if any(value != values[0] for value in values):

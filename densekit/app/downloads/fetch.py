@@ -59,12 +59,12 @@ def check_open(names: list[str], sets: Mapping[str, DataSet], output: Path) -> N
     """
     for name in names:
         data = sets[name]
-        if data.archives or all((output / path).exists() for path in data.layout):
-            continue
-        raise UsageError(
-            f"{name}: expected {', '.join(data.layout)} in {output}, got none; download it yourself"
-            f" from {data.page} ({data.terms})"
-        )
+        missing = [path for path in data.needs if not (output / path).exists()]
+        if not data.archives and missing:
+            raise UsageError(
+                f"{name}: expected {', '.join(data.needs)} in {output}, got no {missing[0]};"
+                f" download it yourself from {data.page} ({data.terms}), then run this again"
+            )
 
 
 def _check_needs(name: str, data: DataSet, output: Path) -> None:
@@ -131,7 +131,7 @@ def _peak(archives: list[Archive], output: Path) -> int:
     for archive in archives:
         part = output / HIDDEN / f"{archive.name}.part"
         there = part.stat().st_size if part.exists() else 0
-        size = max(0, (archive.size or archive.unpacked) - there)
+        size = max(0, archive.bytes_to_come - there)
         unpacked += archive.unpacked
         peak = max(peak, unpacked + size)
     return peak

@@ -44,6 +44,31 @@ def pennfudan(output: Path) -> None:
             write_json(file, _coco(folder, [path for path in images if path.stem in names]))
 
 
+def stare(output: Path) -> None:
+    """Lists the first ten images for training, the others for the test, as mmsegmentation does."""
+    folder = output / "STARE"
+    names = sorted(path.stem for path in (folder / "images").glob("*.ppm"))
+    _write_lists(folder, [f"images/{name}.ppm labels/{name}.ah.ppm" for name in names], 10)
+
+
+def chase_db1(output: Path) -> None:
+    """Lists the first twenty images for training, the others for the test, likewise."""
+    folder = output / "CHASE_DB1"
+    names = sorted(path.stem for path in folder.glob("*.jpg"))
+    _write_lists(folder, [f"{name}.jpg {name}_1stHO.png" for name in names], 20)
+
+
+def drive(output: Path) -> None:
+    """Lists the official training and test images."""
+    folder = output / "DRIVE"
+    pairs = [
+        f"{split}/images/{path.name} {split}/1st_manual/{path.stem[:2]}_manual1.gif"
+        for split in ("training", "test")
+        for path in sorted((folder / split / "images").glob("*.tif"))
+    ]
+    _write_lists(folder, pairs, sum(pair.startswith("training") for pair in pairs))
+
+
 def voc12aug(output: Path) -> None:
     """Writes `SegmentationClassAug` and `train_aug.txt`: VOC's masks where there are, else SBD's.
 
@@ -110,6 +135,12 @@ def _objects(mask: Any) -> Iterator[dict[str, Any]]:
 
 def _lines(file: Path) -> list[str]:
     return file.read_text(encoding="utf-8").split()
+
+
+def _write_lists(folder: Path, pairs: list[str], train: int) -> None:
+    """Writes pairs of image and mask: the first ones for training, the others for the test."""
+    _write_new(folder / "train.txt", "\n".join(pairs[:train]) + "\n")
+    _write_new(folder / "test.txt", "\n".join(pairs[train:]) + "\n")
 
 
 def _write_new(file: Path, text: str) -> None:

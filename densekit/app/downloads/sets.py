@@ -19,6 +19,7 @@ class Archive:
             members that begin otherwise are left out.
         unpacked: Bytes that the unpacked members take, roughly.
         size: Its bytes, if published.
+        about: Its bytes, roughly, where they are not published.
         digest: `md5:HEX` or `sha256:HEX`, if published.
         published: Who publishes size and hash.
         gunzip: Whether members `NAME.gz` are written as `NAME`, decompressed.
@@ -28,6 +29,7 @@ class Archive:
     folders: Mapping[str, str]
     unpacked: int
     size: int | None = None
+    about: int = 0
     digest: str | None = None
     published: str = ""
     gunzip: bool = False
@@ -36,6 +38,11 @@ class Archive:
     def name(self) -> str:
         """The name of the file."""
         return self.url.rpartition("/")[2]
+
+    @property
+    def bytes_to_come(self) -> int:
+        """Its bytes, roughly if need be."""
+        return self.size or self.about or self.unpacked
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,8 @@ class DataSet:
         then: Arguments of the `densekit train` that reads it.
         layout: Files and folders below the output that the configuration reads.
         archives: What is downloaded; nothing if that needs a registration.
-        needs: Files below the output that must exist before.
+        needs: Files and folders below the output that must exist before: of another data set, or
+            without archives what the user has to put there.
         prepare: Called with the output folder after unpacking.
     """
 
@@ -65,6 +73,7 @@ class DataSet:
 
 _COCO = "http://images.cocodataset.org"
 _VOC = "https://thor.robots.ox.ac.uk/pascal/VOC"
+_STARE = "https://cecas.clemson.edu/~ahoover/stare/probing"
 _SEGNET = "fcaf7c4978dd8d091ec67db7cb7fdd225f5051c5"
 _BCCD = "d272fb14cdff6e473fafeeeba32aba5f560e9e43"
 
@@ -144,6 +153,33 @@ SETS: dict[str, DataSet] = {
             ),
         ),
     ),
+    "sbd": DataSet(
+        about="Semantic Boundaries: with VOC 2012, 10,582 training images with masks (train_aug)",
+        page="http://home.bharathh.info/pubs/codes/SBD/download.html",
+        terms="none stated; images are VOC's",
+        then="experiment=voc12aug_deeplabv3_r50",
+        layout=(
+            "VOCdevkit/VOC2012/SegmentationClassAug",
+            "VOCdevkit/VOC2012/ImageSets/Segmentation/train_aug.txt",
+        ),
+        archives=(
+            Archive(
+                "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/"
+                "semantic_contours/benchmark.tgz",
+                {
+                    "benchmark_RELEASE/dataset/cls/": "sbd/cls/",
+                    "benchmark_RELEASE/dataset/train.txt": "sbd/train.txt",
+                    "benchmark_RELEASE/dataset/val.txt": "sbd/val.txt",
+                },
+                unpacked=150_000_000,
+                about=1_420_000_000,
+                digest="md5:82b4d87ceb2ed10f6038a1cba92111cb",
+                published="torchvision",
+            ),
+        ),
+        needs=("VOCdevkit/VOC2012/ImageSets/Segmentation/train.txt",),
+        prepare=prepare.voc12aug,
+    ),
     "pennfudan": DataSet(
         about="Penn-Fudan: 170 images of streets, pedestrians as masks",
         page="https://www.cis.upenn.edu/~jshi/ped_html/",
@@ -213,11 +249,80 @@ SETS: dict[str, DataSet] = {
             ),
         ),
     ),
+    "stare": DataSet(
+        about="STARE: 20 images of the retina, vessels drawn by A. Hoover",
+        page="https://cecas.clemson.edu/~ahoover/stare/probing/",
+        terms="none stated; cite doi:10.1109/42.845178",
+        then="experiment=stare_unet",
+        layout=("STARE/train.txt", "STARE/test.txt"),
+        archives=(
+            Archive(
+                f"{_STARE}/stare-images.tar",
+                {"": "STARE/images/"},
+                unpacked=26_000_000,
+                digest="sha256:5f7b509b6067cad4f1be84933145d783de9ec087b3eaaf4db0103dd0144dd433",
+                published="torch-em",
+                gunzip=True,
+            ),
+            Archive(
+                f"{_STARE}/labels-ah.tar",
+                {"": "STARE/labels/"},
+                unpacked=26_000_000,
+                digest="sha256:ebf2f1e17ca955f24579d9edd990e2dae79a5c82def69f0985d8e24f826ddd2f",
+                published="torch-em",
+                gunzip=True,
+            ),
+        ),
+        prepare=prepare.stare,
+    ),
+    "chase_db1": DataSet(
+        about="CHASE_DB1: 28 images of the retinas of 14 children, vessels of the first observer",
+        page="https://researchdata.kingston.ac.uk/96/",
+        terms="CC BY 4.0; cite doi:10.1109/TBME.2012.2205687",
+        then="experiment=chase_db1_unet",
+        layout=("CHASE_DB1/train.txt", "CHASE_DB1/test.txt"),
+        archives=(
+            Archive(
+                "https://researchdata.kingston.ac.uk/96/1/CHASEDB1.zip",
+                {"": "CHASE_DB1/"},
+                unpacked=3_000_000,
+            ),
+        ),
+        prepare=prepare.chase_db1,
+    ),
+    "drive": DataSet(
+        about="DRIVE: 40 images of the retina, vessels",
+        page="https://drive.grand-challenge.org/",
+        terms="registration; for research and teaching, not to be passed on",
+        then="experiment=drive_unet",
+        layout=("DRIVE/train.txt", "DRIVE/test.txt"),
+        needs=(
+            "DRIVE/training/images/21_training.tif",
+            "DRIVE/training/1st_manual/21_manual1.gif",
+            "DRIVE/test/images/01_test.tif",
+            "DRIVE/test/1st_manual/01_manual1.gif",
+        ),
+        prepare=prepare.drive,
+    ),
     "imagenet": DataSet(
         about="ImageNet-1k (ILSVRC 2012): 1,281,167 training and 50,000 validation images",
         page="https://image-net.org/download.php",
         terms="registration; for non-commercial research and teaching",
         then="experiment=imagenet_resnet50_v1",
-        layout=("imagenet/train/n01440764", "imagenet/val/n01440764"),
+        layout=("imagenet/train", "imagenet/val"),
+        needs=("imagenet/train/n01440764", "imagenet/val/n01440764"),
+    ),
+    "ms1mv3": DataSet(
+        about="MS1MV3: 5,179,510 aligned faces of 93,431 people, and pairs to verify",
+        page="https://github.com/deepinsight/insightface/tree/master/recognition/_datasets_",
+        terms="for non-commercial research; a file service without a direct link",
+        then="experiment=ms1mv3_arcface_r50",
+        layout=("ms1mv3/train",),
+        needs=(
+            "ms1mv3/train",
+            "ms1mv3/lfw/pairs.csv",
+            "ms1mv3/cfp_fp/pairs.csv",
+            "ms1mv3/agedb_30/pairs.csv",
+        ),
     ),
 }

@@ -104,6 +104,23 @@ def test_batch_norm_weights_in_a_frozen_norm(state: State, tmp_path: Path) -> No
     torch.testing.assert_close(frozen(x)["c5"], plain(x)["c5"], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("prefix", ["", "backbone."])
+def test_deep_stem_of_mmsegmentation(tmp_path: Path, prefix: str) -> None:
+    # open-mmlab://resnet50_v1c: the stem is a Sequential of three convolutions, norms and ReLUs.
+    network = ResNet(18, stem="deep")
+    names = {f"conv1.{layer}.": f"stem.{layer}." for layer in (0, 1, 3, 4, 6)}
+    names["bn1."] = "stem.7."
+    stored = {}
+    for key, value in network.state_dict().items():
+        begin = next((old for old in names if key.startswith(old)), "")
+        stored[prefix + names.get(begin, "") + key.removeprefix(begin)] = value
+    assert f"{prefix}stem.7.weight" in stored
+    assert f"{prefix}layer1.0.bn1.weight" in stored
+    torch.save({"state_dict": stored}, tmp_path / "v1c.pth")
+    loaded = ResNet(18, stem="deep", weights=tmp_path / "v1c.pth")
+    assert_loaded(loaded, network.state_dict())
+
+
 def test_old_files_have_no_counters(state: State, tmp_path: Path) -> None:
     path = tmp_path / "resnet18.pth"
     torch.save({k: v for k, v in state.items() if "num_batches_tracked" not in k}, path)

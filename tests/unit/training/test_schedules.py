@@ -14,11 +14,11 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from densekit.training import Constant, Cosine, MultiStep, OneCycle
+from densekit.training import Constant, Cosine, MultiStep, OneCycle, Polynomial
 from densekit.training.schedules import Schedule, check_end, needs_end, not_reached
 from tests.unit.training.fakes import FakeData, fake_lit, trainer
 
-ALL = [Constant(5), Cosine(5), MultiStep([0.5, 0.75], warmup_steps=5), OneCycle()]
+ALL = [Constant(5), Cosine(5), MultiStep([0.5, 0.75], warmup_steps=5), OneCycle(), Polynomial()]
 
 
 def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[float]:
@@ -36,6 +36,10 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[flo
     [
         (Cosine(), partial(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=400)),
         (
+            Polynomial(0.9),
+            partial(torch.optim.lr_scheduler.PolynomialLR, total_iters=400, power=0.9),
+        ),
+        (
             MultiStep([0.5, 0.75]),
             partial(torch.optim.lr_scheduler.MultiStepLR, milestones=[200, 300]),
         ),
@@ -48,6 +52,16 @@ def torchs(make: Callable[[torch.optim.Optimizer], Any], steps: int) -> list[flo
 def test_values_are_torchs(schedule: Schedule, reference: Any) -> None:
     found = [schedule(step, 400) for step in range(400)]
     assert found == pytest.approx(torchs(reference, 400), abs=1e-9)
+
+
+def test_polynomial_ends_at_its_final_factor_after_a_warm_up() -> None:
+    # mmengine's PolyLR: eta_min + (lr - eta_min) * (1 - t) ** power.
+    schedule = Polynomial(0.9, final_factor=0.01)
+    assert schedule(300, 400) == pytest.approx(0.01 + 0.99 * 0.25**0.9)
+    assert schedule(400, 400) == schedule(500, 400) == 0.01
+    assert Polynomial(1, warmup_steps=20)(20, 400) == 1.0
+    with pytest.raises(ValueError, match="schedule.power: expected a positive number, got 0"):
+        Polynomial(0)
 
 
 def test_one_cycle_is_torchs_up_to_its_off_by_one() -> None:
@@ -118,6 +132,7 @@ def by_steps(step: int, total_steps: float) -> float:
         (Cosine(), True),
         (Cosine(500), True),
         (OneCycle(), True),
+        (Polynomial(), True),
         (MultiStep([0.9]), True),
         (thirds, True),
     ],

@@ -60,6 +60,15 @@ def test_model_info_is_what_the_data_say() -> None:
     assert info["resize"] == {"min_size": 3, "max_size": 4}
 
 
+def test_identities_are_those_of_the_data_that_train() -> None:
+    faces = source([], ["identity"], num_identities=4, identities="digest")
+    pairs = source([], ["identity"])
+    pairs.train = None
+    heads: dict[str, Any] = {"identity": {}}
+    info = model_info({"pairs": pairs, "faces": faces}, heads, None)
+    assert info["heads"]["identity"] == {"num_identities": 4, "identities": "digest"}
+
+
 def test_data_that_disagree_on_the_mean_are_refused() -> None:
     other = source(["car"], ["cars"], mean=[9.0, 9.0, 9.0])
     with pytest.raises(UsageError, match="mean"):

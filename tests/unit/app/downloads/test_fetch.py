@@ -176,10 +176,10 @@ def test_names_are_checked_before_anything_is_downloaded(
 ) -> None:
     assert main(["download", "coco", "cocoo", f"output={tmp_path}"]) == 2
     assert "did you mean 'coco'" in capsys.readouterr().err
-    assert main(["download", "coco", "imagenet", f"output={tmp_path}"]) == 2
+    assert main(["download", "coco", "drive", f"output={tmp_path}"]) == 2
     message = capsys.readouterr().err
-    assert "imagenet: expected imagenet/train/n01440764" in message
-    assert "download it yourself from https://image-net.org/download.php" in message
+    assert "drive: expected DRIVE/training/images/21_training.tif" in message
+    assert "download it yourself from https://drive.grand-challenge.org/" in message
     assert main(["download", "coco", "outptu=x"]) == 2
     assert "did you mean 'output'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []

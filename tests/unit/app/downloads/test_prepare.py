@@ -47,6 +47,44 @@ def test_camvid(tmp_path: Path) -> None:
     assert (folder / "val.txt").read_text() == "my own list"
 
 
+def vessels(folder: Path, image_name: str, mask_name: str) -> None:
+    image(folder / image_name)
+    mask(folder / mask_name, 255 * np.tri(6, 8))
+
+
+def check_vessels(folder: Path, train: int, test: int) -> None:
+    for split, count in (("train", train), ("test", test)):
+        data = MaskList(folder, f"{split}.txt", names=["vessel"])
+        assert len(data) == count
+        assert np.unique(data[0]["mask"]).tolist() == [0, 1]
+
+
+def test_stare(tmp_path: Path) -> None:
+    for number in range(1, 13):
+        name = f"im{number:04}"
+        vessels(tmp_path / "STARE", f"images/{name}.ppm", f"labels/{name}.ah.ppm")
+    prepare.stare(tmp_path)
+    check_vessels(tmp_path / "STARE", 10, 2)
+
+
+def test_chase_db1(tmp_path: Path) -> None:
+    for number in range(22):
+        name = f"Image_{number // 2 + 1:02}{'LR'[number % 2]}"
+        vessels(tmp_path / "CHASE_DB1", f"{name}.jpg", f"{name}_1stHO.png")
+        mask(tmp_path / "CHASE_DB1" / f"{name}_2ndHO.png", np.zeros((6, 8)))
+    prepare.chase_db1(tmp_path)
+    check_vessels(tmp_path / "CHASE_DB1", 20, 2)
+
+
+def test_drive(tmp_path: Path) -> None:
+    for split, numbers in {"training": (21, 22), "test": (1,)}.items():
+        for number in numbers:
+            files = f"images/{number:02}_{split}.tif", f"1st_manual/{number:02}_manual1.gif"
+            vessels(tmp_path / "DRIVE" / split, *files)
+    prepare.drive(tmp_path)
+    check_vessels(tmp_path / "DRIVE", 2, 1)
+
+
 def test_pennfudan(tmp_path: Path) -> None:
     people = np.zeros((6, 8))
     people[1:3, 2:4], people[4:, 5:] = 1, 2
