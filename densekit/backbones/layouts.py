@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,20 @@ EFFICIENTNET_FIRST_BLOCK = {
 RESNET50_BLOCKS = (3, 4, 6, 3)
 NORM_EPS = 1e-5
 """What `ResNet` adds to a variance."""
+
+
+def openmmlab_stem(state: State) -> State:
+    """The same tensors with the names of a deep stem, if they have those of OpenMMLab's ResNetV1c.
+
+    Its stem is one sequence, `stem.0` to `stem.7`, of which the last norm is `bn1` here.
+    """
+    if not any(name.endswith("stem.7.running_var") for name in state):
+        return state
+    renamed: State = {}
+    for name, value in state.items():
+        name = re.sub(r"(^|\.)stem\.7\.", r"\1bn1.", name)
+        renamed[re.sub(r"(^|\.)stem\.(?=\d\.)", r"\1conv1.", name)] = value
+    return renamed
 
 
 def efficientnet(state: State) -> State:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from densekit._names import unknown
 from densekit.backbones.base import Backbone
+from densekit.backbones.layouts import openmmlab_stem
 from densekit.backbones.packaged import SCHEME, packaged
 from densekit.backbones.stages import Stage
 from densekit.backbones.weights import load_weights, read_weights, statistics_of
@@ -95,7 +96,7 @@ class Staged(Backbone):
             ValueError: They cannot be read or do not fit.
         """
         self._check_norm(fspath(weights))
-        state = read_weights(weights, architecture)
+        state = openmmlab_stem(read_weights(weights, architecture))
         if not self.is_residual and any(".downsample." in key for key in state):
             raise ValueError(
                 "weights: expected those of a plain network with residual=False, got a network"

@@ -13,6 +13,7 @@ from torch import nn
 
 from densekit.backbones import ResNet
 from densekit.testing import check_backbone
+from tests.parity import mmseg_reference as mmseg
 
 SMALL: dict[str, Any] = {"depth": 18, "width": 16, "stem": "deep"}
 
@@ -45,6 +46,20 @@ def test_weights_of_a_deep_stem_adapt_to_grey_images(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = colour(image.expand(-1, 3, -1, -1))["c5"]
         torch.testing.assert_close(grey(image)["c5"], expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("prefix", ["", "backbone."], ids=["alone", "segmenter"])
+def test_weights_of_mmsegmentations_deep_stem(prefix: str, tmp_path: Path) -> None:
+    theirs = mmseg.ResNet(18, 16, deep_stem=True, strides=(1, 2, 2, 2), dilations=(1,) * 4).eval()
+    mmseg.randomise(theirs)
+    state = {f"{prefix}{name}": value for name, value in theirs.state_dict().items()}
+    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    ours = ResNet(**SMALL, weights=tmp_path / "theirs.pth").eval()
+    image = torch.randn(1, 3, 65, 97)
+    with torch.no_grad():
+        expected = theirs(image)[-1]
+        scale = expected.abs().max()
+        torch.testing.assert_close(ours(image)["c5"] / scale, expected / scale, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize(
