@@ -45,8 +45,8 @@ class TrainSampler(Sampler[list[Draw]]):
             sum of draws. None draws each image once.
 
     Raises:
-        ValueError: If there are no images, `repeats` does not divide the batch size, or there are
-            both `repeats` and `factors`.
+        ValueError: If there are no images, `repeats` does not divide the batch size, there are both
+            `repeats` and `factors`, or the factors are not N numbers that make up a draw.
     """
 
     def __init__(
@@ -69,6 +69,8 @@ class TrainSampler(Sampler[list[Draw]]):
             )
         if factors is not None and repeats > 1:
             raise ValueError(f"repeats: expected 1 beside factors (`sampling`), got {repeats}")
+        if factors is not None:
+            _check_factors(factors, length)
         self._repeats = repeats
         self._position = 0, 0
         self._count: int | None = None
@@ -161,6 +163,16 @@ def aspect_groups(sizes: NDArray[Any]) -> NDArray[Any]:
         raise ValueError(f"group_by_aspect: expected images of 2 dimensions, got {sizes.shape[1]}")
     groups: NDArray[Any] = (sizes[:, 1] >= sizes[:, 0]).astype(np.int64)
     return groups
+
+
+def _check_factors(factors: NDArray[np.float64], length: int) -> None:
+    if factors.shape != (length,):
+        raise ValueError(f"sampling: expected {length} factors, got shape {factors.shape}")
+    if not (np.isfinite(factors) & (factors >= 0)).all() or factors.sum() < 1:
+        raise ValueError(
+            "sampling: expected factors of at least 0 that add up to a draw or more, got"
+            f" {factors.min()} to {factors.max()}, in total {factors.sum()}"
+        )
 
 
 def repeated(factors: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.int64]:

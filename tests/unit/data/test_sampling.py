@@ -167,6 +167,20 @@ def test_a_pass_starts_anywhere_and_groups_stay_apart(factors):
     assert sum(mixed) <= 3
 
 
+@pytest.mark.parametrize(
+    ("factors", "said"),
+    [
+        (np.ones(3), r"4 factors, got shape \(3,\)"),
+        (np.asarray([1, np.nan, 1, 1]), "got nan to nan"),
+        (np.asarray([1.0, -1, 1, 1]), "got -1.0 to 1.0"),
+        (np.full(4, 0.2), "in total 0.8"),
+    ],
+)
+def test_factors_that_are_none_are_refused(factors, said):
+    with pytest.raises(ValueError, match=f"sampling: expected .*{said}"):
+        TrainSampler(4, 2, 0, factors=factors)
+
+
 def test_a_source_draws_by_its_sampling():
     data = Scenes("train", 12, size=(64, 64))
     source = Source(train=data, sampling=ClassBalanced(), batch_size=4, num_workers=0)
