@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -32,6 +33,7 @@ from densekit.interop.detector import (
     resnet_of,
     retinanet_of,
 )
+from densekit.interop.reading import read_tensors
 from densekit.interop.resnet_tensors import resnet_name
 from densekit.model import DenseModel
 
@@ -101,7 +103,7 @@ def matches(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_detectron2(
-    state: Mapping[str, Tensor],
+    source: str | Path | Mapping[str, Tensor],
     names: Sequence[str] | None = None,
     *,
     leave: Sequence[str] = (),
@@ -112,16 +114,17 @@ def from_detectron2(
     Boxes and scores are equal.
 
     Args:
-        state: Its state dict: `model.state_dict()`, `torch.load(PATH, weights_only=True)["model"]`
-            or, of a .pkl file, `densekit.interop.pickled.read_pickle(PATH)["model"]`.
+        source: Path of a file of its model zoo (.pkl) or of a training (.pth), or a state dict.
         names: Class names; COCO's by default if there are 80 classes, else `class_0` and so on.
         leave: Modules to leave out: of a Mask R-CNN, `["roi_heads.mask_head"]`.
         settings: What the training's configuration says. By default that of the model zoo, BGR with
             the stride in the first convolution, of a ResNeXt in the 3x3.
 
     Raises:
-        ValueError: A tensor has no counterpart in densekit.
+        FileNotFoundError: The file does not exist.
+        ValueError: It cannot be read, or a tensor has no counterpart in densekit.
     """
+    state = source if isinstance(source, Mapping) else read_tensors(source)
     kept, _ = without_parts(WHERE, state, leave)
     return convert(kept, names, settings=settings).model
 

@@ -51,10 +51,9 @@ class OpenMMLabLayout(Layout, Protocol):
         ...
 
 
-OPENMMLAB: tuple[OpenMMLabLayout, ...] = (mmseg,)
+OPENMMLAB: tuple[OpenMMLabLayout, ...] = (mmdet, mmseg)
 LAYOUTS: tuple[Layout, ...] = (
     detectron2,
-    mmdet,
     torchvision_detection,
     torchvision_retinanet,
     torchvision_segmentation,

@@ -1,15 +1,16 @@
 """Conversion of detectors of mmdetection 3 (and 2, and its fork onedl-mmdetection) on a pyramid.
 
 The tensors do not say how images are prepared, where a bottleneck's stride is, or which thresholds
-apply. These are the defaults of mmdetection's configurations in PyTorch's style unless they are
-given. mmdetection lets no box shrink below 16 / 1000 of its anchor's side, which a trained network
-does not reach; there alone boxes differ.
+apply. The configuration in mmdetection's files does; without it they are those of the
+configurations in PyTorch's style. mmdetection lets no box shrink below 16 / 1000 of its anchor's
+side, which a trained network does not reach; there alone boxes differ.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -37,6 +38,9 @@ from densekit.interop.detector import (
     resnet_of,
     retinanet_of,
 )
+from densekit.interop.mmdet_settings import settings_of
+from densekit.interop.openmmlab import Recipe
+from densekit.interop.reading import read_source
 from densekit.interop.resnet_tensors import resnet_name
 from densekit.model import DenseModel
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
@@ -55,44 +59,53 @@ def matches(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_mmdet(
-    state: Mapping[str, Tensor],
+    source: str | Path | Mapping[str, Tensor],
     names: Sequence[str] | None = None,
     *,
     leave: Sequence[str] = (),
-    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+    settings: DetectorSettings | None = None,
 ) -> DenseModel:
     """Converts a Faster R-CNN or RetinaNet of mmdetection (ResNet or ResNeXt with FPN).
 
     Boxes and scores are equal.
 
     Args:
-        state: Its state dict: `model.state_dict()`, or that of a file,
-            `torch.load(PATH, weights_only=True)["state_dict"]`.
-        names: Class names; COCO's by default if there are 80 classes, else `class_0` and so on.
+        source: Path of a checkpoint of mmdetection, or a state dict.
+        names: Class names; by default those in the file, else COCO's if there are 80 classes.
         leave: Modules to leave out: of a Mask R-CNN, `["roi_head.mask_head"]`.
-        settings: What the training's configuration says. By default the PyTorch style, RGB with
-            the stride in the 3x3 convolution. Of a configuration in Caffe's style (`r50-caffe`),
-            `DetectorSettings(True, "bgr", (103.53, 116.28, 123.675), (1.0, 1.0, 1.0))`.
+        settings: What the tensors do not say; by default what the file's configuration says, else
+            the PyTorch style, RGB with the stride in the 3x3 convolution.
 
     Raises:
-        ValueError: A tensor has no counterpart in densekit.
+        FileNotFoundError: The file does not exist.
+        ValueError: It cannot be read, or a tensor or setting has no counterpart in densekit.
     """
+    state, recipe = (source, Recipe()) if isinstance(source, Mapping) else read_source(source)
     kept, _ = without_parts(WHERE, state, leave)
-    return convert(kept, names, settings=settings).model
+    return convert(kept, names, recipe=recipe, settings=settings).model
 
 
 def convert(
     state: Mapping[str, Tensor],
     names: Sequence[str] | None = None,
     *,
-    settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
+    recipe: Recipe = Recipe(),  # noqa: B008 - frozen
+    settings: DetectorSettings | None = None,
 ) -> Conversion:
-    """Converts all tensors; see `from_mmdet`."""
+    """Converts all tensors; see `from_mmdet`.
+
+    Args:
+        state: Tensors by name.
+        names: See `from_mmdet`.
+        recipe: What the file says besides its tensors.
+        settings: See `from_mmdet`.
+    """
     refuse_parts(WHERE, state, OTHER_PARTS)
     rename = _renamer(state)
     ours = {rename(name): value for name, value in state.items()}
     two_stage = is_two_stage(WHERE, ours)
-    settings = settings.completed(
+    told = settings or settings_of(recipe, two_stage=two_stage)
+    settings = told.completed(
         stride_in_1x1=False, channel_order="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
     backbone = partial(resnet_of(WHERE, ours, norm="frozen"), stride_in_1x1=settings.stride_in_1x1)
@@ -103,7 +116,9 @@ def convert(
     else:
         head, changed = retinanet_of(ours, mmdet_retinanet(), settings), None
         neck = pyramid_of(ours, extra="conv_backbone_linear")
-    info, assumed = settings.info(names, head.keywords["num_classes"], antialias=False)
+    info, assumed = settings.info(
+        names or recipe.names, head.keywords["num_classes"], antialias=False
+    )
     return convert_tensors(
         WHERE,
         Parts(backbone, {HEAD: head}, neck),
@@ -113,7 +128,7 @@ def convert(
         source=f"mmdetection {NAMES[two_stage]}, {resnet_name(backbone)} FPN",
         changed=changed,
         dropped=DROPPED,
-        assumed=assumed,
+        assumed=() if recipe.model else assumed,
     )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from densekit.interop.openmmlab import Recipe
+from densekit.interop.openmmlab import Recipe, mapping_at, normalisation_of
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 
 WHERE = "from_mmseg"
@@ -93,14 +93,14 @@ def settings_of(recipe: Recipe) -> MmsegSettings:
     """
     if not recipe.model:
         return MmsegSettings(first_value=int(recipe.skips_zero))
-    backbone, head = (_mapping(recipe.model, name) for name in ("backbone", "decode_head"))
+    backbone, head = (mapping_at(recipe.model, name) for name in ("backbone", "decode_head"))
     try:
         _refuse_others(backbone, head)
-        known = _backbone(backbone) | _head(head) | _normalisation(recipe)
-        known |= _auxiliary(_mapping(recipe.model, "auxiliary_head"))
+        known = _backbone(backbone) | _head(head) | normalisation_of(recipe)
+        known |= _auxiliary(mapping_at(recipe.model, "auxiliary_head"))
         size, notes = _size(recipe)
-        notes += _slides(_mapping(recipe.model, "test_cfg"))
-        notes += _pads(_mapping(_mapping(recipe.model, "data_preprocessor"), "test_cfg"))
+        notes += _slides(mapping_at(recipe.model, "test_cfg"))
+        notes += _pads(mapping_at(mapping_at(recipe.model, "data_preprocessor"), "test_cfg"))
     except _UnlikeDensekitError:
         raise
     except (TypeError, ValueError, KeyError, IndexError) as error:
@@ -109,11 +109,6 @@ def settings_of(recipe: Recipe) -> MmsegSettings:
             f" understood: {error!r}"
         ) from error
     return MmsegSettings(**known, **size, first_value=int(recipe.skips_zero), notes=tuple(notes))
-
-
-def _mapping(around: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = around.get(name)
-    return found if isinstance(found, Mapping) else {}
 
 
 def _refuse_others(backbone: Mapping[str, Any], head: Mapping[str, Any]) -> None:
@@ -125,7 +120,7 @@ def _refuse_others(backbone: Mapping[str, Any], head: Mapping[str, Any]) -> None
         ("decode_head.input_transform", head.get("input_transform"), (None, "multiple_select")),
     ]
     for name, part in (("backbone", backbone), ("decode_head", head)):
-        eps = _mapping(part, "norm_cfg").get("eps", 1e-5)
+        eps = mapping_at(part, "norm_cfg").get("eps", 1e-5)
         checks.append((f"{name}.norm_cfg.eps", eps, (1e-5,)))
         checks.append((f"{name}.conv_cfg", part.get("conv_cfg"), (None, {"type": "Conv2d"})))
     for key, found, accepted in checks:
@@ -174,25 +169,8 @@ def _head(part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _auxiliary(part: Mapping[str, Any]) -> dict[str, Any]:
-    weight = _mapping(part, "loss_decode").get("loss_weight", 0.4)
+    weight = mapping_at(part, "loss_decode").get("loss_weight", 0.4)
     return {"aux_dilation": int(part.get("dilation", 1)), "aux_weight": float(weight)}
-
-
-def _normalisation(recipe: Recipe) -> dict[str, Any]:
-    """Mean, std and order of the channels; without a mean images are not normalised."""
-    given = dict(_mapping(recipe.model, "data_preprocessor"))
-    for step in recipe.transforms():
-        if step.get("type") == "Normalize":  # of mmsegmentation before version 1
-            given |= {**step, "bgr_to_rgb": step.get("to_rgb", True)}
-    if not given and not recipe.test_pipeline:
-        return {}  # the configuration was cut
-    if given.get("mean") is None:
-        channels = int(_mapping(recipe.model, "backbone").get("in_channels", 3))
-        given |= {"mean": [0.0] * channels, "std": [1.0] * channels}
-    known: dict[str, Any] = {key: tuple(map(float, given[key])) for key in ("mean", "std")}
-    is_turned = given.get("bgr_to_rgb") or given.get("rgb_to_bgr")  # its images are read as BGR
-    is_rgb = is_turned or len(known["mean"]) != 3
-    return known | {"channel_order": "rgb" if is_rgb else "bgr"}
 
 
 def _size(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:

@@ -75,6 +75,33 @@ def recipe_of(meta: object) -> Recipe:
     )
 
 
+def mapping_at(around: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A part of a configuration, empty if it is no mapping."""
+    found = around.get(name)
+    return found if isinstance(found, Mapping) else {}
+
+
+def normalisation_of(recipe: Recipe) -> dict[str, Any]:
+    """Mean, std and order of the channels; without a mean images are not normalised.
+
+    Raises:
+        TypeError: They are not numbers; likewise ValueError and KeyError.
+    """
+    given = dict(mapping_at(recipe.model, "data_preprocessor"))
+    for step in recipe.transforms():
+        if step.get("type") == "Normalize":  # before mmsegmentation 1 and mmdetection 3
+            given |= {**step, "bgr_to_rgb": step.get("to_rgb", True)}
+    if not given and not recipe.test_pipeline:
+        return {}  # the configuration was cut
+    if given.get("mean") is None:
+        channels = int(mapping_at(recipe.model, "backbone").get("in_channels", 3))
+        given |= {"mean": [0.0] * channels, "std": [1.0] * channels}
+    known: dict[str, Any] = {key: tuple(map(float, given[key])) for key in ("mean", "std")}
+    is_turned = given.get("bgr_to_rgb") or given.get("rgb_to_bgr")  # its images are read as BGR
+    is_rgb = is_turned or len(known["mean"]) != 3
+    return known | {"channel_order": "rgb" if is_rgb else "bgr"}
+
+
 def parse_config(text: object) -> dict[str, Any]:
     """Reads the assignments of a configuration in Python's notation, without executing it.
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from densekit.interop import convert as convert_file
 from densekit.interop.detector import DetectorSettings
 from densekit.interop.layouts import convert_state
 from densekit.interop.mmdet import convert, from_mmdet, matches
@@ -148,6 +150,33 @@ def test_retinanet_detects_the_same(body: Body) -> None:
     assert found.source == "mmdetection RetinaNet, ResNet-50 FPN"
     assert {*found.mapped.values(), *found.left} == set(state)
     assert_detects(found.model, expected)
+
+
+CAFFE_CONFIG = """
+model = dict(
+    type="FasterRCNN",
+    data_preprocessor=dict(
+        type="DetDataPreprocessor", mean=[103.53, 116.28, 123.675], std=[1.0, 1.0, 1.0],
+        bgr_to_rgb=False, pad_size_divisor=32),
+    backbone=dict(type="ResNet", depth=50, style="caffe", norm_cfg=dict(type="BN")),
+    neck=dict(type="FPN", num_outs=5),
+    test_cfg=dict(
+        rpn=dict(nms_pre=1000, max_per_img=1000, nms=dict(type="nms", iou_threshold=0.7)),
+        rcnn=dict(score_thr=0.05, nms=dict(type="nms", iou_threshold=0.5), max_per_img=100)))
+"""
+
+
+def test_the_configuration_in_a_file_is_obeyed(tmp_path: Path) -> None:
+    state, expected = trained(CAFFE)
+    meta = {"cfg": CAFFE_CONFIG, "dataset_meta": {"classes": ("a", "b", "c", "d", "e")}}
+    torch.save({"state_dict": state, "meta": meta}, tmp_path / "model.pth")
+
+    found = convert_file(tmp_path / "model.pth")
+
+    assert found.assumed == ()
+    assert found.model.info["heads"]["detection"]["names"] == list("abcde")
+    assert_detects(found.model, expected)
+    assert_detects(from_mmdet(tmp_path / "model.pth"), expected)
 
 
 def test_the_boxes_of_a_mask_rcnn() -> None:
