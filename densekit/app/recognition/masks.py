@@ -84,7 +84,8 @@ def _lists(tree: Tree) -> list[Found]:
         return []
     nodes = {split: {**n, **classes} for split, n in nodes.items()}
     text = f"pairs of image and mask in {', '.join(chosen.values())}"
-    return [Found("mask_list", text, "masks", tree.root, nodes)]
+    notes = _notes(classes, len(masks))
+    return [Found("mask_list", text, "masks", tree.root, nodes, notes)]
 
 
 def _is_list(tree: Tree, file: str) -> bool:
@@ -221,7 +222,19 @@ def _found(
     splits = {split: node("MaskFolder", **places, **classes) for split, places in nodes.items()}
     places = next(iter(nodes.values()))
     text = f"images in {places['images']}, masks in {places['masks']}".replace(f"{ROOT}/", "")
-    return [Found("masks", text.replace(ROOT, "."), "masks", tree.root, splits)]
+    notes = _notes(classes, len(masks))
+    return [Found("masks", text.replace(ROOT, "."), "masks", tree.root, splits, notes)]
+
+
+def _notes(classes: dict[str, Any], count: int) -> tuple[str, ...]:
+    """What to check where classes were made of stored values."""
+    made = classes.get("colours") or classes.get("names", {})
+    if not isinstance(made, dict):
+        return ()
+    kind = "colours" if "colours" in classes else "values"
+    sample = f" (of {SAMPLED} of {count:,} masks)" if count > SAMPLED else ""
+    objects = "; values that number the objects of an image are no classes" * (kind == "values")
+    return (f"the {kind}{sample} are taken for classes: name them in the file{objects}",)
 
 
 def _classes(masks: list[Path], images: Path) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -23,6 +24,8 @@ from densekit.app.recognition.found import WHOLE, Found
 from densekit.app.recognition.tree import Tree, list_folder
 from densekit.app.report import quoted
 from densekit.data.reading.files import folders_in
+
+_log = logging.getLogger(__name__)
 
 RECOGNISERS: Sequence[Callable[[Tree], list[Found]]] = (
     *(coco.recognise, voc.recognise, yolo.recognise, voc.recognise_masks, masks.recognise),
@@ -48,6 +51,8 @@ FORMATS = {
 """What is looked for, by the value of `format=`."""
 DERIVED = {"coco_masks": "coco", "yolo_masks": "yolo"}
 """Formats that read the files of another one, which is taken unless they are asked for."""
+MANY = 20_000
+"""Files from which on people are asked for patience."""
 _INSIDE = 20
 """Most folders that are looked into if the given one is of no format."""
 
@@ -63,6 +68,8 @@ def recognise(source: Path, wanted: str | None = None) -> Found:
         UsageError: If there is none or there are several; the message says what was found.
     """
     tree = list_folder(source) if source.is_dir() else _around(source)
+    if len(tree.files) > MANY:
+        _log.info("%s: looking at %d files, which takes a while", source, len(tree.files))
     found = _all(tree)
     if not found and not tree.only:
         found = _inside(tree.root)

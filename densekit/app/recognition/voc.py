@@ -76,7 +76,7 @@ def _images(tree: Tree, xml: str) -> str | None:
     """The folder whose images have the names of the XML files; None without one."""
     prefix = "" if xml == "." else f"{xml}/"
     wanted = stems(
-        f[len(prefix) :] for f in tree.files if f.startswith(prefix) and f.endswith(".xml")
+        f[len(prefix) :] for f in tree.files if f.startswith(prefix) and f.lower().endswith(".xml")
     )
     best, most = None, 0
     folders = list(dict.fromkeys([xml, *map(_parent, tree.image_folders), *tree.image_folders]))

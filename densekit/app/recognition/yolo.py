@@ -17,6 +17,8 @@ from densekit.data.reading.files import same_name
 
 _LOOKED_AT = 10
 """Label files that are read to recognise the format."""
+_TRIED = 200
+"""Text files among which they are looked for; some may be empty."""
 
 
 def recognise(tree: Tree) -> list[Found]:
@@ -56,12 +58,13 @@ def _described(tree: Tree) -> tuple[str, YoloConfig] | None:
 
 def _undescribed(tree: Tree) -> list[Found]:
     """Label files in the folders of images, in `labels` beside `images`, or in one of their own."""
-    labels = [file for file in _texts(tree) if _is_label_file(tree.root / file)][:_LOOKED_AT]
+    tried = _texts(tree)[:_TRIED]
+    labels = [file for file in tried if _is_label_file(tree.root / file)][:_LOOKED_AT]
     images = stems(tree.images)
     if not labels:
         return []
     if all(same_name(image[:-4]) in images for image in map(_mirrored_back, labels)):
-        folders = [f for f in tree.image_folders if _has_labels(tree, f)]
+        folders = _labelled(tree)
         named = by_split([folder + "/" for folder in folders])
         if "train" in named and "" not in named:
             places = {split: common_folder(of) or "." for split, of in named.items()}
@@ -126,10 +129,11 @@ def _mirrored_back(text: str) -> str:
     return "/".join([*filter(None, parts), name])
 
 
-def _has_labels(tree: Tree, folder: str) -> bool:
-    labels = mirrored(Path(folder))
-    places = [folder, *([] if labels is None else [labels.as_posix()])]
-    return any(text.rpartition("/")[0] in places for text in _texts(tree))
+def _labelled(tree: Tree) -> list[str]:
+    """The folders of images whose label files are in them or beside them."""
+    own = {text.rpartition("/")[0] for text in _texts(tree)}
+    beside = {folder: mirrored(Path(folder)) for folder in tree.image_folders}
+    return [f for f, labels in beside.items() if f in own or (labels and labels.as_posix() in own)]
 
 
 def _is_label_file(path: Path) -> bool:

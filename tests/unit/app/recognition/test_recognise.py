@@ -97,6 +97,18 @@ def test_outlines_and_polygons_are_masks_where_asked_for(tmp_path: Path) -> None
     assert recognise(tmp_path / "yolo", "yolo_masks").task == "masks"
 
 
+def test_values_and_colours_become_classes_to_be_named(tmp_path: Path) -> None:
+    folders.masks(tmp_path / "values")
+    folders.masks(tmp_path / "colours", (0, 90, 200), colours=True)
+    folders.masks(tmp_path / "binary", (0, 255))
+    values, colours = recognise(tmp_path / "values"), recognise(tmp_path / "colours")
+    assert values.splits["whole"]["names"] == {"background": 0, "class_1": 1, "class_3": 3}
+    assert sorted(colours.splits["whole"]["colours"].values())[1] == [90, 45, 165]
+    assert "the values are taken for classes" in values.notes[0]
+    assert "the colours are taken for classes" in colours.notes[0]
+    assert recognise(tmp_path / "binary").notes == ()
+
+
 def test_detections_are_no_annotations(tmp_path: Path) -> None:
     folders.coco(tmp_path, splits=False)
     file = tmp_path / "annotations/instances_all2017.json"
