@@ -129,7 +129,7 @@ class _Retried:
                 loss: Tensor | None = self._closure(*args, **kwargs)
                 return loss
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
                 message = (str(error) or type(error).__name__).splitlines()[0]
             # Not in the handler: the traceback of the error holds the activations.
@@ -151,7 +151,8 @@ class _Retried:
         return [None if p.grad is None else p.grad.clone() for p in self._parameters]
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory could not be allocated, on a GPU or a CPU."""
     return (
         isinstance(error, MemoryError | torch.OutOfMemoryError)
         or is_cuda_out_of_memory(error)

@@ -97,8 +97,8 @@ def test_configurations_name_what_is_there(page: str) -> None:
 
 OF_THE_READER = re.compile(r"=(mine|cells|people|planned|liver_planned|bars)$")
 """Words of a command that name a file which the reader writes."""
-TESTED_ELSEWHERE = ("acme/", "my_head", "hydra/")
-"""Plug-ins, a file of the reader's and sweeps."""
+TESTED_ELSEWHERE = ("batch_size=auto", "acme/", "my_head", "hydra/")
+"""A batch size to be found, plug-ins, a file of the reader's and sweeps."""
 
 
 def _training_commands() -> list[str]:

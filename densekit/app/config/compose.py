@@ -36,10 +36,12 @@ class Composed:
     Attributes:
         cfg: The configuration.
         name: The experiment it was composed from, empty without one.
+        auto: The data set whose batch size is still to be found, None for none.
     """
 
     cfg: DictConfig
     name: str
+    auto: str | None = None
 
 
 def compose(overrides: Overrides) -> Composed:

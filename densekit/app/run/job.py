@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from densekit.app.options.shared import checkpoint_file, existing
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
 from densekit.app.run.architecture import take_architecture
+from densekit.app.run.batch_size import automatic, check_automatic, is_auto, set_largest
 from densekit.app.run.console_log import kept_console, remembered
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
 from densekit.app.run.folder import METRICS, PENDING, in_folder, run_name, set_run_dir
@@ -101,12 +102,16 @@ def train(
 
 def configuration(overrides: Overrides) -> Composed:
     """Composes a configuration; `resume=PATH` without other groups takes it from the checkpoint."""
+    auto = automatic(overrides)
+    overrides = overrides.where(lambda word: not is_auto(word.text))
     named = {key: overrides.last(key) for key in ("resume", "checkpoint")}
     found = {key: value for key, value in named.items() if value is not None}
     if len(found) == 2:
         raise UsageError("resume, checkpoint: expected one of the two, got both")
     rest = overrides.where(lambda word: word.key not in found)
     if "resume" in found:
+        if auto:
+            raise UsageError(f"data.{auto}.batch_size: expected a number beside resume=, got auto")
         file = resumable(existing("resume", found["resume"]).absolute())
         own = all(word.key in GROUPS for word in rest.choices)
         composed = resumed(file, rest) if own else compose(rest)
@@ -117,7 +122,7 @@ def configuration(overrides: Overrides) -> Composed:
         file = checkpoint_file(found["checkpoint"]).absolute()
         composed.cfg.checkpoint = str(file)
         take_architecture(composed.cfg, rest)
-    return composed
+    return replace(composed, auto=auto)
 
 
 def checked(composed: Composed) -> Job:
@@ -163,6 +168,10 @@ def prepared(composed: Composed) -> Job:
     plain = resolve(cfg, sources)
     check_num_classes(sources, plain["heads"])
     check_resize(plain["resize"], sources)
+    if composed.auto:
+        processes = 2 if launch.started_outside() else launch.count_devices(plain["trainer"])
+        check_automatic(composed.auto, sources, processes)
+        set_largest(plain, sources, composed.auto)
     return Job(plain, name, sources)
 
 
