@@ -25,6 +25,14 @@ FOLLOWERS = (
 )
 """Part of the prefix of a network that is not meant to be used, and what the other has instead."""
 
+QUEUES = ("queue", "queue_ptr")
+"""Tensors of the negatives of MoCo."""
+_PROJECTION = re.compile(
+    r"(^|\.)(fc|head|heads|projector|projection|projection_head|proj|predictor|prediction_head"
+    r"|prototypes|mlp|last_layer)(_momentum|_ema)?\."
+)
+_OWN = re.compile(r"(conv1|bn1|layer\d)\.")
+
 
 def tensors_of(content: Mapping[Any, Any]) -> dict[str, Tensor]:
     """The tensors of a file's content, also nested under one of the usual keys.
@@ -53,6 +61,15 @@ def chosen_prefix(prefixes: Iterable[str]) -> str | None:
     found = set(prefixes)
     used = {prefix for prefix in found if not _follows(prefix, found)}
     return used.pop() if len(used) == 1 else None
+
+
+def is_of_pretraining(name: str) -> bool:
+    """Whether a tensor beside a ResNet's own belongs to a projection head or a queue.
+
+    Args:
+        name: Without the network's prefix.
+    """
+    return name.endswith(QUEUES) or bool(_PROJECTION.search(name) and not _OWN.match(name))
 
 
 def _follows(prefix: str, others: set[str]) -> bool:

@@ -19,6 +19,7 @@ from densekit._names import choose
 from densekit.backbones.base import Statistics
 from densekit.backbones.layouts import caffe_resnet_onnx, efficientnet
 from densekit.backbones.packaged import SCHEME, locate, packaged
+from densekit.backbones.unwrapping import chosen_prefix, is_of_pretraining, tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -147,12 +148,10 @@ def read_file(path: Path) -> State:
         raise ValueError(
             f"weights: expected a readable file of tensors, got {path}: {error}"
         ) from error
-    for key in ("state_dict", "model"):
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not isinstance(content, Mapping) or not any(isinstance(t, Tensor) for t in content.values()):
+    tensors = tensors_of(content) if isinstance(content, Mapping) else {}
+    if not tensors:
         raise ValueError(f"weights: expected a state dict, got none in {path}")
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    return tensors
 
 
 def load_weights(
@@ -181,7 +180,11 @@ def load_weights(
     """
     own = network.state_dict()
     state, dropped = _without_prefix(_with_stem(state, own), own)
-    dropped += [key for key in state if key.startswith(left_out) and key not in own]
+    dropped += [
+        key
+        for key in state
+        if key not in own and (key.startswith(left_out) or is_of_pretraining(key))
+    ]
     state = {key: value for key, value in state.items() if key not in dropped}
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
     for key in first_convs:
@@ -254,10 +257,10 @@ def _without_prefix(state: State, own: State) -> tuple[State, list[str]]:
     }
     if prefixes == {""} or not prefixes:
         return state, []
-    if len(prefixes) > 1:
+    prefix = chosen_prefix(prefixes)
+    if prefix is None:
         found = ", ".join(repr(prefix) for prefix in sorted(prefixes))
         raise ValueError(f"weights: expected a file of one network, got several, below {found}")
-    (prefix,) = prefixes
     own_part = {key[len(prefix) :]: state[key] for key in state if key.startswith(prefix)}
     return own_part, [key for key in state if not key.startswith(prefix)]
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from torch import Tensor
 
-from densekit.backbones.unwrapping import chosen_prefix
+from densekit.backbones.unwrapping import QUEUES, chosen_prefix, is_of_pretraining
 from densekit.heads import Classification
 from densekit.interop.conversion import (
     Conversion,
@@ -29,11 +29,6 @@ WHERE = "source"
 FIRST_CONV, FIRST_BLOCK = "conv1.weight", "layer1.0.conv1.weight"
 CLASSIFIERS = ("", "module.", "model.", "module.model.", "net.", "network.", "resnet.")
 """Prefixes below which `fc` is a classifier; below those of pre-trainings it is a projection."""
-PROJECTION = re.compile(
-    r"(^|\.)(fc|head|heads|projector|projection|projection_head|proj|predictor|prediction_head"
-    r"|prototypes|mlp|last_layer)(_momentum|_ema)?\."
-)
-QUEUE = re.compile(r"(^|\.)(queue|queue_ptr)$")
 ASSUMED = ("mean and std: ImageNet's, of RGB images",)
 
 
@@ -112,9 +107,8 @@ def _reason(name: str, prefix: str, others: set[str]) -> str | None:
     """Why a tensor beside the network is left out; None for one that must not be."""
     if any(other and name.startswith(other) for other in others):
         return "of the other network of the pre-training"
-    if QUEUE.search(name):
+    if name.endswith(QUEUES):
         return "the queue of negatives of the pre-training"
-    inside = name.removeprefix(prefix)
-    if PROJECTION.search(inside) and not re.match(r"(conv1|bn1|layer\d)\.", inside):
+    if is_of_pretraining(name.removeprefix(prefix)):
         return "a projection head of the pre-training"
     return None
