@@ -15,7 +15,7 @@ from densekit._files import write_json
 from densekit.app.downloads.digests import verified
 from densekit.app.downloads.sets import Archive, DataSet
 from densekit.app.downloads.transfer import DownloadError, Report, download
-from densekit.app.downloads.unpack import unpack
+from densekit.app.downloads.unpack import BrokenArchiveError, unpack
 from densekit.app.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -89,15 +89,21 @@ def _bring(archive: Archive, output: Path, *, keep: bool) -> None:
     digest = verified(file, archive.url, archive.digest, record.get("digest"))
     if archive.digest is None:
         logger.info("%s: %s; none is published, later downloads must have the same", file, digest)
-    with _progress(f"unpack {archive.name}") as report:
-        files = unpack(
-            file,
-            archive.folders,
-            output,
-            gunzip=archive.gunzip,
-            room=_room(output),
-            report=report,
-        )
+    try:
+        with _progress(f"unpack {archive.name}") as report:
+            files = unpack(
+                file,
+                archive.folders,
+                output,
+                gunzip=archive.gunzip,
+                room=_room(output),
+                report=report,
+            )
+    except BrokenArchiveError as error:  # such as the page of a captive network, saved as a file
+        file.unlink()
+        raise DownloadError(
+            f"{error}; the file was removed, run the command again to download it anew"
+        ) from error
     write_json(_record_file(archive, output), {"digest": digest, "files": files})
     if not keep:
         file.unlink()
@@ -117,12 +123,17 @@ def _record(archive: Archive, output: Path) -> dict[str, Any]:
 
 
 def _is_unpacked(archive: Archive, output: Path) -> bool:
-    """Whether every file of the archive is there with its size."""
+    """Whether every file of the archive is there; warns of one that the user has changed."""
     files = _record(archive, output).get("files", {})
-    return bool(files) and all(
-        (output / name).is_file() and (output / name).stat().st_size == size
-        for name, size in files.items()
-    )
+    if not files or not all((output / name).is_file() for name in files):
+        return False
+    changed = [name for name, size in files.items() if (output / name).stat().st_size != size]
+    if changed:
+        logger.warning(
+            "%s: kept, though not as it was unpacked (%d such files); move it away to have it back",
+            *(output / changed[0], len(changed)),
+        )
+    return True
 
 
 def _peak(archives: list[Archive], output: Path) -> int:

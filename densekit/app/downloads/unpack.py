@@ -26,6 +26,10 @@ IGNORED = ("._", ".DS_Store")
 """Beginnings of the names of files that macOS adds to archives."""
 
 
+class BrokenArchiveError(DownloadError):
+    """A file is no archive, a damaged one, or one without the members that were chosen."""
+
+
 @dataclass(frozen=True)
 class Member:
     """An entry of an archive.
@@ -66,8 +70,9 @@ def unpack(
         Every file, relative to `output`, with its size.
 
     Raises:
-        DownloadError: The archive is damaged, a member would leave the folder or is no file, or a
-            file with other content exists.
+        BrokenArchiveError: The archive is damaged, or has none of the members.
+        DownloadError: A member would leave the folder or is no file, or a file with other content
+            exists.
     """
     try:
         with _members(archive) as members:
@@ -85,7 +90,7 @@ def unpack(
                 report(done, total)
     except BROKEN as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
-        raise DownloadError(f"{archive}: expected a whole archive, got: {reason}") from error
+        raise BrokenArchiveError(f"{archive}: expected a whole archive, got: {reason}") from error
     return written
 
 
@@ -108,7 +113,7 @@ def _plan(
         yield name, member.size
     if not found:
         begin = ", ".join(map(repr, folders))
-        raise DownloadError(f"{archive}: expected members that begin with {begin}, got none")
+        raise BrokenArchiveError(f"{archive}: expected members that begin with {begin}, got none")
 
 
 def _is_inside(name: str) -> bool:

@@ -75,6 +75,29 @@ def test_a_lost_file_is_brought_again(server: Server, archive: Archive, tmp_path
     assert len(server.seen) == 2
 
 
+def test_a_file_that_the_user_has_changed_is_kept(
+    server: Server, archive: Archive, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fetch("mine", data_set(archive), tmp_path)
+    (tmp_path / "data/7.txt").write_text("my own split")
+    fetch("mine", data_set(archive), tmp_path)
+    assert (tmp_path / "data/7.txt").read_text() == "my own split"
+    assert "data/7.txt: kept, though not as it was unpacked (1 such files)" in caplog.text
+    assert len(server.seen) == 1
+
+
+def test_a_web_page_in_place_of_the_archive_is_removed(
+    server: Server, archive: Archive, tmp_path: Path
+) -> None:
+    good = server.files["a.zip"]
+    server.files["a.zip"] = b"<html>Log in to this network</html>"
+    with pytest.raises(DownloadError, match="expected a whole archive, .*; the file was removed"):
+        fetch("mine", data_set(archive), tmp_path)
+    server.files["a.zip"] = good
+    fetch("mine", data_set(archive), tmp_path)
+    assert shown(tmp_path) == WANTED
+
+
 def test_a_changed_archive_is_refused_later(
     server: Server, archive: Archive, tmp_path: Path
 ) -> None:
