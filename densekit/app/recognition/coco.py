@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from densekit.app.recognition.found import WHOLE, Found, node
-from densekit.app.recognition.tree import Tree, by_split
+from densekit.app.recognition.tree import Tree, by_split, likeness
 from densekit.data.reading.files import same_name
 
 _KEYS = (b'"images"', b'"annotations"', b'"categories"', b'"bbox"')
@@ -23,7 +23,7 @@ _OTHER_TASKS = ("keypoints", "captions", "stuff", "panoptic")
 def recognise(tree: Tree) -> list[Found]:
     """Boxes, and masks where objects have outlines."""
     files = {file: names for file in tree.named(".json") if (names := _names(tree.root / file))}
-    placed = {file: place for file, names in files.items() if (place := _folder(tree, names))}
+    placed = {file: place for file, names in files.items() if (place := _folder(tree, file, names))}
     if not placed:
         return []
     main = {
@@ -82,15 +82,18 @@ def _has_outlines(path: Path) -> bool:
         return re.search(rb'"segmentation"\s*:\s*(\[\s*\[|\{)', text) is not None
 
 
-def _folder(tree: Tree, names: list[str]) -> str:
-    """The folder that holds most of the images; "" if none holds any."""
+def _folder(tree: Tree, file: str, names: list[str]) -> str:
+    """The folder that holds most of the images; "" if none holds any.
+
+    Splits may have images of the same names: of equal folders it is that of the file's split.
+    """
     candidates = dict.fromkeys([".", *tree.image_folders])
     for folder in list(candidates):
         parent = folder
         while parent := parent.rpartition("/")[0]:
             candidates.setdefault(parent)
     counts = {f: sum(_path(f, name) in tree.known for name in names) for f in candidates}
-    best = max(counts, key=lambda folder: counts[folder])
+    best = max(counts, key=lambda folder: (counts[folder], *likeness(folder, file)))
     return (best or ".") if counts[best] else ""
 
 

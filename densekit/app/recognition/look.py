@@ -17,7 +17,7 @@ from PIL import Image
 
 from densekit.data.fingerprint import spread
 from densekit.data.reading.bit_depths import DEEP_MODES, is_deep_colour
-from densekit.data.reading.images import read_image
+from densekit.data.reading.images import ImageReader
 from densekit.data.reading.progress import tracked
 from densekit.data.reading.stacks import ARRAY_SUFFIXES, read_stack
 
@@ -65,9 +65,10 @@ def look_at(paths: Sequence[Path]) -> Look:
     channels = max(own, default=3)
     deep = any(is_deep for _, _, is_deep in headers.values())
     sizes, values, broken = [], [], []
+    read = ImageReader(channels, "float32" if deep or channels > 4 else "uint8")
     for path in tracked(sample, "opening images"):
         try:
-            image = read_image(path, channels, "float32" if deep or channels > 4 else "uint8")
+            image = read(path)
         except ValueError as error:
             broken.append(str(error))
             continue

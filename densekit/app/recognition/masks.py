@@ -24,7 +24,7 @@ from densekit.data.segmentation.stored_values import is_coloured, stored_values
 from densekit.types import IGNORE_INDEX
 
 MASK_WORD = re.compile(
-    r"(mask|label|annot|gt|ground_?truth|seg|segmentation|segmentationclass|target|manual|truth)"
+    r"(mask|label|annot|gt|gtfine|gtcoarse|ground_?truth|seg|segmentation|segmentationclass|target|manual|truth)"
     r"(s|ed|ation|ations|_?ids|img)?\d?",
     re.IGNORECASE,
 )
@@ -124,7 +124,10 @@ def _folders(tree: Tree) -> list[Found]:
         split or WHOLE: {"images": below(i), "masks": below(m), **affixes.given}
         for split, (i, m, affixes, _) in pairs.items()
     }
-    files = {split or WHOLE: (i, _files(tree, m)) for split, (i, m, _, _) in pairs.items()}
+    files = {
+        split or WHOLE: (i, _chosen(tree, m, affixes))
+        for split, (i, m, affixes, _) in pairs.items()
+    }
     return _found(tree, _as_whole(nodes), _as_whole(files))
 
 
@@ -203,6 +206,13 @@ def _candidates(folders: list[str]) -> list[str]:
 def _files(tree: Tree, folder: str) -> list[str]:
     start = f"{folder}/" if folder else ""
     return [image for image in tree.images if image.startswith(start)]
+
+
+def _chosen(tree: Tree, folder: str, affixes: Affixes) -> list[str]:
+    """The masks in a folder, which may hold several kinds of files for each image."""
+    start, end = affixes.mask_prefix, affixes.mask_suffix
+    names = ((file, PurePosixPath(file).stem) for file in _files(tree, folder))
+    return [file for file, name in names if name.startswith(start) and name.endswith(end)]
 
 
 def _relative(tree: Tree, folder: str) -> set[str]:

@@ -35,8 +35,12 @@ def find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affix
     """
     if not images or not masks:
         return Affixes(), 0
-    tried = dict.fromkeys([Affixes(), *_around(_name(min(images, key=len)), masks)])
-    tried[_shared(images, masks)] = None
+    shared, first = _shared(images, masks), min(images, key=len)
+    own = Affixes(shared.image_prefix, shared.image_suffix)
+    tried = dict.fromkeys(
+        [Affixes(), *_around(first, masks, Affixes()), *_around(first, masks, own)]
+    )
+    tried[shared] = None
     counts = {affixes: len(paired(images, masks, affixes)) for affixes in tried}
     best = max(counts, key=lambda affixes: counts[affixes])
     return best, counts[best]
@@ -48,11 +52,18 @@ def paired(images: Collection[str], masks: Collection[str], affixes: Affixes) ->
     return own & _without(masks, affixes.mask_prefix, affixes.mask_suffix)
 
 
-def _around(image: str, masks: Collection[str]) -> list[Affixes]:
-    """The affixes of the masks whose name contains that of an image: 7 and 7_mask."""
-    parts = [_name(mask).partition(image) for mask in masks]
-    found = [Affixes(mask_prefix=p, mask_suffix=s) for p, there, s in parts if there]
-    return found[:TRIED]
+def _around(image: str, masks: Collection[str], own: Affixes) -> list[Affixes]:
+    """The affixes of the masks whose name contains that of an image: 7 and 7_mask.
+
+    Of several kinds of masks, those of class numbers come first, then in the order of names.
+    """
+    before, after = own.image_prefix, own.image_suffix
+    core = _name(image).removeprefix(before).removesuffix(after)
+    parts = {_name(mask).partition(core) for mask in masks if core}
+    ends = sorted(
+        (("label" not in end.lower(), start, end) for start, there, end in parts if there)
+    )
+    return [Affixes(before, after, start, end) for _, start, end in ends][:TRIED]
 
 
 def _shared(images: Collection[str], masks: Collection[str]) -> Affixes:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from densekit.app.recognition.found import WHOLE, Found, below, node
-from densekit.app.recognition.tree import SPLIT_WORDS, Tree
+from densekit.app.recognition.tree import SPLIT_WORDS, Tree, likeness
 from densekit.data.naming import trimmed
 from densekit.data.reading.files import same_name
 from densekit.data.reading.tables import read_text
@@ -47,7 +47,7 @@ def _rows(tree: Tree, file: str) -> Rows:
 
 def _images(tree: Tree, file: str, rows: Rows) -> list[Found]:
     header, body = list(rows[0]), rows[1:]
-    place = _place(tree, header, body)
+    place = _place(tree, file, header, body)
     if place is None:
         return []
     folder, image = place
@@ -67,9 +67,10 @@ def _images(tree: Tree, file: str, rows: Rows) -> list[Found]:
     return [Found("table", text, "classes", tree.root, splits)]
 
 
-def _place(tree: Tree, header: Sequence[str], body: Rows) -> tuple[str, str] | None:
+def _place(tree: Tree, file: str, header: Sequence[str], body: Rows) -> tuple[str, str] | None:
     """The folder that the files of a column are in, and the name of the column."""
-    for folder in dict.fromkeys(["", *tree.image_folders]):
+    folders = dict.fromkeys(["", *tree.image_folders])
+    for folder in sorted(folders, key=lambda folder: likeness(folder, file), reverse=True):
         start = f"{folder}/" if folder else ""
         for n, name in enumerate(header):
             if all(same_name(start + row[n]) in tree.known for row in body):

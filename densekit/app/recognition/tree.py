@@ -83,6 +83,11 @@ def split_of(path: str) -> str | None:
     return named[-1] if named else None
 
 
+def likeness(folder: str, file: str) -> tuple[bool, bool]:
+    """Whether a folder names the same split as a file, and whether it contains it."""
+    return split_of(f"{folder}/") == split_of(file), file.rpartition("/")[0] == folder
+
+
 def common_folder(files: Iterable[str]) -> str:
     """The deepest folder that contains all files, "" for the root."""
     parts = [file.split("/")[:-1] for file in files]

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.sax.saxutils import unescape
 
 from densekit.app.recognition.found import WHOLE, Found, node
-from densekit.app.recognition.tree import Tree, by_split, common_folder, stems
+from densekit.app.recognition.tree import Tree, by_split, common_folder, likeness, stems
 
 _LOOKED_AT = 5
 _FOLDERS = 100
@@ -78,14 +78,14 @@ def _images(tree: Tree, xml: str) -> str | None:
     wanted = stems(
         f[len(prefix) :] for f in tree.files if f.startswith(prefix) and f.lower().endswith(".xml")
     )
-    best, most = None, 0
+    counts = {}
     folders = list(dict.fromkeys([xml, *map(_parent, tree.image_folders), *tree.image_folders]))
     for folder in folders[:_FOLDERS]:
         start = "" if folder in ("", ".") else f"{folder}/"
         own = stems(image[len(start) :] for image in tree.images if image.startswith(start))
-        if len(own & wanted) > most:
-            best, most = folder or ".", len(own & wanted)
-    return best
+        counts[folder] = len(own & wanted)
+    best = max(counts, key=lambda folder: (counts[folder], *likeness(folder, f"{xml}/")))
+    return (best or ".") if counts[best] else None
 
 
 def _parent(folder: str) -> str:

@@ -109,6 +109,33 @@ def test_values_and_colours_become_classes_to_be_named(tmp_path: Path) -> None:
     assert recognise(tmp_path / "binary").notes == ()
 
 
+def test_splits_of_the_same_names_have_their_own_images(tmp_path: Path) -> None:
+    folders.coco(tmp_path / "coco")
+    found = recognise(tmp_path / "coco").splits
+    assert [found[split]["images"] for split in ("train", "val")] == ["train2017", "val2017"]
+    folders.voc_roboflow(tmp_path / "voc")
+    found = recognise(tmp_path / "voc").splits
+    assert [found[split]["images"] for split in ("train", "val")] == ["train", "valid"]
+    for split in ("train", "val"):
+        for n in range(3):
+            folders.picture(tmp_path / f"apart/images/{split}/{n}.jpg")
+            folders.text(tmp_path / f"apart/xml/{split}/{n}.xml", folders.VOC.format(name="a"))
+    found = recognise(tmp_path / "apart").splits
+    assert [found[s]["images"] for s in ("train", "val")] == ["images/train", "images/val"]
+
+
+def test_masks_of_class_numbers_are_taken_among_several_kinds(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for n in range(4):
+            name = f"{split}/ulm/ulm_{n:06}"
+            folders.picture(tmp_path / f"leftImg8bit/{name}_leftImg8bit.png", n)
+            folders.mask(tmp_path / f"gtFine/{name}_gtFine_labelIds.png", (0, 7, 11))
+            folders.mask(tmp_path / f"gtFine/{name}_gtFine_color.png", (0, 70, 110), True)
+    train = recognise(tmp_path).splits["train"]
+    assert train["mask_suffix"].endswith("_labelIds")
+    assert train["names"] == {"background": 0, "class_7": 7, "class_11": 11}
+
+
 def test_detections_are_no_annotations(tmp_path: Path) -> None:
     folders.coco(tmp_path, splits=False)
     file = tmp_path / "annotations/instances_all2017.json"
