@@ -148,6 +148,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def holds_artifact(path: str | Path) -> bool:
     """Whether a file is a checkpoint of densekit, and not one of another library."""
+    if Path(path).suffix == ".pkl":  # of another library; torch would warn of its protocol
+        return False
     try:
         return set(KEYS) <= read_checkpoint(path).keys()
     except ValueError:

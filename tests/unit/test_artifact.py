@@ -14,6 +14,7 @@ import yaml
 from densekit import DenseModel, Predictor
 from densekit.artifact import (
     BrokenCheckpointError,
+    holds_artifact,
     load_artifact,
     model_config,
     model_from_artifact,
@@ -272,3 +273,9 @@ def test_weights_that_do_not_fit_are_one_line(model: DenseModel, tmp_path: Path)
     with pytest.raises(ValueError, match=r"fit its config, got: Missing key") as caught:
         model_from_artifact(path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_pickle_of_arrays_is_not_read_as_a_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {}}, protocol=4))
+    assert not holds_artifact(tmp_path / "a.pkl")
