@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from densekit import Predictor
 from densekit.artifact import model_from_artifact
 from densekit.interop import convert
+from densekit.trust import check_stored
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 from tests.unit.interop.peers import detector, photo, saved, shaken
 
@@ -251,8 +252,17 @@ def test_a_file_without_tensors_is_refused(tmp_path):
 
 
 def test_a_folder_that_is_not_smp_s_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="expected the settings of a saved model"):
+    with pytest.raises(
+        ValueError, match="expected a run folder with checkpoints, or the folder of smp"
+    ):
         convert(tmp_path)
     (tmp_path / "config.json").write_text('{"_model_class": "Unet", "encoder_name": "tu-hf-hub:x"}')
     with pytest.raises(TypeError, match="expected a ResNet as encoder, got tu-hf-hub:x"):
         convert(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["torchvision:resnet50", "timm:resnet50", "hub:me/model"])
+def test_names_of_weights_are_refused_in_a_stored_configuration(name: str):
+    node = {"_target_": "densekit.backbones.ResNet", "weights": name}
+    with pytest.raises(ValueError, match="expected no file and no address"):
+        check_stored({"backbone": node})
