@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 SUFFIX = ".safetensors"
@@ -44,7 +44,7 @@ def write_safetensors(path: Path, content: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{path.name}: expected plain values beside the tensors, got: {error}; write a .ckpt"
         ) from error
-    save_file(tensors, path, metadata)
+    path.write_bytes(save(tensors, metadata))  # `save_file` makes it private to its user
 
 
 def read_safetensors(path: Path) -> dict[str, Any]:

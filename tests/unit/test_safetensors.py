@@ -34,6 +34,7 @@ def test_the_command_writes_an_equal_file(checkpoint: Path, tmp_path: Path, caps
     before, after = load_artifact(checkpoint), load_artifact(file)
     assert (after["config"], after["info"]) == (before["config"], before["info"])
     assert all(torch.equal(after["state_dict"][k], v) for k, v in before["state_dict"].items())
+    assert file.stat().st_mode == checkpoint.stat().st_mode
     assert list(model_from_artifact(file).heads) == ["detection"]
     assert main(["info", str(file)]) == 0
     back = tmp_path / "back.ckpt"
