@@ -310,6 +310,7 @@ class LitModel(LightningModule):
     def _in_parts(self, parts: Sequence[Mapping[str, Batch]], batch_idx: int) -> Loss:
         """Accumulates the gradients of all micro-batches but the last, which Lightning adds."""
         accumulated = self.trainer.accumulate_grad_batches
+        self._complete = None  # of an attempt that ran out of memory
         if batch_idx % accumulated == 0:
             self.trainer.optimizers[0].zero_grad()
         losses = [

@@ -134,7 +134,7 @@ class _Retried:
                 message = (str(error) or type(error).__name__).splitlines()[0]
             # Not in the handler: the traceback of the error holds the activations.
             for parameter, gradient in zip(self._parameters, gradients, strict=True):
-                parameter.grad = gradient
+                parameter.grad = None if gradient is None else gradient.clone()
             with torch.no_grad():
                 self._buffers.restore()
             garbage_collection_cuda()

@@ -32,8 +32,8 @@ from densekit.ops.parts import Exchange
 from densekit.testing.samples import synthetic_info, synthetic_samples
 from densekit.testing.subject import Subject
 from densekit.training import OutOfMemory
-from densekit.training.micro_batches import computed_in_parts, divided
-from densekit.training.out_of_memory import StepMemoryError
+from densekit.training.micro_batches import Saved, computed_in_parts, divided
+from densekit.training.out_of_memory import StepMemoryError, _Retried
 from tests.unit.tiny import SMALL_HEAD
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
@@ -234,3 +234,22 @@ def test_what_cannot_be_divided_is_refused(tmp_path: Path) -> None:
     run = trainer(tmp_path, max_epochs=1)
     with pytest.raises(ValueError, match=r"expected 1 with model\.centres, whose sampled classes"):
         run.fit(lit, datamodule=FakeData())
+
+
+def test_every_repetition_begins_with_the_gradients_of_the_batches_before() -> None:
+    layer = torch.nn.Linear(1, 1)
+    for parameter in layer.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    attempts: list[str] = []
+
+    class Closure:
+        _zero_grad_fn = None
+
+        def __call__(self) -> None:
+            layer.weight.grad.add_(1)  # type: ignore[union-attr]
+            if len(attempts) < 2:
+                raise MemoryError
+
+    _Retried(Closure(), attempts.append, layer, Saved([]))()  # type: ignore[arg-type]
+    assert attempts == ["MemoryError", "MemoryError"]
+    assert (float(layer.weight.grad), float(layer.bias.grad)) == (2, 1)
