@@ -143,7 +143,7 @@ def _suffixes(tree: Tree) -> list[Found]:
         folder = common_folder(folders)
         own = _files(tree, folder)
         names = {_suffix(file) for file in own} - {""}
-        counts = Counter({n: find_affixes(*_divided(own, n))[1] for n in names})
+        counts = Counter({n: find_affixes(*_divided(own, n))[1] for n in sorted(names)})
         if not counts or not (best := counts.most_common(1)[0])[1]:
             continue
         place = below(folder)
@@ -191,8 +191,9 @@ def _best_pair(
         for image in _candidates(images):
             if f"{mask}/".startswith(f"{image}/") or not image:
                 continue
-            affixes, count = find_affixes(_relative(tree, image), own)
-            if count > (best[3] if best else len(own) // 2):
+            names = _relative(tree, image)
+            affixes, count = find_affixes(names, own)
+            if count > (best[3] if best else min(len(own), len(names)) // 2):
                 best = image, mask, affixes, count
     return best
 

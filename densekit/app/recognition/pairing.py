@@ -35,7 +35,7 @@ def find_affixes(images: Collection[str], masks: Collection[str]) -> tuple[Affix
     """
     if not images or not masks:
         return Affixes(), 0
-    shared, first = _shared(images, masks), min(images, key=len)
+    shared, first = _shared(images, masks), min(sorted(images), key=len)
     own = Affixes(shared.image_prefix, shared.image_suffix)
     tried = dict.fromkeys(
         [Affixes(), *_around(first, masks, Affixes()), *_around(first, masks, own)]
