@@ -127,12 +127,12 @@ class ResNet(Staged):
         block, expansion = _block(depth, groups, width_per_group, stride_in_1x1, dilate_second_conv)
         make = Layers(spatial_dims, norm, norm_eps)
         _check_output_stride(output_stride, self.stem.reduction)
-        _check_width(width, groups * width_per_group)
+        first = width if stem_width is None else stem_width
+        _check_width(width, first, groups * width_per_group)
         _check_residual(residual, norm, drop_path, zero_init_residual)
         skips = _checked_skips(skip_downsampling, spatial_dims)
 
         first_stride = axis_strides(self.stem.stride, skips)
-        first = width if stem_width is None else stem_width
         self.conv1 = stem_convolutions(make, self.stem, in_channels, first, first_stride)
         self.bn1 = make.normalisation(first)
         self.pool_stride = axis_steps(self.stem.stride, self.stem.reduction, skips)
@@ -219,7 +219,9 @@ def _checked_skips(skips: Sequence[int] | None, spatial_dims: int) -> tuple[int,
     return checked
 
 
-def _check_width(width: int, inner: int) -> None:
+def _check_width(width: int, first: int, inner: int) -> None:
+    if first < 1:
+        raise ValueError(f"stem_width: expected a positive number, got {first}")
     if width < 1 or inner * width % 64:
         raise ValueError(
             "width: expected a positive number that gives every group a whole number of channels,"

@@ -203,6 +203,7 @@ def test_one_graph_for_all_sizes(norm: str) -> None:
         ({"depth": 18, "groups": 32}, "ResNet-18 has no bottlenecks"),
         ({"norm": "forzen"}, "norm: .* got 'forzen'; did you mean 'frozen'"),
         ({"stem": "imagnet"}, "did you mean 'imagenet'"),
+        ({"stem_width": 0}, "stem_width: expected a positive number, got 0"),
         ({"spatial_dims": 4}, "spatial_dims: expected 1, 2 or 3, got 4"),
         ({"output_stride": 12}, "output_stride: expected one of 4, 8, 16, 32 .* got 12"),
         ({"output_stride": 2}, "output_stride: expected .* got 2"),
