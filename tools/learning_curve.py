@@ -3,8 +3,9 @@
 Several runs of a folder at one value of the setting (other seeds) are shown by their mean and its
 standard error.
 
-    python tools/learning_curve.py x=vars.num_images metric=test/segmentation/IoU/pedestrian \
-        output=curve.png 'from scratch=runs/scratch' frozen=runs/frozen
+    python tools/learning_curve.py x=data.pennfudan.num_train_images \
+        metric=test/segmentation/IoU/pedestrian output=curve.png \
+        'from scratch=runs/scratch' full=runs/full
 """
 
 from __future__ import annotations

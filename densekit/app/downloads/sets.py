@@ -184,7 +184,7 @@ SETS: dict[str, DataSet] = {
         about="Penn-Fudan: 170 images of streets, pedestrians as masks",
         page="https://www.cis.upenn.edu/~jshi/ped_html/",
         terms="for research; not to be passed on",
-        then="experiment=pennfudan_transfer",
+        then="experiment=transfer_pennfudan",
         layout=("pennfudan/instances_train.json", "pennfudan/instances_val.json"),
         archives=(
             Archive(

@@ -77,14 +77,6 @@ def test_sizes_of_backbones() -> None:
     assert compose(parse(["backbone=resnext101_32x8d"])).cfg.backbone.width_per_group == 8
 
 
-@pytest.mark.parametrize("transfer", ["full", "linear_probe", "gradual"])
-def test_pennfudan_starts_from_the_backbone_of_camvid(transfer: str) -> None:
-    cfg = compose(parse(["experiment=pennfudan_transfer", f"transfer={transfer}"])).cfg
-    camvid = compose(parse(["experiment=camvid_deeplabv3plus"])).cfg
-    assert cfg.backbone == camvid.backbone
-    assert cfg.heads.segmentation.level == camvid.heads.segmentation.level  # it is trimmed to that
-
-
 def test_no_block_of_lines_is_in_two_files() -> None:
     # What two files share belongs in one that the other names in its defaults.
     seen: dict[tuple[str, ...], Path] = {}
