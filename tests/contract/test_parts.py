@@ -30,7 +30,8 @@ STORED = {
 }
 """Option of the group data to its folder below DENSEKIT_TEST_DATA."""
 OF_USERS = (
-    *("coco", "imagenet", "voc07", "voc12_segmentation"),
+    *("chase_db1", "coco", "drive", "imagenet", "ms1mv3", "stare"),
+    *("voc07", "voc0712", "voc12_segmentation", "voc12aug"),
     *("coco_folder", "image_folder", "mask_folder", "voc_folder", "yolo_folder"),
 )
 """Options for files that users bring."""

@@ -90,7 +90,8 @@ def _filled(cfg: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("experiment", groups.options("experiment"))
 def test_every_experiment_may_be_read_back(experiment: str) -> None:
-    check_stored(_filled(compose(parse([f"experiment={experiment}"])).cfg), folder="/run")
+    parts = _filled(compose(parse([f"experiment={experiment}"])).cfg)
+    check_stored({**parts, "backbone": without_weights(parts["backbone"])}, folder="/run")
 
 
 @pytest.mark.parametrize(

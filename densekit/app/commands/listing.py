@@ -22,6 +22,8 @@ DATA_INFO = {
     "${data_info:multilabel}": False,
 }
 """Values of `data_info` for building a head without data, to see which levels it reads."""
+HIDDEN = ("@package", "Command:", "Hardware:", "Source:", "Differs:")
+"""Beginnings of comments that a listing leaves out."""
 WEIGHTS_ABOUT = """
 Below them: weights that come inside Python packages, which backbone=NAME takes and
 backbone.weights=null leaves out.
@@ -158,6 +160,7 @@ def _reading(node: Mapping[str, Any]) -> dict[str, str]:
 
     settings = {key: DATA_INFO.get(str(value), value) for key, value in node.items()}
     settings = {key: value for key, value in settings.items() if "${" not in str(value)}
+    settings.pop("defaults", None)  # Hydra's list, of other groups that the file chooses
     check_targets({"head": settings})
     with torch.device("meta"):
         specs = resnet18().features
@@ -186,12 +189,14 @@ def _first_cause(error: BaseException) -> BaseException:
 
 
 def _about(text: str) -> str:
-    """The comment at the top of a file, without the lines that name its command and hardware."""
-    lines = []
+    """The comment at the top of a file, without what only its reader needs."""
+    lines, hidden = [], False
     for line in text.splitlines():
         if not line.startswith("#"):
             break
-        comment = line.removeprefix("#").strip()
-        if not comment.startswith(("@package", "Command:", "Hardware:")):
+        comment = line.removeprefix("#").removeprefix(" ")
+        if not comment.startswith(" "):  # an indented line continues the one before
+            hidden = comment.startswith(HIDDEN)
+        if not hidden:
             lines.append(" ".join(comment.split()))
     return "\n".join(lines)

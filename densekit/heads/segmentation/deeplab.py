@@ -118,7 +118,7 @@ class DeepLabV3Plus(Classifier):
         if decoder_convs < 1:
             raise ValueError(f"decoder_convs: expected at least 1, got {decoder_convs}")
         self.skip_level = skip_level
-        self.reads = tuple(dict.fromkeys((*self.reads, skip_level)))
+        self.reads = tuple(sorted({*self.reads, skip_level}))
         make = self.make
         separable = partial(separable_norm_relu, make, depthwise_norm=depthwise_norm)
         pyramid = ASPP(

@@ -157,7 +157,10 @@ def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "optimzer.lr=1"], "did you mean 'optimizer'"),
         (["train", "--resolv"], "did you mean '--resolve'"),
         (["train", "--cfg", "hydra"], "--cfg: expected job"),
-        (["eval"], "checkpoint: expected a checkpoint or a run folder, got nothing; densekit eval"),
+        (
+            ["eval"],
+            "checkpoint: expected a checkpoint, a run folder or a published model, got nothing",
+        ),
         (["eval", "checkpoint=no.ckpt"], "checkpoint: expected an existing file or folder, got no"),
         (["predict", "chekpoint=x"], "did you mean 'checkpoint'"),
         (["predict", "checkpoint=no.ckpt"], "source: expected a folder, a file or a pattern, got"),

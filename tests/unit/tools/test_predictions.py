@@ -25,8 +25,8 @@ RESULTS = {
 def test_a_panel_per_argument(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 
-    def compose(words: list[str]) -> Any:
-        asked.append(words)
+    def compose(*words: str) -> Any:
+        asked.append(list(words))
         head = {"names": ["cat"], "num_classes": 1}
         model = SimpleNamespace(info={"heads": {"head": head}}, kind=words[0])
         return {"data": SimpleNamespace(test=[None, {"image": IMAGE}])}, model, {}

@@ -104,7 +104,7 @@ class Masks(Dataset):
         return np.asarray([[0, 2]])
 
     def describe(self) -> dict[str, Any]:
-        return {"names": ["background", "liver", "tumour"]}
+        return {"names": ["background", "liver", "tumour"], "num_classes": 3}
 
 
 def test_classes_that_no_training_mask_shows_are_named(caplog: pytest.LogCaptureFixture) -> None:

@@ -86,7 +86,7 @@ def test_commands_find_it(
 def test_the_next_commands_say_the_word(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "checkpoints").mkdir()
     torch.save({"global_step": 4, "epoch": 0}, tmp_path / "checkpoints" / "last.ckpt")
-    _print_next_commands(tmp_path, " 'trust=[my_head]'", {"max_epochs": 1})
+    _print_next_commands(tmp_path, " 'trust=[my_head]'", {"trainer": {"max_epochs": 1}})
     lines = capsys.readouterr().out.replace("\n ", "").splitlines()
     assert len(lines) == 3
     assert all(line.endswith("'trust=[my_head]'") for line in lines)
