@@ -220,13 +220,13 @@ def _checked_skips(skips: Sequence[int] | None, spatial_dims: int) -> tuple[int,
 
 
 def _check_width(width: int, first: int, inner: int) -> None:
-    if first < 1:
-        raise ValueError(f"stem_width: expected a positive number, got {first}")
     if width < 1 or inner * width % 64:
         raise ValueError(
             "width: expected a positive number that gives every group a whole number of channels,"
             f" such as 32, got {width}"
         )
+    if first < 1:
+        raise ValueError(f"stem_width: expected a positive number, got {first}")
 
 
 def _check_residual(residual: bool, norm: str, drop_path: float, zero_init: bool) -> None:

@@ -165,7 +165,7 @@ def _reading(node: Mapping[str, Any]) -> dict[str, str]:
     with torch.device("meta"):
         specs = resnet18().features
         make = instantiate({**settings, "_partial_": True}, "head")
-        head = make({**specs, **FPN(specs).specs})
+        head = make({**specs, **FPN(specs, extra="conv").specs})  # the most levels
     return {"reads": ", ".join(_runs(head.reads)), "trains on": ", ".join(head.target_keys)}
 
 

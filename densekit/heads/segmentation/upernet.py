@@ -47,7 +47,7 @@ class UPerNet(Classifier):
     ) -> None:
         super().__init__(specs, num_classes, **settings)
         self.skip_levels = tuple(skip_levels)
-        self.reads = tuple(dict.fromkeys((*self.reads, *skip_levels)))
+        self.reads = tuple(sorted({*self.reads, *skip_levels}))
         make = self.make
         self.pooling = PyramidPooling(
             make, specs[self.level].channels, channels, scales, align_corners=self.align_corners
