@@ -90,7 +90,7 @@ def test_a_recipe_trains(recipe: str, data: Path, tmp_path: Path) -> None:
 
 
 def test_detectron2s_rules_are_those_of_the_preset() -> None:
-    file = groups.own_conf() / "head" / "faster_rcnn_detectron2.yaml"
+    file = groups.own_conf() / "head" / "faster_rcnn_d2.yaml"
     node = {**yaml.safe_load(file.read_text()), "num_classes": 80}
     found, wanted = instantiate(node, "head").keywords, detectron2_preset()
     assert set(found) - {"num_classes"} == set(wanted)
