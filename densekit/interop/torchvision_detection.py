@@ -150,12 +150,6 @@ def _empty(state: Mapping[str, Tensor]) -> TorchvisionFasterRCNN:
 def _info(
     model: TorchvisionFasterRCNN, names: list[str], ids: Sequence[int] | None
 ) -> dict[str, Any]:
-    transform = model.transform
-    if transform.fixed_size is not None:
-        raise ValueError(
-            "from_torchvision: expected transform.fixed_size=None, got"
-            f" {transform.fixed_size}; use min_size"
-        )
     return {
         "heads": {
             "detection": {
@@ -164,6 +158,22 @@ def _info(
                 "num_classes": len(names),
             }
         },
+        **preparation(model.transform),
+    }
+
+
+def preparation(transform: Any) -> dict[str, Any]:
+    """How a detector of torchvision prepares its images, for the `info` of a `DenseModel`.
+
+    Raises:
+        ValueError: It resizes all images to one size.
+    """
+    if transform.fixed_size is not None:
+        raise ValueError(
+            "from_torchvision: expected transform.fixed_size=None, got"
+            f" {transform.fixed_size}; use min_size"
+        )
+    return {
         "mean": list(transform.image_mean),
         "std": list(transform.image_std),
         "full_scale": 1.0,

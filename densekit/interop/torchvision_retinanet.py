@@ -29,6 +29,7 @@ from densekit.interop.conversion import (
     renamer,
 )
 from densekit.interop.resnet import like_torchvision
+from densekit.interop.torchvision_detection import preparation
 from densekit.interop.torchvision_tensors import below, torchvision_name
 from densekit.losses import GIoUBox, SmoothL1Box
 from densekit.necks import FPN
@@ -99,7 +100,7 @@ def convert_retinanet(
     return convert_tensors(
         WHERE,
         parts,
-        {"heads": {"detection": entry}, **_preparation(theirs.transform), **(info or {})},
+        {"heads": {"detection": entry}, **preparation(theirs.transform), **(info or {})},
         model.state_dict(),
         RENAME,
         source=f"torchvision RetinaNet, {parts.backbone.keywords['depth']} layers, FPN",
@@ -156,20 +157,6 @@ def _empty(state: Mapping[str, Tensor]) -> TorchvisionRetinaNet:
     head = RetinaNetHead(out_channels, ANCHORS, classes, norm_layer=norm)
     head.regression_head._loss_type = "giou"
     return TorchvisionRetinaNet(backbone, classes, head=head)
-
-
-def _preparation(transform: Any) -> dict[str, Any]:
-    if transform.fixed_size is not None:
-        raise ValueError(
-            f"{WHERE}: expected transform.fixed_size=None, got {transform.fixed_size}; use min_size"
-        )
-    return {
-        "mean": list(transform.image_mean),
-        "std": list(transform.image_std),
-        "full_scale": 1.0,
-        "channels": len(transform.image_mean),
-        "resize": {"min_size": int(transform.min_size[-1]), "max_size": int(transform.max_size)},
-    }
 
 
 def _neck(fpn: Any) -> partial[FPN]:
