@@ -10,7 +10,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from densekit.inference.export import export_program
+from densekit.inference.export.base import Example, as_program, traced
+from densekit.inference.export.gate import check_on_noise
 from densekit.inference.restore import restore
 from densekit.model import DenseModel
 from densekit.testing import samples as vary
@@ -162,7 +163,8 @@ def _compiles(subject: Subject) -> None:
 
 def _exports(subject: Subject) -> None:
     image = subject.without_targets()["image"]
-    export_program(subject.model(), image.shape[2:], len(image))
+    model, example = subject.model(), Example(tuple(image.shape[2:]), len(image))
+    check_on_noise(model, as_program(traced(model, example).module()), example)
 
 
 def _saves(subject: Subject) -> None:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densekit._files import replacing
 from densekit._names import unknown
 from densekit.app.config.overrides import trusted_packages
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import CHECKPOINT, TRUST, checkpoint_file
-from densekit.app.options.table import Command, Option, names, parse_command, sides, text, whole
+from densekit.app.options.table import (
+    Command,
+    Option,
+    choice,
+    names,
+    parse_command,
+    sides,
+    text,
+    whole,
+)
 from densekit.app.report import print_lines
 
 COMMAND = Command(
@@ -29,6 +40,7 @@ file also holds class names, mean, std, resize rule and configuration: densekit 
     ),
     options=(
         CHECKPOINT,
+        Option("format", choice("torch_export"), "torch_export", "format of the file"),
         Option("output", text("FILE.pt2"), None, "file of the program", required=True),
         Option("size", sides(), None, "sides of the images, in pixels or voxels", required=True),
         Option("batch", whole(1), 1, "images per call"),
@@ -50,18 +62,24 @@ def main(arguments: Sequence[str]) -> int:
     size, batch = options["size"], options["batch"]
     trust = trusted_packages(options["trust"])
     from densekit.artifact import build_from_artifact, load_artifact
-    from densekit.inference.export import SUFFIX, export_program, save_program
+    from densekit.inference.export.base import CONFIG, INFO, Example
+    from densekit.inference.export.formats import format_of
+    from densekit.inference.export.gate import check_on_noise
 
+    made = format_of(options["format"])
     file = Path(options["output"]).expanduser()
-    if file.suffix != SUFFIX:
-        raise UsageError(f"output: expected a file that ends in {SUFFIX}, got {file}")
+    if file.suffix != made.suffix:
+        raise UsageError(f"output: expected a file that ends in {made.suffix}, got {file}")
     artifact = load_artifact(checkpoint)
     if options["heads"]:
         artifact = with_heads(artifact, options["heads"], trust)
     model = build_from_artifact(artifact, checkpoint, trust)
-    program = export_program(model, size, batch)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    save_program(program, file, model.info, artifact["config"])
+    example = Example(tuple(size), batch)
+    example.check(model)
+    with replacing(file) as part:
+        made.export(model, example, part, "fp32")
+        check_on_noise(model, made.open(part), example)
+        made.write_facts(part, {INFO: json.dumps(model.info), CONFIG: artifact["config"]})
     print_lines(
         f"{file}: {', '.join(model.heads)} for {batch} x {size}, equal to the model on noise",
         f'use:  torch.export.load("{file}").module()(image, size)',

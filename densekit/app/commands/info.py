@@ -18,7 +18,7 @@ COMMAND = Command(
     name="info",
     usage="PATH [json=true]",
     about="""
-Prints what a checkpoint (of a run folder, its best one) or an exported program contains: version,
+Prints what a checkpoint (of a run folder, its best one) or an exported file contains: version,
 backbone, neck, heads and their settings, classes with the ids of the data set, channels, mean, std,
 resize rule and inferer. The model is not built.
 """,
@@ -52,13 +52,13 @@ def _path(word: str) -> str:
 
 
 def _read(file: str) -> Mapping[str, Any]:
-    """Loads a checkpoint, or the configuration and info of an exported program."""
+    """Loads a checkpoint, or the configuration and info of an exported file."""
     from densekit.artifact import load_artifact
-    from densekit.inference.export import SUFFIX, program_facts
+    from densekit.inference.export.formats import SUFFIXES, facts_of
 
-    if Path(file).suffix != SUFFIX:
+    if Path(file).suffix not in SUFFIXES:
         return load_artifact(file)
-    info, config = program_facts(Path(file))
+    info, config = facts_of(Path(file))
     return {"info": info, "config": config, "state_dict": {}}
 
 

@@ -15,7 +15,7 @@ from densekit.app.cli import main
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
 from densekit.heads import FCN, FasterRCNN, UNet
-from densekit.inference.export import PredictionsByName
+from densekit.inference.export.base import PredictionsByName
 from densekit.model import DenseModel
 from densekit.necks import FPN
 
@@ -46,7 +46,7 @@ FRESH = """
 import sys, torch
 from densekit.app.cli import main
 from densekit.artifact import model_from_artifact
-from densekit.inference.export import PredictionsByName
+from densekit.inference.export.base import PredictionsByName
 checkpoint, file = sys.argv[1:]
 assert main(["export", f"checkpoint={checkpoint}", f"output={file}", "size=[64,96]"]) == 0
 model = model_from_artifact(checkpoint).eval()
@@ -146,4 +146,4 @@ def test_info_of_another_archive(tmp_path: Path, capsys: pytest.CaptureFixture[s
     file = tmp_path / "other.pt2"
     file.write_bytes(b"PK")
     assert main(["info", str(file)]) == 2
-    assert "expected a program exported by densekit" in capsys.readouterr().err
+    assert "expected a file exported by densekit" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""What the formats share: the shapes of an export, the traced program, how a file is run.
+
+Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from densekit.model import DenseModel
+from densekit.types import Batch
+
+Program = Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, NDArray[Any]]]
+"""Runs an exported file: `image` (B, C, *S) and `size` (B, D) to arrays by `HEAD/KEY`."""
+INFO, CONFIG = "info.json", "config.yaml"
+"""Texts stored in every file: the model's `info`, and the configuration that built it."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """The shapes that a model is exported for.
+
+    Attributes:
+        sides: The D sizes of the images; smaller images are padded and passed with their `size`.
+        batch: B.
+        dynamic: Which of them may differ when the file is run: "batch", "size", both or none.
+    """
+
+    sides: tuple[int, ...]
+    batch: int = 1
+    dynamic: tuple[str, ...] = ()
+
+    def check(self, model: DenseModel) -> None:
+        """Checks that the sides fit the model.
+
+        Raises:
+            ValueError: They are not one positive number per axis.
+        """
+        dims = model.spatial_dims
+        if len(self.sides) != dims or min(self.sides) < 1:
+            raise ValueError(
+                f"size: expected {dims} sides of 1 or more, got {list(map(int, self.sides))}"
+            )
+
+    def noise(self, model: DenseModel, seed: int = 0) -> tuple[Tensor, Tensor]:
+        """Returns `image` and `size` of these shapes, the image uniform noise."""
+        noise = torch.Generator().manual_seed(seed)
+        shape = (self.batch, len(model.info["mean"]), *self.sides)
+        image = torch.rand(shape, generator=noise) * model.full_scale
+        return image, torch.tensor([list(self.sides)] * self.batch)
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format of files; each module of one holds it as `FORMAT`.
+
+    Attributes:
+        name: Value of `format=` on the command line.
+        suffix: End of its file names.
+        precisions: The precisions it can be exported in.
+        dynamic: The dimensions that can be dynamic, see `Example`.
+        export: Writes a model in evaluation mode into a file, in a precision.
+        open: Loads a file, to be run.
+        read_facts: Reads the texts stored in a file by name, without loading it; ValueError for a
+            file of something else.
+        write_facts: Stores texts in a file, beside those that it has.
+    """
+
+    name: str
+    suffix: str
+    precisions: tuple[str, ...]
+    dynamic: tuple[str, ...]
+    export: Callable[[DenseModel, Example, Path, str], None]
+    open: Callable[[Path], Program]
+    read_facts: Callable[[Path], dict[str, str]]
+    write_facts: Callable[[Path, Mapping[str, str]], None]
+
+
+class PredictionsByName(nn.Module):
+    """Wraps a model so that its predictions are one flat dict, `HEAD/KEY` to tensor.
+
+    Args:
+        model: In evaluation mode.
+    """
+
+    def __init__(self, model: DenseModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
+        """Returns the predictions of every head in the network's frame, see `Head.decode`.
+
+        Args:
+            image: (B, C, *S) float32, in the unit of the model's mean and std, zero beyond `size`.
+            size: (B, D) int64.
+        """
+        predictions = self.model.predict(Batch(image=image, size=size))
+        return {
+            f"{head}/{key}": value
+            for head, named in predictions.items()
+            for key, value in named.items()
+        }
+
+
+def traced(model: DenseModel, example: Example) -> torch.export.ExportedProgram:
+    """Traces a model and its post-processing with `torch.export`.
+
+    Args:
+        model: On the CPU.
+        example: The shapes.
+
+    Raises:
+        ValueError: The sides do not fit the model.
+    """
+    example.check(model)
+    module = PredictionsByName(model.eval())
+    with torch.no_grad():
+        return torch.export.export(module, example.noise(model), strict=False)
+
+
+def as_program(run: Callable[[Tensor, Tensor], Mapping[str, Tensor]]) -> Program:
+    """Lets a function of tensors be called with arrays."""
+
+    def call(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        with torch.no_grad():
+            found = run(torch.from_numpy(image), torch.from_numpy(size))
+        return {
+            name: (value.float() if value.is_floating_point() else value).numpy()
+            for name, value in found.items()
+        }
+
+    return call

@@ -1,0 +1,44 @@
+"""`format=torch_export`: a program of `torch.export`, for PyTorch without densekit.
+
+program = torch.export.load("model.pt2").module()
+predictions = program(image, size)      # {"detection/boxes": ..., ...}
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from densekit.inference.export.archive import read_texts, write_texts
+from densekit.inference.export.base import Example, Format, Program, as_program, traced
+from densekit.model import DenseModel
+
+
+def export_program(model: DenseModel, example: Example, file: Path, precision: str) -> None:
+    """Writes a model as a program of `torch.export`.
+
+    Args:
+        model: On the CPU.
+        example: The shapes.
+        file: Name that ends in .pt2.
+        precision: "fp32".
+    """
+    torch.export.save(traced(model, example), file)
+
+
+def open_program(file: Path) -> Program:
+    """Loads a program that `export_program` wrote."""
+    return as_program(torch.export.load(file).module())
+
+
+FORMAT = Format(
+    name="torch_export",
+    suffix=".pt2",
+    precisions=("fp32",),
+    dynamic=(),
+    export=export_program,
+    open=open_program,
+    read_facts=read_texts,
+    write_facts=write_texts,
+)
