@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -14,21 +12,19 @@ import yaml
 from torch import Tensor
 
 from densekit.inference import inferer as inferers
+from densekit.inference.engines.base import build_engine, check_engine, with_engine
 from densekit.inference.frames import Frames
 from densekit.inference.inputs import each
 from densekit.inference.slices import Slices, sliced
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
 from densekit.ops.padding import largest_sides, stack_padded
-from densekit.ops.precision import Calls, first_wrong
 from densekit.types import Batch, Meta, Result
 
 if TYPE_CHECKING:
     from densekit.inference.inputs import Image
 
 Inferer = Callable[[DenseModel, Batch], list[dict[str, Result]]]
-
-PRECISIONS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Predictor:
@@ -37,8 +33,9 @@ class Predictor:
     Args:
         model_or_checkpoint: A model, or the path of a checkpoint.
         device: Where the network runs.
-        precision: None for float32, "bf16" or "fp16" for autocast. The layers of the first batch
-            are checked, see `densekit.ops.precision`; a warning tells if their numbers are wrong.
+        precision: The type in which the network computes: "fp32", "bf16", "fp16" or "int8", as far
+            as the engine has it.
+        engine: What computes the predictions, see `densekit.inference.engines`.
         trust: Packages whose classes a checkpoint's configuration may build, besides densekit's
             and installed plug-ins'.
         batch_size: Images per forward pass.
@@ -46,29 +43,29 @@ class Predictor:
             with, or `WholeImage` for a model.
 
     Raises:
-        ValueError: The checkpoint is refused, or the precision is unknown.
+        ValueError: The checkpoint is refused, or there is no such engine, or it lacks the precision
+            or the device.
+        ImportError: The runtime of the engine is not installed.
     """
 
     def __init__(
         self,
         model_or_checkpoint: DenseModel | str | Path,
         device: str | torch.device = "cpu",
-        precision: str | None = None,
+        precision: str = "fp32",
+        engine: str = "eager",
         trust: Sequence[str] = (),
         batch_size: int = 1,
         inferer: Inferer | None = None,
     ) -> None:
-        if precision is not None and precision not in PRECISIONS:
-            raise ValueError(
-                f"precision: expected None or one of {sorted(PRECISIONS)}, got {precision!r}"
-            )
+        check_engine(engine, precision, device)
         stored: Inferer = WholeImage()
         if isinstance(model_or_checkpoint, str | Path):
             model_or_checkpoint, stored = load(model_or_checkpoint, trust)
-        self.model = model_or_checkpoint.to(device).eval()
+        plain = model_or_checkpoint.to(device).eval()
         self.device = torch.device(device)
-        self.precision = precision
-        self._tried = False
+        self.engine = build_engine(engine, plain, precision, device)
+        self.model = with_engine(plain, self.engine)
         self.batch_size = batch_size
         self.frames = Frames(self.model)
         self.inferer: Any = stored if inferer is None else inferer
@@ -126,29 +123,6 @@ class Predictor:
             raise ValueError(f"head: expected one of {list(self.model.heads)}, got {name!r}")
         return HeadPredictor(self, name)
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """Returns the context for the precision that the network runs in."""
-        if self.precision is None:
-            return nullcontext()
-        return torch.autocast(self.device.type, PRECISIONS[self.precision])
-
-    def _inferred(self, batch: Batch) -> list[dict[str, Result]]:
-        if self._tried or self.precision is None:
-            with self.autocast():
-                plain: list[dict[str, Result]] = self.inferer(self.model, batch)
-                return plain
-        with self.autocast(), Calls() as calls:
-            results: list[dict[str, Result]] = self.inferer(self.model, batch)
-        self._tried = True
-        dtype = PRECISIONS[self.precision]
-        if wrong := first_wrong(calls.found, dtype, self.device, backward=False):
-            warnings.warn(
-                f"precision={self.precision} computes wrong numbers here (torch "
-                f"{torch.__version__}): {wrong}; they are right without precision=",
-                stacklevel=2,
-            )
-        return results
-
     @torch.inference_mode()
     def _predict(self, images: list[tuple[Tensor, Meta]]) -> list[dict[str, Result]]:
         if len({image.dtype for image, _ in images}) > 1:
@@ -156,7 +130,7 @@ class Predictor:
         batch = _stack(images, self.device)
         if not self.frames.slices:
             batch = self.model.resized(batch)
-        results = self._inferred(batch)
+        results: list[dict[str, Result]] = self.inferer(self.model, batch)
         for result in results:
             for name, part in result.items():
                 names = self.names.get(name)

@@ -57,9 +57,10 @@ def _reach(model: DenseModel, axis: int, length: int, stride: int) -> int:
     image = model.mean.new_zeros((1, model.mean.shape[1], *sides))
     image.narrow(2 + axis, middle, stride).fill_(torch.nan)
     size = torch.tensor([sides], device=image.device)
+    predict = type(model).predict  # not an engine's, which would be built for this shape
     # Algorithms that work in the frequency domain would spread NaN over the whole image.
     with torch.backends.cudnn.flags(enabled=False):
-        found = logits_of(model.predict({"image": image, "size": size}), "predict_tiles")
+        found = logits_of(predict(model, {"image": image, "size": size}), "predict_tiles")
     return max(_spread(logits, axis, middle, stride) for _, logits in found.values())
 
 

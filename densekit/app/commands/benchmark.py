@@ -42,7 +42,7 @@ in turn, with the same weights and images, after checking that their losses and 
     examples=(
         "benchmark",
         "benchmark model=unet size=[256,320] batch=8",
-        "benchmark step=predict depth=50 size=[800,1088] batch=1 precision=32",
+        "benchmark step=predict depth=50 size=[800,1088] batch=1 precision=fp32",
     ),
     options=(
         Option("model", choice(*PEERS), "faster_rcnn", "faster_rcnn of torchvision, others of smp"),
@@ -61,7 +61,7 @@ in turn, with the same weights and images, after checking that their losses and 
         ),
         Option("batch", whole(1), 4, "images per step"),
         Option("classes", whole(1), 3, "number of classes; smp needs at least 2"),
-        Option("precision", choices("32", "bf16", "fp16"), ["32", "bf16"], "types to time"),
+        Option("precision", choices("fp32", "bf16", "fp16"), ["fp32", "bf16"], "types to time"),
         Option("rounds", whole(1), 5, "timed rounds, after one warm-up round"),
         replace(DEVICE, default="cpu"),
         Option("output", text("FILE"), None, "JSON file to also write the results to"),
@@ -89,7 +89,7 @@ def main(arguments: Sequence[str]) -> int:
     rows = {f"{peer}/{p}": _theirs(pair, options, p) for p in precisions}
     rows |= {f"densekit/{p}": _ours(pair, options, p) for p in precisions}
     seconds = interleaved(rows, options["rounds"], options["device"])
-    results = _results(seconds, f"{peer}/32")
+    results = _results(seconds, f"{peer}/fp32")
     _print(results, options)
     if options["output"]:
         write_metrics(results, Path(options["output"]))
@@ -153,7 +153,7 @@ def _autocast(options: dict[str, Any], precision: str) -> Any:
     import torch
 
     kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(str(options["device"]).split(":")[0], kind, enabled=precision != "32")
+    return torch.autocast(str(options["device"]).split(":")[0], kind, enabled=precision != "fp32")
 
 
 def _theirs(pair: Pair, options: dict[str, Any], precision: str) -> Callable[[], object]:

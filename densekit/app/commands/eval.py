@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from densekit.app.options.shared import CHECKPOINT, TRUST
+from densekit.app.options.shared import CHECKPOINT, PRECISION, TRUST
 from densekit.app.options.table import Command, Option, choice, flag, parse_command, text
 
 OUTPUT = Option(
@@ -27,12 +27,7 @@ CHECKPOINT_OPTIONS = (
         None,
         "split to evaluate (default: test, or val if there is no test split)",
     ),
-    Option(
-        "precision",
-        text("NAME"),
-        "32-true",
-        "32-true, bf16-mixed, 16-mixed, or auto as in training",
-    ),
+    PRECISION,
     Option(
         "assert_expected",
         flag(),

@@ -9,6 +9,7 @@ from typing import Any
 from densekit.app.options.shared import (
     CHECKPOINT,
     DEVICE,
+    ENGINE,
     PRECISION,
     TRUST,
     checkpoint_file,
@@ -109,6 +110,7 @@ bound the memory, and its mask is masks/NAME.tif.
             "file format of embeddings; parquet needs densekit[faces]",
         ),
         DEVICE,
+        ENGINE,
         PRECISION,
         TRUST,
     ),

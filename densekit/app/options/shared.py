@@ -63,10 +63,11 @@ DEVICE = Option(
 )
 PRECISION = Option(
     "precision",
-    choice("bf16", "fp16"),
-    None,
-    "type in which the network computes, under autocast (default: float32)",
+    choice("fp32", "bf16", "fp16", "int8"),
+    "fp32",
+    "type in which the network computes, as far as the engine has it",
 )
+ENGINE = Option("engine", choice("eager"), "eager", "what computes the predictions")
 TRUST = Option(
     "trust",
     names("PACKAGE"),

@@ -14,6 +14,7 @@ from densekit.app.errors import UsageError
 from densekit.app.options.shared import (
     CHECKPOINT,
     DEVICE,
+    ENGINE,
     PRECISION,
     TRUST,
     checkpoint_file,
@@ -45,6 +46,7 @@ OPTIONS = (
     ),
     Option("head", text("NAME"), None, "the head to use, if several produce embeddings"),
     DEVICE,
+    ENGINE,
     PRECISION,
     TRUST,
 )
@@ -88,6 +90,7 @@ class Embedder:
             path,
             device=device,
             precision=options["precision"],
+            engine=options["engine"],
             trust=trusted_packages(options["trust"]),
         )
         known = self.predictor.model.info.get("heads", {})

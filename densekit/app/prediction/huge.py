@@ -57,15 +57,14 @@ class Tiler:
             target = writer.mask_file(head, name)
             target = target.with_name(target.name + ".tif")
             target.parent.mkdir(parents=True, exist_ok=True)
-            with predictor.autocast():
-                tile, margin = predict_tiles(
-                    predictor.model,
-                    file,
-                    target,
-                    head,
-                    margin=self._margin,
-                    values=MaskClasses(writer.heads[head]).table(255),
-                )
+            tile, margin = predict_tiles(
+                predictor.model,
+                file,
+                target,
+                head,
+                margin=self._margin,
+                values=MaskClasses(writer.heads[head]).table(255),
+            )
             writer.add_tiled(head, image_id, file, name, target)
             logger.info("%s: predicted in tiles of %d with a margin of %d", file, tile, margin)
         if not isinstance(predictor.inferer, WholeImage):

@@ -76,7 +76,7 @@ def predict(checkpoint: Path, options: Mapping[str, Any], of_inferer: Sequence[s
             broken = _run(predictor, read, cases, listed, names, writer)
     finally:
         writer.close()  # also what was done before an interrupt
-    print_lines(f"precision: {predictor.precision or '32-true'}")
+    print_lines(f"engine: {predictor.engine.name}, precision: {predictor.engine.precision}")
     print_lines(f"{counted(len(writer.images), 'image')}{_count(writer)}: {writer.output}")
     if broken:
         print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
@@ -109,8 +109,9 @@ def _predictor(
 
     trust = trusted_packages(options["trust"])
     inferer = _inferer(checkpoint, of_inferer, trust) if of_inferer else None
-    precision = options["precision"]
-    return Predictor(checkpoint, device, precision, trust=trust, inferer=inferer)
+    return Predictor(
+        checkpoint, device, options["precision"], options["engine"], trust=trust, inferer=inferer
+    )
 
 
 def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from densekit._names import choose
 from densekit.app.config.compose import apply_values, compose
 from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import Overrides, Word
@@ -35,6 +36,8 @@ USED = (
 """Keys of the configuration that an evaluation uses, with all keys below them."""
 SPLITS = ("test", "val")
 """Splits, in the order in which the default is chosen."""
+TRAINER_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
+"""Precisions of the eager engine and their names in the trainer."""
 OWN_TRAINER = {
     **{"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"},
     **{"limit_val_batches": 1.0, "limit_test_batches": 1.0, "precision": "${precision}"},
@@ -99,7 +102,7 @@ def _configuration(
     else:
         plain = _run_around(artifact, groups)
     plain["trainer"] |= OWN_TRAINER
-    plain["precision"] = precision
+    plain["precision"] = choose("precision", precision, TRAINER_PRECISIONS)
     if groups or "expected" not in plain:  # other data or metrics have other results
         plain["expected"] = {}
     if groups:

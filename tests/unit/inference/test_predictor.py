@@ -253,7 +253,7 @@ def test_black_floats_and_those_of_another_scale_are_right(model: DenseModel) ->
 
 
 def test_refuses_settings(model: DenseModel) -> None:
-    with pytest.raises(ValueError, match="precision: expected None or one of .*, got 'fp8'"):
+    with pytest.raises(ValueError, match="precision: expected fp32 or bf16 or fp16 .*, got 'fp8'"):
         Predictor(model, precision="fp8")
     with pytest.raises(ValueError, match=r"head: expected one of \['detection'\], got 'boxes'"):
         Predictor(model).head("boxes")
@@ -291,7 +291,7 @@ def test_precision_that_computes_wrongly_is_said_once(
         assert not backward
         return "conv2d: the relative error of its output is 9"
 
-    monkeypatch.setattr("densekit.inference.predictor.first_wrong", answer)
+    monkeypatch.setattr("densekit.inference.engines.eager.first_wrong", answer)
     predictor = Predictor(model, precision="bf16")
     with pytest.warns(UserWarning, match="precision=bf16 computes .*conv2d: the relative error"):
         predictor(arrays()[:1])

@@ -17,12 +17,12 @@ from densekit.app.studies.benchmark_pairs import Pair
 def test_figures_of_a_tiny_run(step: str, model: str, tmp_path: Path) -> None:
     file, peer = tmp_path / "figures.json", benchmark.PEERS[model]
     arguments = [f"model={model}", f"step={step}", "size=[64,96]", "batch=2", "rounds=1"]
-    assert benchmark.main([*arguments, "precision=32", f"output={file}"]) == 0
+    assert benchmark.main([*arguments, "precision=fp32", f"output={file}"]) == 0
     figures = json.loads(file.read_text())
     assert set(figures) == {
-        f"{who}/32/{what}" for who in (peer, "densekit") for what in ("seconds", "speedup")
+        f"{who}/fp32/{what}" for who in (peer, "densekit") for what in ("seconds", "speedup")
     }
-    assert figures[f"{peer}/32/speedup"] == 1.0
+    assert figures[f"{peer}/fp32/speedup"] == 1.0
 
 
 def test_nothing_is_timed_when_the_losses_differ(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,14 @@ import pytest
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import (
     DEVICE,
+    ENGINE,
     PRECISION,
     checkpoint_file,
     device_name,
     existing,
     output_folder,
 )
-from densekit.inference.predictor import PRECISIONS
+from densekit.inference.engines import ENGINES
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
@@ -46,5 +47,6 @@ def test_devices() -> None:
         device_name("cuda:99")
 
 
-def test_precisions_are_those_of_the_predictor() -> None:
-    assert PRECISION.kind.shown.split("|") == sorted(PRECISIONS)
+def test_engines_and_precisions_are_those_of_the_predictor() -> None:
+    assert ENGINE.kind.shown.split("|") == list(ENGINES)
+    assert all(PRECISION.read(name) for one in ENGINES.values() for name in one.precisions)
