@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 from collections.abc import Callable, Iterator
@@ -18,6 +19,12 @@ torch.set_num_threads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Matplotlib must never look for a display.
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+def pytest_collection_finish() -> None:
+    """Every later collection of garbage skips the millions of objects of what is imported."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
