@@ -21,7 +21,9 @@ CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
 }
 
 
-def upsampled_conv(x: Tensor, weight: Tensor, sides: Sequence[int]) -> Tensor:
+def upsampled_conv(
+    x: Tensor, weight: Tensor, sides: Sequence[int], bias: Tensor | None = None
+) -> Tensor:
     """Convolves `nearest(x)` with 3 taps per axis, padded to keep the size.
 
     Upsampling by two makes equal neighbours, so two of three taps per axis see the same value.
@@ -33,6 +35,7 @@ def upsampled_conv(x: Tensor, weight: Tensor, sides: Sequence[int]) -> Tensor:
         x: (B, x, *n).
         weight: (o, x, 3, ...).
         sides: S.
+        bias: (o,).
 
     Returns:
         (B, o, *S).
@@ -40,9 +43,9 @@ def upsampled_conv(x: Tensor, weight: Tensor, sides: Sequence[int]) -> Tensor:
     dims = len(sides)
     factors = [side / length for side, length in zip(sides, x.shape[2:], strict=True)]
     if not all(factor in (1, 2) for factor in factors):  # odd sides
-        return CONV[dims](F.interpolate(x, tuple(sides), mode="nearest"), weight, padding=1)
+        return CONV[dims](F.interpolate(x, tuple(sides), mode="nearest"), weight, bias, padding=1)
     steps = [int(factor) for factor in factors]
-    return CONV_TRANSPOSE[dims](x, doubled_taps(weight, steps), stride=steps, padding=1)
+    return CONV_TRANSPOSE[dims](x, doubled_taps(weight, steps), bias, stride=steps, padding=1)
 
 
 def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:

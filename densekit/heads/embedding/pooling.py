@@ -150,8 +150,11 @@ class FlattenedMap(Pooling):
 
 def norm_rows(norm: nn.Module, x: Tensor) -> Tensor:
     """Returns `norm(x)`; one value per channel is normalised by the running statistics."""
-    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-    if norm.training and x.numel() == x.shape[1]:
+    if (
+        isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        and norm.training
+        and x.numel() == x.shape[1]
+    ):
         return F.batch_norm(
             x, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
         )

@@ -40,9 +40,9 @@ class Block(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None, sides: Sequence[int]) -> Tensor:
         """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
         conv, norm = self.conv1
-        weight = cast(Tensor, conv.weight)
+        weight, bias = cast(Tensor, conv.weight), cast(Tensor | None, conv.bias)
         # The convolution of the concatenated maps is the sum of one convolution of each.
-        y = upsampled_conv(x, weight[:, : x.shape[1]], sides)
+        y = upsampled_conv(x, weight[:, : x.shape[1]], sides, bias)
         if skip is not None:
             y = y + CONV_FUNCTION[len(sides)](skip, weight[:, x.shape[1] :], padding=1)
         y = F.relu_(norm(y))
