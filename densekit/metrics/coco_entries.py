@@ -1,6 +1,6 @@
 """COCO's JSON files, read entry by entry: what is wrong is named by file and place.
 
-Entries come out as the plain annotations that `coco_protocol.measure` takes, renumbered from 1.
+Entries come out as plain rows with what the protocol looks at and nothing else.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from faster_coco_eval import mask as rle_api
+from hotcoco import mask as rle_api
 
 from densekit._names import nearest
-from densekit.metrics.coco_protocol import Annotation
 from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
+
+Annotation = dict[str, Any]
 
 EXACT = 2.0**53
 """Numbers written as fractions are whole up to here; above, their last digits are lost."""
@@ -44,7 +45,7 @@ def read_ground_truth(
         iou_type: `bbox` or `segm`, whichever every annotation must have.
 
     Returns:
-        Images by id, category names by id, and annotations ready for `measure`.
+        Images by id, category names by id, and annotations in the file's order.
     """
     data = _read(path)
     if not isinstance(data, dict):
@@ -63,7 +64,7 @@ def read_ground_truth(
     truth = []
     for n, entry in enumerate(data["annotations"]):
         where = f"{path}: annotations[{n}]"
-        row = _row(entry, where, n + 1)
+        row = _row(entry, where)
         _known(row["image_id"], images, f"{where}: image_id", "an image of the file")
         _known(row["category_id"], names, f"{where}: category_id", "a category of the file")
         shape = _shape(entry, where, iou_type, images[row["image_id"]])
@@ -86,7 +87,7 @@ def read_detections(
         annotations: Their file, named where an image is not among them.
 
     Returns:
-        Detections ready for `measure`, in the file's order.
+        Detections in the file's order.
     """
     data = _read(path)
     if not isinstance(data, list):
@@ -94,18 +95,17 @@ def read_detections(
             f"{path}: expected COCO results, a list of detections, got {_kind(data)} "
             "(annotations and results exchanged?)"
         )
-    rows = [_row(entry, f"{path}: entry {n}", n + 1) for n, entry in enumerate(data)]
+    rows = [_row(entry, f"{path}: entry {n}") for n, entry in enumerate(data)]
     _refuse_unknown_images({row["image_id"] for row in rows} - set(images), path, annotations)
     for n, (row, entry) in enumerate(zip(rows, data, strict=True)):
         where = f"{path}: entry {n}"
         row["score"] = _number(_require(entry, "score", (int, float), where), f"{where}: score")
-        row |= _shape(entry, where, iou_type, images[row["image_id"]]) | {"iscrowd": 0}
+        row |= _shape(entry, where, iou_type, images[row["image_id"]])
     return rows
 
 
-def _row(entry: Any, where: str, new_id: int) -> Annotation:
+def _row(entry: Any, where: str) -> Annotation:
     return {
-        "id": new_id,
         "image_id": _id(entry, "image_id", where),
         "category_id": _id(entry, "category_id", where),
     }
@@ -190,7 +190,7 @@ def _rle(value: Any, where: str, image: Annotation) -> Annotation:
         else:
             rle = value
         rle_api.area(rle)
-    except Exception as error:  # the C++ side raises whatever it meets
+    except Exception as error:  # the library raises whatever it meets
         raise ValueError(f"{where}: segmentation: expected a mask, got: {error}") from None
     return dict(rle)
 

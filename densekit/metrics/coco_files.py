@@ -6,8 +6,10 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from densekit.metrics.coco_entries import read_detections, read_ground_truth
-from densekit.metrics.coco_protocol import Annotation, measure, nothing_measured, summarize
+import numpy as np
+
+from densekit.metrics.coco_entries import Annotation, read_detections, read_ground_truth
+from densekit.metrics.coco_protocol import Shapes, measure, nothing_measured, summarize
 from densekit.metrics.rows import check_names
 
 IOU_TYPES = ("bbox", "segm")
@@ -62,24 +64,29 @@ def evaluate_files(
     place = {image_id: position for position, image_id in enumerate(image_ids)}
     label = {category: position for position, category in enumerate(category_ids)}
     tables = measure(
-        [{**images[image_id], "id": place[image_id]} for image_id in image_ids],
-        range(len(category_ids)),
-        _renumbered(truth, place, label),
-        _renumbered(detections, place, label),
-        iou_type=iou_type,
+        len(image_ids),
+        len(category_ids),
+        _shapes(truth, place, label, iou_type),
+        np.asarray([row["iscrowd"] for row in truth], dtype=np.bool_),
+        _shapes(detections, place, label, iou_type),
+        np.asarray([row["score"] for row in detections], dtype=np.float64),
         max_detections=max_detections,
     )
     return summarize(tables, class_names)
 
 
-def _renumbered(
-    rows: list[Annotation], place: dict[int, int], label: dict[int, int]
-) -> list[Annotation]:
-    """Rows with positions for ids, which the evaluator would take for doubles."""
-    return [
-        {**row, "image_id": place[row["image_id"]], "category_id": label[row["category_id"]]}
-        for row in rows
-    ]
+def _shapes(
+    rows: list[Annotation], place: dict[int, int], label: dict[int, int], iou_type: str
+) -> Shapes:
+    """Rows as columns, with positions for ids of any size."""
+    boxes = [row.get("bbox", (0.0, 0.0, 0.0, 0.0)) for row in rows]
+    return Shapes(
+        image=np.asarray([place[row["image_id"]] for row in rows], dtype=np.int64),
+        labels=np.asarray([label[row["category_id"]] for row in rows], dtype=np.int64),
+        boxes=np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
+        area=np.asarray([row["area"] for row in rows], dtype=np.float64),
+        masks=[row["segmentation"] for row in rows] if iou_type == "segm" else None,
+    )
 
 
 def _of_known_categories(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
 from densekit.metrics.coco_protocol import (
-    Annotation,
+    Shapes,
     detection_limits,
     measure,
     nothing_measured,
@@ -45,46 +45,18 @@ class CocoMap(BoxMetric):
         if truth.labels.size == 0:
             return nothing_measured(self.names, self.max_detections)
         tables = measure(
-            [{"id": image} for image in range(num_images)],
-            range(len(self.names)),
-            _annotations(truth.image, truth.labels, truth.boxes, truth.area, truth.crowd),
-            _with_scores(detections),
+            num_images,
+            len(self.names),
+            _shapes(truth, truth.area),
+            truth.crowd,
+            _shapes(detections),
+            detections.scores,
             max_detections=self.max_detections,
         )
         return summarize(tables, self.names)
 
 
-def _annotations(
-    image: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    boxes: NDArray[np.float64],
-    area: NDArray[np.float64],
-    crowd: NDArray[np.bool_],
-) -> list[Annotation]:
-    """COCO annotations of N rows, ids from 1."""
-    xywh = np.concatenate((boxes[:, :2], boxes[:, 2:] - boxes[:, :2]), axis=1)
-    columns = (image.tolist(), labels.tolist(), xywh.tolist(), area.tolist(), crowd.tolist())
-    return [
-        {
-            "id": index,
-            "image_id": image_id,
-            "category_id": label,
-            "bbox": box,
-            "area": size,
-            "iscrowd": int(is_crowd),
-        }
-        for index, (image_id, label, box, size, is_crowd) in enumerate(
-            zip(*columns, strict=True), start=1
-        )
-    ]
-
-
-def _with_scores(detections: Detections) -> list[Annotation]:
-    boxes = detections.boxes
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    rows = _annotations(
-        detections.image, detections.labels, boxes, area, np.zeros(len(boxes), dtype=bool)
-    )
-    for row, score in zip(rows, detections.scores.tolist(), strict=True):
-        row["score"] = score
-    return rows
+def _shapes(rows: Detections | Annotated, area: NDArray[np.float64] | None = None) -> Shapes:
+    corner, sides = rows.boxes[:, :2], rows.boxes[:, 2:] - rows.boxes[:, :2]
+    boxes = np.concatenate((corner, sides), axis=1)
+    return Shapes(rows.image, rows.labels, boxes, sides.prod(axis=1) if area is None else area)

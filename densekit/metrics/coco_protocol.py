@@ -1,10 +1,10 @@
-"""COCO's protocol over lists of annotations: the twelve numbers and every class's AP.
+"""COCO's protocol over columns of objects: the twelve numbers and every class's AP.
 
-The matching runs in faster-coco-eval's C++; which cells of its tables become which number stands
-here, once, for the metric of a training run and for result files.
+The matching runs in hotcoco, whose tables equal pycocotools' bit for bit; which cells of them
+become which number stands here, once, for the metric of a training run and for result files.
 
-Shape letters: T IoU thresholds (10), R recall points (101), K classes, A area ranges (4: all,
-small, medium, large), M limits on detections.
+Shape letters: N objects, T IoU thresholds (10), R recall points (101), K classes, A area ranges
+(4: all, small, medium, large), M limits on detections.
 """
 
 from __future__ import annotations
@@ -14,13 +14,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from faster_coco_eval import COCO, COCOeval_faster
+from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
 AREAS = ("", "_small", "_medium", "_large")
 """Suffixes of the area ranges in the order of axis A: any, < 32^2, 32^2 to 96^2, > 96^2 pixels."""
 
-Annotation = dict[str, Any]
+
+@dataclass(frozen=True)
+class Shapes:
+    """The boxes, or the masks, of N objects.
+
+    Attributes:
+        image: (N,) position of each one's image among the images, from 0.
+        labels: (N,) 0..K-1.
+        boxes: (N, 4) xywh; not looked at where there are masks.
+        area: (N,) square pixels, what the area ranges look at.
+        masks: Compressed RLE of each; None measures the boxes.
+    """
+
+    image: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    boxes: NDArray[np.float64]
+    area: NDArray[np.float64]
+    masks: list[Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,42 +63,48 @@ def detection_limits(max_detections: int) -> tuple[int, ...]:
 
 
 def measure(
-    images: list[Annotation],
-    category_ids: Sequence[int],
-    truth: list[Annotation],
-    detections: list[Annotation],
+    num_images: int,
+    num_classes: int,
+    truth: Shapes,
+    crowd: NDArray[np.bool_],
+    detections: Shapes,
+    scores: NDArray[np.float64],
     *,
-    iou_type: str = "bbox",
     max_detections: int = 100,
 ) -> CocoTables:
     """Matches detections to ground truth by COCO's protocol.
 
     Args:
-        images: COCO images looked at, with or without annotations: `id`; `segm` needs `height` and
-            `width` too.
-        category_ids: Ascending; axis K follows this order.
-        truth: COCO annotations, each with an `id` of 1 or more (0 means "unmatched" inside),
-            `image_id`, `category_id`, `area`, `iscrowd`, and `bbox` (xywh) or `segmentation`.
-            Order decides between equal IoUs.
-        detections: Likewise, with `score`; order decides between equal scores.
-        iou_type: `bbox` or `segm`.
+        num_images: Images looked at, with or without objects.
+        num_classes: K.
+        truth: The annotated objects; their order decides between equal IoUs.
+        crowd: (N,) of the annotated objects.
+        detections: The detected objects, with masks where `truth` has them; their order decides
+            between equal scores.
+        scores: (N,) of the detected objects.
         max_detections: Maximum number of detections per class and image.
     """
     limits = detection_limits(max_detections)
-    evaluator = COCOeval_faster(
-        _indexed(images, category_ids, truth),
-        _indexed(images, category_ids, detections),
-        iou_type,
-        print_function=_silent,
+    annotated = COCO.from_arrays(
+        [{"id": image} for image in range(num_images)],
+        [{"id": label, "name": str(label)} for label in range(num_classes)],
+        truth.image,
+        truth.labels,
+        truth.boxes,
+        area=truth.area,
+        iscrowd=crowd,
+        segmentation=truth.masks,
     )
-    evaluator.params.maxDets = list(limits)
+    rows = np.column_stack((detections.image, detections.boxes, scores, detections.labels))
+    found = annotated.load_res(rows, segmentation=detections.masks)
+    found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.area)  # else the boxes'
+    evaluator = COCOeval(annotated, found, "bbox" if truth.masks is None else "segm")
+    evaluator.params.max_dets = list(limits)
     evaluator.evaluate()
     evaluator.accumulate()
-    return CocoTables(
-        precision=np.asarray(evaluator.eval["precision"], dtype=np.float64),
-        recall=np.asarray(evaluator.eval["recall"], dtype=np.float64),
-        limits=limits,
-    )
+    tables = evaluator.eval
+    assert tables is not None
+    return CocoTables(tables["precision"], tables["recall"], limits)
 
 
 def summarize(tables: CocoTables, names: Sequence[str]) -> dict[str, float]:
@@ -121,20 +144,3 @@ def nothing_measured(names: Sequence[str], max_detections: int) -> dict[str, flo
 def _mean(cells: NDArray[np.float64]) -> float:
     measured = cells[cells > -1]
     return float(measured.mean()) if measured.size else float("nan")
-
-
-def _indexed(
-    images: list[Annotation], category_ids: Sequence[int], annotations: list[Annotation]
-) -> Any:
-    coco = COCO()
-    coco.dataset = {
-        "images": images,
-        "categories": [{"id": category_id} for category_id in category_ids],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
-
-
-def _silent(*_: object) -> None:
-    """Replaces the printing of the evaluator."""
