@@ -173,7 +173,7 @@ class DenseModel(nn.Module):
         for axis in range(self.spatial_dims):
             length = image.shape[2 + axis]
             beyond = torch.arange(length, device=size.device) >= size[:, axis, None]  # (B, length)
-            shape = [len(size), 1, *[1] * self.spatial_dims]
+            shape = [size.shape[0], 1, *[1] * self.spatial_dims]
             shape[2 + axis] = length
             x = x.masked_fill(beyond.view(shape), 0)
         return pad_end(x, [-length % self.size_divisor for length in image.shape[2:]])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -170,21 +170,38 @@ def load(path: str | Path, trust: Sequence[str] = ()) -> tuple[DenseModel, Infer
         ValueError: The file is refused, or names a class that is not trusted.
     """
     from densekit.artifact import build_from_artifact, load_artifact
+
+    artifact = load_artifact(path)
+    return build_from_artifact(artifact, path, trust), stored_inferer(artifact, path, trust)
+
+
+def stored_inferer(
+    artifact: Mapping[str, Any], path: str | Path, trust: Sequence[str] = ()
+) -> Inferer:
+    """Builds the inferer that a checkpoint was validated with, `WholeImage` if it names none.
+
+    Args:
+        artifact: What `load_artifact` returns.
+        path: Its file, for messages.
+        trust: Packages besides densekit and installed plug-ins whose classes may be built.
+
+    Raises:
+        ValueError: It names a class that is not trusted.
+    """
     from densekit.build import instantiate
     from densekit.trust import check_stored
 
-    artifact = load_artifact(path)
-    model = build_from_artifact(artifact, path, trust)
     node = yaml.safe_load(artifact["config"]).get("inferer")
     if node is None:
-        return model, WholeImage()
+        return WholeImage()
     try:
         if not isinstance(node, dict) or "_target_" not in node:
             raise ValueError(
                 f"inferer: expected a class and its arguments, got {str(node)[:100]!r}"
             )
         check_stored({"inferer": node}, trust)
-        return model, instantiate(node, "inferer")
+        inferer: Inferer = instantiate(node, "inferer")
+        return inferer
     except (ValueError, TypeError) as error:
         raise ValueError(f"checkpoint {path}: {error}") from error
 

@@ -48,8 +48,8 @@ class PyramidTable:
 def pyramid_table(levels: Sequence[Tensor]) -> PyramidTable:
     """Arranges levels (B, C, h, w) as one table; a single copy if they are channels_last."""
     rows = torch.cat([level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels])
-    grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
-    return PyramidTable(rows, grids, int(levels[0].shape[0]))
+    grids = tuple((level.shape[2], level.shape[3]) for level in levels)
+    return PyramidTable(rows, grids, levels[0].shape[0])
 
 
 def assign_levels(
@@ -175,7 +175,7 @@ def roi_align_pyramid(
         (B * R, o, o, C) in the dtype of the table. In bfloat16 the sums, and those of gradients,
         are rounded to bfloat16.
     """
-    image = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
+    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2])
     with torch.no_grad():
         precise = boxes.flatten(0, 1).to(torch.promote_types(boxes.dtype, torch.float32))
         rows, weights = roi_bags(
@@ -211,7 +211,7 @@ def roi_align_adaptive(
     Returns:
         (B * R, o, o, C).
     """
-    image = torch.arange(len(boxes), device=boxes.device)[:, None].expand(boxes.shape[:2])
+    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2])
     rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
     level = level.flatten()
     exact = torch.promote_types(levels[0].dtype, torch.float32)

@@ -1,21 +1,22 @@
-"""`densekit export`: exports a checkpoint as a program that runs without densekit."""
+"""`densekit export`: exports a checkpoint into a file that runs without densekit."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from densekit._files import replacing
 from densekit._names import unknown
-from densekit.app.config.overrides import trusted_packages
-from densekit.app.errors import UsageError
+from densekit.app.errors import UnmetError, UsageError
 from densekit.app.options.shared import CHECKPOINT, TRUST, checkpoint_file
 from densekit.app.options.table import (
     Command,
     Option,
     choice,
+    choices,
     names,
     parse_command,
     sides,
@@ -24,67 +25,131 @@ from densekit.app.options.table import (
 )
 from densekit.app.report import print_lines
 
+if TYPE_CHECKING:
+    from densekit.inference.export.base import Format
+    from densekit.inference.export.gate import Parity
+
 COMMAND = Command(
     name="export",
-    usage="checkpoint=PATH output=FILE.pt2 size=[HEIGHT,WIDTH] [key=value ...]",
+    usage="checkpoint=PATH output=FILE size=[HEIGHT,WIDTH] [key=value ...]",
     about="""
-Writes the network and its post-processing as a torch.export program of static shape, runs the
-program next to the model, and deletes it if their outputs differ. The program takes image
-(B, C, H, W), float32 in the unit of mean and std, and size (B, 2), the height and width of each
-image without padding. It returns HEAD/KEY, for example detection/boxes, in image coordinates. The
-file also holds class names, mean, std, resize rule and configuration: densekit info FILE.pt2.
+Writes the network and its post-processing into a file that runs without densekit, runs the file
+next to the model, and refuses it, with exit code 1, if they differ: on the images of data=NAME,
+whose metrics are measured for both, on the pictures of images=FOLDER, or else on noise.
+
+The file takes image (B, C, H, W), float32 in the unit of mean and std, and size (B, 2), the height
+and width of each image without padding. It returns HEAD/KEY, for example detection/boxes, in image
+coordinates. It also holds class names, mean, std, resize rule, configuration and the measured
+differences: densekit info FILE.
 """,
     examples=(
         "export checkpoint=PATH output=model.pt2 size=[256,448]",
-        "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] batch=8",
+        "export checkpoint=PATH output=model.pt2 size=[320,448] data=bccd split=val",
+        "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] batch=8"
+        " images=FOLDER",
     ),
     options=(
         CHECKPOINT,
-        Option("format", choice("torch_export"), "torch_export", "format of the file"),
-        Option("output", text("FILE.pt2"), None, "file of the program", required=True),
+        Option(
+            "format",
+            choice("torch_export", "aotinductor", "executorch"),
+            None,
+            "format of the file (default: by the end of its name; of .pt2 it is torch_export)",
+        ),
+        Option("output", text("FILE"), None, "the file", required=True),
         Option("size", sides(), None, "sides of the images, in pixels or voxels", required=True),
         Option("batch", whole(1), 1, "images per call"),
+        Option(
+            "dynamic",
+            choices("batch", "size"),
+            (),
+            "what may differ from call to call: the number of images, their sides",
+        ),
+        Option(
+            "precision",
+            choice("fp32", "bf16", "fp16", "int8"),
+            "fp32",
+            "type in which the network computes, as far as the format has it",
+        ),
         Option(
             "heads",
             names(),
             (),
             "heads to export, without what only the others need (default: all)",
         ),
-        TRUST,
+        Option("images", text("PATH"), None, "pictures to compare file and model on"),
+        Option(
+            "split",
+            choice("test", "val"),
+            None,
+            "split of the data to compare on; without data=, of the data of the training",
+        ),
+        Option("limit", whole(1), None, "most images to compare on (default: all)"),
     ),
+    settings=(
+        ("data=NAME", "a data set to compare on, with its metrics, as for densekit eval"),
+        TRUST.row,
+    ),
+    overrides=True,
 )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    options, _ = parse_command(COMMAND, arguments)
-    checkpoint = checkpoint_file(options["checkpoint"])
-    size, batch = options["size"], options["batch"]
-    trust = trusted_packages(options["trust"])
+    options, rest = parse_command(COMMAND, arguments)
+    checkpoint = checkpoint_file(options["checkpoint"]).absolute()
+    from densekit.app.config.overrides import parse
+    from densekit.app.studies.export_parity import Ground
     from densekit.artifact import build_from_artifact, load_artifact
-    from densekit.inference.export.base import CONFIG, INFO, Example
-    from densekit.inference.export.formats import format_of
-    from densekit.inference.export.gate import check_on_noise
+    from densekit.inference.export.base import CONFIG, INFO, PARITY, SHAPES, Example
+    from densekit.inference.export.formats import format_by_suffix, format_of
+    from densekit.inference.export.gate import Pair
 
-    made = format_of(options["format"])
-    file = Path(options["output"]).expanduser()
+    file, precision = Path(options["output"]).expanduser(), options["precision"]
+    made = format_of(options["format"] or format_by_suffix(file))
+    _check(made, file, precision, options["dynamic"])
+    overrides = parse(rest)
+    artifact = load_artifact(checkpoint)
+    kept = with_heads(artifact, options["heads"], overrides.trust)
+    model = build_from_artifact(kept, checkpoint, overrides.trust).eval()
+    example = Example(tuple(options["size"]), options["batch"], tuple(options["dynamic"]))
+    example.check(model)
+    ground = Ground(artifact, checkpoint, overrides, options)
+    with replacing(file) as part:
+        made.export(model, example, part, precision)
+        pair = Pair.of(model, made.open(part), example, made.name, precision)
+        parity = ground.compare(pair, example, overrides.trust)
+        _refuse(parity, file)
+        facts = {INFO: model.info, SHAPES: asdict(example), PARITY: parity.facts()}
+        texts = {name: json.dumps(fact) for name, fact in facts.items()}
+        made.write_facts(part, {**texts, CONFIG: kept["config"]})
+        for beside in part.parent.iterdir():  # such as weights in a file of their own
+            if beside != part:
+                beside.replace(file.absolute().parent / beside.name)
+    print_lines(f"{file}: {', '.join(model.heads)} for {options['batch']} x {options['size']}")
+    print_lines(*parity.lines())
+    return 0
+
+
+def _check(made: Format, file: Path, precision: str, dynamic: Sequence[str]) -> None:
+    """Refuses what the format cannot do before any work."""
     if file.suffix != made.suffix:
         raise UsageError(f"output: expected a file that ends in {made.suffix}, got {file}")
-    artifact = load_artifact(checkpoint)
-    if options["heads"]:
-        artifact = with_heads(artifact, options["heads"], trust)
-    model = build_from_artifact(artifact, checkpoint, trust)
-    example = Example(tuple(size), batch)
-    example.check(model)
-    with replacing(file) as part:
-        made.export(model, example, part, "fp32")
-        check_on_noise(model, made.open(part), example)
-        made.write_facts(part, {INFO: json.dumps(model.info), CONFIG: artifact["config"]})
-    print_lines(
-        f"{file}: {', '.join(model.heads)} for {batch} x {size}, equal to the model on noise",
-        f'use:  torch.export.load("{file}").module()(image, size)',
-    )
-    return 0
+    for key, wanted, able in (
+        ("precision", [precision], made.precisions),
+        ("dynamic", dynamic, made.dynamic),
+    ):
+        if unable := [one for one in wanted if one not in able]:
+            accepted = " or ".join(able) or "nothing"
+            raise UsageError(f"{key}: expected {accepted} with format={made.name}, got {unable[0]}")
+
+
+def _refuse(parity: Parity, file: Path) -> None:
+    """Refuses a file that is not equal to its model."""
+    if parity.beyond:
+        lines = [f"export: expected a file equal to its model on {parity.on}, got"]
+        lines += [f"  {line}" for line in map(str, parity.beyond)]
+        raise UnmetError("\n".join([*lines, f"  {file} is not written"]))
 
 
 def with_heads(
@@ -94,7 +159,7 @@ def with_heads(
 
     Args:
         artifact: See `densekit.artifact.load_artifact`.
-        heads: Names of the heads to keep.
+        heads: Names of the heads to keep; none keeps all.
         trust: See `densekit.artifact.model_from_artifact`.
 
     Raises:
@@ -106,6 +171,8 @@ def with_heads(
 
     from densekit.artifact import untrained
 
+    if not heads:
+        return dict(artifact)
     config, info = yaml.safe_load(artifact["config"]), dict(artifact["info"])
     for name in heads:
         if name not in config["heads"]:

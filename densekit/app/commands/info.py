@@ -20,7 +20,8 @@ COMMAND = Command(
     about="""
 Prints what a checkpoint (of a run folder, its best one) or an exported file contains: version,
 backbone, neck, heads and their settings, classes with the ids of the data set, channels, mean, std,
-resize rule and inferer. The model is not built.
+resize rule and inferer; of an exported file also how far it is from its model. The model is not
+built.
 """,
     examples=(
         "info runs/quickstart/TIMESTAMP",
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     options, words = parse_command(COMMAND, [_path(word) for word in arguments])
     file = str(checkpoint_file(words[0]))
-    facts = describe(_read(file))
+    artifact = _read(file)
+    facts = describe(artifact)
+    facts |= {key: artifact[key] for key in ("shapes", "parity") if key in artifact}
     if options["json"]:
         import json
 
@@ -52,14 +55,13 @@ def _path(word: str) -> str:
 
 
 def _read(file: str) -> Mapping[str, Any]:
-    """Loads a checkpoint, or the configuration and info of an exported file."""
+    """Loads a checkpoint, or what an exported file says of itself."""
     from densekit.artifact import load_artifact
     from densekit.inference.export.formats import SUFFIXES, facts_of
 
     if Path(file).suffix not in SUFFIXES:
         return load_artifact(file)
-    info, config = facts_of(Path(file))
-    return {"info": info, "config": config, "state_dict": {}}
+    return {**facts_of(Path(file))._asdict(), "state_dict": {}}
 
 
 def _print(file: str, facts: Mapping[str, Any]) -> None:
@@ -85,6 +87,9 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
         if "names" in head:
             table.add_row("classes", plain(_classes(head["names"], head.get("ids"))))
     table.add_row("trained on", plain(", ".join(facts["data"]) or "unknown"))
+    if "parity" in facts:
+        table.add_row("shapes", plain(_plain(facts["shapes"])))
+        table.add_row("beside its model", plain("\n".join(map(str, facts["parity"]["lines"]))))
     print_whole(table)
 
 

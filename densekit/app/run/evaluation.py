@@ -60,7 +60,6 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     from densekit.artifact import load_artifact
 
     artifact = load_artifact(checkpoint)
-    info = artifact["info"]
     cfg = _configuration(artifact, checkpoint, overrides, options["precision"])
     launch.check(dict(cfg.trainer))
     split = _choose_split(cfg, options["split"])
@@ -68,9 +67,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     if options["assert_expected"]:
         check_asserted(expected, f"none for {split} and these data and metrics")
     cfg.expected = {name: one._asdict() for name, one in expected.items()}
-    sources = describe_data(cfg)
-    _check_names(sources, info.get("heads", {}))
-    _check_orientation(sources, info)
+    sources = _described(cfg, artifact["info"])
     kept = options["artifact"] and str(Path(options["artifact"]).expanduser().absolute())
     job = Job(resolve(cfg, sources), "eval", sources)
     run = _folder(options["output"])
@@ -83,6 +80,37 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
             print_lines(f"artifact: {kept}")
         report_expected(expected, run / METRICS, asserted=options["assert_expected"])
     return run
+
+
+def evaluation_data(
+    artifact: Mapping[str, Any], checkpoint: Path, overrides: Overrides, split: str | None
+) -> tuple[dict[str, Any], dict[str, Any], str]:
+    """Builds the data that `densekit eval` would evaluate a checkpoint on.
+
+    Args:
+        artifact: What `load_artifact` returns.
+        checkpoint: Its file.
+        overrides: See `evaluate`.
+        split: "val" or "test"; None for the default.
+
+    Returns:
+        The resolved configuration, the data sets by name, and the split.
+
+    Raises:
+        UsageError: The data or a key is wrong.
+    """
+    cfg = _configuration(artifact, checkpoint, overrides, "fp32")
+    split = _choose_split(cfg, split)
+    sources = _described(cfg, artifact["info"])
+    return resolve(cfg, sources), sources, split
+
+
+def _described(cfg: DictConfig, info: Mapping[str, Any]) -> dict[str, Any]:
+    """Builds the data sets and checks that they fit the model."""
+    sources = describe_data(cfg)
+    _check_names(sources, info.get("heads", {}))
+    _check_orientation(sources, info)
+    return sources
 
 
 def _configuration(

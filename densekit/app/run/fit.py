@@ -148,7 +148,7 @@ def _log_data(data: DataModule) -> None:
             logger.info("data.%s.%s: %s", name, split, summary(dataset))
 
 
-def _inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
+def build_inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
     """The configured inferer, wrapped to predict whole volumes if the network works on slices."""
     from densekit.inference.inferer import Inferer
     from densekit.inference.slices import sliced
@@ -167,7 +167,7 @@ def _module(
         model,
         optimizer=optimizer,
         schedule=schedule,
-        inferer=_inferer(cfg, model),
+        inferer=build_inferer(cfg, model),
         metrics=metric_recipes(cfg),
         config=dump(cfg),
     )

@@ -137,7 +137,7 @@ class RPN(nn.Module):
             out = F.conv2d(x, weight, bias).permute(0, 2, 3, 1)  # (B, h, w, 5a)
             logit, delta = out.split([self.per_cell, 4 * self.per_cell], -1)
             logits.append(logit.flatten(1))
-            deltas.append(delta.reshape(len(x), -1, 4))
+            deltas.append(delta.reshape(x.shape[0], -1, 4))
         return Dense(logits, deltas)
 
     def _convs(self) -> list[nn.Conv2d]:

@@ -133,7 +133,7 @@ class RetinaNet(Head):
             of_boxes = conv(of_boxes).relu_()
         logits = self.logits(of_classes).permute(0, 2, 3, 1)  # (B, h, w, a K)
         deltas = self.deltas(of_boxes).permute(0, 2, 3, 1)
-        return logits.reshape(len(x), -1, self.num_classes), deltas.reshape(len(x), -1, 4)
+        return logits.reshape(x.shape[0], -1, self.num_classes), deltas.reshape(x.shape[0], -1, 4)
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
         """Returns the best pairs of an anchor and a class of every level.

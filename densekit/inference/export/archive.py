@@ -16,7 +16,7 @@ MAX_BYTES = 64 << 20
 def write_texts(file: Path, texts: Mapping[str, str]) -> None:
     """Adds texts to an archive, below its one top folder where it has one."""
     with zipfile.ZipFile(file, "a") as archive:
-        tops = {PurePosixPath(name).parts[0] for name in archive.namelist()}
+        tops = {PurePosixPath(name).parts[0] for name in archive.namelist()} - {FOLDER}
         top = f"{tops.pop()}/" if len(tops) == 1 else ""
         for name, text in texts.items():
             archive.writestr(f"{top}{FOLDER}/{name}", text, zipfile.ZIP_DEFLATED)

@@ -14,14 +14,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch._dynamo.exc import UserError
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from densekit.model import DenseModel
 from densekit.types import Batch
 
 Program = Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, NDArray[Any]]]
 """Runs an exported file: `image` (B, C, *S) and `size` (B, D) to arrays by `HEAD/KEY`."""
-INFO, CONFIG = "info.json", "config.yaml"
-"""Texts stored in every file: the model's `info`, and the configuration that built it."""
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions that are autocast."""
+MAX_BATCH = 1024
+"""Most images per call of a file with a dynamic batch."""
+INFO, CONFIG, SHAPES, PARITY = "info.json", "config.yaml", "shapes.json", "parity.json"
+"""Texts in every file: the model's `info`, its configuration, the `Example`, the `Parity`."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +95,13 @@ class PredictionsByName(nn.Module):
 
     Args:
         model: In evaluation mode.
+        precision: "fp32", or "bf16" or "fp16" for autocast.
     """
 
-    def __init__(self, model: DenseModel) -> None:
+    def __init__(self, model: DenseModel, precision: str = "fp32") -> None:
         super().__init__()
         self.model = model
+        self.dtype = DTYPES.get(precision)
 
     def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
         """Returns the predictions of every head in the network's frame, see `Head.decode`.
@@ -102,7 +110,12 @@ class PredictionsByName(nn.Module):
             image: (B, C, *S) float32, in the unit of the model's mean and std, zero beyond `size`.
             size: (B, D) int64.
         """
-        predictions = self.model.predict(Batch(image=image, size=size))
+        batch = Batch(image=image, size=size)
+        if self.dtype is None:
+            predictions = self.model.predict(batch)
+        else:
+            with torch.autocast("cpu", self.dtype):
+                predictions = self.model.predict(batch)
         return {
             f"{head}/{key}": value
             for head, named in predictions.items()
@@ -110,20 +123,49 @@ class PredictionsByName(nn.Module):
         }
 
 
-def traced(model: DenseModel, example: Example) -> torch.export.ExportedProgram:
+def traced(
+    model: DenseModel, example: Example, precision: str = "fp32"
+) -> torch.export.ExportedProgram:
     """Traces a model and its post-processing with `torch.export`.
 
     Args:
-        model: On the CPU.
+        model: On the CPU, in evaluation mode.
         example: The shapes.
+        precision: "fp32", or "bf16" or "fp16" for autocast.
 
     Raises:
-        ValueError: The sides do not fit the model.
+        ValueError: The sides do not fit the model, or it cannot be traced with dynamic shapes.
     """
     example.check(model)
-    module = PredictionsByName(model.eval())
+    inputs = tuple(value for value in example.noise(model))
+    if "batch" in example.dynamic:  # a batch of one would become a constant
+        inputs = tuple(value[:1].expand(2, *value.shape[1:]).contiguous() for value in inputs)
+    module = PredictionsByName(model, precision)
     with torch.no_grad():
-        return torch.export.export(module, example.noise(model), strict=False)
+        try:
+            return torch.export.export(
+                module, inputs, dynamic_shapes=_shapes(example), strict=False
+            )
+        except (UserError, GuardOnDataDependentSymNode) as error:
+            if not example.dynamic:
+                raise
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"dynamic: expected shapes that this model can be traced with, got"
+                f" {list(example.dynamic)} ({reason}); leave one or both out"
+            ) from error
+
+
+def _shapes(example: Example) -> tuple[dict[int, Any], dict[int, Any]]:
+    """The dynamic dimensions of `image` and `size`."""
+    batch: dict[int, Any] = {}
+    if "batch" in example.dynamic:
+        batch[0] = torch.export.Dim("batch", min=1, max=MAX_BATCH)
+    sides: dict[int, Any] = {}
+    if "size" in example.dynamic:
+        axes = range(2, 2 + len(example.sides))
+        sides = dict.fromkeys(axes, torch.export.Dim.DYNAMIC)
+    return {**batch, **sides}, batch
 
 
 def as_program(run: Callable[[Tensor, Tensor], Mapping[str, Tensor]]) -> Program:

@@ -12,6 +12,7 @@ import torch
 
 from densekit.inference.export.archive import read_texts, write_texts
 from densekit.inference.export.base import Example, Format, Program, as_program, traced
+from densekit.inference.fold import folded
 from densekit.model import DenseModel
 
 
@@ -22,9 +23,9 @@ def export_program(model: DenseModel, example: Example, file: Path, precision: s
         model: On the CPU.
         example: The shapes.
         file: Name that ends in .pt2.
-        precision: "fp32".
+        precision: "fp32" or "bf16".
     """
-    torch.export.save(traced(model, example), file)
+    torch.export.save(traced(folded(model), example, precision), file)
 
 
 def open_program(file: Path) -> Program:
@@ -35,8 +36,8 @@ def open_program(file: Path) -> Program:
 FORMAT = Format(
     name="torch_export",
     suffix=".pt2",
-    precisions=("fp32",),
-    dynamic=(),
+    precisions=("fp32", "bf16"),
+    dynamic=("batch", "size"),
     export=export_program,
     open=open_program,
     read_facts=read_texts,

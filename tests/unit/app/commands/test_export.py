@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from densekit.app.cli import main
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
 from densekit.heads import FCN, FasterRCNN, UNet
-from densekit.inference.export.base import PredictionsByName
+from densekit.inference.export import program
+from densekit.inference.export.base import Example, PredictionsByName
+from densekit.inference.export.program import export_program
 from densekit.model import DenseModel
 from densekit.necks import FPN
 
@@ -103,29 +109,76 @@ def test_program_answers_like_the_model(
     file = tmp_path / "model.pt2"
     words = [f"checkpoint={checkpoint}", f"output={file}", "size=[64,96]"]
     assert main(["export", *words, f"heads=[{','.join(heads)}]"]) == 0
-    program = torch.export.load(file)
+    exported = torch.export.load(file)
     image, size = torch.rand(1, 3, 64, 96) * 255, torch.tensor([[64, 80]])
     with torch.no_grad():
-        found = program.module()(image, size)
+        found = exported.module()(image, size)
         expected = PredictionsByName(model)(image, size)
     assert list(found) == [f"{head}/logits" for head in heads]
     for name, value in found.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-4)
     if heads == ["near"]:  # what only the other head read is gone
-        assert not any("layer4" in name for name in program.state_dict)
+        assert not any("layer4" in name for name in exported.state_dict)
     capsys.readouterr()
     assert main(["info", str(file)]) == 0
     printed = capsys.readouterr().out
-    for word in ("7 road, 26 car", "a program", *heads):
+    for word in ("7 road, 26 car", "a program", "compared on noise, fp32", *heads):
         assert word in printed, word
+
+
+@pytest.fixture
+def damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every export is of a model with one damaged weight."""
+
+    def damaged(model: DenseModel, example: Example, file: Path, precision: str) -> None:
+        other = copy.deepcopy(model)
+        with torch.no_grad():
+            list(other.heads["near"].parameters())[-1][1] += 100
+        export_program(other, example, file, precision)
+
+    monkeypatch.setattr(program, "FORMAT", replace(program.FORMAT, export=damaged))
+
+
+@pytest.mark.usefixtures("damage")
+@pytest.mark.parametrize("on", ["noise", "pictures"])
+def test_a_damaged_file_is_refused(
+    saved: tuple[Path, DenseModel], on: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.pt2"
+    file.write_text("of before")
+    words = [f"checkpoint={saved[0]}", f"output={file}", "size=[32,32]", "heads=[near]"]
+    if on == "pictures":
+        (tmp_path / "photos").mkdir()
+        pixels = np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "photos" / "a.png")
+        words.append(f"images={tmp_path / 'photos'}")
+    assert main(["export", *words]) == 1
+    message = capsys.readouterr().err
+    assert {"noise": "near/logits", "pictures": "near/pixels of another class"}[on] in message
+    assert f"{file} is not written" in message
+    assert file.read_text() == "of before"
+    assert list(tmp_path.glob(".partial*")) == []
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["output=m.zip", "size=[64,64]"], "output: expected a file that ends in .pt2 or"),
         (
-            ["output=m.onnx", "size=[64,64]"],
-            "output: expected a file that ends in .pt2, got m.onnx",
+            ["output=m.pt2", "size=[64,64]", "format=executorch"],
+            "output: expected a file that ends in .pte, got m.pt2",
+        ),
+        (
+            ["output=m.pte", "size=[64,64]", "dynamic=[size]"],
+            "dynamic: expected nothing with format=executorch, got size",
+        ),
+        (
+            ["output=m.pt2", "size=[64,64]", "precision=int8"],
+            "precision: expected fp32 or bf16 with format=torch_export, got int8",
+        ),
+        (
+            ["output=m.pt2", "size=[64,64]", "images=.", "split=val"],
+            "images, data: expected one of the two, got both",
         ),
         (["output=m.pt2"], "size: expected [HEIGHT,WIDTH]"),
         (["output=m.pt2", "size=[64]"], "size: expected 2 sides of 1 or more, got [64]"),

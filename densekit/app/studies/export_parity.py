@@ -1,0 +1,101 @@
+"""`densekit export`: what a file is compared with its model on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from densekit.app.config.overrides import Overrides
+from densekit.app.errors import UsageError
+from densekit.app.prediction.sources import find_images, find_volumes
+from densekit.app.run.evaluation import evaluation_data
+from densekit.build import metric_recipes
+
+if TYPE_CHECKING:
+    from densekit.data.source import Source
+    from densekit.inference.export.base import Example
+    from densekit.inference.export.gate import Pair, Parity
+
+
+class Ground:
+    """The images that a file is compared with its model on: of data, of a folder, or noise.
+
+    They are found before the export, so that a wrong name costs no time.
+
+    Args:
+        artifact: What `load_artifact` returns, with all heads.
+        checkpoint: Its file.
+        overrides: `data=NAME` and so on, as `densekit eval` takes them.
+        options: Of `densekit export`: `images`, `split`, `limit`.
+
+    Raises:
+        UsageError: There are no such data or images.
+    """
+
+    def __init__(
+        self,
+        artifact: Mapping[str, Any],
+        checkpoint: Path,
+        overrides: Overrides,
+        options: Mapping[str, Any],
+    ) -> None:
+        self.artifact, self.checkpoint = artifact, checkpoint
+        self.limit: int | None = options["limit"]
+        self.folder: str | None = options["images"]
+        self.files: list[Path] = []
+        self.cfg: dict[str, Any] | None = None
+        self.sources: dict[str, Any] = {}
+        with_data = bool(overrides.keys - {"trust"}) or options["split"] is not None
+        if with_data and self.folder is not None:
+            raise UsageError("images, data: expected one of the two, got both")
+        if with_data:
+            self.cfg, self.sources, self.split = evaluation_data(
+                artifact, checkpoint, overrides, options["split"]
+            )
+        elif self.folder is not None:
+            volumes = "orientation" in artifact["info"] or "spacing" in artifact["info"]
+            found, _ = (find_volumes if volumes else find_images)(self.folder)
+            self.files = found[: self.limit]
+
+    def compare(self, pair: Pair, example: Example, trust: Sequence[str]) -> Parity:
+        """Runs file and model on these images.
+
+        Args:
+            pair: Model and file.
+            example: Shapes of the file.
+            trust: Packages whose classes the stored inferer may be built of.
+        """
+        from densekit.inference.export.gate import on_images, on_noise
+        from densekit.inference.predictor import stored_inferer
+
+        if self.cfg is not None:
+            return self._on_data(pair, self.cfg)
+        if self.folder is None:
+            return on_noise(pair, example)
+        inferer = stored_inferer(self.artifact, self.checkpoint, trust)
+        return on_images(pair, inferer, self.files, self.folder)
+
+    def _on_data(self, pair: Pair, cfg: dict[str, Any]) -> Parity:
+        from densekit.app.run.fit import build_inferer
+        from densekit.inference.export.gate import joined, on_data
+        from densekit.training.metric_set import build_metrics
+
+        recipes, inferer = metric_recipes(cfg), build_inferer(cfg, pair.model)
+        found = []
+        for name, source in self.sources.items():
+            heads = [head for head in source.heads if head in pair.model.heads]
+            first, second = (build_metrics(pair.model, heads, recipes) for _ in range(2))
+            self._shorten(source)
+            batches = source.eval_loader(self.split)
+            where = f"{name} {self.split}"
+            found.append(on_data(pair, inferer, batches, (first, second), where))
+        return joined(found)
+
+    def _shorten(self, source: Source) -> None:
+        """Leaves the first `limit` images of the split."""
+        whole = source.splits[self.split]
+        if self.limit is not None and self.limit < len(whole):
+            from densekit.data.subset import Subset
+
+            setattr(source, self.split, Subset(whole, range(self.limit)))

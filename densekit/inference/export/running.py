@@ -1,0 +1,82 @@
+"""Runs an exported file in the place of its model: batches of any size, padded to its shapes.
+
+Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densekit.inference.export.base import Example, Program
+from densekit.inference.inferer import LOGITS
+from densekit.model import DenseModel
+from densekit.ops.padding import corner
+from densekit.types import Batch, Features, Predictions
+
+
+class FileEngine:
+    """Answers like `DenseModel.predict`, from an opened file.
+
+    Args:
+        model: The model that the file was made from.
+        program: The opened file.
+        example: The shapes it was exported for.
+        name: Of its format.
+        precision: That it was exported in.
+    """
+
+    def __init__(
+        self, model: DenseModel, program: Program, example: Example, name: str, precision: str
+    ) -> None:
+        self.model, self.program, self.example = model, program, example
+        self.name, self.precision = name, precision
+
+    def predict(
+        self, batch: Batch, features: Features | None = None, heads: Iterable[str] | None = None
+    ) -> dict[str, Predictions]:
+        """Returns the predictions of each head, see `DenseModel.predict`; `features` are not used.
+
+        Raises:
+            ValueError: The images are larger than the file takes.
+        """
+        image = self.model.in_unit(batch["image"]).to(torch.float32)
+        outputs = [self._run(*part) for part in self._parts(image, batch["size"])]
+        joined = {key: torch.cat([part[key] for part in outputs]) for key in outputs[0]}
+        found: dict[str, Predictions] = {}
+        for name, value in joined.items():
+            head, _, key = name.partition("/")
+            found.setdefault(head, {})[key] = self._cut(value, image) if key in LOGITS else value
+        return {name: found[name] for name in (found if heads is None else heads)}
+
+    def _parts(self, image: Tensor, size: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """The padded inputs of each call, and how many of their images are real."""
+        image = self._padded(image)
+        step = len(image) if "batch" in self.example.dynamic else self.example.batch
+        for first in range(0, len(image), step):
+            rows = [min(first + i, len(image) - 1) for i in range(step)]
+            yield image[rows], size[rows], min(step, len(image) - first)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        if "size" in self.example.dynamic:
+            return image
+        sides, most = image.shape[2:], self.example.sides
+        if any(side > limit for side, limit in zip(sides, most, strict=True)):
+            raise ValueError(
+                f"size: expected sides that every image fits into after its resizing, got"
+                f" {list(most)} for one of {list(sides)}; set a larger size=, or dynamic=[size]"
+            )
+        missing = [limit - side for side, limit in zip(sides, most, strict=True)]
+        return F.pad(image, [pad for length in reversed(missing) for pad in (0, length)])
+
+    def _run(self, image: Tensor, size: Tensor, count: int) -> dict[str, Tensor]:
+        found = self.program(image.contiguous().numpy(), size.contiguous().numpy())
+        return {name: torch.from_numpy(value)[:count] for name, value in found.items()}
+
+    def _cut(self, logits: Tensor, image: Tensor) -> Tensor:
+        """Logits of the images' own sides, padded as the model pads them."""
+        divisor = self.model.size_divisor
+        return logits[corner([side + -side % divisor for side in image.shape[2:]])]

@@ -1,0 +1,86 @@
+"""Every format runs as its model does, in several precisions and shapes."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from densekit.backbones import ResNet
+from densekit.heads import FCN, Classification, Embedding, FasterRCNN
+from densekit.inference.export.archive import read_texts, write_texts
+from densekit.inference.export.base import Example
+from densekit.inference.export.formats import format_of
+from densekit.inference.export.gate import Pair, Parity, on_noise
+from densekit.model import DenseModel
+from densekit.necks import FPN
+
+MASKS = partial(FCN, num_classes=2, level="c2", aux_level=None)
+
+
+def model_of(**heads: partial[object]) -> DenseModel:
+    torch.manual_seed(0)
+    neck = partial(FPN, out_channels=16)
+    return DenseModel(ResNet(18, width=8), heads, neck).eval()  # type: ignore[arg-type]
+
+
+def exported(
+    name: str, model: DenseModel, example: Example, folder: Path, precision: str = "fp32"
+) -> Pair:
+    made = format_of(name)
+    file = folder / f"model{made.suffix}"
+    made.export(model, example, file, precision)
+    write_texts(file, {"info.json": "{}"})
+    assert read_texts(file)["info.json"] == "{}"
+    return Pair.of(model, made.open(file), example, name, precision)
+
+
+def check(parity: Parity) -> None:
+    assert parity.measured
+    assert not parity.beyond, parity.lines()
+    assert not parity.unproven
+
+
+def test_a_program_of_dynamic_shapes(tmp_path: Path) -> None:
+    """One file takes one image or three, of sides that no stride divides."""
+    model = model_of(masks=MASKS)
+    pair = exported("torch_export", model, Example((64, 96), 1, ("batch", "size")), tmp_path)
+    for batch, sides in ((1, (64, 96)), (3, (53, 71)), (2, (100, 40))):
+        check(on_noise(pair, Example(sides, batch)))
+
+
+def test_a_program_in_bfloat16(tmp_path: Path) -> None:
+    model = model_of(masks=MASKS, kind=partial(Classification, num_classes=3))
+    example = Example((64, 64), 2)
+    pair = exported("torch_export", model, example, tmp_path, "bf16")
+    check(on_noise(pair, example))
+    image, size = example.noise(model)
+    with torch.no_grad():
+        own, other = (
+            one.predict({"image": image, "size": size}) for one in (pair.model, pair.file)
+        )
+    assert not torch.equal(own["masks"]["logits"], other["masks"]["logits"])  # it is not float32
+
+
+@pytest.mark.slow
+def test_executorch(tmp_path: Path) -> None:
+    heads = {"masks": MASKS, "kind": partial(Classification, num_classes=3)}
+    model = model_of(**heads, twins=partial(Embedding, num_identities=3, embedding_size=4))
+    example = Example((64, 64))
+    check(on_noise(exported("executorch", model, example, tmp_path), example))
+
+
+def test_executorch_refuses_boxes(tmp_path: Path) -> None:
+    model = model_of(boxes=partial(FasterRCNN, num_classes=2))
+    with pytest.raises(ValueError, match=r"format: expected torch_export.* heads\.boxes"):
+        format_of("executorch").export(model, Example((64, 64)), tmp_path / "m.pte", "fp32")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_aotinductor(precision: str, tmp_path: Path) -> None:
+    model, example = model_of(masks=MASKS), Example((64, 64), 1, ("batch",))
+    pair = exported("aotinductor", model, example, tmp_path, precision)
+    check(on_noise(pair, Example((64, 64), 3)))
