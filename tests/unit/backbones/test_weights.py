@@ -222,6 +222,9 @@ def test_unknown_names_are_refused() -> None:
         ResNet(50, weights="IMAGENET_V2")
     with pytest.raises(ValueError, match="torchvision has no weights"):
         ResNet(50, groups=8, weights="IMAGENET1K_V2")
+    for other in ("hub:me/model", "R-50.pkl", "runs/quickstart"):
+        with pytest.raises(ValueError, match=f"pip:PACKAGE, .* path of a .pth, .* got '{other}'"):
+            ResNet(50, weights=other)
     with pytest.raises(ValueError, match="torchvision:NAME: .*did you mean 'resnet50'"):
         ResNet(50, weights="torchvision:resnet_50")
     with pytest.raises(ValueError, match="weights of resnet50: expected one of .* got 'V2'"):
