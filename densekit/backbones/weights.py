@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from densekit._names import choose
 from densekit.backbones.base import Statistics
 from densekit.backbones.layouts import caffe_resnet_onnx, efficientnet
-from densekit.backbones.packaged import SCHEME, locate, packaged
+from densekit.backbones.packaged import SCHEME, installed, locate, packaged
 from densekit.backbones.unwrapping import chosen_prefix, is_of_pretraining, tensors_of
 from densekit.backbones.values import check_values
 
@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 TORCHVISION, TIMM = "torchvision:", "timm:"
+ADDRESSES = ("https://", "http://")
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
@@ -50,7 +51,7 @@ def read_weights(weights: str | PathLike[str], architecture: str | None = None) 
         path = locate(weights)
         # The two layouts of `densekit.backbones.packaged`.
         return caffe_resnet_onnx(path) if path.suffix == ".onnx" else efficientnet(read_file(path))
-    if weights.startswith(("https://", "http://")):
+    if weights.startswith(ADDRESSES):
         return read_file(fetch(weights))
     if weights.startswith(TIMM):
         return _of_timm(weights.removeprefix(TIMM))
@@ -61,11 +62,39 @@ def read_weights(weights: str | PathLike[str], architecture: str | None = None) 
         return read_file(Path(weights))
     if architecture is None or re.search(r"[./:]", weights):  # no name of an entry
         why = "" if architecture else ", as torchvision has no weights for these settings"
-        raise ValueError(
-            f"weights: expected a URL, {SCHEME}PACKAGE, {TORCHVISION}NAME, {TIMM}NAME or the path"
-            f" of a {', '.join(SUFFIXES)} file{why}, got {weights!r}"
-        )
+        raise ValueError(_unknown_source(weights, why))
     return read_file(fetch(_torchvision_url(architecture, weights)))
+
+
+def check_source(weights: str) -> None:
+    """Refuses weights that are not there: another form, no such package, file or name.
+
+    Nothing is downloaded, and the file is not opened.
+
+    Args:
+        weights: See `read_weights`; of a name alone only the network knows whether it is right.
+
+    Raises:
+        ValueError: Says what is expected.
+        ModuleNotFoundError: The package is not installed.
+    """
+    if weights.startswith(SCHEME):
+        installed(weights)
+    elif weights.startswith(TORCHVISION):
+        name, _, entry = weights.removeprefix(TORCHVISION).partition(".")
+        _torchvision_url(name, entry or "DEFAULT")
+    elif weights.endswith(SUFFIXES) and not weights.startswith(ADDRESSES):
+        if not Path(weights).is_file():
+            raise ValueError(f"weights: expected a file, got none at {weights}")
+    elif not weights.startswith((TIMM, *ADDRESSES)) and re.search(r"[./:]", weights):
+        raise ValueError(_unknown_source(weights))
+
+
+def _unknown_source(weights: str, why: str = "") -> str:
+    return (
+        f"weights: expected a URL, {SCHEME}PACKAGE, {TORCHVISION}NAME, {TIMM}NAME or the path"
+        f" of a {', '.join(SUFFIXES)} file{why}, got {weights!r}"
+    )
 
 
 def _torchvision_url(architecture: str, entry: str) -> str:
