@@ -29,6 +29,7 @@ class Curves(Callback):
         self.series: Series = {}
         self._sums: dict[str, Tensor] = {}
         self._count = 0
+        self._undrawn = False
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -66,6 +67,7 @@ class Curves(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the curves of the resumed run."""
         self.series = state_dict["series"]
+        self._undrawn = bool(self.series)
 
     def _note_training(self, trainer: Trainer) -> None:
         if not self._count:
@@ -79,9 +81,11 @@ class Curves(Callback):
     def _note(self, name: str, step: int, value: float) -> None:
         if math.isfinite(value):
             self.series.setdefault(name, []).append((step, value))
+            self._undrawn = True
 
     def _draw(self, trainer: Trainer) -> None:
-        if trainer.is_global_zero and self.series:
+        if trainer.is_global_zero and self._undrawn:
+            self._undrawn = False
             draw_curves(panels_of(self.series), self.path)
 
 

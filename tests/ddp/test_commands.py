@@ -85,8 +85,8 @@ def test_a_failing_worker_is_named(
 def training(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Two processes with loader workers in the middle of an epoch, in a group of their own."""
     words = [*SMALL_RUN, "data.scenes.train.length=16000", "data.scenes.num_workers=1"]
-    words += ["trainer.devices=2", "callbacks.curves=null"]
-    words += [f"paths.runs={tmp_path / 'runs'}", "callbacks.checkpoint.last_every_n_steps=1"]
+    words += ["trainer.devices=2", f"paths.runs={tmp_path / 'runs'}"]
+    words += ["callbacks.checkpoint.last_every_n_steps=1"]
     program = [sys.executable, "-m", "densekit", "train", *words]
     process = subprocess.Popen(program, cwd=tmp_path, start_new_session=True)
     deadline = time.monotonic() + 120

@@ -6,5 +6,5 @@ SMALL_RUN = [
     *("data.scenes.train.length=16", "data.scenes.val.length=8", "data.scenes.test.length=8"),
     *("data.scenes.batch_size=8", "data.scenes.eval_batch_size=8", "data.scenes.num_workers=0"),
     *(f"data.scenes.{split}.size=[64,64]" for split in ("train", "val", "test")),
-    *("callbacks.pictures=null", "callbacks.progress=null"),
+    *(f"callbacks.{drawing}=null" for drawing in ("pictures", "curves", "confusion", "progress")),
 ]

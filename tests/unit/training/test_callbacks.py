@@ -106,6 +106,18 @@ def test_curves_average_the_steps_between_two_points(tmp_path: Path) -> None:
     assert coarse.series["train/loss"] == [(4, pytest.approx(mean))]
 
 
+@pytest.mark.parametrize(("validated", "drawings"), [(1, 2), (0, 1)])
+def test_curves_are_drawn_where_there_is_a_new_point(
+    validated: int, drawings: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr("densekit.training.curves.draw_curves", lambda *_: drawn.append(1))
+    curves = Curves(tmp_path / "curves.png")
+    run = trainer(tmp_path, callbacks=[curves], max_epochs=2, limit_val_batches=validated)
+    run.fit(fake_lit(), datamodule=FakeData())
+    assert len(drawn) == drawings
+
+
 def test_main_figures_of_several_data_sets(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

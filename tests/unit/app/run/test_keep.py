@@ -16,7 +16,7 @@ COMMON = [
     *("seed=3", "precision=32-true", "trainer.accelerator=cpu", "trainer.max_steps=2"),
     *(f"data.scenes.{split}.length=4" for split in ("train", "val", "test")),
     *(f"data.scenes.{split}.size=[64,64]" for split in ("train", "val", "test")),
-    *("data.scenes.batch_size=2", "test=false", "callbacks.pictures=null"),
+    *("data.scenes.batch_size=2", "test=false", "callbacks.pictures=null", "callbacks.curves=null"),
     *("callbacks.progress=null", "trainer.enable_progress_bar=false"),
     "trainer.enable_model_summary=false",
 ]
