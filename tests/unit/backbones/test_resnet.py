@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from typing import Any
 
@@ -15,11 +16,12 @@ from densekit import backbones
 from densekit.backbones import ResNet
 from densekit.testing import check_backbone
 
+STEMS = ("imagenet", "caffe", "half", "full")
+GRID = itertools.product((18, 50), (1, 2, 3), (8, 16, 32), STEMS)  # both kinds of block
+OTHER_DEPTHS = [(depth, 2, 16, "imagenet") for depth in (34, 101, 152)]
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-@pytest.mark.parametrize("spatial_dims", [1, 2, 3])
-@pytest.mark.parametrize("output_stride", [8, 16, 32])
-@pytest.mark.parametrize("stem", ["imagenet", "caffe", "half", "full"])
+
+@pytest.mark.parametrize(("depth", "spatial_dims", "output_stride", "stem"), [*GRID, *OTHER_DEPTHS])
 def test_specs_are_the_shapes_of_a_forward(
     depth: int, spatial_dims: int, output_stride: int, stem: str
 ) -> None:
