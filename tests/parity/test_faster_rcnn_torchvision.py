@@ -69,7 +69,7 @@ def test_detections_are_equal(name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_detections_with_all_proposals_are_equal(name: str) -> None:
-    count = 20 if name == "resnet18" else 2
+    count = 10 if name == "resnet18" else 2
     assert_detections_are_equal(name, count, min_size=320, max_size=400)
 
 
