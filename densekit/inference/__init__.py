@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "CleanUp": "components",
+        "Engine": "engine",
         "Inferer": "inferer",
         "MirroredEmbedding": "mirrored",
         "Predictor": "predictor",
@@ -16,6 +17,8 @@ __getattr__, __dir__, __all__ = lazy(
         "TestTimeAugmentation": "augment",
         "WholeImage": "whole_image",
         "WrappingInferer": "wrapping",
+        "build_engine": "engine",
         "predict_tiles": "tiles",
+        "with_engine": "engine",
     },
 )

@@ -12,7 +12,7 @@ import yaml
 from torch import Tensor
 
 from densekit.inference import inferer as inferers
-from densekit.inference.engines.base import build_engine, check_engine, with_engine
+from densekit.inference.engine import build_engine, check_engine, with_engine
 from densekit.inference.frames import Frames
 from densekit.inference.inputs import each
 from densekit.inference.slices import Slices, sliced
@@ -60,11 +60,13 @@ class Predictor:
     ) -> None:
         check_engine(engine, precision, device)
         stored: Inferer = WholeImage()
+        checkpoint = None
         if isinstance(model_or_checkpoint, str | Path):
+            checkpoint = model_or_checkpoint
             model_or_checkpoint, stored = load(model_or_checkpoint, trust)
         plain = model_or_checkpoint.to(device).eval()
         self.device = torch.device(device)
-        self.engine = build_engine(engine, plain, precision, device)
+        self.engine = build_engine(engine, plain, precision, device, checkpoint)
         self.model = with_engine(plain, self.engine)
         self.batch_size = batch_size
         self.frames = Frames(self.model)

@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
 from densekit.ops.boxes import box_area, exact, intersection
+from densekit.ops.portable import portable
 
 Backend = Literal["ragged", "static"]
 MAX_PAIRS = 1 << 26
@@ -27,7 +28,7 @@ MAX_PAIRS = 1 << 26
 
 def default_backend(device: torch.device) -> Backend:
     """Returns `ragged` if synchronising with the host is free, else `static`."""
-    return "ragged" if device.type == "cpu" and not torch.compiler.is_exporting() else "static"
+    return "ragged" if device.type == "cpu" and not portable() else "static"
 
 
 def nms_keep(

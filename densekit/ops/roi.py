@@ -21,6 +21,7 @@ from torch import Tensor
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from densekit.ops.boxes import box_area
+from densekit.ops.portable import portable
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ def roi_align_pyramid(
             table, precise, image.flatten(), level.flatten(), strides, output, samples, aligned
         )
         weights = weights.to(table.rows.dtype)
-        if rows.device.type == "cpu" and not torch.compiler.is_exporting():
+        if rows.device.type == "cpu" and not portable():
             rows = rows.int()  # half the index traffic; export needs int64
     pooled = F.embedding_bag(rows, table.rows, per_sample_weights=weights, mode="sum")
     return pooled.view(-1, output, output, table.rows.shape[1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from densekit.app.options.shared import CHECKPOINT, PRECISION, TRUST
+from densekit.app.options.shared import CHECKPOINT, ENGINE, PRECISION, TRUST
 from densekit.app.options.table import Command, Option, choice, flag, parse_command, text
 
 OUTPUT = Option(
@@ -27,6 +27,7 @@ CHECKPOINT_OPTIONS = (
         None,
         "split to evaluate (default: test, or val if there is no test split)",
     ),
+    ENGINE,
     PRECISION,
     Option(
         "assert_expected",
@@ -58,6 +59,7 @@ compares a file of COCO results with COCO annotations.
         "eval checkpoint=PATH data=bccd paths.data=FOLDER split=val",
         "eval checkpoint=PATH data.bccd.test.root=FOLDER",
         "eval checkpoint=PATH trainer.devices=2 trainer.accelerator=cpu",
+        "eval checkpoint=PATH engine=inductor precision=bf16",
         "eval checkpoint=PATH assert_expected=true",
         "eval results=detections.json annotations=instances_val2017.json",
     ),

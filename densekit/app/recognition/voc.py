@@ -40,10 +40,9 @@ def recognise(tree: Tree) -> list[Found]:
 
 
 def examples(tree: Tree) -> list[str]:
-    """The first XML files that are VOC's, if most are; a stray one of a tool does not count."""
+    """The XML files of VOC, if there are any."""
     files = tree.named(".xml")[:_LOOKED_AT]
-    found = [file for file in files if _is_voc(tree.root / file)]
-    return found if 2 * len(found) > len(files) else []
+    return files if files and all(_is_voc(tree.root / file) for file in files) else []
 
 
 def recognise_masks(tree: Tree) -> list[Found]:

@@ -9,7 +9,6 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from densekit._names import choose
 from densekit.app.config.compose import apply_values, compose
 from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import Overrides, Word
@@ -20,7 +19,7 @@ from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.architecture import is_of_run
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
-from densekit.app.run.fit import HARDWARE, LIMITS
+from densekit.app.run.fit import EAGER, HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, PENDING, set_run_dir
 from densekit.app.run.job import Job
 from densekit.app.run.resuming import check_moved
@@ -40,7 +39,7 @@ TRAINER_PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed
 """Precisions of the eager engine and their names in the trainer."""
 OWN_TRAINER = {
     **{"devices": 1, "num_nodes": 1, "strategy": "auto", "accelerator": "auto"},
-    **{"limit_val_batches": 1.0, "limit_test_batches": 1.0, "precision": "${precision}"},
+    **{"limit_val_batches": 1.0, "limit_test_batches": 1.0},
 }
 """Reset values of trainer settings that concern training alone or the machine it ran on."""
 
@@ -57,10 +56,13 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
         UnmetError: `assert_expected` is true and a metric is not as expected.
     """
     checkpoint = checkpoint_file(options["checkpoint"]).absolute()
+    engine, precision = options["engine"], options["precision"]
     from densekit.artifact import load_artifact
+    from densekit.inference.engine import check_engine
 
+    check_engine(engine, precision, "cpu")
     artifact = load_artifact(checkpoint)
-    cfg = _configuration(artifact, checkpoint, overrides, options["precision"])
+    cfg = _configuration(artifact, checkpoint, overrides, _of_trainer(engine, precision))
     launch.check(dict(cfg.trainer))
     split = _choose_split(cfg, options["split"])
     expected = expectations(_plain(cfg, "expected"), (split,))
@@ -73,6 +75,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     run = _folder(options["output"])
     placed, built = job.placed(run)
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
+    placed |= {"engine": engine, "engine_precision": precision}
     launch.start(placed, built)
     if launch.is_main():
         print_lines(f"metrics: {run / METRICS}")
@@ -99,7 +102,7 @@ def evaluation_data(
     Raises:
         UsageError: The data or a key is wrong.
     """
-    cfg = _configuration(artifact, checkpoint, overrides, "fp32")
+    cfg = _configuration(artifact, checkpoint, overrides, _of_trainer(EAGER, "fp32"))
     split = _choose_split(cfg, split)
     sources = _described(cfg, artifact["info"])
     return resolve(cfg, sources), sources, split
@@ -114,7 +117,7 @@ def _described(cfg: DictConfig, info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _configuration(
-    artifact: Mapping[str, Any], checkpoint: Path, overrides: Overrides, precision: str
+    artifact: Mapping[str, Any], checkpoint: Path, overrides: Overrides, settings: Mapping[str, str]
 ) -> DictConfig:
     """The checkpoint's configuration with data, metrics and single values replaced."""
     chosen = overrides.where(lambda word: word.key in CHOICES)
@@ -129,8 +132,8 @@ def _configuration(
         plain = reopen(stored_run(stored, checkpoint, overrides.keys, trust))
     else:
         plain = _run_around(artifact, groups)
-    plain["trainer"] |= OWN_TRAINER
-    plain["precision"] = choose("precision", precision, TRAINER_PRECISIONS)
+    plain["trainer"] |= {**OWN_TRAINER, **settings}
+    plain["precision"] = settings["precision"]
     if groups or "expected" not in plain:  # other data or metrics have other results
         plain["expected"] = {}
     if groups:
@@ -145,6 +148,13 @@ def _configuration(
     _refuse_unused(rest)
     cfg.paths.run = PENDING
     return cfg
+
+
+def _of_trainer(engine: str, precision: str) -> dict[str, str]:
+    """Settings of the trainer for an engine; all but the eager one run on the CPU."""
+    if engine == EAGER:
+        return {"precision": TRAINER_PRECISIONS[precision]}
+    return {"precision": TRAINER_PRECISIONS["fp32"], "accelerator": "cpu"}
 
 
 def _run_around(artifact: Mapping[str, Any], groups: Collection[str]) -> dict[str, Any]:

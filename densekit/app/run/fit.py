@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 HARDWARE = ("accelerator", "devices", "num_nodes", "strategy", "precision")
+EAGER = "eager"
+"""The engine that an evaluation needs not build: the trainer runs the network itself."""
 LIMITS = ("limit_val_batches", "limit_test_batches")
 
 
@@ -104,6 +106,8 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
     run = Path(cfg["paths"]["run"])
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
     lit = _module(cfg, model)
+    if cfg.get("engine", EAGER) != EAGER:
+        lit.inferer = _with_engine(cfg, lit.inferer)
     check_names(
         expectations(cfg.get("expected")), {cfg["split"]: lit.logged(cfg["split"], data.sources)}
     )
@@ -157,6 +161,15 @@ def build_inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
     if isinstance(inferer, Inferer):
         inferer.check(model)
     return sliced(inferer, model.info) if model.info.get("slices") else inferer
+
+
+def _with_engine(cfg: Mapping[str, Any], inferer: Any) -> Any:
+    """The inferer, predicting by the engine that an evaluation has chosen."""
+    from densekit.inference.engines.evaluation import EngineInferer
+
+    name, precision = cfg["engine"], cfg["engine_precision"]
+    logger.info("engine: %s, precision: %s; the loss is not computed", name, precision)
+    return EngineInferer(inferer, name, precision, Path(cfg["checkpoint"]))
 
 
 def _module(

@@ -24,6 +24,7 @@ from densekit.ops.dist import global_count
 from densekit.ops.hash import mix
 from densekit.ops.masked_norm import masked_batch_norm
 from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
+from densekit.ops.portable import portable
 from densekit.ops.roi import (
     PyramidTable,
     assign_levels,
@@ -206,7 +207,7 @@ def first_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         weight: (hidden, o * o * C), columns ordered by row, column, channel.
         bias: (hidden,).
     """
-    on_cpu = x.device.type == "cpu" and not torch.compiler.is_exporting()
+    on_cpu = x.device.type == "cpu" and not portable()
     if on_cpu and x.dtype == torch.float32 and MADE_BY_AMD:
         _, rows, columns, channels = x.shape
         kernel = weight.view(-1, rows, columns, channels).permute(0, 3, 1, 2)

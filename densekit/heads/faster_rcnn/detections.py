@@ -33,8 +33,9 @@ def select_detections(
 ) -> Predictions:
     """Applies softmax, the score threshold, box decoding and NMS within each class.
 
-    The ragged back end considers every (box, class) pair above the threshold, the static one at
-    most `rule.candidates` of them; the results are equal while `overflow` is false.
+    The ragged back end considers every (box, class) pair above the threshold, the static one and
+    compiled programs at most `rule.candidates` of them; the results are equal while `overflow` is
+    false.
 
     Args:
         logits: (B, P, K + 1), background last.
@@ -48,15 +49,14 @@ def select_detections(
     Returns:
         boxes (B, D, 4), scores (B, D), labels (B, D), valid (B, D) and overflow (B,).
     """
-    if backend is None:
-        compiling = torch.compiler.is_compiling()
-        backend = "static" if compiling else default_backend(logits.device)
+    backend = backend or default_backend(logits.device)
+    fixed = backend == "static" or torch.compiler.is_compiling()
     num_classes = deltas.shape[2]
     score = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)[..., :-1]
     passes = (score > rule.score_threshold) & proposals.valid[..., None]
     score = torch.where(passes, score, 0).flatten(1)  # (B, P K)
     passing = passes.flatten(1).sum(1)
-    count = rule.candidates if backend == "static" else max(1, int(passing.max()))
+    count = rule.candidates if fixed else max(1, int(passing.max()))
     score, index = _top(score, min(count, score.shape[1]))  # (B, M)
     label = index % num_classes
     start = proposals.boxes.gather(1, (index // num_classes)[..., None].expand(-1, -1, 4))

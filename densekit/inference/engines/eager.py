@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from densekit.inference.engines.base import Engine
+from densekit.inference.engine import Engine
+from densekit.inference.engines.cache import Cache
 from densekit.model import DenseModel
 from densekit.ops.precision import Calls, first_wrong
 from densekit.types import Batch, Features, Predictions
@@ -60,6 +61,6 @@ class Eager:
         return torch.autocast(self.model.mean.device.type, DTYPES[self.precision])
 
 
-def build(model: DenseModel, precision: str) -> Engine:
+def build(model: DenseModel, precision: str, cache: Cache | None) -> Engine:
     """Builds the engine; see `densekit.inference.engines.build_engine`."""
     return Eager(model, precision)

