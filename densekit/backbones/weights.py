@@ -18,17 +18,18 @@ from torch import Tensor, nn
 from densekit._names import choose
 from densekit.backbones.base import Statistics
 from densekit.backbones.layouts import caffe_resnet_onnx, efficientnet
-from densekit.backbones.packaged import SCHEME, locate, packaged
+from densekit.backbones.packaged import SCHEME, installed, locate, packaged
 from densekit.backbones.unwrapping import chosen_prefix, is_of_pretraining, tensors_of
+from densekit.backbones.values import check_values
 
 log = logging.getLogger(__name__)
 
 State = dict[str, Tensor]
 TORCHVISION, TIMM = "torchvision:", "timm:"
+ADDRESSES = ("https://", "http://")
 SUFFIXES = (".pth", ".pt", ".th", ".ckpt", ".safetensors")
 COUNTER = "num_batches_tracked"
 _HASH_IN_FRAGMENT = re.compile(r"sha256=([a-fA-F0-9]{8,64})")
-_STEM_NORM = "stem.7.weight"
 _HASH_IN_NAME = re.compile(r"-([a-f0-9]{8,})\.")
 
 
@@ -50,7 +51,7 @@ def read_weights(weights: str | PathLike[str], architecture: str | None = None) 
         path = locate(weights)
         # The two layouts of `densekit.backbones.packaged`.
         return caffe_resnet_onnx(path) if path.suffix == ".onnx" else efficientnet(read_file(path))
-    if weights.startswith(("https://", "http://")):
+    if weights.startswith(ADDRESSES):
         return read_file(fetch(weights))
     if weights.startswith(TIMM):
         return _of_timm(weights.removeprefix(TIMM))
@@ -59,12 +60,41 @@ def read_weights(weights: str | PathLike[str], architecture: str | None = None) 
         return read_file(fetch(_torchvision_url(architecture, entry or "DEFAULT")))
     if weights.endswith(SUFFIXES):
         return read_file(Path(weights))
-    if architecture is None:
-        raise ValueError(
-            f"weights: expected a URL, {SCHEME}PACKAGE or the path of a {', '.join(SUFFIXES)} file,"
-            f" as torchvision has no weights for these settings, got {weights!r}"
-        )
+    if architecture is None or re.search(r"[./:]", weights):  # no name of an entry
+        why = "" if architecture else ", as torchvision has no weights for these settings"
+        raise ValueError(_unknown_source(weights, why))
     return read_file(fetch(_torchvision_url(architecture, weights)))
+
+
+def check_source(weights: str) -> None:
+    """Refuses weights that are not there: another form, no such package, file or name.
+
+    Nothing is downloaded, and the file is not opened.
+
+    Args:
+        weights: See `read_weights`; of a name alone only the network knows whether it is right.
+
+    Raises:
+        ValueError: Says what is expected.
+        ModuleNotFoundError: The package is not installed.
+    """
+    if weights.startswith(SCHEME):
+        installed(weights)
+    elif weights.startswith(TORCHVISION):
+        name, _, entry = weights.removeprefix(TORCHVISION).partition(".")
+        _torchvision_url(name, entry or "DEFAULT")
+    elif weights.endswith(SUFFIXES) and not weights.startswith(ADDRESSES):
+        if not Path(weights).is_file():
+            raise ValueError(f"weights: expected a file, got none at {weights}")
+    elif not weights.startswith((TIMM, *ADDRESSES)) and re.search(r"[./:]", weights):
+        raise ValueError(_unknown_source(weights))
+
+
+def _unknown_source(weights: str, why: str = "") -> str:
+    return (
+        f"weights: expected a URL, {SCHEME}PACKAGE, {TORCHVISION}NAME, {TIMM}NAME or the path"
+        f" of a {', '.join(SUFFIXES)} file{why}, got {weights!r}"
+    )
 
 
 def _torchvision_url(architecture: str, entry: str) -> str:
@@ -176,16 +206,18 @@ def load_weights(
         left_out: Prefixes of the tensors that are left out, such as a classifier's.
 
     Raises:
-        ValueError: Keys are missing, shapes differ, or the file has layers the network lacks.
+        ValueError: Keys are missing, shapes differ, the file has layers the network lacks, or
+            values that are no weights.
     """
     own = network.state_dict()
-    state, dropped = _without_prefix(_with_stem(state, own), own)
+    state, dropped = _without_prefix(state, own)
     dropped += [
         key
         for key in state
         if key not in own and (key.startswith(left_out) or is_of_pretraining(key))
     ]
     state = {key: value for key, value in state.items() if key not in dropped}
+    check_values("weights", state)
     state = {key: inflate(value, spatial_dims) for key, value in state.items()}
     for key in first_convs:
         if key in state and state[key].shape[1] != in_channels:
@@ -231,20 +263,6 @@ def adapt_channels(weight: Tensor, in_channels: int) -> Tensor:
         return weight.sum(1, keepdim=True)
     repeated = torch.arange(in_channels, device=weight.device) % given
     return weight[:, repeated] * (given / in_channels)
-
-
-def _with_stem(state: State, own: State) -> State:
-    """Renames the deep stem of mmsegmentation's files: `stem.0` to `stem.7` are here `conv1.0` ...
-
-    Its last layer, `stem.7`, is the norm `bn1`.
-    """
-    if "conv1.6.weight" not in own or not any(key.endswith(_STEM_NORM) for key in state):
-        return state
-    names = {key: re.sub(r"(^|\.)stem\.7\.", r"\1bn1.", key) for key in state}
-    return {
-        re.sub(r"(^|\.)stem\.(\d)\.", r"\1conv1.\2.", name): state[key]
-        for key, name in names.items()
-    }
 
 
 def _without_prefix(state: State, own: State) -> tuple[State, list[str]]:

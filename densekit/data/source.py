@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from densekit._names import counted, unknown
 from densekit.data.foreground import shows_foreground
@@ -150,7 +151,7 @@ class Source:
         )
         return Loader(
             Drawn(dataset, self.train_transform, self.seed, self.mixed_epochs),
-            self._sampler(dataset),
+            self.train_sampler(),
             Collate(True, dataset.target_specs, change, self.seed),
             self._workers(dataset),
         )
@@ -182,7 +183,13 @@ class Source:
     def _workers(self, dataset: Dataset) -> int:
         return default_workers(dataset) if self.num_workers is None else self.num_workers
 
-    def _sampler(self, dataset: Dataset) -> TrainSampler:
+    def train_sampler(self) -> TrainSampler:
+        """The order in which training images are drawn.
+
+        Raises:
+            ValueError: If there is no training split, or it cannot be drawn in this way.
+        """
+        dataset = self._split("train")
         if self.images_per_identity is not None:
             if self.repeats > 1 or self.group_by_aspect or self.sampling is not None:
                 raise ValueError(
@@ -197,8 +204,14 @@ class Source:
                 )
             return IdentitySampler(labels, self.batch_size, self.images_per_identity, self.seed)
         groups = aspect_groups(np.asarray(dataset.sizes)) if self.group_by_aspect else None
-        factors = None if self.sampling is None else self.sampling.factors(dataset)
-        return TrainSampler(len(dataset), self.batch_size, self.seed, groups, self.repeats, factors)
+        return TrainSampler(
+            len(dataset), self.batch_size, self.seed, groups, self.repeats, self._factors
+        )
+
+    @cached_property
+    def _factors(self) -> NDArray[np.float64] | None:
+        """(N,) see `Sampling.factors`; masks are read for it once."""
+        return None if self.sampling is None else self.sampling.factors(self._split("train"))
 
     def _split(self, split: str) -> Dataset:
         if split not in self.splits:

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from densekit.backbones.values import check_values
 from densekit.interop import (
     detectron2,
     insightface,
@@ -19,8 +20,9 @@ from densekit.interop import (
     torchvision_retinanet,
     torchvision_segmentation,
 )
-from densekit.interop.conversion import Conversion, abridged, without_parts
+from densekit.interop.conversion import Conversion, without_parts
 from densekit.interop.openmmlab import Recipe
+from densekit.interop.unconverted import what_it_is
 
 
 class Layout(Protocol):
@@ -83,7 +85,14 @@ def convert_state(
         ValueError: No layout has these names, or the tensors cannot be converted whole.
     """
     kept, left = without_parts("source", state, leave)
-    found = _convert(kept, names or recipe.names, recipe)
+    check_values("source", kept)
+    try:
+        found = _convert(kept, names or recipe.names, recipe)
+    except (IndexError, KeyError, RuntimeError, TypeError, ZeroDivisionError) as error:
+        # The layers' sizes are computed from shapes, and a strange file may have any.
+        raise ValueError(
+            f"source: expected tensors of the shapes of their layers, got others ({error})"
+        ) from error
     return replace(found, left={**found.left, **left})
 
 
@@ -97,6 +106,5 @@ def _convert(
         if layout.matches(state):
             return layout.convert(state, names)
     raise ValueError(
-        "source: expected tensors of a known library (docs/convert.md), got"
-        f" {abridged(list(state)) or 'none'}"
+        f"source: expected tensors of a known library (docs/convert.md), got {what_it_is(state)}"
     )

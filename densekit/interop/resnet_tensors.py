@@ -11,6 +11,7 @@ from torch import Tensor
 
 from densekit.backbones import ResNet
 from densekit.interop.resnet import DEPTHS
+from densekit.interop.unconverted import cifar_depth
 
 
 def resnet_of_tensors(where: str, state: Mapping[str, Tensor], **settings: Any) -> partial[ResNet]:
@@ -22,12 +23,18 @@ def resnet_of_tensors(where: str, state: Mapping[str, Tensor], **settings: Any) 
         settings: What the tensors do not say: `norm`, `stride_in_1x1`, ...
 
     Raises:
-        ValueError: The number of blocks is that of no ResNet.
+        ValueError: The number of blocks is that of no ResNet for ImageNet.
     """
     counts = tuple(_blocks(state, stage) for stage in range(1, 5))
     kind = "Bottleneck" if "layer1.0.conv3.weight" in state else "BasicBlock"
     depth = DEPTHS.get((kind, counts))
     if depth is None:
+        if layers := cifar_depth(state):
+            raise ValueError(
+                f"{where}: expected a ResNet of ImageNet's kind, got a CIFAR-ResNet of {layers}"
+                f" layers; as a backbone: backbone=cifar_resnet backbone.depth={layers}"
+                " backbone.weights=FILE"
+            )
         accepted = ", ".join(map(str, DEPTHS.values()))
         raise ValueError(
             f"{where}: expected a ResNet of {accepted} layers, got stages of {counts} blocks"

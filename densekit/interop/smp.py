@@ -162,9 +162,10 @@ def settings_of(folder: str | Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        found = error if file.exists() else "neither"
         raise ValueError(
             f"{folder}: expected a run folder with checkpoints, or the folder of smp's"
-            f" save_pretrained with config.json, got: {error}"
+            f" save_pretrained with config.json, got {found}"
         ) from error
     if not isinstance(config, dict) or "_model_class" not in config:
         raise ValueError(f"{file}: expected _model_class and settings, as smp saves them, got none")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 
+from densekit.backbones.packaged import SCHEME as PACKAGES
 from densekit.backbones.weights import fetch
 from densekit.interop.conversion import Conversion
 from densekit.interop.layouts import convert_state
@@ -52,12 +54,34 @@ def convert(
 
         return convert_timm_named(text.removeprefix(TIMM), names)
     path = fetch(text) if text.startswith(ADDRESSES) else Path(text).expanduser()
+    if not path.exists():
+        check_scheme("source", text, f"a file, a folder, {TORCHVISION}NAME or {TIMM}NAME")
     if path.is_dir():
         from densekit.interop.smp import convert_folder
 
         return convert_folder(path, names)
     tensors, recipe = read_source(path)
     return convert_state(tensors, names, leave, recipe)
+
+
+def check_scheme(key: str, source: str, accepted: str) -> None:
+    """Refuses what begins like the name of a published model, `smp:NAME`, but is of no known kind.
+
+    Args:
+        key: Beginning of the message.
+        source: What is no path of a file that exists.
+        accepted: What is, for the message.
+
+    Raises:
+        ValueError: It begins with a word and a colon.
+    """
+    if source.startswith(PACKAGES):
+        raise ValueError(
+            f"{key}: expected a network with its heads, got {source}, weights of a backbone alone;"
+            f" start a run from them: backbone.weights={source}"
+        )
+    if re.match(r"\w{2,}:", source):  # one letter is a drive of Windows
+        raise ValueError(f"{key}: expected {accepted}, got {source}")
 
 
 def _convert_module(model: nn.Module, names: Sequence[str] | None) -> Conversion:

@@ -11,10 +11,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
-from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
 from densekit.heads import FasterRCNN
@@ -29,7 +27,6 @@ from densekit.heads.faster_rcnn import (
     SamplingRule,
 )
 from densekit.interop.conversion import (
-    COUNTER,
     Conversion,
     Parts,
     class_names,
@@ -38,7 +35,11 @@ from densekit.interop.conversion import (
     load_whole,
 )
 from densekit.interop.resnet import like_torchvision
-from densekit.interop.torchvision_tensors import below, torchvision_name
+from densekit.interop.torchvision_tensors import (
+    body_of_detector,
+    fresh_pyramid,
+    torchvision_name,
+)
 from densekit.necks import FPN
 
 WHERE = "from_torchvision"
@@ -117,34 +118,24 @@ def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> 
     Raises:
         ValueError: A tensor has no place, is missing, or has another shape.
     """
-    model = _empty(state)
+    model = _fresh_detector(state)
     load_whole(WHERE, model, state)
     transform: Any = model.transform
     found = convert_detector(model, names, in_bytes(transform.image_mean, transform.image_std))
     return replace(found, assumed=ASSUMED)
 
 
-def _empty(state: Mapping[str, Tensor]) -> TorchvisionFasterRCNN:
+def _fresh_detector(state: Mapping[str, Tensor]) -> TorchvisionFasterRCNN:
     """Torchvision's detector of the same layers, with fresh weights."""
-    body = below("backbone.body.", state)
-    if "conv1.weight" not in body:
-        raise ValueError(
-            f"{WHERE}: expected a ResNet as backbone, got one that begins with {next(iter(body))}"
-        )
-    name = torchvision_name(WHERE, body)
     classes = len(state.get("roi_heads.box_predictor.cls_score.bias", ()))
-    if V2 in state:
-        if name != "resnet50":
-            raise ValueError(f"{WHERE}: expected resnet50 below a head of v2, got {name}")
-        return fasterrcnn_resnet50_fpn_v2(
-            weights=None, weights_backbone=None, num_classes=classes, trainable_backbone_layers=3
-        )
-    frozen = not any(name.endswith(COUNTER) for name in body)
-    norm = FrozenBatchNorm2d if frozen else nn.BatchNorm2d
-    backbone = resnet_fpn_backbone(
-        backbone_name=name, weights=None, norm_layer=norm, trainable_layers=3
+    if V2 not in state:
+        return TorchvisionFasterRCNN(fresh_pyramid(WHERE, state), classes)
+    name = torchvision_name(WHERE, body_of_detector(WHERE, state))
+    if name != "resnet50":
+        raise ValueError(f"{WHERE}: expected resnet50 below a head of v2, got {name}")
+    return fasterrcnn_resnet50_fpn_v2(
+        weights=None, weights_backbone=None, num_classes=classes, trainable_backbone_layers=3
     )
-    return TorchvisionFasterRCNN(backbone, classes)
 
 
 def _info(
@@ -170,8 +161,7 @@ def preparation(transform: Any) -> dict[str, Any]:
     """
     if transform.fixed_size is not None:
         raise ValueError(
-            "from_torchvision: expected transform.fixed_size=None, got"
-            f" {transform.fixed_size}; use min_size"
+            f"{WHERE}: expected transform.fixed_size=None, got {transform.fixed_size}; use min_size"
         )
     return {
         "mean": list(transform.image_mean),
@@ -185,7 +175,7 @@ def preparation(transform: Any) -> dict[str, Any]:
 def _neck(fpn: Any) -> partial[FPN]:
     if not isinstance(fpn.extra_blocks, LastLevelMaxPool):
         raise ValueError(
-            "from_torchvision: expected LastLevelMaxPool as extra_blocks, got "
+            f"{WHERE}: expected LastLevelMaxPool as extra_blocks, got "
             f"{type(fpn.extra_blocks).__name__}"
         )
     output = fpn.layer_blocks[0]
@@ -205,12 +195,11 @@ def _sampling_rule(sampler: Any) -> SamplingRule:
 
 def _rpn(rpn: RegionProposalNetwork) -> partial[RPN]:
     if rpn.score_thresh > 0:
-        raise ValueError(f"from_torchvision: expected rpn_score_thresh=0, got {rpn.score_thresh}")
+        raise ValueError(f"{WHERE}: expected rpn_score_thresh=0, got {rpn.score_thresh}")
     anchors = rpn.anchor_generator
     if len(set(anchors.aspect_ratios)) != 1:
         raise ValueError(
-            "from_torchvision: expected the same aspect_ratios on all levels, got"
-            f" {anchors.aspect_ratios}"
+            f"{WHERE}: expected the same aspect_ratios on all levels, got {anchors.aspect_ratios}"
         )
     pre, post = rpn._pre_nms_top_n, rpn._post_nms_top_n
     return partial(

@@ -9,9 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.detection.retinanet import RetinaNetHead
-from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from densekit._names import choose
@@ -19,7 +17,6 @@ from densekit.heads import RetinaNet
 from densekit.heads.faster_rcnn import MatchRule
 from densekit.heads.one_stage import DenseDetectionRule
 from densekit.interop.conversion import (
-    COUNTER,
     Conversion,
     Parts,
     class_names,
@@ -30,7 +27,7 @@ from densekit.interop.conversion import (
 )
 from densekit.interop.resnet import like_torchvision
 from densekit.interop.torchvision_detection import preparation
-from densekit.interop.torchvision_tensors import below, torchvision_name
+from densekit.interop.torchvision_tensors import fresh_pyramid
 from densekit.losses import GIoUBox, SmoothL1Box
 from densekit.necks import FPN
 
@@ -123,33 +120,21 @@ def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> 
     Raises:
         ValueError: A tensor has no place, is missing, or has another shape.
     """
-    model = _empty(state)
+    model = _fresh_detector(state)
     load_whole(WHERE, model, state)
     transform: Any = model.transform
     found = convert_retinanet(model, names, in_bytes(transform.image_mean, transform.image_std))
     return replace(found, assumed=ASSUMED)
 
 
-def _empty(state: Mapping[str, Tensor]) -> TorchvisionRetinaNet:
+def _fresh_detector(state: Mapping[str, Tensor]) -> TorchvisionRetinaNet:
     """Torchvision's detector of the same layers, with fresh weights."""
-    body = below("backbone.body.", state)
-    if "conv1.weight" not in body:
-        raise ValueError(
-            f"{WHERE}: expected a ResNet as backbone, got one that begins with {next(iter(body))}"
-        )
-    frozen = not any(name.endswith(COUNTER) for name in body)
     source = state.get("backbone.fpn.extra_blocks.p6.weight")
     if source is None:
         raise ValueError(f"{WHERE}: expected LastLevelP6P7 as extra_blocks, got no p6")
     out_channels, channels = source.shape[:2]
-    backbone = resnet_fpn_backbone(
-        backbone_name=torchvision_name(WHERE, body),
-        weights=None,
-        norm_layer=FrozenBatchNorm2d if frozen else nn.BatchNorm2d,
-        trainable_layers=3,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(channels, out_channels),
-    )
+    extra = LastLevelP6P7(channels, out_channels)
+    backbone = fresh_pyramid(WHERE, state, returned_layers=[2, 3, 4], extra_blocks=extra)
     classes = len(state[LOGITS]) // ANCHORS
     if V2 not in state:
         return TorchvisionRetinaNet(backbone, classes)

@@ -162,9 +162,9 @@ def _apply(cfg: DictConfig, word: Word, trust: Sequence[str]) -> None:
     if not found:
         _check_new(cfg, owner, name, word.override.type is not OverrideType.CHANGE, trust)
     value = _value(cfg, owner, name, word)
-    built = isinstance(value, dict) and "_target_" in value
+    merged = isinstance(value, dict) and "_target_" not in value
     try:
-        OmegaConf.update(cfg, key, value, merge=not built, force_add=True)
+        OmegaConf.update(cfg, key, value, merge=merged, force_add=True)
     except (OmegaConfBaseException, ValueError, TypeError) as error:
         shown = f"{word.written} ({str(error).splitlines()[0]})"
         raise UsageError(f"{key}: expected a value that YAML can hold, got {shown}") from error

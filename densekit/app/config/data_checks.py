@@ -65,6 +65,20 @@ def warn_of_unseen_classes(sources: Mapping[str, Any]) -> None:
             )
 
 
+def check_order(sources: Mapping[str, Any]) -> None:
+    """Refuses to draw training images in a way that does not fit them: shares of other parts.
+
+    Raises:
+        UsageError: Names the data set.
+    """
+    for name, source in sources.items():
+        if source.train is not None:
+            try:
+                source.train_sampler()
+            except ValueError as error:
+                raise UsageError(f"data.{name}: {error}") from error
+
+
 def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     """Refuses a head with fewer classes than its data: the last ones would become background.
 

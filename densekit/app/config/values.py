@@ -167,5 +167,6 @@ def _type_name(member: str) -> str:
     if name in LISTS:
         return f"a list of {parts[0]}" if parts else "a list"
     if name in MAPPINGS:
-        return "a mapping"
+        known = TYPE_NAMES.get(parts[1]) if len(parts) == 2 else None
+        return f"a mapping to {known}" if known else "a mapping"
     return " or ".join(parts) if name == "Literal" else TYPE_NAMES.get(name, name)

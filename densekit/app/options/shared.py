@@ -22,6 +22,7 @@ def _device(name: str) -> str:
 
 SOURCE = re.compile(r"(torchvision|timm|hub):|https?://")
 """How a published model begins, in place of a path; see `densekit.interop.published`."""
+PUBLISHED = "an existing file or folder, torchvision:NAME, timm:NAME or hub:OWNER/REPO"
 CHECKPOINT = Option(
     "checkpoint",
     text("PATH", "a checkpoint, a run folder or a published model"),
@@ -107,6 +108,10 @@ def checkpoint_file(value: Any) -> Path:
         from densekit.interop.published import checkpoint_of
 
         return checkpoint_of(str(value))
+    if not Path(str(value)).expanduser().exists():
+        from densekit.interop.sources import check_scheme
+
+        check_scheme("checkpoint", str(value), PUBLISHED)
     path = existing("checkpoint", value)
     if path.is_file():
         return path

@@ -24,7 +24,8 @@ class Found:
     Attributes:
         format: Its name, the value of `format=`.
         text: What was recognised and where, for people.
-        task: Key of `recipes.RECIPES`: boxes, masks, volumes, classes, series, identities.
+        task: Key of `recipes.RECIPES`: boxes, masks, volumes, classes, series,
+            sequences, identities.
         root: The folder.
         splits: The data set of each split, or of `WHOLE`.
         notes: What a person should know.

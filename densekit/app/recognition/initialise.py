@@ -22,10 +22,13 @@ from densekit.app.recognition.look import Look, look_at
 from densekit.app.recognition.problems import broken_images, few_examples, repeated_images
 from densekit.app.recognition.proposal import (
     FEWEST,
+    TRAIN_RULE,
+    WHOLE_RULE,
     adapted,
     command_words,
     file_text,
     is_writable,
+    lacks_validation,
 )
 from densekit.app.recognition.recipes import Recipe, recipe_of
 from densekit.app.recognition.recognise import recognise
@@ -168,10 +171,10 @@ def _splits(found: Found, nodes: Mapping[str, Node]) -> dict[str, Dataset]:
             raise ValueError(
                 f"{found.root}: expected {FEWEST} images or more for three splits, got {len(whole)}"
             )
-        rule = SplitRule(folds=5, fold=0, val_every=8)
+        rule = SplitRule(**WHOLE_RULE)
         return {split: Split(whole, split, rule) for split in ("train", "val", "test")}
-    if set(sets) == {"train", "test"} and found.task not in ("series", "sequences"):
-        rule = SplitRule(every=8)
+    if lacks_validation(found, sets):
+        rule = SplitRule(**TRAIN_RULE)
         return {s: Split(sets["train"], s, rule) for s in ("train", "val")} | {"test": sets["test"]}
     return {split: sets[split] for split in ("train", "val", "test") if split in sets}
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from densekit.app.recognition.found import ROOT, WHOLE, Found, below, node
 from densekit.app.recognition.pairing import Affixes, find_affixes
-from densekit.app.recognition.tree import Tree, by_split, common_folder, stems
+from densekit.app.recognition.tree import SPLIT_WORDS, Tree, by_split, common_folder, stems
 from densekit.data.fingerprint import spread
 from densekit.data.naming import trimmed
 from densekit.data.reading.files import same_name
@@ -176,9 +176,16 @@ def _plain(folders: Iterable[str]) -> list[str]:
 
 
 def is_mask_folder(folder: str) -> bool:
-    """Whether a part of the path is a word for masks."""
-    parts = folder.split("/")
-    return any(MASK_WORD.fullmatch(part) or part.lower().endswith("annot") for part in parts)
+    """Whether a part of the path is a word for masks, alone or beside a split: `train_masks`."""
+    return any(map(_says_masks, folder.split("/")))
+
+
+def _says_masks(name: str) -> bool:
+    if MASK_WORD.fullmatch(name) or name.lower().endswith("annot"):
+        return True
+    words = [word for word in re.split(r"[_. -]", name) if word.lower() not in SPLIT_WORDS]
+    alone = len(words) == 1 and words[0].lower() != "seg"  # folders of classes in `seg_train`
+    return alone and MASK_WORD.fullmatch(words[0]) is not None
 
 
 def _best_pair(

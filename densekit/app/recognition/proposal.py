@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,10 @@ KEYS = {
     "inferer": "whole volumes are predicted in windows",
 }
 """What each key is, for a person who edits the file."""
+WHOLE_RULE: dict[str, Any] = {"folds": 5, "fold": 0, "val_every": 8}
+"""Arguments of the `SplitRule` of data without splits."""
+TRAIN_RULE: dict[str, Any] = {"every": 8}
+"""Arguments of the `SplitRule` of training data without validation data."""
 FEWEST = 3
 """Images from which on there are three splits."""
 
@@ -95,22 +99,7 @@ def file_text(
         head: Lines of the comment at the top.
         look: The sample of images; None where there are none.
     """
-    own: dict[str, Any] = {"root": str(found.root.absolute())}
-    if WHOLE in splits:
-        own |= {WHOLE: _located(found, splits[WHOLE], name)}
-        own |= {
-            "splits": {"_target_": "densekit.data.SplitRule", "folds": 5, "fold": 0, "val_every": 8}
-        }
-        nodes = {split: _part(name, split) for split in ("train", "val", "test")}
-    else:
-        nodes = {split: _located(found, node, name) for split, node in splits.items()}
-    if set(nodes) == {"train", "test"} and found.task not in ("series", "sequences"):
-        own |= {
-            "train": nodes["train"],
-            "splits": {"_target_": "densekit.data.SplitRule", "every": 8},
-        }
-        parts = {split: _part(name, split, "train") for split in ("train", "val")}
-        nodes = {**parts, "test": nodes["test"]}
+    own, nodes = _divided(name, found, splits)
     scale = {"mean": list(look.mean), "std": list(look.std)} if look and look.needs_scale else {}
     source: dict[str, Any] = {
         "_target_": "densekit.data.Source",
@@ -127,6 +116,33 @@ def file_text(
         content["inferer"] = recipe.inferer
     comments = [f"# {line}".rstrip() for line in head]
     return "\n".join(["# @package _global_", *comments, *_lines(content, 0, set())]) + "\n"
+
+
+def _divided(
+    name: str, found: Found, splits: Mapping[str, Node]
+) -> tuple[dict[str, Any], dict[str, Node]]:
+    """The variables of the data set, and the nodes of its splits, which may refer to them."""
+    own: dict[str, Any] = {"root": str(found.root.absolute())}
+    nodes = {split: _located(found, node, name) for split, node in splits.items()}
+    if WHOLE in nodes:
+        own |= {WHOLE: nodes[WHOLE], "splits": _rule(WHOLE_RULE)}
+        return own, {split: _part(name, split) for split in ("train", "val", "test")}
+    if lacks_validation(found, nodes):
+        own |= {"train": nodes["train"], "splits": _rule(TRAIN_RULE)}
+        nodes |= {split: _part(name, split, "train") for split in ("train", "val")}
+    return own, nodes
+
+
+def lacks_validation(found: Found, splits: Collection[str]) -> bool:
+    """Whether a part of the training images has to select the checkpoint.
+
+    Archives of series are small and are compared without one.
+    """
+    return set(splits) == {"train", "test"} and found.task != "series"
+
+
+def _rule(arguments: Mapping[str, Any]) -> Node:
+    return {"_target_": "densekit.data.SplitRule", **arguments}
 
 
 def _located(found: Found, node: Node, name: str) -> Node:

@@ -151,4 +151,6 @@ def _hint(tree: Tree) -> str:
         return f"{lost[0]} is COCO JSON, but its images, e.g. {lost[1]}, are not here"
     if xml := voc.examples(tree):
         return f"{xml[0]} is VOC XML, but there is no folder with images of these names"
+    if why := tables.unreadable(tree):
+        return why
     return "images alone say nothing about what is in them" if tree.images else ""

@@ -6,13 +6,14 @@ import csv
 import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 from densekit.app.recognition.found import WHOLE, Found, below, node
 from densekit.app.recognition.tree import SPLIT_WORDS, Tree, likeness
 from densekit.data.naming import trimmed
 from densekit.data.reading.files import same_name
-from densekit.data.reading.tables import read_text
+from densekit.data.reading.tables import delimiter_of, read_text
 
 SUFFIXES = (".csv", ".tsv", ".data")
 _ROWS = 200
@@ -26,11 +27,25 @@ Rows = Sequence[Sequence[str]]
 def recognise(tree: Tree) -> list[Found]:
     """A table of images or of sequences."""
     found = []
-    for file in tree.named(*SUFFIXES):
-        rows = _rows(tree, file) if file.count("/") <= 1 else []
+    for file in _tables(tree):
+        rows = _rows(tree, file)
         if len(rows) > 1:
             found += [*_images(tree, file, rows), *_sequences(tree, file, rows)]
     return found[:1]
+
+
+def unreadable(tree: Tree) -> str:
+    """Why a table cannot be read, "" if all can."""
+    for file in _tables(tree):
+        try:
+            read_text(tree.root / file, file)
+        except ValueError as error:
+            return str(error)
+    return ""
+
+
+def _tables(tree: Tree) -> list[str]:
+    return [file for file in tree.named(*SUFFIXES) if file.count("/") <= 1]
 
 
 def _rows(tree: Tree, file: str) -> Rows:
@@ -38,7 +53,7 @@ def _rows(tree: Tree, file: str) -> Rows:
         text = read_text(tree.root / file, file)
     except ValueError:
         return []
-    delimiter = "\t" if file.lower().endswith(".tsv") else ","
+    delimiter = delimiter_of(Path(file), text)
     lines = csv.reader(text.splitlines()[: _ROWS + 1], delimiter=delimiter)
     rows = [[trimmed(cell) for cell in cells] for cells in lines]
     width = max(map(len, rows), default=0)

@@ -9,10 +9,11 @@ import yaml
 
 PIPELINES = {
     "FasterRCNN": "object-detection",
+    "RetinaNet": "object-detection",
     "Classification": "image-classification",
     "Embedding": "image-feature-extraction",
 }
-"""Class of a head to its task on the hub; all others predict masks."""
+"""Class of a head to its task on the hub; densekit's others predict masks."""
 MASKS = "image-segmentation"
 MOST_NAMES = 30
 
@@ -49,9 +50,11 @@ def model_card(
 
 
 def _header(heads: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    kinds = [str(head["class"]).rpartition(".")[2] for head in heads.values()]
     header: dict[str, Any] = {"library_name": "densekit", "tags": ["densekit"]}
-    return header | ({"pipeline_tag": PIPELINES.get(kinds[0], MASKS)} if kinds else {})
+    classes = [str(head["class"]) for head in heads.values()]
+    if classes and classes[0].startswith("densekit.heads."):
+        header["pipeline_tag"] = PIPELINES.get(classes[0].rpartition(".")[2], MASKS)
+    return header
 
 
 def _row(name: str, part: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from densekit.app.config.compose import Composed, compose
 from densekit.app.config.data_checks import (
     check_monitors,
     check_num_classes,
+    check_order,
     check_resize,
     check_trained,
     warn_of_unseen_classes,
@@ -137,6 +138,7 @@ def checked(composed: Composed) -> Job:
     expected = expectations(job.cfg.get("expected"))
     if job.cfg.get("assert_expected"):
         check_asserted(expected)
+    check_order(job.sources)
     warn_of_unseen_classes(job.sources)
     if job.cfg["resume"]:
         check_continues(job.cfg, job.sources)

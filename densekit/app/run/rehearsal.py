@@ -28,6 +28,8 @@ def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
     """
     import torch
 
+    if not cfg["resume"]:  # whose weights replace all others
+        _check_weights(cfg["backbone"])
     # A head of a plug-in may compute with its parameters, which have no values here.
     with torch.device("meta"), contextlib.suppress(NotImplementedError, RuntimeError):
         build_model({**cfg, **{key: without_weights(cfg[key]) for key in MODEL}}, info)
@@ -41,6 +43,18 @@ def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         make = instantiate({**cfg["trainer"], "_partial_": True}, "trainer")
         auto = cfg["trainer"].get("precision") == "auto"  # resolved later, for the real model
         make(logger=False, **({"precision": None} if auto else {}))
+
+
+def _check_weights(backbone: Mapping[str, Any]) -> None:
+    """Refuses weights of one of our backbones that cannot be found."""
+    from densekit.backbones.weights import check_source
+
+    weights = backbone.get("weights")
+    if isinstance(weights, str) and str(backbone["_target_"]).startswith("densekit."):
+        try:
+            check_source(weights)
+        except (ValueError, ImportError) as error:
+            raise UsageError(f"backbone.{error}") from error
 
 
 @contextlib.contextmanager

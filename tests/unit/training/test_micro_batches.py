@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from densekit.heads import Classification, DeepLabV3Plus, Embedding, FasterRCNN, UNet
+from densekit.heads import Classification, DeepLabV3Plus, Embedding, FasterRCNN, RetinaNet, UNet
 from densekit.losses import (
     AdaFace,
     ArcFace,
@@ -31,7 +31,7 @@ from densekit.ops import dist
 from densekit.ops.parts import Exchange
 from densekit.testing.samples import synthetic_info, synthetic_samples
 from densekit.testing.subject import Subject
-from densekit.training import OutOfMemory
+from densekit.training import Ema, OutOfMemory
 from densekit.training.micro_batches import Saved, computed_in_parts, divided
 from densekit.training.out_of_memory import StepMemoryError, _Retried
 from tests.unit.tiny import SMALL_HEAD
@@ -54,6 +54,7 @@ def faces(margin: Callable[[], Any], specs: Any) -> Embedding:
 
 HEADS = {
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
+    "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
     "unet": partial(UNet, num_classes=CLASSES, losses=LOSSES, decoder_channels=[8] * 5),
     "deeplab": partial(DeepLabV3Plus, num_classes=CLASSES),
     "classification": partial(Classification, num_classes=CLASSES),
@@ -102,6 +103,20 @@ def test_every_head_has_the_step_of_the_whole_batch(name: str, count: int) -> No
         torch.testing.assert_close(parts[key], value, rtol=1e-6, atol=1e-7, msg=key)
 
 
+@pytest.mark.parametrize("name", ["deeplab", "unet", "classification"])
+def test_gradients_in_bfloat16_are_as_near_as_those_of_the_whole_batch(name: str) -> None:
+    subject = Subject(HEADS[name], synthetic_samples(CLASSES, count=4), {}, synthetic_info(CLASSES))
+
+    def gradient(count: int, *, reduced: bool = True) -> Tensor:
+        model = subject.model().eval()
+        with torch.autocast("cpu", torch.bfloat16, enabled=reduced):
+            found = of_step(model, subject.batch(), count)
+        return torch.cat([found[key].flatten() for key, _ in model.named_parameters()])
+
+    exact, whole, parts = gradient(1, reduced=False), gradient(1), gradient(2)
+    assert (parts - exact).norm() <= 2 * (whole - exact).norm() > 0
+
+
 def test_batch_norm_keeps_the_mean_of_the_statistics() -> None:
     subject = Subject(HEADS["classification"], synthetic_samples(CLASSES), {}, synthetic_info(3))
     whole, parts = (of_step(subject.model().double(), subject.batch(), n) for n in (1, 2))
@@ -145,10 +160,16 @@ def weights(folder: Path, source: FakeSource | None = None, **settings: Any) -> 
 
 
 @pytest.mark.parametrize("accumulated", [1, 2])
-def test_a_training_in_micro_batches_is_the_same(tmp_path: Path, accumulated: int) -> None:
-    whole, parts = (
-        weights(tmp_path, micro_batches=n, accumulate_grad_batches=accumulated) for n in (1, 2)
-    )
+@pytest.mark.parametrize("averaged", [False, True])
+def test_a_training_in_micro_batches_is_the_same(
+    tmp_path: Path, accumulated: int, averaged: bool
+) -> None:
+    def trained(count: int) -> dict[str, Tensor]:
+        callbacks = [Ema(0.9)] if averaged else []
+        more: Any = {"callbacks": callbacks, "accumulate_grad_batches": accumulated}
+        return weights(tmp_path, micro_batches=count, **more)
+
+    whole, parts = trained(1), trained(2)
     for name, value in whole.items():
         torch.testing.assert_close(parts[name], value, rtol=1e-9, atol=1e-12)
 

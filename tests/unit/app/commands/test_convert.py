@@ -60,6 +60,7 @@ def test_the_backbone_of_a_pretraining_is_said_to_have_no_head(tmp_path, capsys)
             "output: expected a file that ends in .ckpt or .safetensors",
         ),
         (["source=none.pth", "output=a.ckpt"], "none.pth: expected a file, got none there"),
+        (["source=pip:a", "output=a.ckpt"], "start a run from them: backbone.weights=pip:a"),
         (["source=theirs.pth", "output=a.ckpt", "names=[a]"], "expected one per class (2), got 1"),
         (["source=torchvision:resnet49", "output=a.ckpt"], "did you mean 'resnet"),
         (["source=timm:resnet50.a9_in1k", "output=a.ckpt"], "did you mean 'resnet50."),

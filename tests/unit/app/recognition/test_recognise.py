@@ -136,6 +136,48 @@ def test_masks_of_class_numbers_are_taken_among_several_kinds(tmp_path: Path) ->
     assert train["names"] == {"background": 0, "class_7": 7, "class_11": 11}
 
 
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("{split}_images", "{split}_masks"),
+        ("{split}", "{split}_masks"),
+        ("{split}-img", "{split}-labels"),
+        ("images_{split}", "gt_{split}"),
+    ],
+)
+def test_folders_of_masks_may_name_their_split(tmp_path: Path, images: str, masks: str) -> None:
+    for split in ("train", "valid"):
+        for n in range(3):
+            folders.picture(tmp_path / images.format(split=split) / f"{n}.jpg", n)
+            folders.mask(tmp_path / masks.format(split=split) / f"{n}.png", (0, 255))
+    found = recognise(tmp_path)
+    assert found.format == "masks"
+    named = {split: f"{{root}}/{masks.format(split=split)}" for split in ("train", "valid")}
+    assert {found.splits[s]["masks"] for s in ("train", "val")} == set(named.values())
+
+
+def test_classes_in_folders_called_seg_are_no_masks(tmp_path: Path) -> None:
+    for split in ("seg_train", "seg_test"):
+        folders.classes(tmp_path / split)
+    assert recognise(tmp_path / "seg_train").format == "classes"
+
+
+def test_a_stray_file_does_not_hide_the_others(tmp_path: Path) -> None:
+    folders.voc(tmp_path / "voc")
+    folders.text(tmp_path / "voc/xml/0.xml", "<project/>")
+    assert recognise(tmp_path / "voc").format == "voc"
+
+
+def test_a_table_of_a_spreadsheet(tmp_path: Path) -> None:
+    folders.table(tmp_path)
+    (file,) = tmp_path.glob("*.csv")
+    file.write_text(file.read_text().replace(",", ";"))
+    assert recognise(tmp_path).format == "table"
+    file.write_bytes(file.read_text().replace("filename", "B\xe4ume").encode("latin1"))
+    with pytest.raises(UsageError, match="expected a text file in UTF-8, got"):
+        recognise(tmp_path)
+
+
 def test_detections_are_no_annotations(tmp_path: Path) -> None:
     folders.coco(tmp_path, splits=False)
     file = tmp_path / "annotations/instances_all2017.json"
