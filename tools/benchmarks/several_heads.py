@@ -19,8 +19,8 @@ from typing import Any
 import torch
 
 from densekit import compose
-from densekit.app.commands.benchmark import interleaved
 from densekit.app.options.table import Option, split_options, whole
+from densekit.app.studies.benchmark.timing import interleaved
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel
 from densekit.training.optim import parameter_groups

@@ -1,19 +1,16 @@
-"""`densekit benchmark`: times a model of ours and its peer in turn, in one process.
+"""`densekit benchmark`: times a work of ours and of its peer in turn, in one process.
 
-First their outputs must agree, see `benchmark_pairs`.
+First their outputs must agree; see `densekit.app.studies.benchmark`.
 """
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import DEVICE, device_name
+from densekit.app.options.shared import CHECKPOINT, DEVICE, TRUST, device_name
 from densekit.app.options.table import (
     Command,
     Option,
@@ -24,192 +21,187 @@ from densekit.app.options.table import (
     text,
     whole,
 )
-from densekit.app.report import print_lines, print_whole, write_metrics
+from densekit.app.report import quoted
 
 if TYPE_CHECKING:
-    from densekit.app.studies.benchmark_pairs import Pair
+    from densekit.app.studies.benchmark.work import Work
 
-PEERS = {"faster_rcnn": "torchvision", "unet": "smp", "deeplabv3plus": "smp"}
-DIVISOR = 32
-"""Sides of images must be multiples of it for smp."""
+NETWORK = {
+    **{"step": "train", "depth": 18, "size": [320, 448], "batch": 4, "classes": 3},
+    **{"engine": ["eager"], "precision": ["fp32", "bf16"]},
+}
+MARGIN = {"batch": 256, "classes": 10_000}
+WORKS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("faster_rcnn", "unet", "deeplabv3plus"), NETWORK),
+    "sliding_window": {
+        **{"depth": 18, "size": [1024, 1024], "batch": 4, "classes": 3},
+        "precision": ["fp32", "bf16"],
+    },
+    **dict.fromkeys(("arcface", "cosface"), MARGIN),
+    "coco_evaluation": {"batch": 5000, "classes": 80},
+}
+"""The options that each work has, and their defaults."""
+OWN = {
+    **{"step": "train", "size": None, "batch": None},
+    **{"engine": ["eager"], "precision": ["fp32", "bf16"]},
+}
+"""Those of an experiment; a checkpoint alone predicts."""
 COMMAND = Command(
     name="benchmark",
-    usage="[key=value ...]",
+    usage="""
+[work=NAME] [key=value ...]
+experiment=NAME [checkpoint=PATH] [key=value ...]
+checkpoint=PATH size=[HEIGHT,WIDTH] [key=value ...]
+""".strip(),
     about="""
-Times a model of torchvision or of segmentation_models_pytorch (smp) and the same model of densekit
-in turn, with the same weights and images, after checking that their losses and predictions agree.
+Times a work of another library and the same work of densekit in turn, on the same inputs and with
+the same weights, after checking that their outputs are equal. Peers: torchvision (faster_rcnn), smp
+(unet, deeplabv3plus), MONAI (sliding_window), pytorch-metric-learning (arcface, cosface) and
+pycocotools (coco_evaluation). Where ours is compiled, the peer is too.
+
+The other forms time the network of an experiment, on its own images or rendered ones of a size, or
+that of a checkpoint: ours alone. A row that an engine cannot do is printed with the reason.
 """,
     examples=(
         "benchmark",
-        "benchmark model=unet size=[256,320] batch=8",
-        "benchmark step=predict depth=50 size=[800,1088] batch=1 precision=fp32",
+        "benchmark work=unet size=[256,320] batch=8",
+        "benchmark step=predict depth=50 size=[800,1088] batch=1 engine=[eager,inductor]",
+        "benchmark work=coco_evaluation output=coco.json",
+        "benchmark experiment=quickstart step=predict chart=speed.png",
+        "benchmark checkpoint=PATH size=[512,512] precision=[fp32,bf16]",
     ),
     options=(
-        Option("model", choice(*PEERS), "faster_rcnn", "faster_rcnn of torchvision, others of smp"),
+        Option("work", choice(*WORKS), None, "what is timed (default: faster_rcnn)"),
+        replace(CHECKPOINT, required=False),
         Option(
             "step",
             choice("train", "predict"),
-            "train",
-            "train is forward, losses and backward; predict includes post-processing",
+            None,
+            "train is forward, losses and backward; predict includes post-processing (default:"
+            " train; predict for a checkpoint alone)",
         ),
-        Option("depth", choice(18, 34, 50), 18, "depth of the ResNet"),
+        Option("depth", choice(18, 34, 50), None, "depth of the ResNet (default: 18)"),
         Option(
             "size",
-            sides(count=2, at_least=32),
-            [320, 448],
-            f"sides of the images; smp needs multiples of {DIVISOR}",
+            sides(at_least=32),
+            None,
+            "sides of rendered images, multiples of 32 for smp (default: [320,448], of"
+            " sliding_window [1024,1024]; experiments: their own images)",
         ),
-        Option("batch", whole(1), 4, "images per step"),
-        Option("classes", whole(1), 3, "number of classes; smp needs at least 2"),
-        Option("precision", choices("fp32", "bf16", "fp16"), ["fp32", "bf16"], "types to time"),
-        Option("rounds", whole(1), 5, "timed rounds, after one warm-up round"),
+        Option(
+            "batch",
+            whole(1),
+            None,
+            "images per step, windows per pass of sliding_window, embeddings of a margin, images of"
+            " coco_evaluation (default: 4, 4, 256, 5000)",
+        ),
+        Option(
+            "classes",
+            whole(1),
+            None,
+            "number of classes or identities (default: 3; margins 10000, coco_evaluation 80)",
+        ),
+        Option(
+            "engine",
+            choices("eager", "inductor", "onnxruntime", "openvino"),
+            None,
+            "what computes our predictions (default: eager); with inductor a training step and the"
+            " peer are compiled too",
+        ),
+        Option(
+            "precision",
+            choices("fp32", "bf16", "fp16", "int8"),
+            None,
+            "types to time (default: [fp32,bf16])",
+        ),
+        Option("rounds", whole(1), 5, "timed rounds, after one warm-up"),
         replace(DEVICE, default="cpu"),
-        Option("output", text("FILE"), None, "JSON file to also write the results to"),
+        TRUST,
+        Option("output", text("FILE.json|FILE.md"), None, "also write the results to this file"),
+        Option("chart", text("FILE.png"), None, "also draw the speeds as bars"),
     ),
+    settings=(
+        ("experiment=NAME", "a file of the group experiment, listed below"),
+        ("KEY=VALUE", "any value of the configuration of the experiment"),
+    ),
+    overrides=True,
+    groups=lambda: ["experiment"],
 )
 
 
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
-    options, _ = parse_command(COMMAND, arguments)
-    if PEERS[options["model"]] == "smp":
-        _check_smp(options)
-    options["device"] = device_name(options["device"])
-    precisions = options["precision"]
-    import torch
+    given, words = parse_command(COMMAND, arguments)
+    options = completed(given, words)
+    from densekit.app.studies.benchmark.report import Report, check_file, print_report, write_report
 
-    print_lines(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, "
-        f"{torch.backends.cpu.get_cpu_capability()}, device {options['device']}"
-    )
-    gap = check_equal(options)
-    print_lines(f"equal: losses within {gap:.1e} (relative), predictions within the tolerance")
-    pair = _pair(options, options["size"], options["batch"])
-    peer = PEERS[options["model"]]
-    rows = {f"{peer}/{p}": _theirs(pair, options, p) for p in precisions}
-    rows |= {f"densekit/{p}": _ours(pair, options, p) for p in precisions}
-    seconds = interleaved(rows, options["rounds"], options["device"])
-    results = _results(seconds, f"{peer}/fp32")
-    _print(results, options)
-    if options["output"]:
-        write_metrics(results, Path(options["output"]))
+    output = check_file("output", options["output"], ".json", ".md")
+    chart = check_file("chart", options["chart"], ".png")
+    options["device"] = device_name(options["device"])
+    from densekit.app.studies.benchmark.machine import this_machine
+    from densekit.app.studies.benchmark.timing import measure
+
+    work = _work(options, words)
+    machine = this_machine(options["precision"], options["device"])
+    rows = measure(work, options["rounds"], options["device"], machine.peaks)
+    command = " ".join(["densekit benchmark", *map(quoted, arguments)])
+    report = Report(command, work.title, work.proof, options["rounds"], machine, rows)
+    print_report(report)
+    if output:
+        write_report(report, output)
+    if chart:
+        from densekit.app.studies.benchmark.chart import draw
+
+        draw([report], chart)
     return 0
 
 
-def _check_smp(options: dict[str, Any]) -> None:
-    if any(side % DIVISOR for side in options["size"]):
-        raise UsageError(f"size: expected multiples of {DIVISOR} for smp, got {options['size']}")
-    if options["classes"] < 2:
-        raise UsageError(f"classes: expected at least 2 for smp, got {options['classes']}")
-
-
-def interleaved(
-    rows: dict[str, Callable[[], object]], rounds: int, device: str
-) -> dict[str, list[float]]:
-    """Times every row once per round, after a warm-up round; returns seconds by name."""
-    import torch
-    from rich.progress import track
-
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
-    for turn in track(range(rounds + 1), description="rounds"):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            run()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            if turn > 0:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
-def _pair(options: dict[str, Any], size: Sequence[int], batch: int, *, proof: bool = False) -> Pair:
-    from densekit.app.studies.benchmark_pairs import detector_pair, segmenter_pair
-
-    make = detector_pair if options["model"] == "faster_rcnn" else segmenter_pair
-    return make(options, size, batch, proof=proof)
-
-
-def check_equal(options: dict[str, Any]) -> float:
-    """Compares losses and predictions in float32; returns the largest relative gap of a loss.
+def completed(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """The options with the defaults of the work; `work` is None for an experiment or a checkpoint.
 
     Raises:
-        RuntimeError: They differ: timing unequal models means nothing.
+        UsageError: An option is not one of this work, or the work is not clear.
     """
-    from densekit.app.studies.benchmark_pairs import (
-        SMALL,
-        check_detections,
-        check_logits,
-        check_losses,
-    )
-
-    pair = _pair(options, SMALL, 2, proof=True)
-    gap = check_losses(pair)
-    check = check_detections if options["model"] == "faster_rcnn" else check_logits
-    check(pair)
-    return gap
-
-
-def _autocast(options: dict[str, Any], precision: str) -> Any:
-    import torch
-
-    kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(str(options["device"]).split(":")[0], kind, enabled=precision != "fp32")
-
-
-def _theirs(pair: Pair, options: dict[str, Any], precision: str) -> Callable[[], object]:
-    return _runner(pair.theirs, pair.their_losses, pair.their_predictions, options, precision)
-
-
-def _ours(pair: Pair, options: dict[str, Any], precision: str) -> Callable[[], object]:
-    return _runner(pair.ours, pair.our_losses, pair.our_predictions, options, precision)
-
-
-def _runner(
-    model: Any,
-    losses: Callable[[], Any],
-    predict: Callable[[], Any],
-    options: dict[str, Any],
-    precision: str,
-) -> Callable[[], object]:
-    """Returns a function that runs one training step without optimiser, or one prediction."""
-    import torch
-
-    def train() -> None:
-        model.train().zero_grad()
-        with _autocast(options, precision):
-            total = sum(losses().values())
-        total.backward()
-
-    @torch.inference_mode()
-    def infer() -> None:
-        model.eval()
-        with _autocast(options, precision):
-            predict()
-
-    return train if options["step"] == "train" else infer
-
-
-def _results(seconds: dict[str, list[float]], reference: str) -> dict[str, float]:
-    """Median seconds of each row, and how many times faster than the peer's float32 it is."""
-    median = {name: statistics.median(values) for name, values in seconds.items()}
-    base = median.get(reference, next(iter(median.values())))
-    results = {f"{name}/seconds": value for name, value in median.items()}
-    return results | {f"{name}/speedup": base / value for name, value in median.items()}
-
-
-def _print(results: dict[str, float], options: dict[str, Any]) -> None:
-    from rich.table import Table
-
-    height, width = options["size"]
-    table = Table(
-        title=f"{options['step']}: {options['model']}, ResNet-{options['depth']}, "
-        f"{options['batch']} x {height}x{width}, median of {options['rounds']} rounds",
-        title_justify="left",
-    )
-    for column in ("", "seconds", f"speed relative to {PEERS[options['model']]}'s first row"):
-        table.add_column(column, justify="left" if not column else "right")
-    for name in (key.removesuffix("/seconds") for key in results if key.endswith("/seconds")):
-        table.add_row(
-            name, f"{results[f'{name}/seconds']:.3f}", f"{results[f'{name}/speedup']:.2f}"
+    own = bool(words or given["checkpoint"])
+    if own and given["work"]:
+        raise UsageError(
+            f"work: expected no value with an experiment or a checkpoint, got {given['work']}"
         )
-    print_whole(table)
+    if words and not any(word.startswith("experiment=") for word in words):
+        raise UsageError(f"densekit benchmark: expected experiment=NAME, got {' '.join(words)}")
+    name = None if own else given["work"] or "faster_rcnn"
+    defaults = dict(OWN if name is None else WORKS[name])
+    if own and not words:
+        defaults["step"] = "predict"
+    for key in {**NETWORK, **OWN}:
+        if key not in defaults and given[key] is not None:
+            where = f"work={name}" if name else "an experiment or a checkpoint"
+            raise UsageError(f"{key}: expected no value with {where}, got {given[key]}")
+    chosen = {key: value for key, value in given.items() if value is not None}
+    return {**given, "precision": [], **defaults, **chosen, "work": name}
+
+
+def _work(options: dict[str, Any], words: Sequence[str]) -> Work:
+    if options["work"] is None:
+        from densekit.app.studies.benchmark.own import own_work
+
+        return own_work(options, words)
+    return _maker(options["work"])(options)
+
+
+def _maker(name: str) -> Callable[[dict[str, Any]], Work]:
+    import importlib
+
+    modules = {
+        "faster_rcnn": ("detectors", "detector_work"),
+        **dict.fromkeys(("unet", "deeplabv3plus"), ("segmenters", "segmenter_work")),
+        "sliding_window": ("windows", "window_work"),
+        **dict.fromkeys(("arcface", "cosface"), ("margins", "margin_work")),
+        "coco_evaluation": ("coco", "coco_work"),
+    }
+    module, function = modules[name]
+    package = "densekit.app.studies.benchmark"
+    made: Callable[[dict[str, Any]], Work] = getattr(
+        importlib.import_module(f"{package}.{module}"), function
+    )
+    return made

@@ -1,0 +1,134 @@
+"""Torchvision's Faster R-CNN and ours with the same weights, images and settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from densekit.app.studies.benchmark.images import batch_of
+from densekit.app.studies.benchmark.pair import Options, Pair, as_text, check_losses, rows_of
+from densekit.app.studies.benchmark.work import Work
+from densekit.data import Scenes
+from densekit.interop import from_torchvision
+
+PEER = "torchvision"
+ALL_ROWS = 1 << 30
+"""A sample count so large that samplers take every row: nothing in the proof is random."""
+PROOF_SIZE, PROOF_BATCH = [128, 160], 2
+BOX_TOLERANCE, SCORE_TOLERANCE = 1e-3, 1e-4
+MATCHED = 0.99
+"""Share of the peer's detections that must be ours: rounding may decide a suppression."""
+TERMS = {
+    "loss_classifier": "detection/cls",
+    "loss_box_reg": "detection/box",
+    "loss_objectness": "detection/rpn_cls",
+    "loss_rpn_box_reg": "detection/rpn_box",
+}
+
+
+def detector_work(options: Options) -> Work:
+    """A training step or a prediction of Faster R-CNN.
+
+    Raises:
+        RuntimeError: Losses or detections differ: timing unequal models means nothing.
+    """
+    proof = detector_pair(options, PROOF_SIZE, PROOF_BATCH, proof=True)
+    gap = check_losses(proof)
+    check_detections(proof)
+    pair = detector_pair(options, options["size"], options["batch"])
+    return Work(
+        f"{options['step']}: Faster R-CNN, ResNet-{options['depth']} FPN,"
+        f" {options['batch']} x {as_text(options['size'])}",
+        f"losses within {gap:.1e} (relative); boxes within {BOX_TOLERANCE} pixels, scores within"
+        f" {SCORE_TOLERANCE}",
+        rows_of(pair, options),
+    )
+
+
+def detector_pair(
+    options: Options, size: Sequence[int], batch: int, *, proof: bool = False
+) -> Pair:
+    """Both detectors with seeded random weights and plain batch norm, all of it trained."""
+    theirs = _torchvision(options, size, proof=proof)
+    ours: Any = from_torchvision(theirs).to(memory_format=torch.channels_last)
+    data: Any = batch_of(Scenes("train", batch, size=size), options["device"])
+    data["labels"] = data["labels"] % int(options["classes"])
+    if proof:
+        _bound_samplers(ours, data["boxes"].shape[1])
+    images = [image.float() / 255 for image in data["image"]]
+    targets = [
+        {"boxes": boxes[valid], "labels": labels[valid] + 1}
+        for boxes, labels, valid in zip(
+            data["boxes"], data["labels"], data["boxes_valid"], strict=True
+        )
+    ]
+    return Pair(
+        PEER,
+        theirs,
+        ours,
+        data,
+        lambda model: {TERMS[name]: loss for name, loss in model(images, targets).items()},
+        lambda model: model(images),
+    )
+
+
+def _torchvision(options: Options, size: Sequence[int], *, proof: bool) -> nn.Module:
+    from torchvision.models.detection import FasterRCNN
+    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+    torch.manual_seed(0)
+    body = resnet_fpn_backbone(
+        backbone_name=f"resnet{options['depth']}",
+        weights=None,
+        norm_layer=nn.BatchNorm2d,
+        trainable_layers=5,
+    )
+    settings: Mapping[str, Any] = _all_rows() if proof else {}
+    model: nn.Module = FasterRCNN(
+        body, int(options["classes"]) + 1, min_size=min(size), max_size=max(size), **settings
+    )
+    return model.to(options["device"])
+
+
+def _all_rows() -> dict[str, Any]:
+    return {
+        "rpn_batch_size_per_image": ALL_ROWS,
+        "rpn_positive_fraction": 1.0,
+        "box_batch_size_per_image": ALL_ROWS,
+        "box_positive_fraction": 1.0,
+        "rpn_pre_nms_top_n_train": 300,
+        "rpn_post_nms_top_n_train": 300,
+    }
+
+
+def _bound_samplers(ours: Any, boxes: int) -> None:
+    """Gives our samplers, whose shapes are static, as many slots as there can be rows."""
+    head = ours.heads["detection"]
+    anchors = 3 * sum(-(-PROOF_SIZE[0] // s) * -(-PROOF_SIZE[1] // s) for s in (4, 8, 16, 32, 64))
+    head.rpn.sampling = replace(head.rpn.sampling, count=anchors)
+    rows = head.rpn.proposals.train_post_nms + boxes
+    head.box_head.sampling = replace(head.box_head.sampling, count=rows)
+
+
+def check_detections(pair: Pair) -> None:
+    """Checks that boxes and scores agree.
+
+    Raises:
+        RuntimeError: They differ.
+    """
+    pair.theirs.eval()
+    pair.ours.eval()
+    with torch.no_grad():
+        theirs = pair.their_predictions(pair.theirs)
+        (ours,) = pair.ours.predict(pair.batch).values()
+    for i, rows in enumerate(theirs):
+        boxes = ours["boxes"][i][ours["valid"][i]]
+        scores = ours["scores"][i][ours["valid"][i]]
+        close = (rows["boxes"][:, None] - boxes).abs().amax(2) <= BOX_TOLERANCE
+        close &= (rows["scores"][:, None] - scores).abs() <= SCORE_TOLERANCE
+        if close.any(1).float().mean() < MATCHED:
+            raise RuntimeError(f"detections: expected the peer's in image {i}, got others")
