@@ -38,4 +38,5 @@ def predictor_of(model: DenseModel, engine: str, precision: str) -> DenseModel:
         ImportError: The runtime of the engine is not installed.
     """
     built = build_engine(engine, model.eval(), precision, model.mean.device)
-    return with_engine(model, built)
+    replaced: DenseModel = with_engine(model, built)
+    return replaced

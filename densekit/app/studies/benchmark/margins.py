@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -49,7 +50,7 @@ def margin_work(options: Options) -> Work:
         f"{type(ours.margin).__name__}: loss and gradients, {count} embeddings of {EMBEDDING},"
         f" {people} identities",
         f"losses within {gap:.1e} (relative), gradients within {GRADIENT_TOLERANCE}",
-        [Row(who, "eager", "fp32", lambda run=run: run) for who, run in steps.items()],
+        [Row(who, "eager", "fp32", partial(steps.__getitem__, who)) for who in steps],
     )
 
 

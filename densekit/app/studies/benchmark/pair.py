@@ -159,8 +159,8 @@ def _training(
     def run() -> None:
         model.train().zero_grad()
         with context:
-            total = sum(losses().values())
-        total.backward()  # type: ignore[union-attr]
+            total: Any = sum(losses().values())
+        total.backward()
 
     return run
 

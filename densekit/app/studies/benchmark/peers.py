@@ -40,7 +40,8 @@ def peer_pair(model: DenseModel, batch: Batch) -> Pair:
         raise NoPeerError("expected one head and RGB images")
     (name, head), *_ = model.heads.items()
     if type(head) is FasterRCNN:
-        theirs = _same_weights(torchvision_detector(model, _skip_resize=True), model)
+        theirs = _same_weights(torchvision_detector(model), model)
+        theirs.transform.resize = _unchanged
         pixels = model.in_unit(batch["image"]).float() / model.full_scale
         images = [
             image[:, :height, :width]
@@ -81,6 +82,11 @@ def _no_losses(_: Any) -> Any:
     raise NoPeerError("smp has no training step of its own")
 
 
+def _unchanged(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
+    """In place of torchvision's resizing: the batch is resized already."""
+    return image, target
+
+
 def _targets(batch: Any) -> list[dict[str, Tensor]]:
     return [
         {"boxes": boxes[valid], "labels": labels[valid] + 1}
@@ -111,7 +117,7 @@ def torchvision_detector(model: DenseModel, **settings: Any) -> nn.Module:
     pool = MultiScaleRoIAlign(
         list("0123"), bins, box.pool.samples, canonical_scale=int(box.pool.canonical_size)
     )
-    return Theirs(
+    made: nn.Module = Theirs(
         _pyramid(model, box.hidden[0].in_features // bins**2),
         image_mean=[value / model.full_scale for value in model.info["mean"]],
         image_std=[value / model.full_scale for value in model.info["std"]],
@@ -134,6 +140,7 @@ def torchvision_detector(model: DenseModel, **settings: Any) -> nn.Module:
         box_positive_fraction=box.sampling.positive_fraction,
         **settings,
     )
+    return made
 
 
 def _pyramid(model: DenseModel, width: int) -> nn.Module:
@@ -147,7 +154,8 @@ def _pyramid(model: DenseModel, width: int) -> nn.Module:
     body = make(weights=None, norm_layer=nn.BatchNorm2d if trained else FrozenBatchNorm2d)
     layers = {f"layer{number + 1}": str(number) for number in range(4)}
     channels = [model.backbone.features[f"c{number}"].channels for number in range(2, 6)]
-    return BackboneWithFPN(body, layers, channels, width)
+    pyramid: nn.Module = BackboneWithFPN(body, layers, channels, width)
+    return pyramid
 
 
 def _smp(model: DenseModel, head: Any) -> nn.Module:
@@ -168,7 +176,7 @@ def _encoder(model: DenseModel) -> str:
 
 
 @torch.no_grad()
-def _same_weights(theirs: nn.Module, ours: DenseModel) -> nn.Module:
+def _same_weights(theirs: nn.Module, ours: DenseModel) -> Any:
     """Gives the peer's network, on the device of ours, our weights.
 
     Raises:

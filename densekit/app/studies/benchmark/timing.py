@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -87,7 +87,7 @@ def measure(
     }
     base = median.get(0)
     return [
-        _measured(row, ready.get(i), median.get(i), base, peaks, reasons.get(i, ""))
+        _timed(row, ready[i], median[i], base, peaks) if i in ready else _untimed(row, reasons[i])
         for i, row in enumerate(work.rows)
     ]
 
@@ -117,28 +117,29 @@ def _prepared(row: Row, device: str) -> _Ready:
     return _Ready(run, peak_memory(run, device), agreement)
 
 
-def _measured(
+def _timed(
     row: Row,
-    ready: _Ready | None,
-    seconds: float | None,
+    ready: _Ready,
+    seconds: float,
     base: float | None,
     peaks: Mapping[str, float | None],
-    reason: str,
 ) -> Measured:
-    cost, peak = row.cost, peaks.get(row.precision)
-    return Measured(
-        row.who,
-        row.engine,
-        row.precision,
+    peak = peaks.get(row.precision)
+    return replace(
+        _untimed(row),
         seconds=seconds,
-        speedup=base / seconds if base and seconds else None,
-        memory=ready and ready.memory,
-        parameters=cost and cost.parameters,
-        flops=cost and cost.flops,
-        share=cost.flops / seconds / peak if cost and seconds and peak else None,
-        agreement=ready and ready.agreement,
-        reason=reason,
+        speedup=base / seconds if base else None,
+        memory=ready.memory,
+        share=row.cost.flops / seconds / peak if row.cost and peak else None,
+        agreement=ready.agreement,
     )
+
+
+def _untimed(row: Row, reason: str = "") -> Measured:
+    found = Measured(row.who, row.engine, row.precision, reason=reason)
+    if row.cost is None:
+        return found
+    return replace(found, parameters=row.cost.parameters, flops=row.cost.flops)
 
 
 def _reason(error: Exception) -> str:

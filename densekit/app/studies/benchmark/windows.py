@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,8 +32,6 @@ def window_work(options: Options) -> Work:
         RuntimeError: The logits differ.
     """
     need("monai", "work=sliding_window")
-    from functools import partial
-
     torch.manual_seed(0)
     head = partial(UNet, num_classes=int(options["classes"]))
     model = DenseModel(ResNet(int(options["depth"])), {HEAD: head}).to(options["device"]).eval()
@@ -42,25 +41,23 @@ def window_work(options: Options) -> Work:
     inferer = SlidingWindow([side // 2 for side in size], OVERLAP, int(options["batch"]))
 
     def ours() -> Tensor:
-        return inferer.predict(model, data)[HEAD]["logits"]
+        logits: Tensor = inferer.predict(model, data)[HEAD]["logits"]
+        return logits
 
     def theirs() -> Tensor:
         return monai_logits(model, data["image"], inferer)
 
     gap = _gap(ours, theirs)
-    makes = {"monai": theirs, OURS: ours}
+    calls = {"monai": theirs, OURS: ours}
 
-    def make(who: str, precision: str) -> Any:
-        @torch.no_grad()
-        def run() -> Tensor:
-            with autocast(options["device"], precision):
-                return makes[who]()
+    def run(who: str, precision: str) -> Tensor:
+        with torch.no_grad(), autocast(options["device"], precision):
+            return calls[who]()
 
-        return lambda: run
-
+    costs = {who: cost_of(model, partial(run, who, "fp32")) for who in calls}
     rows = [
-        Row(who, "eager", precision, make(who, precision), cost_of(model, make(who, "fp32")()))
-        for who in makes
+        Row(who, "eager", precision, partial(partial, run, who, precision), costs[who])
+        for who in calls
         for precision in options["precision"]
     ]
     title = f"sliding window: U-Net, ResNet-{options['depth']}, 1 x {as_text(size)}"
@@ -81,7 +78,7 @@ def monai_logits(model: DenseModel, image: Tensor, like: SlidingWindow) -> Tenso
         image: (1, C, *S).
         like: Our inferer, whose settings it takes.
     """
-    from monai.inferers import sliding_window_inference
+    from monai.inferers.utils import sliding_window_inference
 
     (head,) = model.heads.values()
 
@@ -94,7 +91,8 @@ def monai_logits(model: DenseModel, image: Tensor, like: SlidingWindow) -> Tenso
     found: Any = sliding_window_inference(
         normalised, like.window, like.batch_size, network, like.overlap, "gaussian", SIGMA
     )
-    return found  # type: ignore[no-any-return]
+    logits: Tensor = found
+    return logits
 
 
 def _gap(ours: Any, theirs: Any) -> float:

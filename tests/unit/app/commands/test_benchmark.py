@@ -31,10 +31,10 @@ def rows_of(arguments: list[str], folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize(
     ("work", "step", "peer"),
     [
-        ("faster_rcnn", "train", "torchvision"),
         ("faster_rcnn", "predict", "torchvision"),
         ("unet", "predict", "smp"),
-        ("deeplabv3plus", "train", "smp"),
+        pytest.param("faster_rcnn", "train", "torchvision", marks=pytest.mark.slow),
+        pytest.param("deeplabv3plus", "train", "smp", marks=pytest.mark.slow),
     ],
 )
 def test_rows_of_a_network(work: str, step: str, peer: str, tmp_path: Path) -> None:
@@ -50,7 +50,11 @@ def test_rows_of_a_network(work: str, step: str, peer: str, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "peer"),
     [
-        (["work=sliding_window", "size=[64,96]", "precision=fp32"], "monai"),
+        pytest.param(
+            ["work=sliding_window", "size=[64,96]", "precision=fp32"],
+            "monai",
+            marks=pytest.mark.slow,
+        ),
         (["work=arcface", "batch=8", "classes=20"], "pytorch-metric-learning"),
         (["work=cosface", "batch=8", "classes=20"], "pytorch-metric-learning"),
         (["work=coco_evaluation", "batch=4", "classes=3"], "pycocotools"),
@@ -72,6 +76,7 @@ def test_what_an_engine_cannot_do_is_a_row_with_its_reason(tmp_path: Path) -> No
     assert all(row["seconds"] is None and row["reason"] for row in rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step", ["train", "predict"])
 def test_an_experiment_with_the_weights_of_ours_in_torchvision(step: str, tmp_path: Path) -> None:
     small = ["data.scenes.batch_size=2", "precision=fp32", "rounds=1", f"step={step}"]
