@@ -51,7 +51,7 @@ COMMAND = Command(
     usage="""
 [work=NAME] [key=value ...]
 experiment=NAME [checkpoint=PATH] [key=value ...]
-checkpoint=PATH size=[HEIGHT,WIDTH] [key=value ...]
+checkpoint=PATH [key=value ...]
 """.strip(),
     about="""
 Times a work of another library and the same work of densekit in turn, on the same inputs and with
@@ -59,8 +59,10 @@ the same weights, after checking that their outputs are equal. Peers: torchvisio
 (unet, deeplabv3plus), MONAI (sliding_window), pytorch-metric-learning (arcface, cosface) and
 pycocotools (coco_evaluation). Where ours is compiled, the peer is too.
 
-The other forms time the network of an experiment, on its own images or rendered ones of a size, or
-that of a checkpoint: ours alone. A row that an engine cannot do is printed with the reason.
+The other forms time the network of an experiment or a checkpoint, on its own images or on rendered
+ones of a size. Beside it stands the same network of torchvision (Faster R-CNN) or smp (U-Net,
+DeepLabV3+) with its weights, where there is one. A row that an engine cannot do is printed with the
+reason.
 """,
     examples=(
         "benchmark",
@@ -69,6 +71,7 @@ that of a checkpoint: ours alone. A row that an engine cannot do is printed with
         "benchmark work=coco_evaluation output=coco.json",
         "benchmark experiment=quickstart step=predict chart=speed.png",
         "benchmark checkpoint=PATH size=[512,512] precision=[fp32,bf16]",
+        "benchmark checkpoint=PATH data=bccd paths.data=FOLDER engine=[eager,inductor]",
     ),
     options=(
         Option("work", choice(*WORKS), None, "what is timed (default: faster_rcnn)"),
@@ -86,7 +89,7 @@ that of a checkpoint: ours alone. A row that an engine cannot do is printed with
             sides(at_least=32),
             None,
             "sides of rendered images, multiples of 32 for smp (default: [320,448], of"
-            " sliding_window [1024,1024]; experiments: their own images)",
+            " sliding_window [1024,1024]; others: their own images)",
         ),
         Option(
             "batch",
@@ -167,11 +170,12 @@ def completed(given: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
         raise UsageError(
             f"work: expected no value with an experiment or a checkpoint, got {given['work']}"
         )
-    if words and not any(word.startswith("experiment=") for word in words):
+    experiment = any(word.startswith("experiment=") for word in words)
+    if words and not (experiment or given["checkpoint"]):
         raise UsageError(f"densekit benchmark: expected experiment=NAME, got {' '.join(words)}")
     name = None if own else given["work"] or "faster_rcnn"
     defaults = dict(OWN if name is None else WORKS[name])
-    if own and not words:
+    if own and not experiment:
         defaults["step"] = "predict"
     for key in {**NETWORK, **OWN}:
         if key not in defaults and given[key] is not None:

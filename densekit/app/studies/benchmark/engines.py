@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from densekit.inference.engines import build_engine, with_engine
+from densekit.inference.engine import build_engine, with_engine
 from densekit.model import DenseModel
 
 ENGINES = ("eager", "inductor", "onnxruntime", "openvino")
@@ -38,5 +38,4 @@ def predictor_of(model: DenseModel, engine: str, precision: str) -> DenseModel:
         ImportError: The runtime of the engine is not installed.
     """
     built = build_engine(engine, model.eval(), precision, model.mean.device)
-    replaced: DenseModel = with_engine(model, built)
-    return replaced
+    return with_engine(model, built)

@@ -45,7 +45,8 @@ def own_work(options: Options, words: Sequence[str]) -> Work:
         UsageError: An option does not fit the other ones.
     """
     _check(options, words)
-    subject = _of_experiment(options, words) if words else _of_checkpoint(options)
+    make = _of_experiment if is_experiment(words) else _of_checkpoint
+    subject = make(options, words)
     model, inferer, batch, heads = subject
     model.to(options["device"])
     channels_last_weights(model)
@@ -82,8 +83,13 @@ def _peer(
     return f"predictions to those of {pair.peer} with the same weights", rows
 
 
+def is_experiment(words: Sequence[str]) -> bool:
+    """Whether the overrides choose an experiment."""
+    return any(word.startswith("experiment=") for word in words)
+
+
 def _check(options: Options, words: Sequence[str]) -> None:
-    if options["step"] == "train" and not words:
+    if options["step"] == "train" and not is_experiment(words):
         raise UsageError(
             "step: expected predict for a checkpoint alone, got train;"
             " experiment=NAME checkpoint=PATH trains from it"
@@ -114,12 +120,20 @@ def _of_experiment(options: Options, words: Sequence[str]) -> Subject:
     return Subject(model, inferer, _first(source, options), list(source.heads))
 
 
-def _of_checkpoint(options: Options) -> Subject:
+def _of_checkpoint(options: Options, words: Sequence[str]) -> Subject:
+    """A checkpoint on rendered images, or on the data that `densekit eval` would take."""
+    from densekit.app.config.overrides import parse
+    from densekit.app.run.evaluation import evaluation_data
+    from densekit.artifact import load_artifact
     from densekit.inference.predictor import load
 
-    file = checkpoint_file(options["checkpoint"])
+    file = checkpoint_file(options["checkpoint"]).absolute()
     model, inferer = load(file, options["trust"])
-    return Subject(model, inferer, _rendered(model, options), list(model.heads))
+    if options["size"]:
+        return Subject(model, inferer, _rendered(model, options), list(model.heads))
+    _, sources, _ = evaluation_data(load_artifact(file), file, parse(words), None)
+    source = next(iter(sources.values()))
+    return Subject(model, inferer, _first(source, options), list(source.heads))
 
 
 def _first(source: Any, options: Options) -> Batch:
