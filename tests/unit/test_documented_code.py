@@ -19,7 +19,8 @@ from PIL import Image
 from densekit.app.cli import main
 from densekit.app.config.compose import compose
 from densekit.app.config.overrides import expand, parse
-from densekit.build import find_class, walk
+from densekit.artifact import save_artifact
+from densekit.build import build_model, find_class, walk
 from densekit.testing import check_data, check_metric, check_transform
 from densekit.types import Batch
 
@@ -144,6 +145,20 @@ def test_an_experiment_in_python() -> None:
     names: dict[str, Any] = {}
     exec(_blocks("docs/configuration.md")[1], names)
     assert "detection/rpn_cls" in names["losses"]
+
+
+def test_export_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    head = {"_target_": "densekit.heads.FCN", "num_classes": 2, "level": "c2", "aux_level": None}
+    backbone = {"_target_": "densekit.backbones.ResNet", "depth": 18, "width": 8}
+    config = {"backbone": backbone, "neck": None, "heads": {"masks": head}}
+    model = build_model(config, {})
+    save_artifact("last.ckpt", model, yaml.safe_dump(config))
+    (block,) = _blocks("docs/export.md")
+    exec(block, {})
+    assert "masks/logits" in capsys.readouterr().out
 
 
 def test_names_of_the_reference() -> None:

@@ -114,7 +114,8 @@ def main(arguments: Sequence[str]) -> int:
     model = build_from_artifact(kept, checkpoint, overrides.trust).eval()
     example = Example(tuple(options["size"]), options["batch"], tuple(options["dynamic"]))
     example.check(model)
-    ground = Ground(artifact, checkpoint, overrides, options)
+    dims = 3 if model.info.get("slices") else model.spatial_dims
+    ground = Ground(artifact, checkpoint, overrides, options, dims)
     with replacing(file) as part:
         made.export(model, example, part, precision)
         pair = Pair.of(model, made.open(part), example, made.name, precision)

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from densekit.inference.export.base import Example
     from densekit.inference.export.gate import Pair, Parity
 
+FINDERS = {2: find_images, 3: find_volumes}
+"""Spatial dimensions to what finds such files."""
+
 
 class Ground:
     """The images that a file is compared with its model on: of data, of a folder, or noise.
@@ -28,6 +31,7 @@ class Ground:
         checkpoint: Its file.
         overrides: `data=NAME` and so on, as `densekit eval` takes them.
         options: Of `densekit export`: `images`, `split`, `limit`.
+        dims: Spatial dimensions of what the model predicts on.
 
     Raises:
         UsageError: There are no such data or images.
@@ -39,6 +43,7 @@ class Ground:
         checkpoint: Path,
         overrides: Overrides,
         options: Mapping[str, Any],
+        dims: int,
     ) -> None:
         self.artifact, self.checkpoint = artifact, checkpoint
         self.limit: int | None = options["limit"]
@@ -54,8 +59,9 @@ class Ground:
                 artifact, checkpoint, overrides, options["split"]
             )
         elif self.folder is not None:
-            volumes = "orientation" in artifact["info"] or "spacing" in artifact["info"]
-            found, _ = (find_volumes if volumes else find_images)(self.folder)
+            if dims not in FINDERS:
+                raise UsageError(f"images: expected none for a model of series, got {self.folder}")
+            found, _ = FINDERS[dims](self.folder)
             self.files = found[: self.limit]
 
     def compare(self, pair: Pair, example: Example, trust: Sequence[str]) -> Parity:

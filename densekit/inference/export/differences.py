@@ -23,7 +23,8 @@ class Limits:
     """How far an export may be from its model.
 
     Attributes:
-        points: Change of a metric, in points: hundredths of its range 0 to 1.
+        points: Change of a metric, in points: hundredths of its range 0 to 1, or of the model's
+            value if that is larger than 1.
         pixels: Change of a coordinate of a box, in pixels of the network's input.
         moved: Percentage of confident boxes without a box of their class within `pixels`.
         mask: Percentage of pixels of another class.
@@ -191,7 +192,7 @@ def of_metrics(
         one, other = expected[key], found[key]
         same = one == other or (np.isnan(one) and np.isnan(other))
         empty = same and (np.isnan(one) or one == 0)
-        off = 0.0 if same else 100 * abs(one - other)
+        off = 0.0 if same else 100 * abs(one - other) / max(1.0, abs(one))
         rows.append(
             Measured(key, "points", off, limits.points, 0 if empty else images, (one, other))
         )

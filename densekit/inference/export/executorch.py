@@ -39,13 +39,13 @@ def export_executorch(model: DenseModel, example: Example, file: Path, precision
         ImportError: ExecuTorch is not installed.
         ValueError: A head predicts boxes.
     """
-    exir = need("executorch.exir", PURPOSE, EXTRA)
-    xnnpack = need("executorch.backends.xnnpack.partition.xnnpack_partitioner", PURPOSE, EXTRA)
     if boxed := [name for name, head in model.heads.items() if "boxes" in head.target_keys]:
         raise ValueError(
             f"format: expected torch_export, onnx, openvino or aotinductor for heads.{boxed[0]},"
             " which predicts boxes, got executorch; heads=[NAME] exports others alone"
         )
+    exir = need("executorch.exir", PURPOSE, EXTRA)
+    xnnpack = need("executorch.backends.xnnpack.partition.xnnpack_partitioner", PURPOSE, EXTRA)
     program = traced(folded(model), example)
     partitioner = xnnpack.XnnpackPartitioner()
     lowered = exir.to_edge_transform_and_lower(program, partitioner=[partitioner])

@@ -14,7 +14,7 @@ from picture import draw, prepared
 def main(file: str, photo: str, result: str) -> None:
     """Predicts, draws, and prints what was found."""
     with zipfile.ZipFile(file) as archive:
-        paths = {path.rpartition("/")[2]: path for path in archive.namelist() if "/extra/" in path}
+        paths = {path.rpartition("/")[2]: path for path in archive.namelist() if "extra/" in path}
         info, shapes = (json.loads(archive.read(paths[k])) for k in ("info.json", "shapes.json"))
     program = torch._inductor.aoti_load_package(file)
     image, size = prepared(photo, info, shapes)

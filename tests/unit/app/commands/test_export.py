@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,6 +19,7 @@ from PIL import Image
 from densekit.app.cli import main
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
+from densekit.data import SemanticScenes
 from densekit.heads import FCN, FasterRCNN, UNet
 from densekit.inference.export import program
 from densekit.inference.export.base import Example, PredictionsByName
@@ -133,7 +135,8 @@ def damage(monkeypatch: pytest.MonkeyPatch) -> None:
     def damaged(model: DenseModel, example: Example, file: Path, precision: str) -> None:
         other = copy.deepcopy(model)
         with torch.no_grad():
-            list(other.heads["near"].parameters())[-1][1] += 100
+            for head in other.heads.values():
+                list(head.parameters())[-1][1] += 100
         export_program(other, example, file, precision)
 
     monkeypatch.setattr(program, "FORMAT", replace(program.FORMAT, export=damaged))
@@ -158,6 +161,51 @@ def test_a_damaged_file_is_refused(
     assert f"{file} is not written" in message
     assert file.read_text() == "of before"
     assert list(tmp_path.glob(".partial*")) == []
+
+
+@pytest.fixture(scope="module")
+def of_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of `data=semantic_scenes` whose mIoU is above 0, as it knows one class."""
+    torch.manual_seed(0)
+    known = SemanticScenes("test", 1).describe()
+    make = partial(FCN, num_classes=known["num_classes"], level="c2", aux_level=None)
+    info = {"heads": {"segmentation": known}}
+    model = DenseModel(ResNet(18, width=8), {"segmentation": make}, info=info)
+    with torch.no_grad():
+        list(model.heads["segmentation"].parameters())[-1][0] += 10
+    head = {**HEADS["near"], "num_classes": known["num_classes"]}
+    backbone = {"_target_": "densekit.backbones.ResNet", "depth": 18, "width": 8}
+    config = {"backbone": backbone, "neck": None, "heads": {"segmentation": head}}
+    file = tmp_path_factory.mktemp("scenes") / "scenes.ckpt"
+    save_artifact(file, model, yaml.safe_dump(config))
+    return file
+
+
+def test_metrics_of_both_are_measured_and_stored(
+    of_scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.pt2"
+    words = [f"checkpoint={of_scenes}", f"output={file}", "size=[160,160]", "batch=2", "limit=3"]
+    assert main(["export", *words, "data=semantic_scenes", "data.scenes.num_workers=0"]) == 0
+    capsys.readouterr()
+    assert main(["info", str(file), "json=true"]) == 0
+    parity = json.loads(capsys.readouterr().out)["parity"]
+    assert parity["on"] == "scenes test, 3 images"
+    metric, pixels = parity["measured"]
+    assert metric["name"] == "segmentation/mIoU"
+    assert metric["values"][0] == metric["values"][1] > 0
+    assert pixels["compared"] == 3 * 160 * 160
+
+
+@pytest.mark.usefixtures("damage")
+def test_a_metric_that_moves_is_refused(
+    of_scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "model.pt2"
+    words = [f"checkpoint={of_scenes}", f"output={file}", "size=[160,160]", "limit=1"]
+    assert main(["export", *words, "data=semantic_scenes", "data.scenes.num_workers=0"]) == 1
+    assert "segmentation/mIoU" in capsys.readouterr().err
+    assert not file.exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from densekit.backbones import ResNet
-from densekit.heads import FCN, Classification, Embedding, FasterRCNN
+from densekit.heads import FCN, Classification, Embedding, FasterRCNN, RetinaNet
 from densekit.inference.export.archive import read_texts, write_texts
 from densekit.inference.export.base import Example
 from densekit.inference.export.formats import format_of
@@ -22,7 +22,7 @@ MASKS = partial(FCN, num_classes=2, level="c2", aux_level=None)
 
 def model_of(**heads: partial[object]) -> DenseModel:
     torch.manual_seed(0)
-    neck = partial(FPN, out_channels=16)
+    neck = partial(FPN, out_channels=16, extra="conv_backbone")
     return DenseModel(ResNet(18, width=8), heads, neck).eval()  # type: ignore[arg-type]
 
 
@@ -62,6 +62,18 @@ def test_a_program_in_bfloat16(tmp_path: Path) -> None:
             one.predict({"image": image, "size": size}) for one in (pair.model, pair.file)
         )
     assert not torch.equal(own["masks"]["logits"], other["masks"]["logits"])  # it is not float32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [FasterRCNN, RetinaNet])
+def test_a_detector_of_dynamic_batch(head: type, tmp_path: Path) -> None:
+    """Of classes without a preference, so that there are confident boxes to compare."""
+    model = model_of(boxes=partial(head, num_classes=2))
+    if head is RetinaNet:
+        torch.nn.init.zeros_(model.heads["boxes"].logits.bias)
+    pair = exported("torch_export", model, Example((64, 96), 1, ("batch",)), tmp_path)
+    for batch in (1, 3):
+        check(on_noise(pair, Example((64, 96), batch)))
 
 
 @pytest.mark.slow
