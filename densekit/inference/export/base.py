@@ -123,6 +123,11 @@ class PredictionsByName(nn.Module):
         }
 
 
+def heads_with_boxes(model: DenseModel) -> list[str]:
+    """Returns the names of the heads that predict boxes, which not every format can hold."""
+    return [name for name, head in model.heads.items() if "boxes" in head.target_keys]
+
+
 def traced(
     model: DenseModel, example: Example, precision: str = "fp32"
 ) -> torch.export.ExportedProgram:

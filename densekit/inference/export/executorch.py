@@ -17,7 +17,14 @@ from torch import Tensor
 
 from densekit._extras import need
 from densekit.inference.export.archive import read_texts, write_texts
-from densekit.inference.export.base import Example, Format, Program, as_program, traced
+from densekit.inference.export.base import (
+    Example,
+    Format,
+    Program,
+    as_program,
+    heads_with_boxes,
+    traced,
+)
 from densekit.inference.fold import folded
 from densekit.model import DenseModel
 
@@ -39,7 +46,7 @@ def export_executorch(model: DenseModel, example: Example, file: Path, precision
         ImportError: ExecuTorch is not installed.
         ValueError: A head predicts boxes.
     """
-    if boxed := [name for name, head in model.heads.items() if "boxes" in head.target_keys]:
+    if boxed := heads_with_boxes(model):
         raise ValueError(
             f"format: expected torch_export, onnx, openvino or aotinductor for heads.{boxed[0]},"
             " which predicts boxes, got executorch; heads=[NAME] exports others alone"

@@ -11,7 +11,14 @@ from pathlib import Path
 import torch
 
 from densekit.inference.export.archive import read_texts, write_texts
-from densekit.inference.export.base import Example, Format, Program, as_program, traced
+from densekit.inference.export.base import (
+    Example,
+    Format,
+    Program,
+    as_program,
+    heads_with_boxes,
+    traced,
+)
 from densekit.inference.fold import folded
 from densekit.model import DenseModel
 
@@ -24,7 +31,15 @@ def export_program(model: DenseModel, example: Example, file: Path, precision: s
         example: The shapes.
         file: Name that ends in .pt2.
         precision: "fp32" or "bf16".
+
+    Raises:
+        ValueError: A head predicts boxes in "bf16": torch cannot store such a program.
     """
+    if precision != "fp32" and (boxed := heads_with_boxes(model)):
+        raise ValueError(
+            f"precision: expected fp32 for heads.{boxed[0]}, which predicts boxes, with"
+            f" format=torch_export, got {precision}; heads=[NAME] exports others alone"
+        )
     torch.export.save(traced(folded(model), example, precision), file)
 
 

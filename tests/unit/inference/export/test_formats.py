@@ -64,6 +64,12 @@ def test_a_program_in_bfloat16(tmp_path: Path) -> None:
     assert not torch.equal(own["masks"]["logits"], other["masks"]["logits"])  # it is not float32
 
 
+def test_boxes_in_bfloat16_are_refused(tmp_path: Path) -> None:
+    model = model_of(boxes=partial(FasterRCNN, num_classes=2))
+    with pytest.raises(ValueError, match=r"precision: expected fp32 for heads\.boxes"):
+        format_of("torch_export").export(model, Example((64, 64)), tmp_path / "m.pt2", "bf16")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head", [FasterRCNN, RetinaNet])
 def test_a_detector_of_dynamic_batch(head: type, tmp_path: Path) -> None:
