@@ -26,6 +26,7 @@ from densekit.data.reading.bit_depths import (
     num_pages,
     raw_mode,
 )
+from densekit.data.reading.jpeg import decode_jpeg
 from densekit.data.reading.orientation import (
     UPRIGHT,
     orientation_of,
@@ -42,7 +43,7 @@ from densekit.data.reading.stacks import (
     stack_orientation,
     stack_size,
 )
-from densekit.data.reading.truncation import check_whole
+from densekit.data.reading.truncation import check_jpeg, check_whole
 
 _log = logging.getLogger("densekit.data")
 _ANIMATED = ("GIF", "PNG", "WEBP", "AVIF")
@@ -146,6 +147,9 @@ class ImageReader:
             if file.format in _ANIMATED and (frames := getattr(file, "n_frames", 1)) > 1:
                 self._warn(3, f"{path}: only the first of {frames} frames is read")
             orientation = orientation_of(file)
+            jpeg = self._jpeg(file, path)
+            if jpeg is not None:
+                return jpeg, orientation
             file.load()  # detects a truncated file, which OpenCV would read in part
             check_whole(file, path)
             upright = file.format == "TIFF"  # Pillow turns these itself
@@ -154,6 +158,16 @@ class ImageReader:
             else:
                 array = self._as_array(file, path, rescaling)
         return (unturned(array, orientation) if upright else array), orientation
+
+    def _jpeg(self, image: Image.Image, path: Path) -> NDArray[Any] | None:
+        """(H, W, C) of a JPEG with the declared channels, None for any other file."""
+        if image.format != "JPEG" or image.mode != _MODES[self.channels]:
+            return None
+        array = decode_jpeg(path, self.channels)
+        if array is not None:
+            check_jpeg(array[-1, -1], path)
+            array = array.astype(self.dtype, copy=False)
+        return array
 
     def _check_depth(self, image: Image.Image, path: Path) -> None:
         if is_deep_colour(image):

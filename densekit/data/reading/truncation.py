@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 
 from PIL import Image
@@ -34,12 +35,22 @@ def check_whole(image: Image.Image, path: Path) -> None:
     Raises:
         UnreadableError: If the file is truncated, with its path.
     """
-    if image.format == "PNG":
-        damage = _png_damage(path.read_bytes())
-    elif image.format in ("JPEG", "MPO"):
-        damage = _jpeg_damage(image, path)
-    else:
-        damage = _zeroed(path) if image.format in ("WEBP", "AVIF") else ""
+    if image.format in ("JPEG", "MPO"):
+        last = image.getpixel((image.width - 1, image.height - 1))
+        check_jpeg(last if isinstance(last, tuple) else (last or 0,), path)
+    elif image.format == "PNG":
+        _refuse(_png_damage(path.read_bytes()), path)
+    elif image.format in ("WEBP", "AVIF"):
+        _refuse(_zeroed(path), path)
+
+
+def check_jpeg(last: Iterable[float], path: Path) -> None:
+    """`check_whole` of a JPEG, from the channels of its last pixel as decoded."""
+    if all(int(value) in _GREY for value in last) or _ends_in_zeros(path):
+        _refuse(_jpeg_damage(path), path)
+
+
+def _refuse(damage: str, path: Path) -> None:
     if damage:
         raise UnreadableError(f"{path}: expected a readable image, got {damage}")
 
@@ -58,11 +69,7 @@ def _png_damage(content: bytes) -> str:
     return ""
 
 
-def _jpeg_damage(image: Image.Image, path: Path) -> str:
-    last = image.getpixel((image.width - 1, image.height - 1))
-    grey = all(int(v) in _GREY for v in (last if isinstance(last, tuple) else (last or 0,)))
-    if not grey and not _ends_in_zeros(path):
-        return ""
+def _jpeg_damage(path: Path) -> str:
     content = path.read_bytes()
     start, progressive = _first_scan(content)
     end = content.find(_END, start)

@@ -79,7 +79,7 @@ class MaskDataset(SizedImages):
         height, width = self._size(index)
         path, mask, image_id = self.path(index), self.mask(index), int(self._image_ids[index])
         return Sample(
-            image=self.read(index),
+            image=super().read(index),  # without a second look at the mask
             mask=mask,
             index=index,
             meta=Meta(path=str(path), image_id=image_id, original_size=(height, width)),

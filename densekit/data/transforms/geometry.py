@@ -115,10 +115,12 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     image = cv2.resize(sample["image"], size[::-1], interpolation=cv2.INTER_LINEAR)
     if image.ndim == 2:  # OpenCV drops a single channel
         image = image[:, :, None]
-    rows, columns = (
-        nearest_centres(new, before).numpy() for new, before in zip(size, old, strict=True)
-    )
-    out = map_pixels(sample, image, lambda map_: map_[..., rows[:, None], columns])
+
+    def nearest(map_: NDArray[Any]) -> NDArray[Any]:
+        rows, columns = (nearest_centres(*sides).numpy() for sides in zip(size, old, strict=True))
+        return map_[..., rows[:, None], columns]
+
+    out = map_pixels(sample, image, nearest)
     if "boxes" in sample:
         scale = np.asarray([size[1] / old[1], size[0] / old[0]] * 2, dtype=np.float64)
         boxes = (sample["boxes"] * scale).astype(np.float32)
