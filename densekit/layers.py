@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import choose
+from densekit.ops.dilated_conv import DilatedDepthwise
 from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
 
 Stride = int | tuple[int, ...]
@@ -25,6 +26,7 @@ CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
     2: nn.Conv2d,
     3: nn.Conv3d,
 }
+CONV_TRANSPOSE = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 _INSTANCE_NORM = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 _MAX_POOL: dict[int, Callable[..., Tensor]] = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
@@ -159,7 +161,11 @@ class Layers:
         groups: int = 1,
     ) -> nn.Module:
         """Makes a convolution that keeps the size at stride 1; with a bias only without a norm."""
-        return CONV[self.spatial_dims](
+        kind = CONV[self.spatial_dims]
+        depthwise = 1 < groups == in_channels == out_channels
+        if depthwise and (self.spatial_dims, kernel_size, stride) == (2, 3, 1) and dilation > 1:
+            kind = DilatedDepthwise
+        return kind(
             in_channels,
             out_channels,
             kernel_size,

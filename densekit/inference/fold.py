@@ -1,7 +1,8 @@
-"""Folding of batch norms into the convolutions and linear layers before them, for inference.
+"""Copies of models for inference, which compute once what depends on the weights alone.
 
-In eval mode a batch norm is a scale and a shift per channel. Merged into the weight and bias of the
-layer whose output it normalises, it costs nothing: one pass less over every activation.
+A batch norm is folded into the convolution or linear layer before it. A module that computes with
+its weights before it applies them may define `for_inference()`, which returns an equal module for
+weights that no longer change.
 """
 
 from __future__ import annotations
@@ -37,10 +38,12 @@ Undo = Callable[[], None]
 def folded(model: DenseModel) -> DenseModel:
     """Copies a model for inference, with batch norms folded into the layers before them.
 
-    A norm is folded if its input is the output of a convolution or linear layer, as found by
-    running the copy, and if all outputs for a random image then stay the same in float64. Others
-    are kept, for instance a norm before a convolution: the zeros that pad the convolution come
-    after the norm. The result is exact up to the rounding of the merged weights.
+    In eval mode a batch norm is a scale and a shift per channel. Merged into the weight and bias of
+    the layer whose output it normalises, it saves a pass over every activation. A norm is folded if
+    its input is the output of a convolution or linear layer, as found by running the copy, and if
+    all outputs for a random image then stay the same in float64. Others are kept, for instance a
+    norm before a convolution: the zeros that pad the convolution come after the norm. The result is
+    exact up to the rounding of the merged weights.
 
     Args:
         model: Any model, left unchanged.
@@ -63,7 +66,15 @@ def folded(model: DenseModel) -> DenseModel:
 
     with torch.no_grad():
         _fold_all(exact, _pairs(exact, inputs), is_same)
+        _fix(exact)
     return exact.to(like.device, like.dtype)
+
+
+def _fix(model: nn.Module) -> None:
+    """Puts the form for constant weights in the place of every module that has one."""
+    for module in list(model.modules()):
+        if callable(make := getattr(module, "for_inference", None)):
+            _replace(model, module, make())
 
 
 def _first_outputs(model: DenseModel) -> tuple[tuple[Tensor, Tensor], dict[str, Tensor]] | None:

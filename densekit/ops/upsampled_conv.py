@@ -6,6 +6,7 @@ those of the coarse one.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -19,6 +20,10 @@ CONV_TRANSPOSE: dict[int, Callable[..., Tensor]] = {
     2: F.conv_transpose2d,
     3: F.conv_transpose3d,
 }
+
+
+FEW = 1024
+"""Positions of all coarse maps below which summing the taps costs more than it saves."""
 
 
 def upsampled_conv(
@@ -40,12 +45,25 @@ def upsampled_conv(
     Returns:
         (B, o, *S).
     """
-    dims = len(sides)
+    steps = upsampling_steps(x, sides)
+    few = not torch.compiler.is_compiling() and len(x) * math.prod(x.shape[2:]) < FEW
+    if steps is None or few:
+        upsampled = F.interpolate(x, tuple(sides), mode="nearest")
+        return CONV[len(sides)](upsampled, weight, bias, padding=1)
+    kernel = doubled_taps(weight, steps)
+    return CONV_TRANSPOSE[len(sides)](x, kernel, bias, stride=steps, padding=1)
+
+
+def upsampling_steps(x: Tensor, sides: Sequence[int]) -> list[int] | None:
+    """Returns how often each axis of x (B, C, *n) repeats pixels, 1 or 2; None for odd sides."""
     factors = [side / length for side, length in zip(sides, x.shape[2:], strict=True)]
-    if not all(factor in (1, 2) for factor in factors):  # odd sides
-        return CONV[dims](F.interpolate(x, tuple(sides), mode="nearest"), weight, bias, padding=1)
-    steps = [int(factor) for factor in factors]
-    return CONV_TRANSPOSE[dims](x, doubled_taps(weight, steps), bias, stride=steps, padding=1)
+    if not all(factor in (1, 2) for factor in factors):
+        return None
+    return [int(factor) for factor in factors]
+
+
+_TAPS = {1: [[0, 0, 1], [0, 1, 0], [1, 0, 0]], 2: [[0, 0, 1, 1], [0, 1, 1, 0], [1, 1, 0, 0]]}
+"""The sums of three taps that make a transposed kernel, by upsampling factor."""
 
 
 def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:
@@ -58,10 +76,9 @@ def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:
     Returns:
         (x, o, 3 or 4, ...).
     """
-    axes = range(2, weight.ndim)
-    kernel = weight.transpose(0, 1).flip(tuple(axes))
-    for axis, step in zip(axes, steps, strict=True):
-        if step == 2:
-            zeros = torch.zeros_like(kernel.narrow(axis, 0, 1))
-            kernel = torch.cat([kernel, zeros], axis) + torch.cat([zeros, kernel], axis)
-    return kernel
+    with torch.autocast(weight.device.type, enabled=False):
+        sums = weight.new_ones(1, 1)
+        for step in steps:  # (3^D, taps of all axes)
+            sums = torch.kron(sums, weight.new_tensor(_TAPS[step]))
+        taps = weight.transpose(0, 1).flatten(2) @ sums  # (x, o, taps)
+    return taps.view(*taps.shape[:2], *(step + 2 for step in steps))

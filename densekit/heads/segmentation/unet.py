@@ -5,16 +5,16 @@ Shape letters: B images, C channels, K classes, S the D sizes of the image or of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit.heads.segmentation.base import Segmentation, Supervised
-from densekit.layers import CONV, Layers
+from densekit.layers import CONV, CONV_TRANSPOSE, Layers, channels_last_weights
 from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
-from densekit.ops.upsampled_conv import upsampled_conv
+from densekit.ops.upsampled_conv import doubled_taps, upsampled_conv, upsampling_steps
 from densekit.types import Features, FeatureSpec
 
 CHANNELS = (256, 128, 64, 32, 16)
@@ -28,12 +28,19 @@ class Block(nn.Module):
         in_channels: Channels of the coarser map.
         skip_channels: Channels of the skip level, 0 for none.
         out_channels: Channels of the output.
+        steps: How often each axis of the coarser map repeats pixels, 1 or 2 where it is fast.
     """
 
     def __init__(
-        self, make: Layers, in_channels: int, skip_channels: int, out_channels: int
+        self,
+        make: Layers,
+        in_channels: int,
+        skip_channels: int,
+        out_channels: int,
+        steps: Sequence[int],
     ) -> None:
         super().__init__()
+        self.steps, self.in_channels = list(steps), in_channels
         self.conv1 = make.conv_norm(in_channels + skip_channels, out_channels, 3)
         self.conv2 = make.conv_norm(out_channels, out_channels, 3)
 
@@ -42,11 +49,62 @@ class Block(nn.Module):
         conv, norm = self.conv1
         weight, bias = cast(Tensor, conv.weight), cast(Tensor | None, conv.bias)
         # The convolution of the concatenated maps is the sum of one convolution of each.
-        y = upsampled_conv(x, weight[:, : x.shape[1]], sides, bias)
+        y = upsampled_conv(x, weight[:, : self.in_channels], sides, bias)
         if skip is not None:
-            y = y + CONV_FUNCTION[len(sides)](skip, weight[:, x.shape[1] :], padding=1)
+            y = y + CONV_FUNCTION[len(sides)](skip, weight[:, self.in_channels :], padding=1)
         y = F.relu_(norm(y))
         return F.relu_(self.conv2(y))
+
+    def for_inference(self) -> FixedBlock:
+        """Returns an equal block whose weights no longer change; see `fold`."""
+        return FixedBlock(self)
+
+
+class FixedBlock(nn.Module):
+    """A block that sums the taps of its first convolution once, instead of in every call.
+
+    Args:
+        block: The block, with weights that no longer change.
+    """
+
+    def __init__(self, block: Block) -> None:
+        super().__init__()
+        conv, self.norm = block.conv1
+        weight, bias = cast(Tensor, conv.weight), cast(Tensor | None, conv.bias)
+        count, dims = block.in_channels, len(block.steps)
+        self.steps = block.steps
+        self.upsampled = _with_weight(CONV[dims], weight[:, :count], bias)
+        self.skip = (
+            _with_weight(CONV[dims], weight[:, count:], None) if weight.shape[1] > count else None
+        )
+        self.doubled: nn.Module | None = None
+        if set(block.steps) <= {1, 2}:
+            taps = doubled_taps(weight[:, :count], block.steps)
+            self.doubled = _with_weight(CONV_TRANSPOSE[dims], taps, bias, stride=block.steps)
+        self.conv2 = block.conv2
+
+    def forward(self, x: Tensor, skip: Tensor | None, sides: Sequence[int]) -> Tensor:
+        """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
+        if self.doubled is not None and upsampling_steps(x, sides) == self.steps:
+            y = self.doubled(x)
+        else:  # odd sides
+            y = self.upsampled(F.interpolate(x, tuple(sides), mode="nearest"))
+        if skip is not None and self.skip is not None:
+            y = y + self.skip(skip)
+        y = F.relu_(self.norm(y))
+        return F.relu_(self.conv2(y))
+
+
+def _with_weight(
+    kind: Callable[..., Any], weight: Tensor, bias: Tensor | None, **settings: Any
+) -> nn.Module:
+    """A convolution of this class with padding 1 and these weights, in the layout of the models."""
+    layer = kind(1, 1, tuple(weight.shape[2:]), padding=1, **settings)
+    channels = weight.shape[:2] if layer.transposed else weight.shape[1::-1]
+    layer.in_channels, layer.out_channels = channels
+    layer.weight, layer.bias = nn.Parameter(weight.clone()), bias
+    channels_last_weights(layer)
+    return cast(nn.Module, layer.requires_grad_(False))
 
 
 class UNet(Segmentation):
@@ -104,11 +162,12 @@ class UNet(Segmentation):
         channels = _channels(decoder_channels or usual[: len(self.joined)], len(self.joined))
         make = Layers(specs["c0"].spatial_dims, norm)
         blocks = nn.ModuleList()
-        before = specs[deepest].channels
+        before, coarse = specs[deepest].channels, specs[deepest].stride
         for level, width in zip(self.joined, channels, strict=True):
             skip = 0 if level == "c0" else specs[level].channels
-            blocks.append(Block(make, before, skip, width))
-            before = width
+            steps = [a // b for a, b in zip(coarse, specs[level].stride, strict=True)]
+            blocks.append(Block(make, before, skip, width, steps))
+            before, coarse = width, specs[level].stride
         self.decoder = nn.ModuleDict({"blocks": blocks})
         convolution = CONV[make.spatial_dims]
         self.segmentation_head = nn.Sequential(convolution(before, num_classes, 3, padding=1))

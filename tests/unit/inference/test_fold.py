@@ -30,6 +30,7 @@ from densekit.heads.classification import Classification
 from densekit.heads.embedding import FlattenedMap
 from densekit.heads.faster_rcnn import BoxHead
 from densekit.heads.segmentation.smp_head import DECODERS
+from densekit.heads.segmentation.unet import FixedBlock
 from densekit.inference.fold import folded
 from densekit.layers import FrozenBatchNorm
 from densekit.necks import FPN
@@ -196,6 +197,19 @@ def test_a_model_that_cannot_be_tried_is_copied() -> None:
 
     assert norms(copied) == norms(model)
     assert gap(model, copied, 37) == 0
+
+
+@pytest.mark.parametrize(("dims", "side"), [(2, 64), (2, 63), (3, 32), (1, 70)])
+def test_a_unet_sums_its_taps_once(dims: int, side: int) -> None:
+    backbone = ResNet(
+        18, width=8, spatial_dims=dims, in_channels=1, skip_downsampling=(dims == 3, 0, 0)[-dims:]
+    )
+    model = model_of(backbone, partial(UNet, num_classes=3))
+
+    copied: Any = folded(model)
+
+    assert all(isinstance(b, FixedBlock) for b in copied.heads["head"].decoder["blocks"])
+    assert gap(model, copied, side) < 1e-4
 
 
 def test_a_copy_keeps_the_layout_of_the_weights_and_their_type() -> None:
