@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densekit._files import replacing
+from densekit._files import finite, replacing
 from densekit._names import unknown
 from densekit.app.errors import UnmetError, UsageError
 from densekit.app.options.shared import CHECKPOINT, TRUST, checkpoint_file
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str]) -> int:
         parity = ground.compare(pair, example, overrides.trust)
         _refuse(parity, file)
         facts = {INFO: model.info, SHAPES: asdict(example), PARITY: parity.facts()}
-        texts = {name: json.dumps(fact) for name, fact in facts.items()}
+        texts = {name: json.dumps(finite(fact)) for name, fact in facts.items()}
         made.write_facts(part, {**texts, CONFIG: kept["config"]})
         for beside in part.parent.iterdir():  # such as weights in a file of their own
             if beside != part:
