@@ -23,7 +23,7 @@ def peak_memory(run: Callable[[], object], device: str) -> int | None:
     through torch count too.
 
     Args:
-        run: The call, not the first of its kind.
+        run: The call; not the first one of something that compiles.
         device: Where it runs.
 
     Returns:
