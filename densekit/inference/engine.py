@@ -55,6 +55,8 @@ class Abilities:
 ENGINES = {
     "eager": Abilities(("fp32", "bf16", "fp16"), ("cpu", "cuda", "mps"), cached=False),
     "inductor": Abilities(("fp32", "bf16")),
+    "onnxruntime": Abilities(("fp32",)),
+    "openvino": Abilities(("fp32", "bf16")),
 }
 """What each engine can do. `densekit.inference.engines` has a module of each name, with a function
 `build(model, precision, cache)`."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from torchvision.ops import nms as torchvision_nms
 
 from densekit.ops.boxes import box_area, exact, intersection
-from densekit.ops.portable import portable
+from densekit.ops.portable import formulated_for_onnx, portable
 
 Backend = Literal["ragged", "static"]
 MAX_PAIRS = 1 << 26
@@ -51,6 +51,8 @@ def nms_keep(
         (P, N) bool.
     """
     boxes = exact(boxes)
+    if formulated_for_onnx():
+        backend = "ragged"  # a single operator, which the exporter translates
     if (backend or default_backend(boxes.device)) == "static":
         return _in_chunks(boxes, valid, iou_threshold, group)
     group = torch.zeros_like(valid, dtype=torch.int64) if group is None else group

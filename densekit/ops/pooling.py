@@ -25,11 +25,11 @@ def mean_inside(x: Tensor, size: Tensor, stride: Sequence[int]) -> Tensor:
     Returns:
         (B, C).
     """
-    share = torch.ones(len(x), dtype=x.dtype, device=x.device)
+    share = torch.ones(x.shape[0], dtype=x.dtype, device=x.device)
     for axis, (length, step) in enumerate(zip(x.shape[2:], stride, strict=True)):
         cells = ((size[:, axis] + step - 1) // step).clamp(max=length)  # (B,)
         beyond = torch.arange(length, device=x.device) >= cells[:, None]  # (B, length)
-        shape = [len(x), *[1] * (x.ndim - 1)]
+        shape = [x.shape[0], *[1] * (x.ndim - 1)]
         shape[2 + axis] = length
         x = x.masked_fill(beyond.view(shape), 0)
         share = share * (length / cells).to(x.dtype)

@@ -189,17 +189,19 @@ def roi_align_pyramid(
     return pooled.view(-1, output, output, table.rows.shape[1])
 
 
-def roi_align_adaptive(
+def roi_align_by_level(
     levels: Sequence[Tensor],
     boxes: Tensor,
     level: Tensor,
     strides: Sequence[tuple[int, int]],
     output: int = 7,
+    samples: int = 0,
     aligned: bool = True,
 ) -> Tensor:
-    """RoIAlign with ceil(side / output) samples per bin and axis (detectron2, `sampling_ratio=0`).
+    """Pools boxes from their assigned levels with torchvision's kernel, level by level.
 
-    The number of samples depends on the data, so torchvision's kernel is used, level by level.
+    It also takes ceil(side / output) samples per bin and axis (detectron2, `sampling_ratio=0`), a
+    number that depends on the data, and is what ONNX has an operator for.
 
     Args:
         levels: (B, C, h, w) each.
@@ -207,20 +209,27 @@ def roi_align_adaptive(
         level: (B, R) int64.
         strides: Vertical and horizontal stride of each level.
         output: Bins per axis, o.
+        samples: Samples per bin and axis; 0 for ceil(side / output).
         aligned: See `roi_bags`.
 
     Returns:
         (B * R, o, o, C).
     """
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2])
-    rois = torch.cat([image[..., None].to(boxes.dtype), boxes], -1).flatten(0, 1)
-    level = level.flatten()
     exact = torch.promote_types(levels[0].dtype, torch.float32)
-    pooled = rois.new_zeros((len(rois), levels[0].shape[1], output, output), dtype=exact)
-    for number, (features, stride) in enumerate(zip(levels, strides, strict=True)):
+    level, image, boxes = level.flatten(), image.flatten(), boxes.flatten(0, 1).to(exact)
+    pooled = []
+    for number, (features, (stride_y, stride_x)) in enumerate(zip(levels, strides, strict=True)):
         rows = (level == number).nonzero()[:, 0]
-        part = torchvision_roi_align(
-            features.to(exact), rois[rows].to(exact), output, 1.0 / stride[0], -1, aligned
+        cells = boxes[rows] / boxes.new_tensor([stride_x, stride_y, stride_x, stride_y])
+        rois = torch.cat([image[rows, None].to(exact), cells], 1)
+        pooled.append(
+            torchvision_roi_align(features.to(exact), rois, output, 1.0, samples, aligned)
         )
-        pooled = pooled.index_copy(0, rows, part)
-    return pooled.permute(0, 2, 3, 1).to(levels[0].dtype)
+    place = _inverse(level.sort(stable=True).indices)
+    return torch.cat(pooled)[place].permute(0, 2, 3, 1).to(levels[0].dtype)
+
+
+def _inverse(order: Tensor) -> Tensor:
+    """Returns the position of each row in `order` (R,), a permutation."""
+    return torch.empty_like(order).scatter(0, order, torch.arange(order.shape[0]).to(order.device))

@@ -55,7 +55,12 @@ def upsampled_conv(
 
 
 def upsampling_steps(x: Tensor, sides: Sequence[int]) -> list[int] | None:
-    """Returns how often each axis of x (B, C, *n) repeats pixels, 1 or 2; None for odd sides."""
+    """Returns how often each axis of x (B, C, *n) repeats pixels, 1 or 2; None for odd sides.
+
+    None for the dynamic sides of an export, too: only their ratio at that time is known.
+    """
+    if any(isinstance(side, torch.SymInt) for side in (*sides, *x.shape[2:])):
+        return None
     factors = [side / length for side, length in zip(sides, x.shape[2:], strict=True)]
     if not all(factor in (1, 2) for factor in factors):
         return None

@@ -24,11 +24,11 @@ from densekit.ops.dist import global_count
 from densekit.ops.hash import mix
 from densekit.ops.masked_norm import masked_batch_norm
 from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
-from densekit.ops.portable import portable
+from densekit.ops.portable import formulated_for_onnx, portable
 from densekit.ops.roi import (
     PyramidTable,
     assign_levels,
-    roi_align_adaptive,
+    roi_align_by_level,
     roi_align_pyramid,
 )
 from densekit.ops.sampling import sample_balanced
@@ -116,11 +116,10 @@ class BoxHead(nn.Module):
     def _pooled(self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
         rule = self.pool
         level = assign_levels(boxes, self.lowest, self.highest, rule.canonical_size)
-        if rule.samples == 0:
-            return roi_align_adaptive(levels, boxes, level, self.strides, rule.output, rule.aligned)
-        return roi_align_pyramid(
-            table, boxes, level, self.strides, rule.output, rule.samples, rule.aligned
-        )
+        how = (self.strides, rule.output, rule.samples, rule.aligned)
+        if rule.samples == 0 or formulated_for_onnx():
+            return roi_align_by_level(levels, boxes, level, *how)
+        return roi_align_pyramid(table, boxes, level, *how)
 
     def _convolved(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Applies the 3x3 convolutions to (R, o, o, C)."""

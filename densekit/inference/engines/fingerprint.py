@@ -15,7 +15,7 @@ import torch
 import densekit
 from densekit.model import DenseModel
 
-TRACED = ("backbones", "heads", "inference/engines", "layers", "necks", "ops")
+TRACED = ("backbones", "heads", "inference/engines", "inference/export", "layers", "necks", "ops")
 """Folders of densekit whose code may become part of a compiled engine."""
 LENGTH = 32
 

@@ -30,9 +30,16 @@ MODULES = {
     "torch_export": "program",
     "aotinductor": "aotinductor",
     "executorch": "executorch",
+    "onnx": "onnx",
+    "openvino": "openvino",
 }
 """Name of a format to its module in this folder, which is imported when it is used."""
-SUFFIXES = {".pt2": "torch_export", ".pte": "executorch"}
+SUFFIXES = {
+    ".pt2": "torch_export",
+    ".pte": "executorch",
+    ".onnx": "onnx",
+    ".xml": "openvino",
+}
 """End of a file's name to its format, the default one of several."""
 
 

@@ -1,0 +1,17 @@
+"""The openvino engine: the model in OpenVINO's format, run by its CPU plug-in."""
+
+from __future__ import annotations
+
+from densekit._extras import need
+from densekit.inference.engine import Engine
+from densekit.inference.engines.cache import Cache
+from densekit.inference.engines.exported import build_exported
+from densekit.inference.export.openvino import FORMAT
+from densekit.model import DenseModel
+
+
+def build(model: DenseModel, precision: str, cache: Cache | None) -> Engine:
+    """Builds the engine; see `densekit.inference.engines.build_engine`."""
+    for package in ("onnxscript", "openvino"):
+        need(package, "engine=openvino", "export")
+    return build_exported("openvino", FORMAT, model, precision, cache)

@@ -1,0 +1,122 @@
+"""int8: quantisation of an exported file after training, by NNCF.
+
+Layers with weights compute in 8 bits, with scales measured on calibration images. The predictors
+(the last such layer before each output, and before the boxes of the proposals) and all that follows
+them stay in float32.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit._extras import need
+from densekit.inference.export.base import Program
+from densekit.inference.export.onnx import PURPOSE, run_session
+
+Calibration = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
+"""Inputs of the file: `image` (B, C, *S) and `size` (B, D), of the shapes it was exported for."""
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+PICKING = ("RoiAlign", "Gather", "GatherElements", "GatherND")
+"""Operators whose further inputs, regions and indices, are ends like the outputs."""
+SUBSET = 300
+"""Most batches that the scales are measured on."""
+
+
+def quantize_onnx(source: Path, file: Path, calibration: Calibration) -> None:
+    """Writes an ONNX file of densekit once more, its layers with weights in 8 bits.
+
+    Args:
+        source: A file of `export_onnx`.
+        file: Name that ends in .onnx. `convert_onnx` makes an OpenVINO file of it.
+        calibration: Some hundred images of the training data, as batches of the file's shape.
+
+    Raises:
+        ImportError: A package of the extra `export` is not installed.
+    """
+    nncf, onnx = (need(name, PURPOSE, "export") for name in ("nncf", "onnx"))
+    model = onnx.load(source)
+    quantized = nncf.quantize(model, _dataset(nncf, calibration), **_settings(nncf, model))
+    onnx.save(quantized, file)
+
+
+def quantize_onnx_within(
+    source: Path,
+    file: Path,
+    calibration: Calibration,
+    metric: Callable[[Program], float],
+    max_drop: float,
+) -> None:
+    """Quantises like `quantize_onnx`, then returns layers to float32 until a metric is kept.
+
+    The layers that cost most go first. The metric is computed some ten times or more.
+
+    Args:
+        source: A file of `export_onnx`.
+        file: Name that ends in .onnx.
+        calibration: See `quantize_onnx`.
+        metric: Measures a program on images of the caller's choice, such as AP; larger is better.
+        max_drop: Largest difference between the metric in float32 and in 8 bits.
+    """
+    nncf, onnx = (need(name, PURPOSE, "export") for name in ("nncf", "onnx"))
+    runtime = need("onnxruntime", PURPOSE, "export")
+    model = onnx.load(source)
+
+    def measured(model: Any, items: Any) -> tuple[float, None]:
+        session = runtime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        return float(metric(run_session(session))), None
+
+    data = _dataset(nncf, calibration)
+    quantized = nncf.quantize_with_accuracy_control(
+        model, data, data, measured, max_drop=max_drop, **_settings(nncf, model)
+    )
+    onnx.save(quantized, file)
+
+
+def _dataset(nncf: Any, calibration: Calibration) -> Any:
+    names = ("image", "size")
+    return nncf.Dataset(calibration, lambda pair: dict(zip(names, pair, strict=True)))
+
+
+def _settings(nncf: Any, model: Any) -> dict[str, Any]:
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    return {
+        "subset_size": SUBSET,
+        "preset": nncf.QuantizationPreset.MIXED,  # activations other than ReLU's are signed
+        "ignored_scope": nncf.IgnoredScope(names=exact_nodes(model.graph), validate=False),
+    }
+
+
+def exact_nodes(graph: Any) -> list[str]:
+    """Names of the nodes that stay in float32: the predictors and all after them, RoI pooling.
+
+    A layer with weights is a predictor if no other such layer lies after it, see `PICKING`. Pooling
+    is among them because no scale can be measured on a level to which no region of the calibration
+    images belongs.
+
+    Args:
+        graph: An `onnx.GraphProto`, its nodes in the order of execution.
+    """
+    read_by_layer: set[str] = set()  # tensors that a layer with weights depends on
+    for node in reversed(graph.node):
+        if node.op_type in WEIGHTED:
+            read_by_layer.add(node.input[0])
+        elif not read_by_layer.isdisjoint(node.output):
+            read_by_layer.update(node.input[:1] if node.op_type in PICKING else node.input)
+    pooled: set[str] = set()  # tensors between pooling and the next layer
+    names = []
+    for node in graph.node:
+        is_layer = node.op_type in WEIGHTED
+        if node.op_type == "RoiAlign" or (not is_layer and not pooled.isdisjoint(node.input)):
+            pooled.update(node.output)
+            names.append(node.name)
+        elif read_by_layer.isdisjoint(node.output):
+            names.append(node.name)
+    return names

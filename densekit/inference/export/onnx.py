@@ -1,0 +1,144 @@
+"""`format=onnx`: a model and its post-processing as an ONNX file, for any runtime.
+
+session = onnxruntime.InferenceSession("model.onnx")
+outputs = session.run(None, {"image": image, "size": size})   # in the order of get_outputs()
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from densekit._extras import need
+from densekit.inference.export.base import Example, Format, Program, traced
+from densekit.inference.export.onnx_operators import OPSET, translations
+from densekit.inference.fold import folded
+from densekit.model import DenseModel
+from densekit.ops.portable import onnx_formulation
+
+PURPOSE, EXTRA = "format=onnx", "export"
+INPUTS = ("image", "size")
+
+
+def export_onnx(model: DenseModel, example: Example, file: Path, precision: str = "fp32") -> None:
+    """Writes a model as an ONNX file; suppression and RoI pooling are ONNX's own operators.
+
+    Args:
+        model: On the CPU.
+        example: The shapes. Detectors take a dynamic batch; their anchors and numbers of candidates
+            follow from the sides, which stay fixed.
+        file: Name that ends in .onnx.
+        precision: "fp32"; see `densekit.inference.export.int8` for a smaller file.
+
+    Raises:
+        ImportError: A package of the extra `export` is not installed.
+    """
+    need("onnxscript", PURPOSE, EXTRA)
+    with onnx_formulation():
+        program = traced(folded(model), example)
+    names = list(program.call_spec.out_spec.context)
+    with _quiet():
+        exported = torch.onnx.export(
+            program,
+            (),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=INPUTS,
+            output_names=names,
+            custom_translation_table=translations(),
+            verbose=False,
+        )
+    assert exported is not None
+    exported.save(file)
+
+
+def open_onnx(file: Path) -> Program:
+    """Loads a file that `export_onnx` wrote into ONNX Runtime, on the CPU."""
+    return run_session(session(file))
+
+
+def session(file: Path, **options: Any) -> Any:
+    """Returns an `onnxruntime.InferenceSession` on the CPU.
+
+    Args:
+        file: An ONNX file.
+        **options: Attributes of `onnxruntime.SessionOptions`.
+    """
+    runtime = need("onnxruntime", PURPOSE, EXTRA)
+    settings = runtime.SessionOptions()
+    settings.log_severity_level = 3
+    for name, value in options.items():
+        setattr(settings, name, value)
+    return runtime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
+
+
+def run_session(session: Any) -> Program:
+    """Lets a session be called as a program."""
+    names = [output.name for output in session.get_outputs()]
+
+    def run(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        return dict(zip(names, session.run(names, {"image": image, "size": size}), strict=True))
+
+    return run
+
+
+def read_metadata(file: Path) -> dict[str, str]:
+    """Reads the texts stored in an ONNX file.
+
+    Raises:
+        ValueError: The file is no ONNX file.
+    """
+    onnx = need("onnx", PURPOSE, EXTRA)
+    try:
+        model = onnx.load(file, load_external_data=False)
+    except (OSError, ValueError) as error:
+        raise _foreign(file, str(error)) from error
+    except Exception as error:  # protobuf's DecodeError, whose module is not always the same
+        raise _foreign(file, str(error)) from error
+    return {entry.key: entry.value for entry in model.metadata_props}
+
+
+def _foreign(file: Path, reason: str) -> ValueError:
+    return ValueError(f"{file}: expected a file exported by densekit, got another one: {reason}")
+
+
+def write_metadata(file: Path, texts: Mapping[str, str]) -> None:
+    """Stores texts in an ONNX file, beside those that it has."""
+    onnx = need("onnx", PURPOSE, EXTRA)
+    model = onnx.load(file, load_external_data=False)
+    known = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**known, **texts})
+    onnx.save(model, file)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what the exporter's optimiser says of every node that it leaves alone."""
+    loggers = [logging.getLogger(name) for name in ("onnxscript", "onnx_ir", "torch.onnx")]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+FORMAT = Format(
+    name="onnx",
+    suffix=".onnx",
+    precisions=("fp32",),
+    dynamic=("batch", "size"),
+    export=export_onnx,
+    open=open_onnx,
+    read_facts=read_metadata,
+    write_facts=write_metadata,
+)

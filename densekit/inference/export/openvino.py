@@ -1,0 +1,186 @@
+"""`format=openvino`: a model and its post-processing in OpenVINO's two files, .xml and .bin.
+
+OpenVINO computes in bfloat16 by default on processors that have it, boxes included, so that a file
+says what it was made for and is compiled with that hint:
+
+    model = openvino.Core().read_model("model.xml")
+    hint = {"INFERENCE_PRECISION_HINT": "f32"}      # or "bf16" for precision=bf16
+    compiled = openvino.Core().compile_model(model, "CPU", hint)
+    outputs = compiled([image, size])               # outputs["detection/boxes"], ...
+"""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from densekit._extras import need
+from densekit.inference.export.base import Example, Format, Program
+from densekit.inference.export.onnx import export_onnx
+from densekit.model import DenseModel
+
+PURPOSE, EXTRA = "format=openvino", "export"
+SECTION = "densekit"
+"""Element of the file's `rt_info` that holds the texts."""
+HINT = "precision_hint"
+"""Text in the file: the value of `INFERENCE_PRECISION_HINT` that it is compiled with."""
+HINTS = {"fp32": "f32", "bf16": "bf16"}
+WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
+"""Layers with weights, for whose sake lower precisions exist."""
+
+
+def export_openvino(
+    model: DenseModel, example: Example, file: Path, precision: str = "fp32"
+) -> None:
+    """Writes a model as .xml and .bin, by way of ONNX.
+
+    With `precision="bf16"` the layers with weights compute in bfloat16; boxes, their levels, RoI
+    pooling and suppression stay in float32.
+
+    Args:
+        model: On the CPU.
+        example: See `densekit.inference.export.onnx.export_onnx`.
+        file: Name that ends in .xml; the .bin lies beside it.
+        precision: "fp32" or "bf16".
+
+    Raises:
+        ImportError: A package of the extra `export` is not installed.
+    """
+    need("openvino", PURPOSE, EXTRA)
+    with TemporaryDirectory() as folder:
+        source = Path(folder, "model.onnx")
+        export_onnx(model, example, source)
+        convert_onnx(source, file, precision)
+
+
+def convert_onnx(source: Path, file: Path, precision: str = "fp32") -> None:
+    """Converts an ONNX file of densekit to OpenVINO, see `export_openvino`."""
+    openvino = need("openvino", PURPOSE, EXTRA)
+    model = openvino.Core().read_model(source)
+    _suppress_as_onnx(model)
+    openvino.save_model(model, file, compress_to_fp16=False)
+    tree = ElementTree.parse(file)
+    _keep_boxes_exact(tree)
+    tree.write(file)
+    write_rt_info(file, {HINT: HINTS[precision]})
+
+
+def _suppress_as_onnx(model: Any) -> None:
+    """Raises the threshold of suppression to the next float32.
+
+    OpenVINO suppresses a box whose IoU equals the threshold, ONNX defines that it survives.
+    """
+    ops = need("openvino.opset13", PURPOSE, EXTRA)
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "NonMaxSuppression":
+            limit = node.input_value(3).get_node().get_data()
+            above = ops.constant(np.nextafter(np.float32(limit), np.float32(np.inf)))
+            node.input(3).replace_source_output(above.output(0))
+
+
+def _keep_boxes_exact(tree: Any) -> None:
+    """Marks RoI pooling, and what its boxes come from since the last layer with weights.
+
+    OpenVINO keeps what follows the last such layer of all in float32; these lie before it. The
+    mark is OpenVINO's own (`precise`), which its Python interface cannot set.
+    """
+    layers = {layer.get("id"): layer for layer in tree.getroot().iterfind("layers/layer")}
+    sources: dict[str | None, list[tuple[str, str | None]]] = {}
+    for edge in tree.getroot().iterfind("edges/edge"):
+        port = str(edge.get("to-port"))
+        sources.setdefault(edge.get("to-layer"), []).append((port, edge.get("from-layer")))
+    pooling = [number for number, layer in layers.items() if layer.get("type") == "ROIAlign"]
+    boxes = [above for number in pooling for port, above in sources[number] if port != "0"]
+    exact, waiting = set(pooling), boxes
+    while waiting:
+        number = waiting.pop()
+        if number in exact or layers[number].get("type") in WEIGHTED:
+            continue
+        exact.add(number)
+        waiting += [above for _, above in sources.get(number, [])]
+    for number in exact:
+        info = layers[number].find("rt_info")
+        info = ElementTree.SubElement(layers[number], "rt_info") if info is None else info
+        if all(mark.get("name") != "precise" for mark in info):
+            ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
+
+
+def open_openvino(file: Path) -> Program:
+    """Loads a file that `export_openvino` wrote, for the CPU."""
+    return run_compiled(compiled(file))
+
+
+def compiled(file: Path, **options: str) -> Any:
+    """Returns the `openvino.CompiledModel` of a file, for the CPU.
+
+    Args:
+        file: Name that ends in .xml.
+        **options: Further properties of OpenVINO, such as `CACHE_DIR`.
+    """
+    core = need("openvino", PURPOSE, EXTRA).Core()
+    hint = read_rt_info(file)[HINT]
+    return core.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": hint, **options})
+
+
+def run_compiled(compiled: Any) -> Program:
+    """Lets a compiled model be called as a program."""
+    request = compiled.create_infer_request()
+    names = [output.get_any_name() for output in compiled.outputs]
+
+    def run(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        found = request.infer({"image": image, "size": size})
+        return {name: found[name] for name in names}
+
+    return run
+
+
+def read_rt_info(file: Path) -> dict[str, str]:
+    """Reads the texts stored in an .xml, without loading the model.
+
+    Raises:
+        ValueError: densekit has not written it.
+    """
+    try:
+        section = ElementTree.parse(file).getroot().find(f"rt_info/{SECTION}")
+        if section is None:
+            raise ValueError(f"expected the element rt_info/{SECTION} in it, got none")
+        return {text.tag: str(text.get("value")) for text in section}
+    except (OSError, ValueError, ElementTree.ParseError) as error:
+        raise ValueError(
+            f"{file}: expected a file exported by densekit, got another one: {error}"
+        ) from error
+
+
+def write_rt_info(file: Path, texts: Mapping[str, str]) -> None:
+    """Stores texts in an .xml, beside those that it has; OpenVINO shows them as `rt_info`."""
+    tree = ElementTree.parse(file)
+    section = _child(tree.getroot(), ("rt_info", SECTION))
+    for name, text in texts.items():
+        _child(section, (name,)).set("value", text)
+    tree.write(file)
+
+
+def _child(element: Any, names: Iterable[str]) -> Any:
+    """The descendant by its path, made where it is missing."""
+    for name in names:
+        found = element.find(name)
+        element = ElementTree.SubElement(element, name) if found is None else found
+    return element
+
+
+FORMAT = Format(
+    name="openvino",
+    suffix=".xml",
+    precisions=("fp32", "bf16"),
+    dynamic=("batch", "size"),
+    export=export_openvino,
+    open=open_openvino,
+    read_facts=read_rt_info,
+    write_facts=write_rt_info,
+)

@@ -1,0 +1,178 @@
+"""ONNX and OpenVINO files answer as the model does, for every head."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from densekit.backbones import ResNet
+from densekit.heads import FCN, Classification, Embedding, UNet
+from densekit.heads.faster_rcnn import RPN, BoxHead
+from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
+from densekit.heads.one_stage import RetinaNet
+from densekit.heads.one_stage.rules import DenseDetectionRule
+from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
+from densekit.inference.export.formats import format_of
+from densekit.inference.export.onnx import export_onnx, open_onnx
+from densekit.inference.export.openvino import convert_onnx, open_openvino
+from densekit.model import DenseModel
+from densekit.necks import FPN
+from tests.unit.tiny import spread, tiny_detector
+
+BOX_TOLERANCE, SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-3, 1e-5, 1e-4
+BOXES = ("boxes", "scores", "labels", "valid")
+Shapes = list[tuple[int, tuple[int, ...]]]
+
+
+def programs(model: DenseModel, example: Example, folder: Path) -> list[Program]:
+    """The model as ONNX and as OpenVINO, from one export."""
+    file = folder / "model.onnx"
+    export_onnx(model, example, file)
+    convert_onnx(file, folder / "model.xml")
+    return [open_onnx(file), open_openvino(folder / "model.xml")]
+
+
+def check(model: DenseModel, program: Program, batch: int, sides: tuple[int, ...]) -> None:
+    """Compares on noise, the images smaller than their frame."""
+    image, size = Example(sides, batch).noise(model, seed=batch)
+    size = size - torch.arange(batch)[:, None] * 3
+    expected = as_program(PredictionsByName(model))(image.numpy(), size.numpy())
+    found = program(image.numpy(), size.numpy())
+    assert {k: (v.dtype, v.shape) for k, v in found.items()} == {
+        k: (v.dtype, v.shape) for k, v in expected.items()
+    }
+    for name, value in expected.items():
+        head, _, key = name.partition("/")
+        if key == "boxes":
+            check_boxes(*({k: of[f"{head}/{k}"] for k in BOXES} for of in (expected, found)))
+        elif key not in (*BOXES, "overflow"):
+            limit = LOGIT_TOLERANCE * np.abs(value).max()
+            np.testing.assert_allclose(found[name], value, rtol=0, atol=limit, err_msg=name)
+
+
+def check_boxes(expected: dict[str, Any], found: dict[str, Any]) -> None:
+    """Looks for every row in the other; rounding may swap near ties and decide an overlap."""
+    for image in range(len(expected["valid"])):
+        a, b = (
+            {k: v[image][of["valid"][image]] for k, v in of.items()} for of in (expected, found)
+        )
+        assert len(a["boxes"]) > 10
+        same = a["labels"][:, None] == b["labels"]
+        same &= np.abs(a["boxes"][:, None] - b["boxes"]).max(-1) < BOX_TOLERANCE
+        same &= np.abs(a["scores"][:, None] - b["scores"]) < SCORE_TOLERANCE
+        assert same.any(1).mean() > 0.99
+        assert same.any(0).mean() > 0.99
+
+
+def check_all(model: DenseModel, example: Example, shapes: Shapes, folder: Path) -> None:
+    model.eval()
+    for program in programs(model, example, folder):
+        for batch, sides in shapes:
+            check(model, program, batch, sides)
+
+
+def detector(**rpn: Any) -> DenseModel:
+    torch.manual_seed(0)
+    rule = ProposalRule(test_pre_nms=100, test_post_nms=60)
+    model = tiny_detector(rpn=partial(RPN, proposals=rule, **rpn))
+    spread(model)
+    return model
+
+
+@pytest.mark.slow
+def test_faster_rcnn_of_any_batch(tmp_path: Path) -> None:
+    example = Example((64, 96), 1, ("batch",))
+    check_all(detector(), example, [(1, (64, 96)), (3, (64, 96))], tmp_path)
+
+
+@pytest.mark.slow
+def test_adaptive_sampling(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    pool = PoolRule(samples=0, aligned=True)
+    model = tiny_detector(box_head=partial(BoxHead, hidden=(16,), pool=pool))
+    spread(model)
+    check_all(model, Example((64, 96), 2), [(2, (64, 96))], tmp_path)
+
+
+@pytest.mark.slow
+def test_retinanet(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rule = DenseDetectionRule(per_level=100)
+    head = partial(RetinaNet, num_classes=3, depth=1, detection=rule)
+    neck = partial(FPN, out_channels=8, extra="conv")
+    model = DenseModel(ResNet(18, width=8), {"boxes": head}, neck)
+    spread(model, 10)
+    check_all(model, Example((64, 96), 2, ("batch",)), [(2, (64, 96)), (1, (64, 96))], tmp_path)
+
+
+@pytest.mark.slow
+def test_several_heads_of_any_batch_and_size(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    heads: dict[str, Any] = {
+        "near": partial(FCN, num_classes=2, level="c2", aux_level=None),
+        "whole": partial(UNet, num_classes=3),
+        "kind": partial(Classification, num_classes=3),
+        "twins": partial(Embedding, num_identities=3, embedding_size=4),
+    }
+    model = DenseModel(ResNet(18, width=8), heads)
+    example = Example((64, 96), 1, ("batch", "size"))
+    check_all(model, example, [(1, (64, 96)), (3, (52, 72)), (2, (100, 40))], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sides", [(64,), (32, 32, 48)])
+def test_series_and_volumes(sides: tuple[int, ...], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    info = {"mean": [0.5], "std": [0.3], "full_scale": 1.0}
+    backbone = ResNet(18, width=8, in_channels=1, spatial_dims=len(sides))
+    model = DenseModel(backbone, {"masks": partial(UNet, num_classes=2)}, info=info)
+    check_all(model, Example(sides, 1, ("batch",)), [(1, sides), (2, sides)], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_texts_are_stored_in_the_file(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = DenseModel(ResNet(18, width=8), {"kind": partial(Classification, num_classes=3)}).eval()
+    made, example = format_of(name), Example((32, 32))
+    file = tmp_path / f"model{made.suffix}"
+    made.export(model, example, file, "fp32")
+    texts = {"info.json": '{"names": ["<a>", "b & c", "\\n"]}', "config.yaml": "a: 1\nb: ä\n"}
+    made.write_facts(file, {"info.json": "old"})
+    made.write_facts(file, texts)
+    assert made.read_facts(file).items() >= texts.items()
+    check(model, made.open(file), 1, (32, 32))
+
+
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no", b"<net><layers/></net>"])
+def test_another_file_is_refused(name: str, content: bytes, tmp_path: Path) -> None:
+    made = format_of(name)
+    file = tmp_path / f"model{made.suffix}"
+    file.write_bytes(content)
+    with pytest.raises(ValueError, match="expected a file exported by densekit"):
+        made.read_facts(file)
+
+
+@pytest.mark.slow
+def test_boxes_stay_exact_in_bfloat16(tmp_path: Path) -> None:
+    """Proposals, their levels and pooling compute in float32, the layers with weights do not."""
+    model = detector().eval()
+    example = Example((64, 96))
+    file = tmp_path / "model.onnx"
+    export_onnx(model, example, file)
+    convert_onnx(file, tmp_path / "bf16.xml", "bf16")
+    from densekit.inference.export.openvino import compiled
+
+    types: dict[str, set[str]] = {}
+    for node in compiled(tmp_path / "bf16.xml").get_runtime_model().get_ops():
+        known = node.get_rt_info()
+        kind = known["layerType"].astype(str)
+        types.setdefault(kind, set()).add(known["runtimePrecision"].astype(str))
+    assert types["ROIAlign"] == types["NonMaxSuppression"] == {"f32"}
+    assert "bf16" not in types["TopK"] | types["Eltwise"]
