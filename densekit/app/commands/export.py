@@ -44,7 +44,7 @@ differences: densekit info FILE.
 """,
     examples=(
         "export checkpoint=PATH output=model.pt2 size=[256,448]",
-        "export checkpoint=PATH output=model.pt2 size=[320,448] data=bccd split=val",
+        "export checkpoint=PATH output=model.onnx size=[320,448] data=bccd split=val",
         "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] batch=8"
         " images=FOLDER",
     ),
@@ -52,7 +52,7 @@ differences: densekit info FILE.
         CHECKPOINT,
         Option(
             "format",
-            choice("torch_export", "aotinductor", "executorch"),
+            choice("torch_export", "aotinductor", "onnx", "openvino", "executorch"),
             None,
             "format of the file (default: by the end of its name; of .pt2 it is torch_export)",
         ),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 
@@ -88,6 +89,23 @@ def test_executorch(tmp_path: Path) -> None:
     model = model_of(**heads, twins=partial(Embedding, num_identities=3, embedding_size=4))
     example = Example((64, 64))
     check(on_noise(exported("executorch", model, example, tmp_path), example))
+
+
+@pytest.mark.slow
+def test_one_damaged_weight_of_an_onnx_file_is_seen(tmp_path: Path) -> None:
+    model, example = model_of(masks=MASKS), Example((64, 64))
+    made, file = format_of("onnx"), tmp_path / "model.onnx"
+    made.export(model, example, file, "fp32")
+    check(on_noise(Pair.of(model, made.open(file), example, "onnx", "fp32"), example))
+    stored = onnx.load(file)
+    last = model.heads["masks"].state_dict()
+    shape = list(next(value for value in reversed(last.values()) if value.ndim == 4).shape)
+    weight = next(one for one in stored.graph.initializer if list(one.dims) == shape)
+    values = onnx.numpy_helper.to_array(weight).copy()
+    values.flat[0] += 1
+    weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+    onnx.save(stored, file)
+    assert on_noise(Pair.of(model, made.open(file), example, "onnx", "fp32"), example).beyond
 
 
 def test_executorch_refuses_boxes(tmp_path: Path) -> None:
