@@ -64,18 +64,11 @@ def open_onnx(file: Path) -> Program:
     return run_session(session(file))
 
 
-def session(file: Path, **options: Any) -> Any:
-    """Returns an `onnxruntime.InferenceSession` on the CPU.
-
-    Args:
-        file: An ONNX file.
-        **options: Attributes of `onnxruntime.SessionOptions`.
-    """
+def session(file: Path) -> Any:
+    """Returns an `onnxruntime.InferenceSession` of a file, on the CPU."""
     runtime = need("onnxruntime", PURPOSE, EXTRA)
     settings = runtime.SessionOptions()
-    settings.log_severity_level = 3
-    for name, value in options.items():
-        setattr(settings, name, value)
+    settings.log_severity_level = 3  # errors
     return runtime.InferenceSession(file, settings, providers=["CPUExecutionProvider"])
 
 

@@ -116,16 +116,10 @@ def open_openvino(file: Path) -> Program:
     return run_compiled(compiled(file))
 
 
-def compiled(file: Path, **options: str) -> Any:
-    """Returns the `openvino.CompiledModel` of a file, for the CPU.
-
-    Args:
-        file: Name that ends in .xml.
-        **options: Further properties of OpenVINO, such as `CACHE_DIR`.
-    """
+def compiled(file: Path) -> Any:
+    """Returns the `openvino.CompiledModel` of a file, for the CPU."""
     core = need("openvino", PURPOSE, EXTRA).Core()
-    hint = read_rt_info(file)[HINT]
-    return core.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": hint, **options})
+    return core.compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": read_rt_info(file)[HINT]})
 
 
 def run_compiled(compiled: Any) -> Program:
