@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -20,10 +21,11 @@ from densekit.inference.export.int8 import (
     quantize_onnx_within,
 )
 from densekit.inference.export.onnx import export_onnx, open_onnx
-from densekit.inference.export.openvino import convert_onnx, open_openvino
+from densekit.inference.export.openvino import open_openvino
 from densekit.model import DenseModel
 from densekit.necks import FPN
 
+PAGE = Path(__file__).resolve().parents[4] / "docs/export.md"
 HEAD = partial(FCN, num_classes=2, level="c3", aux_level=None)
 
 
@@ -58,14 +60,15 @@ def exported(model: DenseModel, folder: Path) -> tuple[Path, list[tuple[np.ndarr
 
 
 @pytest.mark.slow
-def test_masks_in_both_runtimes(tmp_path: Path) -> None:
+def test_masks_in_both_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the code that docs/export.md shows."""
     torch.manual_seed(0)
     source, batches = exported(DenseModel(ResNet(18, width=8), {"masks": HEAD}).eval(), tmp_path)
-    file = tmp_path / "int8.onnx"
-    quantize_onnx(source, file, batches)
-    convert_onnx(file, tmp_path / "int8.xml")
+    monkeypatch.chdir(tmp_path)
+    block = re.findall(r"^```python\n(.*?)^```", PAGE.read_text(), re.M | re.S)[0]
+    exec(block, {"calibration": batches})
     expected = open_onnx(source)(*batches[0])["masks/logits"]
-    for program in (open_onnx(file), open_openvino(tmp_path / "int8.xml")):
+    for program in (open_onnx(tmp_path / "int8.onnx"), open_openvino(tmp_path / "int8.xml")):
         off = np.linalg.norm(program(*batches[0])["masks/logits"] - expected)
         assert 0 < off < 0.2 * np.linalg.norm(expected)
 
