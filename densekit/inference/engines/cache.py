@@ -70,14 +70,14 @@ class Cache:
             name: Of the entry, readable: engine, precision and shape.
             key: What the entry depends on besides the model, such as the version of the runtime.
             write: Writes the files of the entry into an empty folder.
-            quiet: Whether a new entry is not worth a line.
+            quiet: Whether building the entry is not worth a line.
         """
         entry, wanted = self.folder / name, {**self.key, **key}
         with self._locked(name):
-            if entry.exists():
-                why = self._unusable(entry, wanted)
-                if why is None:
-                    return entry
+            why = self._unusable(entry, wanted) if entry.exists() else ""
+            if why is None:
+                return entry
+            if why and not quiet:
                 log.warning("%s is built anew: %s", entry, why)
             elif not quiet:
                 log.info("%s is built once and kept", entry)

@@ -2,50 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from densekit import DenseModel, Predictor
 from densekit.inference import SlidingWindow, WholeImage
 from densekit.inference import TestTimeAugmentation as Augmented
 from densekit.inference.engine import with_engine
 from densekit.inference.engines import compiled as module
-from densekit.inference.engines.buckets import Shape
 from densekit.inference.engines.cache import Cache
 from densekit.inference.engines.compiled import Compiled
 from densekit.inference.engines.proof import EngineError
 from densekit.types import Batch
+from tests.unit.inference.programs import Compiler
 from tests.unit.inference.segmenter import tiny_segmenter
 from tests.unit.tiny import spread, tiny_detector
-
-
-class Compiler:
-    """Stands in for a compiler: its programs run the model, and refuse another shape."""
-
-    def __init__(self, model: DenseModel, factor: float = 1.0) -> None:
-        self.model, self.factor = model, factor
-        self.shapes: list[Shape] = []
-
-    def __call__(self, shape: Shape) -> Any:
-        self.shapes.append(shape)
-
-        def program(image: Tensor, size: Tensor) -> Mapping[str, Tensor]:
-            assert (len(image), *image.shape[2:]) == shape
-            assert image.dtype == torch.float32
-            found = self.model.predict({"image": image, "size": size})
-            return {
-                f"{head}/{key}": value * self.factor if value.is_floating_point() else value
-                for head, of_head in found.items()
-                for key, value in of_head.items()
-            }
-
-        return program
 
 
 @pytest.fixture(scope="module")
