@@ -19,17 +19,13 @@ from densekit.inference.engine import Engine
 from densekit.inference.engines.buckets import Shape
 from densekit.inference.engines.cache import Cache
 from densekit.inference.engines.compiled import Compiled, Program, label
+from densekit.inference.engines.prepared import prepared
 from densekit.inference.engines.proof import EngineError
 from densekit.inference.export.base import Example, traced
-from densekit.inference.fold import folded
 from densekit.model import DenseModel
 from densekit.ops.portable import for_this_machine
 
 PACKAGE = "program.pt2"
-CHANNELS_LAST: dict[int, torch.memory_format] = {
-    2: torch.channels_last,
-    3: torch.channels_last_3d,
-}
 
 
 def build(model: DenseModel, precision: str, cache: Cache | None) -> Engine:
@@ -65,7 +61,7 @@ def write_package(model: DenseModel, precision: str, shape: Shape, folder: Path)
     with torch.inference_mode(False), torch.no_grad():
         try:
             with for_this_machine():
-                program = traced(_prepared(model), Example(tuple(sides), batch), precision)
+                program = traced(prepared(model), Example(tuple(sides), batch), precision)
             aoti_compile_and_package(
                 program,
                 package_path=str(folder / PACKAGE),
@@ -77,14 +73,6 @@ def write_package(model: DenseModel, precision: str, shape: Shape, folder: Path)
                 f"engine=inductor: expected a model that torch {torch.__version__} can compile,"
                 f" got {why}; engine=eager compiles nothing"
             ) from error
-
-
-def _prepared(model: DenseModel) -> DenseModel:
-    """A copy with folded batch norms, its weights in the layout of the fastest kernels."""
-    copied = folded(model)
-    if (layout := CHANNELS_LAST.get(model.spatial_dims)) is not None:
-        copied = copied.to(memory_format=layout)
-    return copied
 
 
 def _load(folder: Path) -> Program:
