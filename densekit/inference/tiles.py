@@ -120,10 +120,12 @@ def tile_logits(
         margin: Likewise a multiple; it ends at the borders of the image, where the network pads.
     """
     height, width, _ = picture.shape
+    stride = stride_of(model)
     for top in range(0, height, tile):
         for left in range(0, width, tile):
             (rows, inner_rows), (columns, inner_columns) = (
-                _around(start, tile, margin, side) for start, side in ((top, height), (left, width))
+                _around(start, tile, margin, side, stride)
+                for start, side in ((top, height), (left, width))
             )
             image = _tensor(model, picture.window((rows, columns)))  # (1, C, h + 2 m, w + 2 m)
             size = torch.tensor([image.shape[2:]], device=image.device)
@@ -181,9 +183,16 @@ def _margin(model: DenseModel, margin: int | None) -> int:
     return -(-margin // stride) * stride
 
 
-def _around(start: int, tile: int, margin: int, side: int) -> tuple[slice, slice]:
-    """Along one axis: the window in the image, and the tile within the window."""
-    first, last = max(0, start - margin), min(side, start + tile + margin)
+def _around(start: int, tile: int, margin: int, side: int, stride: int) -> tuple[slice, slice]:
+    """Along one axis: the window in the image, and the tile within the window.
+
+    Windows at the borders of the image are moved inwards, so that all but the last have one length,
+    for which an engine needs one program.
+    """
+    length = tile + 2 * margin
+    rest = -(-(side - length) // stride) * stride
+    first = max(0, min(start - margin, rest))
+    last = min(side, first + length)
     return slice(first, last), slice(start - first, min(start + tile, side) - first)
 
 

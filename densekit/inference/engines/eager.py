@@ -69,5 +69,5 @@ class Eager:
 
 
 def build(model: DenseModel, precision: str, cache: Cache | None) -> Engine:
-    """Builds the engine; see `densekit.inference.engines.build_engine`."""
+    """Builds the engine; see `densekit.inference.engine.build_engine`."""
     return Eager(model, precision)

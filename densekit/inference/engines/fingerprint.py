@@ -15,8 +15,9 @@ import torch
 import densekit
 from densekit.model import DenseModel
 
-TRACED = ("backbones", "heads", "inference/engines", "inference/export", "layers", "necks", "ops")
+TRACED = ("backbones", "heads", "inference/engines", "inference/export", "necks", "ops")
 """Folders of densekit whose code may become part of a compiled engine."""
+FILES = ("inference/fold.py", "layers.py", "model.py")
 LENGTH = 32
 
 
@@ -37,7 +38,8 @@ def code_digest(model: DenseModel) -> str:
     """Digest of the source files that compute a model's predictions, plug-ins' included."""
     package = Path(densekit.__file__).parent
     files = {file for folder in TRACED for file in (package / folder).rglob("*.py")}
-    files |= {package / "model.py", *_files_of({type(module) for module in model.modules()})}
+    files |= {package / file for file in FILES}
+    files |= set(_files_of({type(module) for module in model.modules()}))
     digest = hashlib.sha256()
     for file in sorted(files):
         digest.update(file.read_bytes())

@@ -29,7 +29,7 @@ PACKAGE = "program.pt2"
 
 
 def build(model: DenseModel, precision: str, cache: Cache | None) -> Engine:
-    """Builds the engine; see `densekit.inference.engines.build_engine`."""
+    """Builds the engine; see `densekit.inference.engine.build_engine`."""
     key = {"threads": str(torch.get_num_threads())}
 
     def compiled(shape: Shape) -> Program:

@@ -21,9 +21,12 @@ from densekit import DenseModel
 from densekit.backbones import ResNet
 from densekit.heads import UNet
 from densekit.inference import predict_tiles
+from densekit.inference.engine import with_engine
+from densekit.inference.engines.compiled import Compiled
 from densekit.inference.receptive import receptive_margin, stride_of
 from densekit.inference.tile_source import TileSource
 from densekit.inference.tiles import tile_logits
+from tests.unit.inference.programs import Compiler
 from tests.unit.inference.segmenter import pixels, tiny_segmenter
 from tests.unit.tiny import tiny_detector
 
@@ -95,6 +98,21 @@ def test_logits_equal_those_of_the_whole_picture(depth: int, tmp_path: Path) -> 
             for box, found in less
         )
         assert worst > 1e-4
+
+
+@torch.inference_mode()
+def test_an_engine_needs_few_programs_for_tiles(tmp_path: Path) -> None:
+    model, picture = tiny_segmenter(channels=3), picture_of(3, 333, 270)
+    source = TileSource(stored(tmp_path / "a.tif", picture, "tiled"))
+    compiler = Compiler(model)
+    fast = with_engine(model, Compiled("fast", model, "fp32", compiler))
+    expected, margin = whole_logits(model, picture), receptive_margin(fast)
+    assert margin is not None
+    assert compiler.shapes == []  # the receptive field is that of the network
+    for box, found in tile_logits(fast, source, 48, margin):
+        logits = found["segmentation"][1]
+        torch.testing.assert_close(logits, expected[(slice(None), *box)], rtol=0, atol=1e-5)
+    assert len(compiler.shapes) == 4  # inside, at the right, at the bottom, in the corner
 
 
 def test_the_written_mask_is_that_of_the_whole_picture(tmp_path: Path) -> None:
