@@ -13,6 +13,7 @@ CHANNELS_LAST: dict[int, torch.memory_format] = {
 }
 
 
+@torch.inference_mode(False)  # parameters made in inference mode could not be changed
 def prepared(model: DenseModel) -> DenseModel:
     """Returns a copy with the same predictions up to rounding, see `folded`."""
     copied = folded(model)
