@@ -70,7 +70,7 @@ PRECISION = Option(
 )
 ENGINE = Option(
     "engine",
-    choice("eager", "inductor", "auto"),
+    choice("eager", "inductor", "onnxruntime", "openvino", "auto"),
     "eager",
     "what computes the predictions; auto takes the fastest that is right on the first images",
 )
