@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from densekit.app.studies.benchmark.int8 import RUNTIMES, int8_engine
 from densekit.inference.engine import build_engine, with_engine
 from densekit.model import DenseModel
+from densekit.types import Batch
 
 ENGINES = ("eager", "inductor", "onnxruntime", "openvino")
 TRAINING_ENGINES = ENGINES[:2]
@@ -30,12 +32,19 @@ def losses_of(engine: str, precision: str) -> Callable[..., Mapping[str, Tensor]
     return torch.compile(DenseModel.loss, fullgraph=True, dynamic=False)
 
 
-def predictor_of(model: DenseModel, engine: str, precision: str) -> DenseModel:
+def predictor_of(model: DenseModel, engine: str, precision: str, batch: Batch) -> DenseModel:
     """A model whose `predict` is an engine's.
+
+    Args:
+        model: Ours.
+        engine: One of `ENGINES`.
+        precision: "int8" is calibrated on the batch.
+        batch: What will be predicted.
 
     Raises:
         ValueError: There is no such engine, or it lacks the precision or the device.
         ImportError: The runtime of the engine is not installed.
     """
-    built = build_engine(engine, model.eval(), precision, model.mean.device)
-    return with_engine(model, built)
+    if precision == "int8" and engine in RUNTIMES:
+        return with_engine(model, int8_engine(engine, model.eval(), batch))
+    return with_engine(model, build_engine(engine, model.eval(), precision, model.mean.device))

@@ -115,7 +115,7 @@ def our_rows(
             losses = losses_of(engine, precision)
             context = autocast(options["device"], precision)
             return _training(model, lambda: losses(model, batch, heads=heads), context)
-        return _predicting(model, partial(predict, predictor_of(model, engine, precision)))
+        return _predicting(model, partial(predict, predictor_of(model, engine, precision, batch)))
 
     @cache
     def expected() -> dict[str, Predictions]:
