@@ -38,10 +38,10 @@ def build_exported(
         write = partial(_write, runtime, made, model, precision, shape)
         if cache is not None:
             folder = cache.kept(label(runtime, precision, shape), key, write)
-            return _of_tensors(made.open(folder / _file(made)))
+            return of_tensors(made.open(folder / _file(made)))
         with TemporaryDirectory() as folder_name:
             write(Path(folder_name))
-            return _of_tensors(made.open(Path(folder_name, _file(made))))
+            return of_tensors(made.open(Path(folder_name, _file(made))))
 
     return Compiled(runtime, model, precision, compiled, cache, key)
 
@@ -72,7 +72,7 @@ def _write(
             ) from error
 
 
-def _of_tensors(program: FileProgram) -> Program:
+def of_tensors(program: FileProgram) -> Program:
     """Lets a program of arrays be called with tensors."""
 
     def run(image: Tensor, size: Tensor) -> Mapping[str, Tensor]:
