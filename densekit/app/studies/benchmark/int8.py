@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from densekit.inference.engines.buckets import Shape, fill
 from densekit.inference.engines.compiled import Compiled, Program
 from densekit.inference.engines.exported import of_tensors
@@ -30,7 +32,7 @@ def int8_engine(runtime: str, model: DenseModel, batch: Batch) -> Compiled:
     def compiled(shape: Shape) -> Program:
         image, size = fill(model.in_unit(batch["image"]).float(), batch["size"], shape)
         count, *sides = shape
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, torch.inference_mode(False):
             plain, small, file = (
                 Path(folder, name) for name in ("plain.onnx", "int8.onnx", "int8.xml")
             )
