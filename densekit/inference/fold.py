@@ -19,6 +19,7 @@ from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from densekit.backbones.timm import TimmBackbone
+from densekit.heads.embedding.head import Embedding
 from densekit.heads.embedding.pooling import FlattenedMap
 from densekit.layers import ConvNorm, FrozenBatchNorm
 from densekit.model import DenseModel
@@ -49,11 +50,15 @@ def folded(model: DenseModel) -> DenseModel:
         model: Any model, left unchanged.
 
     Returns:
-        A deep copy in eval mode, on the same device and of the same dtype, without gradients. Its
-        state dict is no longer the model's.
+        A deep copy in eval mode, on the same device and of the same dtype, without gradients and
+        without the class centres of embeddings. Its state dict is no longer the model's.
     """
     like = model.mean
-    exact = copy.deepcopy(model).eval().requires_grad_(False).to("cpu", torch.float64)
+    # class centres may be larger than all the rest, and no prediction reads them
+    centres: dict[int, Any] = {
+        id(head.classifier): None for head in model.heads.values() if isinstance(head, Embedding)
+    }
+    exact = copy.deepcopy(model, centres).eval().requires_grad_(False).to("cpu", torch.float64)
     found = _first_outputs(exact)
     if found is None:
         log.info("batch norms are kept: the model accepts no random image of %s pixels", SIDES)

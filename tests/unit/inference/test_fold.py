@@ -139,6 +139,14 @@ def test_every_head_is_folded(name: str) -> None:
     assert gap(model.double(), copied.double(), 96) < 1e-4
 
 
+def test_class_centres_are_left_out() -> None:
+    model: Any = model_of(small(), HEADS["embedding"])
+    copied: Any = folded(model)
+
+    assert copied.heads["head"].classifier is None
+    assert model.heads["head"].classifier is not None
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_smp_decoders_are_folded(decoder: str) -> None:
     stride = 16 if decoder in ("deeplabv3plus", "pan") else 32
