@@ -111,9 +111,10 @@ class Shares:
         if not isinstance(whole, Concat):
             kind = type(whole).__name__
             raise ValueError(f"Shares: expected training data of several parts, Concat, got {kind}")
-        for name in {*self.shares, *whole.names}:
+        for name in self.shares:
             if name not in whole.names:
                 raise ValueError(unknown("Shares.shares: part", name, whole.names))
+        for name in whole.names:
             if name not in self.shares:
                 raise ValueError(f"Shares.shares.{name}: expected the share of this part, got none")
         part = whole.part_of(positions)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,8 @@ def doubled_taps(weight: Tensor, steps: Sequence[int]) -> Tensor:
     Returns:
         (x, o, 3 or 4, ...).
     """
-    with torch.autocast(weight.device.type, enabled=False):
+    # a meta tensor, whose memory is estimated, knows no autocast
+    with nullcontext() if weight.is_meta else torch.autocast(weight.device.type, enabled=False):
         sums = weight.new_ones(1, 1)
         for step in steps:  # (3^D, taps of all axes)
             sums = torch.kron(sums, weight.new_tensor(_TAPS[step]))

@@ -45,8 +45,7 @@ differences: densekit info FILE.
     examples=(
         "export checkpoint=PATH output=model.pt2 size=[256,448]",
         "export checkpoint=PATH output=model.onnx size=[320,448] data=bccd split=val",
-        "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] batch=8"
-        " images=FOLDER",
+        "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] images=FOLDER",
     ),
     options=(
         CHECKPOINT,

@@ -108,7 +108,7 @@ def checkpoint_file(value: Any) -> Path:
         from densekit.interop.published import checkpoint_of
 
         return checkpoint_of(str(value))
-    if not Path(str(value)).expanduser().exists():
+    if ":" in str(value) and not Path(str(value)).expanduser().exists():
         from densekit.interop.sources import check_scheme
 
         check_scheme("checkpoint", str(value), PUBLISHED)

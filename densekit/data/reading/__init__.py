@@ -1,7 +1,8 @@
 """Reads image files and tables as they are stored.
 
 `files` finds files below a folder, `image_files` holds those of a data set, `tables` reads CSV.
-`images` reads one image; `stacks` reads TIFF, NumPy and 16-bit PNG; `bit_depths`, `orientation`
-and `truncation` correct or refuse what decoders hide. `intensity` scales values, `file_check`
-reads every file once before training, `progress` shows a bar for long loops.
+`images` reads one image, `jpeg` decodes it; `stacks` reads TIFF, NumPy and 16-bit PNG;
+`bit_depths`, `orientation` and `truncation` correct or refuse what decoders hide. `intensity`
+scales values, `file_check` reads every file once before training, `progress` shows a bar for long
+loops.
 """

@@ -95,6 +95,8 @@ def read_metadata(file: Path) -> dict[str, str]:
         raise _foreign(file, str(error)) from error
     except Exception as error:  # protobuf's DecodeError, whose module is not always the same
         raise _foreign(file, str(error)) from error
+    if not model.graph.node:  # what protobuf reads from an empty file
+        raise _foreign(file, "it has no operators")
     return {entry.key: entry.value for entry in model.metadata_props}
 
 

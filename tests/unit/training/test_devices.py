@@ -101,7 +101,7 @@ def test_torch_without_the_question_means_no(monkeypatch: pytest.MonkeyPatch) ->
     assert cpu_gains_from_bf16() is False
 
 
-@pytest.mark.parametrize(("dims", "deepest"), [(2, (2, 1)), (3, (2, 1, 3))])
+@pytest.mark.parametrize(("dims", "deepest"), [(2, (3, 2)), (3, (2, 1, 3))])
 def test_calls_are_those_of_the_model_at_its_size(dims: int, deepest: tuple[int, ...]) -> None:
     model = DenseModel(
         resnet18(spatial_dims=dims, in_channels=1, width=4),
