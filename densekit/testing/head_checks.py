@@ -162,7 +162,7 @@ def _compiles(subject: Subject) -> None:
 
 def _exports(subject: Subject) -> None:
     image = subject.without_targets()["image"]
-    model, example = subject.model(), Example(tuple(image.shape[2:]), len(image))
+    model, example = subject.model().eval(), Example(tuple(image.shape[2:]), len(image))
     with torch.no_grad():
         expected = PredictionsByName(model)(*example.noise(model))
         found = traced(model, example).module()(*example.noise(model))
