@@ -5,16 +5,15 @@ Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from densekit.inference.export.base import Example, Program
 from densekit.inference.inferer import LOGITS
 from densekit.model import DenseModel
-from densekit.ops.padding import corner
+from densekit.ops.padding import corner, largest_sides, pad_end
 from densekit.types import Batch, Features, Predictions
 
 
@@ -45,7 +44,7 @@ class FileEngine:
         """
         image = self.model.in_unit(batch["image"]).to(torch.float32)
         outputs = [self._run(*part) for part in self._parts(image, batch["size"])]
-        joined = {key: torch.cat([part[key] for part in outputs]) for key in outputs[0]}
+        joined = {key: _joined([part[key] for part in outputs]) for key in outputs[0]}
         found: dict[str, Predictions] = {}
         for name, value in joined.items():
             head, _, key = name.partition("/")
@@ -69,8 +68,7 @@ class FileEngine:
                 f"size: expected sides that every image fits into after its resizing, got"
                 f" {list(most)} for one of {list(sides)}; set a larger size=, or dynamic=[size]"
             )
-        missing = [limit - side for side, limit in zip(sides, most, strict=True)]
-        return F.pad(image, [pad for length in reversed(missing) for pad in (0, length)])
+        return pad_end(image, [limit - side for side, limit in zip(sides, most, strict=True)])
 
     def _run(self, image: Tensor, size: Tensor, count: int) -> dict[str, Tensor]:
         found = self.program(image.contiguous().numpy(), size.contiguous().numpy())
@@ -80,3 +78,18 @@ class FileEngine:
         """Logits of the images' own sides, padded as the model pads them."""
         divisor = self.model.size_divisor
         return logits[corner([side + -side % divisor for side in image.shape[2:]])]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Joins the outputs of several calls to one batch.
+
+    An eager detector returns as many rows as its images need: missing ones become zeros, which are
+    not valid.
+    """
+    most = largest_sides([part.shape[1:] for part in parts])
+    return torch.cat(
+        [
+            pad_end(part, [side - own for side, own in zip(most, part.shape[1:], strict=True)])
+            for part in parts
+        ]
+    )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from densekit.backbones import ResNet
 from densekit.heads import FCN
@@ -101,6 +103,20 @@ def test_images_are_padded_to_the_shapes_of_the_file(model: DenseModel) -> None:
     with torch.no_grad():
         whole = model.predict({**batch, "image": padded})["masks"]["logits"]
     torch.testing.assert_close(found, whole[:, :, : found.shape[2], : found.shape[3]])
+
+
+def test_calls_may_return_different_numbers_of_rows(model: DenseModel) -> None:
+    def program(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        rows = int(image[0, 0, 0, 0])  # what an eager detector finds
+        valid, scores = np.ones((1, rows), bool), np.full((1, rows), 0.5, np.float32)
+        return {"boxes/valid": valid, "boxes/scores": scores}
+
+    engine = FileEngine(model, program, Example((40, 60)), "test", "fp32")
+    image = torch.zeros(2, 3, 40, 60)
+    image[:, 0, 0, 0] = torch.tensor([3.0, 1.0])
+    found = engine.predict({"image": image, "size": torch.tensor([[40, 60]] * 2)})["boxes"]
+    assert found["valid"].tolist() == [[True, True, True], [True, False, False]]
+    assert found["scores"].tolist() == [[0.5, 0.5, 0.5], [0.5, 0, 0]]
 
 
 def test_an_image_that_does_not_fit_is_refused(model: DenseModel) -> None:
