@@ -138,6 +138,7 @@ def cost_of(model: nn.Module, step: Callable[[], object]) -> Cost:
     """Counts the parameters of a network, and the operations of an eager step."""
     from torch.utils.flop_counter import FlopCounterMode
 
+    step()  # the first one also prepares the network, which computes too
     with FlopCounterMode(display=False) as counter:
         step()
     model.zero_grad()
