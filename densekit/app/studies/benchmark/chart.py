@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 from densekit._files import replacing
@@ -17,6 +18,8 @@ PEER_COLOR, OUR_COLOR = "#9aa5b1", "#1f77b4"
 COLUMNS = 2
 BAR, TITLE = 0.26, 0.55
 """Inches per bar and per title."""
+LINE = 50
+"""Characters per line of a title."""
 
 
 def draw(reports: Sequence[Report], file: Path) -> None:
@@ -51,7 +54,7 @@ def _panel(axes: Axes, report: Report) -> None:
     bars = axes.barh(names, speeds, color=colors)
     axes.bar_label(bars, [f"{speed:.1f}x" for speed in speeds], padding=3, fontsize=8)
     axes.axvline(1, color="#555555", linewidth=0.8)
-    axes.set_title(report.title, fontsize=9, loc="left")
+    axes.set_title(fill(report.title, LINE), fontsize=9, loc="left")
     axes.set_xlim(right=1.12 * max(speeds))
     axes.tick_params(labelsize=8)
     axes.invert_yaxis()
