@@ -10,7 +10,14 @@ import torch
 from torch import nn
 
 from densekit.app.studies.benchmark.images import batch_of
-from densekit.app.studies.benchmark.pair import Options, Pair, as_text, check_losses, rows_of
+from densekit.app.studies.benchmark.pair import (
+    Options,
+    Pair,
+    as_text,
+    check_losses,
+    predictions_of,
+    rows_of,
+)
 from densekit.app.studies.benchmark.work import Work
 from densekit.data import Scenes
 from densekit.interop import from_torchvision
@@ -120,11 +127,7 @@ def check_detections(pair: Pair) -> None:
     Raises:
         RuntimeError: They differ.
     """
-    pair.theirs.eval()
-    pair.ours.eval()
-    with torch.no_grad():
-        theirs = pair.their_predictions(pair.theirs)
-        (ours,) = pair.ours.predict(pair.batch).values()
+    theirs, ours = predictions_of(pair)
     for i, rows in enumerate(theirs):
         boxes = ours["boxes"][i][ours["valid"][i]]
         scores = ours["scores"][i][ours["valid"][i]]

@@ -134,6 +134,15 @@ def our_rows(
     ]
 
 
+def predictions_of(pair: Pair) -> tuple[Any, Predictions]:
+    """Both sides' predictions of the pair's batch, in evaluation mode."""
+    pair.theirs.eval()
+    pair.ours.eval()
+    with torch.no_grad():
+        (ours,) = pair.ours.predict(pair.batch).values()
+        return pair.their_predictions(pair.theirs), ours
+
+
 def cost_of(model: nn.Module, step: Callable[[], object]) -> Cost:
     """Counts the parameters of a network, and the operations of an eager step."""
     from torch.utils.flop_counter import FlopCounterMode

@@ -11,7 +11,14 @@ from torch import nn
 
 from densekit.app.errors import UsageError
 from densekit.app.studies.benchmark.images import batch_of
-from densekit.app.studies.benchmark.pair import Options, Pair, as_text, check_losses, rows_of
+from densekit.app.studies.benchmark.pair import (
+    Options,
+    Pair,
+    as_text,
+    check_losses,
+    predictions_of,
+    rows_of,
+)
 from densekit.app.studies.benchmark.work import Work
 from densekit.data import SemanticScenes
 from densekit.interop import from_smp
@@ -81,12 +88,8 @@ def check_logits(pair: Pair) -> None:
     Raises:
         RuntimeError: They differ.
     """
-    pair.theirs.eval()
-    pair.ours.eval()
-    with torch.no_grad():
-        theirs = pair.their_predictions(pair.theirs)
-        (ours,) = pair.ours.predict(pair.batch).values()
-        gap = (theirs - ours["logits"]).abs().max()
+    theirs, ours = predictions_of(pair)
+    gap = (theirs - ours["logits"]).abs().max()
     if not gap <= LOGIT_TOLERANCE:
         raise RuntimeError(
             f"logits: expected at most {LOGIT_TOLERANCE} from the peer's, got {float(gap):.1e}"
