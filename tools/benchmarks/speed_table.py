@@ -161,7 +161,7 @@ def _replace(file: Path, lines: list[str]) -> None:
 def _sections(found: dict[str, Report]) -> list[str]:
     """The table of all works, and a section with all rows for each."""
     columns = ["work", "peer fp32", "peer bf16", "peer compiled fp32 / bf16"]
-    columns += [*(f"ours {precision}" for precision in PRECISIONS), "aim"]
+    columns += [*(f"ours {precision}" for precision in PRECISIONS), "aim", "at the peak"]
     wanted = [one for one in WANTED if one.name in found]
     lines = markdown_table(columns, [_line(one, found[one.name]) for one in wanted])
     for one in wanted:
@@ -181,7 +181,18 @@ def _line(wanted: Wanted, report: Report) -> list[str]:
         " / ".join(compiled) if any(text != "-" for text in compiled) else "-",
         *(_best(ours, precision) for precision in PRECISIONS),
         wanted.aim or "-",
+        " / ".join(_limits(report)) or "-",
     ]
+
+
+def _limits(report: Report) -> list[str]:
+    """How many times the peer's eager fp32 our operations take at the peak of convolutions."""
+    peer, peaks = report.rows[0], report.machine.peaks
+    flops = next((row.flops for row in report.rows if row.who == OURS and row.flops), None)
+    found = [peak for precision in PRECISIONS if (peak := peaks.get(precision))]
+    return (
+        [f"{peer.seconds * peak / flops:.1f}x" for peak in found] if flops and peer.seconds else []
+    )
 
 
 def _best(rows: list[Measured], precision: str, engine: str | None = None) -> str:
