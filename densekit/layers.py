@@ -6,7 +6,7 @@ Shapes: B images, C channels, S the D sizes of a map.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from densekit._names import choose
 from densekit.ops.dilated_conv import DilatedDepthwise
 from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
+from densekit.ops.upsampled_conv import doubled_taps, upsampling_steps
 
 Stride = int | tuple[int, ...]
 """One stride for all axes, or one per axis."""
@@ -207,6 +208,53 @@ def channels_last_weights(model: nn.Module) -> None:
     for parameter in model.parameters():
         if parameter.ndim in formats:
             parameter.data = parameter.data.to(memory_format=formats[parameter.ndim])
+
+
+class FixedUpsampledConv(nn.Module):
+    """`upsampled_conv` for weights that no longer change: their taps are summed once.
+
+    Args:
+        weight: (o, x, 3, ...), see `densekit.ops.upsampled_conv`.
+        bias: (o,).
+        steps: How often each axis of the coarser map repeats pixels.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, steps: Sequence[int]) -> None:
+        super().__init__()
+        self.steps, dims = list(steps), len(steps)
+        self.conv = fixed_conv(CONV[dims], weight, bias)
+        self.doubled: nn.Module | None = None
+        if set(steps) <= {1, 2}:
+            taps = doubled_taps(weight, steps)
+            self.doubled = fixed_conv(CONV_TRANSPOSE[dims], taps, bias, stride=self.steps)
+
+    def forward(self, x: Tensor, sides: Sequence[int]) -> Tensor:
+        """Maps (B, x, *n) to (B, o, *sides)."""
+        if self.doubled is not None and upsampling_steps(x, sides) == self.steps:
+            y: Tensor = self.doubled(x)
+        else:  # odd sides
+            y = self.conv(F.interpolate(x, tuple(sides), mode="nearest"))
+        return y
+
+
+def fixed_conv(
+    kind: Callable[..., Any], weight: Tensor, bias: Tensor | None, **settings: Any
+) -> nn.Module:
+    """Makes a convolution with padding 1 and these weights, in the layout of the models.
+
+    Args:
+        kind: Its class, a value of `CONV` or `CONV_TRANSPOSE`.
+        weight: In the order of axes of that class.
+        bias: (C,).
+        settings: Further arguments of the class.
+    """
+    layer = kind(1, 1, tuple(weight.shape[2:]), padding=1, **settings)
+    channels = weight.shape[:2] if layer.transposed else weight.shape[1::-1]
+    layer.in_channels, layer.out_channels = channels
+    layer.weight, layer.bias = nn.Parameter(weight.clone()), bias
+    channels_last_weights(layer)
+    fixed: nn.Module = layer.requires_grad_(False)
+    return fixed
 
 
 def max_pool(x: Tensor, kernel_size: int, stride: Stride) -> Tensor:

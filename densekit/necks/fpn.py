@@ -6,6 +6,7 @@ Detection, section 4 (convolved extra levels).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,9 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit._names import choose
-from densekit.layers import Layers, max_pool
+from densekit.layers import CONV, FixedUpsampledConv, Layers, fixed_conv, max_pool
 from densekit.necks.base import Neck
-from densekit.ops.upsampled_conv import CONV, upsampled_conv
+from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
+from densekit.ops.upsampled_conv import upsampled_conv
 from densekit.types import Features, FeatureSpec, Specs
 
 SHALLOWEST = 2
@@ -117,6 +119,7 @@ class FPN(Neck):
         self.finer_than_above = _finer_than_above(deep)
 
         self.is_split = norm is None and _splits(deep, laterals, out_channels)
+        self.fixed_split: FixedSplit | None = None
 
         make = Layers(deep[top].spatial_dims, norm, norm_eps)
         self.lateral = nn.ModuleDict(
@@ -141,7 +144,8 @@ class FPN(Neck):
                 levels[name] = self.output[name](x)
         if self.is_split:
             finest, above, *_ = self.lateral
-            levels[f"p{finest[1:]}"] = self._split_output(finest, features[finest], merged[above])
+            split = self.fixed_split or self._split_output
+            levels[f"p{finest[1:]}"] = split(features[finest], merged[above])
         source = self.extra_source
         for level, layer in self.extra.items():
             x = levels[source]
@@ -165,7 +169,7 @@ class FPN(Neck):
             above = merged[level] = x
         return merged
 
-    def _split_output(self, level: str, x: Tensor, above: Tensor) -> Tensor:
+    def _split_output(self, x: Tensor, above: Tensor) -> Tensor:
         """The output of the finest level, from its two addends separately.
 
         All maps up to the output are linear, so lateral projection and 3x3 convolution are merged
@@ -174,19 +178,56 @@ class FPN(Neck):
         multiplications.
 
         Args:
-            level: Name of the level.
             x: (B, C, *S) map of the backbone.
             above: (B, out_channels, *S / 2) sum of the level above.
         """
-        projection: Any = self.lateral[level]
-        convolution: Any = self.output[f"p{level[1:]}"]
-        (lateral,), (output,) = projection, convolution  # without norms
-        weight: Tensor = output.weight
-        through = torch.einsum("om...,mc->oc...", weight, lateral.weight.flatten(1))
+        lateral, output = self._split_layers()
         # A constant can be added before the upsampling instead of after it.
         bias = lateral.bias.to(above.dtype).view(-1, *[1] * (x.ndim - 2))
-        y = CONV[x.ndim - 2](x, through, output.bias, padding=1)
-        return y + upsampled_conv(above + bias, weight, x.shape[2:])
+        y = CONV_FUNCTION[x.ndim - 2](x, _merged(lateral, output), output.bias, padding=1)
+        return y + upsampled_conv(above + bias, output.weight, x.shape[2:])
+
+    def _split_layers(self) -> tuple[Any, Any]:
+        """The lateral projection and the output convolution of the finest level."""
+        finest = next(iter(self.lateral))
+        projection: Any = self.lateral[finest]
+        convolution: Any = self.output[f"p{finest[1:]}"]
+        return projection[0], convolution[0]  # without norms
+
+    def for_inference(self) -> FPN:
+        """Returns an equal neck whose weights no longer change; see `fold`."""
+        fixed = copy.deepcopy(self)
+        if self.is_split:
+            fixed.fixed_split = FixedSplit(*self._split_layers())
+        return fixed
+
+
+class FixedSplit(nn.Module):
+    """The output of the finest level from its two addends, with weights prepared once.
+
+    Args:
+        lateral: Its projection, with weights that no longer change.
+        output: Its 3x3 convolution, likewise.
+    """
+
+    bias: Tensor
+
+    def __init__(self, lateral: Any, output: Any) -> None:
+        super().__init__()
+        dims = output.weight.ndim - 2
+        self.lateral = fixed_conv(CONV[dims], _merged(lateral, output), output.bias)
+        self.upsampled = FixedUpsampledConv(output.weight, None, [2] * dims)
+        self.register_buffer("bias", lateral.bias.view(-1, *[1] * dims))
+
+    def forward(self, x: Tensor, above: Tensor) -> Tensor:
+        """See `FPN._split_output`."""
+        y: Tensor = self.lateral(x) + self.upsampled(above + self.bias, x.shape[2:])
+        return y
+
+
+def _merged(lateral: Any, output: Any) -> Tensor:
+    """Weight of the convolution that equals the projection followed by the convolution."""
+    return torch.einsum("om...,mc->oc...", output.weight, lateral.weight.flatten(1))
 
 
 def _splits(deep: dict[int, FeatureSpec], laterals: Sequence[int], out_channels: int) -> bool:

@@ -5,16 +5,16 @@ Shape letters: B images, C channels, K classes, S the D sizes of the image or of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit.heads.segmentation.base import Segmentation, Supervised
-from densekit.layers import CONV, CONV_TRANSPOSE, Layers, channels_last_weights
+from densekit.layers import CONV, FixedUpsampledConv, Layers, fixed_conv
 from densekit.ops.upsampled_conv import CONV as CONV_FUNCTION
-from densekit.ops.upsampled_conv import doubled_taps, upsampled_conv, upsampling_steps
+from densekit.ops.upsampled_conv import upsampled_conv
 from densekit.types import Features, FeatureSpec
 
 CHANNELS = (256, 128, 64, 32, 16)
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 class FixedBlock(nn.Module):
-    """A block that sums the taps of its first convolution once, instead of in every call.
+    """A block whose first convolution is one of each map, with weights prepared once.
 
     Args:
         block: The block, with weights that no longer change.
@@ -71,40 +71,18 @@ class FixedBlock(nn.Module):
         super().__init__()
         conv, self.norm = block.conv1
         weight, bias = cast(Tensor, conv.weight), cast(Tensor | None, conv.bias)
-        count, dims = block.in_channels, len(block.steps)
-        self.steps = block.steps
-        self.upsampled = _with_weight(CONV[dims], weight[:, :count], bias)
-        self.skip = (
-            _with_weight(CONV[dims], weight[:, count:], None) if weight.shape[1] > count else None
-        )
-        self.doubled: nn.Module | None = None
-        if set(block.steps) <= {1, 2}:
-            taps = doubled_taps(weight[:, :count], block.steps)
-            self.doubled = _with_weight(CONV_TRANSPOSE[dims], taps, bias, stride=block.steps)
+        count, kind = block.in_channels, CONV[len(block.steps)]
+        self.upsampled = FixedUpsampledConv(weight[:, :count], bias, block.steps)
+        self.skip = fixed_conv(kind, weight[:, count:], None) if weight.shape[1] > count else None
         self.conv2 = block.conv2
 
     def forward(self, x: Tensor, skip: Tensor | None, sides: Sequence[int]) -> Tensor:
         """Maps (B, in_channels, *s) to (B, out_channels, *sides)."""
-        if self.doubled is not None and upsampling_steps(x, sides) == self.steps:
-            y = self.doubled(x)
-        else:  # odd sides
-            y = self.upsampled(F.interpolate(x, tuple(sides), mode="nearest"))
+        y = self.upsampled(x, sides)
         if skip is not None and self.skip is not None:
             y = y + self.skip(skip)
         y = F.relu_(self.norm(y))
         return F.relu_(self.conv2(y))
-
-
-def _with_weight(
-    kind: Callable[..., Any], weight: Tensor, bias: Tensor | None, **settings: Any
-) -> nn.Module:
-    """A convolution of this class with padding 1 and these weights, in the layout of the models."""
-    layer = kind(1, 1, tuple(weight.shape[2:]), padding=1, **settings)
-    channels = weight.shape[:2] if layer.transposed else weight.shape[1::-1]
-    layer.in_channels, layer.out_channels = channels
-    layer.weight, layer.bias = nn.Parameter(weight.clone()), bias
-    channels_last_weights(layer)
-    return cast(nn.Module, layer.requires_grad_(False))
 
 
 class UNet(Segmentation):

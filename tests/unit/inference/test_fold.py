@@ -34,6 +34,7 @@ from densekit.heads.segmentation.unet import FixedBlock
 from densekit.inference.fold import folded
 from densekit.layers import FrozenBatchNorm
 from densekit.necks import FPN
+from densekit.necks.fpn import FixedSplit
 
 small = partial(ResNet, 18, width=16)
 BACKBONES: dict[str, Callable[[], Any]] = {
@@ -218,6 +219,17 @@ def test_a_unet_sums_its_taps_once(dims: int, side: int) -> None:
 
     assert all(isinstance(b, FixedBlock) for b in copied.heads["head"].decoder["blocks"])
     assert gap(model, copied, side) < 1e-4
+
+
+def test_a_pyramid_merges_its_weights_once() -> None:
+    neck = partial(FPN, out_channels=64)
+    model = model_of(small(), partial(FCN, num_classes=3, level="p2", aux_level=None), neck)
+
+    copied: Any = folded(model)
+
+    assert isinstance(copied.neck.fixed_split, FixedSplit)
+    assert model.neck.fixed_split is None
+    assert gap(model, copied) < 1e-4
 
 
 def test_a_copy_keeps_the_layout_of_the_weights_and_their_type() -> None:
