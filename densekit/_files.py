@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import errno
-import fcntl
 import io
 import json
 import math
@@ -12,12 +11,13 @@ import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import Any
 from zlib import crc32
 
+from densekit._locks import lock_if_free
 from densekit._names import readable
 
 PREFIX = ".partial-"
@@ -59,7 +59,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def _hidden_folder(target: Path) -> Iterator[Path]:
     """An empty folder beside a file, the same at each time unless another process is using it."""
     folder = target.parent / f"{PREFIX}{crc32(os.fsencode(target.name)):08x}"
-    lock = _lock(folder.with_suffix(".lock"))
+    lock_file = folder.with_suffix(".lock")
+    lock = lock_if_free(lock_file)
     if lock is None:
         try:
             own = TemporaryDirectory(prefix=PREFIX, dir=target.parent)
@@ -76,25 +77,8 @@ def _hidden_folder(target: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            Path(lock.name).unlink(missing_ok=True)
-
-
-def _lock(file: Path) -> IO[bytes] | None:
-    """Creates a file that is locked until it is closed; None if it cannot be, or already is."""
-    try:
-        lock = file.open("wb")
-    except OSError:
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(lock.fileno()), file.stat()):
-            return lock  # otherwise its former owner has just removed it
-    except BlockingIOError:
-        pass
-    except OSError:  # a file system without locks
-        file.unlink(missing_ok=True)
-    lock.close()
-    return None
+            with suppress(OSError):  # Windows removes no open file; the lock then does
+                lock_file.unlink(missing_ok=True)
 
 
 def _copy_mode(source: Path, target: Path) -> None:

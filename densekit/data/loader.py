@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from densekit._signals import STOPS
 from densekit.data.collate import collate
 from densekit.data.protocols import Dataset, Transform
 from densekit.data.samplers import Draw, TrainSampler
@@ -202,7 +203,7 @@ def _begin_worker(worker: int) -> None:
     """
     import cv2
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

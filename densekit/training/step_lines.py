@@ -77,6 +77,10 @@ def used_memory(device: torch.device) -> float:
     """Peak memory so far in GiB, of a CUDA device or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 2**30
     import resource
 
     unit = 1 if sys.platform == "darwin" else 2**10

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from densekit._signals import STOPS
 from densekit.ops import dist
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 PATIENCE = 1.0
 """Seconds after which another Ctrl-C is a second one, not the same forwarded by a launcher."""
 
@@ -44,7 +44,7 @@ class Stopping(Callback):
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        before = {number: signal.getsignal(number) for number in SIGNALS}
+        before = {number: signal.getsignal(number) for number in STOPS}
         taken = [number for number, handler in before.items() if handler is not signal.SIG_IGN]
         for number in taken:
             signal.signal(number, self._note)

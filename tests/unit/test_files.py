@@ -75,7 +75,7 @@ def test_a_folder_without_permission_is_named(
     def refuse(path: Any, *arguments: Any, **named: Any) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(PermissionError) as raised, replacing(tmp_path / "a.txt"):
         pass

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -64,6 +65,29 @@ def test_a_tuple_of_numbers_has_one_home() -> None:
             ):
                 homes.setdefault((ast.unparse(node.targets[0]), text), []).append(path.name)
     assert {key: files for key, files in homes.items() if len(files) > 1} == {}
+
+
+UNIX = {"fcntl", "grp", "pwd", "resource", "termios"}
+UNIX_NAMES = {"getuid", "fork", "killpg", "sysconf", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGUSR1"}
+
+
+def test_every_module_imports_on_windows() -> None:
+    """Only functions name what Windows lacks."""
+    found = []
+    for path in sorted((PROJECT / "densekit").rglob("*.py")):
+        for node in _run_by_import(ast.parse(path.read_text())):
+            names = {node.attr} & UNIX_NAMES if isinstance(node, ast.Attribute) else set()
+            names |= {a.name for a in node.names} & UNIX if isinstance(node, ast.Import) else set()
+            names |= {node.module} & UNIX if isinstance(node, ast.ImportFrom) else set()
+            found += [f"{path.name}: {name}" for name in names]
+    assert found == []
+
+
+def _run_by_import(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            yield node
+            yield from _run_by_import(node)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import logging
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit._files import write_json
+from densekit._locks import locked
 from densekit.app.downloads.digests import verified
 from densekit.app.downloads.sets import Archive, DataSet
 from densekit.app.downloads.transfer import DownloadError, Report, download
@@ -165,14 +165,10 @@ def _check_room(output: Path, needed: int) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     """Waits until no other process downloads into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("wb") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logger.info("%s: waiting for another densekit download", folder.parent)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError:  # a file system without locks
-            pass
+    with locked(
+        folder / "lock",
+        lambda: logger.info("%s: waiting for another densekit download", folder.parent),
+    ):
         yield
 
 

@@ -203,20 +203,14 @@ def _step(
 
 def free_memory(device: torch.device) -> float:
     """Memory in GiB that this process may still take, of a CUDA device or of the machine."""
-    import os
-
+    import psutil
     import torch
 
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info()
         held = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
         return float(free + held) / GIB
-    table = Path("/proc/meminfo")
-    if not table.is_file():
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 / GIB
-    lines = dict(line.split(":", 1) for line in table.read_text().splitlines())
-    free = int(lines["MemAvailable"].split()[0]) * 1024
-    return min(free, _left_of_container()) / GIB
+    return min(float(psutil.virtual_memory().available), _left_of_container()) / GIB
 
 
 def _left_of_container() -> float:

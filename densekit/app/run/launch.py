@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from densekit._signals import STOPS
 from densekit.app.errors import Stopped, UsageError
 from densekit.app.run.fit import run_job
 from densekit.app.run.folder import new_folder, seal, write_config
@@ -23,7 +24,6 @@ from densekit.app.run.folder import new_folder, seal, write_config
 AGREE_SECONDS = 300
 STOP_SECONDS = 300
 """Time that workers get to finish their step and to save after a signal."""
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def started_outside() -> bool:
@@ -162,7 +162,7 @@ def _launch(file: Path, count: int) -> None:
         max_restarts=0,
     )
     args = ("-m", "densekit.app.worker", str(file), seal(file), str(os.getpid()))
-    handlers = {number: signal.getsignal(number) for number in (*STOPS, signal.SIGQUIT)}
+    handlers = {number: signal.getsignal(number) for number in _taken_by_elastic()}
     try:
         elastic_launch(config, sys.executable)(*args)
     except SignalException as error:
@@ -179,6 +179,11 @@ def _launch(file: Path, count: int) -> None:
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _taken_by_elastic() -> list[signal.Signals]:
+    """The signals whose handlers torch's launcher replaces; Windows lacks some."""
+    return [*STOPS, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
 
 
 def _through_store(make: Callable[[], Path]) -> Path:

@@ -8,7 +8,6 @@ entries lie in the user's cache folder.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import hmac
 import json
@@ -16,8 +15,8 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -25,6 +24,7 @@ from typing import Any
 import torch
 
 from densekit._files import PREFIX
+from densekit._locks import locked
 from densekit.inference.engines.fingerprint import LENGTH, code_digest, model_digest
 from densekit.model import DenseModel
 from densekit.ops.cpu import processor
@@ -36,6 +36,8 @@ DESCRIPTION = "key.json"
 """File of an entry that holds its key, the digests of its files, and the seal of both."""
 SECRET_BYTES = 32
 OTHERS = stat.S_IWGRP | stat.S_IWOTH
+POSIX = os.name == "posix"
+"""Whether files have an owner and bits; elsewhere only the user's own folder counts as private."""
 
 Key = dict[str, str]
 
@@ -73,7 +75,8 @@ class Cache:
             quiet: Whether building the entry is not worth a line.
         """
         entry, wanted = self.folder / name, {**self.key, **key}
-        with self._locked(name):
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(self.folder / f".{name}.lock"):
             why = self._unusable(entry, wanted) if entry.exists() else ""
             if why is None:
                 return entry
@@ -103,7 +106,7 @@ class Cache:
     def _unusable(self, entry: Path, wanted: Key) -> str | None:
         """Why an entry must not be loaded; None if it may be."""
         try:
-            if not _own(entry):
+            if POSIX and not _own(entry):
                 return "it belongs to another user, or others may write to it"
             found = json.loads((entry / DESCRIPTION).read_text("utf-8"))
             if not hmac.compare_digest(self._seal(found), found["seal"]):
@@ -115,15 +118,6 @@ class Cache:
             return None if digests == found["files"] else "it is damaged"
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return "it is damaged"
-
-    @contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        """Waits until no other process writes or checks the entry."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with (self.folder / f".{name}.lock").open("wb") as lock:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def cache_beside(checkpoint: str | Path, model: DenseModel) -> Cache | None:
@@ -177,15 +171,14 @@ def user_secret() -> bytes:
             part.chmod(0o600)
             with suppress(FileExistsError):  # another process was faster
                 os.link(part, file)
-    status = file.stat()
-    if status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) & 0o077:
+    if POSIX and (not _own(file) or stat.S_IMODE(file.stat().st_mode) & 0o077):
         raise PermissionError(f"{file}: expected a file that this user alone can read")
     return file.read_bytes()
 
 
 def _private(folder: Path) -> bool:
     """Whether this user alone can put entries into a folder, which is made if it can be."""
-    if not _own(folder.parent):
+    if not POSIX or not _own(folder.parent):
         return False
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
