@@ -18,6 +18,7 @@ import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
+from densekit._archives import ArchiveError, check_archive, is_archive
 from densekit._files import replacing
 from densekit._safetensors import is_safetensors, read_safetensors, write_safetensors
 from densekit.build import build_model
@@ -117,8 +118,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
             dict.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"checkpoint {file}: expected a file, got none there")
+    check_intact(file)
     if is_safetensors(file):
         try:
             return read_safetensors(file)
@@ -129,7 +129,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Weights only load failed" in str(error) and _is_archive(file):
+        if "Weights only load failed" in str(error) and is_archive(file):
             raise ValueError(
                 f"checkpoint {file}: expected only tensors, numbers and text, got other objects, "
                 "which can run code when they are loaded"
@@ -144,6 +144,28 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"checkpoint {file}: expected a dict, got {type(content).__name__}")
     return content
+
+
+def check_intact(path: str | Path) -> None:
+    """Compares the content of a file that torch wrote with the checksums in it.
+
+    Files in safetensors' format, whose checksum covers their values, are compared when read.
+
+    Raises:
+        FileNotFoundError: The file does not exist.
+        BrokenCheckpointError: It is damaged.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(f"checkpoint {file}: expected a file, got none there")
+    if is_archive(file):
+        try:
+            check_archive(file)
+        except ArchiveError as error:
+            raise BrokenCheckpointError(
+                f"checkpoint {file}: expected an intact file, got a truncated or damaged file:"
+                f" {error}"
+            ) from error
 
 
 def holds_artifact(path: str | Path) -> bool:
@@ -276,7 +298,7 @@ def _own_names(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _kind(file: Path) -> str:
     """The kind of a file that is not a checkpoint; of text, e.g. an HTML page, its first line."""
-    if _is_archive(file):
+    if is_archive(file):
         return "a truncated or damaged file"
     with file.open("rb") as stream:
         begin = stream.read(60).lstrip().partition(b"\n")[0]
@@ -286,9 +308,3 @@ def _kind(file: Path) -> str:
         text = ""
     is_text = text.isprintable() and len(text) > 4
     return f"text: {text!r}" if is_text else "a file of another kind or a damaged one"
-
-
-def _is_archive(file: Path) -> bool:
-    """Whether the file opens as torch's zip container, as an undamaged checkpoint does."""
-    with file.open("rb") as stream:
-        return stream.read(4) == b"PK\x03\x04"

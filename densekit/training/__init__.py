@@ -7,7 +7,7 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
-        "AtomicCheckpointIO": "checkpoint",
+        "AtomicCheckpointIO": "checkpoint_io",
         "CasesFile": "cases_file",
         "Checkpoint": "checkpoint",
         "Confusion": "confusion",

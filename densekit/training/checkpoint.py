@@ -1,13 +1,8 @@
-"""Checkpoints: the last one to resume from, and the best ones by a metric, written atomically.
-
-A file is written under a temporary name beside its target and renamed: a run that is killed while
-saving leaves the previous checkpoint intact.
-"""
+"""Checkpoints: the last one to resume from, and the best ones by a metric."""
 
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 import warnings
@@ -25,7 +20,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from densekit._files import replacing
+from densekit.artifact import check_intact
 from densekit.ops.dist import max_over_processes
+from densekit.training.checkpoint_io import AtomicCheckpointIO
 from densekit.training.loop_state import (
     forget_cut_off,
     go_to_validation,
@@ -38,44 +35,6 @@ BY_EPOCH = "epoch_{epoch:03d}"
 BY_STEP = "epoch_{epoch:03d}_step_{step:06d}"
 
 logger = logging.getLogger(__name__)
-
-
-class UnwritableError(OSError):
-    """A checkpoint could not be written."""
-
-
-class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints atomically, whatever file system the temporary folder is on.
-
-    Lightning's own writer moves the file from the system's temporary folder; on another file system
-    this is a copy, which can be interrupted.
-    """
-
-    def save_checkpoint(
-        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
-    ) -> None:
-        """Saves beside the target, syncs to disk, then renames.
-
-        Args:
-            checkpoint: Tensors, numbers and strings.
-            path: Target; remote ones are left to Lightning.
-            storage_options: Must be None.
-        """
-        if "://" in str(path):
-            super().save_checkpoint(checkpoint, path, storage_options)
-            return
-        target = Path(path)
-        try:
-            with replacing(target) as part, part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-        except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-            raise UnwritableError(
-                f"{target}: expected a writable file, got {reason}; the previous checkpoints are"
-                " intact"
-            ) from error
 
 
 class Checkpoint(ModelCheckpoint):
@@ -387,6 +346,7 @@ def _readable(path: Path) -> bool:
 def _why_unreadable(path: Path) -> str | None:
     """Why a file is not a checkpoint, None if it loads as tensors, numbers and strings."""
     try:
+        check_intact(path)
         torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch passes on any error of its zip and pickle readers
         return f"{type(error).__name__}: {str(error).splitlines()[0]}"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from densekit._safetensors import _checksum
 from densekit.app.cli import main
 from densekit.artifact import (
     BrokenCheckpointError,
@@ -59,7 +60,11 @@ def test_what_is_no_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> N
     save_file({"conv1.weight": torch.rand(2)}, foreign)
     with pytest.raises(ValueError, match="one without config, info .* densekit convert source="):
         load_artifact(foreign)
-    save_file({"a": torch.rand(2)}, foreign, {"densekit.config": "x", "densekit.info": "{"})
+    tensors, texts = {"a": torch.rand(2)}, {"densekit.config": "x", "densekit.info": "{"}
+    save_file(tensors, foreign, texts)
+    with pytest.raises(BrokenCheckpointError, match="differs from its checksum"):
+        load_artifact(foreign)
+    save_file(tensors, foreign, texts | {"densekit.crc32": _checksum(tensors, texts)})
     with pytest.raises(ValueError, match="expected JSON metadata"):
         load_artifact(foreign)
     foreign.write_bytes(foreign.read_bytes()[:40])

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from densekit.app.cli import main
 from densekit.app.errors import explain
 from densekit.data.reading.images import read_image
-from densekit.training.checkpoint import AtomicCheckpointIO
+from densekit.training.checkpoint_io import AtomicCheckpointIO
 from tests.unit.app.small_run import SMALL_RUN
 
 

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from densekit.training import Checkpoint, Cosine, Ema, best_checkpoint, furthest_checkpoint
-from densekit.training.checkpoint import AtomicCheckpointIO
+from densekit.training.checkpoint_io import AtomicCheckpointIO
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
 Make = Callable[[], list[Callback]]
@@ -184,7 +184,7 @@ def test_a_failed_save_leaves_the_previous_file(
         file.write(b"half")
         raise OSError("disk full")
 
-    monkeypatch.setattr("densekit.training.checkpoint.torch.save", half)
+    monkeypatch.setattr("densekit.training.checkpoint_io.torch.save", half)
     with pytest.raises(OSError, match="disk full"):
         writer.save_checkpoint({"step": 2}, path)
     monkeypatch.undo()
