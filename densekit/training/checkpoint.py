@@ -175,6 +175,10 @@ class Checkpoint(ModelCheckpoint):
         """
         if self._fitting is None:
             return
+        self.current_score = state_dict["current_score"]
+        self.last_model_path = str(Path(str(self.dirpath)) / LAST) * bool(
+            state_dict["last_model_path"]
+        )
         scores: dict[str, Tensor] = state_dict["best_k_models"]
         newest: str = state_dict["best_model_path"]  # without a monitor there is no score
         moved = self._taken_over(self._fitting, dict.fromkeys((*scores, newest)) if newest else ())

@@ -19,6 +19,7 @@ from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.ending import why_ended
 from densekit.training.inferer import Inferer, sees_images
+from densekit.training.loss_means import LossMeans, rows_of
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.micro_batches import Loss, check_divisible, computed_in_parts, divided
 from densekit.training.monitors import Logged, check_monitors, logged_names
@@ -32,7 +33,7 @@ from densekit.training.optim import (
 )
 from densekit.training.schedules import Constant, Schedule, not_reached
 from densekit.training.sharding import Sharding, divide, gather_rows, sharded_modules
-from densekit.training.sources import log_name, loss_name, source_heads, source_names
+from densekit.training.sources import LOSS, log_name, loss_name, source_heads, source_names
 from densekit.training.synced_norm import use_synced_norms
 from densekit.training.transfer import Transfer
 from densekit.types import Batch, Features, Result
@@ -124,6 +125,7 @@ class LitModel(LightningModule):
         self._group_settings: list[tuple[float, float]] = []
         self._recipes = metrics or {}
         self._metrics: dict[str, list[MetricSet]] = {}
+        self._means: dict[str, list[LossMeans]] = {}
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Loss terms of a training step: `HEAD/TERM`, with several data sets `SOURCE/HEAD/TERM`."""
@@ -328,21 +330,17 @@ class LitModel(LightningModule):
         inferer = self._inferer(stage)
         source = source_names(self.trainer)[index]
         heads = source_heads(self.trainer, source)
-        name = partial(log_name, self.trainer, stage, source)
         key = mix(self.seed, 0, batch["key"])  # the same samples in every epoch
         resized = cast(Batch, {**self.model.resized(batch), "key": key})
-        valid = batch["sample_valid"].tolist()
         features = None
+        keep = [row for row, real in enumerate(batch["sample_valid"].tolist()) if real]
         if sees_images(inferer, self.model, batch["image"].ndim - 2):
             features = self.model.features(resized)
-            if terms := self._eval_losses(resized, features, heads):
-                shown = {name("loss"): self.balance(sums_by_head(terms))}
-                shown |= {name(loss_name(term)): value for term, value in terms.items()}
-                self.log_dict(
-                    shown, sync_dist=True, batch_size=sum(valid), add_dataloader_idx=False
-                )
+            if terms := self._eval_losses(resized, features, heads, keep):
+                named = {loss_name(term): value for term, value in terms.items()}
+                total = self.balance(sums_by_head(terms))
+                self._means[stage][index].update({LOSS: total, **named}, len(keep))
         results = inferer(self.model, resized, features)
-        keep = [i for i, real in enumerate(valid) if real]
         truth = [batch["truth"][i] for i in keep]
         self._metrics[stage][index].update([results[i] for i in keep], truth)
         return {"results": results}
@@ -353,18 +351,27 @@ class LitModel(LightningModule):
         return self.inferer
 
     def _eval_losses(
-        self, batch: Batch, features: Features, heads: Sequence[str] | None
+        self, batch: Batch, features: Features, heads: Sequence[str] | None, keep: Sequence[int]
     ) -> dict[str, Tensor]:
         """Loss terms of this process alone, for the heads whose targets the batch has.
 
         Evaluation on identities or classes unknown to training has none.
+
+        Args:
+            batch: Resized.
+            features: Of its images.
+            heads: The heads that the data set evaluates; None for all.
+            keep: Rows of images that are no repeats.
         """
-        names = list(self.model.heads if heads is None else heads)
         learning = [
             name
-            for name in names
+            for name in (self.model.heads if heads is None else heads)
             if all(key in batch for key in self.model.heads[name].target_keys)
         ]
+        # Sharded modules need equally many rows in all processes, and leave out repeats themselves.
+        if len(keep) < len(batch["key"]) and not sharded_modules(self):
+            batch, features = rows_of(batch, keep), rows_of(features, keep)
+            learning = learning if keep else []
         if not learning:
             return {}
         with dist.counted_alone():
@@ -378,11 +385,16 @@ class LitModel(LightningModule):
             ]
         for metrics in self._metrics[stage]:
             metrics.reset(self.device)
+        self._means[stage] = [LossMeans() for _ in self._metrics[stage]]
 
     def _log_metrics(self, stage: str) -> None:
-        for source, metrics in zip(source_names(self.trainer), self._metrics[stage], strict=True):
+        sets = zip(
+            source_names(self.trainer), self._means[stage], self._metrics[stage], strict=True
+        )
+        for source, means, metrics in sets:
             name = partial(log_name, self.trainer, stage, source)
-            named = {name(key): value for key, value in metrics.compute().items()}
+            found = {**means.compute(), **metrics.compute()}
+            named = {name(key): value for key, value in found.items()}
             metrics.note_facts(self.model.info)
             # All ranks hold the same values: their maximum is exact, their mean might round.
             self.log_dict(named, sync_dist=True, reduce_fx="max", add_dataloader_idx=False)

@@ -135,8 +135,8 @@ def test_figures_are_exactly_those_of_one_process(tmp_path: Path) -> None:
     assert one["val/spot/count"] == 7
     for figures in run_distributed(evaluate_rank, 2, str(tmp_path / "two")):
         assert figures.keys() == one.keys()
-        for name in ("distance", "count", "distance/cat"):
-            found, expected = figures[f"val/spot/{name}"], one[f"val/spot/{name}"]
+        for name in ("spot/distance", "spot/count", "spot/distance/cat", "loss", "spot/loss/box"):
+            found, expected = figures[f"val/{name}"], one[f"val/{name}"]
             torch.testing.assert_close(found, expected, rtol=0, atol=0, equal_nan=True)
     files = [(tmp_path / folder / "metrics.json").read_text() for folder in ("one", "two")]
     figures_of_one, figures_of_two = map(json.loads, files)

@@ -1,0 +1,301 @@
+"""Kills a training again and again at random moments, resumes it, and compares what it reaches.
+
+Every start is a fresh process of `densekit train`. A chain of starts is killed until it reaches its
+end; then weights, optimiser, metrics, best scores, curves, logs and rows per image must equal those
+of a training that was never stopped: bit for bit, but to rounding where the number of processes
+changes at every start.
+
+    python tools/kills.py kills=50 signal=KILL output=kills.jsonl
+    python tools/kills.py kills=5 signal=TERM 'cases=[EMA,2 processes]' output=kills.jsonl
+    python tools/kills.py table output=kills.jsonl
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+TINY = [
+    *("experiment=quickstart_classification", "backbone.width=8", "precision=32-true", "seed=3"),
+    *("trainer.accelerator=cpu", "trainer.max_epochs=3", "data.scenes.train.length=32"),
+    *("data.scenes.val.length=7", "data.scenes.test=null", "data.scenes.batch_size=4"),
+    *("data.scenes.eval_batch_size=2", "data.scenes.num_workers=0"),
+    *(f"data.scenes.{split}.size=[64,64]" for split in ("train", "val")),
+    *("callbacks.pictures=null", "callbacks.confusion=null", "callbacks.progress=null"),
+    *("callbacks.checkpoint.monitor=val/loss", "callbacks.checkpoint.mode=min", "expected={}"),
+    *("callbacks.checkpoint.last_every_n_steps=2", "logger=csv"),
+]
+TWO = ("trainer.devices=2", "data.scenes.batch_size=2")
+GROUP_NORM = ("backbone.norm=group",)
+CASES = {
+    "plain": (),
+    "2 workers": ("data.scenes.num_workers=2",),
+    "EMA": ("+callbacks.ema._target_=densekit.training.Ema", "callbacks.ema.decay=0.9"),
+    "accumulation": ("trainer.accumulate_grad_batches=3",),
+    "validation within epochs": ("trainer.val_check_interval=3",),
+    "both": ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=3"),
+    "2 processes": TWO,
+    "2 processes, 1 worker each": (*TWO, "data.scenes.num_workers=1"),
+    "2 and 1 processes in turn": GROUP_NORM,
+}
+IN_TURN = "2 and 1 processes in turn"
+PATIENCE = 180
+"""Seconds after which a process that was told to end counts as hung."""
+TOLERANCE = 1e-5
+
+
+@dataclass
+class Chain:
+    """A training that is killed until it ends.
+
+    Attributes:
+        case: Of `CASES`.
+        number: SIGKILL or SIGTERM.
+        runs: Its run folders, in order.
+        kills: What happened at each kill.
+        problems: What was not as it must be.
+    """
+
+    case: str
+    number: signal.Signals
+    folder: Path
+    runs: list[Path] = field(default_factory=list)
+    kills: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def train(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+    """Starts a training in a process group of its own."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "densekit", "train", *words, f"paths.runs={folder}"]
+    with (folder / "console.txt").open("ab") as console:
+        return subprocess.Popen(
+            command, stdout=console, stderr=console, env=environment, start_new_session=True
+        )
+
+
+def finished(words: list[str], folder: Path) -> Path:
+    """Trains without a stop; returns the run folder.
+
+    Raises:
+        RuntimeError: The training failed.
+    """
+    folder.mkdir(parents=True)
+    if code := train(words, folder).wait():
+        raise RuntimeError(f"{folder}: expected exit code 0, got {code}; see console.txt there")
+    return newest_run(folder)
+
+
+def newest_run(folder: Path) -> Path:
+    """The run folder that was created last."""
+    return max(folder.glob("*/*/"), key=lambda run: run.stat().st_ctime_ns)
+
+
+def follow(chain: Chain, kills: int, draw: random.Random) -> None:
+    """Starts, kills and resumes until the training ends or enough kills are done."""
+    for turn in itertools.count():
+        words = ["trust=[]", *words_of(chain, turn)]
+        before = set(chain.folder.glob("*/*/"))
+        process = train(words, chain.folder)
+        if len(chain.kills) < kills:
+            wait_for_moment(process, chain.folder, before, draw)
+        elif process.wait(PATIENCE * 2):
+            chain.problems.append(f"exit code {process.returncode} without a kill")
+        code = process.poll()
+        if code is None:
+            end(process, chain, draw)
+        chain.runs += sorted(set(chain.folder.glob("*/*/")) - before)
+        if code is not None:
+            if code:
+                chain.problems.append(f"exit code {code} before the kill")
+            return
+        if chain.problems:
+            return
+
+
+def words_of(chain: Chain, turn: int) -> list[str]:
+    """The arguments of the next start: anew until there is a checkpoint, then resumed."""
+    saved = [run for run in chain.runs if (run / "checkpoints" / "last.ckpt").is_file()]
+    words = [f"resume={saved[-1]}"] if saved else [*TINY, *CASES[chain.case]]
+    if chain.case == IN_TURN:
+        words += TWO if turn % 2 == 0 else ("trainer.devices=1", "data.scenes.batch_size=4")
+        words += ["trainer.strategy=auto"]
+    return words
+
+
+def wait_for_moment(
+    process: subprocess.Popen[bytes], folder: Path, before: set[Path], draw: random.Random
+) -> None:
+    """Waits for a random number of saved checkpoints and a random time, or the end."""
+    saves, seen, stamp = draw.choice((0, 1, 1, 2, 2, 3, 4)), 0, 0
+    if not saves:
+        time.sleep(draw.uniform(0, 8))
+    while seen < saves and process.poll() is None:
+        for run in set(folder.glob("*/*/")) - before:
+            file = run / "checkpoints" / "last.ckpt"
+            now = file.stat().st_mtime_ns if file.is_file() else 0
+            seen, stamp = seen + (now != stamp), now
+        time.sleep(0.002)
+    time.sleep(draw.uniform(0, 0.3))
+
+
+def end(process: subprocess.Popen[bytes], chain: Chain, draw: random.Random) -> None:
+    """Sends the signal to the launcher, to its whole group or to a worker; waits for all to end."""
+    workers = children(process.pid)
+    several = "processes" in chain.case and workers
+    target = draw.choice(("launcher", "group", "worker")) if several else "launcher"
+    if target == "group":
+        os.killpg(process.pid, chain.number)
+    elif target == "worker":
+        os.kill(draw.choice(workers), chain.number)
+    else:
+        process.send_signal(chain.number)
+    chain.kills.append(target)
+    began = time.monotonic()
+    try:
+        code = process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        code = None
+    while group(process.pid) and time.monotonic() < began + PATIENCE:
+        time.sleep(0.05)
+    if code is None or group(process.pid):
+        chain.problems.append(f"hung after the kill of the {target}")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    elif chain.number == signal.SIGTERM and code not in (143, -15):
+        chain.problems.append(f"exit code {code} after SIGTERM to the {target}")
+
+
+def children(parent: int) -> list[int]:
+    """Processes that a process has started."""
+    file = Path(f"/proc/{parent}/task/{parent}/children")
+    return [int(word) for word in file.read_text().split()] if file.is_file() else []
+
+
+def group(leader: int) -> list[int]:
+    """Living processes of a process group."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[2]) == leader and words[0] != "Z":
+            found.append(int(stat.parent.name))
+    return found
+
+
+def differences(run: Path, reference: Path, exact: bool) -> list[str]:
+    """Names of what differs between two finished runs."""
+    one, two = dict(results(run)), dict(results(reference))
+    names = sorted({*one, *two})
+    return [name for name in names if not equal(one.get(name), two.get(name), exact)]
+
+
+def results(run: Path) -> Iterator[tuple[str, Any]]:
+    """Yields everything that a finished run has computed, by name."""
+    for file in sorted((run / "checkpoints").glob("*.ckpt")):
+        content = torch.load(file, weights_only=True)
+        for key in ("config", "loops"):  # paths; counters of starts
+            content.pop(key, None)
+        yield from leaves(content, file.name, run)
+    yield from leaves(json.loads((run / "metrics.json").read_text()), "metrics.json", run)
+    for name in ("csv/metrics.csv", "cases_val.csv"):
+        with (run / name).open(newline="") as text:
+            rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(text)]
+        yield from leaves(rows, name, run)
+
+
+def leaves(node: Any, name: str, run: Path) -> Iterator[tuple[str, Any]]:
+    """Yields the name and value of every leaf, with files by their name alone."""
+    if isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from leaves(value, f"{name}/{Path(str(key)).name}", run)
+    elif isinstance(node, list | tuple):
+        for index, value in enumerate(node):
+            yield from leaves(value, f"{name}/{index}", run)
+    elif isinstance(node, str) and node.startswith("/"):
+        yield name, Path(node).name if node.endswith(".ckpt") else ""
+    else:
+        yield name, node
+
+
+def equal(one: Any, two: Any, exact: bool) -> bool:
+    """Whether two leaves are equal, bit for bit or to rounding."""
+    if type(one) is not type(two):
+        return False
+    if isinstance(one, torch.Tensor):
+        if exact or not one.is_floating_point():
+            return torch.equal(one, two)
+        return one.shape == two.shape and torch.allclose(one, two, TOLERANCE, TOLERANCE)
+    if exact:
+        return bool(one == two)
+    try:
+        return math.isclose(float(one), float(two), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    except (TypeError, ValueError):
+        return bool(one == two)
+
+
+def measure(case: str, number: signal.Signals, kills: int, seed: int, output: Path) -> None:
+    """Kills until there are enough kills; appends a line per chain to the output."""
+    draw, done = random.Random(f"{case} {number} {seed}"), 0
+    with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
+        reference = finished([*TINY, *CASES[case]], Path(temporary) / "reference")
+        for index in itertools.count():
+            if done >= kills:
+                break
+            chain = Chain(case, number, Path(temporary) / str(index))
+            chain.folder.mkdir()
+            follow(chain, kills - done, draw)
+            done += len(chain.kills)
+            if not chain.problems:
+                different = differences(chain.runs[-1], reference, case != IN_TURN)
+                chain.problems += [f"{len(different)} differ: {different[:5]}"] * bool(different)
+            line = {"case": case, "signal": number.name, "kills": chain.kills}
+            with output.open("a") as file:
+                file.write(json.dumps(line | {"problems": chain.problems}) + "\n")
+            print(line | {"problems": chain.problems}, flush=True)
+
+
+def table(output: Path) -> list[str]:
+    """Lines of Markdown: kills and chains per case and signal."""
+    lines = ["| case | signal | kills | trainings | equal |", "|---|---|---|---|---|"]
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    for case, number in sorted({(row["case"], row["signal"]) for row in rows}):
+        own = [row for row in rows if (row["case"], row["signal"]) == (case, number)]
+        count, right = sum(len(row["kills"]) for row in own), sum(not r["problems"] for r in own)
+        lines.append(f"| {case} | {number} | {count} | {len(own)} | {right} |")
+    return lines
+
+
+def main(words: list[str]) -> int:
+    """Runs the tool; returns the exit code: 1 if anything differed."""
+    options = {"kills": "5", "signal": "KILL", "output": "kills.jsonl", "seed": "0", "cases": ""}
+    options |= dict(word.split("=", 1) for word in words if "=" in word)
+    output = Path(options["output"])
+    if "table" not in words:
+        number = signal.Signals[f"SIG{options['signal']}"]
+        for case in yaml.safe_load(options["cases"] or "null") or CASES:
+            measure(case, number, int(options["kills"]), int(options["seed"]), output)
+    print("\n".join(table(output)))
+    return int(any(json.loads(line)["problems"] for line in output.read_text().splitlines()))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
