@@ -11,6 +11,7 @@ COMMANDS = {
     "predict": "run a checkpoint on images, volumes, series or sequences",
     "verify": "decide whether two images show the same person or object",
     "search": "find the images of a gallery that are most similar to one image",
+    "doctor": "find what is wrong with a data set, file by file",
     "plan": "propose a configuration for a data set of volumes",
     "download": "fetch public data sets in the layout that data=NAME reads",
     "convert": "turn weights of another library into a checkpoint",

@@ -27,13 +27,7 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         UsageError: A data set is for an unknown head, or a value of `data` is missing.
     """
-    with open_dict(cfg):
-        for name in cfg.data:
-            cfg.data[name].setdefault("heads", list(cfg.heads))
-    data = _plain(cfg, "data")
-    _check_roots(data)
-    for name, node in data.items():
-        check_targets({"data": {name: node}}, list(cfg.trust))
+    data = data_nodes(cfg)
     sources = build_sources(data, int(OmegaConf.select(cfg, "seed") or 0))
     check_heads(sources, cfg.heads)
     with data_info_of(sources):
@@ -41,6 +35,22 @@ def describe_data(cfg: DictConfig) -> dict[str, Any]:
         if any("spatial_dims" in source.describe() for source in sources.values()):
             _set_backbone(cfg, "spatial_dims", common_value(sources, list(sources), "spatial_dims"))
     return sources
+
+
+def data_nodes(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved nodes of the data sets, checked but not built.
+
+    Raises:
+        UsageError: A value of `data` is missing, or a folder does not exist.
+    """
+    with open_dict(cfg):
+        for name in cfg.data:
+            cfg.data[name].setdefault("heads", list(cfg.heads))
+    data = _plain(cfg, "data")
+    _check_roots(data)
+    for name, node in data.items():
+        check_targets({"data": {name: node}}, list(cfg.trust))
+    return data
 
 
 def build_sources(data: Mapping[str, Any], seed: int) -> dict[str, Any]:

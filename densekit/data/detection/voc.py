@@ -93,7 +93,7 @@ class VocDetection(BoxDataset):
         files: list[str] = []
         for image, stem in enumerate(stems):
             path = xml_of.get(stem, xml / f"{stem}.xml")
-            tree = _parse(path)
+            tree = parse_xml(path)
             image_file = only_image(by_stem[stem], folder, tree.findtext("filename") or "")
             files.append(str(image_file.relative_to(folder)))
             sizes[image] = _size(tree, image_file)
@@ -127,8 +127,12 @@ def _annotated(
     return [*(s for s in by_stem if s in xml_of), *(s for s in xml_of if s not in by_stem)]
 
 
-def _parse(path: Path) -> ElementTree.Element:
-    """The `<annotation>` element of a file in any encoding and namespace."""
+def parse_xml(path: Path) -> ElementTree.Element:
+    """The `<annotation>` element of a file in any encoding and namespace.
+
+    Raises:
+        ValueError: Naming the file, if it is not XML of Pascal VOC.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -157,7 +161,7 @@ def _scan(xml_of: Mapping[str, Path], folder: Path) -> list[str]:
     found = {
         _class_name(item, path, number)
         for path in xml_of.values()
-        for number, item in enumerate(_parse(path).iter("object"), start=1)
+        for number, item in enumerate(parse_xml(path).iter("object"), start=1)
     }
     return check_names(sorted(found), f"classes found in {folder}")
 

@@ -36,6 +36,7 @@ class LabelTable:
         multilabel: Whether masks are (K, *S).
         background: Whether class 0 is the background, stored as 0.
         key: Plain values that identify the table.
+        known: The stored values that a mask may have.
 
     Raises:
         ValueError: If a value is not a whole number from 0 to 65535, or appears twice.
@@ -58,7 +59,7 @@ class LabelTable:
             raise ValueError(
                 f"{source}: expected up to 255 classes of one value each, got {labels}"
             )
-        self._known = {0, *flat} if self.multilabel else set(flat)
+        self.known = {0, *flat} if self.multilabel else set(flat)
         self.ids = [v[0] for v in self._values]
         if self.multilabel:
             self.ids = list(range(1, len(values) + 1))
@@ -87,7 +88,7 @@ class LabelTable:
             odd = whole != part
             wrong |= set(part[odd].ravel()[:1000].tolist())
             counts = np.bincount(whole[~odd])
-            wrong |= set(np.flatnonzero(counts).tolist()) - self._known
+            wrong |= set(np.flatnonzero(counts).tolist()) - self.known
             for plane, table in enumerate(self._tables):
                 out[plane, index] = table[whole]
         if wrong:

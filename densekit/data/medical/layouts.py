@@ -103,6 +103,17 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
     Raises:
         ValueError: If the layout is none of these, or a file is missing.
     """
+    layout = stated_layout(root, names)
+    _check_files(layout)
+    return layout
+
+
+def stated_layout(root: Path, names: Names = Names()) -> Layout:
+    """The layout of `find_layout`, whose files may be missing.
+
+    Raises:
+        ValueError: If the layout is none of these.
+    """
     _check_names(names)
     pair = [*(names.channels or ("images",)), names.mask or "masks"]
     if root.suffix.lower() == ".csv":
@@ -120,9 +131,7 @@ def find_layout(root: Path, names: Names = Names()) -> Layout:
         layout = _pairs(root, pair[:-1], pair[-1], names.roi)
     else:
         layout = _patients(root, names)
-    layout = replace(layout, cases=_named(layout.cases, root))
-    _check_files(layout)
-    return layout
+    return replace(layout, cases=_named(layout.cases, root))
 
 
 def _check_names(names: Names) -> None:

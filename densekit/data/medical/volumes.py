@@ -36,12 +36,7 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
         ValueError: If the volume is missing, damaged, incomplete, not scalar or not finite; the
             message names the file or folder.
     """
-    source = _existing(Path(path))
-    with reading(source, "volume"):
-        if source.is_dir() or not has_suffix(source, SUFFIXES):
-            volume = read_dicom(source, series)
-        else:
-            volume = read_itk(source) if has_suffix(source, ITK) else read_nifti(source)
+    volume = decode_volume(path, series)
     bad = volume.image.size - int(np.isfinite(volume.image).sum())
     if bad:
         raise ValueError(
@@ -49,6 +44,15 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
             " replace them first"
         )
     return volume
+
+
+def decode_volume(path: str | Path, series: str | None = None) -> Volume:
+    """The volume of `read_volume`, whose voxels may be NaN or infinite."""
+    source = _existing(Path(path))
+    with reading(source, "volume"):
+        if source.is_dir() or not has_suffix(source, SUFFIXES):
+            return read_dicom(source, series)
+        return read_itk(source) if has_suffix(source, ITK) else read_nifti(source)
 
 
 def read_grid(path: str | Path, series: str | None = None) -> Grid:

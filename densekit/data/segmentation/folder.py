@@ -87,12 +87,12 @@ class MaskFolder(PairedMasks):
             existing_folder(mask_folder, f"{_KEY}.masks")
         image_affixes, mask_affixes = (image_prefix, image_suffix), (mask_prefix, mask_suffix)
         roi_affixes = ("", roi_suffix)
-        by_name = _by_name(folder, image_affixes)
+        by_name = files_by_name(folder, image_affixes)
         others = [(path, mask_affixes) for path in folders]
         others += [] if roi is None else [(existing_folder(Path(roi), f"{_KEY}.roi"), roi_affixes)]
         for path, affixes in others:
             if any(affixes) and path.samefile(folder):
-                by_name = {n: p for n, p in by_name.items() if not _has(p.stem, affixes)}
+                by_name = {n: p for n, p in by_name.items() if not has_affixes(p.stem, affixes)}
         if not by_name:
             wanted = f"{image_prefix}*{image_suffix}.*"
             raise ValueError(f"{_KEY}.images: expected images {wanted} in {folder}, got none")
@@ -109,17 +109,18 @@ class MaskFolder(PairedMasks):
         )
 
 
-def _has(stem: str, affixes: Affixes) -> bool:
+def has_affixes(stem: str, affixes: Affixes) -> bool:
+    """Whether a name without suffix has prefix, suffix and something between them."""
     prefix, suffix = affixes
     long_enough = len(stem) > len(prefix) + len(suffix)
     return long_enough and stem.startswith(prefix) and stem.endswith(suffix)
 
 
-def _by_name(folder: Path, affixes: Affixes) -> dict[str, Path]:
+def files_by_name(folder: Path, affixes: Affixes) -> dict[str, Path]:
     """Path below the folder, without prefix, suffix and extension, to the file."""
     found: dict[str, Path] = {}
     for path in map(folder.joinpath, images_below(folder)):
-        if not _has(path.stem, affixes):
+        if not has_affixes(path.stem, affixes):
             continue
         stem = path.stem.removeprefix(affixes[0]).removesuffix(affixes[1])
         name = same_name((path.relative_to(folder).parent / stem).as_posix())
@@ -131,7 +132,7 @@ def _by_name(folder: Path, affixes: Affixes) -> dict[str, Path]:
 
 def _matched(images: Mapping[str, Path], folder: Path, affixes: Affixes, what: str) -> list[Path]:
     """The mask, or the region of interest, of each image."""
-    masks = _by_name(folder, affixes)
+    masks = files_by_name(folder, affixes)
     missing = [name for name in images if name not in masks]
     if missing:
         parent, _, stem = missing[0].rpartition("/")

@@ -55,7 +55,7 @@ class MaskList(PairedMasks):
         folder = existing_folder(Path(root), f"{_KEY}.root")
         path = folder / list_file
         declared = declared_table(names, colours, _KEY)
-        pairs = _read(path, declared.names if declared else [])
+        pairs = listed_masks(path, declared.names if declared else [])
         if not pairs:
             raise ValueError(f"{path}: expected pairs of image and mask, got none")
         images = existing_images(folder, [image for image, _ in pairs], str(path))
@@ -71,7 +71,7 @@ class MaskList(PairedMasks):
         )
 
 
-def _read(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
+def listed_masks(path: Path, names: Sequence[str]) -> list[tuple[str, list[str]]]:
     """The image and the masks of every row."""
     if path.suffix.lower() in _TABLES:
         return _table(path, names)

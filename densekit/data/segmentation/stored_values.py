@@ -106,15 +106,15 @@ def stored_colours(path: Path) -> NDArray[Any]:
 
 def is_coloured(path: Path) -> bool:
     """Whether a file's header declares colours or a palette."""
-    return _mode(path) in ("P", *_COLOUR_MODES)
+    return stored_mode(path) in ("P", *_COLOUR_MODES)
 
 
 def has_palette(path: Path) -> bool:
     """Whether a file's header declares a palette."""
-    return _mode(path) in _PALETTE_MODES
+    return stored_mode(path) in _PALETTE_MODES
 
 
-def _mode(path: Path) -> str:
+def stored_mode(path: Path) -> str:
     """Pillow's mode, empty for files that Pillow cannot open (a TIFF of planes)."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
         return ""

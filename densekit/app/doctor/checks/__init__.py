@@ -1,0 +1,1 @@
+"""The checks, one file per area; each file ends with the table `CHECKS`."""

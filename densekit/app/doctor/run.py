@@ -1,0 +1,100 @@
+"""`densekit doctor`: collects, scans, checks and reports."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from densekit.app.config.compose import compose
+from densekit.app.config.overrides import Overrides
+from densekit.app.config.resolve import data_nodes
+from densekit.app.doctor.checks.table import CHECKS
+from densekit.app.doctor.collect import collect, refusal
+from densekit.app.doctor.facts import Study
+from densekit.app.doctor.findings import ORDER, Severity
+from densekit.app.doctor.report import Diagnosis, ordered, print_diagnosis, write_report
+from densekit.app.doctor.scan import scan
+from densekit.app.report import print_lines
+
+JSON = "doctor.json"
+
+
+def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
+    """Examines the data sets of a configuration.
+
+    Args:
+        given: Overrides that choose the data.
+        options: Those of the command.
+
+    Returns:
+        The exit code: 1 if something as severe as `fail_on` was found.
+    """
+    cfg = compose(given).cfg
+    nodes = data_nodes(cfg)
+    resize = None if cfg.get("resize") is None else dict(cfg.resize)
+    diagnoses = [
+        diagnose(name, node, resize, options["ignore"], options["workers"])
+        for name, node in nodes.items()
+    ]
+    for diagnosis in diagnoses:
+        print_diagnosis(diagnosis)
+    if options["output"] is not None:
+        folder = Path(options["output"]).expanduser()
+        write_report(folder / JSON, diagnoses)
+        print_lines(f"wrote: {folder / JSON}")
+    return _exit_code(diagnoses, Severity(options["fail_on"]))
+
+
+def diagnose(
+    name: str,
+    node: Mapping[str, Any],
+    resize: Mapping[str, Any] | None,
+    ignore: Sequence[str] = (),
+    workers: int = 1,
+) -> Diagnosis:
+    """Examines one data set.
+
+    Args:
+        name: Its name in the configuration.
+        node: Its resolved configuration.
+        resize: The resize rule of the configuration.
+        ignore: Names of checks to leave out.
+        workers: Processes that read files.
+    """
+    with _quiet():  # the readers warn of what the checks report
+        study = _with_refusal(collect(name, node, resize), node)
+        study = scan(study, workers)
+    checks = [check for check in CHECKS.values() if check.name not in ignore]
+    return Diagnosis(study, ordered(finding for check in checks for finding in check(study)))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    log = logging.getLogger("densekit.data")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def _with_refusal(study: Study, node: Mapping[str, Any]) -> Study:
+    """The study with what building the data set for training says."""
+    defect = refusal(study.name, node)
+    known = [d.message for part in study.parts.values() for d in part.defects]
+    if defect is None or defect.message in known or not study.parts:
+        return study
+    first = next(iter(study.parts.values()))
+    return replace(
+        study, parts={**study.parts, first.name: replace(first, defects=[*first.defects, defect])}
+    )
+
+
+def _exit_code(diagnoses: Sequence[Diagnosis], worst: Severity) -> int:
+    found = [finding for diagnosis in diagnoses for finding in diagnosis.findings]
+    return int(any(ORDER[finding.severity] <= ORDER[worst] for finding in found))
