@@ -226,7 +226,8 @@ def leaves(node: Any, name: str, run: Path) -> Iterator[tuple[str, Any]]:
     """Yields the name and value of every leaf, with files by their name alone."""
     if isinstance(node, Mapping):
         for key, value in node.items():
-            yield from leaves(value, f"{name}/{Path(str(key)).name}", run)
+            text = Path(key).name if str(key).startswith("/") else key
+            yield from leaves(value, f"{name}/{text}", run)
     elif isinstance(node, list | tuple):
         for index, value in enumerate(node):
             yield from leaves(value, f"{name}/{index}", run)

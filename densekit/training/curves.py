@@ -61,12 +61,13 @@ class Curves(Callback):
         self._draw(trainer)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the curves so far, for a resumed run."""
-        return {"series": self.series}
+        """Returns the curves so far, and the losses since their last point, for a resumed run."""
+        return {"series": self.series, "sums": dict(self._sums), "count": self._count}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continues the curves of the resumed run."""
         self.series = state_dict["series"]
+        self._sums, self._count = state_dict.get("sums", {}), state_dict.get("count", 0)
         self._undrawn = bool(self.series)
 
     def _note_training(self, trainer: Trainer) -> None:

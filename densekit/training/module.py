@@ -34,6 +34,7 @@ from densekit.training.optim import (
 from densekit.training.schedules import Constant, Schedule, not_reached
 from densekit.training.sharding import Sharding, divide, gather_rows, sharded_modules
 from densekit.training.sources import LOSS, log_name, loss_name, source_heads, source_names
+from densekit.training.step import loss_terms
 from densekit.training.synced_norm import use_synced_norms
 from densekit.training.transfer import Transfer
 from densekit.types import Batch, Features, Result
@@ -42,8 +43,6 @@ if TYPE_CHECKING:
     from densekit.model import DenseModel
 
 Evaluated = dict[str, list[dict[str, Result]]]
-
-NOT_FOR_LOSSES = ("meta", "truth")
 
 
 class LitModel(LightningModule):
@@ -129,15 +128,11 @@ class LitModel(LightningModule):
 
     def losses(self, batches: Mapping[str, Batch]) -> dict[str, Tensor]:
         """Loss terms of a training step: `HEAD/TERM`, with several data sets `SOURCE/HEAD/TERM`."""
-        terms: dict[str, Tensor] = {}
-        for source, batch in batches.items():
-            heads = source_heads(self.trainer, source)
-            targets = {k: v for k, v in batch.items() if k not in NOT_FOR_LOSSES}
-            targets["key"] = mix(self.seed, self.global_step, batch["key"])
-            found = self._loss(self.model, cast(Batch, targets), heads=heads)
-            prefix = f"{source}/" if len(batches) > 1 else ""
-            terms |= {prefix + name: term for name, term in found.items()}
-        return terms
+        heads = {source: source_heads(self.trainer, source) for source in batches}
+        return loss_terms(
+            lambda batch, names: self._loss(self.model, batch, heads=names),
+            *(batches, heads, self.seed, self.global_step),
+        )
 
     def training_step(self, batches: dict[str, Batch], batch_idx: int) -> dict[str, Any]:
         """Sums the loss terms per head over all data sets, and balances the heads."""

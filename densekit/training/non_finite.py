@@ -1,10 +1,10 @@
-"""Stops a run at a NaN or infinite loss or gradient, and saves the evidence."""
+"""Stops a run at a NaN or infinite loss, gradient or weight, and saves the evidence."""
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,14 +14,21 @@ from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
-from densekit._files import replacing
 from densekit.ops import dist
-from densekit.training.micro_batches import divided
+from densekit.training.evidence import write_evidence
+from densekit.training.likely_cause import cause_of_gradient, cause_of_loss, file_names, too_fast
+from densekit.training.micro_batches import Saved
+from densekit.training.sources import source_heads
+from densekit.training.step import Step, all_finite, is_measurable, regrade, rerun
 from densekit.types import Batch
+
+RUNNING = ("running_mean", "running_var")
+
+logger = logging.getLogger(__name__)
 
 
 class NonFiniteLossError(RuntimeError):
-    """The loss or a gradient became NaN or infinite."""
+    """The loss, a gradient or a weight became NaN or infinite."""
 
 
 class NonFinite(Callback):
@@ -29,8 +36,10 @@ class NonFinite(Callback):
 
     At the first NaN or infinite loss it repeats the step to find the first module whose output is
     not finite; at the first such gradient, the first parameter in backward order. It saves the
-    batch, file names, loss terms and that name, which `torch.load(..., weights_only=True)` reads,
+    batch, file names, loss terms and the weights, with which `densekit replay` repeats the step,
     and stops the run. Gradients of `16-mixed` are left to its scaler, which skips such steps.
+
+    Weights that are not finite after a step are neither evaluated nor saved: the run stops there.
 
     The host reads the flag after it has queued the backward pass, so that the device keeps busy.
     With several processes it reads it before, because summing the gradients would spread the loss
@@ -38,18 +47,33 @@ class NonFinite(Callback):
 
     Args:
         folder: Where `rank_0.pt` is saved.
+        skip: Number of optimiser steps of a run that may be skipped before it stops: weights,
+            optimiser and running statistics stay as they are, the step is counted, and a warning
+            names its images.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, skip: int = 0) -> None:
+        if skip < 0:
+            raise ValueError(f"callbacks.non_finite.skip: expected at least 0, got {skip}")
         self.folder = Path(folder)
+        self.skip = skip
+        self.skipped = 0
         self._batches: Mapping[str, Batch] = {}
+        self._batch_idx = 0
+        self._config = ""
         self._finite: Callable[[], bool] | None = None
+        self._skipping = False
+        self._buffers: Saved | None = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Keeps the batch."""
-        self._batches = batch
+        """Keeps the batch, and the running statistics if the step may be skipped."""
+        self._batches, self._batch_idx = batch, batch_idx
+        begins = batch_idx % trainer.accumulate_grad_batches == 0
+        if self.skipped < self.skip and begins:
+            with torch.no_grad():
+                self._buffers = Saved(pl_module.buffers())
 
     def on_before_backward(
         self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
@@ -74,55 +98,145 @@ class NonFinite(Callback):
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
     ) -> None:
-        """Checks that the norm of the gradients is finite.
+        """Checks that the norm of the gradients is finite; skips the step if it may.
 
         Raises:
             NonFiniteLossError: It is not; names the first affected parameter.
         """
-        if getattr(trainer.precision_plugin, "scaler", None) is not None:
+        scaled = getattr(trainer.precision_plugin, "scaler", None) is not None
+        self._agree(pl_module)
+        if not scaled and not self._skipping:
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+            if not bool(torch.isfinite(norm)):
+                self._refuse_gradient(trainer, pl_module)
+            self._agree(pl_module)  # each process may hold other parameters
+        if self._skipping:
+            self._leave_out(optimizer, scaled)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses to evaluate weights that are not finite, of a training."""
+        if trainer.state.fn == "fit":
+            self._check_weights(trainer, pl_module, pl_module.state_dict())
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Refuses weights with which the loss is not finite, before they are saved.
+
+        Raises:
+            NonFiniteLossError: The loss of the validation is not, nor is that of the last step.
+        """
+        losses = {n: v for n, v in trainer.callback_metrics.items() if n.endswith("/loss")}
+        if trainer.state.fn != "fit" or not self._batches or all_finite(losses):
             return
-        gradients = [p.grad for group in optimizer.param_groups for p in group["params"]]
-        norm = get_total_norm([gradient for gradient in gradients if gradient is not None])
-        if bool(torch.isfinite(norm)):
-            return
-        terms, names = regrade(pl_module, self._batches)
-        first = names[0] if names else f"{worst_gradient(pl_module)}, not found again in this batch"
-        cause = cause_of_gradient(trainer, pl_module, self._batches, bool(names))
-        found = f"the gradient of step {trainer.global_step} is not finite, the loss is"
-        self._stop(trainer, found, terms, f"First non-finite gradient: {first}", cause)
+        step, buffers = self._step(trainer, pl_module), Saved(pl_module.buffers())
+        terms, module = rerun(step) if can_repeat(pl_module) else ({}, None)
+        with torch.no_grad():
+            buffers.restore()
+        if not all(map(math.isfinite, terms.values())):
+            self._refuse_weights(trainer, f"output: {module or 'none in a module, but the loss'}")
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuses to save weights that are not finite, so that the last good ones stay."""
+        self._check_weights(trainer, pl_module, checkpoint["state_dict"])
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how many steps were skipped."""
+        return {"skipped": self.skipped}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Counts on from the resumed run."""
+        self.skipped = state_dict["skipped"]
 
     def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         finite, self._finite = self._finite, None
         if finite is None or finite():
             return
-        terms, module = rerun(pl_module, self._batches)
-        cause = likely_cause(trainer, pl_module, self._batches)
+        step = self._step(trainer, pl_module)
+        alone = can_repeat(pl_module)
+        unknown = "unknown: synchronised batch norm cannot repeat a step in one process alone"
+        terms, module = rerun(step) if alone else ({}, unknown)
+        first = module or "none in a module, so the loss itself"
         found = f"the loss of step {trainer.global_step} is not finite"
-        self._stop(trainer, found, terms, f"First non-finite output: {module}", cause)
+        self._refuse(
+            step, found, terms, f"First non-finite output: {first}", cause_of_loss(step, alone)
+        )
 
-    def _stop(
-        self, trainer: Trainer, found: str, terms: Mapping[str, float], first: str, cause: str
-    ) -> NoReturn:
-        """Saves the evidence and raises the error that ends the run."""
-        names = {source: file_names(batch) for source, batch in self._batches.items()}
-        path = self.folder / f"rank_{trainer.global_rank}.pt"
-        evidence = {
-            "batches": {source: tensors(batch) for source, batch in self._batches.items()},
-            "files": names,
-            "terms": dict(terms),
-            "module": first.partition(": ")[2],
-            "step": trainer.global_step,
-            "cause": cause,
-        }
-        with replacing(path) as part:
-            torch.save(evidence, part)
-        listed = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
+    def _refuse_gradient(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        step = self._step(trainer, pl_module)
+        terms, names = regrade(step) if can_repeat(pl_module) else ({}, [])
+        first = (
+            names[0] if names else f"{worst_gradient(step.model)}, not found again in this batch"
+        )
+        found = f"the gradient of step {trainer.global_step} is not finite, the loss is"
+        cause = cause_of_gradient(step, bool(names))
+        self._refuse(step, found, terms, f"First non-finite gradient: {first}", cause)
+
+    def _check_weights(
+        self, trainer: Trainer, pl_module: LightningModule, state: Mapping[str, Tensor]
+    ) -> None:
+        learned = {name for name, _ in pl_module.named_parameters()}
+        checked = {n: v for n, v in state.items() if n in learned or n.endswith(RUNNING)}
+        broken = next((name for name, value in checked.items() if not all_finite(value)), None)
+        if broken is None:
+            return
+        self._refuse_weights(trainer, f"weight: {broken}")
+
+    def _refuse_weights(self, trainer: Trainer, first: str) -> NoReturn:
+        rate = float(trainer.optimizers[0].param_groups[0]["lr"])
         raise NonFiniteLossError(
-            f"{found}: {listed}.\n"
-            f"{first}.\n"
-            f"Likely cause: {cause}.\n"
-            f"Images: {names}.\n"
-            f"Batch and loss terms are saved in {path}."
+            f"the weights after step {trainer.global_step} are not finite, or too large.\n"
+            f"First non-finite {first}.\n"
+            f"Likely cause: {too_fast(rate)}.\n"
+            "They are not saved; earlier checkpoints are intact."
+        )
+
+    def _refuse(
+        self, step: Step, found: str, terms: Mapping[str, float], first: str, cause: str
+    ) -> None:
+        """Skips the step, or saves the evidence and raises the error that ends the run."""
+        names = {source: file_names(batch) for source, batch in step.batches.items()}
+        listed = ", ".join(f"{name} = {value:g}" for name, value in terms.items())
+        text = f"{found}: {listed}.\n{first}.\nLikely cause: {cause}.\nImages: {names}."
+        if self.skipped < self.skip:
+            self._skipping = True
+            logger.warning(
+                "%s\nThis step is skipped (%d of %d).", text, self.skipped + 1, self.skip
+            )
+            return
+        path = self.folder / f"rank_{dist.rank()}.pt"
+        write_evidence(path, step, self._config, terms, first.partition(": ")[2], cause)
+        raise NonFiniteLossError(
+            f"{text}\nBatch, loss terms and weights are saved: densekit replay {path}"
+        )
+
+    def _agree(self, pl_module: LightningModule) -> None:
+        """Makes all processes skip the step if one does."""
+        if self.skip and dist.world_size() > 1:
+            own = torch.tensor(float(self._skipping), device=pl_module.device)
+            self._skipping = bool(dist.max_over_processes(own))
+
+    def _leave_out(self, optimizer: Optimizer, scaled: bool) -> None:
+        """Makes the optimiser change nothing; a gradient scaler does so itself."""
+        self._skipping, self.skipped = False, self.skipped + 1
+        if self._buffers is not None:
+            self._buffers.restore()
+        if not scaled:  # without a gradient a parameter, its momentum and its decay are left alone
+            optimizer.zero_grad(set_to_none=True)
+
+    def _step(self, trainer: Trainer, pl_module: LightningModule) -> Step:
+        lit: Any = pl_module
+        self._config = lit.config
+        return Step(
+            lit.model,
+            self._batches,
+            {source: source_heads(trainer, source) for source in self._batches},
+            (lit.seed, trainer.global_step, self._batch_idx, dist.rank()),
+            str(trainer.precision),
+            float(trainer.optimizers[0].param_groups[0]["lr"]),
+            lit.micro_batches,
+            trainer.precision_plugin.train_step_context,
         )
 
 
@@ -140,215 +254,14 @@ def ask(flag: Tensor) -> Callable[[], bool]:
     return answer
 
 
-def rerun(pl_module: LightningModule, batches: Mapping[str, Batch]) -> tuple[dict[str, float], str]:
-    """Recomputes the losses of a step, exactly, and checks the output of every module.
-
-    Returns:
-        The loss terms and the first module with a non-finite output.
-    """
-    lit: Any = pl_module
-    if _cannot_repeat(lit):
-        return {}, "unknown: synchronised batch norm cannot repeat a step in one process alone"
-    # Hooks do not fire within compiled code. Processes whose loss is finite are not here: a
-    # collective operation would wait for them for ever.
-    eager = torch.compiler.set_stance("force_eager")
-    autocast = lit.trainer.precision_plugin.train_step_context()  # an overflow needs its dtype
-    with torch.no_grad(), dist.counted_alone(), eager, autocast, _watch(lit.model) as found:
-        each = [lit.losses(part) for part in divided(batches, lit.micro_batches)]
-    return _means(each), found[0] if found else "none in a module, so the loss itself"
+def can_repeat(lit: nn.Module) -> bool:
+    """Whether a step can be repeated without the other processes."""
+    return dist.world_size() == 1 or not any(isinstance(m, nn.SyncBatchNorm) for m in lit.modules())
 
 
-def regrade(
-    pl_module: LightningModule, batches: Mapping[str, Batch], *, exact: bool = False
-) -> tuple[dict[str, float], list[str]]:
-    """Recomputes the losses and the gradients of a step, in this process alone.
-
-    Args:
-        pl_module: The gradients of its parameters are left unchanged.
-        batches: Of the step.
-        exact: Whether to compute in float32, whatever the run's precision.
-
-    Returns:
-        The loss terms and the parameters whose gradient is not finite, in backward order.
-    """
-    lit: Any = pl_module
-    if _cannot_repeat(lit):
-        return {}, []
-    found: list[str] = []
-    each: list[dict[str, Tensor]] = []
-
-    def note(name: str) -> Callable[[Tensor], None]:
-        return lambda gradient: None if _measurable(gradient) else found.append(name)
-
-    named = {n: p for n, p in lit.model.named_parameters() if p.requires_grad}
-    handles = [parameter.register_hook(note(name)) for name, parameter in named.items()]
-    cast = nullcontext() if exact else lit.trainer.precision_plugin.train_step_context()
-    eager = torch.compiler.set_stance("force_eager")
-    try:
-        for part in divided(batches, lit.micro_batches):
-            with torch.enable_grad(), dist.counted_alone(), eager, cast:
-                each.append(lit.losses(part))
-                total = torch.stack([term.float() for term in each[-1].values()]).sum()
-            # Not backward(): its all-reduce would wait for processes that are not here.
-            torch.autograd.grad(total, list(named.values()), allow_unused=True)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return _means(each), found
-
-
-def _means(each: list[dict[str, Tensor]]) -> dict[str, float]:
-    """The mean of each loss term over the micro-batches of a step."""
-    return {name: sum(float(t[name].detach()) for t in each) / len(each) for name in each[0]}
-
-
-def _cannot_repeat(lit: Any) -> bool:
-    """Whether a step cannot be repeated without the other processes."""
-    return dist.world_size() > 1 and any(isinstance(m, nn.SyncBatchNorm) for m in lit.modules())
-
-
-def _measurable(gradient: Tensor) -> bool:
-    """Whether a gradient has a finite norm."""
-    return bool(torch.isfinite(torch.linalg.vector_norm(gradient.float())))
-
-
-def worst_gradient(pl_module: LightningModule) -> str:
+def worst_gradient(model: nn.Module) -> str:
     """Name of the parameter nearest to the loss whose gradient is not finite, else the largest."""
-    model: Any = pl_module.model
     graded = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    broken = [name for name, gradient in graded.items() if not _measurable(gradient)]
+    broken = [name for name, gradient in graded.items() if not is_measurable(gradient)]
     largest = max(graded, key=lambda name: float(graded[name].abs().max()), default="unknown")
     return broken[-1] if broken else largest
-
-
-@contextmanager
-def _watch(model: nn.Module) -> Iterator[list[str]]:
-    """Collects the names of modules with a non-finite output, in order of execution."""
-    found: list[str] = []
-
-    def note(name: str, module: nn.Module) -> Any:
-        def hook(_: nn.Module, inputs: Any, output: Any) -> None:
-            if not all_finite(output):
-                found.append(f"{name or 'model'} ({type(module).__name__})")
-
-        return module.register_forward_hook(hook)
-
-    handles = [note(name, module) for name, module in model.named_modules()]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def all_finite(value: Any) -> bool:
-    """Whether every floating-point tensor in nested dicts and sequences is finite."""
-    if isinstance(value, Tensor):
-        return not value.is_floating_point() or bool(torch.isfinite(value).all())
-    if isinstance(value, Mapping):
-        return all(all_finite(item) for item in value.values())
-    if isinstance(value, list | tuple):
-        return all(all_finite(item) for item in value)
-    return True
-
-
-def likely_cause(trainer: Trainer, pl_module: LightningModule, batches: Mapping[str, Batch]) -> str:
-    """Describes the most likely cause of a non-finite loss."""
-    if wrong := broken_data(batches):
-        return wrong
-    rate = trainer.optimizers[0].param_groups[0]["lr"]
-    broken = next((n for n, p in pl_module.named_parameters() if not all_finite(p)), None)
-    if broken is not None:
-        return (
-            f"the weights were already not finite ({broken}): an earlier step was too large at "
-            f"learning rate {rate:g}; lower it, warm up longer or set trainer.gradient_clip_val"
-        )
-    if str(trainer.precision) in ("16-mixed", "16-true"):
-        return "numbers beyond 65504 overflow in fp16; use precision=bf16-mixed or 32-true"
-    if _is_reduced(trainer) and _finite_in_float32(pl_module, batches):
-        return (
-            f"precision={trainer.precision}, as the loss is finite in float32; use precision="
-            "32-true"
-        )
-    return (
-        f"the learning rate {rate:g} is too high; lower it, warm up longer or set "
-        "trainer.gradient_clip_val"
-    )
-
-
-def cause_of_gradient(
-    trainer: Trainer, pl_module: LightningModule, batches: Mapping[str, Batch], repeats: bool
-) -> str:
-    """Describes the most likely cause of a non-finite gradient of a finite loss.
-
-    Args:
-        trainer: Of the run.
-        pl_module: Its model is run once more in float32 if the run has a lower precision.
-        batches: Of the step.
-        repeats: Whether the gradient is not finite when recomputed in this process alone.
-    """
-    if wrong := broken_data(batches):
-        return wrong
-    if not repeats:
-        part = "another process" if dist.world_size() > 1 else "another part"
-        return f"{part} of the step, or a non-deterministic kernel"
-    if _is_reduced(trainer) and not regrade(pl_module, batches, exact=True)[1]:
-        return (
-            f"precision={trainer.precision}, in which this gradient is wrong or out of range: in "
-            "float32 it is finite; use precision=32-true"
-        )
-    return (
-        "a layer or loss with an infinite derivative at its input (a root, a norm or a logarithm "
-        "at 0, a division by 0); the learning rate is not to blame"
-    )
-
-
-def _finite_in_float32(pl_module: LightningModule, batches: Mapping[str, Batch]) -> bool:
-    terms, _ = regrade(pl_module, batches, exact=True)
-    return bool(terms) and all(math.isfinite(term) for term in terms.values())
-
-
-def _is_reduced(trainer: Trainer) -> bool:
-    return not str(trainer.precision).startswith(("32", "64"))
-
-
-def broken_data(batches: Mapping[str, Batch]) -> str | None:
-    """Describes what is wrong with the images or targets of a step, None if nothing is."""
-    for source, batch in batches.items():
-        for name, value in tensors(batch).items():
-            if not all_finite(value):
-                broken = f"broken data: {name} of data set {source!r} is not finite"
-                return broken + _where(batch, value)
-        wrong = bad_boxes(batch)
-        if wrong:
-            return f"broken data: data set {source!r} has boxes without an area, in {wrong}"
-    return None
-
-
-def _where(batch: Batch, value: Tensor) -> str:
-    """Names the images for which a tensor is not finite, if it has one row per image."""
-    names = file_names(batch)
-    if len(names) != len(value):
-        return ""
-    return f", in {[n for n, row in zip(names, value, strict=True) if not all_finite(row)]}"
-
-
-def bad_boxes(batch: Batch) -> list[str]:
-    """Files with valid boxes that have no area."""
-    if "boxes" not in batch or "boxes_valid" not in batch:
-        return []
-    boxes = batch["boxes"]  # (B, T, 4)
-    empty = (boxes[..., 2:] <= boxes[..., :2]).any(dim=-1) & batch["boxes_valid"]
-    names = file_names(batch)
-    return [name for name, bad in zip(names, empty.any(dim=1).tolist(), strict=False) if bad]
-
-
-def file_names(batch: Batch) -> list[str]:
-    """Path of every image, or its index if it has none."""
-    return [str(meta.get("path", i)) for i, meta in enumerate(batch.get("meta", []))]
-
-
-def tensors(batch: Mapping[str, Any]) -> dict[str, Tensor]:
-    """The tensors of a batch, including those of plug-ins (`extra`)."""
-    flat = {**batch, **batch.get("extra", {})}
-    return {name: value.detach() for name, value in flat.items() if isinstance(value, Tensor)}

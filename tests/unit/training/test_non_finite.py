@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +15,9 @@ from lightning.pytorch.callbacks import Callback
 
 from densekit.ops import dist
 from densekit.training import Checkpoint, NonFinite, NonFiniteLossError
+from densekit.training.evidence import stored_step
+from densekit.training.likely_cause import cause_of_loss
+from densekit.training.step import regrade, rerun
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
 
@@ -41,6 +46,11 @@ def boxes(lit: Any, batch: Any) -> None:
 def no_area(lit: Any, batch: Any) -> None:
     batch["boxes"][1, 0] = torch.tensor([5.0, 5.0, 5.0, 9.0])
     huge(lit, batch)
+
+
+def pixels(lit: Any, batch: Any) -> None:
+    batch["image"] = batch["image"].float()
+    batch["image"][0] = float("nan")
 
 
 def huge(lit: Any, batch: Any) -> None:
@@ -188,7 +198,7 @@ class Trace(Callback):
 def test_asks_before_the_weights_change(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processes: int, when: str
 ) -> None:
-    group = SimpleNamespace(world_size=lambda: processes, counted_alone=dist.counted_alone)
+    group = SimpleNamespace(world_size=lambda: processes, rank=dist.rank)
     monkeypatch.setattr("densekit.training.non_finite.dist", group)
     trace = Trace()
     callbacks = [trace, Spoil(boxes, step=0), NonFinite(tmp_path)]
@@ -230,3 +240,81 @@ def test_modules_within_compiled_code_are_found(
 def test_healthy_run_is_left_alone(tmp_path: Path) -> None:
     fit(tmp_path, lambda lit, batch: None)
     assert not (tmp_path / "bad").exists()
+
+
+def explode(rate: float) -> Any:
+    def harm(lit: Any, batch: Any) -> None:
+        for group in lit.trainer.optimizers[0].param_groups:
+            group["lr"] = rate
+
+    return harm
+
+
+@pytest.mark.parametrize(
+    ("rate", "settings"),
+    [(1e39, {}), (1e39, {"limit_val_batches": 0}), (1e25, {})],
+    ids=["validated", "saved", "finite weights, infinite loss"],
+)
+def test_weights_that_explode_in_the_last_step_are_not_saved(
+    tmp_path: Path, rate: float, settings: dict[str, Any]
+) -> None:
+    callbacks = [Spoil(explode(rate), step=7), NonFinite(tmp_path), Checkpoint(tmp_path)]
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=2, **settings)
+    with pytest.raises(NonFiniteLossError, match=r"weights after step 8 ") as caught:
+        run.fit(fake_lit(FakeModel()), datamodule=FakeData())
+    assert "too large at learning rate" in str(caught.value)
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)["global_step"] == 4
+
+
+class Tell(Callback):
+    """Keeps the weights, the optimiser and the running statistics after some steps."""
+
+    def __init__(self) -> None:
+        self.states: dict[int, Any] = {}
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        states = (pl_module.state_dict(), trainer.optimizers[0].state_dict())
+        self.states[trainer.global_step] = copy.deepcopy(states)
+
+
+@pytest.mark.parametrize("harm", [boxes, pixels])
+def test_a_skipped_step_changes_nothing_but_the_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, harm: Any
+) -> None:
+    tell, guard = Tell(), NonFinite(tmp_path, skip=1)
+    run = trainer(tmp_path, callbacks=[Spoil(harm), guard, tell], max_epochs=2)
+    run.fit(fake_lit(FakeModel()), datamodule=FakeData())
+    (before, momentum), (after, moved) = tell.states[5], tell.states[6]
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    for index, state in momentum["state"].items():
+        assert torch.equal(state["momentum_buffer"], moved["state"][index]["momentum_buffer"])
+    assert run.global_step == 8
+    assert guard.state_dict() == {"skipped": 1}
+    assert "image_" in caplog.text
+    assert "This step is skipped (1 of 1)" in caplog.text
+
+
+def test_no_more_steps_are_skipped_than_allowed(tmp_path: Path) -> None:
+    guard = NonFinite(tmp_path, skip=1)
+    guard.load_state_dict({"skipped": 1})
+    with pytest.raises(NonFiniteLossError):
+        trainer(tmp_path, callbacks=[Spoil(boxes), guard], max_epochs=2).fit(
+            fake_lit(FakeModel()), datamodule=FakeData()
+        )
+
+
+def test_the_saved_step_is_repeated_exactly(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    lit = fake_lit(FakeModel(dropout=0.5))
+    callbacks = [Spoil(huge), NonFinite(tmp_path)]
+    with pytest.raises(NonFiniteLossError):
+        trainer(tmp_path, callbacks=callbacks, max_epochs=4).fit(lit, datamodule=FakeData())
+    saved = torch.load(tmp_path / "rank_0.pt", weights_only=True)
+    model = FakeModel(dropout=0.5).train()
+    model.load_state_dict(saved["state_dict"])
+    step = stored_step(saved, model, nullcontext)
+    terms, module = rerun(step)
+    assert terms == saved["terms"]
+    assert module is None
+    assert regrade(step)[1][0].startswith("heads.spot.box")
+    assert "1.0 is too high" not in cause_of_loss(step)
