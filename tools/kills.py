@@ -135,7 +135,6 @@ def words_of(chain: Chain, turn: int) -> list[str]:
     words = [f"resume={saved[-1]}"] if saved else [*TINY, *CASES[chain.case]]
     if chain.case == IN_TURN:
         words += TWO if turn % 2 == 0 else ("trainer.devices=1", "data.scenes.batch_size=4")
-        words += ["trainer.strategy=auto"]
     return words
 
 

@@ -10,12 +10,13 @@ from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import CombinedLoader
 from torch.utils.data import DataLoader
 
-from densekit._names import unknown
+from densekit._names import counted, unknown
 from densekit.data.loader import Loader
 from densekit.data.reading.file_check import broken_files
 from densekit.data.source import Source
 from densekit.data.splits import SPLITS
 from densekit.data.subset import Subset
+from densekit.ops import dist
 
 ON_BROKEN = ("stop", "skip", "unchecked")
 STAGES = {"fit": SPLITS, "validate": ("val",), "test": ("test",)}
@@ -138,9 +139,14 @@ class DataModule(LightningDataModule):
     # Lightning restores the positions of loaders only in the middle of an epoch: a run resumed
     # between two epochs would see the images of the first epoch again.
     def state_dict(self) -> dict[str, dict[str, int]]:
-        """The position of each training loader, and the number of its images."""
+        """The position of each training loader, the number of its images and of those per step."""
+        processes = dist.world_size()
         return {
-            name: {**loader.state_dict(), "images": self._count(name)}
+            name: {
+                **loader.state_dict(),
+                "images": self._count(name),
+                "images_per_step": self.sources[name].batch_size * processes,
+            }
             for name, loader in self._loaders.items()
         }
 
@@ -148,8 +154,12 @@ class DataModule(LightningDataModule):
         """Makes the next training loaders begin at these positions.
 
         Raises:
-            ValueError: If a data set has another number of images, and so another order.
+            ValueError: If a data set has another number of images, in total or per step, and so
+                another order.
         """
+        for name, state in state_dict.items():
+            if name in self.sources:
+                check_images_per_step(name, self.sources[name].batch_size, state)
         for name, state in state_dict.items():
             if name in self.sources and state.get("images", self._count(name)) != self._count(name):
                 raise ValueError(
@@ -171,3 +181,32 @@ class DataModule(LightningDataModule):
             present[name].eval_loader(split) if name in present else DataLoader[Any](_NOTHING)
             for name in self.source_names
         ]
+
+
+def check_images_per_step(
+    name: str, batch_size: int, state: Mapping[str, int], processes: int | None = None
+) -> None:
+    """Refuses a resumed run whose steps would see other images.
+
+    Args:
+        name: Of the data set.
+        batch_size: Images per step and process.
+        state: Of its loader, see `DataModule.state_dict`.
+        processes: Number of processes; by default as many as there are.
+
+    Raises:
+        ValueError: Names the batch size with which a step has as many images as before.
+    """
+    count = dist.world_size() if processes is None else processes
+    images = state["images_per_step"]
+    if batch_size * count == images:
+        return
+    whole, rest = divmod(images, count)
+    expected = f"{whole} with {counted(count, 'process', 'processes')}"
+    if rest:
+        expected = f"a number of processes that divides {images}"
+    raise ValueError(
+        f"data.{name}.batch_size: expected {expected}, as a step of the resumed run has {images}"
+        f" images, got {batch_size} with {count}; checkpoint=PATH instead of resume= starts a new"
+        " run from the weights"
+    )

@@ -141,7 +141,7 @@ def checked(composed: Composed) -> Job:
     check_order(job.sources)
     warn_of_unseen_classes(job.sources)
     if job.cfg["resume"]:
-        check_continues(job.cfg, job.sources)
+        check_continues(job.cfg, job.sources, launch.count_processes(job.cfg["trainer"]))
     check_monitors(job.cfg["callbacks"], job.sources, job.cfg["heads"])
     _check_end(job.cfg)
     info = model_info(job.sources, job.cfg["heads"], job.cfg["resize"])
@@ -171,7 +171,7 @@ def prepared(composed: Composed) -> Job:
     check_num_classes(sources, plain["heads"])
     check_resize(plain["resize"], sources)
     if composed.auto:
-        processes = 2 if launch.started_outside() else launch.count_devices(plain["trainer"])
+        processes = launch.count_processes(plain["trainer"])
         check_automatic(composed.auto, sources, processes)
         set_largest(plain, sources, composed.auto)
     return Job(plain, name, sources)

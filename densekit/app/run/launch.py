@@ -140,6 +140,13 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
     return torch.cuda.device_count() if on_gpu else 1
 
 
+def count_processes(trainer: Mapping[str, Any]) -> int:
+    """Returns how many processes a run has: those that exist already, or will be started."""
+    if not started_outside():
+        return count_devices(trainer)
+    return int(os.environ.get("WORLD_SIZE", _slurm_tasks()))
+
+
 def _launch(file: Path, count: int) -> None:
     """Starts the workers and waits for them; if one fails, the others are ended.
 

@@ -29,8 +29,11 @@ GROUPS = ("backbone", "callbacks", "logger", "metrics", "optimizer", "schedule",
 
 A backbone or an optimiser must be the stored one; any other is refused at the key that differs.
 """
-CHANGEABLE_DATA_KEYS = ("eval_batch_size", "num_workers", "test", "cache")
-"""What may change in a data set, besides the paths of its files."""
+CHANGEABLE_DATA_KEYS = ("batch_size", "eval_batch_size", "num_workers", "test", "cache")
+"""What may change in a data set, besides the paths of its files.
+
+The batch size only together with the number of processes, see `check_images_per_step`.
+"""
 
 
 def chosen(choices: Overrides, trainer: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,14 +58,16 @@ def _plain(cfg: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(cfg[key], resolve=False)
 
 
-def check_continues(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
+def check_continues(cfg: Mapping[str, Any], sources: Mapping[str, Any], processes: int) -> None:
     """Refuses what would make a resumed run a different one, once its values are resolved.
 
     Args:
         cfg: Resolved configuration of the resumed run.
         sources: Its data sets by name.
+        processes: Number of processes that will train.
     """
-    from densekit.artifact import load_artifact
+    from densekit.artifact import load_artifact, read_checkpoint
+    from densekit.data.module import DataModule, check_images_per_step
     from densekit.training import progress
 
     file = Path(cfg["resume"])
@@ -73,6 +78,9 @@ def check_continues(cfg: Mapping[str, Any], sources: Mapping[str, Any]) -> None:
     check_resumed({**stored, "checkpoint": None} | weights, {**cfg} | own, file)
     check_length(cfg["trainer"], progress(file)[1], file)
     check_classes(sources, artifact["info"].get("heads", {}), file)
+    for name, state in read_checkpoint(file).get(DataModule.__qualname__, {}).items():
+        if name in sources:
+            check_images_per_step(name, sources[name].batch_size, state, processes)
 
 
 def check_resumed(before: Mapping[str, Any], now: Mapping[str, Any], checkpoint: Path) -> None:

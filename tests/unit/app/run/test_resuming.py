@@ -93,6 +93,8 @@ def test_what_is_set_takes_effect(folder: Path, run: Path) -> None:
         ("backbone.depth=34", "backbone.depth: expected 18"),
         ("backbone.weights=pre.pth", "backbone.weights: expected nothing"),
         ("data.image_folder.batch_size=2", "data.image_folder.batch_size: expected 4"),
+        ("trainer.devices=2", "data.image_folder.batch_size: expected 2 with 2 processes, as a"),
+        ("trainer.devices=3", "batch_size: expected a number of processes that divides 4"),
         ("training.base_batch_size=4", "training.base_batch_size: expected nothing"),
         ("optimizer._target_=torch.optim.SGD", "optimizer._target_: expected torch.optim.AdamW"),
         ("optimizer=sgd", "optimizer._target_: expected torch.optim.AdamW"),
