@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import Any
+
+
+class MissingPackageError(ImportError):
+    """A package of an extra is not installed."""
 
 
 def need(package: str, purpose: str, extra: str = "medical") -> Any:
@@ -23,5 +28,19 @@ def need(package: str, purpose: str, extra: str = "medical") -> Any:
     except ModuleNotFoundError as error:
         if error.name != top:  # it is there, something that it needs is not
             raise
-        raise ImportError(f"{purpose} needs {top}: pip install 'densekit[{extra}]'") from error
+        raise _missing(top, purpose, extra) from error
     return importlib.import_module(package)
+
+
+def check_installed(package: str, purpose: str, extra: str) -> None:
+    """Refuses to go on without a package, which is not imported yet; see `need`.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise _missing(package, purpose, extra)
+
+
+def _missing(package: str, purpose: str, extra: str) -> ImportError:
+    return MissingPackageError(f"{purpose} needs {package}: pip install 'densekit[{extra}]'")

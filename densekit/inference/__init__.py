@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy(
         "WholeImage": "whole_image",
         "WrappingInferer": "wrapping",
         "build_engine": "engine",
+        "calibrate_on": "calibration",
         "predict_tiles": "tiles",
         "with_engine": "engine",
     },

@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 
 from densekit._names import unknown
 from densekit.model import DenseModel
 from densekit.types import Batch, Features, Predictions
+
+Pair = tuple[Tensor, Tensor]
+"""`image` (B, C, *S), uint8 or in the unit of the model's mean and std, and `size` (B, D)."""
+Seen = Callable[[], list[Pair]]
+"""Returns what the network sees of calibration images, see `densekit.inference.calibration`."""
 
 
 class Engine(Protocol):
@@ -55,11 +61,11 @@ class Abilities:
 ENGINES = {
     "eager": Abilities(("fp32", "bf16", "fp16"), ("cpu", "cuda", "mps"), cached=False),
     "inductor": Abilities(("fp32", "bf16")),
-    "onnxruntime": Abilities(("fp32",)),
-    "openvino": Abilities(("fp32", "bf16")),
+    "onnxruntime": Abilities(("fp32", "int8")),
+    "openvino": Abilities(("fp32", "bf16", "int8")),
 }
 """What each engine can do. `densekit.inference.engines` has a module of each name, with a function
-`build(model, precision, cache)`."""
+`build(model, precision, cache)`, which also takes `seen` where it has int8."""
 
 AUTO = "auto"
 """Name for the fastest engine that is proven on the first images."""
@@ -71,6 +77,7 @@ def build_engine(
     precision: str = "fp32",
     device: str | torch.device = "cpu",
     checkpoint: str | Path | None = None,
+    seen: Seen | None = None,
 ) -> Engine:
     """Builds the engine of a model.
 
@@ -81,6 +88,8 @@ def build_engine(
         device: Where the network runs.
         checkpoint: The file of the model, beside which compiled programs are kept; without one
             they last as long as the engine.
+        seen: What the network sees of calibration images, for int8. It is called when a program is
+            built, not when one is taken from the cache.
 
     Raises:
         ValueError: There is no such engine, or it lacks the precision or the device.
@@ -88,7 +97,7 @@ def build_engine(
     """
     check_engine(name, precision, device)
     building = importlib.import_module("densekit.inference.engines.building")
-    engine: Engine = building.build(name, model, precision, torch.device(device), checkpoint)
+    engine: Engine = building.build(name, model, precision, torch.device(device), checkpoint, seen)
     return engine
 
 

@@ -12,6 +12,7 @@ import yaml
 from torch import Tensor
 
 from densekit.inference import inferer as inferers
+from densekit.inference.calibration import Calibration, seen_later
 from densekit.inference.engine import build_engine, check_engine, with_engine
 from densekit.inference.frames import Frames
 from densekit.inference.inputs import each
@@ -41,6 +42,9 @@ class Predictor:
         batch_size: Images per forward pass.
         inferer: How a batch is predicted; by default the inferer the checkpoint was validated
             with, or `WholeImage` for a model.
+        calibration: Images that the scales of precision="int8" are measured on, such as
+            `calibrate_on(paths)`. They are read when a program is built, not when one is taken from
+            the cache.
 
     Raises:
         ValueError: The checkpoint is refused, or there is no such engine, or it lacks the precision
@@ -57,6 +61,7 @@ class Predictor:
         trust: Sequence[str] = (),
         batch_size: int = 1,
         inferer: Inferer | None = None,
+        calibration: Calibration | None = None,
     ) -> None:
         check_engine(engine, precision, device)
         stored: Inferer = WholeImage()
@@ -66,16 +71,17 @@ class Predictor:
             model_or_checkpoint, stored = load(model_or_checkpoint, trust)
         plain = model_or_checkpoint.to(device).eval()
         self.device = torch.device(device)
-        self.engine = build_engine(engine, plain, precision, device, checkpoint)
-        self.model = with_engine(plain, self.engine)
         self.batch_size = batch_size
-        self.frames = Frames(self.model)
+        self.frames = Frames(plain)
         self.inferer: Any = stored if inferer is None else inferer
         if isinstance(self.inferer, inferers.Inferer):
-            self.inferer.check(self.model)
+            self.inferer.check(plain)
         self.read = self.frames.read
         if self.frames.slices and not isinstance(self.inferer, Slices):
-            self.inferer = sliced(cast(Any, self.inferer), self.model.info)
+            self.inferer = sliced(cast(Any, self.inferer), plain.info)
+        seen = seen_later(plain, self.inferer, calibration)
+        self.engine = build_engine(engine, plain, precision, device, checkpoint, seen)
+        self.model = with_engine(plain, self.engine)
 
     @property
     def names(self) -> dict[str, list[str]]:

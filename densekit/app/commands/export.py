@@ -45,6 +45,7 @@ differences: densekit info FILE.
     examples=(
         "export checkpoint=PATH output=model.pt2 size=[256,448]",
         "export checkpoint=PATH output=model.onnx size=[320,448] data=bccd split=val",
+        "export checkpoint=PATH output=model.xml size=[320,448] precision=int8 split=test",
         "export checkpoint=PATH output=masks.pt2 size=[512,512] heads=[segmentation] images=FOLDER",
     ),
     options=(
@@ -76,7 +77,12 @@ differences: densekit info FILE.
             (),
             "heads to export, without what only the others need (default: all)",
         ),
-        Option("images", text("PATH"), None, "pictures to compare file and model on"),
+        Option(
+            "images",
+            text("PATH"),
+            None,
+            "pictures to compare file and model on, and to measure the scales of int8 on",
+        ),
         Option(
             "split",
             choice("test", "val"),
@@ -86,7 +92,11 @@ differences: densekit info FILE.
         Option("limit", whole(1), None, "most images to compare on (default: all)"),
     ),
     settings=(
-        ("data=NAME", "a data set to compare on, with its metrics, as for densekit eval"),
+        (
+            "data=NAME",
+            "a data set to compare on, with its metrics, as for densekit eval; the scales of int8"
+            " are measured on its training images",
+        ),
         TRUST.row,
     ),
     overrides=True,
@@ -103,6 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     from densekit.inference.export.base import CONFIG, INFO, PARITY, SHAPES, Example
     from densekit.inference.export.formats import format_by_suffix, format_of
     from densekit.inference.export.gate import Pair
+    from densekit.inference.export.int8 import export_int8
 
     file, precision = Path(options["output"]).expanduser(), options["precision"]
     made = format_of(options["format"] or format_by_suffix(file))
@@ -116,7 +127,10 @@ def main(arguments: Sequence[str]) -> int:
     dims = 3 if model.info.get("slices") else model.spatial_dims
     ground = Ground(artifact, checkpoint, overrides, options, dims)
     with replacing(file) as part:
-        made.export(model, example, part, precision)
+        if precision == "int8":
+            export_int8(made, model, example, part, ground.seen(model))
+        else:
+            made.export(model, example, part, precision)
         pair = Pair.of(model, made.open(part), example, made.name, precision)
         parity = ground.compare(pair, example, overrides.trust)
         _refuse(parity, file)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from densekit.app.options.shared import (
+    CALIBRATION,
     CHECKPOINT,
     DEVICE,
     ENGINE,
@@ -60,6 +61,7 @@ bound the memory, and its mask is masks/NAME.tif.
         "predict checkpoint=PATH source=patients.csv output=out    # columns image_0, image_1 ...",
         "predict checkpoint=PATH source=BraTS output=out channels=[flair,t1,t1ce,t2]",
         "predict checkpoint=PATH source=scans output=out inferer.overlap=0.75",
+        "predict checkpoint=PATH source=photos output=out engine=openvino precision=int8",
     ),
     options=(
         CHECKPOINT,
@@ -112,6 +114,7 @@ bound the memory, and its mask is masks/NAME.tif.
         DEVICE,
         ENGINE,
         PRECISION,
+        CALIBRATION,
         TRUST,
     ),
     settings=(
@@ -120,6 +123,11 @@ bound the memory, and its mask is masks/NAME.tif.
             "an argument of the checkpoint's inferer; or another inferer,"
             " inferer={_target_:densekit.inference.SlidingWindow,window:[256,256]}",
         ),
+        (
+            "data=NAME",
+            "with precision=int8: training images to measure its scales on, in place of those that"
+            " the checkpoint names; data.KEY=VALUE changes where they are",
+        ),
     ),
 )
 
@@ -127,12 +135,14 @@ bound the memory, and its mask is masks/NAME.tif.
 def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns 1 if an image could not be read."""
     of_inferer = [word for word in arguments if _root(word) == "inferer"]
-    options, _ = parse_command(COMMAND, [word for word in arguments if word not in of_inferer])
+    of_data = [word for word in arguments if _root(word) in ("data", "paths")]
+    own = [word for word in arguments if word not in (*of_inferer, *of_data)]
+    options, _ = parse_command(COMMAND, own)
     checkpoint = checkpoint_file(options["checkpoint"])
     _check_given(options)
     from densekit.app.prediction.run import predict
 
-    return predict(checkpoint, options, of_inferer)
+    return predict(checkpoint, options, of_inferer, of_data)
 
 
 def _root(word: str) -> str:

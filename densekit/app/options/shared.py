@@ -68,6 +68,13 @@ PRECISION = Option(
     "fp32",
     "type in which the network computes, as far as the engine has it",
 )
+CALIBRATION = Option(
+    "calibration",
+    text("PATH", "a folder, a file or a pattern"),
+    None,
+    "pictures to measure the scales of precision=int8 on, when a program is built (default: images"
+    " of the training)",
+)
 ENGINE = Option(
     "engine",
     choice("eager", "inductor", "onnxruntime", "openvino", "auto"),

@@ -12,6 +12,7 @@ from densekit._names import unknown
 from densekit.app.config.overrides import trusted_packages, with_trust
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import (
+    CALIBRATION,
     CHECKPOINT,
     DEVICE,
     ENGINE,
@@ -21,6 +22,7 @@ from densekit.app.options.shared import (
     device_name,
 )
 from densekit.app.options.table import Option, number, text
+from densekit.app.prediction.calibration import calibration_of
 from densekit.app.report import quoted
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ OPTIONS = (
     DEVICE,
     ENGINE,
     PRECISION,
+    CALIBRATION,
     TRUST,
 )
 
@@ -92,6 +95,7 @@ class Embedder:
             precision=options["precision"],
             engine=options["engine"],
             trust=trusted_packages(options["trust"]),
+            calibration=calibration_of(path, options),
         )
         known = self.predictor.model.info.get("heads", {})
         self.head = _head(known, options["head"], path)

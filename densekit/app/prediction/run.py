@@ -13,19 +13,12 @@ from densekit._names import counted
 from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import device_name, output_folder
+from densekit.app.prediction.calibration import calibration_of
 from densekit.app.prediction.found import relative_paths
 from densekit.app.prediction.huge import Tiler
 from densekit.app.prediction.image_ids import Listed, listed_images
 from densekit.app.prediction.series import predict_series
-from densekit.app.prediction.sources import (
-    IMAGES,
-    by_case,
-    find_images,
-    find_volumes,
-    listed_volumes,
-    overlay_names,
-    volume_names,
-)
+from densekit.app.prediction.sources import find_cases, overlay_names, volume_names
 from densekit.app.report import print_lines
 from densekit.app.results.writer import Writer
 
@@ -34,25 +27,30 @@ if TYPE_CHECKING:
 
 INFERER = "inferer"
 """The key of the checkpoint's configuration that may be overridden."""
-SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 
 
-def predict(checkpoint: Path, options: Mapping[str, Any], of_inferer: Sequence[str]) -> int:
+def predict(
+    checkpoint: Path,
+    options: Mapping[str, Any],
+    of_inferer: Sequence[str],
+    of_data: Sequence[str] = (),
+) -> int:
     """Predicts on every file and prints what was written; returns 1 if one could not be read.
 
     Args:
         checkpoint: The model.
         options: Values of the options of `densekit predict`.
         of_inferer: Overrides of the checkpoint's inferer.
+        of_data: Overrides of its training data, for the calibration of int8.
 
     Raises:
         UsageError: A value is wrong, or there is nothing to read.
     """
     device = device_name(options["device"])
     output = output_folder(options["output"])
-    predictor = _predictor(checkpoint, device, options, of_inferer)
+    predictor = _predictor(checkpoint, device, options, of_inferer, of_data)
     heads = described_heads(predictor.model.info, checkpoint)
-    cases, root = _find(options["source"], options["channels"], predictor)
+    cases, root = find_cases(options["source"], options["channels"], predictor.frames)
     files = [case[0] for case in cases]
     listed = listed_images(relative_paths(files, root), options["annotations"])
     volumes = predictor.frames.dims == 3
@@ -103,14 +101,24 @@ def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict
 
 
 def _predictor(
-    checkpoint: Path, device: str, options: Mapping[str, Any], of_inferer: Sequence[str]
+    checkpoint: Path,
+    device: str,
+    options: Mapping[str, Any],
+    of_inferer: Sequence[str],
+    of_data: Sequence[str],
 ) -> Predictor:
     from densekit.inference import Predictor
 
     trust = trusted_packages(options["trust"])
     inferer = _inferer(checkpoint, of_inferer, trust) if of_inferer else None
     return Predictor(
-        checkpoint, device, options["precision"], options["engine"], trust=trust, inferer=inferer
+        checkpoint,
+        device,
+        options["precision"],
+        options["engine"],
+        trust=trust,
+        inferer=inferer,
+        calibration=calibration_of(checkpoint, options, of_data),
     )
 
 
@@ -131,22 +139,6 @@ def _inferer(checkpoint: Path, words: Sequence[str], trust: Sequence[str]) -> An
     apply_values(cfg, parse(words), trust)
     chosen: Any = OmegaConf.to_container(cfg[INFERER], resolve=True)
     return instantiate(chosen, INFERER)
-
-
-def _find(
-    source: str, images: Sequence[str], predictor: Predictor
-) -> tuple[list[list[Path]], Path]:
-    """Finds the files of each image, and the folder that their names are relative to."""
-    if predictor.frames.dims != 3:
-        from densekit.data.classification.series import SUFFIXES as SERIES
-
-        suffixes = SEQUENCES if predictor.frames.letters else SERIES
-        files, root = find_images(source, IMAGES if predictor.frames.dims == 2 else suffixes)
-        return [[file] for file in files], root
-    if images or source.lower().endswith(".csv"):
-        return listed_volumes(Path(source).expanduser(), images)
-    files, root = find_volumes(source)
-    return by_case(files, predictor.frames.channels), root
 
 
 def _run(

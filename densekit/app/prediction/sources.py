@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from densekit._names import readable
 from densekit.app.errors import UsageError
@@ -16,9 +17,38 @@ from densekit.data.medical.dicom_files import DICOM_SUFFIXES, is_dicom
 from densekit.data.medical.volume_files import SUFFIXES, is_volume_file, volume_stem
 from densekit.data.reading.files import IMAGE_SUFFIXES, files_below
 
+if TYPE_CHECKING:
+    from densekit.inference.frames import Frames
+
 IMAGES = frozenset([*IMAGE_SUFFIXES, ".npy", ".svs"])
+SEQUENCES = (".fasta", ".fa", ".fna", ".txt")
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")
 """nnU-Net's file names for the channels of a case: `case_0000.nii.gz`, `case_0001.nii.gz`."""
+
+
+def find_cases(
+    source: str, channels: Sequence[str], frames: Frames
+) -> tuple[list[list[Path]], Path]:
+    """Finds the files of each image, and the folder that their names are relative to.
+
+    Args:
+        source: See `densekit predict`.
+        channels: Its option `channels`.
+        frames: Of the model.
+
+    Raises:
+        UsageError: There are none.
+    """
+    if frames.dims != 3:
+        from densekit.data.classification.series import SUFFIXES as SERIES
+
+        suffixes = SEQUENCES if frames.letters else SERIES
+        files, root = find_images(source, IMAGES if frames.dims == 2 else suffixes)
+        return [[file] for file in files], root
+    if channels or source.lower().endswith(".csv"):
+        return listed_volumes(Path(source).expanduser(), channels)
+    files, root = find_volumes(source)
+    return by_case(files, frames.channels), root
 
 
 def find_images(source: str, suffixes: Collection[str] = IMAGES) -> tuple[list[Path], Path]:

@@ -64,7 +64,8 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     artifact = load_artifact(checkpoint)
     cfg = _configuration(artifact, checkpoint, overrides, _of_trainer(engine, precision))
     launch.check(dict(cfg.trainer))
-    split = _choose_split(cfg, options["split"])
+    calibrated = ("train",) if precision == "int8" else ()
+    split = _choose_split(cfg, options["split"], calibrated)
     expected = expectations(_plain(cfg, "expected"), (split,))
     if options["assert_expected"]:
         check_asserted(expected, f"none for {split} and these data and metrics")
@@ -94,7 +95,7 @@ def evaluation_data(
         artifact: What `load_artifact` returns.
         checkpoint: Its file.
         overrides: See `evaluate`.
-        split: "val" or "test"; None for the default.
+        split: "train", "val" or "test"; None for the default.
 
     Returns:
         The resolved configuration, the data sets by name, and the split.
@@ -203,9 +204,16 @@ def _refuse_unused(overrides: Overrides) -> None:
             )
 
 
-def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
-    """Keeps one split of the data sets, so that nothing else is read; returns its name."""
-    present = [split for split in SPLITS if any(node.get(split) for node in cfg.data.values())]
+def _choose_split(cfg: DictConfig, wanted: str | None, more: Collection[str] = ()) -> str:
+    """Keeps one split of the data sets, so that nothing else is read; returns its name.
+
+    Args:
+        cfg: Changed in place.
+        wanted: The split; None for the default.
+        more: Further splits that are kept where they exist.
+    """
+    known = dict.fromkeys((*SPLITS, wanted or SPLITS[0]))
+    present = [split for split in known if any(node.get(split) for node in cfg.data.values())]
     split = wanted or (present[0] if present else "test")
     if split not in present:
         found = ", ".join(present) or "none"
@@ -213,7 +221,7 @@ def _choose_split(cfg: DictConfig, wanted: str | None) -> str:
     nodes = {name: node for name, node in cfg.data.items() if node.get(split)}
     with open_dict(cfg):
         cfg.data = {
-            name: {**node, **{other: None for other in ("train", *SPLITS) if other != split}}
+            name: {**node, **{one: None for one in ("train", *SPLITS) if one not in (split, *more)}}
             for name, node in nodes.items()
         }
     return split

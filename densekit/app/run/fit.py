@@ -12,6 +12,7 @@ from densekit.app.config.monitor import check_direction, objective_name, settled
 from densekit.app.config.resolve import build_sources
 from densekit.app.config.trainer import with_switches
 from densekit.app.errors import Stopped
+from densekit.app.run.calibration import of_sources
 from densekit.app.run.earlier_logs import continue_logs
 from densekit.app.run.expectations import check_names, expectations
 from densekit.app.run.folder import METRICS, dump
@@ -107,7 +108,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
     lit = _module(cfg, model)
     if cfg.get("engine", EAGER) != EAGER:
-        lit.inferer = _with_engine(cfg, lit.inferer)
+        lit.inferer = _with_engine(cfg, lit.inferer, data)
     check_names(
         expectations(cfg.get("expected")), {cfg["split"]: lit.logged(cfg["split"], data.sources)}
     )
@@ -163,13 +164,14 @@ def build_inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
     return sliced(inferer, model.info) if model.info.get("slices") else inferer
 
 
-def _with_engine(cfg: Mapping[str, Any], inferer: Any) -> Any:
+def _with_engine(cfg: Mapping[str, Any], inferer: Any, data: DataModule) -> Any:
     """The inferer, predicting by the engine that an evaluation has chosen."""
     from densekit.inference.engines.evaluation import EngineInferer
 
     name, precision = cfg["engine"], cfg["engine_precision"]
     logger.info("engine: %s, precision: %s; the loss is not computed", name, precision)
-    return EngineInferer(inferer, name, precision, Path(cfg["checkpoint"]))
+    calibration = of_sources(data.sources)
+    return EngineInferer(inferer, name, precision, Path(cfg["checkpoint"]), calibration)
 
 
 def _module(

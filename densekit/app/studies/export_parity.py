@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from densekit.app.config.overrides import Overrides
 from densekit.app.errors import UsageError
+from densekit.app.prediction.calibration import of_pictures, of_training
 from densekit.app.prediction.sources import find_images, find_volumes
 from densekit.app.run.evaluation import evaluation_data
 from densekit.build import metric_recipes
 
 if TYPE_CHECKING:
     from densekit.data.source import Source
+    from densekit.inference.engine import Pair
+    from densekit.inference.export import gate
     from densekit.inference.export.base import Example
-    from densekit.inference.export.gate import Pair, Parity
+    from densekit.model import DenseModel
 
 FINDERS = {2: find_images, 3: find_volumes}
 """Spatial dimensions to what finds such files."""
@@ -46,6 +49,7 @@ class Ground:
         dims: int,
     ) -> None:
         self.artifact, self.checkpoint = artifact, checkpoint
+        self.overrides = overrides
         self.limit: int | None = options["limit"]
         self.folder: str | None = options["images"]
         self.files: list[Path] = []
@@ -64,7 +68,25 @@ class Ground:
             found, _ = FINDERS[dims](self.folder)
             self.files = found[: self.limit]
 
-    def compare(self, pair: Pair, example: Example, trust: Sequence[str]) -> Parity:
+    def seen(self, model: DenseModel) -> list[Pair]:
+        """Returns what the network sees of calibration images, for int8.
+
+        They are the pictures of `images`, else training images.
+        """
+        from densekit.inference.calibration import seen_by
+        from densekit.inference.predictor import stored_inferer
+        from densekit.inference.slices import sliced
+
+        inferer: Any = stored_inferer(self.artifact, self.checkpoint, self.overrides.trust)
+        if model.info.get("slices"):
+            inferer = sliced(inferer, model.info)
+        if self.folder is None:
+            images = of_training(self.checkpoint, self.overrides)
+        else:
+            images = of_pictures(self.folder, ())
+        return seen_by(model, inferer, images(model))
+
+    def compare(self, pair: gate.Pair, example: Example, trust: Sequence[str]) -> gate.Parity:
         """Runs file and model on these images.
 
         Args:
@@ -82,7 +104,7 @@ class Ground:
         inferer = stored_inferer(self.artifact, self.checkpoint, trust)
         return on_images(pair, inferer, self.files, self.folder)
 
-    def _on_data(self, pair: Pair, cfg: dict[str, Any]) -> Parity:
+    def _on_data(self, pair: gate.Pair, cfg: dict[str, Any]) -> gate.Parity:
         from densekit.app.run.fit import build_inferer
         from densekit.inference.export.gate import joined, on_data
         from densekit.training.metric_set import build_metrics

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from densekit.inference.calibration import Calibration, seen_later
 from densekit.inference.engine import build_engine, with_engine
 from densekit.model import DenseModel
 from densekit.types import Batch, Features, Result
@@ -20,6 +21,7 @@ class EngineInferer:
         engine: Name of the engine.
         precision: Of the engine.
         checkpoint: The file of the model.
+        calibration: Images that the scales of int8 are measured on.
     """
 
     whole_image = False
@@ -30,9 +32,11 @@ class EngineInferer:
         engine: str,
         precision: str,
         checkpoint: Path,
+        calibration: Calibration | None = None,
     ) -> None:
         self.inferer = inferer
         self._settings = engine, precision, checkpoint
+        self._calibration = calibration
         self._model: DenseModel | None = None
 
     def __call__(
@@ -41,6 +45,7 @@ class EngineInferer:
         """Returns the results of a batch; see `densekit.inference.inferer.Inferer`."""
         if self._model is None:
             name, precision, checkpoint = self._settings
-            engine = build_engine(name, model, precision, model.mean.device, checkpoint)
+            seen = seen_later(model, self.inferer, self._calibration)
+            engine = build_engine(name, model, precision, model.mean.device, checkpoint, seen)
             self._model = with_engine(model, engine)
         return self.inferer(self._model, batch)

@@ -11,17 +11,25 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor
 
+from densekit.inference.calibration import CalibrationError
+from densekit.inference.engine import Pair, Seen
 from densekit.inference.engines.buckets import Shape
 from densekit.inference.engines.cache import Cache
 from densekit.inference.engines.compiled import Compiled, Program, label
 from densekit.inference.engines.proof import EngineError
 from densekit.inference.export.base import Example, Format
 from densekit.inference.export.base import Program as FileProgram
+from densekit.inference.export.int8 import export_int8
 from densekit.model import DenseModel
 
 
 def build_exported(
-    runtime: str, made: Format, model: DenseModel, precision: str, cache: Cache | None
+    runtime: str,
+    made: Format,
+    model: DenseModel,
+    precision: str,
+    cache: Cache | None,
+    seen: Seen | None = None,
 ) -> Compiled:
     """Builds the engine of a runtime.
 
@@ -31,11 +39,13 @@ def build_exported(
         model: In eval mode, on the CPU.
         precision: One of the format's.
         cache: Keeps the files.
+        seen: What the network sees of calibration images, for int8.
     """
-    key = {name: version(name) for name in dict.fromkeys((runtime, "onnxscript"))}
+    makers = ("onnxscript", "nncf") if precision == "int8" else ("onnxscript",)
+    key = {name: version(name) for name in dict.fromkeys((runtime, *makers))}
 
     def compiled(shape: Shape) -> Program:
-        write = partial(_write, runtime, made, model, precision, shape)
+        write = partial(_write, runtime, made, model, precision, shape, seen)
         if cache is not None:
             folder = cache.kept(label(runtime, precision, shape), key, write)
             return of_tensors(made.open(folder / _file(made)))
@@ -51,17 +61,29 @@ def _file(made: Format) -> str:
 
 
 def _write(
-    runtime: str, made: Format, model: DenseModel, precision: str, shape: Shape, folder: Path
+    runtime: str,
+    made: Format,
+    model: DenseModel,
+    precision: str,
+    shape: Shape,
+    seen: Seen | None,
+    folder: Path,
 ) -> None:
     """Exports a model for one shape into a folder.
 
     Raises:
         EngineError: The model cannot be exported.
+        CalibrationError: The images that scales are measured on are missing or cannot be read.
     """
     batch, *sides = shape
+    example, file = Example(tuple(sides), batch), folder / _file(made)
+    pairs = _pairs(seen) if precision == "int8" else []
     with torch.inference_mode(False):
         try:
-            made.export(model, Example(tuple(sides), batch), folder / _file(made), precision)
+            if precision == "int8":
+                export_int8(made, model, example, file, pairs)
+            else:
+                made.export(model, example, file, precision)
         except ImportError:
             raise
         except Exception as error:
@@ -70,6 +92,15 @@ def _write(
                 f"engine={runtime}: expected a model that can be exported, got {why};"
                 " engine=eager exports nothing"
             ) from error
+
+
+def _pairs(seen: Seen | None) -> list[Pair]:
+    if seen is None:
+        raise CalibrationError(
+            "precision=int8: expected images to measure scales on, got none;"
+            " calibration=FOLDER, or Predictor(..., calibration=calibrate_on(IMAGES))"
+        )
+    return seen()
 
 
 def of_tensors(program: FileProgram) -> Program:

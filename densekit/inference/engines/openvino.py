@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from densekit._extras import need
-from densekit.inference.engine import Engine
+from densekit._extras import check_installed, need
+from densekit.inference.engine import Engine, Seen
 from densekit.inference.engines.cache import Cache
 from densekit.inference.engines.exported import build_exported
 from densekit.inference.export.openvino import FORMAT
 from densekit.model import DenseModel
 
 
-def build(model: DenseModel, precision: str, cache: Cache | None) -> Engine:
+def build(
+    model: DenseModel, precision: str, cache: Cache | None, seen: Seen | None = None
+) -> Engine:
     """Builds the engine; see `densekit.inference.engines.build_engine`."""
     for package in ("onnxscript", "openvino"):
         need(package, "engine=openvino", "export")
-    return build_exported("openvino", FORMAT, model, precision, cache)
+    if precision == "int8":
+        check_installed("nncf", "precision=int8", "export")  # its import takes seconds
+    return build_exported("openvino", FORMAT, model, precision, cache, seen)

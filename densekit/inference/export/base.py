@@ -73,11 +73,13 @@ class Format:
         suffix: End of its file names.
         precisions: The precisions it can be exported in.
         dynamic: The dimensions that can be dynamic, see `Example`.
-        export: Writes a model in evaluation mode into a file, in a precision.
+        export: Writes a model in evaluation mode into a file, in a precision other than int8; see
+            `densekit.inference.export.int8.export_int8`.
         open: Loads a file, to be run.
         read_facts: Reads the texts stored in a file by name, without loading it; ValueError for a
             file of something else.
         write_facts: Stores texts in a file, beside those that it has.
+        from_onnx: Makes a file of an ONNX file in 8 bits, for formats that have int8.
     """
 
     name: str
@@ -88,6 +90,7 @@ class Format:
     open: Callable[[Path], Program]
     read_facts: Callable[[Path], dict[str, str]]
     write_facts: Callable[[Path, Mapping[str, str]], None]
+    from_onnx: Callable[[Path, Path], object] | None = None
 
 
 class PredictionsByName(nn.Module):

@@ -1,32 +1,64 @@
 """int8: quantisation of an exported file after training, by NNCF.
 
-Layers with weights compute in 8 bits, with scales measured on calibration images. The predictors
-(the last such layer before each output, and before the boxes of the proposals) and all that follows
-them stay in float32.
+Layers with weights compute in 8 bits, with scales measured on calibration images. Predictors (the
+last such layer before each output, and before the boxes of the proposals) and all that follows them
+stay in float32, except for those of pixels: on a large map float32 takes as long as all the rest.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densekit._extras import need
-from densekit.inference.export.base import Program
-from densekit.inference.export.onnx import PURPOSE, run_session
+from densekit.inference.calibration import fitted
+from densekit.inference.engine import Pair
+from densekit.inference.export.base import Example, Format, Program
+from densekit.inference.export.onnx import export_onnx, run_session
+from densekit.inference.inferer import LOGITS
+from densekit.model import DenseModel
 
 Calibration = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
 """Inputs of the file: `image` (B, C, *S) and `size` (B, D), of the shapes it was exported for."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PICKING = ("RoiAlign", "Gather", "GatherElements", "GatherND")
 """Operators whose further inputs, regions and indices, are ends like the outputs."""
+PURPOSE = "precision=int8"
 SUBSET = 300
 """Most batches that the scales are measured on."""
+
+
+def export_int8(
+    made: Format, model: DenseModel, example: Example, file: Path, pairs: Iterable[Pair]
+) -> None:
+    """Writes a model in 8 bits.
+
+    Args:
+        made: A format with int8.
+        model: On the CPU, in evaluation mode.
+        example: The shapes.
+        file: Name that ends like the format's.
+        pairs: What the network sees of calibration images.
+
+    Raises:
+        ImportError: A package of the extra `export` is not installed.
+    """
+    assert made.from_onnx is not None
+    _nncf()
+    with TemporaryDirectory() as folder:
+        plain, small = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
+        export_onnx(model, example, plain)
+        quantize_onnx(plain, small, fitted(model, pairs, (example.batch, *example.sides)))
+        made.from_onnx(small, file)
 
 
 def quantize_onnx(source: Path, file: Path, calibration: Calibration) -> None:
@@ -42,7 +74,8 @@ def quantize_onnx(source: Path, file: Path, calibration: Calibration) -> None:
     """
     nncf, onnx = _nncf(), need("onnx", PURPOSE, "export")
     model = onnx.load(source)
-    quantized = nncf.quantize(model, _dataset(nncf, calibration), **_settings(nncf, model))
+    with redirect_stdout(sys.stderr):  # of the bars of progress
+        quantized = nncf.quantize(model, _dataset(nncf, calibration), **_settings(nncf, model))
     onnx.save(quantized, file)
 
 
@@ -75,15 +108,17 @@ def quantize_onnx_within(
         return float(metric(run_session(session))), None
 
     data = _dataset(nncf, calibration)
-    quantized = nncf.quantize_with_accuracy_control(
-        model, data, data, measured, max_drop=max_drop, **_settings(nncf, model)
-    )
+    with redirect_stdout(sys.stderr):
+        quantized = nncf.quantize_with_accuracy_control(
+            model, data, data, measured, max_drop=max_drop, **_settings(nncf, model)
+        )
     onnx.save(quantized, file)
 
 
 def _nncf() -> Any:
     """The package, told before its import to send no statistics of its use."""
     os.environ.setdefault("NNCF_CI", "1")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # "no CUDA"
     return need("nncf", PURPOSE, "export")
 
 
@@ -102,11 +137,12 @@ def _settings(nncf: Any, model: Any) -> dict[str, Any]:
 
 
 def exact_nodes(graph: Any) -> list[str]:
-    """Names of the nodes that stay in float32: the predictors and all after them, RoI pooling.
+    """Names of the nodes that stay in float32: predictors and all after them, RoI pooling.
 
-    A layer with weights is a predictor if no other such layer lies after it, see `PICKING`. Pooling
-    is among them because no scale can be measured on a level to which no region of the calibration
-    images belongs.
+    A layer with weights is a predictor if no other such layer lies after it, see `PICKING`; one of
+    pixels is in 8 bits nevertheless. Pooling is among them because no scale can be measured on a
+    level to which no region of the calibration images belongs; depthwise convolutions are because
+    they are slower in 8 bits.
 
     Args:
         graph: An `onnx.GraphProto`, its nodes in the order of execution.
@@ -117,6 +153,7 @@ def exact_nodes(graph: Any) -> list[str]:
             read_by_layer.add(node.input[0])
         elif not read_by_layer.isdisjoint(node.output):
             read_by_layer.update(node.input[:1] if node.op_type in PICKING else node.input)
+    of_pixels = _predictors_of_pixels(graph)
     pooled: set[str] = set()  # tensors between pooling and the next layer
     names = []
     for node in graph.node:
@@ -124,6 +161,30 @@ def exact_nodes(graph: Any) -> list[str]:
         if node.op_type == "RoiAlign" or (not is_layer and not pooled.isdisjoint(node.input)):
             pooled.update(node.output)
             names.append(node.name)
-        elif read_by_layer.isdisjoint(node.output):
+        elif node.name in of_pixels:
+            continue
+        elif read_by_layer.isdisjoint(node.output) or _is_depthwise(node, graph):
             names.append(node.name)
     return names
+
+
+def _predictors_of_pixels(graph: Any) -> set[str]:
+    """Names of the layers whose output becomes the logits of pixels."""
+    wanted = {made.name for made in graph.output if made.name.rpartition("/")[2] in LOGITS}
+    found = set()
+    for node in reversed(graph.node):
+        if wanted.isdisjoint(node.output):
+            continue
+        if node.op_type in WEIGHTED:
+            found.add(node.name)
+        else:
+            wanted.update(node.input)
+    return found
+
+
+def _is_depthwise(node: Any, graph: Any) -> bool:
+    """Whether a node is a convolution with one input channel per group, and several groups."""
+    if node.op_type != "Conv" or all(one.i <= 1 for one in node.attribute if one.name == "group"):
+        return False
+    shapes = [one.dims for one in graph.initializer if one.name == node.input[1]]
+    return any(dims[1] == 1 for dims in shapes)

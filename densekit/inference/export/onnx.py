@@ -7,6 +7,7 @@ outputs = session.run(None, {"image": image, "size": size})   # in the order of 
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ def export_onnx(model: DenseModel, example: Example, file: Path, precision: str 
         example: The shapes. Detectors take a dynamic batch; their anchors and numbers of candidates
             follow from the sides, which stay fixed.
         file: Name that ends in .onnx.
-        precision: "fp32"; see `densekit.inference.export.int8` for a smaller file.
+        precision: "fp32".
 
     Raises:
         ImportError: A package of the extra `export` is not installed.
@@ -130,10 +131,11 @@ def _quiet() -> Iterator[None]:
 FORMAT = Format(
     name="onnx",
     suffix=".onnx",
-    precisions=("fp32",),
+    precisions=("fp32", "int8"),
     dynamic=("batch", "size"),
     export=export_onnx,
     open=open_onnx,
     read_facts=read_metadata,
     write_facts=write_metadata,
+    from_onnx=shutil.copyfile,
 )

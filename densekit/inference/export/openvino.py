@@ -171,10 +171,11 @@ def _child(element: Any, names: Iterable[str]) -> Any:
 FORMAT = Format(
     name="openvino",
     suffix=".xml",
-    precisions=("fp32", "bf16"),
+    precisions=("fp32", "bf16", "int8"),
     dynamic=("batch", "size"),
     export=export_openvino,
     open=open_openvino,
     read_facts=read_rt_info,
     write_facts=write_rt_info,
+    from_onnx=convert_onnx,
 )

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from densekit.app.studies.benchmark.int8 import RUNTIMES, int8_engine
 from densekit.inference.engine import build_engine, with_engine
 from densekit.model import DenseModel
 from densekit.types import Batch
@@ -45,6 +44,6 @@ def predictor_of(model: DenseModel, engine: str, precision: str, batch: Batch) -
         ValueError: There is no such engine, or it lacks the precision or the device.
         ImportError: The runtime of the engine is not installed.
     """
-    if precision == "int8" and engine in RUNTIMES:
-        return with_engine(model, int8_engine(engine, model.eval(), batch))
-    return with_engine(model, build_engine(engine, model.eval(), precision, model.mean.device))
+    seen = [(batch["image"], batch["size"])]
+    made = build_engine(engine, model.eval(), precision, model.mean.device, seen=lambda: seen)
+    return with_engine(model, made)

@@ -52,6 +52,23 @@ def test_predictors_and_boxes_are_exact() -> None:
     assert set(exact_nodes(graph)) == exact
 
 
+def test_predictors_of_pixels_are_in_8_bits_and_depthwise_convolutions_are_not() -> None:
+    graph = graph_of(
+        ("Conv", ["image", "w"], "backbone"),
+        ("Conv", ["backbone", "each"], "depthwise"),
+        ("Conv", ["depthwise", "w"], "pixels"),
+        ("Resize", ["pixels"], "masks/logits"),
+        ("Conv", ["depthwise", "w"], "classes"),
+        ("Softmax", ["classes"], "kind/probabilities"),
+    )
+    graph.node[1].attribute.append(onnx.helper.make_attribute("group", 4))
+    graph.initializer.append(onnx.numpy_helper.from_array(np.ones((4, 1, 3, 3), "f4"), "each"))
+    for name in ("masks/logits", "kind/probabilities"):
+        graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
+    exact = {"depthwise", "masks/logits", "classes", "kind/probabilities"}
+    assert set(exact_nodes(graph)) == exact
+
+
 def exported(model: DenseModel, folder: Path) -> tuple[Path, list[tuple[np.ndarray, np.ndarray]]]:
     example = Example((64, 64))
     export_onnx(model, example, folder / "model.onnx")
