@@ -26,7 +26,7 @@ remembered in the user's cache: an interrupted examination goes on where it stop
         "doctor data=mine paths.data=FOLDER fail_on=warning",
     ),
     options=(
-        Option("output", text("DIR"), None, "folder for doctor.json"),
+        Option("output", text("DIR"), None, "folder for doctor.json and doctor.html"),
         Option("ignore", names("CHECK"), (), "checks to leave out"),
         Option(
             "fail_on",

@@ -138,7 +138,7 @@ def _seen(grey: NDArray[Any], deep: bool) -> dict[str, Any]:
     return {
         "low": float(low),
         "high": float(high),
-        "spread": float(values.std()),
+        "spread": float(values.std()) if grey.min() != grey.max() else 0.0,
         "sharpness": float(cv2.Laplacian(values, cv2.CV_32F).var()),
         "look": _look(values),
         "tones": _tones(values),

@@ -16,11 +16,13 @@ from densekit.app.doctor.checks.table import CHECKS
 from densekit.app.doctor.collect import collect, refusal
 from densekit.app.doctor.facts import Study
 from densekit.app.doctor.findings import ORDER, Severity
+from densekit.app.doctor.page import write_page
 from densekit.app.doctor.report import Diagnosis, ordered, print_diagnosis, write_report
 from densekit.app.doctor.scan import scan
 from densekit.app.report import print_lines
 
 JSON = "doctor.json"
+PAGE = "doctor.html"
 
 
 def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
@@ -45,7 +47,8 @@ def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
     if options["output"] is not None:
         folder = Path(options["output"]).expanduser()
         write_report(folder / JSON, diagnoses)
-        print_lines(f"wrote: {folder / JSON}")
+        write_page(folder / PAGE, diagnoses)
+        print_lines(f"wrote: {folder / JSON}", f"wrote: {folder / PAGE}")
     return _exit_code(diagnoses, Severity(options["fail_on"]))
 
 

@@ -28,7 +28,7 @@ LONG = 25.0
 """Longer over shorter side from which a box is unusual."""
 SAME = 0.98
 """IoU from which two boxes are one."""
-MANY = 8.0
+MANY = 5.0
 """Robust standard deviations from which a number of objects is unusual."""
 APART = 5.0
 """Pixels between a box and its outline, and share of its side, from which they disagree."""

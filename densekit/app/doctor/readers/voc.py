@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -61,7 +62,6 @@ class VocRecords(Records):
             else listed_stems(lists, split, "split", by_stem)
         )
         defects: list[Defect] = []
-        classes = set[str]()
         examples: list[Example] = []
         for stem in stems:
             path = xml_of.get(stem)
@@ -71,17 +71,25 @@ class VocRecords(Records):
                 continue
             image = _image(stem, by_stem, folder)
             example = _example(len(examples), image, path, defects)
-            classes |= {item.label for item in example.items or ()}
             examples.append(example)
         super().__init__(
             examples,
             defects,
-            names or sorted(classes),
+            names or _classes(xml_of.values()),
             stored="voc",
             kind="boxes",
             channels=channels,
             dtype=dtype,
         )
+
+
+def _classes(files: Iterable[Path]) -> list[str]:
+    """Every class of the folder, so that all splits agree."""
+    found = set[str]()
+    for file in files:
+        with suppress(ValueError):  # a split that uses the file reports it
+            found |= {(e.findtext("name") or "").strip() for e in parse_xml(file).iter("object")}
+    return sorted(found - {""})
 
 
 def _image(stem: str, by_stem: Mapping[str, Sequence[str]], folder: Path) -> Path:

@@ -270,6 +270,9 @@ def test_command(tmp_path, monkeypatch, capsys):
     (data,) = content["data"]
     assert data["counts"]["empty-file"] == 2
     assert data["statistics"]["train"]["objects"] == {"cat": sets.CLEAN, "dog": sets.CLEAN}
+    page = (tmp_path / "report" / "doctor.html").read_text()
+    assert "empty-file" in page
+    assert "http" not in page.replace("http-equiv", "")
     ignored = "ignore=[empty-file,file-in-two-splits,data-refused]"
     assert main([*words, ignored]) == 0
     Image.fromarray(sets.pixels(4)).convert("L").save(tmp_path / "images" / "4.png")

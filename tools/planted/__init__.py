@@ -1,0 +1,1 @@
+"""Defects that are planted into clean copies of data sets, to measure what the doctor finds."""
