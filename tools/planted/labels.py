@@ -73,7 +73,7 @@ def _all_masks(change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> Plan
 
 
 def _one_more(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.where(mask == 11, 255, mask + 1).astype(np.uint8)
+    return np.where(mask == 255, 255, mask + 1).astype(np.uint8)
 
 
 def _other_class(copy: Copy) -> None:

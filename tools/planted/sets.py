@@ -157,7 +157,12 @@ def camvid(data: Path, root: Path) -> Copy:
         ]
         for split, count in SIZES.items()
     }
-    return _masks(pairs, root, {"names": _plain_names(source), "ignore": [11]})
+    made = _masks(pairs, root, {"names": _plain_names(source)})
+    for file in (root / "masks").iterdir():  # void is 11, the value after the last class
+        with Image.open(file) as mask:
+            values = np.array(mask)
+        Image.fromarray(np.where(values == 11, 255, values).astype(np.uint8)).save(file)
+    return made
 
 
 def _plain_names(source: Path) -> list[str]:

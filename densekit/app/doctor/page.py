@@ -67,7 +67,7 @@ def _readable(finding: Finding) -> dict[str, str]:
 
 def _pictures(found: Sequence[Finding]) -> list[dict[str, str]]:
     """Thumbnails of the first images that can be read."""
-    shown = []
+    shown: list[dict[str, str]] = []
     for file in dict.fromkeys(finding.file for finding in found):
         if len(shown) == PICTURES:
             break
