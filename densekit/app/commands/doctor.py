@@ -17,8 +17,9 @@ COMMAND = Command(
 Opens every file of a data set once and reports what is wrong or unusual, by file name and count:
 broken and repeated images, boxes outside, in another layout or too small, classes that are
 unused or missing in train, masks with unknown values, volumes of mixed geometry, and more. The
-data are never written to. The exit code is 1 if an error was found. What files hold is
-remembered in the user's cache: an interrupted examination goes on where it stopped.
+data are never written to; fix=DIR writes a repaired copy. The exit code is 1 if an error was
+found. What files hold is remembered in the user's cache: an interrupted examination goes on where
+it stopped.
 """,
     examples=(
         "doctor data=coco_folder paths.data=FOLDER",
@@ -28,6 +29,12 @@ remembered in the user's cache: an interrupted examination goes on where it stop
     options=(
         Option("output", text("DIR"), None, "folder for doctor.json and doctor.html"),
         Option("ignore", names("CHECK"), (), "checks to leave out"),
+        Option(
+            "fix",
+            text("DIR"),
+            None,
+            "new folder for a repaired copy, to be read with paths.data=DIR; the source stays",
+        ),
         Option(
             "fail_on",
             choice("error", "warning", "note"),

@@ -17,6 +17,7 @@ from densekit.app.doctor.collect import collect, refusal
 from densekit.app.doctor.facts import Study
 from densekit.app.doctor.findings import ORDER, Severity
 from densekit.app.doctor.page import write_page
+from densekit.app.doctor.repair import LIST, repair
 from densekit.app.doctor.report import Diagnosis, ordered, print_diagnosis, write_report
 from densekit.app.doctor.scan import scan
 from densekit.app.report import print_lines
@@ -49,7 +50,16 @@ def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
         write_report(folder / JSON, diagnoses)
         write_page(folder / PAGE, diagnoses)
         print_lines(f"wrote: {folder / JSON}", f"wrote: {folder / PAGE}")
+    if options["fix"] is not None:
+        for diagnosis in diagnoses:
+            _fix(diagnosis, nodes[diagnosis.study.name], Path(cfg.paths.data), options["fix"])
     return _exit_code(diagnoses, Severity(options["fail_on"]))
+
+
+def _fix(diagnosis: Diagnosis, node: Mapping[str, Any], data: Path, target: str) -> None:
+    done = repair(diagnosis.study, node, data, Path(target))
+    told = ", ".join(f"{what}: {count:,}" for what, count in done.items()) or "nothing to repair"
+    print_lines(f"{told}; all repairs: {Path(target) / LIST}", f"wrote: {target}")
 
 
 def diagnose(
