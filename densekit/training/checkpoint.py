@@ -92,6 +92,8 @@ class Checkpoint(ModelCheckpoint):
         self._is_asked_to_end = False
         self._is_before_validation = False
         self._has_begun = False
+        self._epoch_end = -1
+        self._resumed_epoch = 0
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes the trainer write checkpoints atomically."""
@@ -138,6 +140,8 @@ class Checkpoint(ModelCheckpoint):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Marks the checkpoint if a validation is still due."""
+        if not self._has_begun:
+            checkpoint["epoch"] = self._resumed_epoch
         if self._is_before_validation:
             go_to_validation(checkpoint)
 
@@ -145,13 +149,15 @@ class Checkpoint(ModelCheckpoint):
         """Saves the best first, so that `last.ckpt` refers to it."""
         super().on_train_epoch_end(trainer, pl_module)
         self._save_last(trainer)
+        self._epoch_end = trainer.global_step
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Saves when a training is asked to end; an evaluation has nothing to save."""
         training = trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
-        if isinstance(exception, SIGTERMException) and training:
+        saved = self._epoch_end == trainer.global_step  # counters have gone on since
+        if isinstance(exception, SIGTERMException) and training and not saved:
             self._is_before_validation = trainer.validating
             self._save_last(trainer)
 
@@ -167,6 +173,12 @@ class Checkpoint(ModelCheckpoint):
                 " %s, the newest checkpoint, is kept in place of the best",
                 *(self.monitor, Path(self.best_model_path).name),
             )
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Keeps the epoch, of which nothing may be left to train."""
+        self._resumed_epoch = checkpoint["epoch"]
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over the best checkpoints of a resumed run into this run's folder.

@@ -55,6 +55,11 @@ class MetricsFile(Callback):
         """Adds which limit ended the training."""
         self._end(trainer)
 
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Adds it for a resumed run that had nothing left to train."""
+        if "stopped" not in self.values:
+            self._end(trainer)
+
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:

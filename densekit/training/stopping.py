@@ -13,9 +13,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
 from densekit._signals import STOPS
 from densekit.ops import dist
+from densekit.training.loop_state import is_accumulating
 
 PATIENCE = 1.0
 """Seconds after which another Ctrl-C is a second one, not the same forwarded by a launcher."""
@@ -98,7 +100,8 @@ class Stopping(Callback):
             asked = number > 0
             if asked and self.signal is None:
                 self.signal = signal.Signals(number)
-        if asked:
+        training = trainer.state.fn == TrainerFn.FITTING
+        if asked and not (training and is_accumulating(trainer)):  # gradients are in no checkpoint
             trainer._signal_connector.received_sigterm = True
 
     def _note(self, number: int, frame: FrameType | None) -> None:

@@ -18,6 +18,7 @@ from densekit.app.options.shared import checkpoint_file, existing, output_folder
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.architecture import is_of_run
+from densekit.app.run.attempts import agree_on_folder
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
 from densekit.app.run.fit import EAGER, HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, PENDING, set_run_dir
@@ -257,7 +258,7 @@ def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> N
 
 def _folder(output: str | None) -> Path:
     if output is None:
-        return launch.agree_on_folder(Path("runs", "eval"))
+        return agree_on_folder(Path("runs", "eval"))
     return output_folder(output)
 
 

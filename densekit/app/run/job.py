@@ -26,6 +26,7 @@ from densekit.app.options.shared import checkpoint_file, existing
 from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
 from densekit.app.run.architecture import take_architecture
+from densekit.app.run.attempts import agree_on_attempt, forget_attempts
 from densekit.app.run.batch_size import automatic, check_automatic, is_auto, set_largest
 from densekit.app.run.console_log import kept_console, remembered
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
@@ -80,21 +81,26 @@ def train(
     """
     with remembered() as earlier_lines:
         job = checked(composed)
-    run = run or launch.agree_on_folder(Path(job.cfg["paths"]["runs"]) / job.name)
+    parent = Path(job.cfg["paths"]["runs"]) / job.name
+    run, resume = (run, None) if run else agree_on_attempt(parent)
     placed, sources = job.placed(run)
     cfg = {"command": "train", **(extra or {}), **placed}
+    if resume is not None:
+        cfg |= {"resume": str(resume), "checkpoint": None}
+        check_continues(cfg, job.sources, launch.count_processes(cfg["trainer"]))
     if not launch.is_main():
         launch.start(cfg, sources)
         return run
     trust = with_trust(cfg["trust"])
     with kept_console(run, earlier_lines):
-        print_lines(f"run folder: {run}")
+        print_lines(f"run folder: {run}", *([f"continues:  {resume}"] if resume else []))
         try:
             launch.start(cfg, sources)
         except Stopped:
             if (run / "checkpoints" / "last.ckpt").exists():
                 print_lines(f"continue:   densekit train {quoted(f'resume={run}')}{trust}")
             raise
+        forget_attempts(parent)
         _print_next_commands(run, trust, cfg)
         asserted = bool(cfg.get("assert_expected"))  # older runs have none
         report_expected(expectations(cfg.get("expected")), run / METRICS, asserted=asserted)

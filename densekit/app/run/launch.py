@@ -1,4 +1,4 @@
-"""Starts one process or several and lets them agree on one run folder.
+"""Starts one process or several.
 
 densekit starts its own workers through torch's elastic launcher. Under torchrun or srun the
 processes exist already, and each of them is a worker.
@@ -11,47 +11,28 @@ import re
 import signal
 import sys
 import uuid
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from datetime import timedelta
+from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from densekit._signals import STOPS
 from densekit.app.errors import Stopped, UsageError
 from densekit.app.run.fit import run_job
-from densekit.app.run.folder import new_folder, seal, write_config
+from densekit.app.run.folder import seal, write_config
 
-AGREE_SECONDS = 300
 STOP_SECONDS = 300
 """Time that workers get to finish their step and to save after a signal."""
 
 
 def started_outside() -> bool:
     """Whether torchrun or srun has started this process as one of several."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ or _slurm_tasks() > 1
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ or slurm_tasks() > 1
 
 
 def is_main() -> bool:
     """Whether this process is the one that writes and prints."""
     return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", 0))) == 0 or (
         not started_outside()
-    )
-
-
-def agree_on_folder(parent: Path) -> Path:
-    """Creates a run folder, the same one in all processes that torchrun or srun has started."""
-    if not started_outside():
-        return new_folder(parent)
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return _through_store(lambda: new_folder(parent))
-    if _slurm_tasks() > 1:
-        job, step = os.environ.get("SLURM_JOB_ID", "0"), os.environ.get("SLURM_STEP_ID", "0")
-        folder = (parent / f"slurm_{job}_{step}").absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
-    raise UsageError(
-        "RANK, WORLD_SIZE: expected to be set by torchrun or srun, got another launcher, under"
-        " which the processes cannot agree on a run folder; start them with torchrun"
     )
 
 
@@ -113,7 +94,7 @@ def adopt_world(trainer: MutableMapping[str, Any]) -> None:
         nodes = int(os.environ["WORLD_SIZE"]) // local
     else:
         nodes = int(os.environ.get("SLURM_STEP_NUM_NODES", os.environ.get("SLURM_NNODES", "1")))
-        local = _slurm_tasks() // nodes
+        local = slurm_tasks() // nodes
         os.environ.setdefault("SLURM_NTASKS_PER_NODE", str(local))  # Lightning insists on it
     trainer.update(devices=local, num_nodes=nodes)
     if local * nodes > 1 and trainer.get("strategy", "auto") == "auto":
@@ -144,7 +125,7 @@ def count_processes(trainer: Mapping[str, Any]) -> int:
     """Returns how many processes a run has: those that exist already, or will be started."""
     if not started_outside():
         return count_devices(trainer)
-    return int(os.environ.get("WORLD_SIZE", _slurm_tasks()))
+    return int(os.environ.get("WORLD_SIZE", slurm_tasks()))
 
 
 def _launch(file: Path, count: int) -> None:
@@ -193,22 +174,6 @@ def _taken_by_elastic() -> list[signal.Signals]:
     return [*STOPS, *([signal.SIGQUIT] if hasattr(signal, "SIGQUIT") else [])]
 
 
-def _through_store(make: Callable[[], Path]) -> Path:
-    """Rank 0 creates the folder and shares it through torchrun's own key-value store."""
-    from torch.distributed import TCPStore  # type: ignore[attr-defined]
-
-    store = TCPStore(
-        os.environ["MASTER_ADDR"],
-        int(os.environ["MASTER_PORT"]),
-        is_master=False,
-        timeout=timedelta(seconds=AGREE_SECONDS),
-    )
-    key = f"densekit/run/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    if is_main():
-        store.set(key, str(make()))
-    return Path(store.get(key).decode())
-
-
-def _slurm_tasks() -> int:
+def slurm_tasks() -> int:
     """Number of processes of this srun step; 0 outside a step: in a batch script or shell."""
     return int(os.environ.get("SLURM_STEP_NUM_TASKS", "0"))

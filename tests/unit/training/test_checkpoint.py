@@ -78,6 +78,8 @@ def test_a_resumed_run_with_nothing_left_to_train_can_be_resumed(
         fit(tmp_path / "b", [Checkpoint(tmp_path / "b")], ckpt_path=saved, **limit)
     assert "Nothing left to train" in caplog.text
     again = tmp_path / "b" / "last.ckpt"
+    epochs = [torch.load(path, weights_only=True)["epoch"] for path in (saved, again)]
+    assert epochs[0] == epochs[1]
     longer = {key: value + 3 for key, value in limit.items()}
     ends = [fit(tmp_path, [Checkpoint(tmp_path)], ckpt_path=p, **longer) for p in (saved, again)]
     assert_equal(*ends)

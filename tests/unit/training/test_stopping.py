@@ -80,6 +80,7 @@ def fit(
         ("val", 5, {"val_check_interval": 2}),
         ("train", 6, {"accumulate_grad_batches": 4}),
         ("train", 7, {"accumulate_grad_batches": 3}),
+        ("val", 2, {"accumulate_grad_batches": 2, "val_check_interval": 3}),
         ("train", 5, {"check_val_every_n_epoch": 2}),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 
 from densekit.app.errors import UsageError
 from densekit.app.run import launch
+from densekit.app.run.attempts import agree_on_folder
 from densekit.app.run.folder import new_folder
 
 OUTSIDE = (
@@ -57,8 +58,8 @@ def test_srun_decides_devices_and_nodes(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert os.environ["SLURM_NTASKS_PER_NODE"] == "2"
     monkeypatch.delenv("SLURM_NTASKS_PER_NODE")
     assert not launch.is_main()
-    assert launch.agree_on_folder(tmp_path) == launch.agree_on_folder(tmp_path)
-    assert launch.agree_on_folder(tmp_path).name == "slurm_77_0"
+    assert agree_on_folder(tmp_path) == agree_on_folder(tmp_path)
+    assert agree_on_folder(tmp_path).name == "slurm_77_0"
 
 
 def test_a_batch_script_is_no_step_of_srun(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +72,7 @@ def test_unknown_launcher_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="torchrun"):
-        launch.agree_on_folder(tmp_path)
+        agree_on_folder(tmp_path)
 
 
 def test_several_nodes_need_a_launcher() -> None:
