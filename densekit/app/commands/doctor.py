@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from densekit._names import unknown
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import TRUST
+from densekit.app.options.shared import DEVICE, TRUST
 from densekit.app.options.table import Command, Option, choice, names, parse_command, text, whole
 
 COMMAND = Command(
@@ -24,11 +24,19 @@ it stopped.
     examples=(
         "doctor data=coco_folder paths.data=FOLDER",
         "doctor data=mine paths.data=FOLDER ignore=[crowd,box-thin] output=report",
-        "doctor data=mine paths.data=FOLDER fail_on=warning",
+        "doctor data=mine paths.data=FOLDER checkpoint=runs/train/TIMESTAMP output=report",
+        "doctor data=mine paths.data=FOLDER fix=FIXED",
     ),
     options=(
         Option("output", text("DIR"), None, "folder for doctor.json and doctor.html"),
         Option("ignore", names("CHECK"), (), "checks to leave out"),
+        Option(
+            "checkpoint",
+            text("PATH", "a checkpoint, a run folder or a published model"),
+            None,
+            "a model of these data: where it is sure of something else than the label is a note",
+        ),
+        DEVICE,
         Option(
             "fix",
             text("DIR"),

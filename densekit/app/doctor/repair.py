@@ -82,6 +82,16 @@ def repair(study: Study, node: Mapping[str, Any], data: Path, target: Path) -> C
     return Counter(row["repair"] for row in log.rows)
 
 
+def check_target(target: Path) -> None:
+    """Refuses a folder that holds something.
+
+    Raises:
+        UsageError: It is not new or empty.
+    """
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise UsageError(f"fix: expected a new or empty folder, got {target}")
+
+
 def _check(study: Study) -> None:
     for part in study.parts.values():
         if part.kind not in KINDS and part.examples:
@@ -107,8 +117,7 @@ def _is_root(part: Mapping[str, Any], key: str) -> bool:
 
 
 def _copy(folders: Sequence[Path], data: Path, target: Path) -> Roots:
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise UsageError(f"fix: expected a new or empty folder, got {target}")
+    check_target(target)
     for folder in folders:
         if target.is_relative_to(folder):
             raise UsageError(f"fix: expected a folder outside of the data, got {target}")

@@ -14,13 +14,17 @@ from densekit.app.config.overrides import Overrides
 from densekit.app.config.resolve import data_nodes
 from densekit.app.doctor.checks.table import CHECKS
 from densekit.app.doctor.collect import collect, refusal
+from densekit.app.doctor.disagreement import Predict, with_candidates
 from densekit.app.doctor.facts import Study
 from densekit.app.doctor.findings import ORDER, Severity
 from densekit.app.doctor.page import write_page
-from densekit.app.doctor.repair import LIST, repair
+from densekit.app.doctor.repair import LIST, check_target, repair
 from densekit.app.doctor.report import Diagnosis, ordered, print_diagnosis, write_report
 from densekit.app.doctor.scan import scan
+from densekit.app.errors import UsageError
+from densekit.app.options.shared import checkpoint_file, device_name
 from densekit.app.report import print_lines
+from densekit.build import instantiate
 
 JSON = "doctor.json"
 PAGE = "doctor.html"
@@ -38,9 +42,14 @@ def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
     """
     cfg = compose(given).cfg
     nodes = data_nodes(cfg)
+    if options["fix"] is not None:
+        if len(nodes) > 1:
+            raise UsageError(f"fix: expected one data set, got {', '.join(nodes)}")
+        check_target(Path(options["fix"]).expanduser())
     resize = None if cfg.get("resize") is None else dict(cfg.resize)
+    predict = _predictor(options["checkpoint"], options["device"], list(cfg.trust))
     diagnoses = [
-        diagnose(name, node, resize, options["ignore"], options["workers"])
+        diagnose(name, node, resize, options["ignore"], options["workers"], predict)
         for name, node in nodes.items()
     ]
     for diagnosis in diagnoses:
@@ -56,6 +65,15 @@ def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
     return _exit_code(diagnoses, Severity(options["fail_on"]))
 
 
+def _predictor(checkpoint: str | None, device: str, trust: Sequence[str]) -> Predict | None:
+    if checkpoint is None:
+        return None
+    from densekit.inference import Predictor
+
+    predict: Predict = Predictor(checkpoint_file(checkpoint), device_name(device), trust=trust)
+    return predict
+
+
 def _fix(diagnosis: Diagnosis, node: Mapping[str, Any], data: Path, target: str) -> None:
     done = repair(diagnosis.study, node, data, Path(target))
     told = ", ".join(f"{what}: {count:,}" for what, count in done.items()) or "nothing to repair"
@@ -68,6 +86,7 @@ def diagnose(
     resize: Mapping[str, Any] | None,
     ignore: Sequence[str] = (),
     workers: int = 1,
+    predict: Predict | None = None,
 ) -> Diagnosis:
     """Examines one data set.
 
@@ -77,10 +96,13 @@ def diagnose(
         resize: The resize rule of the configuration.
         ignore: Names of checks to leave out.
         workers: Processes that read files.
+        predict: The predictor of a checkpoint, whose predictions are compared with the labels.
     """
     with _quiet():  # the readers warn of what the checks report
         study = _with_refusal(collect(name, node, resize), node)
         study = scan(study, workers)
+        if predict is not None:
+            study = with_candidates(study, instantiate(node, f"data.{name}"), predict)
     checks = [check for check in CHECKS.values() if check.name not in ignore]
     return Diagnosis(study, ordered(finding for check in checks for finding in check(study)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from densekit.app.doctor.checks import (
     boxes,
+    candidates,
     categories,
     classes,
     duplicates,
@@ -27,6 +28,7 @@ AREAS = {
     "masks": masks.CHECKS,
     "categories and identities": categories.CHECKS,
     "volumes": volumes.CHECKS,
+    "label errors, with checkpoint=": candidates.CHECKS,
 }
 """The checks by area, in the order of the report."""
 

@@ -1,0 +1,16 @@
+"""Label-error candidates, which a checkpoint brings; see `densekit.app.doctor.disagreement`."""
+
+from __future__ import annotations
+
+from densekit.app.doctor.findings import Severity, recorded
+
+CHECKS = tuple(
+    recorded(name, Severity.NOTE, about)
+    for name, about in (
+        ("unlabelled-object-candidate", "an object that the model is sure of and nobody annotated"),
+        ("spurious-object-candidate", "an annotated object where the model sees nothing"),
+        ("wrong-class-candidate", "an object that the model is sure to be of another class"),
+        ("mask-disagreement", "a mask that differs from its prediction far more than the others"),
+        ("wrong-label-candidate", "an image that the model is sure to be of another class"),
+    )
+)

@@ -1,0 +1,75 @@
+"""Label-error candidates of known predictions; and of a network, through the command."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from densekit.app.doctor.disagreement import (
+    compare_boxes,
+    compare_categories,
+    mask_difference,
+)
+from densekit.app.doctor.run import diagnose
+from densekit.app.errors import UsageError
+from tests.unit.app.doctor import small_sets as sets
+
+NAMES = ["cat", "dog"]
+TRUTH = {"boxes": np.array([[10, 10, 50, 50], [60, 10, 90, 50.0]]), "labels": np.array([0, 1])}
+RIGHT = {"boxes": TRUTH["boxes"], "scores": np.array([0.9, 0.9]), "names": ["cat", "dog"]}
+
+
+def test_boxes():
+    assert compare_boxes(RIGHT, TRUTH, NAMES) == []
+    wrong = compare_boxes({**RIGHT, "names": ["dog", "dog"]}, TRUTH, NAMES)
+    assert wrong == [("wrong-class-candidate", "cat is predicted as dog 0.90 at [10, 10, 50, 50]")]
+    unsure = {**RIGHT, "names": ["dog", "dog"], "scores": np.array([0.5, 0.9])}
+    assert compare_boxes(unsure, TRUTH, NAMES) == []
+    alone = {"boxes": TRUTH["boxes"][:1], "labels": TRUTH["labels"][:1]}
+    ((check, _),) = compare_boxes(RIGHT, alone, NAMES)
+    assert check == "unlabelled-object-candidate"
+    fewer = {"boxes": TRUTH["boxes"][:1], "scores": np.array([0.9]), "names": ["cat"]}
+    ((check, message),) = compare_boxes(fewer, TRUTH, NAMES)
+    assert (check, message[:3]) == ("spurious-object-candidate", "dog")
+    assert compare_boxes(fewer, {**TRUTH, "crowd": np.array([False, True])}, NAMES) == []
+    none = {"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "names": []}
+    assert len(compare_boxes(none, TRUTH, NAMES)) == 2
+    empty = {"boxes": np.zeros((0, 4)), "labels": np.zeros(0, int)}
+    assert compare_boxes(none, empty, NAMES) == []
+    assert len(compare_boxes(RIGHT, empty, NAMES)) == 2
+
+
+def test_categories():
+    sure = {"names": ["dog"], "scores": np.array([0.95])}
+    assert compare_categories(sure, {"category": np.asarray(1)}, NAMES) == []
+    ((_, message),) = compare_categories(sure, {"category": np.asarray(0)}, NAMES)
+    assert message == "cat is predicted as dog 0.95"
+    assert compare_categories({**sure, "scores": [0.6]}, {"category": np.asarray(0)}, NAMES) == []
+    assert compare_categories(sure, {"category": np.array([0, 1])}, NAMES) == []
+
+
+def test_masks():
+    truth = {"mask": np.array([[0, 1, 255, 1]])}
+    assert mask_difference({"mask": np.array([[0, 1, 1, 0]])}, truth, NAMES) == pytest.approx(1 / 3)
+    with pytest.raises(UsageError, match="checkpoint: expected masks of"):
+        mask_difference({"mask": truth["mask"], "names": ["a", "b"]}, truth, NAMES)
+
+
+def test_candidates_are_notes_with_their_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    node = sets.yolo(tmp_path)
+    rows = iter(range(sets.CLEAN))
+
+    def predict(images):
+        assert len(images) == 1
+        number = next(rows)
+        boxes = [box for box, _ in sets.boxes_of(number)]
+        names = ["dog" if number == 3 else "cat", "dog"]
+        result = {"boxes": np.array(boxes, float), "scores": np.array([0.9, 0.9]), "names": names}
+        return [{"detection": result}]
+
+    (finding,) = diagnose("mine", node, None, predict=predict).findings
+    assert (finding.check, finding.severity) == ("wrong-class-candidate", "note")
+    assert Path(finding.file).name == "3.png"
+    with pytest.raises(UsageError, match="checkpoint: expected a model of"):
+        diagnose("mine", node, None, predict=lambda _: [{"identity": {"embedding": 0}}])
