@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from densekit._names import visible
-
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -16,7 +14,7 @@ def plain(text: str, style: str = "") -> Text:
     """Returns text that rich prints literally, for a cell, a title or a line."""
     from rich.text import Text
 
-    return Text(visible(text), style)
+    return Text(text, style)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from densekit._names import choose
 from densekit.ops.dilated_conv import DilatedDepthwise
@@ -200,6 +201,29 @@ NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
     ),
     "sync": lambda to, channels: nn.SyncBatchNorm(channels, eps=to.norm_eps),
 }
+
+
+_FILLS = frozenset(
+    {Tensor.normal_, Tensor.uniform_, nn.init.normal_, nn.init.uniform_, nn.init.kaiming_uniform_}
+)
+"""Functions through which `torch.nn.init` draws random numbers."""
+
+
+class Uninitialised(TorchFunctionMode):
+    """Context in which the parameters of new layers are not drawn, but are any numbers.
+
+    For models whose parameters are loaded, or only looked at: drawing them takes seconds.
+    """
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        """Calls a function of torch, unless it would fill a parameter with random numbers."""
+        given = kwargs or {}
+        filled = args[0] if args else given.get("tensor")
+        if func in _FILLS and isinstance(filled, nn.Parameter):
+            return filled
+        return func(*args, **given)
 
 
 def channels_last_weights(model: nn.Module) -> None:

@@ -10,7 +10,6 @@ from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import stochastic_depth
 
 from densekit.backbones.shortcuts import Shortcut, projection
 from densekit.layers import Layers, Stride, conv_norm
@@ -39,7 +38,7 @@ class Block(nn.Module):
         if not self.is_residual:
             return branch
         if self.drop_path and self.training:
-            branch = stochastic_depth(branch, self.drop_path, "row")
+            branch = _drop_path(branch, self.drop_path)
         branch += x if self.downsample is None else self.downsample(x)
         return branch
 
@@ -144,3 +143,11 @@ class Bottleneck(Block):
         y = F.relu_(conv_norm(self.conv1, self.bn1, x))
         y = F.relu_(conv_norm(self.conv2, self.bn2, y))
         return F.relu_(self.add_shortcut(conv_norm(self.conv3, self.bn3, y), x))
+
+
+def _drop_path(branch: Tensor, rate: float) -> Tensor:
+    """Drops images of a branch (B, ...) at random; the kept ones are scaled by 1 / (1 - rate)."""
+    kept = branch.new_empty(len(branch), *[1] * (branch.ndim - 1)).bernoulli_(1 - rate)
+    if rate < 1:
+        kept.div_(1 - rate)
+    return branch * kept

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import generalized_box_iou_loss
 
-from densekit.ops.boxes import decode_boxes, encode_boxes
+from densekit.ops.boxes import box_area, decode_boxes, encode_boxes
 
 
 def smooth_l1(pred: Tensor, target: Tensor, beta: float) -> Tensor:
@@ -23,6 +23,26 @@ def smooth_l1(pred: Tensor, target: Tensor, beta: float) -> Tensor:
     if beta == 0:
         return F.l1_loss(pred, target, reduction="none")
     return F.smooth_l1_loss(pred, target, beta=beta, reduction="none")
+
+
+def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
+    """Returns 1 - GIoU of each pair of boxes (..., 4), as (...).
+
+    Args:
+        pred: Boxes with sides of at least 0.
+        target: As many boxes.
+        eps: Keeps the ratios finite where both boxes are empty.
+    """
+    inner = torch.cat(
+        [torch.maximum(pred, target)[..., :2], torch.minimum(pred, target)[..., 2:]], -1
+    )
+    outer = torch.cat(
+        [torch.minimum(pred, target)[..., :2], torch.maximum(pred, target)[..., 2:]], -1
+    )
+    inter = F.relu(inner[..., 2:] - inner[..., :2]).prod(-1)
+    union = box_area(pred) + box_area(target) - inter
+    hull = box_area(outer)
+    return 1 - (inter / (union + eps) - (hull - union) / (hull + eps))
 
 
 @dataclass(frozen=True)
@@ -55,5 +75,4 @@ class GIoUBox:
 
     def __call__(self, deltas: Tensor, anchors: Tensor, gt: Tensor) -> Tensor:
         """Returns the loss of each box, (...), 0 to 2; see `SmoothL1Box` for the arguments."""
-        loss: Tensor = generalized_box_iou_loss(decode_boxes(deltas, anchors), gt)
-        return loss
+        return giou_loss(decode_boxes(deltas, anchors), gt)

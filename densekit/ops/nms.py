@@ -16,10 +16,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms as torchvision_nms
 
+from densekit.ops import torchvision_kernels
 from densekit.ops.boxes import box_area, exact, intersection
 from densekit.ops.portable import formulated_for_onnx, portable
+
+torchvision_kernels.register()
 
 Backend = Literal["ragged", "static"]
 MAX_PAIRS = 1 << 26
@@ -56,7 +58,7 @@ def nms_keep(
     if (backend or default_backend(boxes.device)) == "static":
         return _in_chunks(boxes, valid, iou_threshold, group)
     group = torch.zeros_like(valid, dtype=torch.int64) if group is None else group
-    keep: Tensor = _ragged(boxes, valid, group, iou_threshold)
+    keep: Tensor = torch.ops.densekit.nms_keep_ragged(boxes, valid, group, iou_threshold)
     return keep
 
 
@@ -74,11 +76,19 @@ def _ragged_one(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: floa
     for part in rows[by_group].split(sizes.tolist()):
         # descending scores keep the order: the kernel sorts stably
         score = torch.arange(len(part), 0, -1, dtype=boxes.dtype, device=boxes.device)
-        keep[part[torchvision_nms(boxes[part], score, iou_threshold)]] = True
+        keep[part[torch.ops.torchvision.nms(boxes[part], score, iou_threshold)]] = True
     return keep
 
 
-@torch.library.custom_op("densekit::nms_keep_ragged", mutates_args=())
+# `torch.library.custom_op` would import PyTorch's compiler at the first call: a second.
+torch.library.define(
+    "densekit::nms_keep_ragged",
+    "(Tensor boxes, Tensor valid, Tensor group, float iou_threshold) -> Tensor",
+    tags=torch.Tag.pt2_compliant_tag,
+)
+
+
+@torch.library.impl("densekit::nms_keep_ragged", "default")
 def _ragged(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
     """Solves problems in parallel threads: the kernel is single-threaded and releases the GIL."""
     problems = list(zip(boxes, valid, group, strict=True))
@@ -94,9 +104,11 @@ def _ragged(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -
     return torch.stack(kept) if kept else torch.zeros_like(valid)
 
 
-@_ragged.register_fake
-def _(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
+def _traced(boxes: Tensor, valid: Tensor, group: Tensor, iou_threshold: float) -> Tensor:
     return torch.empty_like(valid)
+
+
+torch.library.register_fake("densekit::nms_keep_ragged", _traced)
 
 
 def suppression_matrix(boxes: Tensor, iou_threshold: float) -> Tensor:

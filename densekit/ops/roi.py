@@ -18,7 +18,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import roi_align as torchvision_roi_align
 
 from densekit.ops.boxes import box_area
 from densekit.ops.portable import portable
@@ -215,6 +214,8 @@ def roi_align_by_level(
     Returns:
         (B * R, o, o, C).
     """
+    from torchvision.ops import roi_align  # with its formula for tracing, unlike the kernel alone
+
     image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2])
     exact = torch.promote_types(levels[0].dtype, torch.float32)
     level, image, boxes = level.flatten(), image.flatten(), boxes.flatten(0, 1).to(exact)
@@ -223,9 +224,7 @@ def roi_align_by_level(
         rows = (level == number).nonzero()[:, 0]
         cells = boxes[rows] / boxes.new_tensor([stride_x, stride_y, stride_x, stride_y])
         rois = torch.cat([image[rows, None].to(exact), cells], 1)
-        pooled.append(
-            torchvision_roi_align(features.to(exact), rois, output, 1.0, samples, aligned)
-        )
+        pooled.append(roi_align(features.to(exact), rois, output, 1.0, samples, aligned))
     place = _inverse(level.sort(stable=True).indices)
     return torch.cat(pooled)[place].permute(0, 2, 3, 1).to(levels[0].dtype)
 

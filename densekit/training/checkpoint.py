@@ -20,8 +20,8 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from densekit._files import replacing
-from densekit.artifact import check_intact
 from densekit.ops.dist import max_over_processes
+from densekit.training.checkpoint_files import LAST, is_whole
 from densekit.training.checkpoint_io import AtomicCheckpointIO
 from densekit.training.loop_state import (
     forget_cut_off,
@@ -30,7 +30,6 @@ from densekit.training.loop_state import (
     validation_is_due,
 )
 
-LAST = "last.ckpt"
 BY_EPOCH = "epoch_{epoch:03d}"
 BY_STEP = "epoch_{epoch:03d}_step_{step:06d}"
 
@@ -245,7 +244,7 @@ class Checkpoint(ModelCheckpoint):
         for path in old if trainer.is_global_zero else ():
             target = folder / Path(path).name
             # The folder may have been moved or copied since, so the resumed file's comes first.
-            found = [file for file in (beside / target.name, Path(path)) if _is_whole(file)]
+            found = [file for file in (beside / target.name, Path(path)) if is_whole(file)]
             if found:
                 _link_or_copy(found[0], target)
                 moved[path] = str(target)
@@ -284,10 +283,6 @@ def _validates_within_epochs(trainer: Trainer) -> bool:
     )
 
 
-def _is_whole(file: Path) -> bool:
-    return file.suffix == ".ckpt" and file.is_file() and _why_unreadable(file) is None
-
-
 def _link_or_copy(file: Path, target: Path) -> None:
     """Puts a checkpoint, which never changes, into another folder; as a hard link if possible."""
     if target.exists():
@@ -298,72 +293,3 @@ def _link_or_copy(file: Path, target: Path) -> None:
     except OSError:  # another file system
         with replacing(target) as part:
             shutil.copyfile(file, part)
-
-
-def furthest_checkpoint(path: str | Path) -> Path:
-    """Finds the checkpoint of a run with the most steps, and warns about unreadable ones.
-
-    Args:
-        path: A checkpoint, or a folder of them. If the file is broken, its neighbours are tried.
-            Modification times are ignored: a copied folder has new ones.
-
-    Raises:
-        ValueError: There is no checkpoint, or none can be read.
-    """
-    path = Path(path)
-    folder = path if path.is_dir() else path.parent
-    files = sorted(folder.glob("*.ckpt"))
-    if not path.exists() or not files:
-        raise ValueError(f"{path}: expected a checkpoint like {LAST} or a folder of them, got none")
-    if path.is_file() and _readable(path):
-        return path
-    whole = [file for file in files if file != path and _readable(file)]
-    if not whole:
-        names = ", ".join(file.name for file in files)
-        raise ValueError(f"{folder}: expected a readable checkpoint, got broken ones: {names}")
-    # At the same step `last.ckpt` holds the latest state: it is written after the best.
-    found = max(whole, key=lambda file: (*progress(file), file.name == LAST))
-    if len(whole) < len(files):
-        logger.warning("continuing from the previous checkpoint, %s", found)
-    return found
-
-
-def best_checkpoint(folder: Path) -> Path:
-    """Finds the best checkpoint of a folder, as recorded in its furthest one; else the furthest.
-
-    Raises:
-        ValueError: There is no checkpoint, or none can be read.
-    """
-    furthest = furthest_checkpoint(folder)
-    content = torch.load(furthest, map_location="cpu", weights_only=True, mmap=True)
-    for state in content.get("callbacks", {}).values():
-        best = state.get("best_model_path") if isinstance(state, Mapping) else None
-        if best:  # by name: the folder may have been moved or copied
-            file = folder / Path(best).name
-            if _is_whole(file):
-                return file
-            logger.warning("%s, the best checkpoint, is missing or damaged", file)
-    return furthest
-
-
-def progress(path: Path) -> tuple[int, int]:
-    """Reads the optimiser step and the epoch of a checkpoint, (-1, -1) if it holds only weights."""
-    content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    return int(content.get("global_step", -1)), int(content.get("epoch", -1))
-
-
-def _readable(path: Path) -> bool:
-    reason = _why_unreadable(path)
-    if reason is not None:
-        logger.warning("%s cannot be read: %s", path, reason)
-    return reason is None
-
-
-def _why_unreadable(path: Path) -> str | None:
-    """Why a file is not a checkpoint, None if it loads as tensors, numbers and strings."""
-    try:
-        check_intact(path)
-        torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch passes on any error of its zip and pickle readers
-        return f"{type(error).__name__}: {str(error).splitlines()[0]}"
-    return None

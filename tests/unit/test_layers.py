@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from densekit.layers import CONV, FrozenBatchNorm, Layers, conv_norm, max_pool_from_start
+from densekit.layers import (
+    CONV,
+    FrozenBatchNorm,
+    Layers,
+    Uninitialised,
+    conv_norm,
+    max_pool_from_start,
+)
 
 
 def trained_batch_norm(channels: int, spatial_dims: int = 2, eps: float = 1e-5) -> nn.Module:
@@ -97,3 +104,15 @@ def test_pooling_from_the_first_pixel() -> None:
     assert got.shape[2:] == (4, 5)
     assert torch.equal(got[:, :, :3, :4], nn.functional.max_pool2d(odd, 3, 2))
     assert torch.equal(got[:, :, -1, -1], odd[:, :, -1, -1])
+
+
+def test_uninitialised_parameters_are_not_drawn_and_nothing_else_changes() -> None:
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    with Uninitialised():
+        layer = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Linear(4, 2))
+        nn.init.kaiming_normal_(layer[0].weight)
+        nn.init.xavier_uniform_(layer[1].weight)
+        assert torch.equal(torch.random.get_rng_state(), before)
+        torch.testing.assert_close(nn.init.ones_(layer[1].bias), torch.ones(2))
+        assert torch.empty(1000).normal_().std() > 0.5  # no parameter: a buffer is not loaded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from densekit.app.report import print_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from densekit.types import FeatureSpec
 
 DATA_INFO = {
     "${data_info:num_classes}": 2,
@@ -152,21 +155,26 @@ def _rows(group: str) -> tuple[list[dict[str, str]], list[str]]:
 
 def _reading(node: Mapping[str, Any]) -> dict[str, str]:
     """The levels that a head reads from a ResNet-18 with FPN, and the targets it trains on."""
-    import torch
-
-    from densekit.backbones import resnet18
     from densekit.build import check_targets, instantiate
-    from densekit.necks import FPN
+    from densekit.layers import Uninitialised
 
     settings = {key: DATA_INFO.get(str(value), value) for key, value in node.items()}
     settings = {key: value for key, value in settings.items() if "${" not in str(value)}
     settings.pop("defaults", None)  # Hydra's list, of other groups that the file chooses
     check_targets({"head": settings})
-    with torch.device("meta"):
-        specs = resnet18().features
-        make = instantiate({**settings, "_partial_": True}, "head")
-        head = make({**specs, **FPN(specs, extra="conv").specs})  # the most levels
+    with Uninitialised():
+        head = instantiate({**settings, "_partial_": True}, "head")(_specs())
     return {"reads": ", ".join(_runs(head.reads)), "trains on": ", ".join(head.target_keys)}
+
+
+@cache
+def _specs() -> dict[str, FeatureSpec]:
+    """The levels of a ResNet-18 with the FPN that makes the most of them."""
+    from densekit.backbones import resnet18
+    from densekit.necks import FPN
+
+    levels = resnet18().features
+    return {**levels, **FPN(levels, extra="conv").specs}
 
 
 def _runs(levels: Sequence[str]) -> list[str]:

@@ -22,7 +22,6 @@ from densekit.app.options.shared import (
     device_name,
 )
 from densekit.app.options.table import Option, number, text
-from densekit.app.prediction.calibration import calibration_of
 from densekit.app.report import quoted
 
 if TYPE_CHECKING:
@@ -86,6 +85,7 @@ class Embedder:
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         path = checkpoint_file(options["checkpoint"])
+        from densekit.app.prediction.calibration import calibration_of
         from densekit.inference import Predictor
 
         device = device_name(options["device"])

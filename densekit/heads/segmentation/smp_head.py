@@ -124,11 +124,11 @@ class SmpHead(Segmentation):
         make = _decoder_class(kind.path)
         self.decoder = make(**_arguments(make, kind, levels, settings))
         _accept_single_values(self.decoder)
-        channels = _out_channels(decoder, self.decoder, levels)
-        self.unused = _drop_unused(self.decoder, levels)
+        probe, output = _probed(decoder, self.decoder, levels)
+        self.unused = _drop_unused(self.decoder, probe, output)
         self.register_load_state_dict_pre_hook(_without_unused)  # type: ignore[no-untyped-call]
         convolution = nn.Conv2d(
-            channels, num_classes, kind.kernel_size, padding=kind.kernel_size // 2
+            output.shape[1], num_classes, kind.kernel_size, padding=kind.kernel_size // 2
         )
         self.segmentation_head = nn.Sequential(convolution)
         initialise = importlib.import_module("segmentation_models_pytorch.base.initialization")
@@ -249,23 +249,32 @@ def _arguments(
     return {k: v for k, v in derived.items() if k in wanted} | defaults | dict(settings)
 
 
-def _probed(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[nn.Module, Tensor]:
-    """A copy of a decoder on the meta device, and its output."""
+@torch.enable_grad()
+def _probed(
+    name: str, decoder: nn.Module, levels: Sequence[FeatureSpec]
+) -> tuple[nn.Module, Tensor]:
+    """A copy of a decoder on the meta device, and its output with the graph of how it was made."""
     probe = copy.deepcopy(decoder).to("meta", torch.float32).eval()
     side = PROBE * max(levels[-1].stride)
     maps = [
         torch.empty(1, level.channels, *(side // step for step in level.stride), device="meta")
         for level in levels
     ]
-    return probe, probe(maps)
+    try:
+        return probe, probe(maps)
+    except RuntimeError as error:
+        raise ValueError(
+            f"decoder {name!r}: expected levels it can combine, got strides "
+            f"{[level.stride for level in levels]} and {[level.channels for level in levels]} "
+            f"channels ({error}); most decoders accept backbone.stem=imagenet and "
+            "output_stride=32, deeplabv3plus output_stride=16 or 8, attention at least 16 channels"
+        ) from error
 
 
-def _drop_unused(decoder: nn.Module, levels: Sequence[FeatureSpec]) -> tuple[str, ...]:
+def _drop_unused(decoder: nn.Module, probe: nn.Module, output: Tensor) -> tuple[str, ...]:
     """Removes the modules that the output does not depend on; returns their name prefixes."""
-    with torch.enable_grad():
-        probe, output = _probed(decoder, levels)
-        named = dict(probe.named_parameters())
-        gradients = torch.autograd.grad(output.sum(), list(named.values()), allow_unused=True)
+    named = dict(probe.named_parameters())
+    gradients = torch.autograd.grad(output.sum(), list(named.values()), allow_unused=True)
     idle = {name for name, grad in zip(named, gradients, strict=True) if grad is None}
     dropped: list[str] = []
     for prefix, module in list(decoder.named_modules()):
@@ -285,18 +294,3 @@ def _without_unused(
     for name in list(state_dict):
         if name.startswith(tuple(prefix + unused for unused in head.unused)):
             del state_dict[name]
-
-
-@torch.no_grad()
-def _out_channels(name: str, decoder: nn.Module, levels: Sequence[FeatureSpec]) -> int:
-    """Number of channels that the decoder returns, found by a forward on the meta device."""
-    try:
-        channels: int = _probed(decoder, levels)[1].shape[1]
-    except RuntimeError as error:
-        raise ValueError(
-            f"decoder {name!r}: expected levels it can combine, got strides "
-            f"{[level.stride for level in levels]} and {[level.channels for level in levels]} "
-            f"channels ({error}); most decoders accept backbone.stem=imagenet and "
-            "output_stride=32, deeplabv3plus output_stride=16 or 8, attention at least 16 channels"
-        ) from error
-    return channels

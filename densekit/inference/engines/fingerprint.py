@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import densekit
 from densekit.model import DenseModel
@@ -25,7 +26,7 @@ def model_digest(model: DenseModel) -> str:
     """Digest of the weights, buffers and settings of a model, such as its score threshold."""
     digest = hashlib.sha256()
     for name, tensor in (*model.named_parameters(), *model.named_buffers()):
-        value = tensor.detach().cpu().contiguous()
+        value = _channels_last(tensor.detach().cpu())
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.flatten().view(torch.uint8).numpy().data)
     for name, module in model.named_modules():
@@ -44,6 +45,11 @@ def code_digest(model: DenseModel) -> str:
     for file in sorted(files):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:LENGTH]
+
+
+def _channels_last(value: Tensor) -> Tensor:
+    """Returns (o, *k, i) of weights (o, i, *k), in this order in memory as most of them are."""
+    return (value.movedim(1, -1) if value.ndim > 2 else value).contiguous()
 
 
 def _files_of(classes: Iterable[type]) -> Iterator[Path]:

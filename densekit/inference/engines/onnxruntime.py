@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from densekit._extras import check_installed, need
+from densekit._extras import check_installed
 from densekit.inference.engine import Engine, Seen
 from densekit.inference.engines.cache import Cache
 from densekit.inference.engines.exported import build_exported
@@ -14,8 +14,9 @@ def build(
     model: DenseModel, precision: str, cache: Cache | None, seen: Seen | None = None
 ) -> Engine:
     """Builds the engine; see `densekit.inference.engines.build_engine`."""
+    # looked for and not imported, which takes seconds and is needed to build a program alone
     for package in ("onnxscript", "onnxruntime"):
-        need(package, "engine=onnxruntime", "export")
+        check_installed(package, "engine=onnxruntime", "export")
     if precision == "int8":
-        check_installed("nncf", "precision=int8", "export")  # its import takes seconds
+        check_installed("nncf", "precision=int8", "export")
     return build_exported("onnxruntime", FORMAT, model, precision, cache, seen)

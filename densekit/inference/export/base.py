@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch._dynamo.exc import UserError
-from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
 from densekit.model import DenseModel
 from densekit.types import Batch
@@ -144,6 +142,9 @@ def traced(
     Raises:
         ValueError: The sides do not fit the model, or it cannot be traced with dynamic shapes.
     """
+    from torch._dynamo.exc import UserError
+    from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
+
     example.check(model)
     inputs = tuple(value for value in example.noise(model))
     if "batch" in example.dynamic:  # a batch of one would become a constant

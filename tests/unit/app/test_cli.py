@@ -7,14 +7,19 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 from densekit import __version__
 from densekit._names import counted
 from densekit.app.cli import main
 from densekit.app.commands import COMMANDS
 from densekit.app.report import quoted, shares
+from densekit.artifact import save_artifact
+from densekit.build import build_model
 
 GROUND_TRUTH = {
     "images": [{"id": 5, "width": 100, "height": 100, "file_name": "a.jpg"}],
@@ -107,6 +112,43 @@ def test_help_is_there_at_once(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", script]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a small detector, `a.ckpt`, and a picture."""
+    folder = tmp_path_factory.mktemp("detector")
+    cfg: dict[str, Any] = {
+        "backbone": {"_target_": "densekit.backbones.ResNet", "depth": 18, "width": 8},
+        "neck": {"_target_": "densekit.necks.FPN", "out_channels": 8},
+        "heads": {"objects": {"_target_": "densekit.heads.FasterRCNN", "num_classes": 2}},
+    }
+    info = {"heads": {"objects": {"names": ["a", "b"], "ids": [1, 2], "num_classes": 2}}}
+    save_artifact(folder / "a.ckpt", build_model(cfg, info), yaml.safe_dump(cfg))
+    Image.new("RGB", (64, 64)).save(folder / "a.png")
+    return folder
+
+
+@pytest.mark.parametrize("engine", ["eager", pytest.param("onnxruntime", marks=pytest.mark.slow)])
+def test_a_second_start_imports_what_predicts_and_no_more(engine: str, detector: Path) -> None:
+    words = [
+        f"{key}={detector}/{name}"
+        for key, name in {"checkpoint": "a.ckpt", "source": "a.png", "output": "out"}.items()
+    ]
+    command = ["predict", *words, "device=cpu", f"engine={engine}"]
+    if engine != "eager":
+        assert main(command) == 0  # the first start compiles
+    script = (
+        "import json, sys\n"
+        "from densekit.app.cli import main\n"
+        "assert main(json.loads(sys.argv[1])) == 0\n"
+        "heavy = {'lightning', 'torchmetrics', 'torchvision.ops', 'torch._dynamo', 'sympy'}\n"
+        "heavy |= {'onnx', 'onnxscript', 'albumentations', 'matplotlib', 'scipy.ndimage', 'timm'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
+    )
+    run = [sys.executable, "-c", script, json.dumps(command)]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 

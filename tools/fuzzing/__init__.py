@@ -1,1 +1,0 @@
-"""What tools/fuzz.py changes and reads: formats, and changes of their files."""
