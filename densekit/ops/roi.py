@@ -196,7 +196,7 @@ def roi_align_by_level(
     output: int = 7,
     samples: int = 0,
     aligned: bool = True,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
     """Pools boxes from their assigned levels with torchvision's kernel, level by level.
 
     It also takes ceil(side / output) samples per bin and axis (detectron2, `sampling_ratio=0`), a
@@ -212,7 +212,8 @@ def roi_align_by_level(
         aligned: See `roi_bags`.
 
     Returns:
-        (B * R, o, o, C).
+        The pooled boxes, those of the first level first, (B * R, o, o, C); and the row of each box
+        among them, (B * R,) int64.
     """
     from torchvision.ops import roi_align  # with its formula for tracing, unlike the kernel alone
 
@@ -226,7 +227,7 @@ def roi_align_by_level(
         rois = torch.cat([image[rows, None].to(exact), cells], 1)
         pooled.append(roi_align(features.to(exact), rois, output, 1.0, samples, aligned))
     place = _inverse(level.sort(stable=True).indices)
-    return torch.cat(pooled)[place].permute(0, 2, 3, 1).to(levels[0].dtype)
+    return torch.cat(pooled).permute(0, 2, 3, 1).to(levels[0].dtype), place
 
 
 def _inverse(order: Tensor) -> Tensor:

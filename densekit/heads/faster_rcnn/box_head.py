@@ -104,22 +104,33 @@ class BoxHead(nn.Module):
         Returns:
             Logits (B, P, K + 1), background last, and deltas (B, P, K, 4).
         """
-        x = self._convolved(self._pooled(table, levels, boxes), valid)  # (R, o, o, C)
+        pooled, place = self._pooled(table, levels, boxes)
+        x = self._convolved(pooled, valid)  # (R, o, o, C)
         first, *others = self.hidden
         assert isinstance(first, nn.Linear)
         x = first_linear(x, first.weight, first.bias).relu()
         for layer in others:
             x = layer(x).relu()
+        logits, deltas = self.logits(x), self.deltas(x)
+        if place is not None:
+            logits, deltas = logits[place], deltas[place]
         shape = boxes.shape[:2]
-        return self.logits(x).view(*shape, -1), self.deltas(x).view(*shape, -1, 4)
+        return logits.view(*shape, -1), deltas.view(*shape, -1, 4)
 
-    def _pooled(self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor) -> Tensor:
+    def _pooled(
+        self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
+        """Bins of all regions; and the row of each region among them, if that is not its own.
+
+        A program for ONNX puts the few outputs of the regions in order, not their many bins.
+        """
         rule = self.pool
         level = assign_levels(boxes, self.lowest, self.highest, rule.canonical_size)
         how = (self.strides, rule.output, rule.samples, rule.aligned)
         if rule.samples == 0 or formulated_for_onnx():
-            return roi_align_by_level(levels, boxes, level, *how)
-        return roi_align_pyramid(table, boxes, level, *how)
+            pooled, place = roi_align_by_level(levels, boxes, level, *how)
+            return (pooled, place) if formulated_for_onnx() else (pooled[place], None)
+        return roi_align_pyramid(table, boxes, level, *how), None
 
     def _convolved(self, x: Tensor, valid: Tensor | None) -> Tensor:
         """Applies the 3x3 convolutions to (R, o, o, C)."""

@@ -29,7 +29,7 @@ TRIALS = 3
 
 Program = Callable[[Tensor, Tensor], Mapping[str, Tensor]]
 """Computes predictions by `HEAD/KEY` from `image` (B, C, *S), float32 in the unit of the model's
-mean and std, and `size` (B, D)."""
+mean and std, and `size` (B, D); both are contiguous, as compiled kernels read raw memory."""
 
 
 class Compiled:
@@ -78,7 +78,7 @@ class Compiled:
         image, size = fill(image, size, bucket)
         if bucket not in self.programs:
             self.programs[bucket] = self._compiled(bucket)
-        found = nested(self.programs[bucket](image, size))
+        found = nested(self.programs[bucket](image.contiguous(), size.contiguous()))
         if self._trials.get(bucket, 0) < TRIALS:
             self._prove(bucket, {"image": image, "size": size}, found)
         found = cut(found, shape, bucket, self.model.size_divisor)

@@ -107,7 +107,7 @@ def of_tensors(program: FileProgram) -> Program:
     """Lets a program of arrays be called with tensors."""
 
     def run(image: Tensor, size: Tensor) -> Mapping[str, Tensor]:
-        found = program(image.contiguous().numpy(), size.contiguous().numpy())
+        found = program(image.numpy(), size.numpy())
         return {name: torch.from_numpy(value) for name, value in found.items()}
 
     return run

@@ -1,7 +1,9 @@
 """`format=aotinductor`: a compiled package, for PyTorch on a processor like the one that made it.
 
 program = torch._inductor.aoti_load_package("model.pt2")
-predictions = program(image, size)      # {"detection/boxes": ..., ...}
+predictions = program(image.contiguous(), size)      # {"detection/boxes": ..., ...}
+
+Its kernels read raw memory: an image in channels_last would be read as another one, silently.
 """
 
 from __future__ import annotations

@@ -178,11 +178,12 @@ def _shapes(example: Example) -> tuple[dict[int, Any], dict[int, Any]]:
 
 
 def as_program(run: Callable[[Tensor, Tensor], Mapping[str, Tensor]]) -> Program:
-    """Lets a function of tensors be called with arrays."""
+    """Lets a function of tensors be called with arrays, of any layout in memory."""
 
     def call(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        inputs = [torch.from_numpy(np.ascontiguousarray(array)) for array in (image, size)]
         with torch.no_grad():
-            found = run(torch.from_numpy(image), torch.from_numpy(size))
+            found = run(*inputs)
         return {
             name: (value.float() if value.is_floating_point() else value).numpy()
             for name, value in found.items()

@@ -31,8 +31,8 @@ SECTION = "densekit"
 HINT = "precision_hint"
 """Text in the file: the value of `INFERENCE_PRECISION_HINT` that it is compiled with."""
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-WEIGHTED = ("Convolution", "ConvolutionBackpropData", "GroupConvolution", "MatMul")
-"""Layers with weights, for whose sake lower precisions exist."""
+REGIONS = "regions"
+"""Output of a detector in bfloat16 that no one needs: image and box of what is pooled, (R, 5)."""
 
 
 def export_openvino(
@@ -40,8 +40,8 @@ def export_openvino(
 ) -> None:
     """Writes a model as .xml and .bin, by way of ONNX.
 
-    With `precision="bf16"` the layers with weights compute in bfloat16; boxes, their levels, RoI
-    pooling and suppression stay in float32.
+    With `precision="bf16"` the network computes in bfloat16, RoI pooling included; boxes, their
+    levels, scores and suppression stay in float32.
 
     Args:
         model: On the CPU.
@@ -64,10 +64,9 @@ def convert_onnx(source: Path, file: Path, precision: str = "fp32") -> None:
     openvino = need("openvino", PURPOSE, EXTRA)
     model = openvino.Core().read_model(source)
     _suppress_as_onnx(model)
+    if precision == "bf16":
+        _keep_regions_exact(model)
     openvino.save_model(model, file, compress_to_fp16=False)
-    tree = ElementTree.parse(file)
-    _keep_boxes_exact(tree)
-    tree.write(file)
     write_rt_info(file, {HINT: HINTS[precision]})
 
 
@@ -84,31 +83,22 @@ def _suppress_as_onnx(model: Any) -> None:
             node.input(3).replace_source_output(above.output(0))
 
 
-def _keep_boxes_exact(tree: Any) -> None:
-    """Marks RoI pooling, and what its boxes come from since the last layer with weights.
+def _keep_regions_exact(model: Any) -> None:
+    """Adds the regions that are pooled as the output `REGIONS`.
 
-    OpenVINO keeps what follows the last such layer of all in float32; these lie before it. The
-    mark is OpenVINO's own (`precise`), which its Python interface cannot set.
+    OpenVINO keeps in float32 what lies between the last layer with weights and an output. So an
+    output is what keeps boxes exact: in bfloat16 a coordinate of 800 is off by 2 pixels.
     """
-    layers = {layer.get("id"): layer for layer in tree.getroot().iterfind("layers/layer")}
-    sources: dict[str | None, list[tuple[str, str | None]]] = {}
-    for edge in tree.getroot().iterfind("edges/edge"):
-        port = str(edge.get("to-port"))
-        sources.setdefault(edge.get("to-layer"), []).append((port, edge.get("from-layer")))
-    pooling = [number for number, layer in layers.items() if layer.get("type") == "ROIAlign"]
-    boxes = [above for number in pooling for port, above in sources[number] if port != "0"]
-    exact, waiting = set(pooling), boxes
-    while waiting:
-        number = waiting.pop()
-        if number in exact or layers[number].get("type") in WEIGHTED:
-            continue
-        exact.add(number)
-        waiting += [above for _, above in sources.get(number, [])]
-    for number in exact:
-        info = layers[number].find("rt_info")
-        info = ElementTree.SubElement(layers[number], "rt_info") if info is None else info
-        if all(mark.get("name") != "precise" for mark in info):
-            ElementTree.SubElement(info, "attribute", {"name": "precise", "version": "0"})
+    ops = need("openvino.opset13", PURPOSE, EXTRA)
+    rows = []
+    for node in model.get_ordered_ops():
+        if node.get_type_name() == "ROIAlign":
+            image = ops.convert(ops.unsqueeze(node.input_value(2), 1), "f32")
+            rows.append(ops.concat([image, node.input_value(1)], 1))
+    if rows:
+        regions = ops.concat(rows, 0)
+        regions.output(0).get_tensor().set_names({REGIONS})
+        model.add_outputs(regions.output(0))
 
 
 def open_openvino(file: Path) -> Program:
@@ -126,6 +116,7 @@ def run_compiled(compiled: Any) -> Program:
     """Lets a compiled model be called as a program."""
     request = compiled.create_infer_request()
     names = [output.get_any_name() for output in compiled.outputs]
+    names = [name for name in names if name != REGIONS]
 
     def run(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         found = request.infer({"image": image, "size": size})

@@ -25,6 +25,8 @@ class Compiler:
         def program(image: Tensor, size: Tensor) -> Mapping[str, Tensor]:
             assert (len(image), *image.shape[2:]) == shape
             assert image.dtype == torch.float32
+            assert image.is_contiguous(), "a compiled kernel would read other pixels"
+            assert size.is_contiguous()
             found = self.model.predict({"image": image, "size": size})
             return {
                 f"{head}/{key}": value * self.factor if value.is_floating_point() else value

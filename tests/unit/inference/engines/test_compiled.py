@@ -58,6 +58,18 @@ def test_the_numbers_are_those_of_the_model_in_the_same_frame(detector: DenseMod
     assert set(engine.predict(given, heads=[])) == set()
 
 
+@pytest.mark.parametrize("sides", [(64, 128), (41, 65)])
+def test_images_of_any_layout_are_read_right(detector: DenseModel, sides: tuple[int, int]) -> None:
+    given = batch((40, 60), (30, 65), sides=sides)
+    other: Batch = {
+        "image": given["image"].contiguous(memory_format=torch.channels_last),
+        "size": given["size"].t().contiguous().t(),
+    }
+    engine = Compiled("fast", detector, "fp32", Compiler(detector))
+    found, expected = engine.predict(other), engine.predict(given)
+    assert torch.equal(found["detection"]["boxes"], expected["detection"]["boxes"])
+
+
 def test_inferers_use_one_program_without_knowing_it() -> None:
     model = tiny_segmenter(channels=3)
     compiler = Compiler(model)

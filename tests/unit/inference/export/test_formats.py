@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -12,7 +13,7 @@ import torch
 from densekit.backbones import ResNet
 from densekit.heads import FCN, Classification, Embedding, FasterRCNN, RetinaNet
 from densekit.inference.export.archive import read_texts, write_texts
-from densekit.inference.export.base import Example
+from densekit.inference.export.base import Example, as_program
 from densekit.inference.export.formats import format_of
 from densekit.inference.export.gate import Pair, Parity, on_noise
 from densekit.model import DenseModel
@@ -42,6 +43,18 @@ def check(parity: Parity) -> None:
     assert parity.measured
     assert not parity.beyond, parity.lines()
     assert not parity.unproven
+
+
+def test_programs_are_given_contiguous_tensors() -> None:
+    """Compiled kernels read raw memory; a picture of height, width, channels was transposed."""
+
+    def run(image: torch.Tensor, size: torch.Tensor) -> dict[str, torch.Tensor]:
+        assert image.is_contiguous()
+        return {"image": image, "size": size}
+
+    image = np.arange(2 * 4 * 5 * 3, dtype=np.float32).reshape(2, 4, 5, 3).transpose(0, 3, 1, 2)
+    found = as_program(run)(image, np.ones((2, 2), np.int64))
+    np.testing.assert_array_equal(found["image"], image)
 
 
 def test_a_program_of_dynamic_shapes(tmp_path: Path) -> None:

@@ -19,7 +19,13 @@ from densekit.heads.one_stage.rules import DenseDetectionRule
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.formats import format_of
 from densekit.inference.export.onnx import export_onnx, open_onnx
-from densekit.inference.export.openvino import convert_onnx, open_openvino
+from densekit.inference.export.openvino import (
+    REGIONS,
+    compiled,
+    convert_onnx,
+    open_openvino,
+    run_compiled,
+)
 from densekit.model import DenseModel
 from densekit.necks import FPN
 from tests.unit.tiny import spread, tiny_detector
@@ -161,19 +167,28 @@ def test_another_file_is_refused(name: str, content: bytes, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_boxes_stay_exact_in_bfloat16(tmp_path: Path) -> None:
-    """Proposals, their levels and pooling compute in float32, the layers with weights do not."""
-    model = detector().eval()
-    example = Example((64, 96))
-    file = tmp_path / "model.onnx"
-    export_onnx(model, example, file)
-    convert_onnx(file, tmp_path / "bf16.xml", "bf16")
-    from densekit.inference.export.openvino import compiled
-
-    types: dict[str, set[str]] = {}
-    for node in compiled(tmp_path / "bf16.xml").get_runtime_model().get_ops():
-        known = node.get_rt_info()
-        kind = known["layerType"].astype(str)
-        types.setdefault(kind, set()).add(known["runtimePrecision"].astype(str))
-    assert types["ROIAlign"] == types["NonMaxSuppression"] == {"f32"}
-    assert "bf16" not in types["TopK"]
-    assert "bf16" in types["Convolution"]
+    """What lies between the layers with weights and the pooled regions computes in float32."""
+    model, example = detector().eval(), Example((64, 96))
+    export_onnx(model, example, tmp_path / "model.onnx")
+    convert_onnx(tmp_path / "model.onnx", tmp_path / "bf16.xml", "bf16")
+    program = compiled(tmp_path / "bf16.xml")
+    assert [REGIONS in output.get_names() for output in program.outputs] == [False] * 5 + [True]
+    types: dict[str, set[str]] = {"Convolution": set(), "NonMaxSuppression": set()}
+    waiting, seen = [program.get_runtime_model().outputs[-1].get_node()], set()
+    while waiting:
+        node = waiting.pop()
+        if node.get_friendly_name() in seen:
+            continue
+        seen.add(node.get_friendly_name())
+        kind, precision = (
+            node.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision")
+        )
+        types.setdefault(kind, set()).add(precision)
+        if kind != "Convolution":
+            waiting += [value.get_node() for value in node.input_values()]
+    assert types.pop("Convolution") == {"bf16"}
+    types.pop("Reorder")  # of the convolutions' outputs
+    assert not [kind for kind, found in types.items() if "bf16" in found]
+    assert types["NonMaxSuppression"] == {"f32"}
+    inputs = [value.numpy() for value in example.noise(model)]
+    assert REGIONS not in run_compiled(program)(*inputs)

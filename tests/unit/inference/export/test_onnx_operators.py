@@ -95,7 +95,8 @@ class Pool(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor, c: Tensor, boxes: Tensor) -> Tensor:
         level = assign_levels(boxes, 2, 4, canonical_size=24)
-        return roi_align_by_level([a, b, c], boxes, level, STRIDES, *self.how)
+        pooled, place = roi_align_by_level([a, b, c], boxes, level, STRIDES, *self.how)
+        return pooled[place]
 
 
 @pytest.mark.slow
