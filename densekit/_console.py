@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from densekit._names import visible
+
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
@@ -14,7 +16,7 @@ def plain(text: str, style: str = "") -> Text:
     """Returns text that rich prints literally, for a cell, a title or a line."""
     from rich.text import Text
 
-    return Text(text, style)
+    return Text(visible(text), style)
 
 
 def table_of(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:

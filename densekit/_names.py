@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 Value = TypeVar("Value")
 LISTED = 20
 """Most accepted names that a message lists."""
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""What moves the cursor, colours or reorders the text of a terminal; not line ends and tabs."""
+_ENDLESS = re.compile(r"\S{2000,}")
 
 
 def choose(key: str, name: str, table: Mapping[str, Value]) -> Value:
@@ -73,6 +77,12 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 def readable(path: object) -> str:
     r"""Returns a path as printable text: bytes that are not UTF-8 become `\xe9`."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def visible(text: str) -> str:
+    """Returns text for a terminal: control characters as escapes, words without end cut."""
+    shown = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", readable(text))
+    return _ENDLESS.sub(lambda found: f"{found[0][:100]}...", shown)
 
 
 def foreground(head: Mapping[str, Any]) -> dict[int, str]:

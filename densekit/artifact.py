@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from safetensors import SafetensorError
 from torch import Tensor
 
 from densekit._archives import ArchiveError, check_archive, is_archive
 from densekit._files import replacing
+from densekit._reading import parse_yaml
 from densekit._safetensors import is_safetensors, read_safetensors, write_safetensors
 from densekit.build import build_model
 from densekit.layers import Uninitialised, channels_last_weights
@@ -209,6 +209,12 @@ def build_from_artifact(
         raise ValueError(
             f"checkpoint {path}: expected weights that fit its config, got: {detail}"
         ) from error
+    for name, value in model.named_parameters():
+        if not bool(torch.isfinite(value).all()):
+            raise ValueError(
+                f"checkpoint {path}: expected finite weights, got NaN or infinite ones in {name}:"
+                " its training diverged"
+            )
     return model
 
 
@@ -230,11 +236,7 @@ def model_config(text: str) -> dict[str, Any]:
     Raises:
         ValueError: It is not YAML, or a part of the model is missing or of another type.
     """
-    try:
-        cfg = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # bad dates, too deep nesting
-        detail = " ".join(str(error).split())[:300]
-        raise ValueError(f"config of the checkpoint: expected YAML, got: {detail}") from error
+    cfg = parse_yaml(text, "config of the checkpoint")
     if not isinstance(cfg, dict) or not {"backbone", "heads"} <= cfg.keys():
         raise ValueError(
             "config of the checkpoint: expected the keys backbone and heads, got"

@@ -10,6 +10,10 @@ import sys
 import traceback
 from pathlib import Path
 
+from densekit._names import visible
+
+UNREADABLE = (errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR)
+"""Errors of the system for names that are no file of the expected kind."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 """Errors of the system that need no traceback: disk full, too large, read-only, forbidden."""
 
@@ -45,7 +49,7 @@ def report(error: Exception) -> int:
     message = explain(error)
     if message is None:
         raise error
-    print(f"densekit: error: {message}", file=sys.stderr)
+    print(f"densekit: error: {visible(message)}", file=sys.stderr)
     return 1 if isinstance(error, UnmetError) else 2
 
 
@@ -66,8 +70,13 @@ def explain(error: Exception) -> str | None:
 
 
 def _raised_here(error: Exception) -> bool:
-    """Whether densekit itself raised the error, as a message for the user."""
+    """Whether densekit itself raised the error, as a message for the user.
+
+    Errors of extension modules seem to come from the line that called them, so the message decides.
+    """
     if not isinstance(error, ValueError | TypeError | FileNotFoundError | ConnectionError):
+        return False
+    if "expected" not in str(error):
         return False
     frames = list(traceback.walk_tb(error.__traceback__))
     module = str(frames[-1][0].f_globals.get("__name__", "")) if frames else ""
@@ -88,6 +97,8 @@ def _of_worker(error: Exception) -> str | None:
 
 
 def _of_disk(error: Exception) -> str | None:
-    if not isinstance(error, OSError) or error.errno not in UNWRITABLE:
+    if not isinstance(error, OSError) or error.errno not in (*UNWRITABLE, *UNREADABLE):
         return None
+    if error.errno in UNREADABLE:
+        return f"{error.filename}: expected a file or folder, got: {error.strerror}"
     return f"{error.filename or 'disk'}: expected to be written, got: {error.strerror}"

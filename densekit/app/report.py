@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit._files import write_json
-from densekit._names import readable
+from densekit._names import readable, visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -45,7 +45,7 @@ def console_logging(level: int = logging.INFO) -> Iterator[None]:
     """
     log, handler = logging.getLogger("densekit"), logging.StreamHandler()
     lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(_Visible("%(message)s"))
     before, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(level)
@@ -61,6 +61,13 @@ def console_logging(level: int = logging.INFO) -> Iterator[None]:
         log.removeHandler(handler)
         log.setLevel(before)
         log.propagate = propagate
+
+
+class _Visible(logging.Formatter):
+    """Prints names of users literally, also those that would colour or clear a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
 
 
 def _is_useful(record: logging.LogRecord) -> bool:
@@ -152,7 +159,7 @@ def shares(least: Sequence[int], most: Sequence[int], total: int) -> list[int]:
 def print_lines(*lines: str) -> None:
     """Prints lines without wrapping, so that paths stay whole."""
     for line in lines:
-        print(readable(line))
+        print(visible(line))
 
 
 def quoted(path: Any) -> str:

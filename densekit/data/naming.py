@@ -6,6 +6,7 @@ import hashlib
 import logging
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,6 +14,10 @@ _log = logging.getLogger("densekit.data")
 
 _EDGES = re.compile(r"^[\s\ufeff\u200b-\u200d\u2060]+|[\s\ufeff\u200b-\u200d\u2060]+$")
 """Invisible characters at the ends of a text: whitespace of any width, byte order marks."""
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+"""Characters that control a terminal or the direction of a text."""
+LONGEST = 255
+"""Characters of a class name, which may become the name of a file."""
 _BLANKS = re.compile(r"\s+")
 _WHOLE = re.compile(r"(-?\d+)\.0*")
 
@@ -83,14 +88,19 @@ def check_names(names: Sequence[str], key: str) -> list[str]:
 
     Raises:
         TypeError: If it is one string, or not all are strings (YAML reads `no` as a boolean).
-        ValueError: If it is empty or a name appears twice.
+        ValueError: If it is empty, or a name appears twice, is too long or not printable.
     """
     if isinstance(names, str):
         raise TypeError(f"{key}: expected a list of class names, got the string {names!r}")
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
         raise TypeError(f"{key}: expected strings (quote them in YAML), got {wrong[0]!r}")
-    repeated = sorted({name for name in names if list(names).count(name) > 1})
+    if strange := [name for name in names if len(name) > LONGEST or _CONTROLS.search(name)]:
+        raise ValueError(
+            f"{key}: expected printable names of at most {LONGEST} characters, got"
+            f" {strange[0][:100]!r}"
+        )
+    repeated = sorted(name for name, count in Counter(names).items() if count > 1)
     if repeated or not names:
         given = f"{repeated[0]!r} twice" if repeated else "no class at all"
         raise ValueError(f"{key}: expected every class once, got {given}")

@@ -5,7 +5,6 @@ Entries come out as plain rows with what the protocol looks at and nothing else.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,25 +13,13 @@ from typing import Any
 from hotcoco import mask as rle_api
 
 from densekit._names import nearest
+from densekit._reading import read_json
 from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
 
 Annotation = dict[str, Any]
 
 EXACT = 2.0**53
 """Numbers written as fractions are whole up to here; above, their last digits are lost."""
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_bytes())  # whatever UTF it is, with or without its mark
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected a JSON file, got none there") from None
-    except OSError as error:  # a folder, for one
-        raise ValueError(
-            f"{path}: expected a JSON file that can be read, got: {error.strerror}"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got: {error}") from None
 
 
 def read_ground_truth(
@@ -47,7 +34,7 @@ def read_ground_truth(
     Returns:
         Images by id, category names by id, and annotations in the file's order.
     """
-    data = _read(path)
+    data = read_json(path)
     if not isinstance(data, dict):
         raise ValueError(
             f"{path}: expected COCO annotations, an object with images, categories and"
@@ -89,7 +76,7 @@ def read_detections(
     Returns:
         Detections in the file's order.
     """
-    data = _read(path)
+    data = read_json(path)
     if not isinstance(data, list):
         raise ValueError(
             f"{path}: expected COCO results, a list of detections, got {_kind(data)} "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -61,7 +62,8 @@ def check_number(key: str, value: Any) -> None:
         raise UsageError(f"{key}: expected a share of an epoch or a number of steps, got {value}")
     for pattern, least in LEAST.items():
         most = MOST.get(pattern)
-        if re.fullmatch(pattern, key) and not least <= value <= (most or value):
+        finite = math.isfinite(value)
+        if re.fullmatch(pattern, key) and not (finite and least <= value <= (most or value)):
             accepted = f"{least} to {most}" if most else f"at least {least}"
             raise UsageError(f"{key}: expected a number of {accepted}, got {value}")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,9 @@ from densekit.app.errors import UsageError
 from densekit.app.options.table import Kind, Option, choice, names, text
 
 logger = logging.getLogger(__name__)
+
+_claimed: list[int] = []
+"""The folder that this process has claimed, opened; its lock ends with the process."""
 
 
 def _device(name: str) -> str:
@@ -148,6 +153,29 @@ def output_folder(value: Any) -> Path:
             f"output: expected a folder that can be written, got {value} ({error.strerror})"
         ) from error
     return folder
+
+
+def claim(folder: Path) -> None:
+    """Makes this process the only one that writes to a folder, until it ends or claims another.
+
+    Raises:
+        UsageError: Another command is writing there.
+    """
+    while _claimed:
+        os.close(_claimed.pop())
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise UsageError(
+            f"output: expected a folder that no other command writes to, got {folder}; wait for it,"
+            " or choose another folder"
+        ) from error
+    except OSError:  # a file system without locks
+        os.close(lock)
+        return
+    _claimed.append(lock)
 
 
 def device_name(value: str) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from densekit._reading import read_json
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import existing
 from densekit.data.reading.files import same_name
@@ -74,7 +74,7 @@ def _matched(files: Sequence[Path], listed: Sequence[Path], annotations: str) ->
 def _of_annotations(file: Path, annotations: str) -> dict[Path, Listed]:
     """Reads a COCO file: file name to id and size of each image."""
     try:
-        content = json.loads(file.read_bytes())
+        content = read_json(file)
         return {Path(same_name(image["file_name"])): _listed(image) for image in content["images"]}
     except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UsageError(

@@ -12,7 +12,7 @@ import yaml
 from densekit._names import counted
 from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import device_name, output_folder
+from densekit.app.options.shared import claim, device_name, output_folder
 from densekit.app.prediction.calibration import calibration_of
 from densekit.app.prediction.found import relative_paths
 from densekit.app.prediction.huge import Tiler
@@ -48,6 +48,7 @@ def predict(
     """
     device = device_name(options["device"])
     output = output_folder(options["output"])
+    claim(output)
     predictor = _predictor(checkpoint, device, options, of_inferer, of_data)
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = find_cases(options["source"], options["channels"], predictor.frames)

@@ -14,7 +14,7 @@ from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import Overrides, Word
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import checkpoint_file, existing, output_folder
+from densekit.app.options.shared import checkpoint_file, claim, existing, output_folder
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.architecture import is_of_run
@@ -259,7 +259,10 @@ def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> N
 def _folder(output: str | None) -> Path:
     if output is None:
         return agree_on_folder(Path("runs", "eval"))
-    return output_folder(output)
+    folder = output_folder(output)
+    if launch.is_main():
+        claim(folder)
+    return folder
 
 
 def evaluate_results(options: Mapping[str, Any]) -> None:

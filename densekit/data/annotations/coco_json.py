@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit._names import unknown
+from densekit._reading import read_json
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import NOTHING, encode
 from densekit.data.annotations.packed import Objects, Rows, pack
@@ -69,6 +69,10 @@ def read_coco(
     findings.log(_corner_hint(findings, len(rows.image)))
     packed = pack(rows, keep, files, image_ids, sizes, segments=outlines)
     return Objects(packed, classes, [ids_by_name[name] for name in classes], findings)
+
+
+LARGEST = 1 << 31
+"""Pixels of a side."""
 
 
 class _Parser:
@@ -169,12 +173,7 @@ class _Parser:
 
 def _read(path: Path) -> dict[str, Any]:
     """The file's content, checked to hold its three lists of objects."""
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ValueError(f"{path}: expected a readable file, got {error.strerror}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: expected JSON, got {error}") from error
+    content = read_json(path)
     for key in ("images", "annotations", "categories"):
         if not isinstance(content, dict) or not isinstance(content.get(key), list):
             given = list(content) if isinstance(content, dict) else type(content).__name__
@@ -263,7 +262,7 @@ def _sizes(records: list[dict[str, Any]], folder: Path, path: Path) -> NDArray[A
 def _side(record: dict[str, Any], key: str, path: Path) -> int:
     name = f"image {record['id']}"
     side = _typed(record, key, NUMBER, path, name)
-    if not math.isfinite(side) or side != int(side) or side < 1:
+    if not math.isfinite(side) or side != int(side) or not 1 <= side < LARGEST:
         raise ValueError(f"{path}: {name}: {key}: expected a whole number of pixels, got {side!r}")
     return int(side)
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from densekit._names import nearest, unknown
+from densekit._reading import parse_yaml
 from densekit.data.naming import check_names
 from densekit.data.reading.files import images_below, seen
 from densekit.data.reading.tables import read_text
@@ -75,11 +76,8 @@ def read_yolo_config(path: Path, key: str) -> YoloConfig:
         beside = sorted(p.name for p in path.parent.iterdir() if p.suffix in (".yaml", ".yml"))
         there = f"; {path.parent} holds {', '.join(beside)}" * bool(beside)
         raise ValueError(f"{key}: expected an existing file, got {path}{there}")
-    try:
-        # BaseLoader keeps every word as written: `no` and `1` are class names.
-        content = yaml.load(read_text(path, key), Loader=yaml.BaseLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    # BaseLoader keeps every word as written: `no` and `1` are class names.
+    content = parse_yaml(read_text(path, key), path, yaml.BaseLoader)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected keys such as train, val and names, got {content!r:.80}")
     if "kpt_shape" in content:

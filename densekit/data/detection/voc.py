@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from densekit._names import unknown
+from densekit._reading import check_regular
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.packed import Rows, pack
 from densekit.data.annotations.sanitise import sanitise
@@ -133,6 +134,7 @@ def parse_xml(path: Path) -> ElementTree.Element:
     Raises:
         ValueError: Naming the file, if it is not XML of Pascal VOC.
     """
+    check_regular(path)
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -145,6 +147,9 @@ def parse_xml(path: Path) -> ElementTree.Element:
         element.tag = element.tag.rpartition("}")[2]
     if tree.tag != "annotation":
         raise ValueError(f"{path}: expected <annotation> of Pascal VOC, got <{tree.tag}>")
+    for element in tree.iter():
+        if element.tag != "object" and element.tag.casefold() in ("object", "objects"):
+            raise ValueError(f"{path}: expected <object> of Pascal VOC, got <{element.tag}>")
     return tree
 
 
@@ -178,9 +183,9 @@ def _size(tree: ElementTree.Element, image: Path) -> tuple[int, int]:
     height, width = tree.findtext("size/height"), tree.findtext("size/width")
     try:
         size = int(float(height or 0)), int(float(width or 0))
-    except ValueError:
+    except (ValueError, OverflowError):
         size = 0, 0
-    return size if min(size) > 0 else size_if_readable(image)
+    return size if min(size) > 0 and max(size) < 1 << 31 else size_if_readable(image)
 
 
 def _add_objects(

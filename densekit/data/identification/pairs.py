@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from densekit._reading import LONGEST
 from densekit.data.reading.tables import check_filled, read_table, read_text
 
 FOLDS = 10
@@ -131,6 +132,6 @@ def _is_same(word: str, where: str) -> bool:
 
 
 def _number(word: str, where: str) -> int:
-    if not word.isdecimal():
+    if not word.isdecimal() or len(word) > LONGEST:
         raise ValueError(f"{where}: expected a whole number, got {word!r}")
     return int(word)

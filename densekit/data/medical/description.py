@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from densekit._reading import parse_json
 from densekit.data.naming import unique_keys
 from densekit.data.reading.files import natural
 from densekit.data.reading.tables import read_text
@@ -43,10 +43,7 @@ def read_description(path: Path) -> Mapping[str, Any]:
         ValueError: If it is not a JSON object, or names a key twice.
     """
     text = read_text(path, str(path))
-    try:
-        content = json.loads(text, object_pairs_hook=unique_keys)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got {error}") from error
+    content = parse_json(text, path, unique_keys)
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a JSON object, got {type(content).__name__}")
     return content

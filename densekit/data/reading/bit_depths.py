@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from densekit._reading import check_regular
+from densekit.data.reading.limits import limit_pillow, too_large
+
 _BITS = 258
 """TIFF tag BitsPerSample."""
 _CHANNELS = 277
@@ -69,10 +72,14 @@ def decoding(path: Path, what: str) -> Iterator[None]:
         path: The file.
         what: What the file should be, for the message.
     """
+    check_regular(path)
+    limit_pillow()
     try:
         yield
     except (MemoryError, ImportError):  # a package of ours is missing
         raise
+    except Image.DecompressionBombError as error:
+        raise ValueError(too_large(path, "more")) from error
     except Exception as error:  # Pillow raises whatever it meets
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from densekit._names import nearest
+from densekit._reading import check_regular
 from densekit.data.reading.stacks import ARRAY_SUFFIXES
 from densekit.data.reading.tables import read_text
 
@@ -122,7 +123,7 @@ def existing_images(
     for name in names:
         plain = os.path.normpath(name)
         other = composed.get(same_name(plain), "")
-        found.append(name if plain in there or (root / name).is_file() else other)
+        found.append(name if plain in there or os.path.isfile(root / name) else other)  # noqa: PTH113 (of any length)
     missing = [name for name, actual in zip(names, found, strict=True) if not actual]
     if missing:
         raise ValueError(
@@ -240,6 +241,8 @@ def reading(path: Path, what: str) -> Iterator[None]:
         ValueError: Instead of any error except that of a missing package.
     """
     try:
+        if not path.is_dir():  # a series is a folder of files
+            check_regular(path)
         yield
     except ImportError:  # a package of ours is missing
         raise

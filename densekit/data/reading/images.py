@@ -100,12 +100,14 @@ class ImageReader:
 
         Raises:
             ValueError: If the file cannot be decoded, or its size is not the annotated one, its
-                channels are not the declared ones or it has more than 8 bits for uint8.
+                channels are not the declared ones, it has more than 8 bits for uint8, or holds
+                values that are not finite.
         """
         if self._is_stack(path):
             stored, orientation = self._checked(read_stack(path), path), stack_orientation(path)
         else:
             stored, orientation = self._decoded(path)
+        check_finite(stored, path)
         array = self._upright(stored, orientation, path, size)
         if self.intensity is None:
             return array
@@ -270,6 +272,16 @@ def _deep(path: Path, found: str) -> str:
         f"{path}: expected 8 bits per channel as declared, got more ({found}); set dtype: float32"
         " to keep the values as they are"
     )
+
+
+def check_finite(array: NDArray[Any], path: Path) -> None:
+    """Refuses stored values that are NaN or infinite: every result of such an image is wrong.
+
+    Raises:
+        ValueError: With the file and the number of such values.
+    """
+    if array.dtype.kind == "f" and (broken := array.size - int(np.isfinite(array).sum())):
+        raise ValueError(f"{path}: expected finite values, got {broken:,} NaN or infinite ones")
 
 
 def read_image(path: str | Path, channels: int = 3, dtype: str = "uint8") -> NDArray[Any]:

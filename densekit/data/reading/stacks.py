@@ -5,6 +5,8 @@ H, W the size of the image, C its channels.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.reading.bit_depths import decoding
+from densekit.data.reading.limits import check_pixels
 from densekit.data.reading.orientation import TAG, UPRIGHT
 
 ARRAY_SUFFIXES = (".npy",)
@@ -31,16 +34,15 @@ def read_stack(path: Path) -> NDArray[Any]:
         ValueError: If the file cannot be read or has another number of axes, with its path.
     """
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        array = _load(path, mmap_mode=None)
-        return np.ascontiguousarray(
-            array.transpose(_order(path, array.shape)).reshape(_sizes(path))
-        )
+        array = _load(path)
+        with decoding(path, "NumPy array"):
+            return np.array(array.transpose(_order(path, array.shape)).reshape(_sizes(path)))
     with decoding(path, "TIFF"), _open_tiff(path) as tiff:
         series = _series(path, tiff)
         order = _order(path, series.shape, series.axes)
+        height, width, channels = _sides(path, series.shape, order)
         array = series.asarray()
-    height, width = (array.shape[axis] for axis in order[:2])
-    return np.ascontiguousarray(array.transpose(order).reshape(height, width, -1))
+        return np.ascontiguousarray(array.transpose(order).reshape(height, width, channels))
 
 
 def holds_colours(path: Path) -> bool:
@@ -86,14 +88,23 @@ def stack_orientation(path: Path) -> int:
 def _sizes(path: Path) -> tuple[int, int, int]:
     """(H, W, C) from the header."""
     if path.suffix.lower() in ARRAY_SUFFIXES:
-        shape = _load(path, mmap_mode="r").shape
+        shape = _load(path).shape
         order = _order(path, shape)
     else:
         with decoding(path, "TIFF"), _open_tiff(path) as tiff:
             series = _series(path, tiff)
             shape, order = series.shape, _order(path, series.shape, series.axes)
-    height, width, *channels = (int(shape[axis]) for axis in order)
-    return height, width, int(np.prod(channels))
+    return _sides(path, shape, order)
+
+
+def _sides(path: Path, shape: Sequence[int], order: Sequence[int]) -> tuple[int, int, int]:
+    """(H, W, C) of an array, each at least 1 and together within the limit."""
+    height, width, *others = (int(shape[axis]) for axis in order)
+    channels = math.prod(others)
+    if min(height, width, channels) < 1:
+        raise ValueError(f"{path}: expected an image with pixels, got the shape {tuple(shape)}")
+    check_pixels(path, height, width, channels)
+    return height, width, channels
 
 
 def _order(path: Path, shape: tuple[int, ...], axes: str = "") -> list[int]:
@@ -110,9 +121,10 @@ def _order(path: Path, shape: tuple[int, ...], axes: str = "") -> list[int]:
     return [axes.index("Y"), axes.index("X"), *others]
 
 
-def _load(path: Path, mmap_mode: Any) -> NDArray[Any]:
+def _load(path: Path) -> NDArray[Any]:
+    """The array in the file, which must be as long as its header says; its values are not read."""
     with decoding(path, "NumPy array"):
-        array: NDArray[Any] = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"{path}: expected numbers, got an array of {array.dtype}")
     return array

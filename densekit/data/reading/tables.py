@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit._names import nearest, unknown
+from densekit._reading import check_regular
 from densekit.data.naming import same_words, say_lookalikes, trimmed
 
 _BEYOND = 1 << 63
@@ -33,6 +34,7 @@ def read_text(path: Path, key: str) -> str:
     Raises:
         ValueError: If the file cannot be read or is not UTF-8.
     """
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:

@@ -14,10 +14,12 @@ from densekit.data.reading.bit_depths import UnreadableError
 _GREY = range(127, 130)
 """The 8-bit values that libjpeg fills in where no data are left, in every colour space."""
 _TAIL = 64
-"""Zero bytes at the end of a compressed file that cannot be part of its content."""
+"""Equal bytes at the end of a compressed file that cannot be part of its content."""
+_ERASED = (bytes(_TAIL), b"\xff" * _TAIL)
+"""The end of a file whose last part was not written: zeros, or what erased flash memory holds."""
 _LOOKAHEAD = bytes(16)
 """Bytes that libjpeg reads ahead of the last pixel; too few for more than some blocks."""
-_ZEROED = "zeros at its end"
+_UNWRITTEN = "a last part that was not written"
 _PROGRESSIVE = 0xC2
 _SCAN = 0xDA
 _END = b"\xff\xd9"
@@ -41,12 +43,12 @@ def check_whole(image: Image.Image, path: Path) -> None:
     elif image.format == "PNG":
         _refuse(_png_damage(path.read_bytes()), path)
     elif image.format in ("WEBP", "AVIF"):
-        _refuse(_zeroed(path), path)
+        _refuse(_unwritten(path), path)
 
 
 def check_jpeg(last: Iterable[float], path: Path) -> None:
     """`check_whole` of a JPEG, from the channels of its last pixel as decoded."""
-    if all(int(value) in _GREY for value in last) or _ends_in_zeros(path):
+    if all(int(value) in _GREY for value in last) or _ends_unwritten(path):
         _refuse(_jpeg_damage(path), path)
 
 
@@ -73,8 +75,8 @@ def _jpeg_damage(path: Path) -> str:
     content = path.read_bytes()
     start, progressive = _first_scan(content)
     end = content.find(_END, start)
-    if end < 0 and _ends_in_zeros(path):
-        return _ZEROED
+    if end < 0 and _ends_unwritten(path):
+        return _UNWRITTEN
     if progressive or end < 0:
         return ""
     try:
@@ -100,9 +102,9 @@ def _first_scan(content: bytes) -> tuple[int, bool]:
     return offset, progressive
 
 
-def _zeroed(path: Path) -> str:
-    """`_ZEROED` if a WebP or AVIF file ends in zeros within its stated size, else empty."""
-    if not _ends_in_zeros(path):
+def _unwritten(path: Path) -> str:
+    """`_UNWRITTEN` if a WebP or AVIF file ends so within its stated size, else empty."""
+    if not _ends_unwritten(path):
         return ""
     content = path.read_bytes()
     end = 8 + int.from_bytes(content[4:8], "little")
@@ -110,11 +112,11 @@ def _zeroed(path: Path) -> str:
         end = 0
         while (size := int.from_bytes(content[end : end + 4], "big")) >= 8:
             end += size
-    return "" if any(content[max(0, end - _TAIL) : end]) else _ZEROED
+    return _UNWRITTEN if content[max(0, end - _TAIL) : end] in _ERASED else ""
 
 
-def _ends_in_zeros(path: Path) -> bool:
+def _ends_unwritten(path: Path) -> bool:
     with path.open("rb") as stream:
         size = stream.seek(0, io.SEEK_END)
         stream.seek(max(0, size - _TAIL))
-        return not any(stream.read())
+        return stream.read() in _ERASED

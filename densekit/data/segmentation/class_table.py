@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from densekit._reading import parse_json
 from densekit.data.naming import tidy_names, trimmed, unique_keys
 from densekit.data.reading.tables import read_table, read_text
 
@@ -109,10 +109,7 @@ def _read_names(path: Path) -> ClassTable:
 def _read_json(path: Path) -> ClassTable:
     """Reads a list of names, names to values, or `{"classes": [...], "ignore_index": 255}`."""
     text = read_text(path, str(path))
-    try:
-        content = json.loads(text, object_pairs_hook=unique_keys)
-    except ValueError as error:
-        raise ValueError(f"{path}: expected JSON, got: {error}") from error
+    content = parse_json(text, path, unique_keys)
     ignore: tuple[int, ...] = ()
     if isinstance(content, dict) and "classes" in content:
         ignore = (_integer(content["ignore_index"], path),) if "ignore_index" in content else ()

@@ -241,7 +241,8 @@ def _binary_values(
         listing = ", ".join(f"{v} ({counts[v]} pixels)" for v in sorted(counts)[:20])
         lossy = next((f"; {path}: {LOSSY_HINT}" for path in by_file if is_lossy(path)), "")
         raise ValueError(
-            f"{', '.join(names)}: expected two values, foreground and background, got {listing};"
+            f"{next(iter(by_file)).parent}: expected two values, the background and"
+            f" {', '.join(names)}, got {listing};"
             " name every class in `names` (or `colours`, for RGB masks), list void values in"
             f" `ignore`{lossy}"
         )

@@ -163,10 +163,10 @@ def test_bad_annotations_are_named(evaluate):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(
         ValueError,
-        match="expected a JSON file that can be read, got: Is a directory",
+        match="expected a file, got a folder",
     ):
         evaluate_files(tmp_path, tmp_path)
-    with pytest.raises(ValueError, match=r"nowhere\.json: expected a JSON file, got none there"):
+    with pytest.raises(ValueError, match=r"nowhere\.json: expected a readable file, got: No such"):
         evaluate_files(tmp_path / "nowhere.json", tmp_path / "nowhere.json")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from densekit.app.options.shared import (
     ENGINE,
     PRECISION,
     checkpoint_file,
+    claim,
     device_name,
     existing,
     output_folder,
@@ -54,3 +57,19 @@ def test_devices() -> None:
 def test_engines_and_precisions_are_those_of_the_predictor() -> None:
     assert ENGINE.kind.shown.split("|") == [*ENGINES, AUTO]
     assert all(PRECISION.read(name) for one in ENGINES.values() for name in one.precisions)
+
+
+def test_two_commands_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys; from densekit.app.options.shared import claim;"
+        "claim(pathlib.Path(sys.argv[1])); print('claimed', flush=True); sys.stdin.read()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"claimed\n"
+        with pytest.raises(UsageError, match="output: expected a folder that no other command"):
+            claim(tmp_path)
+        other.kill()  # whose claim ends with it
+    claim(tmp_path)
+    claim(tmp_path)

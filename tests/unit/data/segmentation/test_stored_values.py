@@ -131,7 +131,7 @@ def test_the_one_class_may_be_the_black_one(folder):
 
 
 def test_binary_of_three_values_lists_them(folder):
-    with pytest.raises(ValueError, match=r"cell: expected two .* 1 \(3 pixels\), 2 \(3 pixels\)"):
+    with pytest.raises(ValueError, match=r"masks: expected two .* cell, .* 1 \(3 pixels\)"):
         folder(png(LABELS), names=["cell"])
 
 

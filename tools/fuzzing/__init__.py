@@ -1,0 +1,1 @@
+"""What tools/fuzz.py changes and reads: formats, and changes of their files."""
