@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from densekit._locks import locked
 from densekit.app.errors import UsageError
 from densekit.app.options.table import Kind, Option, choice, names, text
 
 logger = logging.getLogger(__name__)
-
-_claimed: list[int] = []
-"""The folder that this process has claimed, opened; its lock ends with the process."""
 
 
 def _device(name: str) -> str:
@@ -155,27 +153,27 @@ def output_folder(value: Any) -> Path:
     return folder
 
 
-def claim(folder: Path) -> None:
-    """Makes this process the only one that writes to a folder, until it ends or claims another.
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Context in which this is the only command that writes to a folder.
 
     Raises:
         UsageError: Another command is writing there.
     """
-    while _claimed:
-        os.close(_claimed.pop())
-    lock = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(lock)
+
+    def refuse() -> None:
         raise UsageError(
             f"output: expected a folder that no other command writes to, got {folder}; wait for it,"
             " or choose another folder"
-        ) from error
-    except OSError:  # a file system without locks
-        os.close(lock)
-        return
-    _claimed.append(lock)
+        )
+
+    file = folder / ".densekit.lock"
+    with locked(file, refuse):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
 
 
 def device_name(value: str) -> str:

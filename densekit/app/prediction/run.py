@@ -12,7 +12,7 @@ import yaml
 from densekit._names import counted
 from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import claim, device_name, output_folder
+from densekit.app.options.shared import claimed, device_name, output_folder
 from densekit.app.prediction.calibration import calibration_of
 from densekit.app.prediction.found import relative_paths
 from densekit.app.prediction.huge import Tiler
@@ -48,7 +48,6 @@ def predict(
     """
     device = device_name(options["device"])
     output = output_folder(options["output"])
-    claim(output)
     predictor = _predictor(checkpoint, device, options, of_inferer, of_data)
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = find_cases(options["source"], options["channels"], predictor.frames)
@@ -59,22 +58,23 @@ def predict(
     labels = options["format"]
     if labels is not None and predictor.frames.dims != 2:
         raise UsageError(f"format: expected a model of images for {labels}, got {checkpoint}")
-    writer = Writer(
-        output,
-        heads,
-        options["threshold"],
-        options["overlays"],
-        options["embeddings"],
-        labels,
-    )
-    try:
-        if predictor.frames.dims == 1:
-            broken = predict_series(predictor, files, names, writer)
-        else:
-            read = partial(_read, predictor, options["series"])
-            broken = _run(predictor, read, cases, listed, names, writer)
-    finally:
-        writer.close()  # also what was done before an interrupt
+    with claimed(output):
+        writer = Writer(
+            output,
+            heads,
+            options["threshold"],
+            options["overlays"],
+            options["embeddings"],
+            labels,
+        )
+        try:
+            if predictor.frames.dims == 1:
+                broken = predict_series(predictor, files, names, writer)
+            else:
+                read = partial(_read, predictor, options["series"])
+                broken = _run(predictor, read, cases, listed, names, writer)
+        finally:
+            writer.close()  # also what was done before an interrupt
     print_lines(f"engine: {predictor.engine.name}, precision: {predictor.engine.precision}")
     print_lines(f"{counted(len(writer.images), 'image')}{_count(writer)}: {writer.output}")
     if broken:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import Overrides, Word
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import checkpoint_file, claim, existing, output_folder
+from densekit.app.options.shared import checkpoint_file, claimed, existing, output_folder
 from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.architecture import is_of_run
@@ -78,7 +79,8 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     placed, built = job.placed(run)
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
     placed |= {"engine": engine, "engine_precision": precision}
-    launch.start(placed, built)
+    with claimed(run) if launch.is_main() else nullcontext():
+        launch.start(placed, built)
     if launch.is_main():
         print_lines(f"metrics: {run / METRICS}")
         if kept is not None:
@@ -259,10 +261,7 @@ def _check_orientation(sources: Mapping[str, Any], info: Mapping[str, Any]) -> N
 def _folder(output: str | None) -> Path:
     if output is None:
         return agree_on_folder(Path("runs", "eval"))
-    folder = output_folder(output)
-    if launch.is_main():
-        claim(folder)
-    return folder
+    return output_folder(output)
 
 
 def evaluate_results(options: Mapping[str, Any]) -> None:

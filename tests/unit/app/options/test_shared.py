@@ -14,7 +14,7 @@ from densekit.app.options.shared import (
     ENGINE,
     PRECISION,
     checkpoint_file,
-    claim,
+    claimed,
     device_name,
     existing,
     output_folder,
@@ -61,15 +61,18 @@ def test_engines_and_precisions_are_those_of_the_predictor() -> None:
 
 def test_two_commands_do_not_write_to_one_folder(tmp_path: Path) -> None:
     code = (
-        "import pathlib, sys; from densekit.app.options.shared import claim;"
-        "claim(pathlib.Path(sys.argv[1])); print('claimed', flush=True); sys.stdin.read()"
+        "import pathlib, sys; from densekit.app.options.shared import claimed\n"
+        "with claimed(pathlib.Path(sys.argv[1])): print('claimed', flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"claimed\n"
-        with pytest.raises(UsageError, match="output: expected a folder that no other command"):
-            claim(tmp_path)
+        message = "output: expected a folder that no other command"
+        with pytest.raises(UsageError, match=message), claimed(tmp_path):
+            pass
         other.kill()  # whose claim ends with it
-    claim(tmp_path)
-    claim(tmp_path)
+    for _ in range(2):
+        with claimed(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
