@@ -94,7 +94,7 @@ def parse_yaml(text: str, source: object, loader: type = yaml.SafeLoader) -> Any
         ValueError: It is not YAML, or repeats its values without end.
     """
     try:
-        content = yaml.load(text, Loader=loader)  # noqa: S506
+        content = yaml.load(text, Loader=loader)  # nosec B506 # the loaders above
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: impossible dates
         detail = " ".join(str(error).split())[:300]
         raise ValueError(f"{source}: expected YAML, got: {detail}") from error

@@ -89,7 +89,7 @@ def _request(
         if version.exists():  # otherwise the file on the server may have changed meanwhile
             headers["If-Range"] = version.read_text(encoding="utf-8")
     try:
-        response = cast(HTTPResponse, urlopen(Request(url, headers=headers), timeout=TIMEOUT))
+        response = cast(HTTPResponse, urlopen(Request(url, headers=headers), timeout=TIMEOUT))  # nosec B310 # addresses of data sets that this package lists
     except HTTPError as error:
         if error.code != COMPLETE:
             raise

