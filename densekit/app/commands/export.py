@@ -108,12 +108,12 @@ def main(arguments: Sequence[str]) -> int:
     options, rest = parse_command(COMMAND, arguments)
     checkpoint = checkpoint_file(options["checkpoint"]).absolute()
     from densekit.app.config.overrides import parse
+    from densekit.app.studies.export_int8 import write_int8
     from densekit.app.studies.export_parity import Ground
     from densekit.artifact import build_from_artifact, load_artifact
     from densekit.inference.export.base import CONFIG, INFO, PARITY, SHAPES, Example
     from densekit.inference.export.formats import format_by_suffix, format_of
     from densekit.inference.export.gate import Pair
-    from densekit.inference.export.int8 import export_int8
 
     file, precision = Path(options["output"]).expanduser(), options["precision"]
     made = format_of(options["format"] or format_by_suffix(file))
@@ -128,11 +128,11 @@ def main(arguments: Sequence[str]) -> int:
     ground = Ground(artifact, checkpoint, overrides, options, dims)
     with replacing(file) as part:
         if precision == "int8":
-            export_int8(made, model, example, part, ground.seen(model))
+            parity = write_int8(made, model, example, part, ground)
         else:
             made.export(model, example, part, precision)
-        pair = Pair.of(model, made.open(part), example, made.name, precision)
-        parity = ground.compare(pair, example, overrides.trust)
+            pair = Pair.of(model, made.open(part), example, made.name, precision)
+            parity = ground.compare(pair, example, overrides.trust)
         _refuse(parity, file)
         facts = {INFO: model.info, SHAPES: asdict(example), PARITY: parity.facts()}
         texts = {name: json.dumps(finite(fact)) for name, fact in facts.items()}

@@ -61,13 +61,16 @@ def export_int8(
         made.from_onnx(small, file)
 
 
-def quantize_onnx(source: Path, file: Path, calibration: Calibration) -> None:
+def quantize_onnx(
+    source: Path, file: Path, calibration: Calibration, *, exact_ends: bool = False
+) -> None:
     """Writes an ONNX file of densekit once more, its layers with weights in 8 bits.
 
     Args:
         source: A file of `export_onnx`.
         file: Name that ends in .onnx. `convert_onnx` makes an OpenVINO file of it.
         calibration: Some hundred images of the training data, as batches of the file's shape.
+        exact_ends: Whether the first layers and the predictors of pixels stay in float32, too.
 
     Raises:
         ImportError: A package of the extra `export` is not installed.
@@ -75,7 +78,8 @@ def quantize_onnx(source: Path, file: Path, calibration: Calibration) -> None:
     nncf, onnx = _nncf(), need("onnx", PURPOSE, "export")
     model = onnx.load(source)
     with redirect_stdout(sys.stderr):  # of the bars of progress
-        quantized = nncf.quantize(model, _dataset(nncf, calibration), **_settings(nncf, model))
+        settings = _settings(nncf, model, exact_ends)
+        quantized = nncf.quantize(model, _dataset(nncf, calibration), **settings)
     onnx.save(quantized, file)
 
 
@@ -88,7 +92,8 @@ def quantize_onnx_within(
 ) -> None:
     """Quantises like `quantize_onnx`, then returns layers to float32 until a metric is kept.
 
-    The layers that cost most go first. The metric is computed some ten times or more.
+    The first layers and the predictors of pixels are in float32 from the start, of the others those
+    that cost most go first. The metric is computed some ten times or more.
 
     Args:
         source: A file of `export_onnx`.
@@ -110,7 +115,12 @@ def quantize_onnx_within(
     data = _dataset(nncf, calibration)
     with redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
-            model, data, data, measured, max_drop=max_drop, **_settings(nncf, model)
+            model,
+            data,
+            data,
+            measured,
+            max_drop=max_drop,
+            **_settings(nncf, model, exact_ends=True),
         )
     onnx.save(quantized, file)
 
@@ -127,12 +137,13 @@ def _dataset(nncf: Any, calibration: Calibration) -> Any:
     return nncf.Dataset(calibration, lambda pair: dict(zip(names, pair, strict=True)))
 
 
-def _settings(nncf: Any, model: Any) -> dict[str, Any]:
+def _settings(nncf: Any, model: Any, exact_ends: bool) -> dict[str, Any]:
     logging.getLogger("nncf").setLevel(logging.ERROR)
+    exact = [*exact_nodes(model.graph), *(ends(model.graph) if exact_ends else ())]
     return {
         "subset_size": SUBSET,
         "preset": nncf.QuantizationPreset.MIXED,  # activations other than ReLU's are signed
-        "ignored_scope": nncf.IgnoredScope(names=exact_nodes(model.graph), validate=False),
+        "ignored_scope": nncf.IgnoredScope(names=exact, validate=False),
     }
 
 
@@ -166,6 +177,23 @@ def exact_nodes(graph: Any) -> list[str]:
         elif read_by_layer.isdisjoint(node.output) or _is_depthwise(node, graph):
             names.append(node.name)
     return names
+
+
+def ends(graph: Any) -> set[str]:
+    """Names of the layers with weights that no other such layer precedes, or that predict pixels.
+
+    Args:
+        graph: An `onnx.GraphProto`, its nodes in the order of execution.
+    """
+    found = _predictors_of_pixels(graph)
+    after: set[str] = set()  # tensors that a layer precedes
+    for node in graph.node:
+        is_after = not after.isdisjoint(node.input)
+        if node.op_type in WEIGHTED and not is_after:
+            found.add(node.name)
+        if node.op_type in WEIGHTED or is_after:
+            after.update(node.output)
+    return found
 
 
 def _predictors_of_pixels(graph: Any) -> set[str]:

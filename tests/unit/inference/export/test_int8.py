@@ -13,9 +13,13 @@ import torch
 
 from densekit.backbones import ResNet
 from densekit.heads import FCN, FasterRCNN
+from densekit.inference.calibration import CalibrationError
+from densekit.inference.engines.onnxruntime import build
+from densekit.inference.engines.proof import EngineError
 from densekit.inference.export.base import Example, Program
 from densekit.inference.export.int8 import (
     WEIGHTED,
+    ends,
     exact_nodes,
     quantize_onnx,
     quantize_onnx_within,
@@ -67,6 +71,7 @@ def test_predictors_of_pixels_are_in_8_bits_and_depthwise_convolutions_are_not()
         graph.output.append(onnx.helper.make_empty_tensor_value_info(name))
     exact = {"depthwise", "masks/logits", "classes", "kind/probabilities"}
     assert set(exact_nodes(graph)) == exact
+    assert ends(graph) == {"backbone", "pixels"}
 
 
 def exported(model: DenseModel, folder: Path) -> tuple[Path, list[tuple[np.ndarray, np.ndarray]]]:
@@ -88,6 +93,18 @@ def test_masks_in_both_runtimes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for program in (open_onnx(tmp_path / "int8.onnx"), open_openvino(tmp_path / "int8.xml")):
         off = np.linalg.norm(program(*batches[0])["masks/logits"] - expected)
         assert 0 < off < 0.2 * np.linalg.norm(expected)
+
+
+@pytest.mark.slow
+def test_scales_of_other_images_are_refused() -> None:
+    torch.manual_seed(0)
+    model = DenseModel(ResNet(18, width=8), {"masks": HEAD}).eval()
+    image, size = Example((64, 64)).noise(model)
+    seen = [(model.mean.expand_as(image), size)]  # grey: all activations are small
+    with pytest.raises(EngineError, match="wrong numbers here in int8: heads.masks: expected logi"):
+        build(model, "int8", None, seen=lambda: seen).predict({"image": image, "size": size})
+    with pytest.raises(CalibrationError, match="expected images to measure scales on, got none; c"):
+        build(model, "int8", None).predict({"image": image, "size": size})
 
 
 @pytest.mark.slow
