@@ -42,7 +42,8 @@ TINY = [
     *("callbacks.checkpoint.last_every_n_steps=2", "logger=csv"),
 ]
 TWO = ("trainer.devices=2", "data.scenes.batch_size=2")
-GROUP_NORM = ("backbone.norm=group",)
+SMOOTH = ("backbone.norm=group", "optimizer=sgd", "optimizer.lr=0.01")
+"""A norm that sees one image, and no division by small gradients, which would amplify rounding."""
 CASES = {
     "plain": (),
     "2 workers": ("data.scenes.num_workers=2",),
@@ -52,12 +53,12 @@ CASES = {
     "both": ("trainer.accumulate_grad_batches=2", "trainer.val_check_interval=3"),
     "2 processes": TWO,
     "2 processes, 1 worker each": (*TWO, "data.scenes.num_workers=1"),
-    "2 and 1 processes in turn": GROUP_NORM,
+    "2 and 1 processes in turn": SMOOTH,
 }
 IN_TURN = "2 and 1 processes in turn"
 PATIENCE = 180
 """Seconds after which a process that was told to end counts as hung."""
-TOLERANCE = 1e-5
+TOLERANCE = 1e-4
 
 
 @dataclass

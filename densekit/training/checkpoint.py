@@ -270,6 +270,8 @@ class Checkpoint(ModelCheckpoint):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._last_step, self._last_time = trainer.global_step, time.monotonic()
             self.last_model_path = str(Path(str(self.dirpath)) / LAST)
+            for log in trainer.loggers:  # a killed run loses what its loggers have not written
+                log.save()
             trainer.save_checkpoint(self.last_model_path, weights_only=False)
         self._is_before_validation = False
 

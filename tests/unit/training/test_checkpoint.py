@@ -12,6 +12,7 @@ import lightning.pytorch as L
 import pytest
 import torch
 from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -245,3 +246,20 @@ def test_of_a_folder_the_best_is_found_by_what_the_furthest_knows(
     assert "epoch_001.ckpt, the best checkpoint, is missing" in caplog.text
     torch.save({"state_dict": {}}, tmp_path / "last.ckpt")  # weights alone are of no step
     assert furthest_checkpoint(tmp_path) == tmp_path / "epoch_000.ckpt"
+
+
+def test_logs_are_written_before_a_checkpoint(tmp_path: Path) -> None:
+    """A run that is killed goes on from the checkpoint, with the rows that were logged before."""
+    seen: list[list[str]] = []
+
+    class Look(Callback):
+        def on_save_checkpoint(self, *_: Any) -> None:
+            file = tmp_path / "csv" / "metrics.csv"
+            seen.append(file.read_text().splitlines() if file.is_file() else [])
+
+    log = CSVLogger(tmp_path, "csv", version="", flush_logs_every_n_steps=1000)
+    run = trainer(tmp_path, callbacks=[Look(), Checkpoint(tmp_path)], max_epochs=2, logger=log)
+    run.fit(fake_lit(FakeModel()), datamodule=FakeData())
+    rows = [len(lines) for lines in seen]  # the best and the last of both epochs
+    assert rows[1] > 1
+    assert rows[-1] > rows[1]
