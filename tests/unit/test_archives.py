@@ -18,7 +18,7 @@ from densekit._archives import ArchiveError, check_archive
 from densekit.artifact import BrokenCheckpointError, load_artifact, save_artifact
 from densekit.backbones import ResNet
 from densekit.heads import UNet
-from densekit.training.checkpoint import best_checkpoint, furthest_checkpoint
+from densekit.training import best_checkpoint, furthest_checkpoint
 from densekit.training.checkpoint_io import AtomicCheckpointIO
 
 CONFIG = yaml.safe_dump(
