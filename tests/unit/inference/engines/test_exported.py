@@ -61,3 +61,15 @@ def test_a_model_that_cannot_be_exported_is_named(
     )
     with pytest.raises(EngineError, match=rf"engine={name}: .* RuntimeError: no such layer;"):
         engine.predict(batch_of(1))
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_int8_without_its_package(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def find(package: str) -> object:
+        return None if package == "nncf" else "there"
+
+    monkeypatch.setattr("importlib.util.find_spec", find)
+    engine = importlib.import_module(f"densekit.inference.engines.{name}")
+    model = tiny_segmenter(channels=3).eval()
+    with pytest.raises(ImportError, match=r"precision=int8 needs nncf: pip install 'densekit\[ex"):
+        engine.build(model, "int8", None)
