@@ -3,7 +3,8 @@
 A configuration from a checkpoint or a run folder may have been written by anybody. Each of its
 parts has a role (`backbone`, `heads`, `inferer`, ...), and a role defines which classes it may
 build. No argument may name a file, an address or further trust: weights are in the file, data are
-read only by commands that are about data, and a run writes only into its own folder.
+read only by commands that are about data and by the calibration of `precision=int8`, and a run
+writes only into its own folder.
 """
 
 from __future__ import annotations

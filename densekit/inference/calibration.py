@@ -1,6 +1,6 @@
 """The images on which the scales of 8-bit programs are measured, as the network sees them.
 
-An inferer may cut an image into windows or slices, or flip it. So the images go through the inferer
+An inferer may cut an image into windows or slices. So the images go through the inferer
 that will predict, and what it hands to the network is recorded.
 
 Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image.
