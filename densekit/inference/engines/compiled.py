@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from densekit._files import write_text
-from densekit.inference.engines.buckets import Shape, bucket_of, cut, fill, is_rounded
+from densekit.inference.engines.buckets import Shape, bucket_of, cut, fill
 from densekit.inference.engines.cache import Cache
 from densekit.inference.engines.proof import EngineError, first_difference, is_comparable
 from densekit.model import DenseModel
@@ -61,7 +61,6 @@ class Compiled:
         self._cache = cache
         self._key = dict(key or {})
         self._trials: dict[Shape, int] = {}
-        self._rounded = is_rounded(model)
         self._said = False
 
     @torch.inference_mode()
@@ -71,7 +70,7 @@ class Compiled:
         """Returns what `DenseModel.predict` returns; `features` are computed anew."""
         image, size = self.model.in_unit(batch["image"]).float(), batch["size"]
         shape = (len(image), *image.shape[2:])
-        bucket = bucket_of(shape, list(self.programs), rounded=self._rounded)
+        bucket = bucket_of(shape, list(self.programs), self.model.size_divisor)
         if bucket not in self.programs and len(self.programs) >= MOST:
             self._say_eager(shape)
             return type(self.model).predict(self.model, batch, features, heads)
@@ -81,7 +80,7 @@ class Compiled:
         found = nested(self.programs[bucket](image.contiguous(), size.contiguous()))
         if self._trials.get(bucket, 0) < TRIALS:
             self._prove(bucket, {"image": image, "size": size}, found)
-        found = cut(found, shape, bucket, self.model.size_divisor)
+        found = cut(found, len(batch["image"]))
         return {head: found[head] for head in (self.model.heads if heads is None else heads)}
 
     def _prove(self, bucket: Shape, batch: Batch, found: Mapping[str, Predictions]) -> None:

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from densekit.inference.engines.buckets import bucket_of, cut, fill, is_rounded
-from tests.unit.inference.segmenter import tiny_segmenter
-from tests.unit.tiny import tiny_detector
+from densekit.inference.engines.buckets import bucket_of, cut, fill
 
 
-def test_only_frames_of_boxes_are_rounded() -> None:
-    assert is_rounded(tiny_detector())
-    assert not is_rounded(tiny_segmenter())
-    assert bucket_of((2, 41, 65), [], rounded=True) == (2, 64, 128)
-    assert bucket_of((2, 41, 65), [], rounded=False) == (2, 41, 65)
+def test_frames_are_those_to_which_the_model_pads() -> None:
+    assert bucket_of((2, 41, 65), [], 32) == (2, 64, 96)
+    assert bucket_of((2, 64, 96), [], 32) == (2, 64, 96)
+    assert bucket_of((2, 41, 65), [], 1) == (2, 41, 65)
 
 
 def test_a_smaller_batch_takes_the_program_of_a_larger_one() -> None:
-    known = [(8, 64, 128), (4, 64, 128), (2, 64, 64)]
-    assert bucket_of((3, 41, 65), known, rounded=True) == (4, 64, 128)
-    assert bucket_of((5, 41, 65), known, rounded=True) == (8, 64, 128)
-    assert bucket_of((9, 41, 65), known, rounded=True) == (9, 64, 128)
+    known = [(8, 64, 96), (4, 64, 96), (2, 64, 64)]
+    assert bucket_of((3, 41, 65), known, 32) == (4, 64, 96)
+    assert bucket_of((5, 41, 65), known, 32) == (8, 64, 96)
+    assert bucket_of((9, 41, 65), known, 32) == (9, 64, 96)
 
 
 def test_what_is_filled_is_cut_again() -> None:
@@ -31,11 +28,10 @@ def test_what_is_filled_is_cut_again() -> None:
     torch.testing.assert_close(filled[:2, :, :41, :65], image)
     filled[:2, :, :41, :65] = 0
     assert not filled.any()
-    maps = torch.rand(3, 2, 64, 128)
-    predictions = {"a": {"logits": maps}, "b": {"boxes": torch.rand(3, 10, 4)}}
-    found = cut(predictions, (2, 41, 65), (3, 64, 128), 32)
-    torch.testing.assert_close(found["a"]["logits"], maps[:2, :, :64, :96])
-    assert found["b"]["boxes"].shape == (2, 10, 4)
+    predictions = {"a": {"logits": torch.rand(3, 2, 64, 128)}, "b": {"boxes": torch.rand(3, 9, 4)}}
+    found = cut(predictions, 2)
+    assert torch.equal(found["a"]["logits"], predictions["a"]["logits"][:2])
+    assert found["b"]["boxes"].shape == (2, 9, 4)
 
 
 def test_nothing_is_copied_where_nothing_is_filled() -> None:

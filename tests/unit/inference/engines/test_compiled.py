@@ -43,10 +43,10 @@ def test_one_program_serves_all_sizes_of_a_bucket(detector: DenseModel) -> None:
     for height in (40, 50, 64):
         found = engine.predict(batch((height, 65), sides=(height, 65)))
         assert found["detection"]["boxes"].shape[0] == 1
-    assert compiler.shapes == [(1, 64, 128)]
+    assert compiler.shapes == [(1, 64, 96)]
     engine.predict(batch((40, 65), (40, 65), sides=(40, 65)))
     engine.predict(batch((65, 65), sides=(65, 65)))
-    assert compiler.shapes == [(1, 64, 128), (2, 64, 128), (1, 128, 128)]
+    assert compiler.shapes == [(1, 64, 96), (2, 64, 96), (1, 96, 96)]
 
 
 def test_the_numbers_are_those_of_the_model_in_the_same_frame(detector: DenseModel) -> None:
@@ -82,7 +82,7 @@ def test_inferers_use_one_program_without_knowing_it() -> None:
         for head, of_head in expected.items():
             for key, value in of_head.items():
                 torch.testing.assert_close(found[head][key], value)
-    assert compiler.shapes == [(1, 41, 65), (4, 32, 32)]
+    assert compiler.shapes == [(1, 44, 68), (4, 32, 32)]
 
 
 def test_further_shapes_are_predicted_by_pytorch(
@@ -93,7 +93,7 @@ def test_further_shapes_are_predicted_by_pytorch(
     engine = Compiled("fast", detector, "fp32", compiler)
     for side in (64, 65, 130):
         assert engine.predict(batch((side, 65), sides=(side, 65)))
-    assert compiler.shapes == [(1, 64, 128)]
+    assert compiler.shapes == [(1, 64, 96)]
     assert caplog.messages == [
         "engine=fast has programs for 1 shapes of images; others, of 65x65 for instance, are "
         "predicted by PyTorch in float32"
@@ -136,4 +136,4 @@ def test_predictor_takes_an_engine(detector: DenseModel, monkeypatch: pytest.Mon
     assert (
         predictor(image)[0]["detection"].keys() == Predictor(detector)(image)[0]["detection"].keys()
     )
-    assert compiler.shapes == [(1, 64, 128)]
+    assert compiler.shapes == [(1, 64, 96)]
