@@ -76,6 +76,8 @@ def _candidates(data: Dataset, predict: Predict) -> Iterator[Defect]:
         for result in results.values():
             if "boxes" in result and "boxes" in truth:
                 found = compare_boxes(result, truth, names)
+            elif "boxes" in result and "identity" in truth:
+                found = count_faces(result)
             elif "mask" in result and "mask" in truth:
                 found = []
                 shares.append((where, mask_difference(result, truth, names)))
@@ -154,6 +156,20 @@ def _overlap(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray
     both = np.concatenate([boxes.reshape(-1, 4), others])
     with np.errstate(divide="ignore", invalid="ignore"):  # boxes without area
         return np.nan_to_num(iou(both))[: len(boxes), len(boxes) :]
+
+
+def count_faces(result: Mapping[str, Any]) -> list[Candidate]:
+    """The candidate of an image of one person in which a face detector finds none, or several.
+
+    Args:
+        result: `scores` (N,) of the detector's boxes.
+    """
+    count = int((np.asarray(result["scores"]) >= SURE).sum())
+    if count == 1:
+        return []
+    return [
+        ("no-face", "nothing is detected") if not count else ("several-faces", f"{count} faces")
+    ]
 
 
 def compare_categories(

@@ -169,7 +169,8 @@ class Example:
         labels: Its category, categories or identity.
         group: The patient of a volume.
         files: All its volumes, one per channel; empty for pictures.
-        picture: What the image holds, None for volumes and before the scan.
+        sampled: Whether its sample has been read, so that no file needs to be.
+        picture: What the image holds, None for volumes, series and before the scan.
         masks: What the masks hold.
         volumes: What the volumes hold.
         volume_masks: What the masks of the volumes hold.
@@ -184,6 +185,7 @@ class Example:
     labels: tuple[str, ...] = ()
     group: str = ""
     files: tuple[Path, ...] = ()
+    sampled: bool = False
     picture: Picture | None = None
     masks: tuple[Mask, ...] = ()
     volumes: tuple[Volume, ...] = ()

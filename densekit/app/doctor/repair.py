@@ -134,7 +134,7 @@ def _is_bad(part: Part, example: Example) -> bool:
     """Whether an image, or its mask, cannot be used at all."""
     picture = example.picture
     if picture is None or picture.kind:
-        return True
+        return True  # no picture: a series, whose kind of data is refused
     if part.kind != "mask":
         return False
     sizes = {(picture.height, picture.width)}

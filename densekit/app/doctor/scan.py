@@ -64,7 +64,7 @@ def _read(task: Task) -> Picture | Mask | Volume:
 
 def _tasks(part: Part) -> Iterator[Task]:
     for example in part.examples:
-        if example.picture is not None:  # a sample that is already read
+        if example.sampled:
             continue
         masks = [file for file in example.mask_files if file is not None]
         if example.files:
@@ -116,7 +116,7 @@ def _quiet() -> None:
 def _filled(part: Part, example: Example, found: Mapping[Task, dict[str, Any]]) -> Example:
     """An image with what its files hold; a file that was read before stays as it is."""
     masks = [file for file in example.mask_files if file is not None]
-    if example.picture is not None:
+    if example.sampled:
         return example
     if example.files:
         return replace(

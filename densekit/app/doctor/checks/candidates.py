@@ -11,6 +11,8 @@ CHECKS = tuple(
         ("spurious-object-candidate", "an annotated object where the model sees nothing"),
         ("wrong-class-candidate", "an object that the model is sure to be of another class"),
         ("mask-disagreement", "a mask that differs from its prediction far more than the others"),
+        ("no-face", "an image of a person in which a face detector finds no face"),
+        ("several-faces", "an image of a person in which a face detector finds several faces"),
         ("wrong-label-candidate", "an image that the model is sure to be of another class"),
     )
 )

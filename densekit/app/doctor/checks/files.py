@@ -67,7 +67,7 @@ def ambiguous_name(study: Study) -> Iterator[Hit]:
     """Two images of one name with different suffixes."""
     first: dict[Path, Path] = {}
     for part, example in study.each():
-        if example.files:
+        if example.file.suffix.lower() not in IMAGE_SUFFIXES:
             continue
         other = first.setdefault(example.file.absolute().with_suffix(""), example.file)
         if other.absolute() != example.file.absolute():

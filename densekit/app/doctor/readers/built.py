@@ -46,7 +46,11 @@ def examples_of(dataset: Dataset) -> tuple[list[Example], dict[str, Any]]:
             return _listed(dataset, labels), {**facts, "kind": "category"}
     examples = [_sampled(dataset, i, facts["classes"]) for i in tracked(places, "reading samples")]
     kinds = {_kind(example) for example in examples}
-    masks = {"values": _values(described)} if kinds == {"mask"} else {}
+    masks = (
+        {"values": _values(described.get("targets", {}).get("mask", described))}
+        if any(e.masks for e in examples)
+        else {}
+    )
     return examples, {**facts, **masks, "kind": kinds.pop() if len(kinds) == 1 else ""}
 
 
@@ -80,7 +84,8 @@ def _sampled(dataset: Dataset, index: int, classes: Sequence[str]) -> Example:
     try:
         sample = dataset[index]
     except (ValueError, OSError) as error:
-        return Example(file, index, picture=Picture(kind="broken", error=str(error)))
+        picture = Picture(kind="broken", error=str(error))
+        return Example(file, index, sampled=True, picture=picture)
     image = np.asarray(sample["image"])
     return Example(
         dataset.path(index) or Path(str(sample["meta"].get("path", index))),
@@ -90,6 +95,7 @@ def _sampled(dataset: Dataset, index: int, classes: Sequence[str]) -> Example:
         labels=_labels(sample, classes),
         masks=_masks(sample) if image.ndim == 3 else (),
         picture=of_array(image) if image.ndim == 3 else None,
+        sampled=True,
     )
 
 

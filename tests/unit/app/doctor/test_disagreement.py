@@ -8,6 +8,7 @@ import pytest
 from densekit.app.doctor.disagreement import (
     compare_boxes,
     compare_categories,
+    count_faces,
     mask_difference,
 )
 from densekit.app.doctor.run import diagnose
@@ -46,6 +47,14 @@ def test_categories():
     assert message == "cat is predicted as dog 0.95"
     assert compare_categories({**sure, "scores": [0.6]}, {"category": np.asarray(0)}, NAMES) == []
     assert compare_categories(sure, {"category": np.array([0, 1])}, NAMES) == []
+
+
+@pytest.mark.parametrize(
+    ("scores", "checks"),
+    [([0.9, 0.1], []), ([0.2], ["no-face"]), ([0.9, 0.85], ["several-faces"])],
+)
+def test_faces(scores, checks):
+    assert [check for check, _ in count_faces({"scores": np.array(scores)})] == checks
 
 
 def test_masks():

@@ -242,6 +242,26 @@ def test_what_is_built_as_it_is(tmp_path):
     assert set(_found(node)) == {"identity-in-two-splits", "file-in-two-splits"}
 
 
+@pytest.mark.parametrize("target", ["SemanticScenes", "PlaceScenes", "CategoryScenes"])
+def test_rendered_images_are_sampled(target):
+    split = {"_target_": f"densekit.data.{target}", "split": "train", "length": 24}
+    split |= {} if target == "PlaceScenes" else {"size": [64, 64]}
+    head = "classification" if target == "CategoryScenes" else "segmentation"
+    node = {"_target_": "densekit.data.Source", "heads": [head], "train": split}
+    findings = diagnose("mine", node, None).findings
+    assert [f.message for f in findings if f.severity == "error"] == []
+
+
+def test_series_have_no_files_to_open(tmp_path):
+    rows = [f"{['EI', 'IE'][n % 2]},{'ACGT'[n % 4]}CGT{n % 7 * 'A'}" for n in range(24)]
+    (tmp_path / "dna.csv").write_text("\n".join(["label,sequence", *rows]))
+    split = {"_target_": "densekit.data.SequenceTable", "table": str(tmp_path / "dna.csv")}
+    node = {"_target_": "densekit.data.Source", "heads": ["classification"], "train": split}
+    diagnosis = diagnose("mine", node, None)
+    assert [f.check for f in diagnosis.findings if f.severity != "note"] == []
+    assert len(diagnosis.study.parts["train"].examples) == 24
+
+
 def test_a_data_set_that_cannot_be_read_is_one_finding(tmp_path):
     node = _coco(tmp_path)
     (tmp_path / "train.json").write_text("{")
