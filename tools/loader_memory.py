@@ -1,8 +1,9 @@
-"""Memory of a training loader over epochs: proportional set size of all its processes.
+"""Memory of a training loader over epochs: what its processes do not share with others.
 
 A COCO file of many annotations on small images is written to a temporary folder and read with
-workers. Memory that is shared between processes counts once (PSS); it grows if the workers copy
-what they only read, or keep what they have read.
+workers. The private memory of all processes (USS) grows if the workers copy what they only read, or
+keep what they have read. The proportional set size (PSS) would also grow when other programs end
+that share libraries with these.
 
     python tools/loader_memory.py annotations=100000 workers=8 epochs=6
 """
@@ -48,9 +49,9 @@ def write_coco(folder: Path, annotations: int) -> Path:
 
 
 def memory() -> float:
-    """Proportional set size of this process and its children, MiB."""
+    """Private memory of this process and its children, MiB."""
     own = psutil.Process()
-    shares = [one.memory_full_info().pss for one in (own, *own.children(recursive=True))]
+    shares = [one.memory_full_info().uss for one in (own, *own.children(recursive=True))]
     return float(sum(shares)) / 2**20
 
 

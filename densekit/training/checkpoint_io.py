@@ -48,10 +48,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
         except (OSError, RuntimeError) as error:  # torch's writer raises RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
             raise UnwritableError(
-                f"{target}: expected a writable file, got {reason}; the previous checkpoints are"
-                " intact"
+                f"{target}: expected a writable file, got {_reason(error)}; the previous"
+                " checkpoints are intact"
             ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **options: Any) -> Any:
@@ -59,3 +58,13 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         if "://" not in str(path):
             check_intact(path)
         return super().load_checkpoint(path, *args, **options)
+
+
+def _reason(error: BaseException) -> str:
+    """The words of the system for a failed write, which torch's writer hides behind its own."""
+    first: BaseException | None = error
+    while first is not None:
+        if isinstance(first, OSError) and first.strerror:
+            return first.strerror
+        first = first.__cause__ or first.__context__
+    return str(error).splitlines()[0]

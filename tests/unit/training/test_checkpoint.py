@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import logging
 import os
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
 from densekit.training import Checkpoint, Cosine, Ema, best_checkpoint, furthest_checkpoint
-from densekit.training.checkpoint_io import AtomicCheckpointIO
+from densekit.training.checkpoint_io import AtomicCheckpointIO, UnwritableError
 from tests.unit.training.fakes import FakeData, FakeModel, fake_lit, trainer
 
 Make = Callable[[], list[Callback]]
@@ -193,6 +195,16 @@ def test_a_failed_save_leaves_the_previous_file(
     monkeypatch.undo()
     assert torch.load(path, weights_only=True) == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_is_called_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", lambda *_: Full())
+    with pytest.raises(UnwritableError, match=r"last\.ckpt: .* got No space left on device; the"):
+        AtomicCheckpointIO().save_checkpoint({"step": torch.zeros(9)}, tmp_path / "last.ckpt")
 
 
 def test_the_trainer_writes_through_the_atomic_writer(tmp_path: Path) -> None:
