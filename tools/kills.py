@@ -58,7 +58,7 @@ CASES = {
 IN_TURN = "2 and 1 processes in turn"
 PATIENCE = 180
 """Seconds after which a process that was told to end counts as hung."""
-TOLERANCE = 1e-4
+TOLERANCE = 1e-3
 
 
 @dataclass
@@ -205,6 +205,8 @@ def differences(run: Path, reference: Path, exact: bool) -> list[str]:
     """Names of what differs between two finished runs."""
     one, two = dict(results(run)), dict(results(reference))
     names = sorted({*one, *two})
+    if not exact:  # a process logs the loss of its own images, so that curves and rows differ
+        names = [n for n in names if "state" in n.split("/")[1] or n.startswith("metrics.json")]
     return [name for name in names if not equal(one.get(name), two.get(name), exact)]
 
 
@@ -244,11 +246,12 @@ def equal(one: Any, two: Any, exact: bool) -> bool:
     if isinstance(one, torch.Tensor):
         if exact or not one.is_floating_point():
             return torch.equal(one, two)
-        return one.shape == two.shape and torch.allclose(one, two, TOLERANCE, TOLERANCE)
+        return one.shape == two.shape and torch.allclose(one, two, 0, TOLERANCE)
     if exact:
         return bool(one == two)
     try:
-        return math.isclose(float(one), float(two), rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+        both = (float(one), float(two))
+        return all(map(math.isnan, both)) or math.isclose(*both, abs_tol=TOLERANCE)
     except (TypeError, ValueError):
         return bool(one == two)
 
