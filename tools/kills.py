@@ -270,7 +270,7 @@ def measure(case: str, number: signal.Signals, kills: int, seed: int, output: Pa
             done += len(chain.kills)
             if not chain.problems:
                 different = differences(chain.runs[-1], reference, case != IN_TURN)
-                chain.problems += [f"{len(different)} differ: {different[:5]}"] * bool(different)
+                chain.problems += [f"{len(different)} differ: {different}"] * bool(different)
             line = {"case": case, "signal": number.name, "kills": chain.kills}
             with output.open("a") as file:
                 file.write(json.dumps(line | {"problems": chain.problems}) + "\n")
