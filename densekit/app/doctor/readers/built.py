@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from densekit.app.doctor.facts import Example, Item, Mask
+from densekit.app.doctor.facts import Example, Item, Mask, Picture
 from densekit.app.doctor.masks import MOST
 from densekit.app.doctor.pictures import digest, of_array
 from densekit.data.classification.dataset import CategoryDataset
@@ -78,8 +78,6 @@ def _values(described: dict[str, Any]) -> dict[int, str]:
 
 def _sampled(dataset: Dataset, index: int, classes: Sequence[str]) -> Example:
     """What a sample holds; a broken one becomes an unreadable picture."""
-    from densekit.app.doctor.facts import Picture
-
     file = dataset.path(index) or Path(f"image {index}")
     try:
         sample = dataset[index]
