@@ -158,11 +158,18 @@ def traced(
         except (UserError, GuardOnDataDependentSymNode) as error:
             if not example.dynamic:
                 raise
-            reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"dynamic: expected shapes that this model can be traced with, got"
-                f" {list(example.dynamic)} ({reason}); leave one or both out"
+                f" {list(example.dynamic)} ({_reason(error)}); leave one or both out; in a head of"
+                " your own, x.shape[0] is dynamic, len(x) is not"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first violated constraint, or the first line."""
+    lines = str(error).strip().splitlines()
+    violated = [line.strip(" -") for line in lines if line.startswith("  - ")]
+    return (violated or lines)[0].partition(". ")[0]
 
 
 def _shapes(example: Example) -> tuple[dict[int, Any], dict[int, Any]]:

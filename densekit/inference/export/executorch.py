@@ -3,17 +3,20 @@
     program = Runtime.get().load_program("model.pte").load_method("forward")
     logits, = program.execute([image, size])      # in the order of outputs.json
 
-Only heads without post-processing can be lowered: neither the gather of RoIAlign nor the loop of
-suppression has a kernel there.
+Heads that suppress boxes cannot be lowered: neither a stable sort, the loop of suppression nor the
+gather of RoIAlign has a kernel there.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
+from torch._export.verifier import SpecViolationError
 
 from densekit._extras import need
 from densekit.inference.export.archive import read_texts, write_texts
@@ -44,18 +47,23 @@ def export_executorch(model: DenseModel, example: Example, file: Path, precision
 
     Raises:
         ImportError: ExecuTorch is not installed.
-        ValueError: A head predicts boxes.
+        ValueError: A head needs an operator that ExecuTorch lacks.
     """
-    if boxed := heads_with_boxes(model):
-        raise ValueError(
-            f"format: expected torch_export, onnx, openvino or aotinductor for heads.{boxed[0]},"
-            " which predicts boxes, got executorch; heads=[NAME] exports others alone"
-        )
     exir = need("executorch.exir", PURPOSE, EXTRA)
     xnnpack = need("executorch.backends.xnnpack.partition.xnnpack_partitioner", PURPOSE, EXTRA)
-    program = traced(folded(model), example)
+    # XNNPACK's passes refuse weights that are channels_last already.
+    program = traced(folded(model).to(memory_format=torch.contiguous_format), example)
     partitioner = xnnpack.XnnpackPartitioner()
-    lowered = exir.to_edge_transform_and_lower(program, partitioner=[partitioner])
+    try:
+        lowered = exir.to_edge_transform_and_lower(program, partitioner=[partitioner])
+    except SpecViolationError as error:
+        missing = re.search(r"aten\.[\w.]+", str(error))
+        names = ", ".join(heads_with_boxes(model) or model.heads)
+        raise ValueError(
+            f"format: expected torch_export, onnx, openvino or aotinductor for heads {names}, got"
+            f" executorch, which lacks {missing[0] if missing else 'an operator of theirs'};"
+            " heads=[NAME] exports others alone"
+        ) from error
     file.write_bytes(lowered.to_executorch().buffer)
     write_texts(file, {OUTPUTS: json.dumps(list(program.call_spec.out_spec.context))})
 

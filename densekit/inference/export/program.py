@@ -16,7 +16,6 @@ from densekit.inference.export.base import (
     Format,
     Program,
     as_program,
-    heads_with_boxes,
     traced,
 )
 from densekit.inference.fold import folded
@@ -31,16 +30,11 @@ def export_program(model: DenseModel, example: Example, file: Path, precision: s
         example: The shapes.
         file: Name that ends in .pt2.
         precision: "fp32" or "bf16".
-
-    Raises:
-        ValueError: A head predicts boxes in "bf16": torch cannot store such a program.
     """
-    if precision != "fp32" and (boxed := heads_with_boxes(model)):
-        raise ValueError(
-            f"precision: expected fp32 for heads.{boxed[0]}, which predicts boxes, with"
-            f" format=torch_export, got {precision}; heads=[NAME] exports others alone"
-        )
-    torch.export.save(traced(folded(model), example, precision), file)
+    program = traced(folded(model), example, precision)
+    if precision != "fp32":  # torch cannot store autocast within autocast, only the casts it makes
+        program = program.run_decompositions({})
+    torch.export.save(program, file)
 
 
 def open_program(file: Path) -> Program:

@@ -73,7 +73,7 @@ class CenterNet(Head):
         cell = (index % cells)[:, None].expand(-1, 2, -1)  # (B, 2, N)
         sides = outputs["sides"].float().flatten(2).gather(2, cell).clamp(min=0)
         offset = outputs["offset"].float().flatten(2).gather(2, cell)
-        centre = cell_centres(outputs["heatmap"]).flatten(2).expand(len(size), -1, -1)
+        centre = cell_centres(outputs["heatmap"]).flatten(2).expand(size.shape[0], -1, -1)
         centre = centre.gather(2, cell) + offset
         boxes = torch.cat((centre - sides / 2, centre + sides / 2), 1).mT  # (B, N, 4) in cells
         boxes = clip_boxes(boxes * self.stride.repeat(2), size)

@@ -28,6 +28,7 @@ from densekit.inference.export.openvino import (
 )
 from densekit.model import DenseModel
 from densekit.necks import FPN
+from tests.unit.inference.export.models import boxed_model
 from tests.unit.tiny import spread, tiny_detector
 
 BOX_TOLERANCE, SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-3, 1e-5, 1e-4
@@ -128,6 +129,14 @@ def test_several_heads_of_any_batch_and_size(tmp_path: Path) -> None:
     model = DenseModel(ResNet(18, width=8), heads)
     example = Example((64, 96), 1, ("batch", "size"))
     check_all(model, example, [(1, (64, 96)), (3, (52, 72)), (2, (100, 40))], tmp_path)
+
+
+@pytest.mark.slow
+def test_a_head_of_a_plug_in(tmp_path: Path) -> None:
+    model, file = boxed_model("plugged_in"), tmp_path / "model.onnx"
+    export_onnx(model, Example((64, 96), 1, ("batch",)), file)
+    for batch in (1, 3):
+        check(model, open_onnx(file), batch, (64, 96))
 
 
 @pytest.mark.slow
