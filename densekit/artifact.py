@@ -40,6 +40,8 @@ INFO_TYPES: dict[str, tuple[type, ...]] = {
     "prepared": (dict,),
 }
 """Types of the entries of `info` that a model is built from."""
+BUILD_ERRORS = (ValueError, TypeError, RuntimeError, ArithmeticError, LookupError, MemoryError)
+"""What classes raise for values that they do not take, such as a width of 0."""
 _EXTRA_STATE = "_extra_state"
 LIGHTNING_PREFIX = "model."
 """Prefix that the LightningModule gives to the names of its DenseModel's tensors."""
@@ -198,8 +200,12 @@ def build_from_artifact(
     try:
         with Uninitialised():
             model = untrained(artifact, trust)
-    except (ValueError, TypeError) as error:  # TypeError: a class does not take an argument
-        raise ValueError(f"checkpoint {path}: {error}") from error
+    except BUILD_ERRORS as error:
+        detail = str(error)
+        if "expected" not in detail:  # what a class or torch says of a value that it cannot take
+            first = detail.strip().partition("\n")[0][:200]
+            detail = f"expected a config that can be built, got {type(error).__name__}: {first}"
+        raise ValueError(f"checkpoint {path}: {detail}") from error
     channels_last_weights(model)  # the faster layout, and the one it was trained in
     try:
         model.load_state_dict(artifact["state_dict"])

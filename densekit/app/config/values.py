@@ -43,6 +43,8 @@ LEAST = {
     r"trainer\.(num_nodes|accumulate_grad_batches|check_val_every_n_epoch)": 1,
     r"data\.[^.]+\.(batch_size|eval_batch_size|repeats)": 1,
     r"data\.[^.]+\.num_workers": 0,
+    r"neck\.out_channels|backbone\.(width|in_channels)": 1,
+    r"callbacks\.[^.]+\.keep": -1,
 }
 """Pattern of a key to its smallest value, for keys that libraries would check too late."""
 MOST = {r"seed": 2**32 - 1}
