@@ -40,6 +40,8 @@ LONGEST = 8
 IMAGES = 2
 TRIALS = 3
 """Trials per call: what a wrong kernel reads varies by chance."""
+GARBAGE = 128
+"""glibc then fills the memory it hands out with bytes of 127: 3e38 in bfloat16 and in float32."""
 RIGHT = "right"
 """Printed, and cached in the file, if every call agrees with float32."""
 
@@ -238,9 +240,14 @@ def _folder() -> Path:
 
 def _tried_apart(job: str) -> str | None:
     """Runs `main` in another process, as a wrong kernel may write out of bounds."""
-    paths = {**os.environ, "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)}
+    settings = {
+        "PYTHONPATH": os.pathsep.join(path or "." for path in sys.path),
+        "MALLOC_PERTURB_": str(GARBAGE),
+    }
     command = [sys.executable, "-m", "densekit.ops.precision"]
-    done = subprocess.run(command, input=job, capture_output=True, text=True, env=paths)
+    done = subprocess.run(
+        command, input=job, capture_output=True, text=True, env={**os.environ, **settings}
+    )
     if done.returncode > 0 or not done.stdout:  # ended before it tried a call
         why = done.stderr.strip()[-2000:] or f"exit code {done.returncode}"
         raise RuntimeError(f"{' '.join(command)}: expected it to test its calls, got: {why}")

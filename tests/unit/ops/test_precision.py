@@ -197,6 +197,24 @@ def test_a_home_that_cannot_be_written_costs_nothing(
     assert ask() is None
 
 
+def test_the_other_process_finds_no_zeros_in_free_memory(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, str] = {}
+
+    def run(*_: Any, env: dict[str, str], **__: Any) -> SimpleNamespace:
+        given.update(env)
+        return SimpleNamespace(returncode=0, stdout="right\n", stderr="")
+
+    monkeypatch.setattr("subprocess.run", run)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    precision._kept.cache_clear()
+    assert ask() is None
+    byte = int(given["MALLOC_PERTURB_"]) ^ 0xFF  # what glibc hands out
+    for dtype in (torch.bfloat16, torch.float32):
+        assert torch.tensor([byte] * 4, dtype=torch.uint8).view(dtype).abs().min() > 1e38
+
+
 @pytest.mark.parametrize("spoil", [Path.touch, Path.mkdir])
 def test_a_kept_answer_that_cannot_be_read_is_asked_for_again(
     apart: list[SimpleNamespace], tmp_path: Path, spoil: Callable[[Path], None]
