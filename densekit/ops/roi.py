@@ -3,7 +3,7 @@
 He et al., "Mask R-CNN", 2017, section 3, with the level rule of Lin et al., "Feature Pyramid
 Networks", 2017, equation 1. A bin is the mean of its samples, a sample the bilinear interpolation
 of four cells: with s x s samples a bin is a weighted sum of 4 s^2 rows of a table that holds every
-cell of every level. `embedding_bag` computes this, forward and backward, in parallel and without
+cell of every level. `weighted_gather` computes this, forward and backward, in parallel and without
 the (R, C, ...) intermediates; torchvision's CPU kernel runs its backward on one thread.
 
 Shape letters: B images, C channels, M cells of all levels and images, R RoIs, L levels, o output
@@ -16,11 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from densekit.ops.boxes import box_area
 from densekit.ops.portable import portable
+from densekit.ops.weighted_gather import weighted_gather
 
 
 @dataclass(frozen=True)
@@ -184,7 +184,7 @@ def roi_align_pyramid(
         weights = weights.to(table.rows.dtype)
         if rows.device.type == "cpu" and not portable():
             rows = rows.int()  # half the index traffic; export needs int64
-    pooled = F.embedding_bag(rows, table.rows, per_sample_weights=weights, mode="sum")
+    pooled = weighted_gather(table.rows, rows, weights)
     return pooled.view(-1, output, output, table.rows.shape[1])
 
 

@@ -124,7 +124,7 @@ TRAIN = {
     "deeplabv3": Counts(128, 508, 0, 3780),
     "deeplabv3plus": Counts(168, 514, 0, 3578),
     "embedding": Counts(123, 492, 0, 3505),
-    "faster_rcnn": Counts(538, 1532, 0, 21656),
+    "faster_rcnn": Counts(538, 1552, 0, 24136),
     "fcn": Counts(127, 413, 0, 3678),
     "pspnet": Counts(131, 500, 0, 3887),
     "retinanet": Counts(229, 1443, 0, 4174),
