@@ -101,6 +101,8 @@ def test_names(name, file):
 def test_a_file_in_two_splits():
     val = replace(boxes(), name="val", examples=[example(3, item())])
     assert found("file-in-two-splits", boxes(), val) == [("3.jpg", "also in train")]
+    rendered = replace(val, examples=[example(3, item(), sampled=True)])
+    assert found("file-in-two-splits", boxes(), rendered) == []
 
 
 BOXES = {
