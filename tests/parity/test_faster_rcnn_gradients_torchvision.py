@@ -1,12 +1,12 @@
 """Same weights, pictures and draws: torchvision's losses and gradients are ours, all of them.
 
 What float32 costs, measured as the largest error of any gradient relative to its parameter's
-largest entry, with torchvision in float64 as reference (ResNet-18, ten pairs of pictures as made
-here): where every ReLU sees the sign it sees in float64, torchvision is off by 4e-6 to 7e-6 and
-ours by 4e-6 to 6e-6. A ReLU on the other side of zero, one of 650 000, makes the gradient jump: in
-one pair both are off by 3e-3 by the same unit of the RPN, in one ours alone by 1.7e-1 by a unit of
-the box head. Elsewhere it hit torchvision alone (ResNet-34, 1e-1) or both (version 2, 6e-2). So a
-comparison in float32 says something of the formulas only where it keeps clear of these jumps. In
+largest entry, with torchvision in float64 as reference (ResNet-18, ten pairs of pictures, 32
+regions each): where every ReLU sees the sign it sees in float64, torchvision is off by 4e-6 to 7e-6
+and ours by 4e-6 to 6e-6. A ReLU on the other side of zero, one of 650 000, makes the gradient jump:
+in one pair both are off by 3e-3 by the same unit of the RPN, in one ours alone by 1.7e-1 by a unit
+of the box head. Elsewhere it hit torchvision alone (ResNet-34, 1e-1) or both (version 2, 6e-2). So
+a comparison in float32 says something of the formulas only where it keeps clear of these jumps. In
 float64 none lies within rounding.
 """
 
@@ -57,7 +57,7 @@ class Case(NamedTuple):
 def make(name: str, counts: tuple[int, int], dtype: torch.dtype, seed: int = 0) -> Case:
     """A model in training mode and two pictures.
 
-    There are fewer proposals than the 32 regions that are sampled of an image, so that the pictures
+    There are fewer proposals than the 16 regions that are sampled of an image, so that the pictures
     fill differently many slots; the pooled levels are chosen for boxes of this size.
     """
     model = build(
@@ -65,10 +65,10 @@ def make(name: str, counts: tuple[int, int], dtype: torch.dtype, seed: int = 0) 
         CLASSES,
         min_size=SIZE,
         max_size=SIZE,
-        rpn_post_nms_top_n_train=20,
+        rpn_post_nms_top_n_train=8,
         rpn_post_nms_top_n_test=50,
         rpn_batch_size_per_image=64,
-        box_batch_size_per_image=32,
+        box_batch_size_per_image=16,
     ).to(dtype)
     model.roi_heads.box_roi_pool.canonical_scale = 40
     images = [image.to(dtype) for image in pictures(2, seed, SIZE)]
@@ -80,8 +80,7 @@ def make(name: str, counts: tuple[int, int], dtype: torch.dtype, seed: int = 0) 
     ("name", "counts"),
     [
         ("resnet18", (6, 0)),
-        ("resnet34", (6, 3)),
-        ("resnet50", (4, 7)),
+        pytest.param("resnet50", (4, 7), marks=pytest.mark.slow),
         ("resnet50_v2", (6, 3)),  # its norm is trained: empty slots must not count
     ],
 )
@@ -103,7 +102,7 @@ def passes_in_float32(case: Case) -> tuple[Pass, Pass, Pass]:
     return reference, theirs, densekit_pass(*case, reference.draws)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet50_v2"])
+@pytest.mark.parametrize("name", ["resnet18", pytest.param("resnet50_v2", marks=pytest.mark.slow)])
 def test_float32_gradients_without_jumps_are_equal(name: str) -> None:
     """Measured: both are 6e-6 (ResNet-18) to 3.5e-5 (version 2) from float64."""
     with Smooth():
@@ -115,6 +114,7 @@ def test_float32_gradients_without_jumps_are_equal(name: str) -> None:
     assert max(distances(ours.gradients, reference.gradients).values()) < 3 * yardstick
 
 
+@pytest.mark.slow
 def test_float32_is_no_further_from_float64_than_torchvision_is() -> None:
     """With the ReLUs as they are; the median over pictures, for in one of them one may flip."""
     mine, yardstick = [], []
