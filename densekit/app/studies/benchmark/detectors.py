@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from densekit.app.studies.benchmark.images import batch_of
 from densekit.app.studies.benchmark.pair import (
@@ -25,6 +25,10 @@ from densekit.interop import from_torchvision
 PEER = "torchvision"
 ALL_ROWS = 1 << 30
 """A sample count so large that samplers take every row: nothing in the proof is random."""
+SPREAD = 3.0
+"""Standard deviation of the class logits."""
+OBJECTS = 0.05
+"""Share of the proposals that are no background."""
 PROOF_SIZE, PROOF_BATCH = [128, 160], 2
 BOX_TOLERANCE, SCORE_TOLERANCE = 1e-3, 1e-4
 MATCHED = 0.99
@@ -61,12 +65,13 @@ def detector_pair(
 ) -> Pair:
     """Both detectors with seeded random weights and plain batch norm, all of it trained."""
     theirs = _torchvision(options, size, proof=proof)
-    ours: Any = from_torchvision(theirs).to(memory_format=torch.channels_last)
     data: Any = batch_of(Scenes("train", batch, size=size), options["device"])
+    images = [image.float() / 255 for image in data["image"]]
+    calibrate(theirs, images)
+    ours: Any = from_torchvision(theirs).to(memory_format=torch.channels_last)
     data["labels"] = data["labels"] % int(options["classes"])
     if proof:
         _bound_samplers(ours, data["boxes"].shape[1])
-    images = [image.float() / 255 for image in data["image"]]
     targets = [
         {"boxes": boxes[valid], "labels": labels[valid] + 1}
         for boxes, labels, valid in zip(
@@ -99,6 +104,39 @@ def _torchvision(options: Options, size: Sequence[int], *, proof: bool) -> nn.Mo
         body, int(options["classes"]) + 1, min_size=min(size), max_size=max(size), **settings
     )
     return model.to(options["device"])
+
+
+@torch.no_grad()
+def calibrate(model: Any, images: Sequence[Tensor]) -> None:
+    """Gives random weights the statistics of trained ones, so that rounding decides little.
+
+    Batch norms take the statistics of the images, without which activations grow with depth. Class
+    logits are spread and shifted until few proposals are objects: otherwise hundreds of nearly
+    equal scores compete for 100 detections, and their order is chance.
+
+    Args:
+        model: A Faster R-CNN of torchvision, which is left in evaluation mode.
+        images: (C, H, W) each, of 0 to 1.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over batches, of which there is one
+    model.train().backbone(model.transform(list(images))[0].tensors)
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    predictor, kept = model.roi_heads.box_predictor.cls_score, []
+    hook = predictor.register_forward_hook(lambda *call: kept.append(call[2]))
+    model(list(images))
+    hook.remove()
+    (logits,) = kept
+    factor = SPREAD / (logits - logits.mean(0)).std()
+    predictor.weight *= factor
+    predictor.bias.sub_(logits.mean(0)).mul_(factor)
+    logits = (logits - logits.mean(0)) * factor
+    predictor.bias[0] += (logits[:, 1:].amax(1) - logits[:, 0]).quantile(1 - OBJECTS)
 
 
 def _all_rows() -> dict[str, Any]:
