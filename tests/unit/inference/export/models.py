@@ -52,7 +52,7 @@ BOXED: dict[str, Any] = {
     "one_stage": partial(
         RetinaNet, num_classes=CLASSES, depth=1, detection=DenseDetectionRule(per_level=100)
     ),
-    "plugged_in": partial(CenterNet, num_classes=CLASSES, channels=32),
+    "plugged_in": partial(CenterNet, num_classes=CLASSES, channels=8),
 }
 """Heads with boxes, that of docs/examples/plugin_head among them: any batch, a fixed size."""
 
