@@ -255,7 +255,7 @@ def test_config_is_printed_and_nothing_runs(
         ("precision=foo", "trainer: Precision 'foo' is invalid"),
         ("trainer.limit_val_batches=1.5", "trainer: You have passed invalid value 1.5"),
         ("trainer.val_check_interval=0", "trainer.val_check_interval: expected a share"),
-        ("backbone.width=0", "backbone: width: expected a positive number"),
+        ("backbone.width=0", "backbone.width: expected a number of at least 1, got 0"),
         ("optimizer.betas=[2,3]", "optimizer: Invalid beta parameter at index 0: 2"),
         ("callbacks.checkpoint.mode=up", "callbacks.checkpoint: `mode` can be min, max but got up"),
     ],
