@@ -41,6 +41,9 @@ MaskPaths = Sequence[Path | None]
 SAMPLED_MASKS = 200
 """Masks that are read to find the stored values of foreground and background."""
 
+STRAY = 0.1
+"""Share of the pixels of 255 below which those of another value look like damage."""
+
 
 def declared_table(
     names: Sequence[str] | Mapping[str, int] | None, colours: Mapping[str, Any] | None, key: str
@@ -252,7 +255,11 @@ def _binary_values(
 
 
 def _check_void(by_file: _Counts, void: tuple[int, ...]) -> None:
-    """Raises if 255 is the foreground of one file and another value that of another file."""
+    """Raises if 255, beside another value, may be the foreground and not void.
+
+    So it is where files hold nothing else, and where the other value is a few stray pixels.
+    """
+    _check_stray(by_file, void)
     inside = {path: set(counts) - {0, *void} for path, counts in by_file.items()}
     white = [path for path, values in inside.items() if IGNORE_INDEX in values]
     if white and all(inside[path] == {IGNORE_INDEX} for path in white):
@@ -261,6 +268,18 @@ def _check_void(by_file: _Counts, void: tuple[int, ...]) -> None:
             f"{white[0]}: expected the values of {other}, {_brief(by_file[other])}, got"
             f" {_brief(by_file[white[0]])}; store the foreground as one value, or give"
             " `ignore: [255]` if 255 is void"
+        )
+
+
+def _check_stray(by_file: _Counts, void: tuple[int, ...]) -> None:
+    counts = _total(by_file)
+    others = {value for value in counts if value not in (0, IGNORE_INDEX, *void)}
+    pixels = sum(counts[value] for value in others)
+    if pixels < STRAY * counts[IGNORE_INDEX]:
+        path = next(path for path, found in by_file.items() if others & found.keys())
+        raise ValueError(
+            f"{path}: expected 0 and 255, as nearly everywhere, got {_brief(by_file[path])};"
+            f" mend the {pixels} stray pixels, or give `ignore: [255]` if 255 is void"
         )
 
 

@@ -152,6 +152,9 @@ def test_masks(tmp_path):
     assert found["mask-without-image"] == {"spare.png"}
     odd[odd == 9] = 7
     sets.write(folder / "3.png", odd)
+    assert "data-refused" in _found(node)
+    odd[odd == 0] = 7
+    sets.write(folder / "3.png", odd)
     assert "foreground-taken-as-void" in _found(node)
 
 
