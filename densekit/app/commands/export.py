@@ -113,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     from densekit.artifact import build_from_artifact, load_artifact
     from densekit.inference.export.base import CONFIG, INFO, PARITY, SHAPES, Example
     from densekit.inference.export.formats import format_by_suffix, format_of
-    from densekit.inference.export.gate import Pair
+    from densekit.inference.export.gate import Pair, joined, on_other_noise
 
     file, precision = Path(options["output"]).expanduser(), options["precision"]
     made = format_of(options["format"] or format_by_suffix(file))
@@ -133,6 +133,8 @@ def main(arguments: Sequence[str]) -> int:
             made.export(model, example, part, precision)
             pair = Pair.of(model, made.open(part), example, made.name, precision)
             parity = ground.compare(pair, example, overrides.trust)
+            if "size" in example.dynamic:
+                parity = joined([parity, on_other_noise(pair, example)])
         _refuse(parity, file)
         facts = {INFO: model.info, SHAPES: asdict(example), PARITY: parity.facts()}
         texts = {name: json.dumps(finite(fact)) for name, fact in facts.items()}

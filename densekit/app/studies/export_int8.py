@@ -37,9 +37,9 @@ def write_int8(
         The differences of the last attempt, which may still be beyond their limits.
     """
     from densekit.inference.calibration import fitted
-    from densekit.inference.export.gate import Pair
+    from densekit.inference.export.gate import Pair, joined, on_other_noise
     from densekit.inference.export.int8 import quantize_onnx, quantize_onnx_within
-    from densekit.inference.export.onnx import export_onnx
+    from densekit.inference.export.onnx import export_onnx, open_onnx
 
     def compared(program: Program, name: str) -> Parity:
         pair = Pair.of(model, program, example, name, "int8")
@@ -53,6 +53,10 @@ def write_int8(
     with TemporaryDirectory() as folder:
         plain, small = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
         export_onnx(model, example, plain)
+        other = []
+        if "size" in example.dynamic:  # in float32: scales are not measured on noise
+            pair = Pair.of(model, open_onnx(plain), example, "onnx", "fp32")
+            other.append(on_other_noise(pair, example))
         for attempt in range(3):
             if attempt < 2:
                 quantize_onnx(plain, small, batches, exact_ends=attempt == 1)
@@ -63,7 +67,7 @@ def write_int8(
             if not parity.beyond:
                 break
             log.warning("%s", "; ".join([NEXT[attempt], *map(str, parity.beyond)]))
-    return parity
+    return joined([parity, *other])
 
 
 NEXT: Sequence[str] = (

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from densekit.inference.export.archive import read_texts, write_texts
+from densekit.inference.export.archive import check_parts, read_texts, write_texts
 from densekit.inference.export.base import Example, Format, Program, as_program, traced
 from densekit.inference.fold import folded
 from densekit.model import DenseModel
@@ -35,6 +35,7 @@ def export_aotinductor(model: DenseModel, example: Example, file: Path, precisio
 
 def open_aotinductor(file: Path) -> Program:
     """Loads a package that `export_aotinductor` wrote."""
+    check_parts(file)
     return as_program(torch._inductor.aoti_load_package(str(file)))
 
 

@@ -70,9 +70,9 @@ def export_executorch(model: DenseModel, example: Example, file: Path, precision
 
 def open_executorch(file: Path) -> Program:
     """Loads a program that `export_executorch` wrote."""
+    names = json.loads(read_texts(file)[OUTPUTS])
     runtime = need("executorch.runtime", PURPOSE, EXTRA)
     method = runtime.Runtime.get().load_program(file).load_method("forward")
-    names = json.loads(read_texts(file)[OUTPUTS])
 
     def run(image: Tensor, size: Tensor) -> Mapping[str, Tensor]:
         return dict(zip(names, method.execute([image, size]), strict=True))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from densekit.inference.export.base import CONFIG, INFO, PARITY, SHAPES, Format
+from densekit.inference.export.digest import DIGEST
 
 
 class Facts(NamedTuple):
@@ -67,10 +68,12 @@ def facts_of(file: Path) -> Facts:
     """Reads what an exported file says of itself, without loading it.
 
     Raises:
-        ValueError: The file was not exported by densekit.
+        ValueError: The file was not exported by densekit, or is damaged.
     """
     texts = format_of(SUFFIXES[file.suffix]).read_facts(file)
     try:
+        if DIGEST not in texts:
+            raise KeyError(DIGEST)
         info, shapes, parity = (_object(texts, name) for name in (INFO, SHAPES, PARITY))
         return Facts(info, texts[CONFIG], shapes, parity)
     except KeyError as error:

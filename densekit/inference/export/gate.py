@@ -7,7 +7,7 @@ of both are measured too; where there are neither images nor truth, noise is all
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,6 +122,24 @@ def on_noise(pair: Pair, example: Example) -> Parity:
         expected, found = (_raw(m.predict(batch), batch) for m in (pair.model, pair.file))
     _add(of_heads, pair, expected, found, [1.0] * len(image))
     return _parity("noise", pair, of_heads)
+
+
+def on_other_noise(pair: Pair, example: Example) -> Parity:
+    """Compares file and model on noise of larger sides, for a file whose sides are dynamic.
+
+    Raises:
+        ValueError: The file cannot be run with them.
+    """
+    sides = tuple(side + side // (2 + axis) + 1 for axis, side in enumerate(example.sides))
+    size = "x".join(map(str, sides))
+    try:
+        found = on_noise(pair, replace(example, sides=sides))
+    except Exception as error:  # each runtime has its own
+        raise ValueError(
+            f"dynamic: expected a program for images of any size, got one that fails with {size}"
+            f" ({str(error).strip().partition(chr(10))[0]}); leave size out, or export other heads"
+        ) from error
+    return replace(found, on=f"noise of {size}")
 
 
 def _raw(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[str, Result]]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from densekit._extras import need
 from densekit.inference.export.base import Example, Format, Program, traced
+from densekit.inference.export.digest import DIGEST, check_digest, digest
 from densekit.inference.export.onnx_operators import OPSET, translations
 from densekit.inference.fold import folded
 from densekit.model import DenseModel
@@ -62,7 +63,10 @@ def export_onnx(model: DenseModel, example: Example, file: Path, precision: str 
 
 def open_onnx(file: Path) -> Program:
     """Loads a file that `export_onnx` wrote into ONNX Runtime, on the CPU."""
-    return run_session(session(file))
+    loaded = session(file)
+    if DIGEST in loaded.get_modelmeta().custom_metadata_map:
+        read_metadata(file)
+    return run_session(loaded)
 
 
 def session(file: Path) -> Any:
@@ -87,7 +91,7 @@ def read_metadata(file: Path) -> dict[str, str]:
     """Reads the texts stored in an ONNX file.
 
     Raises:
-        ValueError: The file is no ONNX file.
+        ValueError: The file is no ONNX file, or damaged.
     """
     onnx = need("onnx", PURPOSE, EXTRA)
     try:
@@ -98,7 +102,10 @@ def read_metadata(file: Path) -> dict[str, str]:
         raise _foreign(file, str(error)) from error
     if not model.graph.node:  # what protobuf reads from an empty file
         raise _foreign(file, "it has no operators")
-    return {entry.key: entry.value for entry in model.metadata_props}
+    texts = _without_texts(model)
+    if DIGEST in texts:
+        check_digest(file, texts[DIGEST], digest(_content(model), texts))
+    return texts
 
 
 def _foreign(file: Path, reason: str) -> ValueError:
@@ -109,9 +116,21 @@ def write_metadata(file: Path, texts: Mapping[str, str]) -> None:
     """Stores texts in an ONNX file, beside those that it has."""
     onnx = need("onnx", PURPOSE, EXTRA)
     model = onnx.load(file, load_external_data=False)
-    known = {entry.key: entry.value for entry in model.metadata_props}
-    onnx.helper.set_model_props(model, {**known, **texts})
+    texts = {**_without_texts(model), **texts}
+    onnx.helper.set_model_props(model, {**texts, DIGEST: digest(_content(model), texts)})
     onnx.save(model, file)
+
+
+def _without_texts(model: Any) -> dict[str, str]:
+    """Takes the texts out of a model."""
+    texts = {entry.key: entry.value for entry in model.metadata_props}
+    del model.metadata_props[:]
+    return texts
+
+
+def _content(model: Any) -> bytes:
+    content: bytes = model.SerializeToString(deterministic=True)
+    return content
 
 
 @contextmanager

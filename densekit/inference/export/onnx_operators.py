@@ -1,12 +1,13 @@
 """ONNX for the operators that PyTorch's exporter cannot translate.
 
-Shape letters: P problems of suppression, N boxes each, G groups (classes).
+Shape letters: P problems of suppression, N boxes each, G groups (classes); B images, C channels,
+D spatial dimensions, s the D sizes of a map.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,9 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     return {
         torch.ops.densekit.nms_keep_ragged.default: _nms_keep,
         torch.ops.aten.sort.stable: _sort,
+        torch.ops.aten.adaptive_avg_pool1d.default: _adaptive_mean,
+        torch.ops.aten.adaptive_avg_pool2d.default: _adaptive_mean,
+        torch.ops.aten.adaptive_avg_pool3d.default: _adaptive_mean,
     }
 
 
@@ -92,3 +96,36 @@ def _sort(self: Any, stable: bool | None = None, dim: int = -1, descending: bool
     run = op.CumSum(op.Concat(first, differs, axis=dim), axis)  # of equal values
     key, _ = op.TopK(op.Add(op.Mul(run, count), order), count, axis=dim, largest=0, sorted=1)
     return values, op.Mod(key, count)
+
+
+def _adaptive_mean(self: Any, output_size: Sequence[int]) -> Any:
+    """Means over the cells of a grid: one product with a matrix of shares per axis.
+
+    PyTorch decomposes it into indices of the size that was traced, wrong for any other.
+
+    Args:
+        self: (B, C, *s).
+        output_size: Cells along each axis of s.
+    """
+    op = _opset()
+
+    dims = len(output_size)
+    for axis, cells in enumerate(output_size, 2):
+        last = [*(one for one in range(dims + 2) if one != axis), axis]
+        back = [last.index(one) for one in range(dims + 2)]
+        pooled = op.MatMul(op.Transpose(self, perm=last), _shares(op, self, axis, cells))
+        self = op.Transpose(pooled, perm=back)
+    return self
+
+
+def _shares(op: Any, maps: Any, axis: int, cells: int) -> Any:
+    """The share of each position of an axis in each cell, (s of the axis, cells)."""
+    zero, one = op.Constant(value_int=0), op.Constant(value_int=1)
+    length = op.Squeeze(op.Shape(maps, start=axis, end=axis + 1))
+    count = op.Constant(value_int=cells)
+    cell = op.Constant(value_ints=list(range(cells)))
+    first = op.Div(op.Mul(cell, length), count)  # (cells,)
+    behind = op.Div(op.Add(op.Mul(op.Add(cell, one), length), op.Sub(count, one)), count)
+    place = op.Unsqueeze(op.Range(zero, length, one), op.Constant(value_ints=[1]))
+    inside = op.And(op.GreaterOrEqual(place, first), op.Less(place, behind))
+    return op.Div(op.Cast(inside, to=FLOAT), op.Cast(op.Sub(behind, first), to=FLOAT))

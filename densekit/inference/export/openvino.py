@@ -11,6 +11,7 @@ says what it was made for and is compiled with that hint:
 
 from __future__ import annotations
 
+import copy
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from densekit._extras import need
 from densekit.inference.export.base import Example, Format, Program
+from densekit.inference.export.digest import DIGEST, check_digest, digest
 from densekit.inference.export.onnx import export_onnx
 from densekit.model import DenseModel
 
@@ -129,17 +131,21 @@ def read_rt_info(file: Path) -> dict[str, str]:
     """Reads the texts stored in an .xml, without loading the model.
 
     Raises:
-        ValueError: densekit has not written it.
+        ValueError: densekit has not written it, or it or its .bin is damaged.
     """
     try:
-        section = ElementTree.parse(file).getroot().find(f"rt_info/{SECTION}")  # nosec B314
+        root = ElementTree.parse(file).getroot()  # nosec B314
+        section = root.find(f"rt_info/{SECTION}")
         if section is None:
             raise ValueError(f"expected the element rt_info/{SECTION} in it, got none")
-        return {text.tag: str(text.get("value")) for text in section}
+        texts = _texts(section)
+        found = digest(_content(file, root), texts) if DIGEST in texts else ""
     except (OSError, ValueError, ElementTree.ParseError) as error:
         raise ValueError(
             f"{file}: expected a file exported by densekit, got another one: {error}"
         ) from error
+    check_digest(file, texts.get(DIGEST, ""), found)
+    return texts
 
 
 def write_rt_info(file: Path, texts: Mapping[str, str]) -> None:
@@ -148,7 +154,21 @@ def write_rt_info(file: Path, texts: Mapping[str, str]) -> None:
     section = _child(tree.getroot(), ("rt_info", SECTION))
     for name, text in texts.items():
         _child(section, (name,)).set("value", text)
+    found = digest(_content(file, tree.getroot()), _texts(section))
+    _child(section, (DIGEST,)).set("value", found)
     tree.write(file)
+
+
+def _texts(section: Any) -> dict[str, str]:
+    return {text.tag: str(text.get("value")) for text in section}
+
+
+def _content(file: Path, root: Any) -> bytes:
+    """The .xml without the texts, and the .bin."""
+    bare = copy.deepcopy(root)
+    rt_info = bare.find("rt_info")
+    rt_info.remove(rt_info.find(SECTION))
+    return ElementTree.tostring(bare) + file.with_suffix(".bin").read_bytes()
 
 
 def _child(element: Any, names: Iterable[str]) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from densekit.inference.export.archive import read_texts, write_texts
+from densekit.inference.export.archive import check_parts, read_texts, write_texts
 from densekit.inference.export.base import (
     Example,
     Format,
@@ -39,6 +39,7 @@ def export_program(model: DenseModel, example: Example, file: Path, precision: s
 
 def open_program(file: Path) -> Program:
     """Loads a program that `export_program` wrote."""
+    check_parts(file)
     return as_program(torch.export.load(file).module())
 
 

@@ -15,7 +15,7 @@ from densekit.backbones import ResNet
 from densekit.heads import FCN
 from densekit.inference import WholeImage
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
-from densekit.inference.export.gate import Pair, joined, on_data, on_noise
+from densekit.inference.export.gate import Pair, joined, on_data, on_noise, on_other_noise
 from densekit.inference.export.running import FileEngine
 from densekit.model import DenseModel
 from densekit.types import Batch
@@ -84,6 +84,26 @@ def test_a_damaged_weight_is_refused(model: DenseModel) -> None:
     assert on_noise(pair, EXAMPLE).beyond
     parity = on_data(pair, WholeImage(), batches(), (Counted(), Counted()), "some val")
     assert [one.name for one in parity.beyond] == ["masks/mIoU", "masks/pixels of another class"]
+
+
+def test_sides_that_a_program_is_wrong_for(model: DenseModel) -> None:
+    """Of dynamic sides in name, of those it was traced with in truth."""
+    example, fails = Example((64, 96), 1, ("size",)), False
+
+    def program(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+        traced = image.shape[2:] == example.sides
+        if fails and not traced:
+            raise RuntimeError("indices out of bounds\nat a node")
+        return program_of(model if traced else damaged(model))(image, size)
+
+    pair = Pair.of(model, program, example, "test", "fp32")
+    assert not on_noise(pair, example).beyond
+    parity = on_other_noise(pair, example)
+    assert parity.on == "noise of 97x129"
+    assert parity.beyond
+    fails = True
+    with pytest.raises(ValueError, match=r"dynamic: expected .* fails with 97x129 \(indices out"):
+        on_other_noise(pair, example)
 
 
 def test_images_are_padded_to_the_shapes_of_the_file(model: DenseModel) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from densekit.backbones import ResNet
-from densekit.heads import FCN, Classification, Embedding, UNet
+from densekit.heads import Classification, UNet
 from densekit.heads.faster_rcnn import RPN, BoxHead
 from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
 from densekit.heads.one_stage import RetinaNet
@@ -28,7 +28,7 @@ from densekit.inference.export.openvino import (
 )
 from densekit.model import DenseModel
 from densekit.necks import FPN
-from tests.unit.inference.export.models import boxed_model
+from tests.unit.inference.export.models import boxed_model, dense_model
 from tests.unit.tiny import spread, tiny_detector
 
 BOX_TOLERANCE, SCORE_TOLERANCE, LOGIT_TOLERANCE = 1e-3, 1e-5, 1e-4
@@ -118,17 +118,10 @@ def test_retinanet(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_several_heads_of_any_batch_and_size(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    heads: dict[str, Any] = {
-        "near": partial(FCN, num_classes=2, level="c2", aux_level=None),
-        "whole": partial(UNet, num_classes=3),
-        "kind": partial(Classification, num_classes=3),
-        "twins": partial(Embedding, num_identities=3, embedding_size=4),
-    }
-    model = DenseModel(ResNet(18, width=8), heads)
+def test_every_head_without_boxes_of_any_batch_and_size(tmp_path: Path) -> None:
     example = Example((64, 96), 1, ("batch", "size"))
-    check_all(model, example, [(1, (64, 96)), (3, (52, 72)), (2, (100, 40))], tmp_path)
+    shapes = [(1, (64, 96)), (3, (52, 72)), (3, (96, 64)), (2, (100, 40)), (1, (192, 256))]
+    check_all(dense_model(), example, shapes, tmp_path)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from densekit.inference.export.onnx import session
@@ -120,6 +121,28 @@ class Sort(nn.Module):
 
 
 @pytest.mark.slow
+class Grids(nn.Module):
+    def forward(self, series: Tensor, image: Tensor, volume: Tensor) -> tuple[Tensor, ...]:
+        return (
+            F.adaptive_avg_pool1d(series, 3),
+            F.adaptive_avg_pool2d(image, (6, 1)),
+            F.adaptive_avg_pool3d(volume, (2, 3, 4)),
+        )
+
+
+def test_means_over_grids_of_any_size(tmp_path: Path) -> None:
+    """Traced with sides that the cells divide; run with others, some shorter than the grid."""
+    first = [(1, 2, 6), (1, 2, 6, 6), (1, 2, 4, 6, 8)]
+    shapes = [dict.fromkeys(range(2, len(one)), torch.export.Dim.DYNAMIC) for one in first]
+    run = runtimes(Grids(), tuple(map(torch.rand, first)), tmp_path, tuple(shapes))
+    for sides in (first, [(1, 2, 5), (1, 2, 7, 3), (1, 2, 3, 5, 2)]):
+        inputs = tuple(map(torch.rand, sides))
+        expected = Grids()(*inputs)
+        for found in run(*inputs):
+            for value, own in zip(found, expected, strict=True):
+                np.testing.assert_allclose(value, own, rtol=1e-5)
+
+
 def test_sorting_is_stable(tmp_path: Path) -> None:
     torch.manual_seed(0)
     x, y = torch.randint(0, 4, (2, 300)) / 4.0 - 1, torch.randint(0, 4, (500,))
