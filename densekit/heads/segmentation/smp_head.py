@@ -271,6 +271,7 @@ def _probed(
         ) from error
 
 
+@torch.enable_grad()
 def _drop_unused(decoder: nn.Module, probe: nn.Module, output: Tensor) -> tuple[str, ...]:
     """Removes the modules that the output does not depend on; returns their name prefixes."""
     named = dict(probe.named_parameters())

@@ -84,7 +84,7 @@ def test_resume_passes_over_a_truncated_checkpoint(
         last.write_bytes(whole)
     captured = capsys.readouterr()
     assert "previous checkpoint" in captured.err
-    assert "last.ckpt: expected a checkpoint, got a truncated or damaged file" in captured.err
+    assert "last.ckpt: expected an intact file, got a truncated or damaged file" in captured.err
     (resumed,) = (folder / "runs" / "resumed").iterdir()
     content = torch.load(resumed / "checkpoints" / "last.ckpt", weights_only=True)
     assert content["global_step"] == 4  # two epochs of two steps
