@@ -27,6 +27,7 @@ from densekit.training.loop_state import (
     forget_cut_off,
     go_to_validation,
     is_accumulating,
+    is_last_batch,
     validation_is_due,
 )
 
@@ -127,8 +128,11 @@ class Checkpoint(ModelCheckpoint):
             signals.received_sigterm = False
             return
         signals.received_sigterm = self._is_asked_to_end
-        if not self._is_asked_to_end and self._is_due(trainer, pl_module):
-            self._is_before_validation = validation_is_due(trainer)
+        if self._is_asked_to_end or not self._is_due(trainer, pl_module):
+            return
+        self._is_before_validation = validation_is_due(trainer)
+        # Just before the end of an epoch, which saves too, Lightning could not resume.
+        if self._is_before_validation or not is_last_batch(trainer):
             self._save_last(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -270,8 +274,6 @@ class Checkpoint(ModelCheckpoint):
         if not trainer.fast_dev_run:  # type: ignore[attr-defined]
             self._last_step, self._last_time = trainer.global_step, time.monotonic()
             self.last_model_path = str(Path(str(self.dirpath)) / LAST)
-            for log in trainer.loggers:  # a killed run loses what its loggers have not written
-                log.save()
             trainer.save_checkpoint(self.last_model_path, weights_only=False)
         self._is_before_validation = False
 

@@ -12,6 +12,11 @@ def is_accumulating(trainer: Trainer) -> bool:
     return trainer.fit_loop._should_accumulate()
 
 
+def is_last_batch(trainer: Trainer) -> bool:
+    """Whether the batch that has just ended is the last one of its epoch."""
+    return trainer.fit_loop.epoch_loop._num_ready_batches_reached()
+
+
 def validation_is_due(trainer: Trainer) -> bool:
     """Whether a validation follows the batch that has just ended."""
     fit, fetcher = trainer.fit_loop, trainer.fit_loop._data_fetcher

@@ -19,6 +19,7 @@ from densekit.training.balance import FixedBalance, sums_by_head
 from densekit.training.devices import check_sync_batch_norm
 from densekit.training.ending import why_ended
 from densekit.training.inferer import Inferer, sees_images
+from densekit.training.log_position import log_late_row, log_position
 from densekit.training.loss_means import LossMeans, rows_of
 from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.micro_batches import Loss, check_divisible, computed_in_parts, divided
@@ -121,6 +122,7 @@ class LitModel(LightningModule):
         loss = type(model).loss
         self._loss = torch.compile(loss) if compile else loss
         self.validated_step: int | None = None
+        self._log_position: dict[str, Any] = {}
         self._group_settings: list[tuple[float, float]] = []
         self._recipes = metrics or {}
         self._metrics: dict[str, list[MetricSet]] = {}
@@ -241,6 +243,7 @@ class LitModel(LightningModule):
         if self.trainer.ckpt_path:
             scheduler: Any = self.trainer.lr_scheduler_configs[0].scheduler
             apply_group_settings(scheduler, self._group_settings)
+            log_late_row(self.trainer, self._log_position)
         self.transfer.hold(self.model, self._share)
         self._late = set(self.transfer.starts(self.model).values())
 
@@ -263,10 +266,15 @@ class LitModel(LightningModule):
             self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds the configuration and `info`, from which the model can be rebuilt."""
+        """Adds the configuration and `info`, to rebuild the model, and where the logs stand."""
         checkpoint["config"] = self.config
         checkpoint["info"] = self.model.info
+        checkpoint["logged"] = log_position(self.trainer)
         gather_rows(checkpoint, self, self.trainer.optimizers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps where the logs of a resumed run stood."""
+        self._log_position = checkpoint.get("logged", {})
 
     def logged(self, stage: str, sources: Mapping[str, Any]) -> Logged:
         """Returns the names that an evaluation will log, before it runs.
@@ -350,13 +358,8 @@ class LitModel(LightningModule):
     ) -> dict[str, Tensor]:
         """Loss terms of this process alone, for the heads whose targets the batch has.
 
-        Evaluation on identities or classes unknown to training has none.
-
-        Args:
-            batch: Resized.
-            features: Of its images.
-            heads: The heads that the data set evaluates; None for all.
-            keep: Rows of images that are no repeats.
+        Evaluation on identities or classes unknown to training has none. `keep` are the rows of
+        images that are no repeats.
         """
         learning = [
             name

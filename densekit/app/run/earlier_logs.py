@@ -17,14 +17,17 @@ _log = logging.getLogger(__name__)
 EVENTS = "events.out.tfevents*"
 
 
-def continue_logs(loggers: Iterable[Logger], run: Path, checkpoint: Path, step: int) -> None:
-    """Copies what was logged before a step from the run folder of a checkpoint.
+def continue_logs(
+    loggers: Iterable[Logger], run: Path, checkpoint: Path, step: int, rows: int
+) -> None:
+    """Copies what was logged before a checkpoint was saved from the run folder it is in.
 
     Args:
         loggers: Loggers of the new run; CSV and TensorBoard have files that can be continued.
         run: The new run folder.
         checkpoint: RUN/checkpoints/FILE of the earlier run; without its logs nothing happens.
-        step: Optimiser steps of the checkpoint; what was logged later is dropped and repeated.
+        step: Optimiser steps of the checkpoint; events of later steps are dropped and repeated.
+        rows: Rows of the CSV log at that moment; later ones are dropped and repeated.
     """
     from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
@@ -38,17 +41,11 @@ def continue_logs(loggers: Iterable[Logger], run: Path, checkpoint: Path, step: 
         earlier = before / folder.relative_to(run)
         try:
             if isinstance(logger, CSVLogger):
-                logger.experiment.metrics.extend(rows_before(earlier / "metrics.csv", step))
+                logger.experiment.metrics.extend(logged_rows(earlier / "metrics.csv")[:rows])
             else:
                 _copy_events(earlier, folder, logger, step)
         except (OSError, ValueError, csv.Error) as error:  # lost logs are no reason to stop
             _log.warning("%s: expected the logs of the earlier run, got %s", earlier, error)
-
-
-def rows_before(file: Path, step: int) -> list[dict[str, Any]]:
-    """Rows of a CSV file of metrics that were logged before a step; see `logged_rows`."""
-    rows = logged_rows(file)
-    return [row for row in rows if row.get("step", "").isdigit() and int(row["step"]) < step]
 
 
 def logged_rows(file: Path) -> list[dict[str, Any]]:

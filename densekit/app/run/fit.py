@@ -89,9 +89,9 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
         logger=loggers,
         default_root_dir=cfg["paths"]["run"],
     )
-    if cfg["resume"] and trainer.is_global_zero:
-        run, resumed = Path(cfg["paths"]["run"]), Path(cfg["resume"])
-        continue_logs(trainer.loggers, run, resumed, _step_of(resumed) or 0)
+    if cfg["resume"] and trainer.is_global_zero and (content := _content(cfg["resume"])):
+        run, rows = Path(cfg["paths"]["run"]), int(content.get("logged", {}).get("rows", 0))
+        continue_logs(trainer.loggers, run, Path(cfg["resume"]), content["global_step"], rows)
     trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
     if not trainer.interrupted:
         _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
@@ -269,12 +269,20 @@ def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: b
 
 def _step_of(checkpoint: str | Path) -> int | None:
     """The optimiser step at which a checkpoint was written, None for a remote file."""
+    content = _content(checkpoint)
+    return int(content["global_step"]) if content else None
+
+
+def _content(checkpoint: str | Path) -> dict[str, Any] | None:
+    """What a checkpoint holds, None for a remote file."""
     import torch
 
     if "://" in str(checkpoint):
         return None
-    content = torch.load(checkpoint, map_location="cpu", weights_only=True, mmap=True)
-    return int(content["global_step"])
+    content: dict[str, Any] = torch.load(
+        checkpoint, map_location="cpu", weights_only=True, mmap=True
+    )
+    return content
 
 
 def _has(data: DataModule, split: str) -> bool:

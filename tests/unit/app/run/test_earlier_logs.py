@@ -5,14 +5,13 @@ from __future__ import annotations
 import csv
 import logging
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
 from densekit.app.cli import main
-from densekit.app.run.earlier_logs import continue_logs, rows_before
+from densekit.app.run.earlier_logs import continue_logs, logged_rows
 
 TINY = [
     *("experiment=quickstart_classification", "backbone.width=8", "trainer.accelerator=cpu"),
@@ -76,15 +75,15 @@ def test_a_run_with_nothing_left_to_train_says_how_to_go_on(
     assert "treespec" not in shown.err + shown.out
 
 
-def test_rows_of_repeated_steps_are_left_out(tmp_path: Path) -> None:
+def test_incomplete_rows_have_no_empty_cells(tmp_path: Path) -> None:
     file = tmp_path / "metrics.csv"
-    file.write_text("epoch,step,train/loss,val/loss\n0,0,2.0,\n0,1,,3.0\n1,2,1.0,\n,,,\n")
-    kept: list[dict[str, Any]] = rows_before(file, 2)
-    assert kept == [
+    file.write_text("epoch,step,train/loss,val/loss\n0,0,2.0,\n0,1,,3.0\n1,2\n")
+    assert logged_rows(file) == [
         {"epoch": "0", "step": "0", "train/loss": "2.0"},
         {"epoch": "0", "step": "1", "val/loss": "3.0"},
+        {"epoch": "1", "step": "2"},
     ]
-    assert rows_before(tmp_path / "gone.csv", 2) == []
+    assert logged_rows(tmp_path / "gone.csv") == []
 
 
 def test_logs_that_cannot_be_read_stop_no_run(
@@ -95,6 +94,6 @@ def test_logs_that_cannot_be_read_stop_no_run(
     (old / "csv" / "metrics.csv").write_bytes(b"step,a\n0,\xff\n")
     logger = CSVLogger(new, name="csv", version="")
     with caplog.at_level(logging.WARNING, "densekit"):
-        continue_logs([logger], new, old / "checkpoints" / "last.ckpt", 5)
+        continue_logs([logger], new, old / "checkpoints" / "last.ckpt", 5, 1)
     assert "expected the logs of the earlier run" in caplog.text
     assert logger.experiment.metrics == []
