@@ -45,6 +45,7 @@ LEAST = {
     r"data\.[^.]+\.num_workers": 0,
     r"neck\.out_channels|backbone\.(width|in_channels)": 1,
     r"callbacks\.[^.]+\.keep": -1,
+    r"callbacks\.[^.]+\.(every_n_epochs|every_n_steps|last_every_n_steps)": 1,
 }
 """Pattern of a key to its smallest value, for keys that libraries would check too late."""
 MOST = {r"seed": 2**32 - 1}
@@ -60,6 +61,8 @@ def check_number(key: str, value: Any) -> None:
         raise UsageError(f"{key}: expected at least 1, -1 or auto for all, or a list, got {value}")
     if isinstance(value, bool) or not isinstance(value, _NUMBER):
         return
+    if re.fullmatch(r"callbacks\.[^.]+\.every_minutes", key) and not value > 0:
+        raise UsageError(f"{key}: expected a positive number of minutes, got {value}")
     if key == "trainer.val_check_interval" and not value > 0:
         raise UsageError(f"{key}: expected a share of an epoch or a number of steps, got {value}")
     for pattern, least in LEAST.items():

@@ -16,6 +16,7 @@ import yaml
 from omegaconf import DictConfig, open_dict
 
 from densekit._files import write_text
+from densekit._names import visible
 from densekit.app.errors import UsageError
 
 CONFIG = "config.yaml"
@@ -51,10 +52,25 @@ def set_run_dir(cfg: DictConfig, run: str) -> None:
 
 
 def run_name(cfg: DictConfig, experiment: str) -> str:
-    """Returns the folder name of an experiment's runs; fills in `run_name` if it is not set."""
+    """Returns the folder name of an experiment's runs; fills in `run_name` if it is not set.
+
+    Raises:
+        UsageError: See `checked_name`.
+    """
     with open_dict(cfg):
-        cfg.run_name = str(cfg.run_name or experiment or "train")
+        cfg.run_name = checked_name(str(cfg.run_name or experiment or "train"))
     return str(cfg.run_name)
+
+
+def checked_name(name: str) -> str:
+    """Returns a run name that is one folder; others would lie outside `paths.runs`, or nested.
+
+    Raises:
+        UsageError: It is none.
+    """
+    if name in (".", "..") or any(mark in name for mark in "/\\\0") or len(name.encode()) > 255:
+        raise UsageError(f"run_name: expected the name of one folder, got {visible(name)}")
+    return name
 
 
 def new_folder(parent: Path) -> Path:

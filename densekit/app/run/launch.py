@@ -43,7 +43,8 @@ def check(trainer: Mapping[str, Any]) -> None:
         trainer: Settings of the trainer.
 
     Raises:
-        UsageError: Several nodes, or several tasks of SLURM, without torchrun or srun.
+        UsageError: Several nodes, or several tasks of SLURM, without torchrun or srun; or more
+            processes than the CPU has cores.
     """
     if started_outside():
         return
@@ -59,6 +60,9 @@ def check(trainer: Mapping[str, Any]) -> None:
             f"SLURM_NTASKS: expected 1 for a process without srun, got {tasks}; write `srun"
             f" densekit ...` for {tasks} processes, or `#SBATCH --ntasks=1`"
         )
+    count, cores = count_devices(trainer), os.cpu_count() or 1
+    if count > cores and _is_on_cpu(trainer):
+        raise UsageError(f"trainer.devices: expected at most {cores} CPU cores, got {count}")
 
 
 def start(cfg: dict[str, Any], sources: dict[str, Any] | None = None) -> None:
@@ -85,6 +89,13 @@ def start(cfg: dict[str, Any], sources: dict[str, Any] | None = None) -> None:
         _launch(file, count)
     else:
         run_job(cfg, sources)
+
+
+def _is_on_cpu(trainer: Mapping[str, Any]) -> bool:
+    import torch
+
+    accelerator = trainer.get("accelerator", "auto")
+    return accelerator == "cpu" or (accelerator == "auto" and not torch.accelerator.is_available())
 
 
 def adopt_world(trainer: MutableMapping[str, Any]) -> None:

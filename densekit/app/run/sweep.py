@@ -22,7 +22,7 @@ from densekit.app.options.shared import OBJECTIVE, RUN_NAME
 from densekit.app.options.table import split_options
 from densekit.app.report import print_lines
 from densekit.app.run import launch
-from densekit.app.run.folder import METRICS, new_folder, run_name
+from densekit.app.run.folder import METRICS, checked_name, new_folder, run_name
 from densekit.app.run.job import configuration, train
 from densekit.app.run.sweep_table import summarise, write_overrides
 
@@ -70,7 +70,7 @@ def search(arguments: Sequence[str]) -> int:
         objective = MAIN
     of_runs = compose(of_jobs.where(lambda word: word.key == "paths.runs")).cfg
     runs = Path(str(of_runs.paths.runs)).expanduser().absolute()
-    folder = new_folder(runs / str(options["run_name"] or "search"))
+    folder = new_folder(runs / checked_name(str(options["run_name"] or "search")))
     try:
         sweep(of_jobs, of_hydra, folder, objective)
     finally:
