@@ -47,7 +47,7 @@ def _csv_rows(loggers: Iterable[Logger]) -> int:
 
 def _late_row(trainer: Trainer) -> dict[str, Any]:
     loop, connector = trainer.fit_loop.epoch_loop, trainer._logger_connector
-    batches = loop.batch_progress.current
+    batches: Any = loop.batch_progress.current
     in_hooks = batches.completed < batches.processed
     if not in_hooks or loop._should_accumulate() or not connector.should_update_logs:
         return {}
