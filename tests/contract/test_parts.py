@@ -40,8 +40,9 @@ HEADS = {name: () for name in options("head")} | {
     "pan": ("backbone.output_stride=8",),
     "faster_rcnn": (f"heads.detection.box_head={BOX_HEAD}",),
     "faster_rcnn_d2": ("heads.detection.box_head.hidden=[64,64]",),
+    "upernet": ("heads.segmentation.channels=32",),
 }
-"""Option to further words: PAN needs 8 cells a side at c5; layers of 1024 learn slowly on a CPU."""
+"""Option to further words: PAN needs 8 cells a side at c5; wide layers learn slowly on a CPU."""
 DEEP = ("resnet152", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2")
 """Tested with as many blocks as ResNet-50; resnet101 is tested whole."""
 BACKBONES = {

@@ -15,7 +15,7 @@ from tests.parity.torchvision_detector import build, calibrate, pictures
 
 pytestmark = pytest.mark.parity
 
-NAMES = ["resnet18", "resnet34", "resnet50", "resnet50_v2"]
+NAMES = ["resnet18", "resnet50", "resnet50_v2"]  # resnet34 has the blocks of resnet18
 SMALL = {"min_size": 128, "max_size": 160}
 
 
@@ -67,7 +67,7 @@ def test_detections_are_equal(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50_v2"])
 def test_detections_with_all_proposals_are_equal(name: str) -> None:
     count = 10 if name == "resnet18" else 2
     assert_detections_are_equal(name, count, min_size=320, max_size=400)
