@@ -26,7 +26,7 @@ def check_digest(file: Path, stored: str, found: str) -> None:
         ValueError: They differ.
     """
     if stored != found:
-        raise damaged(file, f"the SHA-256 in it is {stored[:12]}..., that of it {found[:12]}...")
+        raise damaged(file, f"its SHA-256 is {found[:12]}..., not {stored[:12]}...")
 
 
 def damaged(file: Path, reason: str) -> ValueError:
