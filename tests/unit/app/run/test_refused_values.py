@@ -14,7 +14,7 @@ from tests.unit.app.small_run import SMALL_RUN
 @pytest.mark.parametrize(
     ("word", "message"),
     [
-        ("trainer.devices=99", "trainer.devices: expected at most 2 CPU cores, got 99"),
+        ("trainer.devices=99", "trainer.devices: expected at most 4 processes here, got 99"),
         ("callbacks.checkpoint.every_n_epochs=0", "every_n_epochs: expected a number of at least"),
         ("callbacks.checkpoint.last_every_n_steps=0", "last_every_n_steps: expected a number of"),
         ("callbacks.checkpoint.last_every_n_steps=-3", "at least 1, got -3"),
