@@ -119,8 +119,6 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
 
     Accepts what Lightning does: a number, -1 or "auto" for all, a list, "0,1".
     """
-    import torch
-
     devices, accelerator = trainer.get("devices", "auto"), str(trainer.get("accelerator", "auto"))
     if isinstance(devices, str) and re.fullmatch(r"-?\d+", devices):
         devices = int(devices)
@@ -130,6 +128,8 @@ def count_devices(trainer: Mapping[str, Any]) -> int:
         return devices
     if isinstance(devices, str) and "," in devices:
         return len([part for part in devices.split(",") if part.strip()])
+    import torch
+
     on_gpu = accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
     return torch.cuda.device_count() if on_gpu else 1
 

@@ -129,3 +129,15 @@ def test_a_folder_a_class_is_multi_label(pair):
     assert class_frequencies(data) == {"liver": 8, "tumour": 0}
     batch = next(iter(Source(val=data).eval_loader("val")))
     assert batch["mask"].shape == (1, 2, *SIZE)
+
+
+@pytest.mark.parametrize("names", [["cell"], ["background", "cell"], None])
+def test_stray_values_do_not_make_white_void(pair, names):
+    root = pair("i/a.png", "m/a.png", 255)
+    white = np.full(SIZE, 255, dtype=np.uint8)
+    white[0, 0], white[0, 1] = 0, 1
+    Image.fromarray(white).save(root / "m" / "a.png")
+    with pytest.raises(ValueError, match=r"a\.png: expected 0 and 255.* got 0 and 1 and 255; mend"):
+        MaskFolder(root / "i", root / "m", names=names)
+    data = MaskFolder(root / "i", root / "m", names=names, ignore=[255])
+    assert (data.mask(0) == 255).sum() == 46

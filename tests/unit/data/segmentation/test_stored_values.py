@@ -113,17 +113,6 @@ def test_one_bit_masks(folder):
     np.testing.assert_array_equal(folder(png(YES), names=["cell"]).mask(0), YES)
 
 
-@pytest.mark.parametrize("names", [["cell"], ["background", "cell"], None])
-def test_stray_values_do_not_make_white_void(folder, names):
-    masks = np.zeros((8, 8), dtype=np.uint8)
-    masks[2:7, 2:7] = 255
-    masks[0, 0] = 1
-    with pytest.raises(ValueError, match=r"0\.png: expected 0 and 255.* got 0 and 1 and 255; mend"):
-        folder(png(masks), names=names, size=(8, 8))
-    data = folder(png(masks), names=names, size=(8, 8), ignore=[255])
-    assert (data.mask(0) == 255).sum() == 25
-
-
 def test_beside_one_and_zero_255_is_void(folder):
     mask = np.where(LABELS == 2, 0, LABELS)
     np.testing.assert_array_equal(folder(png(mask), names=["cell"]).mask(0), mask)
