@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from densekit.app.doctor.facts import Defect, Example, Part
 from densekit.data.protocols import Dataset
 from densekit.types import Sample
+
+_T = TypeVar("_T")
 
 
 class Records(Dataset):
@@ -51,6 +53,16 @@ class Records(Dataset):
     def path(self, index: int) -> Path:
         """The file of an image."""
         return self.examples[index].file
+
+
+def parsed(path: Path, parse: Callable[[Path], _T], defects: list[Defect]) -> _T | None:
+    """The content of an annotation file; None, and a defect, if it cannot be parsed."""
+    try:
+        return parse(path)
+    except ValueError as error:
+        message = str(error).removeprefix(f"{path}: ")
+        defects.append(Defect("malformed-annotation-file", path, message))
+        return None
 
 
 def number(value: Any) -> float:

@@ -9,7 +9,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from densekit.app.doctor.facts import Defect, Example, Item
-from densekit.app.doctor.readers.records import Records
+from densekit.app.doctor.readers.records import Records, parsed
 from densekit.data.detection.voc import WORDS, parse_xml
 from densekit.data.reading.files import (
     existing_folder,
@@ -100,11 +100,8 @@ def _image(stem: str, by_stem: Mapping[str, Sequence[str]], folder: Path) -> Pat
 def _example(index: int, image: Path, path: Path | None, defects: list[Defect]) -> Example:
     if path is None:
         return Example(image, index)
-    try:
-        tree = parse_xml(path)
-    except ValueError as error:
-        message = str(error).removeprefix(f"{path}: ")
-        defects.append(Defect("malformed-annotation-file", path, message))
+    tree = parsed(path, parse_xml, defects)
+    if tree is None:
         return Example(image, index, annotation=path)
     items = []
     for place, element in enumerate(tree.iter("object"), start=1):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit.app.doctor.facts import Box, Defect, Example, Item
-from densekit.app.doctor.readers.records import Records
+from densekit.app.doctor.readers.records import Records, parsed
 from densekit.data.annotations.yolo_files import find_yolo_files, label_rows
 from densekit.data.annotations.yolo_txt import BOX_VALUES, POLYGON_VALUES
 from densekit.data.reading.files import same_name
@@ -86,11 +86,8 @@ def _example(
     size = size_if_readable(image)
     if path is None:
         return Example(image, index)
-    try:
-        rows = label_rows(path)
-    except ValueError as error:
-        message = str(error).removeprefix(f"{path}: ")
-        defects.append(Defect("malformed-annotation-file", path, message))
+    rows = parsed(path, label_rows, defects)
+    if rows is None:
         return Example(image, index, annotation=path)
     items = []
     for line, words in rows:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -112,9 +111,7 @@ def test_what_cannot_take_effect_is_refused(
     word: str,
     message: str,
     capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 4)
     assert main(["train", f"resume={run}", word.replace("RUN", str(run))]) == 2
     assert message in capsys.readouterr().err
 
