@@ -1,35 +1,41 @@
 """Kills a training again and again at random moments, resumes it, and compares what it reaches.
 
-Every start is a fresh process of `densekit train`. A chain of starts is killed until it reaches its
-end; then weights, optimiser, metrics, best scores, curves, logs and rows per image must equal those
-of a training that was never stopped: bit for bit, but to rounding where the number of processes
-changes at every start.
+Every start is a process of its own that runs `densekit train`, forked from one that has imported
+the libraries, as these take longer to import than the training takes; the workers of several
+processes are started as usual. A chain of starts is killed until it reaches its end; then weights,
+optimiser, metrics, best scores, curves, logs and rows per image must equal those of a training that
+was never stopped: bit for bit, but to rounding where the number of processes changes at every
+start.
 
-    python tools/kills.py kills=50 signal=KILL output=kills.jsonl
-    python tools/kills.py kills=5 signal=TERM 'cases=[EMA,2 processes]' output=kills.jsonl
+    python tools/kills.py kills=50 output=kills.jsonl
+    python tools/kills.py kills=5 'signals=[TERM]' 'cases=[EMA,2 processes]' output=kills.jsonl
     python tools/kills.py table output=kills.jsonl
 """
 
 from __future__ import annotations
 
 import csv
+import importlib
 import itertools
 import json
 import math
+import multiprocessing
 import os
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import yaml
+
+if TYPE_CHECKING:
+    from multiprocessing.context import ForkProcess
 
 TINY = [
     *("experiment=quickstart_classification", "backbone.width=8", "precision=32-true", "seed=3"),
@@ -56,8 +62,14 @@ CASES = {
     "2 and 1 processes in turn": SMOOTH,
 }
 IN_TURN = "2 and 1 processes in turn"
+LIBRARIES = (
+    *("albumentations", "matplotlib.pyplot", "lightning.pytorch", "torchmetrics", "torchvision"),
+    *("densekit.training", "densekit.app.run.job", "torch.distributed.launcher.api"),
+)
 PATIENCE = 180
 """Seconds after which a process that was told to end counts as hung."""
+START = 5
+"""Seconds that a start may take on a busy machine."""
 TOLERANCE = 1e-3
 
 
@@ -81,14 +93,25 @@ class Chain:
     problems: list[str] = field(default_factory=list)
 
 
-def train(words: list[str], folder: Path) -> subprocess.Popen[bytes]:
+def train(words: list[str], folder: Path) -> ForkProcess:
     """Starts a training in a process group of its own."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "densekit", "train", *words, f"paths.runs={folder}"]
-    with (folder / "console.txt").open("ab") as console:
-        return subprocess.Popen(
-            command, stdout=console, stderr=console, env=environment, start_new_session=True
-        )
+    process = multiprocessing.get_context("fork").Process(target=_train, args=(words, folder))
+    process.start()
+    while process.is_alive() and os.getpgid(process.pid or 0) != process.pid:
+        time.sleep(0.001)
+    return process
+
+
+def _train(words: list[str], folder: Path) -> None:
+    os.setsid()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
+    console = os.open(folder / "console.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(console, stream)
+    from densekit.app.cli import main as densekit
+
+    sys.exit(densekit(["train", *words, f"paths.runs={folder}"]))
 
 
 def finished(words: list[str], folder: Path) -> Path:
@@ -98,7 +121,9 @@ def finished(words: list[str], folder: Path) -> Path:
         RuntimeError: The training failed.
     """
     folder.mkdir(parents=True)
-    if code := train(words, folder).wait():
+    process = train(words, folder)
+    process.join()
+    if code := process.exitcode:
         raise RuntimeError(f"{folder}: expected exit code 0, got {code}; see console.txt there")
     return newest_run(folder)
 
@@ -116,9 +141,11 @@ def follow(chain: Chain, kills: int, draw: random.Random) -> None:
         process = train(words, chain.folder)
         if len(chain.kills) < kills:
             wait_for_moment(process, chain.folder, before, draw)
-        elif process.wait(PATIENCE * 2):
-            chain.problems.append(f"exit code {process.returncode} without a kill")
-        code = process.poll()
+        else:
+            process.join(PATIENCE * 2)
+            if process.is_alive():
+                chain.problems.append("hung without a kill")
+        code = process.exitcode
         if code is None:
             end(process, chain, draw)
         chain.runs += sorted(set(chain.folder.glob("*/*/")) - before)
@@ -140,44 +167,41 @@ def words_of(chain: Chain, turn: int) -> list[str]:
 
 
 def wait_for_moment(
-    process: subprocess.Popen[bytes], folder: Path, before: set[Path], draw: random.Random
+    process: ForkProcess, folder: Path, before: set[Path], draw: random.Random
 ) -> None:
     """Waits for a random number of saved checkpoints and a random time, or the end."""
     saves, seen, stamp = draw.choice((0, 1, 1, 2, 2, 3, 4)), 0, 0
     if not saves:
-        time.sleep(draw.uniform(0, 8))
-    while seen < saves and process.poll() is None:
+        time.sleep(draw.uniform(0, START))
+    while seen < saves and process.is_alive():
         for run in set(folder.glob("*/*/")) - before:
             file = run / "checkpoints" / "last.ckpt"
             now = file.stat().st_mtime_ns if file.is_file() else 0
             seen, stamp = seen + (now != stamp), now
-        time.sleep(0.002)
+        time.sleep(0.01)
     time.sleep(draw.uniform(0, 0.3))
 
 
-def end(process: subprocess.Popen[bytes], chain: Chain, draw: random.Random) -> None:
+def end(process: ForkProcess, chain: Chain, draw: random.Random) -> None:
     """Sends the signal to the launcher, to its whole group or to a worker; waits for all to end."""
-    workers = children(process.pid)
+    leader = process.pid or 0
+    workers = children(leader)
     several = "processes" in chain.case and workers
     target = draw.choice(("launcher", "group", "worker")) if several else "launcher"
     if target == "group":
-        os.killpg(process.pid, chain.number)
-    elif target == "worker":
-        os.kill(draw.choice(workers), chain.number)
+        os.killpg(leader, chain.number)
     else:
-        process.send_signal(chain.number)
+        os.kill(draw.choice(workers) if target == "worker" else leader, chain.number)
     chain.kills.append(target)
     began = time.monotonic()
-    try:
-        code = process.wait(PATIENCE)
-    except subprocess.TimeoutExpired:
-        code = None
-    while group(process.pid) and time.monotonic() < began + PATIENCE:
+    process.join(PATIENCE)
+    while group(leader) and time.monotonic() < began + PATIENCE:
         time.sleep(0.05)
-    if code is None or group(process.pid):
+    code = process.exitcode
+    if code is None or group(leader):
         chain.problems.append(f"hung after the kill of the {target}")
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        os.killpg(leader, signal.SIGKILL)
+        process.join()
     elif chain.number == signal.SIGTERM and code not in (143, -15):
         chain.problems.append(f"exit code {code} after SIGTERM to the {target}")
 
@@ -256,25 +280,25 @@ def equal(one: Any, two: Any, exact: bool) -> bool:
         return bool(one == two)
 
 
-def measure(case: str, number: signal.Signals, kills: int, seed: int, output: Path) -> None:
-    """Kills until there are enough kills; appends a line per chain to the output."""
-    draw, done = random.Random(f"{case} {number} {seed}"), 0
+def measure(case: str, signals: list[signal.Signals], kills: int, seed: int, output: Path) -> None:
+    """Kills until there are enough kills by each signal; appends a line per chain to the output."""
     with tempfile.TemporaryDirectory(prefix="kills-") as temporary:
         reference = finished([*TINY, *CASES[case]], Path(temporary) / "reference")
-        for index in itertools.count():
-            if done >= kills:
-                break
-            chain = Chain(case, number, Path(temporary) / str(index))
-            chain.folder.mkdir()
-            follow(chain, kills - done, draw)
-            done += len(chain.kills)
-            if not chain.problems:
-                different = differences(chain.runs[-1], reference, case != IN_TURN)
-                chain.problems += [f"{len(different)} differ: {different}"] * bool(different)
-            line = {"case": case, "signal": number.name, "kills": chain.kills}
-            with output.open("a") as file:
-                file.write(json.dumps(line | {"problems": chain.problems}) + "\n")
-            print(line | {"problems": chain.problems}, flush=True)
+        for number in signals:
+            draw, done = random.Random(f"{case} {number} {seed}"), 0
+            while done < kills:
+                folder = Path(tempfile.mkdtemp(dir=temporary))
+                chain = Chain(case, number, folder)
+                follow(chain, kills - done, draw)
+                done += len(chain.kills)
+                if not chain.problems:
+                    different = differences(chain.runs[-1], reference, case != IN_TURN)
+                    chain.problems += [f"{len(different)} differ: {different}"] * bool(different)
+                line = {"case": case, "signal": number.name, "kills": chain.kills}
+                line |= {"problems": chain.problems}
+                with output.open("a") as file:
+                    file.write(json.dumps(line) + "\n")
+                print(line, flush=True)
 
 
 def table(output: Path) -> list[str]:
@@ -290,13 +314,15 @@ def table(output: Path) -> list[str]:
 
 def main(words: list[str]) -> int:
     """Runs the tool; returns the exit code: 1 if anything differed."""
-    options = {"kills": "5", "signal": "KILL", "output": "kills.jsonl", "seed": "0", "cases": ""}
-    options |= dict(word.split("=", 1) for word in words if "=" in word)
+    options = {"kills": "5", "signals": "[KILL,TERM]", "cases": "", "seed": "0"}
+    options |= {"output": "kills.jsonl"} | dict(word.split("=", 1) for word in words if "=" in word)
     output = Path(options["output"])
     if "table" not in words:
-        number = signal.Signals[f"SIG{options['signal']}"]
+        for name in LIBRARIES:
+            importlib.import_module(name)
+        signals = [signal.Signals[f"SIG{name}"] for name in yaml.safe_load(options["signals"])]
         for case in yaml.safe_load(options["cases"] or "null") or CASES:
-            measure(case, number, int(options["kills"]), int(options["seed"]), output)
+            measure(case, signals, int(options["kills"]), int(options["seed"]), output)
     print("\n".join(table(output)))
     return int(any(json.loads(line)["problems"] for line in output.read_text().splitlines()))
 

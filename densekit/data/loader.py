@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import atexit
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
@@ -143,6 +143,8 @@ class EvalLoader(DataLoader[Any]):
             # resumed run would differ in everything else that draws from it.
             generator=torch.Generator().manual_seed(drawn.seed),
         )
+        if num_workers:  # at the exit of this process, which may itself be one of multiprocessing
+            Finalize(None, _end_workers, exitpriority=0)
 
 
 class Loader(EvalLoader):
@@ -209,7 +211,6 @@ def _begin_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-@atexit.register
 def _end_workers() -> None:
     """Kills workers that an error has left behind: they ignore the SIGTERM that Python sends."""
     for process in multiprocessing.active_children():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from densekit.inference.inferer import Inferer, logits_of
 from densekit.model import DenseModel
 from densekit.ops.padding import corner, stack_padded, window_at
 from densekit.types import Batch, Features, Predictions
+
+Place = tuple[Any, ...]
+"""A part of an image, one slice per axis of S."""
 
 SMALLEST_WEIGHT = 1e-3
 """Lower bound of a window's weights, so that the division by their sum stays well conditioned."""
@@ -89,41 +92,115 @@ class SlidingWindow(Inferer):
             for head, of_head in rows[0].items()
         }
 
+    def slabs(
+        self, model: DenseModel, sides: Sequence[int], read: Callable[[Place], Tensor]
+    ) -> Iterator[tuple[slice, dict[str, Predictions]]]:
+        """Predicts one image in slabs, and holds only the rows that the windows at hand cover.
+
+        Args:
+            model: In eval mode.
+            sides: S, of the image without padding.
+            read: Returns the part (C, ...) of the image at a place.
+
+        Yields:
+            The next rows of the first axis, and the logits (K, n, *S[1:]) of every head there.
+        """
+        margins = [max(w - side, 0) for w, side in zip(self.window, sides, strict=True)]
+        padded = [side + margin for side, margin in zip(sides, margins, strict=True)]
+        within = window_at([margin // 2 for margin in margins], sides)
+        sums = _Sums(self.weights, padded)
+        starts = window_starts(padded, self.window, self.overlap)
+        for part in _batched(starts, self.batch_size):
+            places = [window_at(start, map(min, self.window, sides)) for start in part]
+            tiles = [_centred(model, read(place), margins) for place in places]
+            predicted = logits_of(self._windows(model, tiles), "SlidingWindow")
+            device = self.stitch_device or tiles[0].device
+            for row, start in enumerate(part):
+                if start[0] > sums.first:  # no later window covers the rows before it
+                    yield sums.taken(start[0], within)
+                of_window = {
+                    head: (key, logits[row][corner(self.window)].to(device))
+                    for head, (key, logits) in predicted.items()
+                }
+                sums.add(start, of_window)
+        yield sums.taken(padded[0], within)
+
     def _one(self, model: DenseModel, image: Tensor) -> dict[str, Predictions]:
         """(K, *S) logits of every head for one image (C, *S) without padding."""
+        whole: dict[str, Predictions] = {}
         sides = image.shape[1:]
-        margins = [max(w - side, 0) for w, side in zip(self.window, sides, strict=True)]
-        image = _centred(model, image, margins)
-        starts = window_starts(image.shape[1:], self.window, self.overlap)
-        device = self.stitch_device or image.device
-        sums: dict[str, Predictions] = {}
-        total = torch.zeros(image.shape[1:], device=device)
-        weights = self.weights.to(device)
-        for part in _batched(starts, self.batch_size):
-            places = [window_at(start, self.window) for start in part]
-            predicted = self._windows(model, image, places)
-            for head, (key, logits) in logits_of(predicted, "SlidingWindow").items():
-                if head not in sums:
-                    empty = torch.zeros((logits.shape[1], *image.shape[1:]), device=device)
-                    sums[head] = {key: empty}
-                for place, found in zip(places, logits, strict=True):
-                    inside = found[corner(self.window)]  # without the padding to size_divisor
-                    sums[head][key][(..., *place)] += inside.to(device).float() * weights
-            for place in places:
-                total[place] += weights
-        within = window_at([m // 2 for m in margins], sides)
-        return {
-            head: {key: value.div_(total)[(..., *within)] for key, value in of_head.items()}
-            for head, of_head in sums.items()
-        }
+        for rows, slab in self.slabs(model, sides, lambda place: image[(..., *place)]):
+            if rows == slice(0, sides[0]):
+                return slab
+            for head, of_head in slab.items():
+                for key, logits in of_head.items():
+                    if head not in whole:
+                        whole[head] = {key: logits.new_empty((len(logits), *sides))}
+                    whole[head][key][:, rows] = logits
+        return whole
 
-    def _windows(
-        self, model: DenseModel, image: Tensor, places: Sequence[tuple[Any, ...]]
-    ) -> dict[str, Predictions]:
-        tiles = torch.stack([image[(..., *place)] for place in places])  # (N, C, *W)
-        tiles = tiles.to(model.mean.device)
-        size = torch.tensor([self.window] * len(places), device=tiles.device)
-        return model.predict({"image": tiles, "size": size})
+    def _windows(self, model: DenseModel, tiles: Sequence[Tensor]) -> dict[str, Predictions]:
+        image = torch.stack(list(tiles)).to(model.mean.device)  # (N, C, *W)
+        size = torch.tensor([self.window] * len(tiles), device=image.device)
+        return model.predict({"image": image, "size": size})
+
+
+class _Sums:
+    """Weighted sums of logits in the rows of an image that the windows at hand cover.
+
+    Args:
+        weights: (*W) of every window.
+        sides: S of the image, none smaller than the window's.
+
+    Attributes:
+        first: The image's row that is the first one here.
+    """
+
+    def __init__(self, weights: Tensor, sides: Sequence[int]) -> None:
+        self.weights = weights
+        self.sides = (len(weights), *sides[1:])
+        self.first = 0
+        self.sums: dict[str, Predictions] = {}
+        self.total = torch.zeros(())
+
+    def add(self, start: Sequence[int], logits: Mapping[str, tuple[str, Tensor]]) -> None:
+        """Adds the logits (K, *W) of the window that starts at a position of the image."""
+        place = window_at([start[0] - self.first, *start[1:]], self.weights.shape)
+        for head, (key, values) in logits.items():
+            if head not in self.sums:
+                empty = torch.zeros((len(values), *self.sides), device=values.device)
+                self.sums[head] = {key: empty}
+                self.weights, self.total = self.weights.to(empty), self.total.to(empty)
+            self.sums[head][key][(..., *place)] += values.float() * self.weights
+        if not self.total.ndim:
+            self.total = self.total.new_zeros(self.sides)
+        self.total[place] += self.weights
+
+    def taken(self, stop: int, within: Place) -> tuple[slice, dict[str, Predictions]]:
+        """Gives up the rows before `stop`.
+
+        Args:
+            stop: A row that no later window starts before.
+            within: Where the image without its margins lies.
+
+        Returns:
+            Those of these rows that lie within, counted from there, and their means (K, n, ...).
+        """
+        first, last = max(self.first, within[0].start), min(stop, within[0].stop)
+        place = (slice(first - self.first, last - self.first), *within[1:])
+        means = {
+            head: {key: value[(..., *place)] / self.total[place] for key, value in of_head.items()}
+            for head, of_head in self.sums.items()
+        }
+        count = stop - self.first
+        for sums in (
+            self.total[None],
+            *(one for head in self.sums.values() for one in head.values()),
+        ):
+            kept = sums[:, count:].clone()
+            sums.zero_()[:, : kept.shape[1]] = kept
+        self.first = stop
+        return slice(first - within[0].start, last - within[0].start), means
 
 
 def gaussian_weights(window: Sequence[int], sigma: float) -> Tensor:

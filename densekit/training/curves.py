@@ -53,12 +53,19 @@ class Curves(Callback):
         for name, value in trainer.callback_metrics.items():
             if name.startswith("val/") and is_main(name.removeprefix("val/"), sources):
                 self._note(name, trainer.global_step, float(value))
-        self._draw(trainer)
+        self._draw(trainer, self.series)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draws the final curves, also of a run without validation."""
-        self._note_training(trainer)
-        self._draw(trainer)
+        """Draws the final curves, also of a run without validation.
+
+        What has not been noted yet stays so in the state: a run that is resumed with nothing left
+        to train saves it again, and one that trains longer goes on with it.
+        """
+        rest = self._means(trainer)
+        self._undrawn |= bool(rest)
+        points = {name: [(trainer.global_step, value)] for name, value in rest.items()}
+        ends = {name: self.series.get(name, []) + points[name] for name in points}
+        self._draw(trainer, self.series | ends)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the curves so far, and the losses since their last point, for a resumed run."""
@@ -71,23 +78,27 @@ class Curves(Callback):
         self._undrawn = bool(self.series)
 
     def _note_training(self, trainer: Trainer) -> None:
-        if not self._count:
-            return
-        for name, total in self._sums.items():
-            self._note(name, trainer.global_step, float(total) / self._count)
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
-        self._note("lr", trainer.global_step, float(rate))
+        for name, value in self._means(trainer).items():
+            self._note(name, trainer.global_step, value)
         self._sums, self._count = {}, 0
+
+    def _means(self, trainer: Trainer) -> dict[str, float]:
+        """The mean losses since their last point, if finite, and the learning rate."""
+        if not self._count:
+            return {}
+        means = {name: float(total) / self._count for name, total in self._sums.items()}
+        means["lr"] = float(trainer.optimizers[0].param_groups[0]["lr"])
+        return {name: value for name, value in means.items() if math.isfinite(value)}
 
     def _note(self, name: str, step: int, value: float) -> None:
         if math.isfinite(value):
             self.series.setdefault(name, []).append((step, value))
             self._undrawn = True
 
-    def _draw(self, trainer: Trainer) -> None:
+    def _draw(self, trainer: Trainer, series: Series) -> None:
         if trainer.is_global_zero and self._undrawn:
             self._undrawn = False
-            draw_curves(panels_of(self.series), self.path)
+            draw_curves(panels_of(series), self.path)
 
 
 def panels_of(series: Series) -> dict[str, Series]:

@@ -214,7 +214,9 @@ class LitModel(LightningModule):
         return scheduled
 
     def configure_model(self) -> None:
-        """Installs synchronised norms, and shards the parameters that DDP must ignore."""
+        """Casts to float64, installs synchronised norms, shards parameters that DDP must ignore."""
+        if self.trainer.precision == "64-true":  # Lightning would round loaded weights first
+            self.double()
         use_synced_norms(self.trainer)
         self._ddp_params_and_buffers_to_ignore = divide(self)
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import multiprocessing
+
 import numpy as np
 import pytest
 import torch
@@ -238,3 +240,21 @@ def test_random_choices_do_not_depend_on_the_batch():
         batch["key"].tolist(), batch["image"], batch["size"].tolist(), strict=True
     ):
         np.testing.assert_array_equal(image[:, :height, :width], single[key])
+
+
+def _stop_within_an_epoch():
+    KEPT.append(iter(source(workers=1).train_loader()))
+    next(KEPT[0])
+
+
+KEPT = []
+"""What an error's traceback would keep alive: the workers then do not end by themselves."""
+
+
+def test_workers_end_with_a_process_of_multiprocessing():
+    process = multiprocessing.get_context("fork").Process(target=_stop_within_an_epoch)
+    process.start()
+    process.join(30)
+    code = process.exitcode
+    process.kill()
+    assert code == 0
