@@ -69,6 +69,7 @@ class Truth(TypedDict, total=False):
         mask: (*S) or multi-label (K, *S) uint8; 255 is ignored.
         category: () class of the image, or multi-label (K,) of 0 and 1.
         spacing: Distance of neighbouring samples along each axis, in millimetres if known.
+        group: Images of one group (a patient, a video) are alike: intervals draw them together.
         identity: Identity (person or object) that the image shows.
         template: Images of one template are compared as one; each image is its own by default.
         media: Images of one medium of a template (frames of one video) count as one.
@@ -87,6 +88,7 @@ class Truth(TypedDict, total=False):
     mask: np.ndarray
     category: np.ndarray
     spacing: tuple[float, ...]
+    group: str
     identity: int
     template: int
     media: int

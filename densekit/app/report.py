@@ -81,8 +81,8 @@ def write_metrics(metrics: Mapping[str, float], file: Path) -> None:
 
 def read_metrics(file: Path) -> dict[str, float]:
     """Reads the numbers of a file of `write_metrics`, null as NaN."""
-    values = {k: v for k, v in _read(file).items() if not isinstance(v, str)}
-    return {name: math.nan if value is None else float(value) for name, value in values.items()}
+    numbers = {k: v for k, v in _read(file).items() if not isinstance(v, str | dict)}
+    return {name: math.nan if value is None else float(value) for name, value in numbers.items()}
 
 
 def read_end(file: Path) -> str | None:

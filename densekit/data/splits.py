@@ -12,6 +12,7 @@ from densekit.data.naming import same_words, say_lookalikes
 from densekit.data.protocols import Dataset, array_of, as_dataset
 from densekit.data.reading.files import natural
 from densekit.data.subset import Subset, unwrapped
+from densekit.types import Sample
 
 SPLITS = ("train", "val", "test")
 
@@ -128,7 +129,16 @@ class Split(Subset):
 
     def __init__(self, data: Dataset, split: str, splits: SplitRule) -> None:
         groups = [splits.group_of(name) for name in _names(as_dataset(data))]
-        super().__init__(data, splits.members(split, groups))
+        chosen = splits.members(split, groups)
+        super().__init__(data, chosen)
+        self._groups = [groups[position] for position in chosen]
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at a position of the split, with its group in the ground truth."""
+        sample = super().__getitem__(index)
+        if "truth" in sample:
+            sample["truth"] = {**sample["truth"], "group": self._groups[index]}
+        return sample
 
 
 def _names(data: Dataset) -> list[str]:

@@ -17,16 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densekit.metrics.rows import (
-    RowMetric,
-    as_tensors,
-    check_names,
-    gathered,
-    id_bits,
-    ids_of,
-    paired,
-    unique_ids,
-)
+from densekit.metrics.rows import RowMetric, Rows, check_names, id_bits, ids_of, paired
 from densekit.types import Result, Truth
 
 DETECTION_COLUMNS = 7  # image (bits), label, score, x1, y1, x2, y2
@@ -110,21 +101,48 @@ class BoxMetric(RowMetric):
             truth=[self._truth_rows(t) for t in truth],
         )
 
-    def compute(self) -> dict[str, Tensor]:
-        """All metrics, () float64 each; NaN, with the reason in the log, without ground truth."""
-        ids = unique_ids(ids_of(gathered(self.images, 1)[:, 0]), type(self).__name__)
-        annotated = _annotated(*_sorted(gathered(self.truth, TRUTH_COLUMNS), ids))
+    def images_in(self, rows: Rows) -> NDArray[np.int64]:
+        """(N,) id of every image."""
+        return ids_of(rows["images"])
+
+    def from_rows(self, ids: NDArray[np.int64], rows: Rows) -> Mapping[str, float]:
+        """`aggregate` of the sorted rows."""
+        annotated = self._annotated(ids, rows)
         if annotated.labels.size == 0:
             reason = f"none of {len(ids)} images has an annotated box" if ids.size else "no images"
             logger.warning("%s is nan: %s", type(self).__name__, reason)
-        detections = _detections(*_sorted(gathered(self.detections, DETECTION_COLUMNS), ids))
-        return as_tensors(self.aggregate(len(ids), detections, annotated), self.device)
+        return self.aggregate(len(ids), self._detections(ids, rows), annotated)
+
+    def computed(self) -> tuple[Detections, Annotated]:
+        """What was detected and annotated in the images of all processes, as last computed.
+
+        Raises:
+            RuntimeError: Before `compute`, which gathers the rows.
+        """
+        ids, rows = self.image_ids(), self.computed_rows()
+        return self._detections(ids, rows), self._annotated(ids, rows)
 
     @abstractmethod
     def aggregate(
         self, num_images: int, detections: Detections, truth: Annotated
     ) -> Mapping[str, float]:
         """Measures; every key must be there whatever the rows, with NaN for what has no value."""
+
+    def _detections(self, ids: NDArray[np.int64], rows: Rows) -> Detections:
+        image, values = _sorted(rows["detections"].reshape(-1, DETECTION_COLUMNS), ids)
+        labels = values[:, 0].astype(np.int64)
+        return Detections(image, labels, scores=values[:, 1], boxes=values[:, 2:6])
+
+    def _annotated(self, ids: NDArray[np.int64], rows: Rows) -> Annotated:
+        image, values = _sorted(rows["truth"].reshape(-1, TRUTH_COLUMNS), ids)
+        return Annotated(
+            image=image,
+            labels=values[:, 0].astype(np.int64),
+            area=values[:, 1],
+            boxes=values[:, 2:6],
+            crowd=values[:, 6] > 0,
+            difficult=values[:, 7] > 0,
+        )
 
     def _detection_rows(self, result: Result, truth: Truth) -> Tensor:
         where = f"a detection in image {truth['image_id']}"
@@ -200,20 +218,3 @@ def _sorted(
     image = np.searchsorted(ids, ids_of(rows[:, 0]))
     order = np.argsort(image, kind="stable")
     return image[order], rows[order, 1:]
-
-
-def _detections(image: NDArray[np.int64], rows: NDArray[np.float64]) -> Detections:
-    return Detections(
-        image=image, labels=rows[:, 0].astype(np.int64), scores=rows[:, 1], boxes=rows[:, 2:6]
-    )
-
-
-def _annotated(image: NDArray[np.int64], rows: NDArray[np.float64]) -> Annotated:
-    return Annotated(
-        image=image,
-        labels=rows[:, 0].astype(np.int64),
-        area=rows[:, 1],
-        boxes=rows[:, 2:6],
-        crowd=rows[:, 6] > 0,
-        difficult=rows[:, 7] > 0,
-    )

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
+from densekit.metrics.coco_matching import match, ranked
 from densekit.metrics.coco_protocol import (
     Shapes,
     detection_limits,
@@ -16,6 +17,11 @@ from densekit.metrics.coco_protocol import (
     nothing_measured,
     summarize,
 )
+from densekit.metrics.means import column_means
+from densekit.metrics.protocols import Draws
+from densekit.metrics.resampled_ap import average_precision, recall_points
+
+POINTS = recall_points(101)
 
 
 class CocoMap(BoxMetric):
@@ -54,6 +60,20 @@ class CocoMap(BoxMetric):
             max_detections=self.max_detections,
         )
         return summarize(tables, self.names)
+
+    def resampled(self, draws: Draws) -> dict[str, NDArray[np.float64]]:
+        """AP, AP50, AP75 and `AP/NAME` of every draw of images; see `HasResamples`."""
+        detections, truth = self.computed()
+        matches = match(detections, truth, max_detections=self.max_detections)
+        aps = np.stack(
+            [
+                average_precision(ranked(matches, detections, truth, label), draws, POINTS)
+                for label in range(len(self.names))
+            ]
+        )  # (K, T, R)
+        averaged = {"AP": aps.reshape(-1, len(draws)), "AP50": aps[:, 0], "AP75": aps[:, 5]}
+        of_classes = {f"AP/{name}": aps[k] for k, name in enumerate(self.names)}
+        return {name: column_means(values) for name, values in (averaged | of_classes).items()}
 
 
 def _shapes(rows: Detections | Annotated, area: NDArray[np.float64] | None = None) -> Shapes:

@@ -18,15 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.metrics.means import Values
-from densekit.metrics.rows import (
-    RowMetric,
-    as_tensors,
-    gathered,
-    id_bits,
-    ids_of,
-    paired,
-    unique_ids,
-)
+from densekit.metrics.protocols import Draws
+from densekit.metrics.rows import RowMetric, Rows, id_bits, ids_of, paired
 from densekit.types import Result, Truth
 
 HEADER = 5  # image, template, media, identity, gallery
@@ -88,21 +81,20 @@ class EmbeddingMetric(RowMetric):
             pairs=[_pair_rows(t) for t in truth],
         )
 
-    def compute(self) -> dict[str, Tensor]:
-        """All metrics, () float64 each; NaN, with the reason in the log, if there is no value."""
-        images = ids_of(gathered(self.images, 1)[:, 0])
-        unique_ids(images, type(self).__name__)
-        table = self._table(len(images))
-        table = table[np.argsort(table[:, 0])]
-        pairs = gathered(self.pairs, PAIR_COLUMNS)
-        pairs = pairs[np.lexsort(pairs.T)]
-        metrics = self.aggregate(pooled(table), pairs)
+    def images_in(self, rows: Rows) -> NDArray[np.int64]:
+        """(N,) id of every image."""
+        return ids_of(rows["images"])
+
+    def from_rows(self, ids: NDArray[np.int64], rows: Rows) -> Mapping[str, float]:
+        """`aggregate` of the templates and the sorted pairs."""
+        templates, pairs = self._compared(len(ids), rows)
+        metrics = self.aggregate(templates, pairs)
         for name, value in metrics.items():
             if math.isnan(value):
-                reason = self.reason(len(images), pairs)
+                reason = self.reason(len(ids), pairs)
                 logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
                 break
-        return as_tensors(metrics, self.device)
+        return metrics
 
     @abstractmethod
     def aggregate(self, templates: Templates, pairs: Values) -> Mapping[str, float]:
@@ -117,9 +109,26 @@ class EmbeddingMetric(RowMetric):
         """Why a metric is NaN, for the log."""
         return "no images" if not images else "no comparison was listed"
 
-    def _table(self, images: int) -> Values:
+    def _compared(self, images: int, rows: Rows) -> tuple[Templates, Values]:
+        """The templates, and the (P, 4) pairs in one order."""
+        table, pairs = self._table(images, rows["rows"]), rows["pairs"].reshape(-1, PAIR_COLUMNS)
+        return pooled(table[np.argsort(table[:, 0])]), pairs[np.lexsort(pairs.T)]
+
+    def weights(self, draws: Draws) -> tuple[Templates, Values, NDArray[np.int64]]:
+        """Templates and pairs as last computed, and (T,) the column of `draws` of each template.
+
+        A template is drawn with its first image: groups are subjects, or the templates of one.
+        """
+        rows = self.computed_rows()
+        templates, pairs = self._compared(len(self.image_ids()), rows)
+        table = self._table(len(self.image_ids()), rows["rows"])
+        first = np.full(len(templates.ids), draws.shape[1])
+        column = np.searchsorted(self.image_ids(), table[:, 0])
+        np.minimum.at(first, np.searchsorted(templates.ids, table[:, 1]), column)
+        return templates, pairs, first
+
+    def _table(self, images: int, values: Values) -> Values:
         """(N, 5 + E); a process that saw nothing does not know E by itself."""
-        values = gathered(self.rows, 1)[:, 0]
         columns = len(values) // images if images else HEADER
         if len(values) != images * columns:
             raise ValueError(f"{type(self).__name__}: expected embeddings of one size, got several")

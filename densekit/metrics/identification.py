@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
-from densekit.metrics.means import Values
+from densekit.metrics.means import Values, ratio
+from densekit.metrics.protocols import Draws
 
 CHUNK = 1 << 24
 """Similarities held at once: 128 MB."""
@@ -58,6 +59,18 @@ class Identification(EmbeddingMetric):
         metrics["without_mate"] = float(np.sum(~mated))
         return metrics
 
+    def resampled(self, draws: Draws) -> dict[str, Values]:
+        """Ranks and map of every draw of probes, against the whole gallery; see `HasResamples`."""
+        templates, _, column = self.weights(draws)
+        first, precision = searched(templates)
+        weights = draws.T[column[probes_of(templates)]] * (first > 0)[:, None]  # (Q, R)
+        total = weights.sum(axis=0)
+        metrics = {
+            f"rank_{rank}": ratio((weights * (first <= rank)[:, None]).sum(axis=0), total)
+            for rank in self.ranks
+        }
+        return metrics | {"map": ratio((weights * precision[:, None]).sum(axis=0), total)}
+
     def reason(self, images: int, pairs: Values) -> str:
         """Why a metric is NaN."""
         return "no images" if not images else "no probe has its identity in the gallery"
@@ -74,8 +87,7 @@ def searched(templates: Templates) -> tuple[NDArray[np.int64], Values]:
         raise ValueError(
             f"Identification: template {int(unnamed[0])}: expected an identity, got none"
         )
-    said = bool((templates.gallery >= 0).any())
-    probes = np.flatnonzero(templates.gallery == 0) if said else np.arange(len(templates.ids))
+    said, probes = bool((templates.gallery >= 0).any()), probes_of(templates)
     entries = np.flatnonzero(templates.gallery == 1) if said else probes
     rows = max(1, CHUNK // max(1, len(entries)))
     parts = [
@@ -87,6 +99,12 @@ def searched(templates: Templates) -> tuple[NDArray[np.int64], Values]:
         np.concatenate([np.zeros(0, np.int64), *firsts]),
         np.concatenate([np.zeros(0), *precisions]),
     )
+
+
+def probes_of(templates: Templates) -> NDArray[np.int64]:
+    """(Q,) rows of the templates that are looked for: all of them where the data do not say."""
+    said = (templates.gallery >= 0).any()
+    return np.flatnonzero(templates.gallery == 0) if said else np.arange(len(templates.ids))
 
 
 def _searched(

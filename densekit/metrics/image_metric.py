@@ -9,7 +9,6 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,15 +17,8 @@ from torch import Tensor
 
 from densekit._names import counted
 from densekit.metrics.means import Values
-from densekit.metrics.rows import (
-    RowMetric,
-    as_tensors,
-    gathered,
-    id_bits,
-    ids_of,
-    paired,
-    unique_ids,
-)
+from densekit.metrics.protocols import Draws
+from densekit.metrics.rows import RowMetric, Rows, id_bits, ids_of, paired
 from densekit.types import Result, Truth
 
 logger = logging.getLogger(__name__)
@@ -50,10 +42,6 @@ class ImageMetric(RowMetric):
     nothing = "no class to measure in them"
     rows: list[Tensor]
 
-    def __init__(self, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self._table: tuple[NDArray[np.int64], Values] | None = None
-
     def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
         """Takes in some images; call it on every process, with empty lists where there is none.
 
@@ -66,21 +54,19 @@ class ImageMetric(RowMetric):
                 metric measures.
         """
         self.keep(rows=[self._numbered(r, t) for r, t in paired(results, truth)])
-        self._table = None
 
-    def compute(self) -> dict[str, Tensor]:
-        """All metrics, () float64 each; NaN, with the reason in the log, if there is no value."""
-        table = gathered(self.rows, 1 + self.width)
-        images = ids_of(table[:, 0])
-        ids = unique_ids(images, type(self).__name__)
-        rows = table[np.argsort(images), 1:]
-        self._table = ids, rows
-        metrics = self.aggregate_rows(rows)
+    def images_in(self, rows: Rows) -> NDArray[np.int64]:
+        """(N,) id of every image."""
+        return ids_of(self._table(rows)[:, 0])
+
+    def from_rows(self, ids: NDArray[np.int64], rows: Rows) -> Mapping[str, float]:
+        """`aggregate_rows` of the sorted rows."""
+        metrics = self.aggregate_rows(self._sorted(rows))
         name, value = next(iter(metrics.items()))
         if math.isnan(value):
             reason = f"{counted(len(ids), 'image')}, {self.nothing}" if len(ids) else "no images"
             logger.warning("%s: %s is nan: %s", type(self).__name__, name, reason)
-        return as_tensors(metrics, self.device)
+        return metrics
 
     def computed(self) -> tuple[NDArray[np.int64], Values]:
         """(N,) ascending ids and (N, W) rows of the images of all processes, as last computed.
@@ -88,14 +74,22 @@ class ImageMetric(RowMetric):
         Raises:
             RuntimeError: Before `compute`, which gathers the rows.
         """
-        if self._table is None:
-            raise RuntimeError(f"{type(self).__name__}: call compute first")
-        return self._table
+        return self.image_ids(), self._sorted(self.computed_rows())
 
-    def reset(self) -> None:
-        """Forgets all images."""
-        super().reset()
-        self._table = None
+    def resampled(self, draws: Draws) -> dict[str, Values]:
+        """Every metric of every draw of images, see `densekit.metrics.bootstrap`."""
+        table = self._sorted(self.computed_rows())
+        drawn = [self.aggregate_rows(np.repeat(table, counts, axis=0)) for counts in draws]
+        return {name: np.array([metrics[name] for metrics in drawn]) for name in drawn[0]}
+
+    def _table(self, rows: Rows) -> Values:
+        """(N, 1 + W)."""
+        return rows["rows"].reshape(-1, 1 + self.width)
+
+    def _sorted(self, rows: Rows) -> Values:
+        """(N, W) by ascending id."""
+        table = self._table(rows)
+        return table[np.argsort(ids_of(table[:, 0])), 1:]
 
     def _numbered(self, result: Result, truth: Truth) -> Tensor:
         """The row of one image behind its id."""

@@ -25,6 +25,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+Draws = NDArray[np.integer[Any]]
+"""(R, N) how often each of N images is in each of R draws; images by ascending id."""
+
 
 @runtime_checkable
 class HasCases(Protocol):
@@ -54,3 +57,14 @@ class HasFacts(Protocol):
 
     def facts(self) -> dict[str, Any]:
         """Plain values by name; checkpoints keep them in `info["heads"][HEAD]`."""
+
+
+@runtime_checkable
+class HasResamples(Protocol):
+    """A metric that can be measured on other draws of its images, for intervals."""
+
+    def image_ids(self) -> NDArray[np.int64]:
+        """(N,) ascending ids of the images of all processes."""
+
+    def resampled(self, draws: Draws) -> dict[str, NDArray[np.float64]]:
+        """(R,) values of every draw by name of the metric; names without an interval may lack."""

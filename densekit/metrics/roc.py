@@ -13,9 +13,6 @@ from numpy.typing import NDArray
 
 from densekit.metrics.means import Values
 
-NORMAL_95 = 1.959963984540054
-"""Two-sided 95 % point of the normal distribution."""
-
 
 @dataclass(frozen=True)
 class Roc:
@@ -87,16 +84,6 @@ def at_false_accept_rate(curve: Roc, rate: float) -> tuple[float, float]:
         return math.nan, math.nan
     place = int(np.searchsorted(curve.false_accepts, allowed, side="right")) - 1
     return float(curve.true_accepts[place] / curve.genuine), _below(curve, place)
-
-
-def wilson_interval(share: float, count: float) -> tuple[float, float]:
-    """95 % interval of a share of `count` independent trials; Wilson 1927."""
-    if not count or math.isnan(share):
-        return math.nan, math.nan
-    z = NORMAL_95
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) * z / (1 + z**2 / count)
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def fold_accuracies(scores: Values, same: NDArray[np.bool_], fold: NDArray[np.int64]) -> Values:

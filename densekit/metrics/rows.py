@@ -7,7 +7,8 @@ the bits of a float64, which copies and gathering leave alone.
 
 from __future__ import annotations
 
-from abc import ABC
+import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -19,6 +20,9 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
 from densekit.types import Result, Truth
+
+Rows = Mapping[str, NDArray[np.float64]]
+"""State of a metric to its flat values, of the images of all processes."""
 
 
 def id_bits(ids: Sequence[int]) -> Tensor:
@@ -91,6 +95,9 @@ def unique_ids(images: NDArray[np.int64], metric: str) -> NDArray[np.int64]:
 class RowMetric(Metric, ABC):
     """Base of metrics that keep rows of every image and measure those of all processes at the end.
 
+    The rows of an evaluation can be stored, and measured again later by a metric that was built
+    with the same arguments: every parameter of a sub-class has an attribute of its name.
+
     Args:
         **kwargs: Of `torchmetrics.Metric`.
 
@@ -103,6 +110,7 @@ class RowMetric(Metric, ABC):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._measured: tuple[NDArray[np.int64], Rows] | None = None
         # torchmetrics makes the state of a process without updates in this type.
         self.set_dtype(torch.float64)
         for state in self.kept:
@@ -112,6 +120,73 @@ class RowMetric(Metric, ABC):
         """Adds the rows of some images to each state, also where there is none."""
         for state, of_images in rows.items():
             getattr(self, state).append(flat(of_images, row_device(self.device)))
+        self._measured = None
+
+    def compute(self) -> dict[str, Tensor]:
+        """All metrics, () float64 each; NaN, with the reason in the log, if there is no value."""
+        rows = {state: gathered(getattr(self, state), 1)[:, 0] for state in self.kept}
+        return as_tensors(self.recompute(rows), self.device)
+
+    def recompute(self, rows: Rows) -> Mapping[str, float]:
+        """Measures the rows of an earlier evaluation.
+
+        Args:
+            rows: What `computed_rows` returned.
+
+        Raises:
+            ValueError: An image occurs more than once.
+        """
+        ids = unique_ids(self.images_in(rows), type(self).__name__)
+        metrics = self.from_rows(ids, rows)
+        self._measured = ids, rows
+        return metrics
+
+    def arguments(self) -> dict[str, Any]:
+        """What builds an equal metric, by name of the parameter."""
+        parameters = inspect.signature(type(self)).parameters.values()
+        named = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+        return {name: getattr(self, name) for name in named}
+
+    def computed_rows(self) -> Rows:
+        """The rows of the images of all processes, as last computed.
+
+        Raises:
+            RuntimeError: Before `compute`, which gathers the rows.
+        """
+        return self._last()[1]
+
+    def image_ids(self) -> NDArray[np.int64]:
+        """(N,) ascending ids of the images of all processes, as last computed.
+
+        Raises:
+            RuntimeError: Before `compute`, which gathers the rows.
+        """
+        return self._last()[0]
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        super().reset()
+        self._measured = None
+
+    @abstractmethod
+    def images_in(self, rows: Rows) -> NDArray[np.int64]:
+        """(N,) id of every image of the rows, in any order."""
+
+    @abstractmethod
+    def from_rows(self, ids: NDArray[np.int64], rows: Rows) -> Mapping[str, float]:
+        """Measures, the main metric first.
+
+        Every key must be there whatever the rows, with NaN for what has no value.
+
+        Args:
+            ids: (N,) ascending ids of the images.
+            rows: Of every state, flat.
+        """
+
+    def _last(self) -> tuple[NDArray[np.int64], Rows]:
+        if self._measured is None:
+            raise RuntimeError(f"{type(self).__name__}: call compute first")
+        return self._measured
 
 
 def paired(results: Sequence[Result], truth: Sequence[Truth]) -> list[tuple[Result, Truth]]:

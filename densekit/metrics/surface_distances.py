@@ -69,6 +69,7 @@ class SurfaceDistances(MaskMetric):
         super().__init__(names, background=background, multilabel=multilabel, **kwargs)
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile: expected a number in (0, 100], got {percentile}")
+        self.tolerance = tolerance
         self.tolerances = _tolerances(tolerance, [self.names[label] for label in self.labels])
         self.percentile = percentile
         self._warned = False

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
 from densekit.metrics.means import Values
+from densekit.metrics.protocols import Draws
 from densekit.metrics.roc import (
     area,
     at_false_accept_rate,
     equal_error_rate,
     fold_accuracies,
     roc,
-    wilson_interval,
 )
+from densekit.metrics.weighted_roc import PairWeights, blocks, weighted_rates
 
 CHUNK = 1 << 16
 """Pairs whose embeddings are held at once."""
@@ -33,9 +34,8 @@ class Verification(EmbeddingMetric):
     `accuracy`, `accuracy_std`: mean and standard deviation over folds, each at the threshold that
     is best for the others (the protocol of LFW).
     `eer`, `auc`: equal error rate, area under the ROC curve.
-    `tar_at_1e-2`: true accept rate at a false accept rate of at most 0.01, `_low` and `_high` its
-    95 % interval (Wilson, over the genuine pairs, as if they were independent and the threshold
-    given), `threshold_at_1e-2` the similarity from which a pair is accepted.
+    `tar_at_1e-2`: true accept rate at a false accept rate of at most 0.01, `threshold_at_1e-2` the
+    similarity from which a pair is accepted.
 
     A rate that would accept less than one impostor is not measurable: NaN.
 
@@ -69,6 +69,25 @@ class Verification(EmbeddingMetric):
         }
         return metrics
 
+    def resampled(self, draws: Draws) -> dict[str, Values]:
+        """EER, AUC and true accept rates of every draw of subjects; see `HasResamples`.
+
+        A pair counts as often as its subject was drawn, or by the product of two; the threshold of
+        each draw is its own.
+        """
+        templates, pairs, column = self.weights(draws)
+        scores, same = similarities(templates, pairs), pairs[:, 2] > 0
+        left, right = column[np.searchsorted(templates.ids, pairs[:, :2])].T
+        group = np.unique(draws, axis=1, return_inverse=True)[1].reshape(-1)
+        compared = PairWeights(scores, same, left, right, group)
+        parts = [
+            weighted_rates(compared, part, self.false_accept_rates)
+            for part in blocks(compared, draws)
+        ]
+        eer, auc, tar = (np.concatenate(found, axis=-1) for found in zip(*parts, strict=True))
+        rates = [f"tar_at_{rate_name(rate)}" for rate in self.false_accept_rates]
+        return {"eer": eer, "auc": auc} | dict(zip(rates, tar, strict=True))
+
     def facts(self) -> dict[str, Any]:
         """What predictions need of the last `compute`: false accept rate to threshold."""
         return {"thresholds": self._thresholds}
@@ -99,9 +118,7 @@ class Verification(EmbeddingMetric):
         for rate in self.false_accept_rates:
             name = f"at_{rate_name(rate)}"
             tar, threshold = at_false_accept_rate(curve, rate) if curve else (math.nan, math.nan)
-            low, high = wilson_interval(tar, float(same.sum()))
-            metrics |= {f"tar_{name}": tar, f"tar_{name}_low": low, f"tar_{name}_high": high}
-            metrics[f"threshold_{name}"] = threshold
+            metrics |= {f"tar_{name}": tar, f"threshold_{name}": threshold}
         return metrics
 
 

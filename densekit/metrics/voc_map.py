@@ -9,6 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
+from densekit.metrics.means import column_means, mean
+from densekit.metrics.protocols import Draws
+from densekit.metrics.resampled_ap import Ranked, area_under, average_precision, recall_points
 
 Curve = NDArray[np.float64]
 
@@ -54,11 +57,37 @@ class VocMap(BoxMetric):
         for d, definition in enumerate(("VOC07", "VOC10")):
             for t, threshold in enumerate(self.iou_thresholds):
                 key = f"{definition}_AP{100 * threshold:.6g}"
-                metrics[key] = _nan_mean(aps[:, d, t])
+                metrics[key] = mean(aps[:, d, t])
                 metrics |= {
                     f"{key}/{name}": float(aps[k, d, t]) for k, name in enumerate(self.names)
                 }
         return metrics
+
+    def resampled(self, draws: Draws) -> dict[str, NDArray[np.float64]]:
+        """All numbers of every draw of images; see `HasResamples`."""
+        detections, truth = self.computed()
+        classes = [self._ranked(detections, truth, label) for label in range(len(self.names))]
+        metrics = {}
+        for definition, protocol in (("VOC07", recall_points(11)), ("VOC10", area_under)):
+            aps = np.stack([average_precision(ranked, draws, protocol) for ranked in classes])
+            for t, threshold in enumerate(self.iou_thresholds):
+                key = f"{definition}_AP{100 * threshold:.6g}"
+                metrics[key] = column_means(aps[:, t])
+                metrics |= {f"{key}/{name}": aps[k, t] for k, name in enumerate(self.names)}
+        return metrics
+
+    def _ranked(self, detections: Detections, truth: Annotated, label: int) -> Ranked:
+        ours, theirs = detections.labels == label, truth.labels == label
+        ignored = (truth.difficult | truth.crowd)[theirs]
+        order = np.argsort(-detections.scores[ours], kind="stable")
+        image = detections.image[ours][order]
+        overlap, target = best_overlaps(
+            image, detections.boxes[ours][order], truth.image[theirs], truth.boxes[theirs]
+        )
+        reached = [overlap >= threshold for threshold in self.iou_thresholds]
+        outcomes = [outcome(hits, target, ignored) for hits in reached]
+        right, counts = (np.stack(parts) for parts in zip(*outcomes, strict=True))
+        return Ranked(image, right, counts, truth.image[theirs][~ignored])
 
     def _class_aps(self, detections: Detections, truth: Annotated, label: int) -> list[list[float]]:
         """AP of one class: [definition][threshold]."""
@@ -141,13 +170,21 @@ def precision_recall(
     Returns:
         (N',) precision and recall after each detection that counts.
     """
-    neither = np.zeros(len(hits), dtype=bool)
-    neither[hits] = ignored[target[hits]]
-    first = np.zeros(len(hits), dtype=bool)
-    reached = np.flatnonzero(hits)
-    first[reached[np.unique(target[reached], return_index=True)[1]]] = True
-    right = np.cumsum(first[~neither])
+    first, counts = outcome(hits, target, ignored)
+    right = np.cumsum(first[counts])
     return right / np.arange(1, len(right) + 1), right / max(num_positives, 1)
+
+
+def outcome(
+    hits: NDArray[np.bool_], target: NDArray[np.int64], ignored: NDArray[np.bool_]
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """(N,) whether a detection is right, and whether it counts; see `precision_recall`."""
+    counts = np.ones(len(hits), dtype=bool)
+    counts[hits] = ~ignored[target[hits]]
+    right = np.zeros(len(hits), dtype=bool)
+    reached = np.flatnonzero(hits)
+    right[reached[np.unique(target[reached], return_index=True)[1]]] = True
+    return right & counts, counts
 
 
 def eleven_point_area(precision: Curve, recall: Curve) -> float:
@@ -170,8 +207,3 @@ def _ap(
     curve: tuple[Curve, Curve], num_positives: int, area: Callable[[Curve, Curve], float]
 ) -> float:
     return area(*curve) if num_positives else float("nan")
-
-
-def _nan_mean(values: NDArray[np.float64]) -> float:
-    measured = values[~np.isnan(values)]
-    return float(measured.mean()) if measured.size else float("nan")

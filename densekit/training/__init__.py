@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy(
         "EarlyStopping": "early_stopping",
         "Ema": "ema",
         "FixedBalance": "balance",
+        "Intervals": "intervals",
         "LitModel": "module",
         "LrFinder": "lr_finder",
         "MetricsFile": "metrics_file",

@@ -59,7 +59,8 @@ class CasesFile(Callback):
             self._paths[source, truth["image_id"]] = meta.get("path", "")
 
     def _write(self, stage: str, lit: Any) -> None:
-        rows = lit.cases(stage)
+        sets = lit.metric_sets(stage).items()
+        rows = [{"data": source, **row} for source, metrics in sets for row in metrics.cases()]
         if not rows:  # the same on every rank
             return
         known: dict[tuple[str, int], str] = {}

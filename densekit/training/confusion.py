@@ -36,8 +36,8 @@ class Confusion(Callback):
             return
         found = {
             (source, head): table
-            for source, heads in lit.confusions(stage).items()
-            for head, table in heads.items()
+            for source, metrics in lit.metric_sets(stage).items()
+            for head, table in metrics.confusions().items()
         }
         for (source, head), (names, counts) in found.items():
             if counts.any():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -21,7 +21,9 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from densekit._names import unknown
-from densekit.metrics.protocols import HasCases, HasConfusion, HasFacts
+from densekit.metrics.bootstrap import Interval, draws, intervals
+from densekit.metrics.protocols import HasCases, HasConfusion, HasFacts, HasResamples
+from densekit.ops import dist
 from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
 
@@ -58,13 +60,20 @@ class MetricSet:
 
     Args:
         metrics: Head name to metric name to metric.
+
+    Attributes:
+        intervals: `HEAD/VALUE` to its interval, once they were drawn.
     """
 
     def __init__(self, metrics: Mapping[str, Mapping[str, Metric]]) -> None:
         self.metrics = {head: dict(named) for head, named in metrics.items()}
+        self.intervals: dict[str, Interval] = {}
+        self._groups: dict[int, Hashable] = {}
+        self._keys: dict[tuple[str, str], dict[str, str]] = {}
 
     def reset(self, device: torch.device) -> None:
         """Resets all metrics and moves them to the device of the coming results."""
+        self.intervals, self._groups = {}, {}
         for named in self.metrics.values():
             for metric in named.values():
                 metric.to(device).reset()
@@ -76,6 +85,7 @@ class MetricSet:
             results: One dict per image, head name to result.
             truth: One per image, in the same order.
         """
+        self._groups |= {one["image_id"]: group_of(one) for one in truth}
         for head, named in self.metrics.items():
             of_head = [result[head] for result in results]
             for metric in named.values():
@@ -90,9 +100,11 @@ class MetricSet:
             ValueError: Two values have the same name, or one has the name of a loss.
         """
         computed: dict[str, Tensor] = {}
+        self._groups = {i: g for part in dist.gathered(self._groups) for i, g in part.items()}
         for head, name, metric in self:
             values = _as_dict(name, metric.compute())
             keys = _keys(head, name, values, computed)
+            self._keys[head, name] = dict(zip(values, keys, strict=True))
             pairs = zip(keys, values.values(), strict=True)
             computed |= {key: torch.as_tensor(value) for key, value in pairs}
         return computed
@@ -119,6 +131,19 @@ class MetricSet:
         for head, named in self.metrics.items():
             for name, metric in named.items():
                 yield head, name, metric
+
+    def draw_intervals(self, resamples: int) -> None:
+        """Fills `intervals`, by `HEAD/VALUE`, from draws of the images; call `compute` before.
+
+        Args:
+            resamples: Number of draws, see `densekit.metrics.bootstrap.draws`.
+        """
+        for head, name, metric in self:
+            if isinstance(metric, HasResamples) and len(ids := metric.image_ids()):
+                groups = [self._groups.get(int(image), int(image)) for image in ids]
+                found = intervals(metric.resampled(draws(groups, resamples)))
+                keys = self._keys[head, name]
+                self.intervals |= {keys[value]: ends for value, ends in found.items()}
 
     def note_facts(self, info: dict[str, Any]) -> None:
         """Stores in a model's `info["heads"]` what predictions need from the last `compute`."""
@@ -180,6 +205,11 @@ def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
     for head in recipes:
         if head not in known:
             raise ValueError(unknown("metrics", head, known))
+
+
+def group_of(truth: Truth) -> Hashable:
+    """What an image is drawn with: its patient or other group, its subject, else itself."""
+    return truth.get("group", truth.get("identity", truth["image_id"]))
 
 
 def _named(key: str, make: Callable[[], Made]) -> Made:

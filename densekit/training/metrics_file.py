@@ -14,6 +14,7 @@ from torch import Tensor
 
 from densekit._files import write_json
 from densekit.training.ending import why_ended
+from densekit.training.intervals import logged_intervals
 
 STAGES = ("val/", "test/")
 
@@ -21,8 +22,9 @@ STAGES = ("val/", "test/")
 class MetricsFile(Callback):
     """Writes `{"val/detection/AP": 0.41, ...}` after every validation and test.
 
-    NaN and infinite values become null, since JSON has no NaN. `epoch` and `step` identify the
-    weights that were evaluated last; `stopped` says why the training ended.
+    NaN and infinite values become null, since JSON has no NaN. `intervals` maps names of metrics to
+    `[low, high]` where `Intervals` has drawn them. `epoch` and `step` identify the weights that
+    were evaluated last; `stopped` says why the training ended.
 
     Args:
         path: The file; it is overwritten.
@@ -33,7 +35,7 @@ class MetricsFile(Callback):
     def __init__(self, path: str | Path, reached: Mapping[str, int] | None = None) -> None:
         self.path = Path(path)
         self.reached = reached
-        self.values: dict[str, float | int | str | None] = {}
+        self.values: dict[str, Any] = {}
         self._loaded: dict[str, int] = {}
 
     def on_load_checkpoint(
@@ -45,14 +47,15 @@ class MetricsFile(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the metrics of validation."""
         if not trainer.sanity_checking:
-            self._write(trainer)
+            self._write(trainer, pl_module, "val")
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Adds the metrics of the test."""
-        self._write(trainer)
+        self._write(trainer, pl_module, "test")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Adds which limit ended the training."""
+        """Adds which limit ended the training, and the intervals of the last validation."""
+        self._note_intervals(trainer, pl_module, "val")
         self._end(trainer)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -68,10 +71,19 @@ class MetricsFile(Callback):
             with suppress(OSError):  # the exception is what must be seen
                 self._end(trainer, exception)
 
-    def _write(self, trainer: Trainer) -> None:
+    def _write(self, trainer: Trainer, lit: LightningModule, stage: str) -> None:
         self.values |= json_metrics(trainer.callback_metrics)
+        self._note_intervals(trainer, lit, stage)
         self.values |= self._reached(trainer)
         self._save(trainer)
+
+    def _note_intervals(self, trainer: Trainer, lit: LightningModule, stage: str) -> None:
+        """Replaces those of the stage."""
+        kept = self.values.pop("intervals", {}).items()
+        other = {name: ends for name, ends in kept if not name.startswith(f"{stage}/")}
+        found = {name: list(e) for name, e in logged_intervals(trainer, lit, stage).items()}
+        if other | found:
+            self.values["intervals"] = other | found
 
     def _end(self, trainer: Trainer, error: BaseException | None = None) -> None:
         self.values["stopped"] = why_ended(trainer, error)

@@ -21,7 +21,7 @@ from densekit.training.ending import why_ended
 from densekit.training.inferer import Inferer, sees_images
 from densekit.training.log_position import log_late_row, log_position
 from densekit.training.loss_means import LossMeans, rows_of
-from densekit.training.metric_set import Confusions, MetricSet, Recipes, build_metrics, check_heads
+from densekit.training.metric_set import MetricSet, Recipes, build_metrics, check_heads
 from densekit.training.micro_batches import Loss, check_divisible, computed_in_parts, divided
 from densekit.training.monitors import Logged, check_monitors, logged_names
 from densekit.training.optim import (
@@ -290,23 +290,13 @@ class LitModel(LightningModule):
         """
         return logged_names(stage, self.model, sources, self._recipes, self._inferer(stage))
 
-    def cases(self, stage: str) -> list[dict[str, Any]]:
-        """Returns the per-image metrics of the last evaluation, with the data set's name.
+    def metric_sets(self, stage: str) -> dict[str, MetricSet]:
+        """Returns the metrics of the last evaluation by the name of the data set.
 
         Args:
             stage: "val" or "test".
         """
-        sets = zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False)
-        return [{"data": source, **row} for source, metrics in sets for row in metrics.cases()]
-
-    def confusions(self, stage: str) -> dict[str, Confusions]:
-        """Returns data set to head to class names and confusion matrix of the last evaluation.
-
-        Args:
-            stage: "val" or "test".
-        """
-        sets = zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False)
-        return {source: metrics.confusions() for source, metrics in sets}
+        return dict(zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False))
 
     def _total(self, batches: Mapping[str, Batch], *key: int) -> Loss:
         # Dropout and the like draw from the global generator: make it depend on the step alone.

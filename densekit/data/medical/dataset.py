@@ -115,8 +115,10 @@ class MedicalVolumes(Dataset):
         self._cache = None if cache is None else Path(cache)
         self._series = series
         self.names, self.ids = self._labels.names, self._labels.ids
-        chosen = _members(layout.cases, split, splits)
+        patients = _patients(layout.cases, splits)
+        chosen = _members(layout.cases, split, splits, patients)
         self.cases = [layout.cases[i] for i in chosen]
+        self._patients = [patients[i] for i in chosen]
         self._image_ids = chosen
         self.grids = [_checked_grid(case, series) for case in self.cases]
         self._axes = [axes_to(grid, self._orientation) for grid in self.grids]
@@ -218,6 +220,7 @@ class MedicalVolumes(Dataset):
                 size=grid.shape,
                 mask=turned_mask(arrays["truth"], back(axes)),
                 spacing=grid.spacing,
+                group=self._patients[index],
             ),
         )
 
@@ -237,7 +240,14 @@ class MedicalVolumes(Dataset):
         return {"image": image, "mask": mask, "truth": truth}
 
 
-def _members(cases: Sequence[Case], split: str, splits: SplitRule | None) -> list[int]:
+def _patients(cases: Sequence[Case], splits: SplitRule | None) -> list[str]:
+    """The patient of each case; without any rule each case is one."""
+    return [case.patient or (splits.group_of(case.name) if splits else case.name) for case in cases]
+
+
+def _members(
+    cases: Sequence[Case], split: str, splits: SplitRule | None, patients: Sequence[str]
+) -> list[int]:
     if splits is None:
         if split != "all":
             raise ValueError(
@@ -245,7 +255,6 @@ def _members(cases: Sequence[Case], split: str, splits: SplitRule | None) -> lis
                 " says how patients are divided"
             )
         return list(range(len(cases)))
-    patients = [case.patient or splits.group_of(case.name) for case in cases]
     _warn_of_folders(cases, patients)
     return splits.members(split, patients)
 

@@ -89,3 +89,26 @@ def test_what_a_metric_offers_beside_is_taken() -> None:
 )
 def test_what_ours_offer(metric: Metric, offered: tuple[type, ...]) -> None:
     assert tuple(p for p in (HasCases, HasConfusion, HasFacts) if isinstance(metric, p)) == offered
+
+
+def test_images_are_drawn_with_their_group() -> None:
+    truth = [
+        {"image_id": i, "category": np.int64(i % 2), "group": f"patient {i // 4}"}
+        for i in range(40)
+    ]
+    right = [{"x": {"probabilities": np.eye(2)[i // 4 % 2]}} for i in range(40)]
+    widths = []
+    for grouped in (False, True):
+        metrics = MetricSet({"x": {"a": Accuracy(["cat", "dog"]), "n": Count()}})
+        metrics.reset(torch.device("cpu"))
+        metrics.update(right, truth if grouped else [t | {"group": t["image_id"]} for t in truth])
+        value = metrics.compute()["x/accuracy"]
+        assert metrics.intervals == {}
+        metrics.draw_intervals(300)
+        assert metrics.intervals.keys() >= {"x/accuracy", "x/accuracy/cat"}  # not that of Count
+        low, high = metrics.intervals["x/accuracy"]
+        assert low <= value <= high
+        widths.append(high - low)
+    assert widths[1] < widths[0] / 2  # half of each patient's images are right
+    metrics.reset(torch.device("cpu"))
+    assert metrics.intervals == {}
