@@ -73,6 +73,7 @@ class Accuracy(ImageMetric):
                 "image_id": int(image),
                 "category": self.names[int(category)],
                 "predicted": self.names[int(predicted)],
+                "right": float(category == predicted),
                 "confidence": float(confidence),
                 "place": int(place) + 1,
             }

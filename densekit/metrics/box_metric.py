@@ -42,6 +42,12 @@ class Detections:
     scores: NDArray[np.float64]
     boxes: NDArray[np.float64]
 
+    def of(self, chosen: NDArray[np.bool_]) -> Detections:
+        """Those of a mask (N,)."""
+        return Detections(
+            self.image[chosen], self.labels[chosen], self.scores[chosen], self.boxes[chosen]
+        )
+
 
 @dataclass(frozen=True)
 class Annotated:

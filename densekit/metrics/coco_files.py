@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from densekit.metrics.coco_entries import Annotation, read_detections, read_ground_truth
+from densekit.metrics.coco_map import CocoMap
 from densekit.metrics.coco_protocol import Shapes, measure, nothing_measured, summarize
 from densekit.metrics.rows import check_names
 
@@ -73,6 +75,52 @@ def evaluate_files(
         max_detections=max_detections,
     )
     return summarize(tables, class_names)
+
+
+def metric_of_files(results: str | Path, annotations: str | Path) -> tuple[CocoMap, dict[int, str]]:
+    """The computed metric of a file of COCO boxes, and the file name of each image.
+
+    Args:
+        results: See `evaluate_files`.
+        annotations: See `evaluate_files`.
+
+    Raises:
+        ValueError: See `evaluate_files`.
+    """
+    results, annotations = Path(results), Path(annotations)
+    images, names, truth = read_ground_truth(annotations, "bbox")
+    detections = read_detections(results, "bbox", images, annotations)
+    detections = _of_known_categories(detections, names, results)
+    label = {category: position for position, category in enumerate(sorted(names))}
+    metric = CocoMap([names[category] for category in sorted(names)])
+    found, annotated = _by_image(detections), _by_image(truth)
+    results_of = [_columns(found.get(image, []), label, "score") for image in images]
+    truths: Any = [
+        {"image_id": image} | _columns(annotated.get(image, []), label, "area", "iscrowd")
+        for image in images
+    ]
+    metric.update(results_of, truths)
+    metric.compute()
+    return metric, {image: str(entry.get("file_name", image)) for image, entry in images.items()}
+
+
+def _by_image(rows: list[Annotation]) -> dict[int, list[Annotation]]:
+    found: dict[int, list[Annotation]] = {}
+    for row in rows:
+        found.setdefault(row["image_id"], []).append(row)
+    return found
+
+
+def _columns(rows: list[Annotation], label: dict[int, int], *more: str) -> dict[str, Any]:
+    """Boxes xyxy, labels and more of one image, by the names of `Result` and `Truth`."""
+    boxes = np.asarray([row["bbox"] for row in rows], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    names = {"score": "scores", "iscrowd": "crowd"}
+    return {
+        "boxes": boxes,
+        "labels": np.asarray([label[row["category_id"]] for row in rows], dtype=np.int64),
+        **{names.get(key, key): np.asarray([float(row[key]) for row in rows]) for key in more},
+    }
 
 
 def _shapes(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
-from densekit.metrics.coco_matching import match, ranked
+from densekit.metrics.coco_matching import IOU_THRESHOLDS, match, ranked
 from densekit.metrics.coco_protocol import (
     Shapes,
     detection_limits,
@@ -17,11 +17,13 @@ from densekit.metrics.coco_protocol import (
     nothing_measured,
     summarize,
 )
-from densekit.metrics.means import column_means
+from densekit.metrics.means import column_means, ratio
 from densekit.metrics.protocols import Draws
 from densekit.metrics.resampled_ap import average_precision, recall_points
 
 POINTS = recall_points(101)
+CONFIDENT = 0.5
+"""Score from which `cases` counts a detection."""
 
 
 class CocoMap(BoxMetric):
@@ -74,6 +76,31 @@ class CocoMap(BoxMetric):
         averaged = {"AP": aps.reshape(-1, len(draws)), "AP50": aps[:, 0], "AP75": aps[:, 5]}
         of_classes = {f"AP/{name}": aps[k] for k, name in enumerate(self.names)}
         return {name: column_means(values) for name, values in (averaged | of_classes).items()}
+
+    def cases(self) -> list[dict[str, float]]:
+        """A row per image, by ascending `image_id`, as last computed.
+
+        `F1`, `found`, `missed` and `false` of the detections of at least `CONFIDENT`, at an IoU of
+        0.5; crowd regions and what lies in them do not count. F1 is NaN with nothing to find and
+        nothing found.
+        """
+        detections, truth = self.computed()
+        confident = detections.of(detections.scores >= CONFIDENT)
+        matches = match(
+            confident, truth, max_detections=self.max_detections, thresholds=IOU_THRESHOLDS[:1]
+        )
+        image, count = confident.image[matches.detection], len(self.image_ids())
+        right = matches.target[0] >= 0
+        objects = np.bincount(truth.image[~truth.crowd], minlength=count)
+        found = np.bincount(image[right & ~matches.crowd[0]], minlength=count)
+        false = np.bincount(image[~right], minlength=count)
+        f1 = ratio(2 * found, objects + found + false)
+        columns = zip(self.image_ids(), f1, found, objects - found, false, strict=True)
+        names = ("F1", "found", "missed", "false")
+        return [
+            {"image_id": int(image_id), **dict(zip(names, map(float, row), strict=True))}
+            for image_id, *row in columns
+        ]
 
 
 def _shapes(rows: Detections | Annotated, area: NDArray[np.float64] | None = None) -> Shapes:

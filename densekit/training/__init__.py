@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Curves": "curves",
         "EarlyStopping": "early_stopping",
         "Ema": "ema",
+        "EvaluationFile": "evaluation_file",
         "FixedBalance": "balance",
         "Intervals": "intervals",
         "LitModel": "module",

@@ -21,8 +21,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from densekit._names import unknown
+from densekit.evaluation import Measured
 from densekit.metrics.bootstrap import Interval, draws, intervals
 from densekit.metrics.protocols import HasCases, HasConfusion, HasFacts, HasResamples
+from densekit.metrics.rows import RowMetric
 from densekit.ops import dist
 from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
@@ -63,17 +65,18 @@ class MetricSet:
 
     Attributes:
         intervals: `HEAD/VALUE` to its interval, once they were drawn.
+        groups: Image id to what the image is drawn with; of all processes after `compute`.
     """
 
     def __init__(self, metrics: Mapping[str, Mapping[str, Metric]]) -> None:
         self.metrics = {head: dict(named) for head, named in metrics.items()}
         self.intervals: dict[str, Interval] = {}
-        self._groups: dict[int, Hashable] = {}
+        self.groups: dict[int, Hashable] = {}
         self._keys: dict[tuple[str, str], dict[str, str]] = {}
 
     def reset(self, device: torch.device) -> None:
         """Resets all metrics and moves them to the device of the coming results."""
-        self.intervals, self._groups = {}, {}
+        self.intervals, self.groups = {}, {}
         for named in self.metrics.values():
             for metric in named.values():
                 metric.to(device).reset()
@@ -85,7 +88,7 @@ class MetricSet:
             results: One dict per image, head name to result.
             truth: One per image, in the same order.
         """
-        self._groups |= {one["image_id"]: group_of(one) for one in truth}
+        self.groups |= {one["image_id"]: group_of(one) for one in truth}
         for head, named in self.metrics.items():
             of_head = [result[head] for result in results]
             for metric in named.values():
@@ -100,7 +103,7 @@ class MetricSet:
             ValueError: Two values have the same name, or one has the name of a loss.
         """
         computed: dict[str, Tensor] = {}
-        self._groups = {i: g for part in dist.gathered(self._groups) for i, g in part.items()}
+        self.groups = {i: g for part in dist.gathered(self.groups) for i, g in part.items()}
         for head, name, metric in self:
             values = _as_dict(name, metric.compute())
             keys = _keys(head, name, values, computed)
@@ -140,10 +143,22 @@ class MetricSet:
         """
         for head, name, metric in self:
             if isinstance(metric, HasResamples) and len(ids := metric.image_ids()):
-                groups = [self._groups.get(int(image), int(image)) for image in ids]
+                groups = [self.groups.get(int(image), int(image)) for image in ids]
                 found = intervals(metric.resampled(draws(groups, resamples)))
                 keys = self._keys[head, name]
                 self.intervals |= {keys[value]: ends for value, ends in found.items()}
+
+    def measured(self, data: str) -> list[Measured]:
+        """Returns the metrics that keep rows, as last computed.
+
+        Args:
+            data: Name of the data set.
+        """
+        return [
+            Measured(data, head, name, metric, self._keys[head, name])
+            for head, name, metric in self
+            if isinstance(metric, RowMetric)
+        ]
 
     def note_facts(self, info: dict[str, Any]) -> None:
         """Stores in a model's `info["heads"]` what predictions need from the last `compute`."""

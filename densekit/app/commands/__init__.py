@@ -16,6 +16,7 @@ COMMANDS = {
     "download": "fetch public data sets in the layout that data=NAME reads",
     "convert": "turn weights of another library into a checkpoint",
     "info": "show what a checkpoint contains",
+    "compare": "compare two evaluations: differences with intervals, and the images that changed",
     "replay": "repeat the step at which a training met a NaN or infinite number",
     "export": "export a checkpoint as a program that runs without densekit",
     "check": "test heads, backbones, necks, data sets and metrics against their contracts",

@@ -100,7 +100,14 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
 def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
     """Evaluates a checkpoint on the split `cfg["split"]`; writes metrics to `paths.run`."""
     from densekit.artifact import build_from_artifact, load_artifact, write_artifact
-    from densekit.training import CasesFile, Intervals, MetricsFile, MetricsTable, Progress
+    from densekit.training import (
+        CasesFile,
+        EvaluationFile,
+        Intervals,
+        MetricsFile,
+        MetricsTable,
+        Progress,
+    )
 
     artifact = load_artifact(cfg["checkpoint"])
     model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
@@ -123,6 +130,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
             MetricsTable(),
             MetricsFile(run / METRICS, artifact["reached"]),
             CasesFile(run),
+            EvaluationFile(run),
         ],
         logger=False,
         enable_checkpointing=False,

@@ -46,6 +46,7 @@ def test_confusion_and_cases() -> None:
         "image_id": 0,
         "category": "a",
         "predicted": "b",
+        "right": 0.0,
         "confidence": 0.5,
         "place": 3,
     }
