@@ -58,7 +58,8 @@ class EvaluationFile(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the file of the last validation."""
-        self._write(pl_module, "val")
+        if pl_module.validated_step is not None:  # else there was a sanity check at most
+            self._write(pl_module, "val")
 
     def _write(self, lit: Any, stage: str) -> None:
         if not lit.metric_sets(stage):

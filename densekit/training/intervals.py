@@ -40,7 +40,8 @@ class Intervals(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draws them for the last validation."""
-        self._draw(trainer, pl_module, "val")
+        if pl_module.validated_step is not None:  # else there was a sanity check at most
+            self._draw(trainer, pl_module, "val")
 
     def _draw(self, trainer: Trainer, lit: Any, stage: str) -> None:
         if self.resamples and trainer.is_global_zero:

@@ -14,9 +14,13 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from densekit.evaluation import read_evaluation
+from densekit.metrics import CocoMap
 from densekit.training import (
     Checkpoint,
     Curves,
+    EvaluationFile,
+    Intervals,
     MetricsFile,
     MetricsTable,
     RunPictures,
@@ -57,11 +61,30 @@ def test_infinite_figures_are_null_too() -> None:
 
 def test_sanity_check_writes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "metrics.json"
-    callbacks = [MetricsFile(path), MetricsTable(), Curves(tmp_path / "c.png")]
+    callbacks = [
+        *(Intervals(), MetricsFile(path), MetricsTable(), Curves(tmp_path / "c.png")),
+        EvaluationFile(tmp_path),
+    ]
     settings = {"num_sanity_val_steps": 2, "max_epochs": 1, "limit_train_batches": 1}
     run = trainer(tmp_path, callbacks=callbacks, **settings, check_val_every_n_epoch=2)
     run.fit(fake_lit(), datamodule=FakeData())
     assert json.loads(path.read_text()) == {"stopped": "trainer.max_epochs=1 is reached"}
+    assert not (tmp_path / "evaluation_val.npz").exists()
+
+
+def test_intervals_and_rows_of_the_last_validation_and_the_test(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    callbacks = [Intervals(50), MetricsFile(path), EvaluationFile(tmp_path)]
+    lit = fake_lit(metrics={"spot": {"coco": CocoMap(["cat", "dog"])}})
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=2)
+    run.fit(lit, datamodule=FakeData())
+    run.test(lit, datamodule=FakeData(), verbose=False)
+    found = json.loads(path.read_text())
+    for stage in ("val", "test"):
+        low, high = found["intervals"][f"{stage}/spot/AP"]
+        assert low <= found[f"{stage}/spot/AP"] <= high
+        (one,) = read_evaluation(tmp_path / f"evaluation_{stage}.npz").measured
+        assert one.values["spot/AP"] == found[f"{stage}/spot/AP"]
 
 
 def test_table_shows_main_figures_then_all(
