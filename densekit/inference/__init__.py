@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy(
         "build_engine": "engine",
         "calibrate_on": "calibration",
         "predict_tiles": "tiles",
+        "predict_volume": "volume_stream",
         "with_engine": "engine",
     },
 )

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from densekit.data.medical.grids import Volume
+from densekit.data.medical.axes import Axes
+from densekit.data.medical.grids import Grid, Volume
 from densekit.data.reading.images import ImageReader
 from densekit.inference.inputs import channels_first
 from densekit.inference.prepared import check_prepared
@@ -129,29 +130,39 @@ class Frames:
         array = tensor.movedim(0, -1).cpu().numpy()
         return torch.from_numpy(scale(array, self.intensity)).movedim(-1, 0), meta
 
-    def _volume(self, volume: Volume) -> tuple[Tensor, Meta]:
-        """`prepared` for a volume with its frame, through the functions that the data set uses."""
-        from densekit.data.medical.axes import axes_to, turned, turned_sides
+    def axes_of(self, grid: Grid) -> Axes | None:
+        """The axes that turn a stored volume into the network's orientation; None for as stored.
+
+        Raises:
+            ValueError: The volume has other channels than the model, or states no orientation.
+        """
+        from densekit.data.medical.axes import axes_to
         from densekit.data.medical.grids import orientation_of
         from densekit.data.medical.nifti import two_frames
-        from densekit.data.medical.resample import network_frame
 
-        if self._is_unsure and volume.is_placed:
+        if self._is_unsure and grid.is_placed:
             self._is_unsure = False
             _log.warning(
                 "the model does not state the orientation it was trained in: axes are used as"
                 " stored, the first volume is %s (%s); results are wrong if training used another",
-                *(volume.path, orientation_of(volume)),
+                *(grid.path, orientation_of(grid)),
             )
-        if conflict := two_frames(volume):
+        if conflict := two_frames(grid):
             _log.warning("sform and qform differ, the sform is used: %s", conflict)
-        if volume.channels != self.channels:
+        if grid.channels != self.channels:
             raise ValueError(
-                f"{volume.path}: expected {self.channels} channels, got {volume.channels}; if each"
+                f"{grid.path}: expected {self.channels} channels, got {grid.channels}; if each"
                 " channel is a file of its own, `channels=[NAME, ...]` names those of a patient;"
                 " a table has one column per channel"
             )
-        axes = axes_to(volume, self.orientation)
+        return axes_to(grid, self.orientation)
+
+    def _volume(self, volume: Volume) -> tuple[Tensor, Meta]:
+        """`prepared` for a volume with its frame, through the functions that the data set uses."""
+        from densekit.data.medical.axes import turned, turned_sides
+        from densekit.data.medical.resample import network_frame
+
+        axes = self.axes_of(volume)
         image = self._channels_first(turned(volume.image, axes), volume.path).movedim(0, -1).numpy()
         spacing = turned_sides(volume.spacing, axes)
         framed = network_frame(image, spacing, self.intensity, self.spacing)

@@ -78,12 +78,13 @@ def foreground_of_slices(mask: NDArray[Any], classes: Iterable[int]) -> NDArray[
         mask: (z, y, x) classes or multi-label (K, z, y, x).
         classes: Values, or channels, that count as foreground.
     """
-    if mask.ndim == 4:
-        chosen = (mask[list(classes)] == 1).any(axis=0)
-    else:
-        chosen = np.isin(mask, list(classes))
-    counts: NDArray[np.int64] = chosen.sum(axis=(1, 2))
-    return counts
+    chosen = list(classes)
+    counts = []
+    for z in range(mask.shape[-3]):  # slice by slice: a mask in a file may exceed the memory
+        part = mask[..., z, :, :]
+        found = (part[chosen] == 1).any(axis=0) if mask.ndim == 4 else np.isin(part, chosen)
+        counts.append(int(found.sum()))
+    return np.array(counts, np.int64)
 
 
 def _in_one_size(

@@ -49,8 +49,9 @@ the results of all others are kept.
 
 Models of volumes read NIfTI, MetaImage and NRRD files and folders of DICOM files. The channels of a
 case are CASE_0000.nii.gz, CASE_0001.nii.gz and so on, or the files of each patient's folder that
-channels= names. A TIFF or .npy image of more than 67 million pixels is processed in tiles, which
-bound the memory, and its mask is masks/NAME.tif.
+channels= names. A NIfTI volume that would take more than 2 GiB is predicted slab by slab where the
+inferer is a sliding window and no resampling is needed. A TIFF or .npy image of more than 67
+million pixels is processed in tiles, which bound the memory, and its mask is masks/NAME.tif.
 """,
     examples=(
         "predict checkpoint=runs/NAME/TIMESTAMP source=photos output=out",

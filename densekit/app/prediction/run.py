@@ -16,6 +16,7 @@ from densekit.app.options.shared import claimed, device_name, output_folder
 from densekit.app.prediction.calibration import calibration_of
 from densekit.app.prediction.found import relative_paths
 from densekit.app.prediction.huge import Tiler
+from densekit.app.prediction.huge_volumes import Streamer
 from densekit.app.prediction.image_ids import Listed, listed_images
 from densekit.app.prediction.series import predict_series
 from densekit.app.prediction.sources import find_cases, overlay_names, volume_names
@@ -153,13 +154,16 @@ def _run(
     """Predicts image by image; returns a message per unreadable image."""
     from rich.progress import track
 
-    broken, tiler = [], Tiler(predictor)
+    broken, tiler, streamer = [], Tiler(predictor), Streamer(predictor)
     for case, (image_id, size), name in track(
         list(zip(cases, listed, names, strict=True)), "predicting"
     ):
         try:
             if tiler.takes(case[0]):
                 tiler.run(case[0], image_id, name, writer)
+                continue
+            if streamer.takes(case):
+                streamer.run(case, image_id, name, writer)
                 continue
             image = read(case, size)
             result = predictor([image])[0]

@@ -5,6 +5,7 @@ Shape letters: z, y, x the sides of a volume, C its channels, K classes.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,29 +34,32 @@ class VolumeWriter:
             file: Without suffix.
             like: The volume that was predicted.
         """
-        import numpy as np
-
         from densekit.data.medical.volumes import write_mask
 
         file.parent.mkdir(parents=True, exist_ok=True)
-        table = classes.table(self.largest)
-        stored = np.array(table, np.uint8 if max(table) < 256 else np.uint16)
+        stored = partial(self._stored, classes)
+        write_mask(file.with_name(file.name + ".nii.gz"), mask, like, stored)
+
+    def _stored(self, classes: MaskClasses, mask: NDArray[Any]) -> NDArray[Any]:
+        import numpy as np
+
         if classes.multilabel:
-            values = classes.label_map(mask) if classes.order else mask
-        else:
-            values = stored[mask]
-        write_mask(file.with_name(file.name + ".nii.gz"), values, like)
+            return classes.label_map(mask) if classes.order else mask
+        table = classes.table(self.largest)
+        values: NDArray[Any] = np.array(table, np.uint8 if max(table) < 256 else np.uint16)[mask]
+        return values
 
     def draw(self, image: Volume, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
-        """Draws slices along z, as stored, with the classes over them."""
+        """Draws slices along z, as stored, stretched together, with the classes over them."""
         from densekit.visualization.images import save_picture, to_grey
         from densekit.visualization.masks import draw_mask, with_legend
         from densekit.visualization.panels import grid
         from densekit.visualization.planes import evenly_spread_slices
 
-        grey = to_grey(image.image[..., 0])  # (z, y, x)
+        shown = evenly_spread_slices(mask, classes.drawn, COLUMNS * ROWS)
+        greys = to_grey(image.image[..., 0][shown])  # (n, y, x)
         cells = [
-            draw_mask(grey[z], mask[..., z, :, :], classes.drawn)
-            for z in evenly_spread_slices(mask, classes.drawn, COLUMNS * ROWS)
+            draw_mask(grey, mask[..., z, :, :], classes.drawn)
+            for z, grey in zip(shown, greys, strict=True)
         ]
         save_picture(with_legend(grid(cells, COLUMNS), classes.drawn), file)

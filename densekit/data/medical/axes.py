@@ -92,19 +92,24 @@ def turned(array: NDArray[Any], axes: Axes | None, first: int = 0) -> NDArray[An
         axes: See `axes_to`.
         first: Number of axes before z.
     """
+    # torch refuses negative strides
+    return array if axes is None else np.ascontiguousarray(turned_view(array, axes, first))
+
+
+def turned_view(array: NDArray[Any], axes: Axes | None, first: int = 0) -> NDArray[Any]:
+    """`turned` without a copy: what is written to the result is written to the array."""
     if axes is None:
         return array
     order = [first + axis for axis, _ in axes]
-    order = [*range(first), *order, *range(first + len(order), array.ndim)]
-    moved = array.transpose(order)
-    # torch refuses negative strides, which NumPy would keep for an axis of one voxel
+    moved = array.transpose([*range(first), *order, *range(first + len(order), array.ndim)])
+    # NumPy would keep the negative stride of an axis of one voxel in a contiguous copy.
     reversed_ = tuple(
         first + axis
         for axis, (_, is_reversed) in enumerate(axes)
         if is_reversed and moved.shape[first + axis] > 1
     )
-    out: NDArray[Any] = np.ascontiguousarray(np.flip(moved, reversed_))
-    return out
+    view: NDArray[Any] = np.flip(moved, reversed_)
+    return view
 
 
 def turned_mask(mask: NDArray[Any], axes: Axes | None) -> NDArray[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from densekit.data.medical.grids import (
 SHEAR = 1e-4
 """Cosine between two axes above which they do not count as orthogonal."""
 
+SLAB = 1 << 22
+"""Voxels that are read or written at once."""
 _TO_MILLIMETRES = {"meter": 1e3, "micron": 1e-3}
 _MOST_PACKED = 1100
 """Largest compression ratio of gzip."""
@@ -83,19 +86,70 @@ def _shown(grid: Grid) -> str:
     return f"{orientation_of(grid)} from ({origin})"
 
 
-def write_nifti(path: Path, mask: NDArray[Any], like: Grid) -> None:
-    """Writes a mask on the grid of a volume, atomically.
+def write_nifti(
+    path: Path,
+    mask: NDArray[Any],
+    like: Grid,
+    stored: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
+) -> None:
+    """Writes a mask on the grid of a volume, atomically, converting a few slices at a time.
 
     Args:
         path: New file, `.nii` or `.nii.gz`.
-        mask: (z, y, x) or (K, z, y, x) unsigned integers, written in their own dtype.
+        mask: (z, y, x) or (K, z, y, x).
         like: The volume that the mask belongs to.
+        stored: Converts slices of the mask, z of any length, to the unsigned integers to store.
     """
-    data = mask.transpose(3, 2, 1, 0) if mask.ndim == 4 else mask.transpose(2, 1, 0)
-    if like.header is not None and like.header["dim"][0] == 2 and mask.ndim == 3:
-        data = data[:, :, 0]
-    with replacing(path) as part:
-        need("nibabel", "writing NIfTI").save(_mask_file(data, like), part)
+    need("nibabel", "writing NIfTI")
+    from nibabel.openers import ImageOpener
+
+    first = stored(mask[..., :1, :, :])
+    shape = (*first.shape[:-3], *mask.shape[-3:])
+    if like.header is not None and like.header["dim"][0] == 2 and len(shape) == 3:
+        shape = shape[1:]
+    header = _mask_file(np.broadcast_to(first.dtype.type(0), shape[::-1]), like).header
+    with replacing(path) as part, ImageOpener(str(part), "wb") as stream:
+        header.write_to(stream)
+        stream.write(bytes(header.get_data_offset() - stream.tell()))
+        for channel in range(len(first)) if first.ndim == 4 else [...]:
+            for rows in slabs_of(mask.shape[-3:]):
+                planes = stored(mask[..., rows, :, :])
+                values = planes[channel] if first.ndim == 4 else planes
+                stream.write(values.astype(header.get_data_dtype()).tobytes())
+
+
+def slabs_of(shape: Sequence[int]) -> Iterator[slice]:
+    """Divides the first axis so that each part has about `SLAB` voxels."""
+    rows = max(1, SLAB // max(1, math.prod(shape[1:])))
+    for start in range(0, shape[0], rows):
+        yield slice(start, min(start + rows, shape[0]))
+
+
+def nifti_slabs(path: Path) -> Iterator[tuple[int, slice, NDArray[Any]]]:
+    """Reads the values of `read_nifti` slab by slab, in the order of the file.
+
+    Yields:
+        The channel, the range of z, and the values (n, y, x) float32.
+
+    Raises:
+        ValueError: If the file is damaged or not a scalar volume, with its path.
+    """
+    file = _open(path)
+    grid, proxy = _grid(file, path), file.dataobj
+    image = Path(file.file_map["image"].filename)
+    packed = image.suffix.lower() == ".gz"
+    plane = math.prod(grid.shape[1:])
+    with gzip.open(image) if packed else image.open("rb") as stream:
+        for channel in range(grid.channels):
+            for rows in slabs_of(grid.shape):
+                before = (channel * grid.shape[0] + rows.start) * plane * proxy.dtype.itemsize
+                count = rows.stop - rows.start
+                place = ((*grid.shape[:0:-1], count), proxy.dtype, proxy.offset + before)
+                part = type(proxy)(stream, (*place, proxy.slope, proxy.inter), mmap=False)
+                yield channel, rows, np.asanyarray(part, np.float32).transpose(2, 1, 0)
+        if packed:  # its checksum stands at the end
+            while stream.read(1 << 20):
+                pass
 
 
 def _mask_file(data: NDArray[Any], like: Grid) -> Any:

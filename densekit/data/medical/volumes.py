@@ -5,7 +5,8 @@ z, y, x the stored axes of a volume, slowest first; C its channels, K classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from densekit.data.medical.dicom import dicom_grid, read_dicom
 from densekit.data.medical.grids import Grid, Volume, check_same_grid
 from densekit.data.medical.itk import itk_grid, read_itk
-from densekit.data.medical.nifti import nifti_grid, read_nifti, write_nifti
+from densekit.data.medical.nifti import nifti_grid, nifti_slabs, read_nifti, write_nifti
 from densekit.data.medical.volume_files import ITK, NIFTI, SUFFIXES, has_suffix
 from densekit.data.reading.files import reading
 
@@ -38,11 +39,7 @@ def read_volume(path: str | Path, series: str | None = None) -> Volume:
     """
     volume = decode_volume(path, series)
     bad = volume.image.size - int(np.isfinite(volume.image).sum())
-    if bad:
-        raise ValueError(
-            f"{path}: expected finite voxels, got {bad} of {volume.image.size} NaN or infinite;"
-            " replace them first"
-        )
+    _check_finite(path, bad, volume.image.size)
     return volume
 
 
@@ -93,7 +90,12 @@ def read_channels_grid(paths: Sequence[str | Path], series: str | None = None) -
     return Grid(**{**vars(first), "channels": sum(grid.channels for grid in (first, *others))})
 
 
-def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
+def write_mask(
+    path: str | Path,
+    mask: NDArray[Any],
+    like: Grid,
+    stored: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
+) -> None:
     """Writes a mask as NIfTI that every viewer overlays on its source.
 
     Affine and header are exactly those of a NIfTI source; for DICOM the affine is computed from
@@ -101,8 +103,9 @@ def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
 
     Args:
         path: New file, `.nii` or `.nii.gz`.
-        mask: (z, y, x), or multi-label (K, z, y, x), uint8 or uint16.
+        mask: (z, y, x), or multi-label (K, z, y, x); an array in a file is not read as a whole.
         like: The volume that the mask belongs to (a `Volume` is a `Grid`).
+        stored: Converts slices of the mask to the values to store, uint8 or uint16.
 
     Raises:
         ValueError: If the suffix, the shape or the dtype is not valid.
@@ -115,9 +118,45 @@ def write_mask(path: str | Path, mask: NDArray[Any], like: Grid) -> None:
             f"{path}: expected a mask of shape {like.shape} (z, y, x) as {like.path}, got"
             f" {mask.shape}"
         )
-    if mask.dtype not in (np.uint8, np.uint16):
-        raise ValueError(f"{path}: expected a mask of uint8 or uint16, got {mask.dtype}")
-    write_nifti(target, mask, like)
+    dtype = stored(mask[..., :1, :, :]).dtype
+    if dtype not in (np.uint8, np.uint16):
+        raise ValueError(f"{path}: expected a mask of uint8 or uint16, got {dtype}")
+    write_nifti(target, mask, like, stored)
+
+
+def stored_on_disk(paths: Sequence[str | Path], grid: Grid, file: Path) -> NDArray[Any]:
+    """Copies the values of `read_channels` to a file, a few slices at a time.
+
+    Args:
+        paths: NIfTI files, the channels of one patient in their order.
+        grid: Theirs, of `read_channels_grid`.
+        file: A new file, of 4 bytes per voxel.
+
+    Returns:
+        (C, z, y, x) float32, an array in that file.
+
+    Raises:
+        ValueError: If a volume is damaged or not finite; the message names its file.
+    """
+    values = np.memmap(file, np.float32, "w+", shape=(grid.channels, *grid.shape))
+    first = 0
+    for path in map(Path, paths):
+        bad = channel = 0
+        with reading(path, "volume"):
+            for channel, rows, slab in nifti_slabs(path):
+                values[first + channel, rows] = slab
+                bad += slab.size - int(np.isfinite(slab).sum())
+        _check_finite(path, bad, math.prod(grid.shape) * (channel + 1))
+        first += channel + 1
+    return values
+
+
+def _check_finite(path: str | Path, bad: int, count: int) -> None:
+    if bad:
+        raise ValueError(
+            f"{path}: expected finite voxels, got {bad} of {count} NaN or infinite; replace them"
+            " first"
+        )
 
 
 def _existing(path: Path) -> Path:

@@ -5,7 +5,8 @@ S the D sizes of an image, C its channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -48,9 +49,8 @@ def scale(image: NDArray[Any], rule: Rule | None) -> NDArray[Any]:
     values = image.astype(np.float32)
     if rule is None:
         return values
-    check_channels(rule, values.shape[-1])
-    rules = _rules(rule) if rule.get("kind") == PER_CHANNEL else [rule] * values.shape[-1]
-    for channel, apply in enumerate([_checked(one) for one in rules]):
+    rules = [_checked(one) for one in rules_of(rule, values.shape[-1]) if one is not None]
+    for channel, apply in enumerate(rules):
         values[..., channel] = apply(values[..., channel])
     return values
 
@@ -105,16 +105,106 @@ def _rules(rule: Rule) -> list[Rule]:
     return list(rules)
 
 
+def fitted(
+    parts: Callable[[], Iterable[NDArray[Any]]], rule: Rule | None
+) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """The scaling of one channel by a rule, with the statistics of all its parts.
+
+    Args:
+        parts: Returns the channel part by part, float32; called several times.
+        rule: As in `scale`, but not of kind "channels".
+
+    Returns:
+        Scales any part as `scale` does the whole channel, but for the rounding of sums in float64.
+    """
+    if rule is None:
+        return np.asarray
+    apply = _checked(rule)
+    if rule["kind"] == "zscore":
+        mean, std = _moments(parts, **apply.keywords)
+        apply = partial(_rescaled, offset=mean, width=std)
+    elif rule["kind"] == "percentile":
+        percents = [float(rule.get("low", 0.5)), float(rule.get("high", 99.5))]
+        low, high = percentiles(parts, percents)
+        apply = partial(_clip, low=low, high=high, mean=low, std=high - low)
+    return lambda part: np.asarray(apply(part), np.float32)
+
+
+def rules_of(rule: Rule | None, channels: int) -> list[Rule | None]:
+    """The rule of each channel.
+
+    Raises:
+        ValueError: If it is of kind "channels" for another number of channels.
+    """
+    check_channels(rule, channels)
+    per_channel = rule is not None and rule.get("kind") == PER_CHANNEL
+    return list(_rules(rule)) if rule is not None and per_channel else [rule] * channels
+
+
+def percentiles(
+    parts: Callable[[], Iterable[NDArray[Any]]], percents: Sequence[float]
+) -> list[Any]:
+    """`np.percentile` of finite float32 values that come in parts, exactly, in two passes.
+
+    The bits of floats, the negative ones inverted, are integers of the same order: the first pass
+    counts their upper halves, the second the lower halves of those that hold a wanted value.
+    """
+    count = sum(part.size for part in parts())
+    places = [percent / 100 * (count - 1) for percent in percents]
+    ranks = sorted({rank for at in places for rank in (math.floor(at), math.ceil(at))})
+    upper = np.zeros(1 << 16, np.int64)
+    for part in parts():
+        upper += np.bincount(_ordered(part) >> 16, minlength=1 << 16)
+    before = np.concatenate(([0], np.cumsum(upper)))
+    bins = {rank: int(np.searchsorted(before, rank, "right")) - 1 for rank in ranks}
+    lower = {one: np.zeros(1 << 16, np.int64) for one in bins.values()}
+    for part in parts():
+        keys = _ordered(part)
+        for one, counts in lower.items():
+            counts += np.bincount(keys[keys >> 16 == one] & 0xFFFF, minlength=1 << 16)
+    found = {}
+    for rank, one in bins.items():
+        low = int(np.searchsorted(np.cumsum(lower[one]), rank - before[one], "right"))
+        found[rank] = _float_of((one << 16) | low)
+    pairs = [(found[math.floor(at)], found[math.ceil(at)], at - math.floor(at)) for at in places]
+    return [np.percentile(pair[:2], [100 * pair[2]])[0] for pair in pairs]
+
+
+def _ordered(values: NDArray[Any]) -> NDArray[Any]:
+    bits = (np.ascontiguousarray(values, np.float32) + np.float32(0)).view(np.uint32).ravel()
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+def _float_of(key: int) -> NDArray[Any]:
+    bits = key ^ (1 << 31) if key >> 31 else ~key & 0xFFFFFFFF
+    value: NDArray[Any] = np.array(bits, np.uint32).view(np.float32)
+    return value
+
+
+def _moments(
+    parts: Callable[[], Iterable[NDArray[Any]]], foreground: float | None = None
+) -> tuple[Any, Any]:
+    """Mean and standard deviation over all parts, in float64."""
+
+    def chosen(above: float | None) -> Iterator[NDArray[Any]]:
+        for part in parts():
+            yield part if above is None else part[part > above]
+
+    count = sum(part.size for part in chosen(foreground))
+    if not count:
+        foreground, count = None, sum(part.size for part in parts())
+    mean = sum(part.sum(dtype=np.float64) for part in chosen(foreground)) / count
+    square = sum(np.square(part - mean).sum() for part in chosen(foreground)) / count
+    return mean, np.sqrt(square)
+
+
 def _zscore(x: NDArray[Any], *, foreground: float | None = None) -> NDArray[Any]:
-    part = x if foreground is None else x[x > foreground]
-    part = part if part.size else x
-    mean, std = part.mean(dtype=np.float64), part.std(dtype=np.float64)
-    return _rescaled(x, mean, std)
+    return _rescaled(x, *_moments(lambda: [x], foreground))
 
 
 def _percentile(x: NDArray[Any], *, low: float = 0.5, high: float = 99.5) -> NDArray[Any]:
     bottom, top = np.percentile(x, [low, high])
-    return _rescaled(np.clip(x, bottom, top), bottom, top - bottom)
+    return _clip(x, low=bottom, high=top, mean=bottom, std=top - bottom)
 
 
 def _window(x: NDArray[Any], *, level: float, width: float) -> NDArray[Any]:

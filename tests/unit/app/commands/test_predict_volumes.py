@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel
@@ -166,6 +167,40 @@ def test_regions_become_one_map_of_labels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(labels, np.where(second == 1, 300, np.where(first == 1, 2, 0)))
     legend = json.loads((tmp_path / "o" / "classes.json").read_text())["segmentation"]
     assert [entry["value"] for entry in legend] == [2, 300]
+
+
+@pytest.mark.parametrize("order", [None, [2, 300]])
+def test_a_huge_volume_is_streamed_to_the_same_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: list[int] | None
+) -> None:
+    regions = {"classes": 2, "multilabel": True} if order else {}
+    model = tiny_segmenter(dims=3, dtype="float32", orientation="LPS", **regions)
+    if order:
+        model.info["heads"]["segmentation"]["regions_class_order"] = order
+    nifti(tmp_path / "in" / "a.nii.gz", 20, 16, 12)
+    checkpoint = checkpoint_of(model, tmp_path / "m.ckpt")
+    window = "inferer={_target_:densekit.inference.SlidingWindow,window:[8,8,8]}"
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "whole", window) == 0
+    monkeypatch.setattr("densekit.app.prediction.huge_volumes.LARGE", 0)
+    monkeypatch.setattr("densekit.data.medical.nifti.SLAB", 100)
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "streamed", window) == 0
+    files = [file for file in (tmp_path / "whole").rglob("*") if file.is_file()]
+    assert {"a.nii.gz", "a.jpg", "images.json"} <= {file.name for file in files}
+    for file in files:
+        other = tmp_path / "streamed" / file.relative_to(tmp_path / "whole")
+        assert other.read_bytes() == file.read_bytes(), file
+    assert not list((tmp_path / "streamed").glob(".partial-*"))
+
+
+def test_a_volume_that_must_be_whole_and_does_not_fit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nifti(tmp_path / "in" / "a.nii.gz", 20, 16, 12)
+    checkpoint = checkpoint_of(volume_segmenter(), tmp_path / "m.ckpt")
+    monkeypatch.setattr("densekit.app.prediction.huge_volumes.LARGE", 0)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+    assert predict(checkpoint, tmp_path / "in", tmp_path / "o") == 1
+    assert "a.nii.gz: expected a volume that fits into memory" in capsys.readouterr().out
 
 
 def test_which_volumes(tmp_path: Path) -> None:
