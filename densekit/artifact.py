@@ -215,13 +215,26 @@ def build_from_artifact(
         raise ValueError(
             f"checkpoint {path}: expected weights that fit its config, got: {detail}"
         ) from error
-    for name, value in model.named_parameters():
+    check_finite_weights(dict(model.named_parameters()), path)
+    return model
+
+
+def check_finite_weights(weights: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Refuses the weights of a training that diverged.
+
+    Args:
+        weights: Name to tensor.
+        path: The checkpoint that holds them.
+
+    Raises:
+        ValueError: A weight is NaN or infinite.
+    """
+    for name, value in weights.items():
         if not bool(torch.isfinite(value).all()):
             raise ValueError(
                 f"checkpoint {path}: expected finite weights, got NaN or infinite ones in {name}:"
                 " its training diverged"
             )
-    return model
 
 
 def untrained(artifact: Mapping[str, Any], trust: Sequence[str] = ()) -> DenseModel:

@@ -179,6 +179,7 @@ def instantiate(node: Mapping[str, Any], key: str) -> Any:
     except hydra.errors.InstantiationException as error:
         cause = error.__cause__
         known = isinstance(cause, ValueError | TypeError | OSError | ModuleNotFoundError)
+        known |= "can't allocate memory" in str(cause)  # a RuntimeError of torch
         if not known and type(cause).__name__ != "MisconfigurationException":  # Lightning's
             raise  # a bug, not a wrong value: its traceback helps
         inner = re.search(r"^full_key: (\S+)$", str(error), re.MULTILINE)

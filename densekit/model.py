@@ -262,7 +262,7 @@ class _Levels(dict[str, FeatureSpec]):
 
 def _check_head_name(name: str) -> None:
     """Refuses names of methods, because `nn.ModuleDict` keeps heads as attributes."""
-    if not name.isidentifier() or hasattr(nn.ModuleDict(), name):
+    if not isinstance(name, str) or not name.isidentifier() or hasattr(nn.ModuleDict(), name):
         raise ValueError(
             "heads: expected names that are Python identifiers and not attributes of a module, "
             f"e.g. 'detection', got {name!r}"

@@ -13,7 +13,7 @@ import dataclasses
 import importlib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,14 +106,32 @@ def check_stored(
             Nothing has been built then, and no forbidden package imported.
     """
     replaced = frozenset(given)
-    for name, part in cfg.items():
-        for key, node, outer in _nodes(part, name):
-            if isinstance(node, Mapping):
-                check_node(node, key)
-                if "_target_" in node:
-                    _check_class(node, key, name, outer, trust)
-            elif isinstance(node, str) and key not in replaced:
-                _check_text(node, key, name, folder)
+    try:
+        for name, part in cfg.items():
+            _check_part(part, name, trust, folder, replaced)
+    except RecursionError as error:
+        raise ValueError(f"{name}: expected settings, got endless nesting") from error
+
+
+def _check_part(
+    part: Any, name: str, trust: Sequence[str], folder: str, replaced: Collection[str]
+) -> None:
+    for key, node, outer in _nodes(part, str(name)):
+        _check_plain(node, key)
+        if isinstance(node, Mapping):
+            check_node(node, key)
+            if "_target_" in node:
+                _check_class(node, key, name, outer, trust)
+        elif isinstance(node, str) and key not in replaced:
+            _check_text(node, key, name, folder)
+
+
+def _check_plain(node: Any, key: str) -> None:
+    """Refuses what YAML can hold and a run does not store: sets, bytes, dates, computed keys."""
+    if not isinstance(node, Mapping | list | tuple | str | int | float | None):
+        raise ValueError(f"{key}: expected a plain value, got {type(node).__name__}")
+    if isinstance(node, Mapping) and (odd := [name for name in node if "${" in str(name)]):
+        raise ValueError(f"{key}: expected plain names, got {odd[0]!r}")
 
 
 def without_weights(node: Any) -> Any:

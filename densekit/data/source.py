@@ -114,6 +114,7 @@ class Source:
         self.sampling = sampling
         self.images_per_identity = images_per_identity
         self.seed = seed
+        _check_filled(self.splits)
         _warn_of_shared(self.train, self.splits)
         self._description = _common_description(self.splits)
         _check_foreground(self.splits)
@@ -240,6 +241,12 @@ def _warn_of_shared(train: Dataset | None, splits: Mapping[str, Dataset]) -> Non
                 counted(len(common), "training image is", "training images are"),
                 *(split, first, common[0].decode()[:80], split),
             )
+
+
+def _check_filled(splits: Mapping[str, Dataset]) -> None:
+    for split, data in splits.items():
+        if not len(data):
+            raise ValueError(f"{split}: expected at least one image, got none")
 
 
 def _check_foreground(splits: Mapping[str, Dataset]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -85,9 +86,23 @@ def loss_terms(
         targets = {k: v for k, v in batch.items() if k not in NOT_FOR_LOSSES}
         targets["key"] = mix(seed, step, batch["key"])
         prefix = f"{source}/" if len(batches) > 1 else ""
-        found = loss(cast(Batch, targets), heads[source])
+        try:
+            found = loss(cast(Batch, targets), heads[source])
+        except ValueError as error:
+            raise _of_batch_norm(error) from error
         terms |= {prefix + name: term for name, term in found.items()}
     return terms
+
+
+def _of_batch_norm(error: ValueError) -> ValueError:
+    """The error of a batch norm that sees one value per channel, as settings; others unchanged."""
+    shape = re.search(r"^Expected more than 1 value per channel.*Size\((\[.*\])\)", str(error))
+    if shape is None:
+        return error
+    return ValueError(
+        f"batch_size: expected more than one value per channel for a batch norm, got {shape[1]};"
+        " use larger batches, larger images or patches, or backbone.norm=group"
+    )
 
 
 def rerun(step: Step) -> tuple[dict[str, float], str | None]:

@@ -1,17 +1,17 @@
 """Bad input through the commands: what `train`, `eval` and `predict` say, and that nothing is lost.
 
-One row per case of files and annotations; the readers' own tests have many more of each.
+Each row of the design's table of bad inputs is a key of the tables in `bad_boxes.py` (boxes,
+categories) and `bad_masks.py` (masks, volumes); those of losses, files of runs and misspelt words
+are the tables below.
 """
 
 from __future__ import annotations
 
-import json
-import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -19,139 +19,107 @@ import torch
 from PIL import Image
 
 from densekit.app.cli import main
+from densekit.app.prediction import huge
+from densekit.app.report import read_metrics
+from tests.contract.bad_boxes import BOXES, CATEGORIES
+from tests.contract.bad_masks import FLOATS, MASKS, VOLUMES
+from tests.contract.small_sets import KINDS, Case, Done
 
-SMALL = [
-    *("data=coco_folder", "head=faster_rcnn_small", "backbone=resnet18", "backbone.width=8"),
-    *(
-        "neck.out_channels=16",
-        "trainer.accelerator=cpu",
-        "precision=32-true",
-        "trainer.max_steps=1",
-    ),
-    *(
-        "data.coco_folder.batch_size=2",
-        "data.coco_folder.num_workers=0",
-        "data.coco_folder.eval_batch_size=2",
-    ),
-    *("callbacks.pictures=null", "callbacks.progress=null", "callbacks.curves=null"),
-    *("trainer.enable_progress_bar=false", "trainer.enable_model_summary=false"),
-    *("resize.min_size=64", "resize.max_size=64", "backbone.weights=null"),
-]
-
-
-def write(folder: Path) -> None:
-    """Four images with a box each, for training and validation."""
-    noise = np.random.default_rng(0).integers(0, 256, (4, 64, 64, 3), np.uint8)
-    for split in ("train", "val"):
-        (folder / split).mkdir(parents=True)
-        for number, pixels in enumerate(noise):
-            Image.fromarray(pixels).save(folder / split / f"{number}.png")
-        content = {
-            "images": [
-                {"id": n, "file_name": f"{n}.png", "height": 64, "width": 64} for n in range(4)
-            ],
-            "annotations": [
-                {"id": n, "image_id": n, "category_id": 1 + n % 2, "bbox": [9, 9, 30, 30]}
-                for n in range(4)
-            ],
-            "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
-        }
-        (folder / f"{split}.json").write_text(json.dumps(content))
+TABLES = {"boxes": BOXES, "categories": CATEGORIES, "masks": MASKS, "volumes": VOLUMES}
+CASES = {
+    f"{kind}: {row}: {name}": (kind, case)
+    for kind, table in TABLES.items()
+    for row, cases in table.items()
+    for name, case in cases.items()
+}
 
 
 @dataclass
 class Trained:
-    """A small run: its folder and its last checkpoint."""
+    """A small run: its data and its last checkpoint."""
 
-    root: Path
+    data: Path
     checkpoint: Path
 
 
+Runs = Callable[[str], Trained]
+
+
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    root = tmp_path_factory.mktemp("trained")
-    write(root / "data")
-    assert (
-        main(["train", *SMALL, f"paths.data={root / 'data'}", f"paths.runs={root / 'runs'}"]) == 0
-    )
-    (checkpoint,) = root.rglob("last.ckpt")
-    return Trained(root, checkpoint)
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    """A run on valid data of each kind, made when it is first asked for."""
+    made: dict[str, Trained] = {}
+
+    def train(kind: str) -> Trained:
+        if kind not in made:
+            root = tmp_path_factory.mktemp(kind)
+            KINDS[kind].write(root / "data")
+            words = [f"paths.data={root / 'data'}", f"paths.runs={root / 'runs'}"]
+            assert main(["train", *KINDS[kind].words, *words]) == 0
+            (checkpoint,) = root.rglob("last.ckpt")
+            made[kind] = Trained(root / "data", checkpoint)
+        return made[kind]
+
+    return train
 
 
-def edit(file: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    content = json.loads(file.read_text())
-    change(content)
-    file.write_text(json.dumps(content))
+Said = pytest.CaptureFixture[str]
 
 
-def annotation(**values: Any) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        edit(folder / "val.json", lambda content: content["annotations"][1].update(values))
-
-    return damage
-
-
-def record(**values: Any) -> Callable[[Path], None]:
-    def damage(folder: Path) -> None:
-        edit(folder / "val.json", lambda content: content["images"][1].update(values))
-
-    return damage
-
-
-def text(content: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "val.json").write_text(content) and None
-
-
-def image(change: Callable[[Path], object]) -> Callable[[Path], None]:
-    return lambda folder: change(folder / "val" / "1.png") and None
-
-
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-HALF = image(lambda path: path.write_bytes(path.read_bytes()[:9000] + bytes(3000)))
-REFUSED: dict[str, tuple[Callable[[Path], None], str, bool]] = {
-    # name: damage, what is said, whether it concerns `predict`, which reads images alone
-    "box that is NaN": (annotation(bbox=[float("nan"), 1, 2, 3]), "annotation 1", False),
-    "unknown class": (annotation(category_id=9), "category_id: expected one of", False),
-    "class by name": (annotation(category_id="cat"), "category_id: expected", False),
-    "huge number": (annotation(bbox=[10**400, 1, 2, 3]), "val.json: expected JSON", False),
-    "missing image": (record(file_name="9.png"), "9.png", False),
-    "name without end": (record(file_name="x" * 5000), "val.json", False),
-    "other size": (record(height=32), "1.png: expected the annotated height x width", False),
-    "nested without end": (text("[" * 100_000), "val.json: expected JSON", False),
-    "page of a portal": (text("<html>Sign in</html>"), "val.json: expected JSON", False),
-    "half an image": (HALF, "1.png: expected a readable image", True),
-    "empty image": (image(lambda path: path.write_bytes(b"")), "1.png: expected a readable", True),
-    "pipe": (image(pipe), "1.png", True),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_by_every_command_before_any_work(
-    name: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("name", CASES)
+def test_inputs(
+    name: str, trained: Runs, tmp_path: Path, capsys: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    damage, message, of_images = REFUSED[name]
+    kind, case = CASES[name]
+    valid = trained(kind)
     data = tmp_path / "data"
-    shutil.copytree(trained.root / "data", data)
-    damage(data)
-    runs = tmp_path / "runs"
-    assert main(["train", *SMALL, f"paths.data={data}", f"paths.runs={runs}"]) == 2
-    assert message in _error(capsys)
+    shutil.copytree(valid.data, data)
+    case.damage(data)
+    monkeypatch.setattr(huge, "HUGE", 60 * 60 if name.endswith("tiles") else huge.HUGE)
+    capsys.readouterr()
+    if case.refused:
+        _refused(kind, case, data, valid.checkpoint, capsys)
+    else:
+        _used(kind, case, data, capsys)
+
+
+def _refused(kind: str, case: Case, data: Path, checkpoint: Path, capsys: Said) -> None:
+    runs = data.parent / "runs"
+    words = [*KINDS[kind].words, *case.words, f"paths.data={data}", f"paths.runs={runs}"]
+    assert main(["train", *words]) == 2
+    assert case.refused in _error(capsys)
     assert not list(runs.rglob("*.ckpt"))
-    words = [f"checkpoint={trained.checkpoint}", f"paths.data={data}", "split=val"]
-    assert main(["eval", *words, f"output={tmp_path / 'eval'}"]) == 2
-    assert message in _error(capsys)
-    if of_images:
-        words = [f"checkpoint={trained.checkpoint}", f"source={data / 'val'}"]
-        assert main(["predict", *words, f"output={tmp_path / 'out'}"]) in (1, 2)
+    if not case.words:  # else the checkpoint is one of other settings
+        words = [f"checkpoint={checkpoint}", f"paths.data={data}", "split=val"]
+        assert main(["eval", *words, f"output={data.parent / 'eval'}"]) == 2
+        assert case.refused in _error(capsys)
+    if case.predict:
+        source, out = data / KINDS[kind].pictures, data.parent / "out"
+        words = [f"checkpoint={checkpoint}", f"source={source}", f"output={out}"]
+        assert main(["predict", *words]) in (1, 2)
         said = capsys.readouterr()
-        assert "1.png" in said.out + said.err or name == "pipe"
+        assert case.refused in "".join((said.out + said.err).split("\n"))
 
 
-def _error(capsys: pytest.CaptureFixture[str]) -> str:
+def _used(kind: str, case: Case, data: Path, capsys: Said) -> None:
+    root = data.parent
+    words = [*KINDS[kind].words, *case.words, f"paths.data={data}", f"paths.runs={root / 'runs'}"]
+    assert main(["train", *words]) == 0, _error(capsys)
+    (checkpoint,) = root.rglob("last.ckpt")
+    words = [f"checkpoint={checkpoint}", "split=val", f"output={root / 'eval'}"]
+    assert main(["eval", *words]) == 0, _error(capsys)
+    source = data / KINDS[kind].pictures
+    words = [f"checkpoint={checkpoint}", f"source={source}", f"output={root / 'out'}"]
+    assert main(["predict", *words]) == 0, _error(capsys)
+    said = capsys.readouterr()
+    text = " ".join((said.out + said.err).split())
+    assert case.says in text
+    run = checkpoint.parents[1]
+    metrics = read_metrics(root / "eval" / "metrics.json")
+    case.check(Done(run, metrics, root / "out", text))
+
+
+def _error(capsys: Said) -> str:
     said = capsys.readouterr().err
     assert "Traceback" not in said
     return said
@@ -169,58 +137,98 @@ def _flip(path: Path) -> None:
     path.write_bytes(content)
 
 
+class _Pickled:
+    """An object whose pickle would call a function."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return print, ("unpickled",)
+
+
 CHECKPOINTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "cut": (lambda path: path.write_bytes(path.read_bytes()[:5000]), "damaged"),
     "changed bit": (_flip, "damaged"),
     "text": (lambda path: path.write_text("weights: none\n"), "text: 'weights: none'"),
     "empty": (lambda path: path.write_bytes(b""), "expected a checkpoint"),
     "diverged": (_nan, "expected finite weights"),
+    "hostile": (lambda path: torch.save({"config": _Pickled()}, path), "which can run code"),
 }
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_bad_checkpoints_are_named(
-    name: str, trained: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_checkpoints_are_named(name: str, trained: Runs, tmp_path: Path, capsys: Said) -> None:
     damage, message = CHECKPOINTS[name]
-    file = tmp_path / "bad.ckpt"
-    shutil.copy(trained.checkpoint, file)
+    valid, file = trained("boxes"), tmp_path / "bad.ckpt"
+    shutil.copy(valid.checkpoint, file)
     damage(file)
-    source, out = trained.root / "data" / "val", tmp_path / "out"
+    source, out = valid.data / "val", tmp_path / "out"
     for words in (
-        ["eval", "split=val", f"output={out}"],
-        ["predict", f"source={source}", f"output={out}"],
+        ["eval", "split=val", f"output={out}", f"checkpoint={file}"],
+        ["predict", f"source={source}", f"output={out}", f"checkpoint={file}"],
+        ["train", *KINDS["boxes"].words, f"paths.data={valid.data}", f"checkpoint={file}"],
     ):
-        assert main([*words, f"checkpoint={file}"]) == 2
+        words += [f"paths.runs={tmp_path / 'runs'}"] * (words[0] == "train")
+        assert main(words) == 2
         assert message in (said := _error(capsys))
         assert str(file) in said
+        assert "unpickled" not in said
 
 
-KEPT: dict[str, Callable[[Path], None]] = {
-    "no objects": lambda folder: edit(
-        folder / "train.json", lambda content: content.update(annotations=[])
-    ),
-    "boxes outside and without an area": lambda folder: edit(
-        folder / "train.json",
-        lambda content: (
-            [
-                entry.update(bbox=box)
-                for entry, box in zip(
-                    content["annotations"],
-                    ([-5, -5, 90, 90], [9, 9, 0, 5], [500, 500, 9, 9], [3, 3, 5, 5]),
-                    strict=True,
-                )
-            ]
-            and None
-        ),
-    ),
+def test_a_damaged_run_goes_on_from_the_one_before(
+    trained: Runs, tmp_path: Path, capsys: Said
+) -> None:
+    """The exact resume of runs that were killed is `tests/unit/app/run/test_stopped.py`."""
+    valid = trained("boxes")
+    run = tmp_path / "run"
+    shutil.copytree(valid.checkpoint.parents[1], run)
+    folder = run / "checkpoints"
+    shutil.copy(folder / "last.ckpt", folder / "epoch_000.ckpt")
+    _flip(folder / "last.ckpt")
+    assert main(["train", f"resume={run}", "trainer.max_steps=2"]) == 0
+    said = capsys.readouterr()
+    assert "last.ckpt" in said.out + said.err
+    assert "epoch_000.ckpt" in said.out + said.err
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_images(
+    trained: Runs, tmp_path: Path, capsys: Said
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(trained("masks").data, data)
+    enormous = Image.fromarray(np.full((64, 64), 3e38, np.float32))
+    for file in (data / "images").iterdir():
+        enormous.save(file, "TIFF")
+    words = [
+        *FLOATS,
+        "backbone.norm=frozen",
+        f"paths.data={data}",
+        f"paths.runs={tmp_path / 'runs'}",
+    ]
+    assert main(["train", *KINDS["masks"].words, *words]) == 2
+    said = _error(capsys)
+    assert "images/1.png" in said
+    assert "First non-finite output" in said
+    assert list(tmp_path.rglob("non_finite/rank_0.pt"))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+MISSPELT = {
+    "heads.detection.num_clases=3": "did you mean 'num_classes'",
+    "trainer.max_stepz=3": "did you mean 'max_steps'",
+    "head=faster_rcn": "faster_rcnn",
+    "vars.train._target_=densekit.data.CocoDetectoin": "did you mean 'CocoDetection'",
+    "vars.train.imagez=val": "did you mean 'images'",
+    "neck._target_=acme.necks.FPN": "trust=[acme]",
+    "trainr.max_steps=2": "trainr: expected",
 }
 
 
-@pytest.mark.parametrize("name", KEPT)
-def test_what_can_be_used_is_trained_on(name: str, trained: Trained, tmp_path: Path) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(trained.root / "data", data)
-    KEPT[name](data)
-    words = [*SMALL, f"paths.data={data}", f"paths.runs={tmp_path / 'runs'}"]
-    assert main(["train", *words, "data.coco_folder.val=null"]) == 0
+@pytest.mark.parametrize("word", MISSPELT)
+def test_misspelt_words_are_refused_with_the_nearest(
+    word: str, trained: Runs, tmp_path: Path, capsys: Said
+) -> None:
+    words = [f"paths.data={trained('boxes').data}", f"paths.runs={tmp_path / 'runs'}", word]
+    assert main(["train", *KINDS["boxes"].words, *words]) == 2
+    said = _error(capsys)
+    assert MISSPELT[word] in said
+    assert re.split("[.=]", word)[0] in said
+    assert not (tmp_path / "runs").exists()

@@ -28,6 +28,7 @@ from densekit.build import build_model
 from densekit.heads import UNet
 from densekit.trust import ROLES, check_stored, without_weights
 from tests.unit.escapes import ESCAPES, HEAD, RESNET, TRAP, URL, node
+from tests.unit.odd_escapes import ODD
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +48,9 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not sprung.exists()
 
 
-@pytest.mark.parametrize("name", ESCAPES)
+@pytest.mark.parametrize("name", [*ESCAPES, *ODD])
 def test_no_way_out(name: str) -> None:
-    cfg, key, found = ESCAPES[name]
+    cfg, key, found = (ESCAPES | ODD)[name]
     with pytest.raises(ValueError, match=re.escape(key) + ".*" + re.escape(found)):
         check_stored(cfg, folder="/run")
 

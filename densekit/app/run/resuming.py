@@ -19,11 +19,11 @@ COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
 """Keys that a command stores beside the configuration."""
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
-    *("on_broken", "schedule", "test", "trainer", "trust", *COMMAND_KEYS),
+    *("on_broken", "schedule", "test", "trainer", "trust", "vars", *COMMAND_KEYS),
     *("expected", "assert_expected"),
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
-"""Keys that may change, with all keys below them."""
+"""Keys that may change, with all keys below them; `vars` are resolved where they are used."""
 GROUPS = ("backbone", "callbacks", "logger", "metrics", "optimizer", "schedule", "trainer")
 """Groups whose choice replaces one stored node; any other group calls for a new configuration.
 

@@ -54,11 +54,12 @@ def start_from(model: DenseModel, cfg: Mapping[str, Any]) -> None:
     Raises:
         UsageError: Something does not fit; the message names the option that allows it.
     """
-    from densekit.artifact import load_artifact
+    from densekit.artifact import check_finite_weights, load_artifact
 
     path = Path(cfg["checkpoint"])
     artifact = load_artifact(path)
     found: State = artifact["state_dict"]
+    check_finite_weights(found, path)
     own: State = model.state_dict()
     reset = _reset_heads(cfg["reset_head"], model)
     taken = {k: v for k, v in found.items() if not k.startswith("heads.")}

@@ -101,6 +101,8 @@ def find_code(
     if not files:
         raise ValueError(f"{key}: expected masks, got none for {len(masks)} images")
     first = files[0]
+    if first.is_file() and is_lossy(first):
+        _log.warning("%s: expected a mask without loss, got JPEG or WebP; %s", first, LOSSY_HINT)
     void = _void_values(ignore, table, key)
     if table and table.colours and (declared or is_coloured(first)):
         return _colour_code(table, void, explicit=declared is not None, key=key)

@@ -151,5 +151,8 @@ class MaskCode:
 
 
 def is_lossy(path: Path) -> bool:
-    """Whether the file's suffix is that of a lossy format."""
-    return path.suffix.lower() in LOSSY
+    """Whether a file has the suffix of a lossy format, or is a JPEG under another."""
+    if path.suffix.lower() in LOSSY:
+        return True
+    with path.open("rb") as file:
+        return file.read(3) == b"\xff\xd8\xff"
