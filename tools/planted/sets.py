@@ -28,7 +28,7 @@ def _copy(kind: str, root: Path, splits: dict[str, list[Path]], node: dict[str, 
     return Copy(root, kind, splits, node, np.random.default_rng(0), resize)
 
 
-def _voc(source: Path, root: Path, lists: Mapping[str, str]) -> Copy:
+def voc(source: Path, root: Path, lists: Mapping[str, str]) -> Copy:
     """VOC folders; `lists` names a list of images for each split."""
     splits: dict[str, list[Path]] = {}
     for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
@@ -49,19 +49,19 @@ def _stems(source: Path, name: str, split: str) -> list[str]:
     """The first images of a list, or of a folder where there is no list."""
     if name:
         lines = (source / "ImageSets" / "Main" / f"{name}.txt").read_text().split()
-        return lines[: SIZES[split]]
+        return lines[: SIZES.get(split)]
     every = sorted(file.stem for file in (source / "Annotations").iterdir())
     return every[:60] if split == "train" else every[60:85]
 
 
 def bccd(data: Path, root: Path) -> Copy:
     """Blood cells without the two images that have a box of one pixel."""
-    return _voc(data / "bccd", root, {"train": "train", "val": "val"})
+    return voc(data / "bccd", root, {"train": "train", "val": "val"})
 
 
 def voc100(data: Path, root: Path) -> Copy:
     """Pictures of Pascal VOC."""
-    return _voc(data / "voc100", root, {"train": "", "val": ""})
+    return voc(data / "voc100", root, {"train": "", "val": ""})
 
 
 def _coco(files: Mapping[str, Path], folders: Mapping[str, Path], root: Path) -> Copy:

@@ -49,7 +49,12 @@ it stopped.
             "error",
             "the least severe kind of finding that makes the exit code 1",
         ),
-        Option("workers", whole(1), min(8, os.cpu_count() or 1), "processes that read files"),
+        Option(
+            "workers",
+            whole(0),
+            min(8, os.cpu_count() or 1),
+            "processes that read files; with 0, a file that ends its process ends the command",
+        ),
     ),
     settings=(
         ("data=NAME", "a file of the group data, listed below"),

@@ -197,6 +197,13 @@ class Example:
         return self.picture if self.picture is not None and not self.picture.kind else None
 
     @property
+    def is_broken(self) -> bool:
+        """Whether one of its files could not be read; nothing should open them again."""
+        volumes = (*self.volumes, *self.volume_masks)
+        errors = [*(mask.error for mask in self.masks), *(volume.error for volume in volumes)]
+        return any(errors) or bool(self.picture and self.picture.kind)
+
+    @property
     def frame(self) -> tuple[int, int] | None:
         """Height and width that boxes refer to: the annotated ones, else those of the image."""
         if self.size is not None:
@@ -212,11 +219,15 @@ class Defect:
         check: Name of the check that reports it.
         file: The annotation file.
         message: What was expected and what was found.
+        box: Where to look in the image, None for all of it.
+        strength: How sure it is, 0 to 1, if it is a candidate.
     """
 
     check: str
     file: Path
     message: str
+    box: Box | None = None
+    strength: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from densekit.app.doctor.facts import Example, Part, Study
+from densekit.app.doctor.facts import Box, Example, Part, Study
 
 
 class Severity(StrEnum):
@@ -37,11 +38,15 @@ class Hit:
         split: The split, empty if it concerns the whole data set.
         file: The file, empty if it concerns none.
         message: What was found.
+        box: Where to look in the image, None for all of it.
+        strength: How sure it is, 0 to 1, if it is a candidate.
     """
 
     split: str
     file: str
     message: str
+    box: Box | None = None
+    strength: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class Finding:
         split: The split, empty if it concerns the whole data set.
         file: The file, empty if it concerns none.
         message: What was found.
+        box: Where to look in the image, None for all of it.
+        strength: How sure it is, 0 to 1, if it is a candidate.
     """
 
     check: str
@@ -61,6 +68,8 @@ class Finding:
     split: str
     file: str
     message: str
+    box: Box | None
+    strength: float
 
     def row(self) -> dict[str, Any]:
         """Its entries as JSON stores them."""
@@ -86,7 +95,7 @@ class Check:
     def __call__(self, study: Study) -> Iterator[Finding]:
         """Everything that it finds in a data set."""
         for hit in self.run(study):
-            yield Finding(self.name, self.severity, hit.split, hit.file, hit.message)
+            yield Finding(self.name, self.severity, **vars(hit))
 
 
 def check(severity: Severity) -> Callable[[Callable[[Study], Iterable[Hit]]], Check]:
@@ -94,9 +103,14 @@ def check(severity: Severity) -> Callable[[Callable[[Study], Iterable[Hit]]], Ch
 
     def made(run: Callable[[Study], Iterable[Hit]]) -> Check:
         about = (run.__doc__ or "").rstrip(".")
-        return Check(run.__name__.replace("_", "-"), severity, about[:1].lower() + about[1:], run)
+        return Check(run.__name__.replace("_", "-"), severity, _lowered(about), run)
 
     return made
+
+
+def _lowered(text: str) -> str:
+    """A sentence as part of a line; acronyms stay."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
 
 
 def recorded(name: str, severity: Severity, about: str) -> Check:
@@ -106,14 +120,18 @@ def recorded(name: str, severity: Severity, about: str) -> Check:
         for part in study.parts.values():
             for defect in part.defects:
                 if defect.check == name:
-                    yield Hit(part.name, str(defect.file), defect.message)
+                    file = str(defect.file)
+                    yield Hit(part.name, file, defect.message, defect.box, defect.strength)
 
     return Check(name, severity, about, run)
 
 
-def of_example(part: Part, example: Example, message: str, file: Path | None = None) -> Hit:
+def of_example(
+    part: Part, example: Example, message: str, file: Path | None = None, box: Box | None = None
+) -> Hit:
     """A hit in an image, or in another file of it."""
-    return Hit(part.name, str(file or example.file), message)
+    shown = box if box is not None and all(map(math.isfinite, box)) else None
+    return Hit(part.name, str(file or example.file), message, shown)
 
 
 def of_part(part: Part, message: str) -> Hit:

@@ -44,11 +44,14 @@ class Diagnosis:
 
 
 def ordered(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings by severity and check; within a check as they were found."""
+    """Findings by severity and check; within a check the surest first, then as they were found."""
     rank = {name: place for place, name in enumerate(CHECKS)}
-    return sorted(
-        findings, key=lambda f: (ORDER[f.severity], rank.get(f.check, len(rank)), f.check)
-    )
+
+    def place(finding: Finding) -> tuple[int, int, str, float]:
+        check = finding.check
+        return ORDER[finding.severity], rank.get(check, len(rank)), check, -finding.strength
+
+    return sorted(findings, key=place)
 
 
 def _name(finding: Finding) -> str:

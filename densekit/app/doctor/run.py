@@ -85,7 +85,7 @@ def diagnose(
     node: Mapping[str, Any],
     resize: Mapping[str, Any] | None,
     ignore: Sequence[str] = (),
-    workers: int = 1,
+    workers: int = 0,
     predict: Predict | None = None,
 ) -> Diagnosis:
     """Examines one data set.
@@ -95,7 +95,7 @@ def diagnose(
         node: Its resolved configuration.
         resize: The resize rule of the configuration.
         ignore: Names of checks to leave out.
-        workers: Processes that read files.
+        workers: Processes that read files; 0 reads them in this one.
         predict: The predictor of a checkpoint, whose predictions are compared with the labels.
     """
     with _quiet():  # the readers warn of what the checks report

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from densekit.app.doctor import cache
 from densekit.app.doctor.facts import Example, Mask, Part, Picture, Study, Volume
+from densekit.app.doctor.processes import Unread, read_all
 from densekit.data.reading.progress import tracked
 
-FEW = 200
-"""Files up to which no processes are started, as that takes longer than reading them."""
+SHARE = 50
+"""Files for which it is worth starting a further process."""
 
 
 class Task(NamedTuple):
@@ -31,7 +29,7 @@ def scan(study: Study, workers: int) -> Study:
 
     Args:
         study: What is annotated.
-        workers: Processes that read files.
+        workers: Processes that read files; 0 reads them in this one, which a file may end.
     """
     tasks = list(dict.fromkeys(t for part in study.parts.values() for t in _tasks(part)))
     found = _all(tasks, workers)
@@ -42,9 +40,12 @@ def scan(study: Study, workers: int) -> Study:
     return replace(study, parts=parts)
 
 
-def facts_of(task: Task) -> dict[str, Any]:
+def facts_of(task: Task) -> dict[str, Any] | Unread:
     """What a file holds, in plain values."""
-    return asdict(_read(task))
+    try:
+        return asdict(_read(task))
+    except MemoryError:
+        return Unread("there is not enough memory to read it")
 
 
 def _read(task: Task) -> Picture | Mask | Volume:
@@ -87,30 +88,22 @@ def _all(tasks: Sequence[Task], workers: int) -> dict[Task, dict[str, Any]]:
     known = cache.load(memory)
     keys = {task: cache.key_of(*task) for task in tasks}
     found = {task: known[key] for task, key in keys.items() if key in known}
-    for task, facts in _new([task for task in tasks if task not in found], workers):
-        found[task] = facts
-        cache.append(memory, keys[task], facts)
+    left = [task for task in tasks if task not in found]
+    read = read_all(facts_of, left, min(workers, -(-len(left) // SHARE)))
+    for _, (task, facts) in zip(tracked(left, "opening every file once"), read, strict=True):
+        if isinstance(facts, Unread):
+            found[task] = asdict(_unread(task, facts.reason))
+        else:
+            found[task] = facts
+            cache.append(memory, keys[task], facts)
     return found
 
 
-def _new(tasks: Sequence[Task], workers: int) -> Iterator[tuple[Task, dict[str, Any]]]:
-    if workers < 2 or len(tasks) <= FEW:
-        for task in tracked(tasks, "opening every file once"):
-            yield task, facts_of(task)
-        return
-    spawn = multiprocessing.get_context("spawn")  # forking is unsafe beside torch's threads
-    with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_quiet) as pool:
-        every = zip(tasks, pool.map(facts_of, tasks, chunksize=8), strict=True)
-        for task, (_, facts) in zip(tracked(tasks, "opening every file once"), every, strict=True):
-            yield task, facts
-
-
-def _quiet() -> None:
-    """One thread and no log in each process."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    logging.disable(logging.WARNING)
+def _unread(task: Task, reason: str) -> Picture | Mask | Volume:
+    """What is said of a file that could not be read; it is not remembered."""
+    if task.kind == "picture":
+        return Picture(kind="broken", error=reason)
+    return Mask(error=reason) if task.kind in ("mask", "colours") else Volume(error=reason)
 
 
 def _filled(part: Part, example: Example, found: Mapping[Task, dict[str, Any]]) -> Example:

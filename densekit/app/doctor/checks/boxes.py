@@ -42,7 +42,7 @@ def _each(study: Study, wrong: Wrong) -> Iterator[Hit]:
         size = example.frame
         message = "" if size is None else wrong(item, size)
         if message:
-            yield of_example(part, example, f"{_called(item)}: {message}")
+            yield of_example(part, example, f"{_called(item)}: {message}", box=item.box)
 
 
 def _called(item: Item) -> str:
@@ -192,7 +192,8 @@ def box_repeated(study: Study) -> Iterator[Hit]:
     for part, example in study.each():
         for one, other in _same(example):
             if one.label == other.label:
-                yield of_example(part, example, f"{other.where} repeats {one.where}")
+                message = f"{other.where} repeats {one.where}"
+                yield of_example(part, example, message, box=other.box)
 
 
 @check(Severity.WARNING)
@@ -202,7 +203,7 @@ def box_of_two_classes(study: Study) -> Iterator[Hit]:
         for one, other in _same(example):
             if one.label != other.label:
                 both = f"{other.where} is {other.label}, {one.where} is {one.label}"
-                yield of_example(part, example, both)
+                yield of_example(part, example, both, box=other.box)
 
 
 def _same(example: Example) -> Iterator[tuple[Item, Item]]:

@@ -5,12 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densekit.app.doctor.disagreement import (
-    compare_boxes,
-    compare_categories,
-    count_faces,
-    mask_difference,
-)
+from densekit.app.doctor.disagreement import compare_categories, count_faces, mask_difference
+from densekit.app.doctor.object_candidates import compare_boxes
 from densekit.app.doctor.run import diagnose
 from densekit.app.errors import UsageError
 from tests.unit.app.doctor import small_sets as sets
@@ -22,16 +18,21 @@ RIGHT = {"boxes": TRUTH["boxes"], "scores": np.array([0.9, 0.9]), "names": ["cat
 
 def test_boxes():
     assert compare_boxes(RIGHT, TRUTH, NAMES) == []
-    wrong = compare_boxes({**RIGHT, "names": ["dog", "dog"]}, TRUTH, NAMES)
-    assert wrong == [("wrong-class-candidate", "cat is predicted as dog 0.90 at [10, 10, 50, 50]")]
+    (wrong,) = compare_boxes({**RIGHT, "names": ["dog", "dog"]}, TRUTH, NAMES)
+    assert wrong == (
+        "wrong-class-candidate",
+        "cat is predicted as dog 0.90 at [10, 10, 50, 50]",
+        0.9,
+        (10, 10, 50, 50),
+    )
     unsure = {**RIGHT, "names": ["dog", "dog"], "scores": np.array([0.5, 0.9])}
     assert compare_boxes(unsure, TRUTH, NAMES) == []
     alone = {"boxes": TRUTH["boxes"][:1], "labels": TRUTH["labels"][:1]}
-    ((check, _),) = compare_boxes(RIGHT, alone, NAMES)
-    assert check == "unlabelled-object-candidate"
+    (missing,) = compare_boxes(RIGHT, alone, NAMES)
+    assert (missing.check, missing.box) == ("unlabelled-object-candidate", (60, 10, 90, 50))
     fewer = {"boxes": TRUTH["boxes"][:1], "scores": np.array([0.9]), "names": ["cat"]}
-    ((check, message),) = compare_boxes(fewer, TRUTH, NAMES)
-    assert (check, message[:3]) == ("spurious-object-candidate", "dog")
+    (spurious,) = compare_boxes(fewer, TRUTH, NAMES)
+    assert (spurious.check, spurious.message[:3]) == ("spurious-object-candidate", "dog")
     assert compare_boxes(fewer, {**TRUTH, "crowd": np.array([False, True])}, NAMES) == []
     none = {"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "names": []}
     assert len(compare_boxes(none, TRUTH, NAMES)) == 2
@@ -40,11 +41,39 @@ def test_boxes():
     assert len(compare_boxes(RIGHT, empty, NAMES)) == 2
 
 
+def test_a_box_beside_its_object():
+    aside = {**TRUTH, "boxes": TRUTH["boxes"] + [[20, 0, 20, 0], [0, 0, 0, 0]]}
+    (moved,) = compare_boxes(RIGHT, aside, NAMES)
+    assert moved[:2] == (
+        "moved-object-candidate",
+        "cat at [30, 10, 70, 50] is predicted as cat 0.90 at [10, 10, 50, 50]",
+    )
+    unsure = {**RIGHT, "scores": np.array([0.5, 0.9])}
+    assert compare_boxes(unsure, aside, NAMES) == []
+    far = {**TRUTH, "boxes": TRUTH["boxes"] + [[0, 300, 0, 300], [0, 0, 0, 0]]}
+    checks = [candidate.check for candidate in compare_boxes(RIGHT, far, NAMES)]
+    assert checks == ["unlabelled-object-candidate", "spurious-object-candidate"]
+
+
+def test_objects_that_touch_are_objects_of_their_own():
+    boxes = np.array([[10, 10, 50, 50], [35, 10, 75, 50.0]])
+    both = {"boxes": boxes, "scores": np.array([0.9, 0.9]), "names": ["cat", "cat"]}
+    one = {"boxes": boxes[:1], "labels": np.array([0])}
+    (missing,) = compare_boxes(both, one, NAMES)
+    assert (missing.check, missing.box) == ("unlabelled-object-candidate", (35, 10, 75, 50))
+
+
+def test_a_prediction_within_a_crowd_says_nothing():
+    crowd = {"boxes": np.array([[0, 0, 100, 100.0]]), "labels": np.array([0])}
+    assert compare_boxes(RIGHT, {**crowd, "crowd": np.array([True])}, NAMES) == []
+    assert compare_boxes(RIGHT, crowd, NAMES) != []
+
+
 def test_categories():
     sure = {"names": ["dog"], "scores": np.array([0.95])}
     assert compare_categories(sure, {"category": np.asarray(1)}, NAMES) == []
-    ((_, message),) = compare_categories(sure, {"category": np.asarray(0)}, NAMES)
-    assert message == "cat is predicted as dog 0.95"
+    (wrong,) = compare_categories(sure, {"category": np.asarray(0)}, NAMES)
+    assert (wrong.message, wrong.strength) == ("cat is predicted as dog 0.95", 0.95)
     assert compare_categories({**sure, "scores": [0.6]}, {"category": np.asarray(0)}, NAMES) == []
     assert compare_categories(sure, {"category": np.array([0, 1])}, NAMES) == []
 
@@ -54,7 +83,7 @@ def test_categories():
     [([0.9, 0.1], []), ([0.2], ["no-face"]), ([0.9, 0.85], ["several-faces"])],
 )
 def test_faces(scores, checks):
-    assert [check for check, _ in count_faces({"scores": np.array(scores)})] == checks
+    assert [one.check for one in count_faces({"scores": np.array(scores)})] == checks
 
 
 def test_masks():

@@ -24,7 +24,7 @@ def _own_cache(tmp_path, monkeypatch):
 def _repaired(node, data, target):
     """Repairs; returns what was done and the node of the copy."""
     before = _content(data / "set")
-    done = repair(scan(collect("mine", node, None), 1), node, data, target)
+    done = repair(scan(collect("mine", node, None), 0), node, data, target)
     assert _content(data / "set") == before
     copy = json.loads(json.dumps(node).replace(str(data), str(target)))
     return dict(done), copy
@@ -132,11 +132,11 @@ def test_masks(tmp_path):
 
 def test_what_is_refused(tmp_path):
     node = sets.volumes(tmp_path / "set")
-    study = scan(collect("mine", node, None), 1)
+    study = scan(collect("mine", node, None), 0)
     with pytest.raises(UsageError, match="fix: expected boxes"):
         repair(study, node, tmp_path, tmp_path / "fixed")
     node = sets.masks(tmp_path / "masks")
-    study = scan(collect("mine", node, None), 1)
+    study = scan(collect("mine", node, None), 0)
     with pytest.raises(UsageError, match="outside of the data"):
         repair(study, node, tmp_path, tmp_path / "masks" / "images" / "fixed")
     with pytest.raises(UsageError, match="new or empty"):

@@ -286,7 +286,7 @@ def test_command(tmp_path, monkeypatch, capsys):
     (tmp_path / "images" / "3.png").write_bytes(b"")
     (tmp_path / "val.json").write_text((tmp_path / "train.json").read_text())
     words = ["doctor", "data=coco_folder", f"paths.data={tmp_path}", "vars.train.images=images"]
-    words += ["vars.val.images=images", "workers=1"]
+    words += ["vars.val.images=images", "workers=0"]
     assert main([*words, "output=report"]) == 1
     assert "empty-file" in capsys.readouterr().out
     content = json.loads((tmp_path / "report" / "doctor.json").read_text())
