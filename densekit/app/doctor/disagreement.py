@@ -11,12 +11,14 @@ import numpy as np
 
 from densekit.app.doctor.checks.outliers import outliers
 from densekit.app.doctor.facts import Defect, Study
-from densekit.app.doctor.object_candidates import SURE, Candidate, compare_boxes, names_of
+from densekit.app.doctor.object_candidates import Candidate, compare_boxes, names_of
 from densekit.app.errors import UsageError
 from densekit.data.protocols import Dataset
 from densekit.data.reading.progress import tracked
 from densekit.types import IGNORE_INDEX
 
+SURE = 0.8
+"""Probability from which a category, or a face, counts."""
 DIFFERENT = 0.15
 """Share of pixels from which two masks disagree."""
 FAR = 4.0

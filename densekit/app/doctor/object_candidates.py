@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from densekit.app.doctor.checks.boxes import iou
 from densekit.app.doctor.facts import Box
 
-SURE = 0.8
+SURE = 0.6
 """Score from which a prediction counts against the annotation."""
 AWARE = 0.05
 """Score from which a prediction speaks for an annotated object."""
-SAME = 0.7
-"""IoU from which a prediction is of the annotated object, whatever its class."""
 FOUND = 0.5
-"""IoU from which a prediction confirms where an annotated object is."""
+"""IoU from which a prediction is of the annotated object, whatever its class."""
 FREE = 0.3
 """IoU with every annotated object below which a prediction is of an object of its own."""
 APART = 0.1
@@ -150,7 +148,7 @@ def _of_prediction(image: Compared, place: int, found: Array) -> Candidate | Non
             message = f"predicted {image.shown(place)}, nothing annotated"
             return Candidate("unlabelled-object-candidate", message, score, box)
         return None
-    there = {image.labels[number] for number in np.flatnonzero(row >= SAME).tolist()}
+    there = {image.labels[number] for number in np.flatnonzero(row >= FOUND).tolist()}
     if there and name not in there and not image.ignored[best]:
         message = f"{image.labels[best]} is predicted as {image.shown(place)}"
         return Candidate("wrong-class-candidate", message, score, box)

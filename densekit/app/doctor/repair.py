@@ -2,7 +2,8 @@
 
 What is repaired: images that cannot be read are left out, and training images that are also in val
 or test; boxes are clipped to their images and left out if nothing remains; records that cannot be
-taken are left out; EXIF orientations are applied. No pixel and no label is invented.
+taken are left out; EXIF orientations are applied; volumes see `volume_repair`. No pixel and no
+label is invented.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from PIL import Image, ImageOps
 from densekit._files import replacing, write_json
 from densekit.app.doctor.facts import Example, Part, Study
 from densekit.app.doctor.rewriting import Log, rewrite_coco, rewrite_list, rewrite_voc, rewrite_yolo
+from densekit.app.doctor.volume_repair import repair_volumes
 from densekit.app.errors import UsageError
 from densekit.build import walk
 from densekit.data.reading.orientation import SWAPPING, TAG, UPRIGHT
 
-KINDS = ("boxes", "mask", "category", "identity")
+KINDS = ("boxes", "mask", "category", "identity", "volume")
 LIST = "doctor_repairs.json"
 """File in the copy that lists what was done."""
 QUALITY = 95
@@ -78,6 +80,7 @@ def repair(study: Study, node: Mapping[str, Any], data: Path, target: Path) -> C
         _rewrite(part, dropped, node.get(part.name) or {}, roots, log)
     _remove(study, bad, leaked, roots, log)
     _turn(study, bad | leaked, roots, log)
+    repair_volumes(study, roots.of, log)
     write_json(target / LIST, log.rows)
     return Counter(row["repair"] for row in log.rows)
 
@@ -132,6 +135,8 @@ def _copy(folders: Sequence[Path], data: Path, target: Path) -> Roots:
 
 def _is_bad(part: Part, example: Example) -> bool:
     """Whether an image, or its mask, cannot be used at all."""
+    if part.kind == "volume":
+        return False  # its case stays, and is named as not repaired
     picture = example.picture
     if picture is None or picture.kind:
         return True  # no picture: a series, whose kind of data is refused

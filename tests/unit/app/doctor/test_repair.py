@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from densekit.app.doctor.collect import collect
+from densekit.app.doctor.facts import Example, Part, Study
 from densekit.app.doctor.repair import LIST, repair
 from densekit.app.doctor.rewriting import clipped
 from densekit.app.doctor.run import diagnose
@@ -131,10 +132,9 @@ def test_masks(tmp_path):
 
 
 def test_what_is_refused(tmp_path):
-    node = sets.volumes(tmp_path / "set")
-    study = scan(collect("mine", node, None), 0)
+    study = Study("mine", {"train": Part("train", [Example(tmp_path / "a")], kind="")})
     with pytest.raises(UsageError, match="fix: expected boxes"):
-        repair(study, node, tmp_path, tmp_path / "fixed")
+        repair(study, {}, tmp_path, tmp_path / "fixed")
     node = sets.masks(tmp_path / "masks")
     study = scan(collect("mine", node, None), 0)
     with pytest.raises(UsageError, match="outside of the data"):
