@@ -48,22 +48,24 @@ def main(words: list[str]) -> int:
     options, _ = split_options(words, OPTIONS)
     logging.disable(logging.WARNING)
     predict = _remembered(Predictor(checkpoint_file(options["checkpoint"])))
-    found, planted = Counter[str](), Counter[str]()
+    planted, found, early = Counter[str](), Counter[str](), Counter[str]()
     for time in range(options["times"]):
         with tempfile.TemporaryDirectory() as folder:
             made = voc(Path(options["data"]) / "bccd", Path(folder) / "set", {"test": "test"})
             wrong = _plant(made, np.random.default_rng(100 + time))
             node = copy.deepcopy(made.node)
             findings = diagnose("data", node, made.resize, predict=predict).findings
-        found_here = suspects(findings)
-        first = found_here[: options["first"]]
-        print(f"{len(found_here)} candidates: {dict(Counter(f.check for f in found_here))}")
+        shown = suspects(findings)
+        print(f"{len(shown)} candidates: {dict(Counter(f.check for f in shown))}")
         for kind, name, rows in wrong:
-            planted[kind] += 1
-            found[kind] += any(_points_at(finding, name, rows) for finding in first)
+            places = [n for n, finding in enumerate(shown) if _points_at(finding, name, rows)]
+            for key in (kind, "all"):
+                planted[key] += 1
+                found[key] += bool(places)
+                early[key] += bool(places) and places[0] < options["first"]
     for kind, count in planted.items():
-        print(f"{kind}: {found[kind]} of {count} among the first {options['first']}")
-    print(f"all: {found.total()} of {planted.total()}")
+        told = f"{found[kind]} found, {early[kind]} of them among the first"
+        print(f"{kind}: {count} planted, {told} {options['first']}")
     return 0
 
 

@@ -19,16 +19,22 @@ from planted import labels, objects, pictures
 from planted.copies import Copy
 from planted.sets import SETS
 
+from densekit.app.config.compose import compose
+from densekit.app.config.overrides import parse
+from densekit.app.config.resolve import data_nodes
 from densekit.app.doctor.checks.table import AREAS, CHECKS
 from densekit.app.doctor.findings import Finding, Severity
 from densekit.app.doctor.run import diagnose
 from densekit.app.options.table import Option, names, split_options, text
 
+WHOLE = ("bccd", "camvid", "coco_small", "hippocampus", "isbi2012", "orl", "pennfudan", "splice")
+"""Configurations of real data."""
 OPTIONS = (
     Option("data", text("FOLDER"), None, "folder of the data sets"),
     Option("output", text("FILE"), None, "page whose tables are replaced"),
     Option("sets", names("SET"), tuple(SETS), "the data sets"),
     Option("checks", names("CHECK"), (), "the checks; all by default"),
+    Option("whole", names("NAME"), WHOLE, "configurations of data that are examined as they are"),
 )
 BEGIN, END = "<!-- begin: tools/doctor_recall.py -->", "<!-- end: tools/doctor_recall.py -->"
 TABLES = (pictures.PLANTS, objects.PLANTS, labels.PLANTS)
@@ -47,7 +53,11 @@ def main(words: list[str]) -> int:
             clean[name] = _measure(
                 name, Path(options["data"]), Path(folder), options["checks"], found
             )
-    lines = [*_recall(found), "", *_alarms(clean)]
+    whole = {name: _whole(name, options["data"]) for name in options["whole"]}
+    lines = [
+        *(_summary(found), "", *_recall(found), "", *_alarms("clean copy", clean)),
+        *("", *_alarms("whole data set", whole)),
+    ]
     if options["output"] is None:
         print("\n".join(lines))
     else:
@@ -100,6 +110,20 @@ def _findings(copy: Copy) -> list[Finding]:
     return list(diagnose("data", copy.node, copy.resize).findings)
 
 
+def _whole(name: str, data: str) -> list[Finding]:
+    """What is found in a data set as `densekit doctor data=NAME` reads it."""
+    cfg = compose(parse([f"data={name}", f"paths.data={data}"])).cfg
+    resize = None if cfg.get("resize") is None else dict(cfg.resize)
+    findings = diagnose(name, data_nodes(cfg)[name], resize, workers=2).findings
+    print(f"{name}, whole: {dict(Counter(f.check for f in findings))}", flush=True)
+    return list(findings)
+
+
+def _summary(found: Outcome) -> str:
+    hits = [hit for of in found.values() for hit in of.values()]
+    return f"{len(hits)} planted, {sum(hits)} found."
+
+
 def _recall(found: Outcome) -> list[str]:
     """One row per check: its degree, what it looks for, and in how many data sets it was found."""
     lines = ["| check | degree | looks for | found / planted |", "|---|---|---|---|"]
@@ -112,9 +136,9 @@ def _recall(found: Outcome) -> list[str]:
     return lines
 
 
-def _alarms(clean: dict[str, list[Finding]]) -> list[str]:
-    """One row per clean data set: everything that was found in it."""
-    lines = ["| clean data | errors | warnings | notes |", "|---|---|---|---|"]
+def _alarms(kind: str, clean: dict[str, list[Finding]]) -> list[str]:
+    """One row per data set: everything that was found in it."""
+    lines = [f"| {kind} | errors | warnings | notes |", "|---|---|---|---|"]
     for name, findings in clean.items():
         cells = []
         for severity in Severity:

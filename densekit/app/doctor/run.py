@@ -13,7 +13,7 @@ from densekit.app.config.compose import compose
 from densekit.app.config.overrides import Overrides
 from densekit.app.config.resolve import data_nodes
 from densekit.app.doctor.checks.table import CHECKS
-from densekit.app.doctor.collect import collect, refusal
+from densekit.app.doctor.collect import REFUSED, collect, refusal
 from densekit.app.doctor.disagreement import Predict, with_candidates
 from densekit.app.doctor.facts import Study
 from densekit.app.doctor.findings import ORDER, Severity
@@ -54,6 +54,8 @@ def doctor(given: Overrides, options: Mapping[str, Any]) -> int:
     ]
     for diagnosis in diagnoses:
         print_diagnosis(diagnosis)
+        if predict is None and any(p.kind == "identity" for p in diagnosis.study.parts.values()):
+            print_lines("images without a face, or with several: name a face detector, checkpoint=")
     if options["output"] is not None:
         folder = Path(options["output"]).expanduser()
         write_report(folder / JSON, diagnoses)
@@ -120,9 +122,8 @@ def _quiet() -> Iterator[None]:
 
 def _with_refusal(study: Study, node: Mapping[str, Any]) -> Study:
     """The study with what building the data set for training says."""
-    defect = refusal(study.name, node)
-    known = [d.message for part in study.parts.values() for d in part.defects]
-    if defect is None or defect.message in known or not study.parts:
+    refused = any(d.check == REFUSED for part in study.parts.values() for d in part.defects)
+    if refused or not study.parts or (defect := refusal(study.name, node)) is None:
         return study
     first = next(iter(study.parts.values()))
     return replace(

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from densekit.app.doctor.facts import Example, Part, Study
 from densekit.app.doctor.findings import Hit, Severity, check, of_example
@@ -16,8 +16,10 @@ FAR = 6
 """Differing bits of two perceptual hashes from which images do not look alike."""
 ALIKE = 0.995
 """Correlation of two thumbnails from which their images are the same picture."""
-MOST_ALIKE = 200
-"""Images of one hash band above which it is left out: a band that says nothing."""
+NEXT = 50
+"""Images of equal hash bands that each one is compared with, the next ones: a video is long."""
+CHUNK = 10_000
+"""Pairs whose thumbnails are compared at once, to save memory."""
 
 
 class Pair(NamedTuple):
@@ -56,14 +58,13 @@ def look_alikes(study: Study) -> list[Pair]:
         for part, example in study.each()
         if example.read is not None and example.read.look
     ]
-    hashes = [int(example.picture.look, 16) for _, example in rows if example.picture]
+    pictures = [example.picture for _, example in rows if example.picture is not None]
+    first, other = _candidates([int(picture.look, 16) for picture in pictures])
+    alike = _correlation([picture.tones for picture in pictures], first, other) >= ALIKE
     found: dict[int, Pair] = {}
-    for first, other in _candidates(hashes):
-        one, two = rows[first], rows[other]
-        if other in found or _content(one[1]) == _content(two[1]):
-            continue
-        if _correlation(one[1], two[1]) >= ALIKE:
-            found[other] = Pair(one, two)
+    for one, two in zip(first[alike].tolist(), other[alike].tolist(), strict=True):
+        if two not in found and pictures[one].content != pictures[two].content:
+            found[two] = Pair(rows[one], rows[two])
     return list(found.values())
 
 
@@ -73,36 +74,44 @@ def _content(example: Example) -> str:
     return "" if example.read is None else example.read.content
 
 
-def _candidates(hashes: Sequence[int]) -> list[tuple[int, int]]:
-    """Pairs of hashes that differ in fewer than `FAR` bits.
+def _candidates(hashes: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Pairs of hashes that differ in fewer than `FAR` bits: the earlier one, and the other.
 
     Such hashes agree in at least one of `FAR` bands, so only images of equal bands are compared.
     """
-    width = -(-BITS // FAR)
-    found = set[tuple[int, int]]()
+    codes, width = np.asarray(hashes, np.uint64), -(-BITS // FAR)
+    pairs = [np.empty(0, np.int64)]
     for band in range(FAR):
-        groups: dict[int, list[int]] = {}
-        for place, value in enumerate(hashes):
-            groups.setdefault(value >> band * width & (1 << width) - 1, []).append(place)
-        for group in groups.values():
-            if len(group) <= MOST_ALIKE:
-                found.update(
-                    pair
-                    for pair in combinations(group, 2)
-                    if (hashes[pair[0]] ^ hashes[pair[1]]).bit_count() < FAR
-                )
-    return sorted(found)
+        bits = codes >> np.uint64(band * width) & np.uint64((1 << width) - 1)
+        order = np.argsort(bits, kind="stable")
+        for step in range(1, min(NEXT, len(codes))):
+            first, other = order[:-step], order[step:]
+            near = bits[first] == bits[other]
+            near[near] = _differing_bits(codes[first[near]], codes[other[near]]) < FAR
+            pairs.append(first[near] * len(codes) + other[near])
+    first, other = np.divmod(np.unique(np.concatenate(pairs)), max(1, len(codes)))
+    return first, other
 
 
-def _correlation(first: Example, other: Example) -> float:
-    one, two = (
-        np.frombuffer(bytes.fromhex(e.picture.tones), np.uint8).astype(float)
-        for e in (first, other)
-        if e.picture
-    )
-    one, two = one - one.mean(), two - two.mean()
-    scale = float(np.linalg.norm(one) * np.linalg.norm(two))
-    return float(one @ two) / scale if scale else 0.0
+def _differing_bits(first: NDArray[np.uint64], other: NDArray[np.uint64]) -> NDArray[np.int64]:
+    octets = (first ^ other).view(np.uint8).reshape(-1, 8)
+    count: NDArray[np.int64] = np.unpackbits(octets, axis=1).sum(axis=1, dtype=np.int64)
+    return count
+
+
+def _correlation(
+    tones: Sequence[str], first: NDArray[np.int64], other: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Correlation of the thumbnails of each pair; 0 for one of a single tone."""
+    values = np.frombuffer(bytes.fromhex("".join(tones)), np.uint8)
+    thumbnails = values.reshape(len(tones), -1 if tones else 1).astype(np.float32)
+    thumbnails -= thumbnails.mean(axis=1, keepdims=True)
+    thumbnails /= np.maximum(np.linalg.norm(thumbnails, axis=1, keepdims=True), 1e-6)
+    found = np.empty(len(first))
+    for start in range(0, len(first), CHUNK):
+        part = slice(start, start + CHUNK)
+        found[part] = (thumbnails[first[part]] * thumbnails[other[part]]).sum(axis=1)
+    return found
 
 
 @check(Severity.WARNING)

@@ -4,8 +4,10 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from densekit.app.doctor.checks import duplicates
 from densekit.app.doctor.checks.outliers import minority, outliers
 from densekit.app.doctor.checks.table import AREAS, CHECKS
 from densekit.app.doctor.facts import Defect, Picture
@@ -333,3 +335,29 @@ def test_outliers_are_far_and_minorities_small():
     assert minority(["a"] * 9 + ["b"]) == [9]
     assert minority(["a"] * 5 + ["b"] * 5) == []
     assert minority([]) == []
+
+
+def test_a_long_video_is_a_row_of_near_duplicates():
+    look, frames = 0x9F3A5C7700112233, []
+    for number in range(320):
+        changed = f"{look ^ 1 << number % 64:016x}"
+        shown = {"look": changed, "tones": picture(3).tones}
+        frames.append(example(100 + number, item(), picture=shown))
+    assert len(found("near-duplicate", boxes(*frames))) == 319
+
+
+def test_every_pair_of_close_hashes_is_compared():
+    rng = np.random.default_rng(0)
+    hashes = [int(rng.integers(0, 1 << 62)) for _ in range(40)]
+    for _ in range(40):
+        flips = rng.choice(64, int(rng.integers(1, 9)), replace=False).tolist()
+        hashes.append(hashes[int(rng.integers(40))] ^ sum(1 << bit for bit in flips))
+    first, other = duplicates._candidates(hashes)
+    expected = {
+        (one, two)
+        for two in range(80)
+        for one in range(two)
+        if (hashes[one] ^ hashes[two]).bit_count() < duplicates.FAR
+    }
+    assert set(zip(first.tolist(), other.tolist(), strict=True)) == expected
+    assert expected

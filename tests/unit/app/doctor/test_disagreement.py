@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from densekit.app.doctor import page, scan
 from densekit.app.doctor.disagreement import compare_categories, count_faces, mask_difference
 from densekit.app.doctor.object_candidates import compare_boxes
+from densekit.app.doctor.processes import Unread
 from densekit.app.doctor.run import diagnose
 from densekit.app.errors import UsageError
 from tests.unit.app.doctor import small_sets as sets
@@ -111,3 +113,42 @@ def test_candidates_are_notes_with_their_files(tmp_path, monkeypatch):
     assert Path(finding.file).name == "3.png"
     with pytest.raises(UsageError, match="checkpoint: expected a model of"):
         diagnose("mine", node, None, predict=lambda _: [{"identity": {"embedding": 0}}])
+
+
+def test_images_of_people_without_a_face_or_with_several(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for number in range(6):
+        sets.write(tmp_path / "people" / f"p{number // 2}" / f"{number}.png", sets.pixels(number))
+    train = {"_target_": "densekit.data.IdentityFolder", "root": str(tmp_path / "people")}
+    node = {"_target_": "densekit.data.Source", "heads": ["identity"], "train": train}
+    scores = iter([[0.9], [], [0.95, 0.3], [0.9, 0.85], [0.99], [0.9]])
+
+    def predict(images):
+        found = np.array(next(scores))
+        return [{"faces": {"boxes": np.ones((len(found), 4)), "scores": found}}]
+
+    findings = diagnose("mine", node, None, predict=predict).findings
+    named = {f.check: Path(f.file).name for f in findings if f.check.endswith(("face", "faces"))}
+    assert named == {"no-face": "1.png", "several-faces": "3.png"}
+
+
+def test_a_broken_image_is_not_opened_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    node = sets.yolo(tmp_path)
+    bad = tmp_path / "images" / "3.png"
+    sound = scan.facts_of
+    killed = Unread("reading it ended the process by SIGSEGV")
+    monkeypatch.setattr(scan, "facts_of", lambda t: killed if t.path == bad else sound(t))
+    predicted = []
+
+    def predict(images):
+        predicted.append(images)
+        return [{"detection": {"boxes": np.zeros((0, 4)), "scores": np.zeros(0), "names": []}}]
+
+    diagnosis = diagnose("mine", node, None, predict=predict)
+    assert len(predicted) == sets.CLEAN - 1
+    opened = []
+    monkeypatch.setattr(page, "thumbnail", lambda file, box: opened.append(file) or "data:")
+    page.write_page(tmp_path / "page.html", [diagnosis])
+    assert opened
+    assert bad not in opened
