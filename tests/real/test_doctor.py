@@ -8,6 +8,9 @@ from densekit.app.config.resolve import data_nodes
 from densekit.app.doctor.run import diagnose
 
 
+pytestmark = pytest.mark.real
+
+
 @pytest.fixture
 def examined(folder, tmp_path, monkeypatch):
     """Examines a configuration of data; returns the number of findings of each check."""
