@@ -7,7 +7,6 @@ from densekit.app.config.overrides import parse
 from densekit.app.config.resolve import data_nodes
 from densekit.app.doctor.run import diagnose
 
-
 pytestmark = pytest.mark.real
 
 
