@@ -10,10 +10,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback
 
 from densekit.app.cli import main
 from tests.unit.app.small_run import SMALL_RUN
@@ -71,14 +73,28 @@ def test_torchrun_agrees_on_one_folder(tmp_path: Path) -> None:
     assert (run / "checkpoints" / "last.ckpt").is_file()
 
 
-def test_a_failing_worker_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+class FailingRank(Callback):
+    """Fails in the second process while the first one waits for its gradients."""
+
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.global_rank == 1:
+            Path("failed").touch()
+            raise RuntimeError("the second process has failed on purpose")
+
+
+def test_a_failing_process_ends_the_others_with_its_own_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    # Only the workers see it: synchronised batch norm does not run on CPU.
-    words = [*TINY, "trainer.devices=2", "trainer.sync_batchnorm=true"]
-    assert main(["train", *words]) == 2
-    assert "expected exit code 0 of all workers" in capsys.readouterr().err
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    fails = "+callbacks.fails._target_=tests.ddp.test_commands.FailingRank"
+    assert main(["train", *TINY, "trainer.devices=2", fails, "trust=[tests]"]) == 2
+    assert time.time() - (tmp_path / "failed").stat().st_mtime < 60
+    said = capfd.readouterr().err
+    assert "RuntimeError: the second process has failed on purpose" in said
+    assert "test_commands.py" in said  # its traceback
+    assert "got 1 of worker 1 of 2; its message is above" in said
+    assert workers_of(tmp_path) == []
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
 from densekit.testing import run_distributed
-from densekit.training import Checkpoint, MetricsFile, OutOfMemory
+from densekit.training import Checkpoint, MetricsFile, NonFinite, OutOfMemory
 from densekit.training.out_of_memory import StepMemoryError
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
@@ -167,3 +167,30 @@ def resume_rank(rank: int, folder: str) -> tuple[dict[str, Tensor], dict[str, Te
 def test_terminated_processes_resume_bit_equal(tmp_path: Path) -> None:
     for straight, resumed in run_distributed(resume_rank, 2, str(tmp_path)):
         assert [name for name in straight if not torch.equal(straight[name], resumed[name])] == []
+
+
+class SpoilSecond(Callback):
+    """Makes the loss of the second process infinite in the third step."""
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, *_: Any) -> None:
+        if trainer.global_step == 2 and trainer.global_rank == 1:
+            batch["a"]["boxes"][0] = float("inf")
+
+
+def skip_rank(rank: int, folder: str) -> tuple[dict[str, Tensor], dict[str, Tensor], int]:
+    """Weights after two steps, and after a third that all processes leave out."""
+    weights = []
+    for steps, callbacks in ((2, []), (3, [SpoilSecond(), NonFinite(folder, skip=1)])):
+        settings: dict[str, Any] = {"devices": 2, "strategy": "ddp", "max_steps": steps}
+        lit = make_lit()
+        trainer(Path(folder), callbacks=callbacks, limit_val_batches=0, **settings).fit(
+            lit, datamodule=make_data(2)
+        )
+        weights.append(lit.state_dict())
+    return (*weights, callbacks[-1].skipped)
+
+
+def test_all_processes_skip_the_step_that_is_not_finite_in_one(tmp_path: Path) -> None:
+    for before, after, skipped in run_distributed(skip_rank, 2, str(tmp_path)):
+        assert skipped == 1
+        assert [name for name in before if not torch.equal(before[name], after[name])] == []
