@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from densekit._malloc import return_memory
 from densekit._signals import STOPS
 from densekit.data.collate import collate
 from densekit.data.protocols import Dataset, Transform
@@ -200,11 +201,15 @@ class Loader(EvalLoader):
 def _begin_worker(worker: int) -> None:
     """Sets up a worker: one thread, because workers already use every core, and no signals.
 
+    It returns freed memory, which the process that it is forked from may keep: an image that is
+    decoded once in a while would stay with every worker.
+
     A scheduler or a terminal signals all processes, but the run still needs its workers to finish
     the current step; they end with the run.
     """
     import cv2
 
+    return_memory()
     for number in STOPS:
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)

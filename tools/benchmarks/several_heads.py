@@ -14,13 +14,14 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 
 from densekit import compose
 from densekit.app.options.table import Option, split_options, whole
-from densekit.app.studies.benchmark.timing import interleaved
+from densekit.app.studies.benchmark.timing import interleaved, seconds_of
 from densekit.build import build_model, instantiate
 from densekit.model import DenseModel
 from densekit.training.optim import parameter_groups
@@ -94,7 +95,8 @@ def main(arguments: list[str]) -> None:
         ("prediction", {name: predicting(model, test) for name, model in models.items()}),
         ("training step", {name: training(m, train, make) for name, m in models.items()}),
     ):
-        seconds = interleaved(rows, options["rounds"], "cpu")
+        turns = {name: partial(seconds_of, run, "cpu") for name, run in rows.items()}
+        seconds = interleaved(turns, options["rounds"])
         median = {name: statistics.median(values) for name, values in seconds.items()}
         total = sum(median[head] for head in single)
         parts = ", ".join(f"{name} {value:.3f} s" for name, value in median.items())

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._malloc import kept_memory
 from densekit._names import counted, unknown
 from densekit.app.config.data_info import model_info
 from densekit.app.config.overrides import Overrides
@@ -91,7 +92,8 @@ def set_largest(cfg: dict[str, Any], sources: Mapping[str, Any], name: str) -> N
         return used_memory(device)
 
     budget = used_memory(device) + SHARE[device.type] * free_memory(device)
-    found = largest(peak, budget, len(source.train) * source.repeats)
+    with kept_memory(device.type):  # as in the training
+        found = largest(peak, budget, len(source.train) * source.repeats)
     if device.type == "cuda":
         found = confirmed(peak, found)
     source.batch_size, source.num_workers = found, workers

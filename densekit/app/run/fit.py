@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from densekit._malloc import kept_memory
 from densekit.app.config.data_checks import check_heads
 from densekit.app.config.monitor import check_direction, objective_name, settled
 from densekit.app.config.resolve import build_sources
@@ -92,9 +93,10 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
     if cfg["resume"] and trainer.is_global_zero and (content := _content(cfg["resume"])):
         run, rows = Path(cfg["paths"]["run"]), int(content.get("logged", {}).get("rows", 0))
         continue_logs(trainer.loggers, run, Path(cfg["resume"]), content["global_step"], rows)
-    trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
-    if not trainer.interrupted:
-        _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
+    with kept_memory(trainer.strategy.root_device.type):
+        trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
+        if not trainer.interrupted:
+            _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
 
 
 def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
@@ -137,7 +139,8 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
         default_root_dir=str(run),
     )
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
-    measure(lit, datamodule=data, verbose=False)
+    with kept_memory(trainer.strategy.root_device.type):
+        measure(lit, datamodule=data, verbose=False)
     if cfg.get("artifact") and trainer.is_global_zero:
         # The weights as they were read: a sharded model holds only a part of them.
         write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)

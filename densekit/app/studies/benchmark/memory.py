@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
+
+from densekit._malloc import trim
 
 CLEAR = Path("/proc/self/clear_refs")
 STATUS = Path("/proc/self/status")
@@ -15,8 +16,8 @@ RESET_PEAK = "5"
 """What resets the peak of the resident memory, see `man 5 proc`."""
 
 
-def peak_memory(run: Callable[[], object], device: str) -> int | None:
-    """Bytes that one call needs at most, beyond what is allocated before it.
+def peak_memory(run: Callable[[], object], device: str, steps: int = 1) -> int | None:
+    """Bytes that calls need at most, beyond what is allocated before them.
 
     On a GPU it is the peak of torch's allocator. On a CPU it is that of the resident memory of this
     process, after freed memory has been given back to the system: libraries that do not allocate
@@ -25,6 +26,7 @@ def peak_memory(run: Callable[[], object], device: str) -> int | None:
     Args:
         run: The call; not the first one of something that compiles.
         device: Where it runs.
+        steps: Number of calls, one after the other.
 
     Returns:
         None on a system whose peak cannot be reset (other than Linux).
@@ -34,23 +36,18 @@ def peak_memory(run: Callable[[], object], device: str) -> int | None:
         torch.cuda.synchronize()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
-        run()
+        for _ in range(steps):
+            run()
         torch.cuda.synchronize()
         return int(torch.cuda.max_memory_allocated() - before)
     if not CLEAR.exists():
         return None
-    _give_back()
+    trim()
     CLEAR.write_text(RESET_PEAK)
     resident = _kib("VmRSS")
-    run()
+    for _ in range(steps):
+        run()
     return 1024 * max(0, _kib("VmHWM") - resident)
-
-
-def _give_back() -> None:
-    """Returns the memory that glibc keeps for later to the system; other libraries have no call."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _kib(name: str) -> int:

@@ -85,7 +85,7 @@ def their_rows(pair: Pair, options: Options) -> list[Row]:
 
     cost = cost_of(pair.theirs, make("eager", "fp32"))
     return [
-        Row(pair.peer, engine, precision, partial(make, engine, precision), cost)
+        Row(pair.peer, engine, precision, partial(make, engine, precision), cost, trains=trains)
         for engine in options["engine"]
         for precision in options["precision"]
         if engine in PEER_ENGINES and precision in TYPES
@@ -111,7 +111,7 @@ def our_rows(
     predict = predict or (lambda one: one.predict(batch))
 
     def make(engine: str, precision: str) -> Callable[[], Any]:
-        if options["step"] == "train":
+        if trains:
             losses = losses_of(engine, precision)
             context = autocast(options["device"], precision)
             return _training(model, lambda: losses(model, batch, heads=heads), context)
@@ -125,10 +125,11 @@ def our_rows(
     def agrees(found: Any) -> float:
         return agreement(expected(), found)
 
-    compared = agrees if options["step"] == "predict" else None
+    trains = options["step"] == "train"
+    compared = None if trains else agrees
     cost = cost_of(model, make("eager", "fp32"))
     return [
-        Row(OURS, engine, precision, partial(make, engine, precision), cost, compared)
+        Row(OURS, engine, precision, partial(make, engine, precision), cost, compared, trains)
         for engine in options["engine"]
         for precision in options["precision"]
     ]

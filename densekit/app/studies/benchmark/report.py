@@ -16,8 +16,9 @@ from densekit.app.studies.benchmark.timing import Measured
 
 MISSING = "-"
 NOTES = {
-    "peak memory": "bytes of one step beyond what was allocated before it (weights excluded): on a"
-    " CPU the resident memory of the process, on a GPU torch's allocator",
+    "peak memory": "bytes of one step, of training of two, beyond what was allocated before"
+    " (without the weights): on a CPU the resident memory of the process, on a GPU"
+    " torch's allocator",
     "GFLOP": "of the convolutions and matrix products of one step, counted by"
     " torch.utils.flop_counter in eager mode",
     "of peak": "GFLOP per second over those of a 3x3 convolution of 256 channels in the same"

@@ -5,16 +5,20 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 from rich.progress import track
 
+from densekit._malloc import kept_memory
 from densekit.app.studies.benchmark.memory import peak_memory
-from densekit.app.studies.benchmark.work import Row, Work
+from densekit.app.studies.benchmark.work import OURS, Row, Work
 
 LONGEST_REASON = 200
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Measured:
         precision: See `Row`.
         seconds: Median of the rounds.
         speedup: How many times faster than the first row of the work.
-        memory: Peak memory of one step in bytes, see `peak_memory`.
+        memory: Peak memory of the row in bytes, see `peak_memory`.
         parameters: See `Cost`.
         flops: See `Cost`.
         share: Share of the machine's convolution peak in this precision that is reached.
@@ -63,7 +67,7 @@ class _Ready:
 def measure(
     work: Work, rounds: int, device: str, peaks: Mapping[str, float | None]
 ) -> list[Measured]:
-    """Prepares every row, runs it once untimed and then once per round.
+    """Prepares every row, runs it untimed and then once per round; see `Row.trains`.
 
     Args:
         work: Its rows.
@@ -78,11 +82,10 @@ def measure(
             ready[index] = _prepared(row, device)
         except Exception as error:  # every runtime raises classes of its own
             reasons[index] = _reason(error)
-    runs = {str(index): one.run for index, one in ready.items()}
-    median = {
-        int(name): statistics.median(values)
-        for name, values in interleaved(runs, rounds, device).items()
+    turns = {
+        index: partial(_turn, work.rows[index], one.run, device) for index, one in ready.items()
     }
+    median = {i: statistics.median(found) for i, found in interleaved(turns, rounds).items()}
     base = median.get(0)
     return [
         _timed(row, ready[i], median[i], base, peaks) if i in ready else _untimed(row, reasons[i])
@@ -90,29 +93,45 @@ def measure(
     ]
 
 
-def interleaved(
-    rows: Mapping[str, Callable[[], object]], rounds: int, device: str
-) -> dict[str, list[float]]:
-    """Times every row once per round; returns seconds by name."""
-    seconds: dict[str, list[float]] = {name: [] for name in rows}
+def interleaved(turns: Mapping[Key, Callable[[], float]], rounds: int) -> dict[Key, list[float]]:
+    """Gives every row its turn once per round, which returns seconds; returns them by row."""
+    seconds: dict[Key, list[float]] = {key: [] for key in turns}
     for _ in track(range(rounds), description="rounds"):
-        for name, run in rows.items():
-            start = time.perf_counter()
-            run()
-            if device.startswith("cuda"):
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
+        for key, turn in turns.items():
+            seconds[key].append(turn())
     return seconds
+
+
+def seconds_of(run: Callable[[], object], device: str) -> float:
+    """Times one call."""
+    start = time.perf_counter()
+    run()
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def _turn(row: Row, run: Callable[[], object], device: str) -> float:
+    with _memory_of(row, device):
+        if row.trains:
+            run()  # the row before has left other memory behind than a step of this one
+        return seconds_of(run, device)
+
+
+def _memory_of(row: Row, device: str) -> AbstractContextManager[None]:
+    """What a row runs in: our training keeps freed memory, all else has glibc's defaults."""
+    return kept_memory(device) if row.trains and row.who == OURS else nullcontext()
 
 
 def _prepared(row: Row, device: str) -> _Ready:
     run = row.make()
-    if row.agreement is None and row.engine != "inductor":  # nothing is compiled or tried first
-        return _Ready(run, peak_memory(run, device), None)
-    output = run()
-    agreement = None if row.agreement is None else row.agreement(output)
-    del output
-    return _Ready(run, peak_memory(run, device), agreement)
+    agreement = None
+    if row.agreement is not None or row.engine == "inductor":  # something is compiled or tried
+        output = run()
+        agreement = None if row.agreement is None else row.agreement(output)
+        del output
+    with _memory_of(row, device):
+        return _Ready(run, peak_memory(run, device, steps=2 if row.trains else 1), agreement)
 
 
 def _timed(

@@ -36,6 +36,8 @@ class Row:
         cost: None if there is no network.
         agreement: Share of the results that are those of our eager fp32 row, from what one run
             returned; None where the proof alone has compared.
+        trains: Whether it is a training step. It is timed as one of many: after an untimed one,
+            and ours with the memory that our training keeps.
     """
 
     who: str
@@ -44,6 +46,7 @@ class Row:
     make: Callable[[], Callable[[], Any]]
     cost: Cost | None = None
     agreement: Callable[[Any], float] | None = None
+    trains: bool = False
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ import pytest
 import torch
 import yaml
 
+from densekit import _malloc
+from densekit._malloc import KEEPING, RETURNING
 from densekit.app.cli import main
 from densekit.app.errors import UsageError
 from densekit.app.run import batch_size
@@ -85,8 +87,11 @@ def test_the_number_is_stored_and_used(
     monkeypatch.setattr(batch_size, "free_memory", lambda device: 0.6 / 0.8)
     used: Any = lambda device: 1 + 0.1 * (steps[-1] if steps else 0)  # noqa: E731
     monkeypatch.setattr("densekit.training.step_lines.used_memory", used)
+    settings: list[Any] = []
+    monkeypatch.setattr(_malloc, "_set", settings.append)
     assert main(["train", *SMALL_RUN, AUTO, "optimizer.lr=0.008"]) == 0
     assert steps == [1, 2, 4]
+    assert settings == 2 * [KEEPING, RETURNING]  # while it is measured, and in the training
     [run] = (folder / "runs" / "quickstart_classification").iterdir()
     assert yaml.safe_load((run / "config.yaml").read_text())["data"]["scenes"]["batch_size"] == 6
     line = "data.scenes.batch_size: 6 images, the most that 1.6 GiB hold; optimizer.lr=0.008 is"

@@ -1,23 +1,46 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 import torch
 
+from densekit.app.studies.benchmark import timing
 from densekit.app.studies.benchmark.machine import this_machine
 from densekit.app.studies.benchmark.memory import peak_memory
 from densekit.app.studies.benchmark.timing import interleaved, measure
-from densekit.app.studies.benchmark.work import Cost, Row, Work
+from densekit.app.studies.benchmark.work import OURS, Cost, Row, Work
 
 
 def test_rows_take_turns() -> None:
     order: list[str] = []
-    rows = {name: (lambda name=name: order.append(name)) for name in "ab"}
-    seconds = interleaved(rows, 2, "cpu")
+    turns = {name: (lambda name=name: order.append(name) or 1.0) for name in "ab"}
+    seconds = interleaved(turns, 2)
     assert order == ["a", "b", "a", "b"]
-    assert [len(values) for values in seconds.values()] == [2, 2]
+    assert seconds == {"a": [1.0, 1.0], "b": [1.0, 1.0]}
+
+
+def test_our_training_alone_keeps_memory_and_every_step_follows_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    order: list[str] = []
+
+    @contextmanager
+    def kept(device: str) -> Iterator[None]:
+        order.append("kept")
+        yield
+        order.append("returned")
+
+    def row(who: str, *, trains: bool) -> Row:
+        return Row(who, "eager", "fp32", lambda: lambda: order.append(who), trains=trains)
+
+    monkeypatch.setattr(timing, "kept_memory", kept)
+    monkeypatch.setattr(timing, "peak_memory", lambda run, device, steps: None)
+    rows = [row("peer", trains=True), row(OURS, trains=True), row(OURS, trains=False)]
+    measure(Work("title", "proof", rows), 1, "cpu", {})
+    assert order == ["kept", "returned", "peer", "peer", "kept", OURS, OURS, "returned", OURS]
 
 
 def nothing() -> Callable[[], object]:
