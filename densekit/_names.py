@@ -79,6 +79,18 @@ def readable(path: object) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def is_file_name(name: str, most: int = 255) -> bool:
+    """Whether a text can be the name of one file or folder, and be printed.
+
+    Args:
+        name: The text.
+        most: Its longest length in bytes.
+    """
+    encoded = name.encode("utf-8", "surrogateescape")
+    odd = name in (".", "..") or _CONTROLS.search(name) or any(mark in name for mark in "/\\\n\t")
+    return 0 < len(encoded) <= most and not odd
+
+
 def visible(text: str) -> str:
     """Returns text for a terminal: control characters as escapes, words without end cut."""
     shown = _CONTROLS.sub(lambda found: f"\\x{ord(found[0]):02x}", readable(text))

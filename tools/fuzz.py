@@ -28,7 +28,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from fuzzing.changes import BYTES, TEXT  # noqa: E402
-from fuzzing.formats import FORMATS, Format  # noqa: E402
+from fuzzing.form import Format  # noqa: E402
+from fuzzing.formats import FORMATS  # noqa: E402
 
 MEMORY = 3 << 30
 SECONDS = 20.0
@@ -76,7 +77,7 @@ def outcome(form: Format, folder: Path, file: Path, before: Any) -> Outcome:
             last = traceback.extract_tb(error.__traceback__)[-1]
             where = f"{Path(last.filename).name}:{last.lineno}"
             return Outcome("foreign", f"{type(error).__name__} in {where}: {str(error)[:300]}")
-        named = any(name in message for name in (str(file), str(file.parent)))
+        named = not form.is_named or any(str(p) in message for p in (file, file.parent))
         return Outcome("refused" if named else "unnamed", message[:300])
     if form.is_exact and not _equal(found, before):
         return Outcome("other", "read as something else")

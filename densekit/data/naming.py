@@ -88,13 +88,15 @@ def check_names(names: Sequence[str], key: str) -> list[str]:
 
     Raises:
         TypeError: If it is one string, or not all are strings (YAML reads `no` as a boolean).
-        ValueError: If it is empty, or a name appears twice, is too long or not printable.
+        ValueError: If it is empty, or a name is empty, appears twice, is too long or not printable.
     """
     if isinstance(names, str):
         raise TypeError(f"{key}: expected a list of class names, got the string {names!r}")
     wrong = [name for name in names if not isinstance(name, str)]
     if wrong:
         raise TypeError(f"{key}: expected strings (quote them in YAML), got {wrong[0]!r}")
+    if "" in names:
+        raise ValueError(f"{key}: expected a name for every class, got an empty one")
     if strange := [name for name in names if len(name) > LONGEST or _CONTROLS.search(name)]:
         raise ValueError(
             f"{key}: expected printable names of at most {LONGEST} characters, got"
@@ -112,12 +114,10 @@ def tidy_names(names: Sequence[str], key: str) -> list[str]:
 
     Raises:
         TypeError: As `check_names`.
-        ValueError: As `check_names` for the tidied names, or if one is empty.
+        ValueError: As `check_names` for the tidied names.
     """
     wrong = isinstance(names, str) or not all(isinstance(name, str) for name in names)
     tidied = check_names(names if wrong else [tidy(name) for name in names], key)
-    if "" in tidied:
-        raise ValueError(f"{key}: expected a name for every class, got an empty one")
     say_lookalikes(tidied, key)
     return tidied
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -16,25 +14,11 @@ from PIL import Image
 
 from densekit import data as dk
 
+from .form import Format
+from .programs import PROGRAMS
+
 SIDES = (24, 32)
 """Height and width of the images."""
-
-
-@dataclass(frozen=True)
-class Format:
-    """One format.
-
-    Attributes:
-        write: Writes a valid data set into a folder; returns the file that is to be changed.
-        read: Reads all of the folder; returns what must not change unless the file says so.
-        is_text: Whether values in the file can be replaced.
-        is_exact: Whether a changed file that is accepted must be read as before.
-    """
-
-    write: Callable[[Path], Path]
-    read: Callable[[Path], Any]
-    is_text: bool = False
-    is_exact: bool = False
 
 
 def pixels(channels: int = 3, seed: int = 0) -> NDArray[np.uint8]:
@@ -373,4 +357,5 @@ FORMATS: dict[str, Format] = {
     "safetensors": Format(partial(_checkpoint, "safetensors"), _load, is_exact=True),
     "stored_config": Format(_stored_config, _load_config, is_text=True),
     "exported": Format(partial(_exported, "pt2"), _facts, is_exact=True),
+    **PROGRAMS,
 }

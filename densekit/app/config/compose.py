@@ -54,6 +54,13 @@ def compose(overrides: Overrides) -> Composed:
         UsageError: A key, group, option or argument is unknown; the message names the nearest.
     """
     _refuse_sweeps(overrides)
+    try:
+        return _composed(overrides)
+    except RecursionError as error:
+        raise UsageError("conf: expected settings, got endless nesting") from error
+
+
+def _composed(overrides: Overrides) -> Composed:
     cfg = _chosen(overrides.choices)
     if hidden := groups.hidden_files(groups.extra_folders()):
         more = f" and {counted(len(hidden) - 1, 'more file')}" if len(hidden) > 1 else ""

@@ -6,12 +6,15 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from densekit._names import unknown
+from densekit._names import is_file_name, unknown
 from densekit.app.config.data_info import describe_for, training_sources
 from densekit.app.config.monitor import MAIN, OWN
 from densekit.app.errors import UsageError
 
 logger = logging.getLogger(__name__)
+
+LONGEST = 100
+"""Bytes of a data set's name, which becomes a part of the names of files."""
 
 
 def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
@@ -23,6 +26,11 @@ def check_heads(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> None:
     if "loss" in sources:
         raise UsageError("data.loss: expected another name, got that of the total loss")
     for source, described in sources.items():
+        if not is_file_name(str(source), LONGEST):
+            raise UsageError(
+                f"data: expected names of at most {LONGEST} characters that can stand in the name"
+                f" of a file, got {source!r}"
+            )
         for head in described.heads:
             if head not in heads:
                 raise UsageError(unknown(f"data.{source}.heads", head, heads))

@@ -49,6 +49,8 @@ LEAST = {
 }
 """Pattern of a key to its smallest value, for keys that libraries would check too late."""
 MOST = {r"seed": 2**32 - 1}
+LARGEST = 2**63
+"""Whole numbers from here on fit into no tensor and no float."""
 
 
 def check_number(key: str, value: Any) -> None:
@@ -61,6 +63,8 @@ def check_number(key: str, value: Any) -> None:
         raise UsageError(f"{key}: expected at least 1, -1 or auto for all, or a list, got {value}")
     if isinstance(value, bool) or not isinstance(value, _NUMBER):
         return
+    if isinstance(value, int) and not -LARGEST <= value < LARGEST:
+        raise UsageError(f"{key}: expected a number of 64 bits, got {str(value)[:40]}...")
     if re.fullmatch(r"callbacks\.[^.]+\.every_minutes", key) and not value > 0:
         raise UsageError(f"{key}: expected a positive number of minutes, got {value}")
     if key == "trainer.val_check_interval" and not value > 0:

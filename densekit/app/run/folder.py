@@ -16,7 +16,7 @@ import yaml
 from omegaconf import DictConfig, open_dict
 
 from densekit._files import write_text
-from densekit._names import visible
+from densekit._names import is_file_name, visible
 from densekit.app.errors import UsageError
 
 CONFIG = "config.yaml"
@@ -68,7 +68,7 @@ def checked_name(name: str) -> str:
     Raises:
         UsageError: It is none.
     """
-    if name in (".", "..") or any(mark in name for mark in "/\\\0") or len(name.encode()) > 255:
+    if not is_file_name(name):
         raise UsageError(f"run_name: expected the name of one folder, got {visible(name)}")
     return name
 

@@ -63,10 +63,8 @@ def export_onnx(model: DenseModel, example: Example, file: Path, precision: str 
 
 def open_onnx(file: Path) -> Program:
     """Loads a file that `export_onnx` wrote into ONNX Runtime, on the CPU."""
-    loaded = session(file)
-    if DIGEST in loaded.get_modelmeta().custom_metadata_map:
-        read_metadata(file)
-    return run_session(loaded)
+    read_metadata(file)  # first: the runtime's own errors name no file
+    return run_session(session(file))
 
 
 def session(file: Path) -> Any:
@@ -103,6 +101,8 @@ def read_metadata(file: Path) -> dict[str, str]:
     if not model.graph.node:  # what protobuf reads from an empty file
         raise _foreign(file, "it has no operators")
     texts = _without_texts(model)
+    if not all(isinstance(text, str) for pair in texts.items() for text in pair):
+        raise _foreign(file, "its texts are not UTF-8")  # protobuf returns such texts as bytes
     if DIGEST in texts:
         check_digest(file, texts[DIGEST], digest(_content(model), texts))
     return texts

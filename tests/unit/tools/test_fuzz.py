@@ -17,7 +17,8 @@ from fuzzing.changes import TEXT  # noqa: E402
 def test_only_errors_that_name_the_file_come_out(name: str) -> None:
     found = [fuzz.run(name, 7, number)[:2] for number in range(8)]
     assert [(outcome, changes) for outcome, changes in found if outcome.is_fault] == []
-    assert any(outcome.kind == "refused" for outcome, _ in found)
+    refused = any(outcome.kind == "refused" for outcome, _ in found)
+    assert refused is not name.startswith("engine")  # a damaged engine is built anew
 
 
 def test_foreign_errors_and_wrong_content_are_noticed(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import re
+from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
@@ -63,3 +65,22 @@ def test_odd_words_are_taken_or_refused(reader: str) -> None:
         except UsageError:
             refused += 1
     assert refused < len(words)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [
+        (f"trainer: {{max_epochs: {'9' * 400}}}", "trainer.max_epochs: expected a number of 64"),
+        (f"vars: {'[' * 3000}", "conf: expected"),
+        (f"vars: {{x: {'[' * 400}{']' * 400}}}", "conf: expected settings, got endless nesting"),
+    ],
+)
+def test_files_of_the_user_that_cannot_be_right(
+    setting: str, expected: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "conf" / "experiment" / "mine.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"# @package _global_\n{setting}\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=re.escape(expected)):
+        compose(parse(["experiment=mine"]))
