@@ -45,7 +45,7 @@ TORCH_CLASSES = frozenset(
     | _names("lightning.pytorch.callbacks", "EMAWeightAveraging StochasticWeightAveraging")
     | _names("lightning.pytorch.loggers", "CSVLogger TensorBoardLogger WandbLogger MLFlowLogger")
     | _names("lightning.pytorch.profilers", "SimpleProfiler AdvancedProfiler PyTorchProfiler")
-    | _names("lightning.pytorch.strategies", "DDPStrategy FSDPStrategy SingleDeviceStrategy")
+    | _names("lightning.pytorch.strategies", "DDPStrategy SingleDeviceStrategy")
 )
 """The classes outside densekit and its plug-ins that a configuration may name."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol, TypeVar
@@ -229,6 +229,26 @@ class _GatheredRows(torch.autograd.Function):
             torch_dist.all_reduce(gradient)
         start = rank() * ctx.count
         return gradient[start : start + ctx.count] * world_size(), None
+
+
+def whole(x: Tensor) -> Tensor:
+    """Returns the whole of a tensor that is divided over processes; all of them must call it.
+
+    Args:
+        x: A `DTensor`; any other tensor is whole already.
+    """
+    gather: Callable[[], Tensor] | None = getattr(x, "full_tensor", None)
+    return x if gather is None else gather()
+
+
+def own_part(x: Tensor) -> Tensor:
+    """Returns the part of a divided tensor that this process holds, perhaps empty.
+
+    Args:
+        x: A `DTensor`; any other tensor is whole.
+    """
+    local: Callable[[], Tensor] | None = getattr(x, "to_local", None)
+    return x if local is None else local()
 
 
 def own_rows(total: int) -> range:

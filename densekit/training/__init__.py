@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Ema": "ema",
         "EvaluationFile": "evaluation_file",
         "FixedBalance": "balance",
+        "Fsdp": "fsdp",
         "Intervals": "intervals",
         "LitModel": "module",
         "LrFinder": "lr_finder",

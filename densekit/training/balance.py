@@ -44,13 +44,13 @@ class UncertaintyBalance(nn.Module):
 
     def __init__(self, heads: Iterable[str]) -> None:
         super().__init__()
-        self.log_variance = nn.ParameterDict({head: torch.zeros(()) for head in heads})
+        self.log_variance = nn.ParameterDict({head: torch.zeros(1) for head in heads})
 
     def forward(self, sums: Mapping[str, Tensor]) -> Tensor:
         """The loss, (), from each head's sum of terms, ()."""
         terms = []
         for head, loss in sums.items():
-            log_variance = self.log_variance[head]
+            (log_variance,) = self.log_variance[head]
             terms.append(torch.exp(-log_variance) * loss + log_variance / 2)
         return torch.stack(terms).sum()
 

@@ -10,6 +10,8 @@ from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from densekit.ops.dist import own_part
+
 
 class Ema(WeightAveraging):
     """Averages the weights after every optimiser step (Polyak & Juditsky).
@@ -41,6 +43,12 @@ class Ema(WeightAveraging):
         if stage == "fit":
             pl_module.configure_model()  # shards parameters before they are copied
             self._average_model = Average(pl_module, trainer.strategy.root_device, self.decay)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Divides the average over processes, if the module's weights are."""
+        divide = getattr(trainer.strategy, "divide", None)
+        if divide is not None and self._average_model is not None:
+            divide(self._average_model.module)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Drops the average, whose weights the module now has.
@@ -103,4 +111,5 @@ class Average(AveragedModel):
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:
-    return [tensor.detach() for tensor in (*module.parameters(), *module.buffers())]
+    """The tensors of a module; of divided ones the parts of this process."""
+    return [own_part(tensor.detach()) for tensor in (*module.parameters(), *module.buffers())]

@@ -44,7 +44,7 @@ def write_evidence(
         "module": module,
         "step": step.seeds[1],
         "cause": cause,
-        "state_dict": step.model.state_dict(),
+        "state_dict": step.model.state_dict() if step.weights is None else dict(step.weights),
         "config": config,
         "info": cast(Any, step.model).info,
     }

@@ -120,6 +120,7 @@ class LitModel(LightningModule):
         self.config = config
         # Unbound: after a deepcopy a compiled bound method would still use the original weights.
         loss = type(model).loss
+        self.is_compiled = compile
         self._loss = torch.compile(loss) if compile else loss
         self.validated_step: int | None = None
         self._log_position: dict[str, Any] = {}
@@ -143,7 +144,7 @@ class LitModel(LightningModule):
         if self._is_divided:
             total, terms = self._in_parts(parts, batch_idx)
         else:
-            total, terms = self._total(batches, batch_idx, dist.rank())
+            total, terms = self.total(batches, batch_idx, dist.rank())
         count = sum(len(batch["key"]) for batch in batches.values())
         shown = {f"train/{loss_name(n, len(batches))}": t.detach() for n, t in terms.items()}
         self.log_dict(shown, on_step=True, on_epoch=False, batch_size=count)
@@ -298,7 +299,8 @@ class LitModel(LightningModule):
         """
         return dict(zip(source_names(self.trainer), self._metrics.get(stage, []), strict=False))
 
-    def _total(self, batches: Mapping[str, Batch], *key: int) -> Loss:
+    def total(self, batches: Mapping[str, Batch], *key: int) -> Loss:
+        """Sums the losses of a step, or of a micro-batch; `key` tells its random numbers apart."""
         # Dropout and the like draw from the global generator: make it depend on the step alone.
         torch.manual_seed(int(mix(self.seed, self.global_step, *key)))
         terms = self.losses(batches)
@@ -311,7 +313,7 @@ class LitModel(LightningModule):
         if batch_idx % accumulated == 0:
             self.trainer.optimizers[0].zero_grad()
         losses = [
-            partial(self._total, part, batch_idx, dist.rank(), index)
+            partial(self.total, part, batch_idx, dist.rank(), index)
             for index, part in enumerate(parts)
         ]
         total, terms, self._complete = computed_in_parts(

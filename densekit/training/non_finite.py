@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -64,6 +65,7 @@ class NonFinite(Callback):
         self._finite: Callable[[], bool] | None = None
         self._skipping = False
         self._buffers: Saved | None = None
+        self._weights: Mapping[str, Tensor] | None = None
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -108,6 +110,7 @@ class NonFinite(Callback):
         if not scaled and not self._skipping:
             parameters = [p for group in optimizer.param_groups for p in group["params"]]
             norm = get_total_norm([p.grad for p in parameters if p.grad is not None])
+            norm = dist.whole(norm)
             if not bool(torch.isfinite(norm)):
                 self._refuse_gradient(trainer, pl_module)
             self._agree(pl_module)  # each process may hold other parameters
@@ -128,8 +131,10 @@ class NonFinite(Callback):
         losses = {n: v for n, v in trainer.callback_metrics.items() if n.endswith("/loss")}
         if trainer.state.fn != "fit" or not self._batches or all_finite(losses):
             return
-        step, buffers = self._step(trainer, pl_module), Saved(pl_module.buffers())
-        terms, module = rerun(step) if can_repeat(pl_module) else ({}, None)
+        buffers = Saved(pl_module.buffers())
+        with self._alone(trainer, pl_module):
+            step = self._step(trainer, pl_module)
+            terms, module = rerun(step) if can_repeat(pl_module) else ({}, None)
         with torch.no_grad():
             buffers.restore()
         if not all(map(math.isfinite, terms.values())):
@@ -151,8 +156,16 @@ class NonFinite(Callback):
 
     def _check(self, trainer: Trainer, pl_module: LightningModule) -> None:
         finite, self._finite = self._finite, None
-        if finite is None or finite():
+        if finite is None:
             return
+        broken = not finite()
+        if not self._concerns(trainer, pl_module, broken):
+            return
+        with self._alone(trainer, pl_module):
+            if broken:
+                self._refuse_loss(trainer, pl_module)
+
+    def _refuse_loss(self, trainer: Trainer, pl_module: LightningModule) -> None:
         step = self._step(trainer, pl_module)
         alone = can_repeat(pl_module)
         unknown = "unknown: synchronised batch norm cannot repeat a step in one process alone"
@@ -164,14 +177,14 @@ class NonFinite(Callback):
         )
 
     def _refuse_gradient(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        step = self._step(trainer, pl_module)
-        terms, names = regrade(step) if can_repeat(pl_module) else ({}, [])
-        first = (
-            names[0] if names else f"{worst_gradient(step.model)}, not found again in this batch"
-        )
+        lit: Any = pl_module
+        worst = f"{worst_gradient(lit.model)}, not found again in this batch"
         found = f"the gradient of step {trainer.global_step} is not finite, the loss is"
-        cause = cause_of_gradient(step, bool(names))
-        self._refuse(step, found, terms, f"First non-finite gradient: {first}", cause)
+        with self._alone(trainer, pl_module):
+            step = self._step(trainer, pl_module)
+            terms, names = regrade(step) if can_repeat(pl_module) else ({}, [])
+            first = f"First non-finite gradient: {names[0] if names else worst}"
+            self._refuse(step, found, terms, first, cause_of_gradient(step, bool(names)))
 
     def _check_weights(
         self, trainer: Trainer, pl_module: LightningModule, state: Mapping[str, Tensor]
@@ -179,9 +192,8 @@ class NonFinite(Callback):
         learned = {name for name, _ in pl_module.named_parameters()}
         checked = {n: v for n, v in state.items() if n in learned or n.endswith(RUNNING)}
         broken = next((name for name, value in checked.items() if not all_finite(value)), None)
-        if broken is None:
-            return
-        self._refuse_weights(trainer, f"weight: {broken}")
+        for name in filter(None, dist.gathered(broken)):  # processes may hold other parts
+            self._refuse_weights(trainer, f"weight: {name}")
 
     def _refuse_weights(self, trainer: Trainer, first: str) -> NoReturn:
         rate = float(trainer.optimizers[0].param_groups[0]["lr"])
@@ -225,6 +237,30 @@ class NonFinite(Callback):
         if not scaled:  # without a gradient a parameter, its momentum and its decay are left alone
             optimizer.zero_grad(set_to_none=True)
 
+    def _concerns(self, trainer: Trainer, pl_module: LightningModule, broken: bool) -> bool:
+        """Whether this process has to do with a broken step: all have if weights are divided."""
+        if not is_divided(trainer):
+            return broken
+        return bool(dist.max_over_processes(torch.tensor(float(broken), device=pl_module.device)))
+
+    @contextmanager
+    def _alone(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+        """Context in which this process can compute without the others.
+
+        If weights are divided, all processes enter it together and gather them.
+        """
+        if not is_divided(trainer):
+            yield
+            return
+        lit, strategy = cast(Any, pl_module), cast(Any, trainer.strategy)
+        state = lit.model.state_dict()
+        self._weights = {name: dist.whole(value).cpu() for name, value in state.items()}
+        try:
+            with strategy.gathered():
+                yield
+        finally:
+            self._weights = None
+
     def _step(self, trainer: Trainer, pl_module: LightningModule) -> Step:
         lit: Any = pl_module
         self._config = lit.config
@@ -237,6 +273,7 @@ class NonFinite(Callback):
             float(trainer.optimizers[0].param_groups[0]["lr"]),
             lit.micro_batches,
             trainer.precision_plugin.train_step_context,
+            self._weights,
         )
 
 
@@ -259,9 +296,15 @@ def can_repeat(lit: nn.Module) -> bool:
     return dist.world_size() == 1 or not any(isinstance(m, nn.SyncBatchNorm) for m in lit.modules())
 
 
+def is_divided(trainer: Trainer) -> bool:
+    """Whether every process holds a part of the weights only, see `densekit.training.fsdp`."""
+    return hasattr(trainer.strategy, "gathered")
+
+
 def worst_gradient(model: nn.Module) -> str:
     """Name of the parameter nearest to the loss whose gradient is not finite, else the largest."""
-    graded = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+    parts = {n: dist.own_part(p.grad) for n, p in model.named_parameters() if p.grad is not None}
+    graded = {name: gradient for name, gradient in parts.items() if len(gradient)}
     broken = [name for name, gradient in graded.items() if not is_measurable(gradient)]
     largest = max(graded, key=lambda name: float(graded[name].abs().max()), default="unknown")
     return broken[-1] if broken else largest

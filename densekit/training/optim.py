@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from densekit._names import nearest
+from densekit.ops.dist import own_part
 from densekit.training.schedules import Schedule, check_end
 from densekit.training.sources import sources_of
 
@@ -87,15 +88,18 @@ def build_optimizer(
         lr_scale: Factor of every learning rate.
         lr_multipliers: See `parameter_groups`.
         fused: Whether to use the optimiser's fused kernel if it has one and its settings choose no
-            implementation.
+            implementation. Parameters that are divided over processes have none: they are updated
+            together (`foreach`).
     """
     lr = setting(factory, "lr") * lr_scale
     groups = parameter_groups(model, setting(factory, "weight_decay"), lr, lr_multipliers)
     if beside := list(more):
         groups.append({"name": "beside", "params": beside, "weight_decay": 0.0, "lr": lr})
     extra: dict[str, Any] = {}
-    if fused and _offers_fused(factory):
-        extra["fused"] = True
+    divided = any(own_part(parameter) is not parameter for parameter in model.parameters())
+    kernel = "foreach" if divided else "fused"
+    if fused and _offers(factory, kernel):
+        extra[kernel] = True
     try:
         return factory(groups, **extra)
     except RuntimeError:
@@ -212,10 +216,10 @@ def setting(factory: OptimizerFactory, name: str) -> float:
     return float(parameter.default)
 
 
-def _offers_fused(factory: OptimizerFactory) -> bool:
+def _offers(factory: OptimizerFactory, kernel: str) -> bool:
     bound = factory.keywords if isinstance(factory, functools.partial) else {}
     chosen = {"fused", "foreach", "capturable", "differentiable"} & bound.keys()
-    return not chosen and "fused" in inspect.signature(factory).parameters
+    return not chosen and kernel in inspect.signature(factory).parameters
 
 
 def is_within(name: str, prefix: str) -> bool:

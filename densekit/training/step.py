@@ -35,6 +35,7 @@ class Step:
         rate: Learning rate.
         micro_batches: Parts in which the batches are computed.
         autocast: Makes the context in which the losses are computed.
+        weights: The model's state dict; None if the model can tell it itself.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Step:
     rate: float
     micro_batches: int = 1
     autocast: Callable[[], AbstractContextManager[Any]] = field(default=nullcontext)
+    weights: Mapping[str, Tensor] | None = None
 
     def losses(self) -> Iterator[dict[str, Tensor]]:
         """Computes the loss terms of each micro-batch, with the random numbers of the step."""
@@ -158,8 +160,12 @@ def is_measurable(gradient: Tensor) -> bool:
 
 
 def all_finite(value: Any) -> bool:
-    """Whether every floating-point tensor in nested dicts and sequences is finite."""
+    """Whether every floating-point tensor in nested dicts and sequences is finite.
+
+    Of tensors that are divided over processes it is the part of this one.
+    """
     if isinstance(value, Tensor):
+        value = dist.own_part(value)
         return not value.is_floating_point() or bool(torch.isfinite(value).all())
     if isinstance(value, Mapping):
         return all(all_finite(item) for item in value.values())

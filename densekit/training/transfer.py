@@ -74,7 +74,7 @@ class Transfer:
         """Returns, for parts that start late, the share of the run at which they start."""
         if not self.gradual:
             return {}
-        stages = list(_stages(model))[::-1]  # deepest first
+        stages = list(stages_of(model))[::-1]  # deepest first
         return {
             name: self.gradual * (number + 1) / len(stages)
             for number, stage in enumerate(stages)
@@ -86,7 +86,7 @@ class Transfer:
 
         The factor of a stage includes the multiplier configured for it or a module around it.
         """
-        stages = list(_stages(model))[::-1] if self.gradual or self.layer_decay < 1 else []
+        stages = list(stages_of(model))[::-1] if self.gradual or self.layer_decay < 1 else []
         factors = dict(self.multipliers)
         for number, stage in enumerate(stages):
             for name in stage:
@@ -126,8 +126,8 @@ class Transfer:
                 ) from None
 
 
-def _stages(model: nn.Module) -> Iterator[list[str]]:
-    """Names of the modules of each stage of the backbone, the stem first."""
+def stages_of(model: nn.Module) -> Iterator[list[str]]:
+    """Yields the names of the modules of each stage of the backbone, the stem first."""
     stem, tail, prefix = list[str](), list[str](), "backbone"
     children = _with_parameters(model.get_submodule(prefix))
     while (index := _stages_module(children)) is not None:
@@ -168,7 +168,7 @@ def _with_parameters(module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 def _parts(model: nn.Module) -> Iterator[str]:
     """Names of the stages of the backbone, the neck and the heads."""
-    for stage in _stages(model):
+    for stage in stages_of(model):
         yield from stage
     for name, child in _with_parameters(model):
         if name == "heads":

@@ -64,6 +64,22 @@ def test_eval_in_two_processes_equals_one(
     assert {name: one[name] for name in metrics} == {name: two[name] for name in metrics}
 
 
+def test_divided_weights_are_evaluated_by_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["trainer.devices=2", "trainer.strategy=fsdp", "callbacks=[default,ema]"]
+    assert main(["train", *TINY, *words, "run_name=divided"]) == 0
+    (run,) = (tmp_path / "runs" / "divided").iterdir()
+    own = json.loads((run / "metrics.json").read_text())
+    cpu = "trainer.accelerator=cpu"
+    assert main(["eval", f"checkpoint={run / 'checkpoints'}", cpu, "output=one"]) == 0
+    one = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    metrics = {name: value for name, value in one.items() if "/AP" in name or "/AR" in name}
+    assert len(metrics) > 12
+    assert metrics == {name: own[name] for name in metrics}
+
+
 def test_torchrun_agrees_on_one_folder(tmp_path: Path) -> None:
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     words = [*program, "-m", "densekit", "train", *TINY, "test=false", "run_name=torchrun"]

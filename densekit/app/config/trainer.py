@@ -15,6 +15,9 @@ TAKEN = {
 }
 """Arguments of the trainer to what to set instead."""
 
+FSDP = "fsdp"
+"""The strategy that divides weights over processes, see `densekit.training.Fsdp`."""
+
 
 def check_taken(trainer: Mapping[str, Any]) -> None:
     """Refuses trainer settings that densekit would overwrite.
@@ -28,6 +31,19 @@ def check_taken(trainer: Mapping[str, Any]) -> None:
             raise UsageError(
                 f"trainer.{name}: expected nothing, as densekit sets it, got {value}; {instead}"
             )
+
+
+def strategy_of(trainer: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument `strategy` of a trainer, where it is densekit's own and not one of Lightning's.
+
+    Args:
+        trainer: Settings of the trainer.
+    """
+    if trainer.get("strategy") != FSDP:
+        return {}
+    from densekit.training import Fsdp
+
+    return {"strategy": Fsdp()}
 
 
 def with_switches(

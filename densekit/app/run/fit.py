@@ -11,7 +11,7 @@ from densekit._malloc import kept_memory
 from densekit.app.config.data_checks import check_heads
 from densekit.app.config.monitor import check_direction, objective_name, settled
 from densekit.app.config.resolve import build_sources
-from densekit.app.config.trainer import with_switches
+from densekit.app.config.trainer import strategy_of, with_switches
 from densekit.app.errors import Stopped
 from densekit.app.run.calibration import of_sources
 from densekit.app.run.earlier_logs import continue_logs
@@ -243,7 +243,7 @@ def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: 
     )
     make = instantiate({**node, "precision": precision, "_partial_": True}, "trainer")
     try:
-        trainer: Trainer = make(**parts)
+        trainer: Trainer = make(**strategy_of(node), **parts)
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"trainer: {error}") from error
     logger.info("precision: %s", trainer.precision)

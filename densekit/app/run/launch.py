@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from densekit._signals import STOPS
+from densekit.app.config.trainer import FSDP
 from densekit.app.errors import Stopped, UsageError
 from densekit.app.run.fit import run_job
 from densekit.app.run.folder import seal, write_config
@@ -46,8 +47,14 @@ def check(trainer: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: Several nodes, or several tasks of SLURM, without torchrun or srun; or more
-            processes than the CPU has cores, beyond a few to try how they work together.
+            processes than the CPU has cores, beyond a few to try how they work together; or one
+            process alone with a strategy that divides weights.
     """
+    if trainer.get("strategy") == FSDP and count_processes(trainer) == 1:
+        raise UsageError(
+            "trainer.strategy: expected auto with one process, which holds all weights, got fsdp;"
+            " set trainer.devices"
+        )
     if started_outside():
         return
     if (nodes := int(trainer.get("num_nodes", 1))) > 1:

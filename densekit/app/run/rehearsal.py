@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from densekit.app.config.trainer import FSDP, strategy_of
 from densekit.app.errors import UsageError
 from densekit.build import build_model, instantiate
 from densekit.trust import MODEL, without_weights
@@ -31,19 +32,27 @@ def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
     if not cfg["resume"]:  # whose weights replace all others
         _check_weights(cfg["backbone"])
     # A head of a plug-in may compute with its parameters, which have no values here.
+    model = None
     with torch.device("meta"), contextlib.suppress(NotImplementedError, RuntimeError):
-        build_model({**cfg, **{key: without_weights(cfg[key]) for key in MODEL}}, info)
+        model = build_model({**cfg, **{key: without_weights(cfg[key]) for key in MODEL}}, info)
     with _refused("optimizer"):
         instantiate(cfg["optimizer"], "optimizer")([torch.nn.Parameter(torch.zeros(1))])
     instantiate(cfg["schedule"], "schedule")
+    callbacks = []
     for name, node in cfg["callbacks"].items():
         if node is not None:
             with _refused(f"callbacks.{name}"):  # Lightning's have messages of their own form
-                instantiate(node, f"callbacks.{name}")
+                callbacks.append(instantiate(node, f"callbacks.{name}"))
     with _refused("trainer"), _silent():
         make = instantiate({**cfg["trainer"], "_partial_": True}, "trainer")
         auto = cfg["trainer"].get("precision") == "auto"  # resolved later, for the real model
-        make(logger=False, **({"precision": None} if auto else {}))
+        precision = {"precision": None} if auto else {}
+        trainer = make(logger=False, **strategy_of(cfg["trainer"]), **precision)
+    if cfg["trainer"].get("strategy") == FSDP:
+        from densekit.training.fsdp import check_fsdp
+
+        compiled = bool(cfg["training"].get("compile"))
+        check_fsdp(model, callbacks, str(trainer.precision), compiled=compiled)
 
 
 def _check_weights(backbone: Mapping[str, Any]) -> None:

@@ -33,6 +33,12 @@ def test_devices_as_lightning_takes_them(devices: Any, expected: int) -> None:
     assert launch.count_devices({"devices": devices, "accelerator": "cpu"}) == expected
 
 
+def test_weights_are_not_divided_over_one_process() -> None:
+    with pytest.raises(UsageError, match="trainer.strategy: expected auto with one process"):
+        launch.check({"strategy": "fsdp", "devices": 1})
+    launch.check({"strategy": "fsdp", "devices": 2, "accelerator": "cpu"})
+
+
 def test_one_process_is_the_main_one() -> None:
     assert not launch.started_outside()
     assert launch.is_main()
