@@ -13,8 +13,9 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 
+from densekit.ops import dist
 from densekit.testing import run_distributed
-from densekit.training import Checkpoint, MetricsFile, NonFinite, OutOfMemory
+from densekit.training import Checkpoint, Fsdp, MetricsFile, NonFinite, OutOfMemory
 from densekit.training.out_of_memory import StepMemoryError
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
@@ -40,17 +41,17 @@ def make_data(processes: int) -> FakeData:
     return FakeData(sources)
 
 
-def train(folder: Path, processes: int) -> dict[str, Tensor]:
+def train(folder: Path, processes: int, strategy: Any = "auto") -> dict[str, Tensor]:
     """Five optimiser steps, over the border of an epoch."""
-    settings = {"devices": processes, "strategy": "ddp" if processes > 1 else "auto"}
+    settings = {"devices": processes, "strategy": strategy}
     run = trainer(folder, max_steps=5, limit_val_batches=0, **settings)
     lit = make_lit()
     run.fit(lit, datamodule=make_data(processes))
-    return lit.state_dict()
+    return {name: dist.whole(value) for name, value in lit.state_dict().items()}
 
 
-def train_rank(rank: int, folder: str) -> dict[str, Tensor]:
-    return train(Path(folder), 2)
+def train_rank(rank: int, folder: str) -> list[dict[str, Tensor]]:
+    return [train(Path(folder), 2, strategy) for strategy in ("ddp", Fsdp())]
 
 
 def train_two_heads(folder: Path, processes: int, micro: int = 1) -> dict[str, Tensor]:
@@ -112,9 +113,10 @@ def test_two_processes_out_of_memory_say_what_to_set(tmp_path: Path) -> None:
 def test_five_steps_are_those_of_one_process(tmp_path: Path) -> None:
     one = train(tmp_path, 1)
     start = make_lit().state_dict()
-    for state in run_distributed(train_rank, 2, str(tmp_path)):
+    for ddp, fsdp in run_distributed(train_rank, 2, str(tmp_path)):
         for name, value in one.items():
-            torch.testing.assert_close(state[name], value, rtol=0, atol=1e-6)
+            torch.testing.assert_close(ddp[name], value, rtol=0, atol=1e-6)
+            torch.testing.assert_close(fsdp[name], value, rtol=0, atol=1e-6)
     assert all(value.isfinite().all() for value in one.values())
     assert max((one[name] - start[name]).abs().max() for name in one) > 1e-2
 
