@@ -304,7 +304,7 @@ def is_divided(trainer: Trainer) -> bool:
 def worst_gradient(model: nn.Module) -> str:
     """Name of the parameter nearest to the loss whose gradient is not finite, else the largest."""
     parts = {n: dist.own_part(p.grad) for n, p in model.named_parameters() if p.grad is not None}
-    graded = {name: gradient for name, gradient in parts.items() if len(gradient)}
+    graded = {name: gradient for name, gradient in parts.items() if gradient.numel()}
     broken = [name for name, gradient in graded.items() if not is_measurable(gradient)]
     largest = max(graded, key=lambda name: float(graded[name].abs().max()), default="unknown")
     return broken[-1] if broken else largest
