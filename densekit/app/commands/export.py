@@ -17,6 +17,7 @@ from densekit.app.options.table import (
     Option,
     choice,
     choices,
+    flag,
     names,
     parse_command,
     sides,
@@ -37,12 +38,14 @@ Writes the network and its post-processing into a file that runs without denseki
 next to the model, and refuses it, with exit code 1, if they differ: on the images of data=NAME,
 whose metrics are measured for both, on the pictures of images=FOLDER, or else on noise.
 
-The file takes image (B, C, H, W), float32 in the unit of mean and std, and size (B, 2), the height
-and width of each image without padding. It returns HEAD/KEY, for example detection/boxes, in image
-coordinates. It also holds class names, mean, std, resize rule, configuration and the measured
-differences: densekit info FILE.
+With resize=true the file takes a picture (H, W, C) of any size, uint8 as decoders give it, and
+answers in its pixels: detection/boxes, segmentation/mask. Else it takes image (B, C, H, W), float32
+in the unit of mean and std, and size (B, 2), the height and width of each image without padding,
+and returns HEAD/KEY in image coordinates. It also holds class names, mean, std, resize rule,
+configuration and the measured differences: densekit info FILE.
 """,
     examples=(
+        "export checkpoint=PATH output=model.onnx size=[320,448] resize=true split=test",
         "export checkpoint=PATH output=model.pt2 size=[256,448]",
         "export checkpoint=PATH output=model.onnx size=[320,448] data=bccd split=val",
         "export checkpoint=PATH output=model.xml size=[320,448] precision=int8 split=test",
@@ -64,6 +67,13 @@ differences: densekit info FILE.
             choices("batch", "size"),
             (),
             "what may differ from call to call: the number of images, their sides",
+        ),
+        Option(
+            "resize",
+            flag(),
+            False,
+            "the file takes one picture of any size, (H, W, C) uint8, resizes it as the model does"
+            " and answers in its pixels; size= is then the frame that it is resized into",
         ),
         Option(
             "precision",
@@ -114,16 +124,21 @@ def main(arguments: Sequence[str]) -> int:
     from densekit.inference.export.base import CONFIG, INFO, PARITY, SHAPES, Example
     from densekit.inference.export.formats import format_by_suffix, format_of
     from densekit.inference.export.gate import Pair, joined, on_other_noise
+    from densekit.inference.export.pictures import check_pictures
+    from densekit.inference.predictor import stored_inferer
 
     file, precision = Path(options["output"]).expanduser(), options["precision"]
     made = format_of(options["format"] or format_by_suffix(file))
-    _check(made, file, precision, options["dynamic"])
+    _check(made, file, options)
     overrides = parse(rest)
     artifact = load_artifact(checkpoint)
     kept = with_heads(artifact, options["heads"], overrides.trust)
     model = build_from_artifact(kept, checkpoint, overrides.trust).eval()
-    example = Example(tuple(options["size"]), options["batch"], tuple(options["dynamic"]))
+    dynamic = tuple(options["dynamic"])
+    example = Example(tuple(options["size"]), options["batch"], dynamic, options["resize"])
     example.check(model)
+    if example.resize:
+        check_pictures(model, example.sides, stored_inferer(artifact, checkpoint, overrides.trust))
     dims = 3 if model.info.get("slices") else model.spatial_dims
     ground = Ground(artifact, checkpoint, overrides, options, dims)
     with replacing(file) as part:
@@ -147,17 +162,38 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _check(made: Format, file: Path, precision: str, dynamic: Sequence[str]) -> None:
+def _check(made: Format, file: Path, options: Mapping[str, Any]) -> None:
     """Refuses what the format cannot do before any work."""
     if file.suffix != made.suffix:
         raise UsageError(f"output: expected a file that ends in {made.suffix}, got {file}")
     for key, wanted, able in (
-        ("precision", [precision], made.precisions),
-        ("dynamic", dynamic, made.dynamic),
+        ("precision", [options["precision"]], made.precisions),
+        ("dynamic", options["dynamic"], made.dynamic),
     ):
         if unable := [one for one in wanted if one not in able]:
             accepted = " or ".join(able) or "nothing"
             raise UsageError(f"{key}: expected {accepted} with format={made.name}, got {unable[0]}")
+    if options["resize"]:
+        _check_resize(made, options)
+
+
+def _check_resize(made: Format, options: Mapping[str, Any]) -> None:
+    """Refuses what cannot be had together with `resize=true`."""
+    if "size" not in made.dynamic:
+        raise UsageError(
+            f"resize: expected false with format={made.name}, whose files take images of one size,"
+            " got true; torch_export, onnx and openvino take pictures of any"
+        )
+    if options["batch"] > 1:
+        raise UsageError(
+            "batch: expected 1 with resize=true, as pictures of different sizes cannot be stacked,"
+            f" got {options['batch']}"
+        )
+    if options["dynamic"]:
+        raise UsageError(
+            "dynamic: expected nothing with resize=true, as one picture of any size is resized into"
+            f" the frame of size=, got {', '.join(options['dynamic'])}"
+        )
 
 
 def _refuse(parity: Parity, file: Path) -> None:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from densekit.app.studies.export_parity import Ground
 
@@ -40,6 +40,7 @@ def write_int8(
     from densekit.inference.export.gate import Pair, joined, on_other_noise
     from densekit.inference.export.int8 import quantize_onnx, quantize_onnx_within
     from densekit.inference.export.onnx import export_onnx, open_onnx
+    from densekit.inference.export.pictures import as_pictures
 
     def compared(program: Program, name: str) -> Parity:
         pair = Pair.of(model, program, example, name, "int8")
@@ -49,7 +50,9 @@ def write_int8(
         return -excess(compared(program, "onnx"))
 
     assert made.from_onnx is not None
-    batches = fitted(model, ground.seen(model), (example.batch, *example.sides))
+    batches: Any = fitted(model, ground.seen(model), (example.batch, *example.sides))
+    if example.resize:
+        batches = as_pictures(batches, model.full_scale)
     with TemporaryDirectory() as folder:
         plain, small = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
         export_onnx(model, example, plain)

@@ -15,13 +15,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from densekit.inference.export.pictures import OnPictures
 from densekit.model import DenseModel
 from densekit.types import Batch
 
-Program = Callable[[NDArray[np.float32], NDArray[np.int64]], dict[str, NDArray[Any]]]
-"""Runs an exported file: `image` (B, C, *S) and `size` (B, D) to arrays by `HEAD/KEY`."""
+Program = Callable[..., dict[str, NDArray[Any]]]
+"""Runs an exported file: `image` (B, C, *S) and `size` (B, D), or `picture` (H, W, C), to arrays by
+`HEAD/KEY`."""
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions that are autocast."""
+TRACED_PICTURE = (37, 53)
+"""Height and width of the picture that a file is traced with; it takes any."""
 MAX_BATCH = 1024
 """Most images per call of a file with a dynamic batch."""
 INFO, CONFIG, SHAPES, PARITY = "info.json", "config.yaml", "shapes.json", "parity.json"
@@ -36,11 +40,19 @@ class Example:
         sides: The D sizes of the images; smaller images are padded and passed with their `size`.
         batch: B.
         dynamic: Which of them may differ when the file is run: "batch", "size", both or none.
+        resize: Whether the file takes a picture of any size and resizes it to fit into the sides,
+            see `densekit.inference.export.pictures`; then B is 1.
     """
 
     sides: tuple[int, ...]
     batch: int = 1
     dynamic: tuple[str, ...] = ()
+    resize: bool = False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs of the file."""
+        return ("picture",) if self.resize else ("image", "size")
 
     def check(self, model: DenseModel) -> None:
         """Checks that the sides fit the model.
@@ -105,7 +117,7 @@ class PredictionsByName(nn.Module):
         self.dtype = DTYPES.get(precision)
 
     def forward(self, image: Tensor, size: Tensor) -> dict[str, Tensor]:
-        """Returns the predictions of every head in the network's frame, see `Head.decode`.
+        """Returns the predictions of every head in the network's frame, floats as float32.
 
         Args:
             image: (B, C, *S) float32, in the unit of the model's mean and std, zero beyond `size`.
@@ -118,7 +130,7 @@ class PredictionsByName(nn.Module):
             with torch.autocast("cpu", self.dtype):
                 predictions = self.model.predict(batch)
         return {
-            f"{head}/{key}": value
+            f"{head}/{key}": value.float() if value.is_floating_point() else value
             for head, named in predictions.items()
             for key, value in named.items()
         }
@@ -146,10 +158,13 @@ def traced(
     from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 
     example.check(model)
-    inputs = tuple(value for value in example.noise(model))
-    if "batch" in example.dynamic:  # a batch of one would become a constant
+    module: nn.Module = PredictionsByName(model, precision)
+    inputs: tuple[Tensor, ...] = example.noise(model)
+    if example.resize:
+        module = OnPictures(module, model.info, example.sides)
+        inputs = (torch.zeros((*TRACED_PICTURE, len(model.info["mean"])), dtype=torch.uint8),)
+    elif "batch" in example.dynamic:  # a batch of one would become a constant
         inputs = tuple(value[:1].expand(2, *value.shape[1:]).contiguous() for value in inputs)
-    module = PredictionsByName(model, precision)
     with torch.no_grad():
         try:
             return torch.export.export(
@@ -172,8 +187,10 @@ def _reason(error: Exception) -> str:
     return (violated or lines)[0].partition(". ")[0]
 
 
-def _shapes(example: Example) -> tuple[dict[int, Any], dict[int, Any]]:
-    """The dynamic dimensions of `image` and `size`."""
+def _shapes(example: Example) -> tuple[dict[int, Any], ...]:
+    """The dynamic dimensions of each input."""
+    if example.resize:
+        return (dict.fromkeys((0, 1), torch.export.Dim.DYNAMIC),)
     batch: dict[int, Any] = {}
     if "batch" in example.dynamic:
         batch[0] = torch.export.Dim("batch", min=1, max=MAX_BATCH)
@@ -184,16 +201,12 @@ def _shapes(example: Example) -> tuple[dict[int, Any], dict[int, Any]]:
     return {**batch, **sides}, batch
 
 
-def as_program(run: Callable[[Tensor, Tensor], Mapping[str, Tensor]]) -> Program:
+def as_program(run: Callable[..., Mapping[str, Tensor]]) -> Program:
     """Lets a function of tensors be called with arrays, of any layout in memory."""
 
-    def call(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        inputs = [torch.from_numpy(np.ascontiguousarray(array)) for array in (image, size)]
+    def call(*arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
         with torch.no_grad():
-            found = run(*inputs)
-        return {
-            name: (value.float() if value.is_floating_point() else value).numpy()
-            for name, value in found.items()
-        }
+            found = run(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        return {name: value.numpy() for name, value in found.items()}
 
     return call

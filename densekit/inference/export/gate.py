@@ -11,7 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from densekit._names import counted
 from densekit.inference.engine import with_engine
@@ -22,12 +24,16 @@ from densekit.inference.export.differences import (
     Measured,
     of_metrics,
 )
-from densekit.inference.export.running import FileEngine
+from densekit.inference.export.pictures import in_other_sizes
+from densekit.inference.export.running import FileEngine, PictureFile
 from densekit.inference.predictor import Inferer, Predictor
 from densekit.inference.restore import restore
-from densekit.model import DenseModel
+from densekit.model import UINT8_MAX, DenseModel
+from densekit.ops.padding import corner
 from densekit.ops.resize import resized_size
 from densekit.types import Batch, Predictions, Result, Truth
+
+Results = list[dict[str, Result]]
 
 
 class Metrics(Protocol):
@@ -88,11 +94,15 @@ class Pair:
         model: The model, padded to the shapes of the file.
         file: The model whose predictions are the file's.
         precision: Of the file.
+        sides: Of the frame that both see.
+        pictures: Answers in the place of `file`, for a file that resizes inside.
     """
 
     model: DenseModel
     file: DenseModel
     precision: str
+    sides: tuple[int, ...]
+    pictures: PictureFile | None = None
 
     @classmethod
     def of(
@@ -109,11 +119,24 @@ class Pair:
         """
         own = FileEngine(model, as_program(PredictionsByName(model)), example, "eager", "fp32")
         other = FileEngine(model, program, example, name, precision)
-        return cls(with_engine(model, own), with_engine(model, other), precision)
+        pictures = PictureFile(program) if example.resize else None
+        paired = with_engine(model, own), with_engine(model, other)
+        return cls(*paired, precision, example.sides, pictures)
+
+    def results(self, inferer: Inferer, batch: Batch) -> tuple[Results, Results]:
+        """Returns the results of the model and of the file for a batch, not yet resized."""
+        resized = self.model.resized(batch)
+        with torch.inference_mode():
+            expected = inferer(self.model, resized)
+            if self.pictures is None:
+                return expected, inferer(self.file, resized)
+        return expected, [self.pictures(picture) for picture in _pictures(batch)]
 
 
 def on_noise(pair: Pair, example: Example) -> Parity:
-    """Compares file and model on one batch of noise."""
+    """Compares file and model on noise: one batch, or pictures of several sizes."""
+    if pair.pictures is not None:
+        return _on_noisy_pictures(pair, example)
     image, size = example.noise(pair.model)
     batch: Batch = {"image": image, "size": size}
     batch["meta"] = [{"original_size": example.sides} for _ in image]
@@ -122,6 +145,35 @@ def on_noise(pair: Pair, example: Example) -> Parity:
         expected, found = (_raw(m.predict(batch), batch) for m in (pair.model, pair.file))
     _add(of_heads, pair, expected, found, [1.0] * len(image))
     return _parity("noise", pair, of_heads)
+
+
+def _on_noisy_pictures(pair: Pair, example: Example) -> Parity:
+    image, _ = example.noise(pair.model)
+    picture = (image[0] * (UINT8_MAX / pair.model.full_scale)).to(torch.uint8).movedim(0, -1)
+    of_heads: dict[str, Differences] = {}
+    sizes = _on_sizes(pair, picture.numpy(), of_heads)
+    return _parity(f"noise of {', '.join(sizes)}", pair, of_heads)
+
+
+def _on_sizes(
+    pair: Pair, picture: NDArray[np.uint8], of_heads: dict[str, Differences]
+) -> list[str]:
+    """Compares file and model on a picture in other sizes, if the file resizes; returns these."""
+    if pair.pictures is None:
+        return []
+    model, compared = Predictor(pair.model), []
+    model.model = pair.model
+    for one in in_other_sizes(picture, pair.model.info, pair.sides):
+        sides = one.shape[:2]
+        _add(of_heads, pair, model(one), [pair.pictures(one)], [_zoom(pair.model, sides)])
+        compared.append(f"{sides[0]}x{sides[1]}")
+    return compared
+
+
+def _of(where: str, count: int, sizes: Sequence[str]) -> str:
+    """What a file was compared on, in words."""
+    more = f", the first also in {', '.join(sizes)}" if sizes else ""
+    return f"{where}, {counted(count, 'image')}{more}"
 
 
 def on_other_noise(pair: Pair, example: Example) -> Parity:
@@ -167,11 +219,15 @@ def on_images(pair: Pair, inferer: Inferer, files: Sequence[Path], where: str) -
     model, file = (Predictor(pair.model, inferer=inferer) for _ in range(2))
     model.model, file.model = pair.model, pair.file
     of_heads: dict[str, Differences] = {}
+    sizes: list[str] = []
     for path in files:
-        image = model.frames.read(path)
+        image: Any = model.frames.read(path)
         zoom = _zoom(pair.model, image.shape[: model.frames.dims])
-        _add(of_heads, pair, model(image), file(image), [zoom])
-    return _parity(f"{where}, {counted(len(files), 'image')}", pair, of_heads)
+        found = file(image) if pair.pictures is None else [pair.pictures(image)]
+        _add(of_heads, pair, model(image), found, [zoom])
+        if path == files[0]:
+            sizes = _on_sizes(pair, image, of_heads)
+    return _parity(_of(where, len(files), sizes), pair, of_heads)
 
 
 def on_data(
@@ -194,23 +250,28 @@ def on_data(
         ValueError: An image does not fit into the file.
     """
     of_heads: dict[str, Differences] = {}
-    count = 0
+    count, sizes = 0, list[str]()
     for batch in batches:
         keep = [i for i, real in enumerate(batch["sample_valid"].tolist()) if real]
         truth = [batch["truth"][i] for i in keep]
         zooms = [_zoom(pair.model, batch["meta"][i]["original_size"]) for i in keep]
-        resized = pair.model.resized(batch)
-        with torch.inference_mode():
-            expected, found = (inferer(m, resized) for m in (pair.model, pair.file))
-        expected, found = [expected[i] for i in keep], [found[i] for i in keep]
+        expected, found = ([of[i] for i in keep] for of in pair.results(inferer, batch))
         for results, metric in ((expected, metrics[0]), (found, metrics[1])):
             metric.update(results, truth)
         _add(of_heads, pair, expected, found, zooms)
+        if not count and keep:
+            sizes = _on_sizes(pair, _pictures(batch)[keep[0]], of_heads)
         count += len(keep)
     main = {name: h.main_metric[0] for name, h in pair.model.heads.items() if h.main_metric}
     own, other = ({k: float(v) for k, v in one.compute().items()} for one in metrics)
     more = of_metrics(own, other, main, LIMITS[pair.precision], count)
-    return _parity(f"{where}, {counted(count, 'image')}", pair, of_heads, more)
+    return _parity(_of(where, count, sizes), pair, of_heads, more)
+
+
+def _pictures(batch: Batch) -> list[NDArray[Any]]:
+    """The images of a batch without padding, (H, W, C)."""
+    images = zip(batch["image"], batch["size"].tolist(), strict=True)
+    return [image[corner(size)].movedim(0, -1).numpy() for image, size in images]
 
 
 def joined(parities: Sequence[Parity]) -> Parity:

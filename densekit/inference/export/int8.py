@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from densekit._extras import need
@@ -27,8 +26,9 @@ from densekit.inference.export.onnx import export_onnx, run_session
 from densekit.inference.inferer import LOGITS
 from densekit.model import DenseModel
 
-Calibration = Iterable[tuple[NDArray[np.float32], NDArray[np.int64]]]
-"""Inputs of the file: `image` (B, C, *S) and `size` (B, D), of the shapes it was exported for."""
+Calibration = Iterable[tuple[NDArray[Any], ...]]
+"""Inputs of the file: `image` (B, C, *S) and `size` (B, D), of the shapes it was exported for; or
+`picture` (H, W, C) alone."""
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 PICKING = ("RoiAlign", "Gather", "GatherElements", "GatherND")
 """Operators whose further inputs, regions and indices, are ends like the outputs."""
@@ -79,7 +79,7 @@ def quantize_onnx(
     model = onnx.load(source)
     with redirect_stdout(sys.stderr):  # of the bars of progress
         settings = _settings(nncf, model, exact_ends)
-        quantized = nncf.quantize(model, _dataset(nncf, calibration), **settings)
+        quantized = nncf.quantize(model, _dataset(nncf, model, calibration), **settings)
     onnx.save(quantized, file)
 
 
@@ -112,7 +112,7 @@ def quantize_onnx_within(
         )
         return float(metric(run_session(session))), None
 
-    data = _dataset(nncf, calibration)
+    data = _dataset(nncf, model, calibration)
     with redirect_stdout(sys.stderr):
         quantized = nncf.quantize_with_accuracy_control(
             model,
@@ -132,9 +132,9 @@ def _nncf() -> Any:
     return need("nncf", PURPOSE, "export")
 
 
-def _dataset(nncf: Any, calibration: Calibration) -> Any:
-    names = ("image", "size")
-    return nncf.Dataset(calibration, lambda pair: dict(zip(names, pair, strict=True)))
+def _dataset(nncf: Any, model: Any, calibration: Calibration) -> Any:
+    names = [one.name for one in model.graph.input]
+    return nncf.Dataset(calibration, lambda inputs: dict(zip(names, inputs, strict=True)))
 
 
 def _settings(nncf: Any, model: Any, exact_ends: bool) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -26,7 +25,6 @@ from densekit.model import DenseModel
 from densekit.ops.portable import onnx_formulation
 
 PURPOSE, EXTRA = "format=onnx", "export"
-INPUTS = ("image", "size")
 
 
 def export_onnx(model: DenseModel, example: Example, file: Path, precision: str = "fp32") -> None:
@@ -52,7 +50,7 @@ def export_onnx(model: DenseModel, example: Example, file: Path, precision: str 
             (),
             dynamo=True,
             opset_version=OPSET,
-            input_names=INPUTS,
+            input_names=example.inputs,
             output_names=names,
             custom_translation_table=translations(),
             verbose=False,
@@ -78,9 +76,11 @@ def session(file: Path) -> Any:
 def run_session(session: Any) -> Program:
     """Lets a session be called as a program."""
     names = [output.name for output in session.get_outputs()]
+    inputs = [one.name for one in session.get_inputs()]
 
-    def run(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        return dict(zip(names, session.run(names, {"image": image, "size": size}), strict=True))
+    def run(*arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        found = session.run(names, dict(zip(inputs, arrays, strict=True)))
+        return dict(zip(names, found, strict=True))
 
     return run
 

@@ -35,6 +35,8 @@ HINT = "precision_hint"
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 REGIONS = "regions"
 """Output of a detector in bfloat16 that no one needs: image and box of what is pooled, (R, 5)."""
+FRAME = "frame"
+"""Output of a file for pictures in bfloat16 that no one needs: what the first layer reads."""
 
 
 def export_openvino(
@@ -68,6 +70,7 @@ def convert_onnx(source: Path, file: Path, precision: str = "fp32") -> None:
     _suppress_as_onnx(model)
     if precision == "bf16":
         _keep_regions_exact(model)
+        _keep_picture_exact(model)
     openvino.save_model(model, file, compress_to_fp16=False)
     write_rt_info(file, {HINT: HINTS[precision]})
 
@@ -98,9 +101,21 @@ def _keep_regions_exact(model: Any) -> None:
             image = ops.convert(ops.unsqueeze(node.input_value(2), 1), "f32")
             rows.append(ops.concat([image, node.input_value(1)], 1))
     if rows:
-        regions = ops.concat(rows, 0)
-        regions.output(0).get_tensor().set_names({REGIONS})
-        model.add_outputs(regions.output(0))
+        _add_output(model, ops.concat(rows, 0).output(0), REGIONS)
+
+
+def _keep_picture_exact(model: Any) -> None:
+    """Adds the resized picture as the output `FRAME`, so that its pixels are found in float32."""
+    if [one.get_any_name() for one in model.inputs] != ["picture"]:
+        return
+    first = next(n for n in model.get_ordered_ops() if "Convolution" in n.get_type_name())
+    ops = need("openvino.opset13", PURPOSE, EXTRA)
+    _add_output(model, ops.convert(first.input_value(0), "f32").output(0), FRAME)
+
+
+def _add_output(model: Any, value: Any, name: str) -> None:
+    value.get_tensor().set_names({name})
+    model.add_outputs(value)
 
 
 def open_openvino(file: Path) -> Program:
@@ -117,11 +132,12 @@ def compiled(file: Path) -> Any:
 def run_compiled(compiled: Any) -> Program:
     """Lets a compiled model be called as a program."""
     request = compiled.create_infer_request()
-    names = [output.get_any_name() for output in compiled.outputs]
-    names = [name for name in names if name != REGIONS]
+    # by HEAD/KEY: a compiled output may have the name of an inner tensor, too
+    names = [name for output in compiled.outputs for name in output.get_names() if "/" in name]
+    inputs = [one.get_any_name() for one in compiled.inputs]
 
-    def run(image: NDArray[np.float32], size: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-        found = request.infer({"image": image, "size": size})
+    def run(*arrays: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        found = request.infer(dict(zip(inputs, arrays, strict=True)))
         return {name: found[name] for name in names}
 
     return run

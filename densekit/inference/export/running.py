@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.inference.export.base import Example, Program
 from densekit.inference.inferer import LOGITS
 from densekit.model import DenseModel
 from densekit.ops.padding import corner, largest_sides, pad_end
-from densekit.types import Batch, Features, Predictions
+from densekit.types import Batch, Features, Predictions, Result
 
 
 class FileEngine:
@@ -78,6 +80,32 @@ class FileEngine:
         """Logits of the images' own sides, padded as the model pads them."""
         divisor = self.model.size_divisor
         return logits[corner([side + -side % divisor for side in image.shape[2:]])]
+
+
+class PictureFile:
+    """Runs a file that takes pictures of any size, and returns results as a predictor does.
+
+    Args:
+        program: The opened file, see `densekit.inference.export.pictures`.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+
+    def __call__(self, picture: NDArray[np.uint8]) -> dict[str, Result]:
+        """Returns the result of each head for a picture (H, W, C)."""
+        found: dict[str, Result] = {}
+        for name, value in self.program(np.ascontiguousarray(picture)).items():
+            head, _, key = name.partition("/")
+            found.setdefault(head, {})[key] = value
+        return {head: _valid(result) for head, result in found.items()}
+
+
+def _valid(result: Result) -> Result:
+    """Drops rows of boxes that are padding."""
+    if "valid" not in result:
+        return result
+    return {key: result[key][result["valid"]] for key in ("boxes", "scores", "labels")}
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

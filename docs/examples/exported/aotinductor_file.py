@@ -8,7 +8,8 @@ import sys
 import zipfile
 
 import torch
-from picture import draw, prepared
+from picture import draw, read
+from prepared import prepared, restored
 
 
 def main(file: str, photo: str, result: str) -> None:
@@ -17,10 +18,11 @@ def main(file: str, photo: str, result: str) -> None:
         paths = {path.rpartition("/")[2]: path for path in archive.namelist() if "extra/" in path}
         info, shapes = (json.loads(archive.read(paths[k])) for k in ("info.json", "shapes.json"))
     program = torch._inductor.aoti_load_package(file)
-    image, size = prepared(photo, info, shapes)
+    pixels = read(photo, info)
+    image, size = prepared(pixels, info, shapes)
     values = program(torch.from_numpy(image), torch.from_numpy(size))
     outputs = {name: value.numpy() for name, value in values.items()}
-    print("\n".join(draw(photo, outputs, size, info, result)))
+    print("\n".join(draw(photo, restored(outputs, size, pixels), info, result)))
 
 
 if __name__ == "__main__":

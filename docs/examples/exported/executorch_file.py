@@ -1,6 +1,6 @@
 """Runs an ExecuTorch program on a photograph: python executorch_file.py model.pte photo.jpg a.png.
 
-Needs executorch, numpy and Pillow. A phone runs the same file from C++, Java or Swift.
+Needs executorch, torch, numpy and Pillow. A phone runs the same file from C++, Java or Swift.
 """
 
 import json
@@ -9,7 +9,8 @@ import zipfile
 
 import torch
 from executorch.runtime import Runtime
-from picture import draw, prepared
+from picture import draw, read
+from prepared import prepared, restored
 
 
 def main(file: str, photo: str, result: str) -> None:
@@ -18,10 +19,11 @@ def main(file: str, photo: str, result: str) -> None:
         texts = {path.rpartition("/")[2]: archive.read(path) for path in archive.namelist()}
     info, shapes, names = (json.loads(texts[f"{k}.json"]) for k in ("info", "shapes", "outputs"))
     method = Runtime.get().load_program(file).load_method("forward")
-    image, size = prepared(photo, info, shapes)
+    pixels = read(photo, info)
+    image, size = prepared(pixels, info, shapes)
     values = method.execute([torch.from_numpy(image), torch.from_numpy(size)])
     outputs = {name: value.numpy() for name, value in zip(names, values, strict=True)}
-    print("\n".join(draw(photo, outputs, size, info, result)))
+    print("\n".join(draw(photo, restored(outputs, size, pixels), info, result)))
 
 
 if __name__ == "__main__":

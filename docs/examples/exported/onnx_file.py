@@ -1,25 +1,23 @@
 """Runs an ONNX file on a photograph: python onnx_file.py model.onnx photo.jpg drawn.png.
 
-Needs onnxruntime, numpy and Pillow.
+Needs onnxruntime, numpy and Pillow, and a file that was exported with resize=true.
 """
 
 import json
 import sys
 
 import onnxruntime
-from picture import draw, prepared
+from picture import draw, read
 
 
 def main(file: str, photo: str, result: str) -> None:
     """Predicts, draws, and prints what was found."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    texts = session.get_modelmeta().custom_metadata_map
-    info, shapes = json.loads(texts["info.json"]), json.loads(texts["shapes.json"])
-    image, size = prepared(photo, info, shapes)
+    info = json.loads(session.get_modelmeta().custom_metadata_map["info.json"])
     names = [output.name for output in session.get_outputs()]
-    values = session.run(names, {"image": image, "size": size})
+    values = session.run(names, {"picture": read(photo, info)})
     outputs = dict(zip(names, values, strict=True))
-    print("\n".join(draw(photo, outputs, size, info, result)))
+    print("\n".join(draw(photo, outputs, info, result)))
 
 
 if __name__ == "__main__":

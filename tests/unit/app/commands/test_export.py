@@ -228,6 +228,18 @@ def test_a_metric_that_moves_is_refused(
             ["output=m.pt2", "size=[64,64]", "images=.", "split=val"],
             "images, data: expected one of the two, got both",
         ),
+        (
+            ["output=m.pte", "size=[64,64]", "resize=true"],
+            "resize: expected false with format=executorch, whose files take images of one size",
+        ),
+        (
+            ["output=m.pt2", "size=[64,64]", "resize=true", "batch=2"],
+            "batch: expected 1 with resize=true",
+        ),
+        (
+            ["output=m.pt2", "size=[64,64]", "resize=true", "dynamic=[batch,size]"],
+            "dynamic: expected nothing with resize=true",
+        ),
         (["output=m.pt2"], "size: expected [HEIGHT,WIDTH]"),
         (["output=m.pt2", "size=[64]"], "size: expected 2 sides of 1 or more, got [64]"),
         (["output=m.pt2", "size=[64,64]", "heads=[nere]"], "did you mean 'near'"),

@@ -146,11 +146,3 @@ def test_one_damaged_weight_of_an_onnx_file_is_seen(tmp_path: Path) -> None:
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(stored, file)
     assert on_noise(Pair.of(model, made.open(file), example, "onnx", "fp32"), example).beyond
-
-
-@pytest.mark.slow
-def test_aotinductor(tmp_path: Path) -> None:
-    """In bfloat16; the engine `inductor` compiles float32 and boxes in the same way."""
-    model, example = model_of(masks=MASKS), Example((64, 64), 1, ("batch",))
-    pair = exported("aotinductor", model, example, tmp_path, "bf16")
-    check(on_noise(pair, Example((64, 64), 3)))
