@@ -47,3 +47,8 @@ def test_leaves_name_files_without_their_folder(kills: Any) -> None:
     state = {"best": {"/a/b/epoch_000.ckpt": 1.0}, "path": "/a/b/last.ckpt", "folder": "/a/b"}
     found = dict(kills.leaves(state, "x", Path("/a")))
     assert found == {"x/best/epoch_000.ckpt": 1.0, "x/path": "last.ckpt", "x/folder": ""}
+
+
+def test_the_table_of_the_documentation_is_that_of_the_tool(kills: Any) -> None:
+    docs = FILE.parents[1] / "docs"
+    assert "\n".join(kills.table(docs / "kills.jsonl")) in (docs / "reliability.md").read_text()

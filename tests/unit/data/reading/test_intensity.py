@@ -7,7 +7,7 @@ import pytest
 
 from densekit.data import MedicalVolumes
 from densekit.data.reading.images import ImageReader
-from densekit.data.reading.intensity import check_rule, kinds, scale
+from densekit.data.reading.intensity import check_rule, fitted, kinds, percentiles, scale
 from tests.unit.data.medical_files import write_msd
 
 
@@ -128,3 +128,21 @@ def test_another_number_of_rules_is_refused_before_anything_is_read(reader, tmp_
     build = partial(ImageReader, 3) if reader else partial(MedicalVolumes, tmp_path)
     with pytest.raises(ValueError, match=r"intensity\.rules: expected a rule for each of [13] ch"):
         build(intensity=rule)
+
+
+@pytest.mark.parametrize("percents", [[0.5, 99.5], [0, 100], [33.3, 50]])
+def test_percentiles_of_parts_are_those_of_the_whole(percents):
+    random = np.random.default_rng(0)
+    for values in (random.normal(size=(9, 7, 5)), random.integers(-2, 3, (4, 9)), np.zeros((3, 3))):
+        whole = values.astype(np.float32)
+        found = percentiles(lambda whole=whole: iter(whole), percents)
+        np.testing.assert_array_equal(found, np.percentile(whole, percents))
+
+
+@pytest.mark.parametrize("rule", [{"kind": "zscore", "foreground": 0.2}, {"kind": "percentile"}])
+def test_parts_are_scaled_with_the_statistics_of_the_whole(rule):
+    whole = np.random.default_rng(0).normal(size=(9, 7, 5)).astype(np.float32)
+    apply = fitted(lambda: iter(whole), rule)
+    parts = np.stack([apply(part) for part in whole])
+    assert parts.dtype == np.float32
+    np.testing.assert_allclose(parts, scale(whole[..., None], rule)[..., 0], rtol=0, atol=1e-6)
