@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from densekit._malloc import kept_memory
 from densekit._names import counted
 from densekit.app.config.overrides import parse, trusted_packages
 from densekit.app.errors import UsageError
@@ -59,7 +60,7 @@ def predict(
     labels = options["format"]
     if labels is not None and predictor.frames.dims != 2:
         raise UsageError(f"format: expected a model of images for {labels}, got {checkpoint}")
-    with claimed(output):
+    with claimed(output), kept_memory(device):
         writer = Writer(
             output,
             heads,

@@ -12,7 +12,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from densekit import Predictor
+from densekit import Predictor, _malloc
+from densekit._malloc import KEEPING, RETURNING
 from densekit.app.prediction import huge
 from densekit.app.results.masks import MaskClasses, MaskWriter
 from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation, WholeImage
@@ -52,6 +53,17 @@ def test_masks_of_pictures_hold_the_data_set_s_values(tmp_path: Path) -> None:
     assert (entry["height"], entry["width"]) == (40, 50)
     assert (tmp_path / "o" / "overlays" / "sub" / "a.jpg").is_file()
     assert not list((tmp_path / "o").glob("results*.json"))
+
+
+def test_freed_memory_is_kept_while_pictures_are_predicted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings: list[Any] = []
+    monkeypatch.setattr(_malloc, "_set", settings.append)
+    Image.fromarray(pixels(1, 32, 32)[0].numpy()).save(tmp_path / "a.png")
+    checkpoint = checkpoint_of(tiny_segmenter(), tmp_path / "m.ckpt")
+    assert predict(checkpoint, tmp_path / "a.png", tmp_path / "o") == 0
+    assert settings == [KEEPING, RETURNING]
 
 
 @pytest.mark.parametrize("stored", [None, [0, 255], [255, 0], [7, 3]])
