@@ -6,6 +6,7 @@ import gc
 import os
 import random
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,10 +26,20 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first: no worker ends with one while the other is done."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 def pytest_collection_finish() -> None:
-    """Every later collection of garbage skips the millions of objects of what is imported."""
+    """Every later collection of garbage skips the millions of objects of what is imported.
+
+    Collections are rarer too: tracing a network makes many objects and little garbage.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
 
 
 def pytest_unconfigure() -> None:
@@ -42,6 +53,15 @@ def _seeded() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
+def _compiles_anew() -> Iterator[None]:
+    """What a test compiled is forgotten: other shapes would be traced as symbols, in minutes."""
+    yield
+    tracing = sys.modules.get("torch._dynamo.convert_frame")
+    if tracing is not None and tracing.input_codes.seen:
+        torch.compiler.reset()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,7 @@ MANY = 500
 ODD = 13
 """Margin that makes the sides of an image odd and not a multiple of any stride."""
 STEPS, RATE, FALL = 40, 2e-3, 0.9
-"""Steps on one batch, learning rate, and share of the first loss that must be undercut."""
+"""Most steps on one batch, learning rate, and share of the first loss that must be undercut."""
 
 
 def _declares(subject: Subject) -> None:
@@ -191,15 +191,19 @@ def _saves(subject: Subject) -> None:
 def _learns(subject: Subject) -> None:
     model, batch = subject.model(), subject.batch()
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE)
-    losses = []
-    for _ in range(STEPS):
+    losses: list[float] = []
+    while not _has_fallen(losses):
+        assert len(losses) < STEPS, f"the loss went from {losses[0]:.4f} to {losses[-1]:.4f}"
         loss = total_loss(model, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses.append(float(loss.detach()))
-    last = sum(losses[-5:]) / 5
-    assert last < FALL * losses[0], f"the loss went from {losses[0]:.4f} to {last:.4f}"
+
+
+def _has_fallen(losses: list[float]) -> bool:
+    """Whether the last five of at least ten losses are below the wanted share of the first."""
+    return len(losses) >= 10 and max(losses[-5:]) < FALL * losses[0]
 
 
 def _judged(subject: Subject) -> None:
@@ -294,7 +298,7 @@ CHECKS = (
     ),
     Check(
         "learns",
-        f"the loss on one batch falls by {1 - FALL:.0%} in {STEPS} steps of AdamW",
+        f"the loss on one batch falls by {1 - FALL:.0%} within {STEPS} steps of AdamW",
         _learns,
     ),
     Check(

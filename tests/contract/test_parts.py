@@ -40,13 +40,17 @@ HEADS = {name: () for name in options("head")} | {
     "pan": ("backbone.output_stride=8",),
     "faster_rcnn": (f"heads.detection.box_head={BOX_HEAD}",),
     "faster_rcnn_d2": ("heads.detection.box_head.hidden=[64,64]",),
+    "smp_fpn": tuple(f"heads.segmentation.{of}_channels=32" for of in ("pyramid", "segmentation")),
+    "smp_upernet": ("heads.segmentation.decoder_channels=32",),
+    "unetplusplus": ("heads.segmentation.decoder_channels=[64,32,16,16,16]",),
     "upernet": ("heads.segmentation.channels=32",),
 }
 """Option to further words: PAN needs 8 cells a side at c5; wide layers learn slowly on a CPU."""
 DEEP = ("resnet152", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2")
-"""Tested with as many blocks as ResNet-50; resnet101 is tested whole."""
+"""Tested narrow and with as many blocks as ResNet-50; resnet101 is tested whole."""
+SHORT = ("backbone.depth=50", "backbone.width=16")
 BACKBONES = {
-    **{name: ("backbone.depth=50",) if name in DEEP else () for name in options("backbone")},
+    **{name: SHORT if name in DEEP else () for name in options("backbone")},
     "timm": ("backbone.name=convnext_atto",),
 }
 METRICS = [
@@ -69,7 +73,7 @@ def test_head(head: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.ddp
 def test_head_in_a_fresh_process() -> None:
-    command = [sys.executable, "-m", "densekit", "check-head", "head=faster_rcnn_small"]
+    command = [sys.executable, "-m", "densekit", "check-head", "head=fcn"]
     ran = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 

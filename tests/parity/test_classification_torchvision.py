@@ -17,12 +17,8 @@ from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 pytestmark = pytest.mark.parity
 
 QUICK = ["resnet18", "resnet34", "resnet50", "resnext50_32x4d", "wide_resnet50_2"]
-LARGE = [
-    pytest.param(name, marks=pytest.mark.slow)
-    for name in ("resnet101", "resnet152", "resnext101_32x8d", "resnext101_64x4d")
-]
-LARGE.append(pytest.param("wide_resnet101_2", marks=pytest.mark.slow))
-SIDES = [(224, 224), (161, 203)]
+LARGE = ["resnet101", "resnet152", "resnext101_32x8d", "resnext101_64x4d", "wide_resnet101_2"]
+SQUARE, ODD = (224, 224), (161, 203)
 
 
 @torch.no_grad()
@@ -53,8 +49,13 @@ def check(theirs: nn.Module, ours: Any, sides: tuple[int, int]) -> None:
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("sides", SIDES)
-@pytest.mark.parametrize("name", [*QUICK, *LARGE])
+@pytest.mark.parametrize(
+    ("name", "sides"),
+    [
+        *((name, sides) for name in QUICK for sides in (SQUARE, ODD)),
+        *(pytest.param(name, ODD, marks=pytest.mark.slow) for name in LARGE),
+    ],
+)
 def test_torchvision(name: str, sides: tuple[int, int]) -> None:
     theirs = shaken(torchvision.models.get_model(name, num_classes=20))
     check(theirs, from_torchvision(theirs), sides)
@@ -63,7 +64,7 @@ def test_torchvision(name: str, sides: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnext50_32x4d", "wide_resnet50_2"])
 def test_timm(name: str) -> None:
     theirs = shaken(timm.create_model(name, num_classes=20))
-    check(theirs, from_timm(theirs), SIDES[1])
+    check(theirs, from_timm(theirs), ODD)
 
 
 def test_the_state_dict_of_both_libraries_is_one() -> None:

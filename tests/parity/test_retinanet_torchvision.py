@@ -56,8 +56,8 @@ def trained(version: int, **settings: Any) -> tuple[RetinaNet, list[Tensor]]:
     head: Any = model.head
     with torch.no_grad():
         standardise(model, images)
-        scale_outputs(model, images, head.classification_head.cls_logits, 2.0)
-        scale_outputs(model, images, head.regression_head.bbox_reg, 0.3)
+        stds = {head.classification_head.cls_logits: 2.0, head.regression_head.bbox_reg: 0.3}
+        scale_outputs(model, images, stds)
     return model, images
 
 

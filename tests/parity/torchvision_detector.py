@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
@@ -30,13 +33,19 @@ def build(name: str, num_classes: int = 7, frozen: bool = True, **settings: int)
 def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 4.0) -> None:
     """Scales and centres the predictors' outputs, so that scores spread and boxes move a little."""
     standardise(model, images)
-    scale_outputs(model, images, model.rpn.head.cls_logits, 2.0)
-    scale_outputs(model, images, model.rpn.head.bbox_pred, 0.05)
+    rpn, box_predictor = model.rpn.head, model.roi_heads.box_predictor
+    scale_outputs(partial(propose, model), images, {rpn.cls_logits: 2.0, rpn.bbox_pred: 0.05})
     for layer in model.roi_heads.box_head.modules():
         if isinstance(layer, nn.Linear):
-            scale_outputs(model, images, layer, 1.0)
-    scale_outputs(model, images, model.roi_heads.box_predictor.cls_score, logit_scale)
-    scale_outputs(model, images, model.roi_heads.box_predictor.bbox_pred, 0.2)
+            scale_outputs(model, images, {layer: 1.0})
+    stds = {box_predictor.cls_score: logit_scale, box_predictor.bbox_pred: 0.2}
+    scale_outputs(model, images, stds)
+
+
+def propose(model: FasterRCNN, images: list[Tensor]) -> None:
+    """Runs the first stage alone; the second is most of the work."""
+    batch, _ = model.transform(images)
+    model.rpn(batch, model.backbone(batch.tensors))
 
 
 def standardise(model: FasterRCNN, images: list[Tensor]) -> None:
@@ -67,16 +76,23 @@ def standardise(model: FasterRCNN, images: list[Tensor]) -> None:
         handle.remove()
 
 
-def scale_outputs(model: FasterRCNN, images: list[Tensor], layer: nn.Module, std: float) -> None:
-    seen = []
-    handle = layer.register_forward_hook(lambda _, __, out: seen.append(out.detach()))
-    model(images)
-    handle.remove()
-    dim = (0, 2, 3) if isinstance(layer, nn.Conv2d) else (0,)
-    flat = torch.cat([s.transpose(0, 1).flatten(1) if len(dim) == 3 else s.T for s in seen], 1)
-    factor = std / flat.std(1).clamp(min=1e-6)
-    layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
-    layer.bias.copy_((layer.bias - flat.mean(1)) * factor)
+def scale_outputs(
+    run: Callable[[list[Tensor]], object], images: list[Tensor], stds: dict[nn.Module, float]
+) -> None:
+    """Gives the outputs of layers these standard deviations; no layer feeds another."""
+    seen: dict[nn.Module, list[Tensor]] = {layer: [] for layer in stds}
+    handles = [
+        layer.register_forward_hook(lambda layer, _, out: seen[layer].append(out.detach()))
+        for layer in stds
+    ]
+    run(images)
+    for handle in handles:
+        handle.remove()
+    for layer, std in stds.items():
+        flat = torch.cat([s.transpose(0, 1).flatten(1) for s in seen[layer]], 1)
+        factor = std / flat.std(1).clamp(min=1e-6)
+        layer.weight.mul_(factor.view(-1, *[1] * (layer.weight.ndim - 1)))
+        layer.bias.copy_((layer.bias - flat.mean(1)) * factor)
 
 
 def pictures(count: int, seed: int = 0, longest: int = 320) -> list[Tensor]:

@@ -13,6 +13,8 @@ import torch
 
 from densekit.backbones import ResNet
 from densekit.heads import FCN, FasterRCNN
+from densekit.heads.faster_rcnn import RPN, BoxHead
+from densekit.heads.faster_rcnn.rules import ProposalRule
 from densekit.inference.calibration import CalibrationError
 from densekit.inference.engines.onnxruntime import build
 from densekit.inference.engines.proof import EngineError
@@ -110,7 +112,8 @@ def test_scales_of_other_images_are_refused() -> None:
 @pytest.mark.slow
 def test_a_detector(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    head = partial(FasterRCNN, num_classes=2)
+    rpn = partial(RPN, proposals=ProposalRule(test_pre_nms=100, test_post_nms=60))
+    head = partial(FasterRCNN, num_classes=2, rpn=rpn, box_head=partial(BoxHead, hidden=(16,)))
     model = DenseModel(ResNet(18, width=8), {"boxes": head}, partial(FPN, out_channels=16)).eval()
     source, batches = exported(model, tmp_path)
     file = tmp_path / "int8.onnx"

@@ -83,10 +83,10 @@ def check_all(model: DenseModel, example: Example, shapes: Shapes, folder: Path)
             check(model, program, batch, sides)
 
 
-def detector(**rpn: Any) -> DenseModel:
+def detector(**settings: Any) -> DenseModel:
     torch.manual_seed(0)
     rule = ProposalRule(test_pre_nms=100, test_post_nms=60)
-    model = tiny_detector(rpn=partial(RPN, proposals=rule, **rpn))
+    model = tiny_detector(rpn=partial(RPN, proposals=rule), **settings)
     spread(model)
     return model
 
@@ -99,10 +99,8 @@ def test_faster_rcnn_of_any_batch(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_adaptive_sampling(tmp_path: Path) -> None:
-    torch.manual_seed(0)
     pool = PoolRule(samples=0, aligned=True)
-    model = tiny_detector(box_head=partial(BoxHead, hidden=(16,), pool=pool))
-    spread(model)
+    model = detector(box_head=partial(BoxHead, hidden=(16,), pool=pool))
     check_all(model, Example((64, 96), 2), [(2, (64, 96))], tmp_path)
 
 
