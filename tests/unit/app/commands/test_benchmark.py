@@ -11,7 +11,7 @@ import yaml
 
 from densekit.app.commands import benchmark
 from densekit.app.errors import UsageError
-from densekit.app.studies.benchmark import detectors, segmenters, timing
+from densekit.app.studies.benchmark import detectors, machine, segmenters, timing
 from densekit.app.studies.benchmark.pair import Pair
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
@@ -19,6 +19,12 @@ from densekit.heads import Classification
 from densekit.model import DenseModel
 
 SMALL = ["size=[64,96]", "batch=2", "rounds=1"]
+
+
+@pytest.fixture(autouse=True)
+def _short_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution of few pixels for the machine's peak: seconds per command otherwise."""
+    monkeypatch.setattr(machine, "SIDE", 10)
 
 
 def rows_of(arguments: list[str], folder: Path) -> list[dict[str, Any]]:
