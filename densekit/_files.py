@@ -23,6 +23,8 @@ from densekit._names import readable
 PREFIX = ".partial-"
 WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 """Errors of a write, which name no file."""
+FULL = 1 << 16
+"""Free bytes below which a disk is full: less than a block of a large write."""
 
 
 @contextmanager
@@ -53,6 +55,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             if unnamed or Path(str(error.filename)).is_relative_to(folder):
                 _set_filename(error, path)  # the name that the user knows
             raise
+        except RuntimeError as error:  # writers in C++ name neither the file nor the reason
+            if shutil.disk_usage(folder).free >= FULL:
+                raise
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -147,3 +148,15 @@ def test_json_has_no_nan(tmp_path: Path) -> None:
 def test_csv_has_plain_lines_and_names_in_any_encoding(tmp_path: Path) -> None:
     write_csv(tmp_path / "a.csv", [["file", "x"], ["a, \udcff", None]])
     assert (tmp_path / "a.csv").read_bytes() == b'file,x\n"a, \\xff",\n'
+
+
+@pytest.mark.parametrize("free", [0, 1 << 30])
+def test_writers_in_other_languages_on_a_full_disk(
+    free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free))
+    expected = RuntimeError if free else OSError
+    with pytest.raises(expected) as raised, replacing(tmp_path / "a.bin"):
+        raise RuntimeError("basic_ios::clear: iostream error")
+    assert free or raised.value.filename == str(tmp_path / "a.bin")  # type: ignore[union-attr]
+    assert not list(tmp_path.iterdir())

@@ -111,7 +111,7 @@ def kept_console(run: Path, before: Sequence[str] = ()) -> Iterator[None]:
         before: Lines printed before there was a folder.
     """
     run.mkdir(parents=True, exist_ok=True)
-    with (run / CONSOLE_LOG).open("a", encoding="utf-8", errors="replace") as file:
+    with _opened(run / CONSOLE_LOG) as file:
         transcript = Transcript(file)
         transcript.feed("".join(f"{line}\n" for line in before), 0)
         out, err = sys.stdout, sys.stderr
@@ -128,6 +128,16 @@ def kept_console(run: Path, before: Sequence[str] = ()) -> Iterator[None]:
             for handler, stream in redirected:
                 handler.setStream(stream)
             sys.stdout, sys.stderr = out, err
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    file = path.open("a", encoding="utf-8", errors="replace")  # noqa: SIM115
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # of a full disk; it would hide the error that ended the run
+            file.close()
 
 
 def _redirect_handlers(own: dict[int, Tee]) -> list[tuple[logging.StreamHandler[Any], Any]]:

@@ -6,6 +6,7 @@ predictions = program(image, size)      # {"detection/boxes": ..., ...}
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import torch
@@ -34,7 +35,9 @@ def export_program(model: DenseModel, example: Example, file: Path, precision: s
     program = traced(folded(model), example, precision)
     if precision != "fp32":  # torch cannot store autocast within autocast, only the casts it makes
         program = program.run_decompositions({})
-    torch.export.save(program, file)
+    content = io.BytesIO()  # torch's own writer of files ends the process if the disk is full
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
 
 def open_program(file: Path) -> Program:

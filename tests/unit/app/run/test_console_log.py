@@ -109,3 +109,12 @@ def test_a_run_names_its_folder_and_its_data_first(
         assert missing == []
     data = kept.index("data.scenes.train: 16 images, 5 classes (")
     assert data < kept.index("epoch 0  step 1/2  loss ") < kept.index("evaluate:")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_neither_stops_a_run_nor_hides_why_it_ended(tmp_path: Path) -> None:
+    (tmp_path / CONSOLE_LOG).symlink_to("/dev/full")
+    with kept_console(tmp_path):
+        print("one line")
+    with pytest.raises(ValueError, match="the reason"), kept_console(tmp_path):
+        raise ValueError("the reason")

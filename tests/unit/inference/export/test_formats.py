@@ -146,3 +146,13 @@ def test_one_damaged_weight_of_an_onnx_file_is_seen(tmp_path: Path) -> None:
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
     onnx.save(stored, file)
     assert on_noise(Pair.of(model, made.open(file), example, "onnx", "fp32"), example).beyond
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_program_on_a_full_disk_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = torch.export.export(torch.nn.Linear(8, 8), (torch.zeros(1, 8),))
+    monkeypatch.setattr("densekit.inference.export.program.traced", lambda *_: made)
+    monkeypatch.setattr("densekit.inference.export.program.folded", lambda model: model)
+    model = model_of(segmentation=partial(FCN, num_classes=2))
+    with pytest.raises(OSError, match="No space left on device"):
+        format_of("torch_export").export(model, Example((32, 32)), Path("/dev/full"), "fp32")
