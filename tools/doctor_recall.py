@@ -114,7 +114,8 @@ def _whole(name: str, data: str) -> list[Finding]:
     """What is found in a data set as `densekit doctor data=NAME` reads it."""
     cfg = compose(parse([f"data={name}", f"paths.data={data}"])).cfg
     resize = None if cfg.get("resize") is None else dict(cfg.resize)
-    findings = diagnose(name, data_nodes(cfg)[name], resize, workers=2).findings
+    ((key, node),) = data_nodes(cfg).items()
+    findings = diagnose(key, node, resize, workers=2).findings
     print(f"{name}, whole: {dict(Counter(f.check for f in findings))}", flush=True)
     return list(findings)
 

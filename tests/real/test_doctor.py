@@ -17,7 +17,8 @@ def examined(folder, tmp_path, monkeypatch):
 
     def examine(name):
         cfg = compose(parse([f"data={name}", f"paths.data={folder(name).parent}"])).cfg
-        return diagnose(name, data_nodes(cfg)[name], None)
+        ((name, node),) = data_nodes(cfg).items()
+        return diagnose(name, node, None)
 
     return examine
 

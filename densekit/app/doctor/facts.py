@@ -72,6 +72,7 @@ class Mask:
         width: W.
         values: Stored value to number of pixels, at most 300 values.
         content: Digest of the values.
+        lossy: Whether the format of the file changes values.
     """
 
     error: str = ""
@@ -81,6 +82,7 @@ class Mask:
     width: int = 0
     values: Mapping[int, int] = field(default_factory=dict)
     content: str = ""
+    lossy: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from densekit.app.doctor.facts import Mask
 from densekit.app.doctor.pictures import digest
 from densekit.data.segmentation.classes import count_values
+from densekit.data.segmentation.codes import is_lossy
 from densekit.data.segmentation.stored_values import stored_colours, stored_mode, stored_values
 
 MOST = 300
@@ -35,4 +36,5 @@ def mask_of(path: Path, colours: bool = False) -> Mask:
         width=stored.shape[-1],
         values=dict(sorted(counts)),
         content=digest(np.asarray(stored)),
+        lossy=is_lossy(path),
     )

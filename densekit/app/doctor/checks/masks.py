@@ -9,7 +9,6 @@ from pathlib import Path
 from densekit.app.doctor.checks.outliers import FEWEST, minority
 from densekit.app.doctor.facts import Example, Mask, Part, Study
 from densekit.app.doctor.findings import Hit, Severity, check, of_example, of_part, recorded
-from densekit.data.segmentation.codes import is_lossy
 from densekit.types import IGNORE_INDEX
 
 GREYS = 20
@@ -162,8 +161,8 @@ def single_class_mask(study: Study) -> Iterator[Hit]:
 @check(Severity.ERROR)
 def lossy_mask(study: Study) -> Iterator[Hit]:
     """A mask in a lossy format, which changes its values."""
-    for part, example, file, _ in _read(study):
-        if is_lossy(file) and file != example.file:
+    for part, example, file, mask in _read(study):
+        if mask.lossy and file != example.file:
             yield of_example(part, example, f"{file.suffix}; store masks as PNG", file)
 
 

@@ -81,8 +81,8 @@ def _sampled(dataset: Dataset, index: int, classes: Sequence[str]) -> Example:
     file = dataset.path(index) or Path(f"image {index}")
     try:
         sample = dataset[index]
-    except (ValueError, OSError) as error:
-        picture = Picture(kind="broken", error=str(error))
+    except Exception as error:  # the class of a plug-in raises whatever it meets
+        picture = Picture(kind="broken", error=f"{type(error).__name__}: {error}")
         return Example(file, index, sampled=True, picture=picture)
     image = np.asarray(sample["image"])
     return Example(

@@ -250,8 +250,7 @@ def test_masks_of_a_whole_split():
     part = masks(classes=["a", "b", "c"], values={0: "a", 1: "b", 2: "c", 255: ""})
     shifted = [replace(e, masks=(replace(e.masks[0], values={1: 5, 3: 5}),)) for e in part.examples]
     assert len(found("mask-values-off-by-one", replace(part, examples=shifted))) == 1
-    lossy = replace(masked(99), mask_files=(Path("masks/99.jpg"),))
-    assert len(found("lossy-mask", masks(lossy))) == 1
+    assert len(found("lossy-mask", masks(masked(99, lossy=True)))) == 1
 
 
 def test_categories():

@@ -9,7 +9,9 @@ import pytest
 from PIL import Image
 
 from densekit.app.cli import main
+from densekit.app.doctor import collect
 from densekit.app.doctor.run import diagnose
+from densekit.data.protocols import Dataset
 from tests.unit.app.doctor import small_sets as sets
 from tests.unit.data.medical_files import write_series
 
@@ -253,6 +255,34 @@ def test_rendered_images_are_sampled(target):
     node = {"_target_": "densekit.data.Source", "heads": [head], "train": split}
     findings = diagnose("mine", node, None).findings
     assert [f.message for f in findings if f.severity == "error"] == []
+
+
+def test_a_sample_that_a_plug_in_cannot_read_is_named(monkeypatch, tmp_path):
+    class Mine(Dataset):
+        """Boxes that only this class can read."""
+
+        def __len__(self):
+            return 3
+
+        def path(self, index):
+            return tmp_path / f"{index}.mine"
+
+        def describe(self):
+            return {"names": ["cat"], "num_classes": 1, "channels": 3}
+
+        def __getitem__(self, index):
+            if index == 1:
+                raise KeyError("boxes")
+            boxes = np.array([[2, 2, 40, 30.0]])
+            truth = {"boxes": boxes, "labels": np.array([0])}
+            return {"image": sets.pixels(index), "meta": {}, "truth": truth, **truth}
+
+    study = collect.Study("mine", {"train": collect._part("train", Mine())})
+    monkeypatch.setattr("densekit.app.doctor.run.collect", lambda *_: study)
+    monkeypatch.setattr("densekit.app.doctor.run.refusal", lambda *_: None)
+    (finding,) = diagnose("mine", {}, None).findings
+    assert (finding.check, Path(finding.file).name) == ("broken-image", "1.mine")
+    assert finding.message == "KeyError: 'boxes'"
 
 
 def test_series_have_no_files_to_open(tmp_path):
