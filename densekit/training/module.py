@@ -200,14 +200,15 @@ class LitModel(LightningModule):
         """Builds the optimiser with its parameter groups, and the schedule by optimiser step."""
         if self.optimizer is None:
             raise ValueError("optimizer: expected one to train with, got None")
+        precision, clips = self.trainer.precision, bool(self.trainer.gradient_clip_val)
         optimizer = build_optimizer(
             self.optimizer,
             self.model,
             more=self.balance.parameters(),
             lr_scale=batch_size_scale(self.trainer, self.base_batch_size),
             lr_multipliers=self.transfer.lr_multipliers(self.model),
-            # Fused kernels unscale fp16 gradients themselves, so that they cannot be clipped.
-            fused=self.trainer.precision != "16-mixed",
+            # Fused kernels unscale gradients themselves: Lightning refuses to clip before them.
+            fused=precision != "16-mixed" and not (precision == "bf16-mixed" and clips),
         )
         parts = self.transfer.starts(self.model)
         scheduled = by_step(self.trainer, optimizer, self.schedule, parts)

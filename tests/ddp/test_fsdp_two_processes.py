@@ -63,9 +63,32 @@ def train_until_stopped(folder: Path, strategy: str) -> None:
         )
 
 
+class Layout(Callback):
+    """Notes whether the maps of a backbone are stored channels last, as its weights were."""
+
+    def __init__(self) -> None:
+        self.found: set[bool] = set()
+
+    def on_train_start(self, run: Any, lit: Any) -> None:
+        stage = lit.model.backbone.layer1
+        stage.register_forward_hook(lambda *args: self.found.add(is_channels_last(args[-1])))
+
+
+def is_channels_last(x: Tensor) -> bool:
+    return x.is_contiguous(memory_format=torch.channels_last)
+
+
+def layout_of(folder: Path) -> set[bool]:
+    noting = Layout()
+    run = run_of(folder, "fsdp", callbacks=[noting], limit_val_batches=0, max_steps=1)
+    run.fit(lit_of(segmenter), datamodule=data_of("segmentation"))
+    return noting.found
+
+
 def in_two_processes(rank: int, folder: Path) -> dict[str, Any]:
     found = {task: train(folder / task, task, "fsdp") for task in TASKS}
     task = "segmentation"
+    found["layout"] = layout_of(folder)
     found["ddp"] = train(folder / "ddp", task, "ddp")
     train_until_stopped(folder / "stopped", "fsdp")
     found["resumed"] = train(folder / "resumed", task, "fsdp", folder / "stopped" / "last.ckpt")
@@ -120,6 +143,10 @@ def test_a_process_holds_half_of_weights_and_optimiser(ranks: list[dict[str, Any
     full = ranks[0]["ddp"]["held"]
     for found in ranks:
         assert found["segmentation"]["held"] < 0.51 * full
+
+
+def test_maps_stay_channels_last(ranks: list[dict[str, Any]]) -> None:
+    assert [found["layout"] for found in ranks] == [{True}, {True}]
 
 
 def test_a_terminated_run_resumes_bit_equal(folder: Path, ranks: list[dict[str, Any]]) -> None:

@@ -279,3 +279,10 @@ def test_every_metric_of_ours_knows_its_names_before_an_image(
     assert list(recwarn) == []
     assert len(names.modes) == len(metric.compute()) >= 1
     assert all(key.startswith("head/") for key in names.modes)
+
+
+def test_gradients_are_clipped_in_bf16(tmp_path: Path) -> None:
+    settings = {"precision": "bf16-mixed", "gradient_clip_val": 0.5, "max_steps": 1}
+    run = trainer(tmp_path, limit_val_batches=0, **settings)
+    run.fit(fake_lit(), datamodule=FakeData())
+    assert run.global_step == 1
