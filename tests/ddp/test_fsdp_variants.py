@@ -70,6 +70,7 @@ def segmenter_to_sync() -> DenseModel:
     return model
 
 
+BF16 = "bf16-mixed"
 SYNCED = "synchronised batch norm"  # DDP refuses it on the CPU
 VARIANTS: dict[str, tuple[Callable[[], DenseModel], dict[str, Any]]] = {
     "batch norm": (partial(segmenter, norm="batch"), {}),
@@ -81,6 +82,7 @@ VARIANTS: dict[str, tuple[Callable[[], DenseModel], dict[str, Any]]] = {
     "two data sets, learned balance": (segmenter, {"balance": UncertaintyBalance}),
     "frozen parts": (segmenter, {"transfer": Transfer(["backbone.conv1", "backbone.layer1"])}),
     "late parts": (partial(segmenter, norm="batch"), {"transfer": Transfer(gradual=0.5)}),
+    BF16: (segmenter, {}),
     "AdamW": (segmenter, {"optimizer": ADAMW}),
     "ConvNeXt": (partial(timm_network, "convnext_atto", dims=(8, 16, 24, 32)), {}),
     "Swin": (
@@ -99,7 +101,10 @@ def train_variant(folder: Path, name: str, strategy: str) -> dict[str, Tensor]:
     build, settings = VARIANTS.get(name, (segmenter_to_sync, {}))
     lit = lit_of(build, **settings)
     count = 2 if "two data sets" in name else 1
-    steps = {"accumulate_grad_batches": 1, "sync_batchnorm": name == SYNCED}
+    steps: dict[str, Any] = {"accumulate_grad_batches": 1, "sync_batchnorm": name == SYNCED}
+    if name == BF16:
+        lit.float()
+        steps |= {"precision": BF16}
     run = run_of(folder, strategy, callbacks=[Ema(0.9)], **steps)
     run.fit(lit, datamodule=data_of("segmentation", count))
     metrics = {n: v for n, v in run.callback_metrics.items() if n.startswith("val/")}
@@ -169,11 +174,12 @@ def pairs(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("name", [*VARIANTS, "skipped loss", "skipped gradient"])
 def test_variants_train_as_with_ddp(name: str, pairs: list[dict[str, Any]]) -> None:
+    weights, metrics = (1e-3, 1e-2) if name == BF16 else (1e-11, 1e-6)
     for found in pairs:
         ddp, fsdp = found[name]
         assert ddp.keys() == fsdp.keys()
         for key, value in ddp.items():
-            atol = 1e-6 if key.startswith("val/") else 1e-11
+            atol = metrics if key.startswith("val/") else weights
             torch.testing.assert_close(fsdp[key], value, rtol=0, atol=atol, equal_nan=True)
 
 
