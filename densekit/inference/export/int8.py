@@ -139,7 +139,8 @@ def _dataset(nncf: Any, model: Any, calibration: Calibration) -> Any:
 
 def _settings(nncf: Any, model: Any, exact_ends: bool) -> dict[str, Any]:
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    exact = [*exact_nodes(model.graph), *(ends(model.graph) if exact_ends else ())]
+    exact = [*exact_nodes(model.graph), *resizing(model.graph)]
+    exact += ends(model.graph) if exact_ends else ()
     return {
         "subset_size": SUBSET,
         "preset": nncf.QuantizationPreset.MIXED,  # activations other than ReLU's are signed
@@ -175,6 +176,26 @@ def exact_nodes(graph: Any) -> list[str]:
         elif node.name in of_pixels:
             continue
         elif read_by_layer.isdisjoint(node.output) or _is_depthwise(node, graph):
+            names.append(node.name)
+    return names
+
+
+def resizing(graph: Any) -> list[str]:
+    """Names of the nodes that resize a picture, which compute positions of pixels.
+
+    They are all that no convolution precedes, the normalisation included.
+
+    Args:
+        graph: An `onnx.GraphProto`, its nodes in the order of execution.
+    """
+    if [one.name for one in graph.input] != ["picture"]:
+        return []
+    after: set[str] = set()  # tensors that a convolution precedes
+    names = []
+    for node in graph.node:
+        if node.op_type == "Conv" or not after.isdisjoint(node.input):
+            after.update(node.output)
+        else:
             names.append(node.name)
     return names
 

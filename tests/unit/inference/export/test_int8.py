@@ -25,6 +25,7 @@ from densekit.inference.export.int8 import (
     exact_nodes,
     quantize_onnx,
     quantize_onnx_within,
+    resizing,
 )
 from densekit.inference.export.onnx import export_onnx, open_onnx
 from densekit.inference.export.openvino import open_openvino
@@ -146,3 +147,17 @@ def test_layers_return_to_float32_until_the_metric_is_kept(tmp_path: Path) -> No
     drop = (1 - metric(open_onnx(tmp_path / "all.onnx"))) / 2
     quantize_onnx_within(source, tmp_path / "int8.onnx", batches, metric, drop)
     assert metric(open_onnx(tmp_path / "int8.onnx")) >= 1 - drop
+
+
+def test_positions_of_pixels_stay_exact() -> None:
+    """In 8 bits a picture has 256 of them."""
+    graph = graph_of(
+        ("Cast", ["picture"], "grey"),
+        ("MatMul", ["grey", "places"], "resized"),
+        ("Conv", ["resized", "weight"], "features"),
+        ("Relu", ["features"], "head/mask"),
+    )
+    for name, expected in (("picture", ["grey", "resized"]), ("image", [])):
+        graph.input.append(onnx.helper.make_empty_tensor_value_info(name))
+        assert resizing(graph) == expected
+        graph.input.pop()
