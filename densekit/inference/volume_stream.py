@@ -22,7 +22,7 @@ from densekit.data.medical.grids import Grid, Volume
 from densekit.data.medical.nifti import slabs_of
 from densekit.data.medical.resample import resampled_size
 from densekit.data.medical.volume_files import NIFTI, has_suffix
-from densekit.data.medical.volumes import read_channels_grid, stored_on_disk
+from densekit.data.medical.volumes import array_on_disk, read_channels_grid, stored_on_disk
 from densekit.data.reading.intensity import fitted, rules_of
 from densekit.inference.inferer import LOGITS
 from densekit.inference.predictor import Predictor
@@ -69,6 +69,7 @@ def predict_volume(
 
     Raises:
         ValueError: The volume is damaged, not one for this model, or cannot be streamed.
+        OSError: The disk is full.
     """
     if reason := why_whole(predictor, paths):
         raise ValueError(f"{paths[0]}: expected a volume that can be streamed, got {reason}")
@@ -91,9 +92,7 @@ def predict_volume(
             part = restore_mask(values, tuple(values.shape[1:]), multilabel=key != LOGITS[0])
             if head not in results:
                 shape = (*part.shape[:-3], *grid.shape)
-                results[head] = {
-                    "mask": np.memmap(folder / f"{head}.mask", np.uint8, "w+", shape=shape)
-                }
+                results[head] = {"mask": array_on_disk(folder / f"{head}.mask", np.uint8, shape)}
             mask = results[head]["mask"]  # (z, y, x), or (K, z, y, x)
             turned_view(mask, axes, first=mask.ndim - 3)[..., rows, :, :] = part
     for head, result in results.items():

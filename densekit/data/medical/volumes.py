@@ -6,6 +6,7 @@ z, y, x the stored axes of a volume, slowest first; C its channels, K classes.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,7 @@ def stored_on_disk(paths: Sequence[str | Path], grid: Grid, file: Path) -> NDArr
     Raises:
         ValueError: If a volume is damaged or not finite; the message names its file.
     """
-    values = np.memmap(file, np.float32, "w+", shape=(grid.channels, *grid.shape))
+    values = array_on_disk(file, np.float32, (grid.channels, *grid.shape))
     first = 0
     for path in map(Path, paths):
         bad = channel = 0
@@ -149,6 +150,25 @@ def stored_on_disk(paths: Sequence[str | Path], grid: Grid, file: Path) -> NDArr
         _check_finite(path, bad, math.prod(grid.shape) * (channel + 1))
         first += channel + 1
     return values
+
+
+def array_on_disk(file: Path, dtype: Any, shape: Sequence[int]) -> NDArray[Any]:
+    """Creates an array in a new file, whose space is reserved.
+
+    Without it, a disk that is full later would kill the process, not raise.
+
+    Raises:
+        OSError: The disk is full; names the file.
+    """
+    with file.open("wb") as stream:
+        if hasattr(os, "posix_fallocate"):
+            try:
+                size = math.prod(shape) * np.dtype(dtype).itemsize
+                os.posix_fallocate(stream.fileno(), 0, size)
+            except OSError as error:
+                error.filename = str(file)
+                raise
+    return np.memmap(file, dtype, "r+", shape=tuple(shape))
 
 
 def _check_finite(path: str | Path, bad: int, count: int) -> None:

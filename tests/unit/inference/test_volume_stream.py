@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -93,6 +94,19 @@ def test_damaged_volumes_are_named(tmp_path: Path, cut: int, value: float) -> No
         predict_volume(predictor, [tmp_path / "a.nii.gz"], tmp_path)
 
 
+def test_a_full_disk_is_an_error_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    model = tiny_segmenter(dims=3, dtype="float32")
+    predictor = Predictor(model, inferer=SlidingWindow([16, 16, 16]))
+    with pytest.raises(OSError, match=r"No space left on device: '.*stored'"):
+        predict_volume(predictor, [stored(tmp_path, "a.nii")], tmp_path)
+
+
 @pytest.mark.slow
 def test_memory_is_that_of_a_slab(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.unit.inference.volume_memory", "320", "200"]
@@ -103,4 +117,4 @@ def test_memory_is_that_of_a_slab(tmp_path: Path) -> None:
     measured = json.loads(done.stdout.splitlines()[-1])
     # The logits of the whole volume alone would be 240 MB, those of a row of windows are 12.
     assert all(isinstance(measured[name], int) for name in ("large.nii", "large.nii.gz")), measured
-    assert "memory" in measured["in memory"], measured
+    assert "Error" in str(measured["in memory"]), measured
