@@ -206,7 +206,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_images(
     assert main(["train", *KINDS["masks"].words, *words]) == 2
     said = _error(capsys)
     assert "images/1.png" in said
-    assert "First non-finite output" in said
+    assert "First non-finite" in said
     assert list(tmp_path.rglob("non_finite/rank_0.pt"))
     assert not list(tmp_path.rglob("*.ckpt"))
 
