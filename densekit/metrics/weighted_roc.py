@@ -63,6 +63,9 @@ def weighted_rates(
     true, false = pairs.accepts(draws)
     genuine, impostors = true[-1], false[-1]
     tar, far = ratio(true, genuine), ratio(false, impostors)
+    if len(tar) < 2:  # no comparison at all
+        nothing = np.full((2 + len(false_accept_rates), len(draws)), np.nan)
+        return nothing[0], nothing[1], nothing[2:]
     area = np.sum(np.diff(far, axis=0) * (tar[1:] + tar[:-1]) / 2, axis=0)
     rates = [_at(rate, tar, false, impostors) for rate in false_accept_rates]
     return _equal_error(tar, far), area, np.stack(rates) if rates else np.zeros((0, len(draws)))
@@ -75,9 +78,9 @@ def _at(rate: float, tar: Values, false: Values, impostors: Values) -> Values:
 
 
 def _equal_error(tar: Values, far: Values) -> Values:
+    draw = np.arange(tar.shape[1])
     gap = far - (1 - tar)
     after = np.maximum(np.argmax(gap >= 0, axis=0), 1)
-    draw = np.arange(gap.shape[1])
     low, high = gap[after - 1, draw], gap[after, draw]
     share = -low / (high - low)
     error: Values = far[after - 1, draw] + share * (far[after, draw] - far[after - 1, draw])

@@ -60,9 +60,17 @@ def export_onnx(model: DenseModel, example: Example, file: Path, precision: str 
 
 
 def open_onnx(file: Path) -> Program:
-    """Loads a file that `export_onnx` wrote into ONNX Runtime, on the CPU."""
-    read_metadata(file)  # first: the runtime's own errors name no file
-    return run_session(session(file))
+    """Loads a file that `export_onnx` wrote into ONNX Runtime, on the CPU.
+
+    Raises:
+        ValueError: The file is no ONNX file, or damaged.
+    """
+    need("onnxruntime", PURPOSE, EXTRA)
+    try:
+        opened = session(file)
+    except Exception as error:  # of many classes of the runtime; they name no file
+        raise _foreign(file, str(error)) from error
+    return run_session(opened)
 
 
 def session(file: Path) -> Any:

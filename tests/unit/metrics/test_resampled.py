@@ -124,3 +124,12 @@ def test_probes_are_drawn_against_the_whole_gallery():
     for name, values in drawn.items():
         assert values[0] == pytest.approx(float(whole[name]))
         assert values[1:].mean() == pytest.approx(float(whole[name]))
+
+
+@pytest.mark.parametrize("metric", [Verification([0.1]), Identification()])
+def test_faces_without_a_comparison_have_no_interval(metric):
+    truths = [{"image_id": i, "identity": i} for i in range(3)]
+    metric.update([{"embedding": np.eye(3)[i]} for i in range(3)], truths)
+    metric.compute()
+    drawn = metric.resampled(draws_of(range(3), 4))
+    assert np.isnan([values for values in drawn.values()]).all()

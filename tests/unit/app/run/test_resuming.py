@@ -99,7 +99,6 @@ def test_what_is_set_takes_effect(folder: Path, run: Path) -> None:
         ("optimizer._target_=torch.optim.SGD", "optimizer._target_: expected torch.optim.AdamW"),
         ("optimizer=sgd", "optimizer._target_: expected torch.optim.AdamW"),
         ("backbone=resnet34", "backbone.depth: expected 18"),
-        ("+vars.x=1", "vars.x: expected nothing"),
         ("debug=limit", "as in"),
         ("reset_head=true", "reset_head: expected False"),
         ("trainer.max_epochs=0", "trainer.max_epochs: expected more than 0"),
