@@ -68,8 +68,11 @@ def open_onnx(file: Path) -> Program:
     need("onnxruntime", PURPOSE, EXTRA)
     try:
         opened = session(file)
+        is_sealed = DIGEST in opened.get_modelmeta().custom_metadata_map
     except Exception as error:  # of many classes of the runtime; they name no file
         raise _foreign(file, str(error)) from error
+    if is_sealed:  # an engine's file is not: its cache is
+        read_metadata(file)
     return run_session(opened)
 
 
