@@ -55,13 +55,14 @@ class Evaluation:
         stage: "val" or "test".
         measured: Its metrics that keep rows.
         paths: Name of the data set to image id to the image's path.
-        groups: Likewise to what the image is drawn with, see `densekit.metrics.bootstrap`.
+        groups: Likewise to what an image is drawn with that is not drawn by itself, see
+            `densekit.metrics.bootstrap`.
     """
 
     stage: str
     measured: list[Measured]
     paths: dict[str, dict[int, str]]
-    groups: dict[str, dict[int, Any]]
+    groups: dict[str, dict[int, str]]
 
 
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
@@ -78,8 +79,7 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
         "metrics": [_described(one) for one in kept],
         "images": {
             source: [
-                [image, path, evaluation.groups[source].get(image, image)]
-                for image, path in of.items()
+                [image, path, evaluation.groups[source].get(image)] for image, path in of.items()
             ]
             for source, of in evaluation.paths.items()
         },
@@ -106,9 +106,9 @@ def read_evaluation(path: str | Path, trust: Sequence[str] = ()) -> Evaluation:
     try:
         header = json.loads(arrays.pop(HEADER).tobytes())
         if header["format"] != FORMAT:
-            raise ValueError(f"{path}: expected format {FORMAT}, got {header['format']}")
+            raise ValueError(f"format {header['format']} instead of {FORMAT}")
         measured = [
-            _measured(described, _rows(arrays, place), f"{path}: metrics[{place}]", trust)
+            _measured(described, _rows(arrays, place), f"metrics[{place}]", trust)
             for place, described in enumerate(header["metrics"])
         ]
         images = header["images"].items()
@@ -116,9 +116,9 @@ def read_evaluation(path: str | Path, trust: Sequence[str] = ()) -> Evaluation:
             stage=str(header["stage"]),
             measured=measured,
             paths={source: {int(i): str(p) for i, p, _ in of} for source, of in images},
-            groups={source: {int(i): g for i, _, g in of} for source, of in images},
+            groups={s: {int(i): str(g) for i, _, g in of if g is not None} for s, of in images},
         )
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, RecursionError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected an evaluation of densekit, got {error!r}") from error
 
 

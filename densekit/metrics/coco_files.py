@@ -52,13 +52,9 @@ def evaluate_files(
     """
     if iou_type not in IOU_TYPES:
         raise ValueError(f"iou_type: expected one of {', '.join(IOU_TYPES)}, got {iou_type!r}")
-    results, annotations = Path(results), Path(annotations)
-    images, names, truth = read_ground_truth(annotations, iou_type)
-    detections = read_detections(results, iou_type, images, annotations)
+    images, names, truth, detections = _read(results, annotations, iou_type)
     category_ids = sorted(names)
     class_names = check_names([names[i] for i in category_ids])
-    detections = _of_known_categories(detections, names, results)
-    _warn_of_another_frame(detections, images, results)
     if not truth:
         logger.warning("AP is nan: %s has no annotations", annotations)
         return nothing_measured(class_names, max_detections)
@@ -87,10 +83,7 @@ def metric_of_files(results: str | Path, annotations: str | Path) -> tuple[CocoM
     Raises:
         ValueError: See `evaluate_files`.
     """
-    results, annotations = Path(results), Path(annotations)
-    images, names, truth = read_ground_truth(annotations, "bbox")
-    detections = read_detections(results, "bbox", images, annotations)
-    detections = _of_known_categories(detections, names, results)
+    images, names, truth, detections = _read(results, annotations, "bbox")
     label = {category: position for position, category in enumerate(sorted(names))}
     metric = CocoMap([names[category] for category in sorted(names)])
     found, annotated = _by_image(detections), _by_image(truth)
@@ -102,6 +95,17 @@ def metric_of_files(results: str | Path, annotations: str | Path) -> tuple[CocoM
     metric.update(results_of, truths)
     metric.compute()
     return metric, {image: str(entry.get("file_name", image)) for image, entry in images.items()}
+
+
+def _read(
+    results: str | Path, annotations: str | Path, iou_type: str
+) -> tuple[dict[int, Annotation], dict[int, str], list[Annotation], list[Annotation]]:
+    """Images and category names by id, annotations, and the detections of known categories."""
+    images, names, truth = read_ground_truth(Path(annotations), iou_type)
+    detections = read_detections(Path(results), iou_type, images, Path(annotations))
+    detections = _of_known_categories(detections, names, Path(results))
+    _warn_of_another_frame(detections, images, Path(results))
+    return images, names, truth, detections
 
 
 def _by_image(rows: list[Annotation]) -> dict[int, list[Annotation]]:

@@ -21,6 +21,9 @@ from densekit.metrics.protocols import Draws
 from densekit.metrics.rows import RowMetric, Rows, id_bits, ids_of, paired
 from densekit.types import Result, Truth
 
+COUNTS = ("_left_out", "_empty")
+"""Ends of the names that count images or classes."""
+
 logger = logging.getLogger(__name__)
 
 
@@ -77,10 +80,11 @@ class ImageMetric(RowMetric):
         return self.image_ids(), self._sorted(self.computed_rows())
 
     def resampled(self, draws: Draws) -> dict[str, Values]:
-        """Every metric of every draw of images, see `densekit.metrics.bootstrap`."""
+        """Every metric of every draw of images but numbers of images; see `HasResamples`."""
         table = self._sorted(self.computed_rows())
         drawn = [self.aggregate_rows(np.repeat(table, counts, axis=0)) for counts in draws]
-        return {name: np.array([metrics[name] for metrics in drawn]) for name in drawn[0]}
+        names = [name for name in drawn[0] if not name.split("/")[0].endswith(COUNTS)]
+        return {name: np.array([metrics[name] for metrics in drawn]) for name in names}
 
     def _table(self, rows: Rows) -> Values:
         """(N, 1 + W)."""

@@ -7,17 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 
 from densekit._files import write_csv
 from densekit.ops import dist
-from densekit.training.sources import source_names
+from densekit.training.image_paths import ImagePaths
 
 KEYS = ("data", "head", "image_id", "path")
 """Columns before the metrics."""
 
 
-class CasesFile(Callback):
+class CasesFile(ImagePaths):
     """Writes `cases_val.csv` and `cases_test.csv` with one row per image or volume.
 
     The rows come from metrics with a method `cases`, such as those of masks; without one no file is
@@ -28,22 +28,8 @@ class CasesFile(Callback):
     """
 
     def __init__(self, folder: str | Path) -> None:
+        super().__init__()
         self.folder = Path(folder)
-        self._paths: dict[tuple[str, int], str] = {}
-
-    def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Records the file paths of the images."""
-        self._note(source_names(trainer)[dataloader_idx], batch)
-
-    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the validation table."""
@@ -54,19 +40,12 @@ class CasesFile(Callback):
         """Writes the test table."""
         self._write("test", pl_module)
 
-    def _note(self, source: str, batch: Any) -> None:
-        for meta, truth in zip(batch["meta"], batch["truth"], strict=True):
-            self._paths[source, truth["image_id"]] = meta.get("path", "")
-
     def _write(self, stage: str, lit: Any) -> None:
         sets = lit.metric_sets(stage).items()
         rows = [{"data": source, **row} for source, metrics in sets for row in metrics.cases()]
         if not rows:  # the same on every rank
             return
-        known: dict[tuple[str, int], str] = {}
-        for part in dist.gathered(self._paths):
-            known |= part
-        self._paths = {}
+        known = self.gathered_paths()
         if dist.rank() == 0:
             found = [{**row, "path": known.get((row["data"], row["image_id"]), "")} for row in rows]
             write_csv(self.folder / f"cases_{stage}.csv", table(found))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import logging
 import warnings
-from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -65,13 +65,14 @@ class MetricSet:
 
     Attributes:
         intervals: `HEAD/VALUE` to its interval, once they were drawn.
-        groups: Image id to what the image is drawn with; of all processes after `compute`.
+        groups: Image id to what the image is drawn with, if it is not drawn by itself; of all
+            processes after `compute`.
     """
 
     def __init__(self, metrics: Mapping[str, Mapping[str, Metric]]) -> None:
         self.metrics = {head: dict(named) for head, named in metrics.items()}
         self.intervals: dict[str, Interval] = {}
-        self.groups: dict[int, Hashable] = {}
+        self.groups: dict[int, str] = {}
         self._keys: dict[tuple[str, str], dict[str, str]] = {}
 
     def reset(self, device: torch.device) -> None:
@@ -88,7 +89,7 @@ class MetricSet:
             results: One dict per image, head name to result.
             truth: One per image, in the same order.
         """
-        self.groups |= {one["image_id"]: group_of(one) for one in truth}
+        self.groups |= {one["image_id"]: group for one in truth if (group := group_of(one))}
         for head, named in self.metrics.items():
             of_head = [result[head] for result in results]
             for metric in named.values():
@@ -143,7 +144,7 @@ class MetricSet:
         """
         for head, name, metric in self:
             if isinstance(metric, HasResamples) and len(ids := metric.image_ids()):
-                groups = [self.groups.get(int(image), int(image)) for image in ids]
+                groups = [self.groups.get(image, image) for image in ids.tolist()]
                 found = intervals(metric.resampled(draws(groups, resamples)))
                 keys = self._keys[head, name]
                 self.intervals |= {keys[value]: ends for value, ends in found.items()}
@@ -222,9 +223,10 @@ def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
             raise ValueError(unknown("metrics", head, known))
 
 
-def group_of(truth: Truth) -> Hashable:
-    """What an image is drawn with: its patient or other group, its subject, else itself."""
-    return truth.get("group", truth.get("identity", truth["image_id"]))
+def group_of(truth: Truth) -> str | None:
+    """What an image is drawn with: its patient or other group, its subject; None if by itself."""
+    identity = truth.get("identity")
+    return truth.get("group") or (None if identity is None else f"identity {identity}")
 
 
 def _named(key: str, make: Callable[[], Made]) -> Made:
