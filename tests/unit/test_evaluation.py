@@ -107,3 +107,14 @@ def test_rows_of_another_metric_are_refused(tmp_path: Path) -> None:
     changed(file, metric={"_target_": "densekit.metrics.CocoMap", "names": NAMES})
     with pytest.raises(ValueError, match=r"e\.npz: expected an evaluation of densekit"):
         read_evaluation(file)
+
+
+def test_rows_of_another_length_name_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "e.npz"
+    write_evaluation(file, evaluation(Accuracy(NAMES), categories(0)))
+    with np.load(file) as archive:
+        arrays = dict(archive)
+    arrays["0.rows"] = arrays["0.rows"][:-1]
+    np.savez(file, **arrays)
+    with pytest.raises(ValueError, match=r"e\.npz: expected an evaluation of densekit"):
+        read_evaluation(file)
