@@ -25,6 +25,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.metrics.analyses import Analysis, Suspect
+
 Draws = NDArray[np.integer[Any]]
 """(R, N) how often each of N images is in each of R draws; images by ascending id."""
 
@@ -68,3 +70,19 @@ class HasResamples(Protocol):
 
     def resampled(self, draws: Draws) -> dict[str, NDArray[np.float64]]:
         """(R,) values of every draw by name of the metric; names without an interval may lack."""
+
+
+@runtime_checkable
+class HasAnalyses(Protocol):
+    """A metric that explains its evaluation; a report shows each analysis below its head."""
+
+    def analyses(self) -> list[Analysis]:
+        """The analyses of the last `compute`, in the order in which a person reads them."""
+
+
+@runtime_checkable
+class HasSuspects(Protocol):
+    """A metric that can name annotations that are probably wrong."""
+
+    def suspects(self) -> list[Suspect]:
+        """Of the last `compute`, the most confident disagreement first; at most some hundred."""
