@@ -57,7 +57,7 @@ def _dispatch(args: list[str]) -> int:
     if any(word in HELP for word in arguments):
         print(help_of(about), end="")
         return 0
-    from densekit.app.report import console_logging
+    from densekit.app.terminal import console_logging
 
     with console_logging():
         return run(arguments) or 0

@@ -21,11 +21,11 @@ from typing import Any
 import yaml
 
 from densekit.app.errors import Stopped, UsageError, report
-from densekit.app.report import console_logging
 from densekit.app.run.console_log import kept_console
 from densekit.app.run.fit import run_job
 from densekit.app.run.folder import seal
 from densekit.app.run.launch import is_main
+from densekit.app.terminal import console_logging
 from densekit.build import check_targets
 from densekit.trust import check_stored
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from densekit.app.cli import main
 from densekit.app.prediction import huge
-from densekit.app.report import read_metrics
+from densekit.app.terminal import read_metrics
 from tests.contract.bad_boxes import BOXES, CATEGORIES
 from tests.contract.bad_masks import FLOATS, MASKS, VOLUMES
 from tests.contract.small_sets import KINDS, Case, Done

@@ -21,7 +21,7 @@ from densekit.app.options.table import (
     text,
     whole,
 )
-from densekit.app.report import quoted
+from densekit.app.terminal import quoted
 
 if TYPE_CHECKING:
     from densekit.app.studies.benchmark.work import Work

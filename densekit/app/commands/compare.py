@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from densekit.app.errors import UnmetError, UsageError
 from densekit.app.options.shared import TRUST, existing
 from densekit.app.options.table import Command, Option, choice, parse_command, text, whole
-from densekit.app.report import print_lines, print_numbers
+from densekit.app.terminal import print_lines, print_numbers
 
 if TYPE_CHECKING:
     from densekit.app.studies.comparison import Compared

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from densekit.app.errors import UsageError
 from densekit.app.options.table import Command, Option, names, parse_command, text
-from densekit.app.report import print_lines
+from densekit.app.terminal import print_lines
 
 SUFFIXES = (".ckpt", ".safetensors")
 HUB = "hub:"

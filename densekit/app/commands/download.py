@@ -10,7 +10,7 @@ from densekit.app.downloads.sets import SETS, DataSet
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import output_folder
 from densekit.app.options.table import Command, Option, flag, parse_command, text
-from densekit.app.report import print_lines, print_whole, quoted
+from densekit.app.terminal import print_lines, print_whole, quoted
 
 COMMAND = Command(
     name="download",

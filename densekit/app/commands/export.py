@@ -24,7 +24,7 @@ from densekit.app.options.table import (
     text,
     whole,
 )
-from densekit.app.report import print_lines
+from densekit.app.terminal import print_lines
 
 if TYPE_CHECKING:
     from densekit.inference.export.base import Format

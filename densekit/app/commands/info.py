@@ -9,8 +9,8 @@ from typing import Any
 from densekit._console import plain
 from densekit.app.options.shared import checkpoint_file
 from densekit.app.options.table import Command, Option, flag, parse_command
-from densekit.app.report import print_whole
 from densekit.app.results.description import describe, settings_of
+from densekit.app.terminal import print_whole
 
 MAX_NAMES = 20
 """Most classes that are printed; of more, the first ones and their number."""

@@ -12,7 +12,7 @@ from densekit._console import plain
 from densekit.app.commands import LISTS
 from densekit.app.config.groups import own_conf
 from densekit.app.options.table import Command, parse_command
-from densekit.app.report import print_whole
+from densekit.app.terminal import print_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ from string import Template
 
 from densekit.app.errors import UsageError
 from densekit.app.options.table import Command, Option, parse_command, text
-from densekit.app.report import print_lines, quoted
+from densekit.app.terminal import print_lines, quoted
 from densekit.plugins import CONTRACT
 
 TEMPLATES = Path(__file__).parents[1] / "templates"

@@ -12,7 +12,7 @@ import yaml
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import TRUST, existing
 from densekit.app.options.table import Command, parse_command
-from densekit.app.report import number_text, print_lines, print_numbers
+from densekit.app.terminal import number_text, print_lines, print_numbers
 
 if TYPE_CHECKING:
     from densekit.training.step import Step

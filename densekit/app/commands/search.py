@@ -14,8 +14,8 @@ from densekit.app.errors import UsageError
 from densekit.app.options.shared import existing
 from densekit.app.options.table import Command, Option, choice, parse_command, text, whole
 from densekit.app.prediction.embedder import OPTIONS, Embedder
-from densekit.app.report import print_lines
 from densekit.app.results.embeddings import read_embeddings
+from densekit.app.terminal import print_lines
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

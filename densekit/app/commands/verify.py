@@ -9,7 +9,7 @@ from typing import Any
 from densekit.app.options.shared import existing
 from densekit.app.options.table import Command, Option, flag, parse_command
 from densekit.app.prediction.embedder import OPTIONS, Embedder, no_threshold
-from densekit.app.report import print_lines
+from densekit.app.terminal import print_lines
 
 COMMAND = Command(
     name="verify",

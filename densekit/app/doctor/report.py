@@ -15,7 +15,7 @@ from densekit.app.doctor.checks.table import CHECKS
 from densekit.app.doctor.facts import Study
 from densekit.app.doctor.findings import ORDER, Finding, Severity
 from densekit.app.doctor.statistics import statistics
-from densekit.app.report import print_lines, print_whole
+from densekit.app.terminal import print_lines, print_whole
 
 SHOWN = 3
 """Findings of a check that the terminal shows."""

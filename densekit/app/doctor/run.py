@@ -23,7 +23,7 @@ from densekit.app.doctor.report import Diagnosis, ordered, print_diagnosis, writ
 from densekit.app.doctor.scan import scan
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import checkpoint_file, device_name
-from densekit.app.report import print_lines
+from densekit.app.terminal import print_lines
 from densekit.build import instantiate
 
 JSON = "doctor.json"

@@ -27,7 +27,7 @@ from densekit.app.planning.recipe import (
 )
 from densekit.app.planning.report import report
 from densekit.app.planning.rules import Memory, Network, propose
-from densekit.app.report import print_lines
+from densekit.app.terminal import print_lines
 from densekit.build import instantiate
 from densekit.data.splits import SPLITS
 

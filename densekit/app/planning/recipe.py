@@ -14,7 +14,7 @@ import yaml
 from densekit.app.config.overrides import Overrides
 from densekit.app.config.targets import arguments
 from densekit.app.planning.rules import WIDTH, Network, Plan
-from densekit.app.report import quoted
+from densekit.app.terminal import quoted
 from densekit.build import walk
 from densekit.data.fingerprint import Fingerprint
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from densekit.app.planning.rules import Plan
-from densekit.app.report import print_lines, print_numbers
+from densekit.app.terminal import print_lines, print_numbers
 from densekit.data.fingerprint import Fingerprint
 
 

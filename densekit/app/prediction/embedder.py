@@ -22,7 +22,7 @@ from densekit.app.options.shared import (
     device_name,
 )
 from densekit.app.options.table import Option, number, text
-from densekit.app.report import quoted
+from densekit.app.terminal import quoted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -21,8 +21,8 @@ from densekit.app.prediction.huge_volumes import Streamer
 from densekit.app.prediction.image_ids import Listed, listed_images
 from densekit.app.prediction.series import predict_series
 from densekit.app.prediction.sources import find_cases, overlay_names, volume_names
-from densekit.app.report import print_lines
 from densekit.app.results.writer import Writer
+from densekit.app.terminal import print_lines
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor

@@ -33,7 +33,7 @@ from densekit.app.recognition.proposal import (
 from densekit.app.recognition.recipes import Recipe, recipe_of
 from densekit.app.recognition.recognise import recognise
 from densekit.app.recognition.report import report
-from densekit.app.report import print_lines, quoted
+from densekit.app.terminal import print_lines, quoted
 from densekit.build import instantiate
 from densekit.data.protocols import Dataset
 from densekit.data.splits import Split, SplitRule

@@ -22,7 +22,7 @@ from densekit.app.recognition import (
 )
 from densekit.app.recognition.found import WHOLE, Found
 from densekit.app.recognition.tree import Tree, list_folder
-from densekit.app.report import quoted
+from densekit.app.terminal import quoted
 from densekit.data.reading.files import folders_in
 
 _log = logging.getLogger(__name__)

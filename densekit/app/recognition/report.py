@@ -9,7 +9,7 @@ import numpy as np
 from densekit._names import counted
 from densekit.app.recognition.counts import Counts
 from densekit.app.recognition.look import Look
-from densekit.app.report import print_lines, print_numbers
+from densekit.app.terminal import print_lines, print_numbers
 from densekit.data.identification.dataset import IdentityImages
 from densekit.data.protocols import Dataset
 from densekit.data.subset import unwrapped

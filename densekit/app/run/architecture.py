@@ -12,8 +12,8 @@ from densekit.app.config.compose import apply_values
 from densekit.app.config.data_info import MODEL_KEYS
 from densekit.app.config.overrides import Overrides
 from densekit.app.errors import UsageError
-from densekit.app.report import print_lines
 from densekit.app.run.stored import RUN_KEYS
+from densekit.app.terminal import print_lines
 
 OF_TRAINING = ("losses", "loss_weights", "classifier", "pair_losses")
 """Arguments of heads that are about training alone: those of the configuration hold."""

@@ -13,10 +13,10 @@ import yaml
 
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import SOURCE, checkpoint_file
-from densekit.app.report import quoted, read_metrics
 from densekit.app.results.description import describe
 from densekit.app.results.model_card import model_card
 from densekit.app.run.folder import METRICS
+from densekit.app.terminal import quoted, read_metrics
 from densekit.artifact import holds_artifact, load_artifact, write_artifact
 from densekit.interop import Conversion, convert
 from densekit.interop.hub import CARD, SCHEME, WEIGHTS, push

@@ -16,7 +16,6 @@ from densekit.app.config.overrides import Overrides, Word
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import checkpoint_file, claimed, existing, output_folder
-from densekit.app.report import print_lines, print_table, write_metrics
 from densekit.app.run import launch
 from densekit.app.run.architecture import is_of_run
 from densekit.app.run.attempts import agree_on_folder
@@ -26,6 +25,7 @@ from densekit.app.run.folder import METRICS, PENDING, set_run_dir
 from densekit.app.run.job import Job
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
+from densekit.app.terminal import print_lines, print_table, write_metrics
 
 CHOICES = ("data", "metrics")
 """Groups of the configuration that an evaluation may choose anew."""

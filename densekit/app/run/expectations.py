@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densekit._names import unknown
 from densekit.app.errors import UnmetError, UsageError
-from densekit.app.report import STAGES, number_text, print_numbers, read_metrics
+from densekit.app.terminal import STAGES, number_text, print_numbers, read_metrics
 
 if TYPE_CHECKING:
     from densekit.training.monitors import Logged

@@ -30,8 +30,8 @@ class Run:
 
         NaN stands for a metric that had nothing to measure.
         """
-        from densekit.app.report import read_metrics
         from densekit.app.run.folder import METRICS
+        from densekit.app.terminal import read_metrics
 
         file = self.folder / METRICS
         return read_metrics(file) if file.is_file() else {}
@@ -39,8 +39,8 @@ class Run:
     @property
     def stopped(self) -> str | None:
         """Why the training ended; None if the run wrote no `metrics.json`."""
-        from densekit.app.report import read_end
         from densekit.app.run.folder import METRICS
+        from densekit.app.terminal import read_end
 
         return read_end(self.folder / METRICS)
 
@@ -102,8 +102,8 @@ def train(*overrides: str) -> Run:
     """
     from densekit.app.config.overrides import parse
     from densekit.app.errors import Stopped
-    from densekit.app.report import console_logging
     from densekit.app.run import job
+    from densekit.app.terminal import console_logging
 
     _check_texts(overrides)
     try:

@@ -23,7 +23,6 @@ from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.config.trainer import check_taken
 from densekit.app.errors import Stopped, UsageError
 from densekit.app.options.shared import checkpoint_file, existing
-from densekit.app.report import print_lines, quoted
 from densekit.app.run import launch
 from densekit.app.run.architecture import take_architecture
 from densekit.app.run.attempts import agree_on_attempt, forget_attempts
@@ -35,6 +34,7 @@ from densekit.app.run.keep import keep_heads, with_kept
 from densekit.app.run.rehearsal import rehearse
 from densekit.app.run.resuming import GROUPS, check_continues
 from densekit.app.run.stored import resumable, resumed
+from densekit.app.terminal import print_lines, quoted
 from densekit.build import instantiate
 
 

@@ -15,8 +15,8 @@ from densekit.app.config.compose import Composed, apply_values
 from densekit.app.config.groups import own_conf
 from densekit.app.config.overrides import Overrides
 from densekit.app.errors import UsageError
-from densekit.app.report import print_lines
 from densekit.app.run.resuming import COMMAND_KEYS, check_moved, check_resumed, chosen
+from densekit.app.terminal import print_lines
 from densekit.trust import MODEL, check_stored, without_weights
 
 MLFLOW = "lightning.pytorch.loggers.MLFlowLogger"

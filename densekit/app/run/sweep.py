@@ -20,11 +20,11 @@ from densekit.app.config.quoting import quote_text
 from densekit.app.errors import UsageError, explain
 from densekit.app.options.shared import OBJECTIVE, RUN_NAME
 from densekit.app.options.table import split_options
-from densekit.app.report import print_lines
 from densekit.app.run import launch
 from densekit.app.run.folder import METRICS, checked_name, new_folder, run_name
 from densekit.app.run.job import configuration, train
 from densekit.app.run.sweep_table import summarise, write_overrides
+from densekit.app.terminal import print_lines
 
 logger = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from densekit._files import write_csv, write_text
-from densekit.app.report import number_text, print_lines, print_numbers, read_metrics
 from densekit.app.run.folder import METRICS
+from densekit.app.terminal import number_text, print_lines, print_numbers, read_metrics
 
 FILE = "jobs.csv"
 OVERRIDES = "overrides.yaml"

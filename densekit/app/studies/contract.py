@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densekit._console import plain
 from densekit.app.errors import UsageError
-from densekit.app.report import print_whole
+from densekit.app.terminal import print_whole
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

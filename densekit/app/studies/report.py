@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from densekit._files import replacing, write_csv, write_json, write_text
-from densekit.app.report import print_lines
 from densekit.app.studies.degradation import (
     STANDARD_ERRORS,
     Answer,
@@ -21,6 +20,7 @@ from densekit.app.studies.degradation import (
     standard_error,
     verdict,
 )
+from densekit.app.terminal import print_lines
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

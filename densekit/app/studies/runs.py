@@ -13,13 +13,13 @@ from densekit._names import counted, unknown
 from densekit.app.config.overrides import expand, parse
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import output_folder
-from densekit.app.report import print_lines
 from densekit.app.run.folder import CONFIG, in_folder, new_folder, write_config
 from densekit.app.run.job import checked, configuration
 from densekit.app.run.launch import count_devices, started_outside
 from densekit.app.studies.degradation import NETS, SIGNAL, Outcomes, Twin, ends, read_outcome
 from densekit.app.studies.report import report
 from densekit.app.studies.workers import LOG, run_all, why_failed
+from densekit.app.terminal import print_lines
 from densekit.build import walk
 
 

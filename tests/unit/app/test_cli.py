@@ -17,7 +17,7 @@ from densekit import __version__
 from densekit._names import counted
 from densekit.app.cli import main
 from densekit.app.commands import COMMANDS
-from densekit.app.report import quoted, shares
+from densekit.app.terminal import quoted, shares
 from densekit.artifact import save_artifact
 from densekit.build import build_model
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from densekit._files import write_json, write_text
 from densekit.app.errors import UsageError
-from densekit.app.report import print_lines, print_numbers
 from densekit.app.studies.benchmark.machine import Machine
 from densekit.app.studies.benchmark.timing import Measured
+from densekit.app.terminal import print_lines, print_numbers
 
 MISSING = "-"
 NOTES = {
