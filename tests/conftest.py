@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests.browser import browser, chromium  # noqa: F401 fixtures of every test
+
 PROJECT = Path(__file__).resolve().parent.parent
 
 # The suite runs one worker a core (`-n auto`): more threads than one each would only fight.
