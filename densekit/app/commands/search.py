@@ -1,24 +1,15 @@
-"""`densekit search`: finds the images of a gallery that are most similar to one image.
-
-N is the number of gallery entries, E the size of an embedding.
-"""
+"""`densekit search`: finds the images of a gallery that are most similar to one image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from densekit._names import counted
-from densekit.app.errors import UsageError
 from densekit.app.options.shared import existing
 from densekit.app.options.table import Command, Option, choice, parse_command, text, whole
-from densekit.app.prediction.embedder import OPTIONS, Embedder
-from densekit.app.results.embeddings import read_embeddings
+from densekit.app.prediction.embedder import OPTIONS, embedder_of
+from densekit.app.prediction.gallery import check_length, exact, read_gallery, with_faiss
 from densekit.app.terminal import print_lines
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 COMMAND = Command(
     name="search",
@@ -61,15 +52,11 @@ def main(arguments: Sequence[str]) -> int:
     options, words = parse_command(COMMAND, arguments)
     probe = existing("IMAGE", words[0])
     gallery = existing("gallery", options["gallery"])
-    embed = Embedder(options)
-    threshold = embed.threshold(options)
-    files, entries, broken = _gallery(gallery, embed)
+    embed = embedder_of(options)
+    threshold = embed.threshold(options["threshold"], options["far"])
+    files, entries, broken = read_gallery(gallery, embed)
     vector = embed([probe])
-    if vector.shape[1] != entries.shape[1]:
-        raise UsageError(
-            f"gallery: expected embeddings of {vector.shape[1]} numbers, as the checkpoint's are,"
-            f" got {entries.shape[1]} in {gallery}"
-        )
+    check_length(gallery, entries, vector.shape[1])
     find = exact if options["index"] == "exact" else with_faiss
     scores, indices = find(entries, vector, min(options["top"], len(files)))
     if threshold is not None:
@@ -80,54 +67,3 @@ def main(arguments: Sequence[str]) -> int:
     if broken:
         print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
     return 1 if broken else 0
-
-
-def exact(
-    entries: NDArray[Any], probes: NDArray[Any], top: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Searches by comparing each probe with each entry.
-
-    Args:
-        entries: (N, E) of length 1.
-        probes: (Q, E) of length 1.
-        top: How many to return, at most N.
-
-    Returns:
-        Similarities and indices in the gallery, (Q, top) each, most similar first.
-    """
-    import numpy as np
-
-    scores = probes @ entries.T  # (Q, N)
-    indices = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return np.take_along_axis(scores, indices, axis=1), indices
-
-
-def with_faiss(
-    entries: NDArray[Any], probes: NDArray[Any], top: int
-) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Searches like `exact`, by faiss, for large galleries.
-
-    Raises:
-        ImportError: faiss is not installed.
-    """
-    import numpy as np
-
-    from densekit._extras import need
-
-    index = need("faiss", "index=faiss", "faces").IndexFlatIP(entries.shape[1])
-    index.add(np.ascontiguousarray(entries, dtype=np.float32))
-    found: tuple[NDArray[Any], NDArray[Any]] = index.search(probes.astype(np.float32), top)
-    return found
-
-
-def _gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any], list[str]]:
-    """File names and embeddings of a folder of images or of a file of `densekit predict`.
-
-    The third value is one message per image that cannot be read.
-    """
-    from densekit.app.prediction.sources import find_images
-
-    if path.is_file() and path.suffix in (".npz", ".parquet"):
-        return *read_embeddings(path), []
-    files, vectors, broken = embed.readable(find_images(str(path))[0])
-    return [str(file) for file in files], vectors, broken

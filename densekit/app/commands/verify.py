@@ -8,7 +8,7 @@ from typing import Any
 
 from densekit.app.options.shared import existing
 from densekit.app.options.table import Command, Option, flag, parse_command
-from densekit.app.prediction.embedder import OPTIONS, Embedder, no_threshold
+from densekit.app.prediction.embedder import OPTIONS, embedder_of, no_threshold
 from densekit.app.terminal import print_lines
 
 COMMAND = Command(
@@ -37,8 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns 1 if no threshold is known."""
     options, words = parse_command(COMMAND, arguments)
     files = [existing(name, word) for name, word in zip(COMMAND.words, words, strict=True)]
-    embed = Embedder(options)
-    threshold = embed.threshold(options)
+    embed = embedder_of(options)
+    threshold = embed.threshold(options["threshold"], options["far"])
     first, second = embed(files)
     similarity = float(first.astype("f8") @ second.astype("f8"))
     same = None if threshold is None else similarity >= threshold.value

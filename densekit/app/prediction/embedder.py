@@ -1,4 +1,4 @@
-"""Embeddings of files and the threshold to compare them with, for `verify` and `search`."""
+"""Embeddings of files, and the threshold to compare them with."""
 
 from __future__ import annotations
 
@@ -74,40 +74,16 @@ class Threshold:
 
 
 class Embedder:
-    """Computes a checkpoint's embeddings of image files.
+    """Computes the embeddings of image files by one head.
 
     Args:
-        options: Values of `OPTIONS`.
-
-    Raises:
-        UsageError: An option is wrong, or no head of the checkpoint returns embeddings.
+        predictor: Of the model.
+        head: Name of a head that returns embeddings.
     """
 
-    def __init__(self, options: Mapping[str, Any]) -> None:
-        path = checkpoint_file(options["checkpoint"])
-        from densekit.app.prediction.calibration import calibration_of
-        from densekit.inference import Predictor
-
-        device = device_name(options["device"])
-        self.predictor: Predictor = Predictor(
-            path,
-            device=device,
-            precision=options["precision"],
-            engine=options["engine"],
-            trust=trusted_packages(options["trust"]),
-            calibration=calibration_of(path, options),
-        )
-        known = self.predictor.model.info.get("heads", {})
-        self.head = _head(known, options["head"], path)
-        self.info: dict[str, Any] = known[self.head]
-        rule = self.predictor.model.info.get("prepared", {}).get(self.head)
-        self.predictor.frames.expected = [] if rule is None else [rule]
-        if rule is None:
-            logger.warning(
-                "%s does not state how its training images were prepared: for images of another "
-                "size or crop, similarities are meaningless",
-                path,
-            )
+    def __init__(self, predictor: Predictor, head: str) -> None:
+        self.predictor, self.head = predictor, head
+        self.info: dict[str, Any] = predictor.model.info["heads"][head]
 
     def __call__(self, files: Sequence[Path]) -> NDArray[Any]:
         """Returns (N, E) float32 embeddings of length 1.
@@ -140,28 +116,64 @@ class Embedder:
             raise UsageError(f"{files[0].parent}: expected readable images, got none: {broken[0]}")
         return found, np.stack(vectors), broken
 
-    def threshold(self, options: Mapping[str, Any]) -> Threshold | None:
-        """Returns the threshold of the options, else the stored one, else None.
+    def threshold(self, given: float | None = None, far: float | None = None) -> Threshold | None:
+        """Returns the given threshold, else the stored one, else None.
+
+        Args:
+            given: Set by the user.
+            far: False accept rate of the stored threshold; by default the lowest one stored.
 
         Raises:
-            UsageError: No threshold is stored for the given false accept rate.
+            UsageError: No threshold is stored for `far`.
         """
         from densekit.metrics.verification import known_thresholds
 
-        if options["threshold"] is not None:
-            return Threshold(options["threshold"], None)
+        if given is not None:
+            return Threshold(given, None)
         known = known_thresholds(self.info)
-        if options["far"] is None:
-            rate = min(known, default=None)
-        else:
-            rate = options["far"]
-            if rate not in known:
-                stored = ", ".join(f"{found:g}" for found in known) or "none"
-                raise UsageError(
-                    f"far: expected a rate for which the checkpoint has a threshold ({stored}),"
-                    f" got {rate:g}"
-                )
+        rate = min(known, default=None) if far is None else far
+        if rate is not None and rate not in known:
+            stored = ", ".join(f"{found:g}" for found in known) or "none"
+            raise UsageError(
+                f"far: expected a rate for which the checkpoint has a threshold ({stored}),"
+                f" got {rate:g}"
+            )
         return None if rate is None else Threshold(known[rate], rate)
+
+
+def embedder_of(options: Mapping[str, Any]) -> Embedder:
+    """Builds the embedder that a command's options ask for.
+
+    Args:
+        options: Values of `OPTIONS`.
+
+    Raises:
+        UsageError: An option is wrong, or no head of the checkpoint returns embeddings.
+    """
+    path = checkpoint_file(options["checkpoint"])
+    from densekit.app.prediction.calibration import calibration_of
+    from densekit.inference import Predictor
+
+    device = device_name(options["device"])
+    predictor = Predictor(
+        path,
+        device=device,
+        precision=options["precision"],
+        engine=options["engine"],
+        trust=trusted_packages(options["trust"]),
+        calibration=calibration_of(path, options),
+    )
+    info = predictor.model.info
+    head = _head(info.get("heads", {}), options["head"], path)
+    rule = info.get("prepared", {}).get(head)
+    predictor.frames.expected = [] if rule is None else [rule]
+    if rule is None:
+        logger.warning(
+            "%s does not state how its training images were prepared: for images of another "
+            "size or crop, similarities are meaningless",
+            path,
+        )
+    return Embedder(predictor, head)
 
 
 def no_threshold(options: Mapping[str, Any]) -> str:

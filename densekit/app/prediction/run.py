@@ -50,7 +50,7 @@ def predict(
     """
     device = device_name(options["device"])
     output = output_folder(options["output"])
-    predictor = _predictor(checkpoint, device, options, of_inferer, of_data)
+    predictor = predictor_of(checkpoint, device, options, of_inferer, of_data)
     heads = described_heads(predictor.model.info, checkpoint)
     cases, root = find_cases(options["source"], options["channels"], predictor.frames)
     files = [case[0] for case in cases]
@@ -73,7 +73,7 @@ def predict(
             if predictor.frames.dims == 1:
                 broken = predict_series(predictor, files, names, writer)
             else:
-                read = partial(_read, predictor, options["series"])
+                read = partial(read_case, predictor, options["series"])
                 broken = _run(predictor, read, cases, listed, names, writer)
         finally:
             writer.close()  # also what was done before an interrupt
@@ -103,13 +103,25 @@ def described_heads(info: Mapping[str, Any], checkpoint: Path) -> dict[str, dict
     return dict(heads)
 
 
-def _predictor(
+def predictor_of(
     checkpoint: Path,
     device: str,
     options: Mapping[str, Any],
-    of_inferer: Sequence[str],
-    of_data: Sequence[str],
+    of_inferer: Sequence[str] = (),
+    of_data: Sequence[str] = (),
 ) -> Predictor:
+    """Builds the predictor that a command's options ask for.
+
+    Args:
+        checkpoint: The model.
+        device: Of `device_name`.
+        options: `precision`, `engine`, `calibration` and `trust`.
+        of_inferer: Overrides of the checkpoint's inferer.
+        of_data: Overrides of its training data, for the calibration of int8.
+
+    Raises:
+        UsageError: A value is wrong.
+    """
     from densekit.inference import Predictor
 
     trust = trusted_packages(options["trust"])
@@ -177,7 +189,7 @@ def _run(
     return broken
 
 
-def _read(
+def read_case(
     predictor: Predictor, series: str | None, case: Sequence[Path], size: tuple[int, int] | None
 ) -> Any:
     """Reads an image from one file, or a volume from one or more."""

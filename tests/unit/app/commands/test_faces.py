@@ -14,9 +14,9 @@ from PIL import Image
 
 from densekit import Predictor
 from densekit.app.cli import main
-from densekit.app.commands import search
 from densekit.app.errors import UsageError
 from densekit.app.prediction.embedder import Threshold
+from densekit.app.prediction.gallery import exact, with_faiss
 from densekit.app.results.embeddings import EmbeddingWriter, read_embeddings
 from densekit.artifact import KEYS, load_artifact, write_artifact
 
@@ -237,7 +237,7 @@ def test_exact_and_faiss_find_the_same() -> None:
     rng = np.random.default_rng(0)
     unit = rng.normal(size=(200, 16)).astype(np.float32)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
-    one, two = search.exact(unit, unit[:7], 10), search.with_faiss(unit, unit[:7], 10)
+    one, two = exact(unit, unit[:7], 10), with_faiss(unit, unit[:7], 10)
     np.testing.assert_allclose(one[0], two[0], atol=1e-5)
     np.testing.assert_array_equal(one[1], two[1])
 

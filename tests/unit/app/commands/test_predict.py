@@ -16,7 +16,7 @@ from PIL import Image
 
 from densekit.app.errors import UsageError
 from densekit.app.prediction.image_ids import Listed, listed_images
-from densekit.app.prediction.run import _read, _run, described_heads
+from densekit.app.prediction.run import _run, described_heads, read_case
 from densekit.app.prediction.sources import find_images, overlay_names, volume_names
 from densekit.app.results.boxes import coco_entries
 from densekit.app.results.embeddings import read_embeddings
@@ -171,7 +171,7 @@ def test_images_are_predicted_in_the_frame_of_their_annotation(tmp_path: Path) -
     for size in ((6, 9), (9, 6), None):
         cases, names = [[tmp_path / "a.jpg"]], [Path("a.jpg")]
         predicted: Any = Predicted()
-        read = partial(_read, predicted, None)
+        read = partial(read_case, predicted, None)
         assert not _run(predicted, read, cases, [Listed(1, size)], names, writer)
     assert seen == [(6, 9, 3), (9, 6, 3), (9, 6, 3)]
 
