@@ -2,10 +2,12 @@
 
 The file is a NumPy archive without pickle: the rows of each metric (`RowMetric.computed_rows`), and
 a JSON header with the metrics' classes and arguments, and the path and group of every image.
+Metrics over masks keep numbers alone, so small label maps stand beside their rows, to be drawn.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -21,9 +23,12 @@ from densekit._files import replacing
 from densekit.build import instantiate
 from densekit.metrics.rows import RowMetric
 from densekit.trust import check_stored
+from densekit.visualization.label_maps import LabelMap
 
 FORMAT = 1
 HEADER = "header"
+Maps = dict[tuple[str, str], dict[int, LabelMap]]
+"""Data set and head to image id to the label map of the image."""
 
 
 @dataclass
@@ -57,12 +62,14 @@ class Evaluation:
         paths: Name of the data set to image id to the image's path.
         groups: Likewise to what an image is drawn with that is not drawn by itself, see
             `densekit.metrics.bootstrap`.
+        maps: What was annotated and predicted, of heads that predict masks.
     """
 
     stage: str
     measured: list[Measured]
     paths: dict[str, dict[int, str]]
     groups: dict[str, dict[int, str]]
+    maps: Maps = field(default_factory=dict)
 
 
 def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
@@ -73,6 +80,7 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
         for place, one in enumerate(kept)
         for state, values in one.metric.computed_rows().items()
     }
+    arrays |= _packed(evaluation.maps)
     header = {
         "format": FORMAT,
         "stage": evaluation.stage,
@@ -83,6 +91,7 @@ def write_evaluation(path: str | Path, evaluation: Evaluation) -> None:
             ]
             for source, of in evaluation.paths.items()
         },
+        "maps": list(evaluation.maps),
     }
     text = np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)
     # Only what is small may be compressed: readers refuse archives that unpack to far more.
@@ -108,7 +117,7 @@ def read_evaluation(path: str | Path, trust: Sequence[str] = ()) -> Evaluation:
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']} instead of {FORMAT}")
         measured = [
-            _measured(described, _rows(arrays, place), f"metrics[{place}]", trust)
+            _measured(described, _float_rows(arrays, place), f"metrics[{place}]", trust)
             for place, described in enumerate(header["metrics"])
         ]
         images = header["images"].items()
@@ -117,6 +126,10 @@ def read_evaluation(path: str | Path, trust: Sequence[str] = ()) -> Evaluation:
             measured=measured,
             paths={source: {int(i): str(p) for i, p, _ in of} for source, of in images},
             groups={s: {int(i): str(g) for i, _, g in of if g is not None} for s, of in images},
+            maps={
+                (str(source), str(head)): _unpacked(_rows(arrays, f"maps.{place}"))
+                for place, (source, head) in enumerate(header.get("maps", []))
+            },
         )
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: expected an evaluation of densekit, got {error!r}") from error
@@ -155,11 +168,40 @@ def _measured(
     return Measured(described["data"], described["head"], described["name"], metric, keys, values)
 
 
-def _rows(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[np.float64]]:
+def _float_rows(arrays: Mapping[str, NDArray[Any]], place: int) -> dict[str, NDArray[np.float64]]:
+    found = _rows(arrays, str(place))
+    return {name: values.astype(np.float64, copy=False) for name, values in found.items()}
+
+
+def _rows(arrays: Mapping[str, NDArray[Any]], place: str) -> dict[str, NDArray[Any]]:
+    """The arrays `PLACE.NAME` by name."""
     prefix = f"{place}."
     found = {name: values for name, values in arrays.items() if name.startswith(prefix)}
+    return {name.removeprefix(prefix): values for name, values in found.items()}
+
+
+def _packed(maps: Maps) -> dict[str, NDArray[Any]]:
+    """Label maps as arrays: the pictures one after the other, and where each ends."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for place, of_images in enumerate(maps.values()):
+        shown = list(of_images.values())
+        slices = [-1 if one.slice is None else one.slice for one in shown]
+        arrays |= {
+            f"maps.{place}.images": np.array(list(of_images), dtype=np.int64),
+            f"maps.{place}.slices": np.array(slices, dtype=np.int64),
+            f"maps.{place}.ends": np.cumsum([len(one.png) for one in shown], dtype=np.int64),
+            f"maps.{place}.png": np.frombuffer(b"".join(one.png for one in shown), np.uint8),
+        }
+    return arrays
+
+
+def _unpacked(arrays: Mapping[str, NDArray[Any]]) -> dict[int, LabelMap]:
+    content, ends = arrays["png"].tobytes(), [0, *arrays["ends"].tolist()]
+    spans = itertools.pairwise(ends)
+    rows = zip(arrays["images"].tolist(), arrays["slices"].tolist(), spans, strict=True)
     return {
-        name.removeprefix(prefix): v.astype(np.float64, copy=False) for name, v in found.items()
+        image: LabelMap(content[start:end], None if number < 0 else number)
+        for image, number, (start, end) in rows
     }
 
 

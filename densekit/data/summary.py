@@ -1,8 +1,9 @@
-"""Summarises a data set in one line, shown before training."""
+"""Summarises a data set: counts for the record of a run, and the line shown before training."""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 from densekit._names import counted
 from densekit.data.classification.dataset import CategoryDataset
@@ -14,28 +15,64 @@ MOST = 8
 """Most classes that are listed; the most frequent ones where there are counts."""
 
 
+@dataclass(frozen=True)
+class Counts:
+    """What a data set holds.
+
+    Attributes:
+        images: Number of images.
+        classes: Names of the classes, those that never occur too.
+        objects: Objects by class, the most frequent first; empty if it has no boxes.
+        categories: Images by class, likewise; empty if images have no single class.
+        repaired: Defects of the annotation that were repaired or left out, by kind.
+    """
+
+    images: int
+    classes: list[str]
+    objects: dict[str, int] = field(default_factory=dict)
+    categories: dict[str, int] = field(default_factory=dict)
+    repaired: dict[str, int] = field(default_factory=dict)
+
+
+def counts_of(dataset: Dataset) -> Counts:
+    """Counts images, objects and classes without reading an image.
+
+    Args:
+        dataset: A data set or a subset of one.
+    """
+    names = [str(name) for name in dataset.describe().get("names") or ()]
+    whole, images = unwrapped(dataset)
+    if isinstance(whole, BoxDataset):
+        objects = whole.class_counts(images).most_common()
+        named = {names[label]: count for label, count in objects}
+        return Counts(len(dataset), names, objects=named, repaired=dict(whole.findings.counts))
+    if isinstance(whole, CategoryDataset) and whole.categories.ndim == 1:
+        found = Counter(whole.categories[images].tolist()).most_common()
+        return Counts(len(dataset), names, categories={names[label]: n for label, n in found})
+    return Counts(len(dataset), names)
+
+
 def summary(dataset: Dataset) -> str:
     """One line of the number of images, objects and classes, and of repaired defects.
 
     Args:
         dataset: A data set or a subset of one.
     """
-    parts = [counted(len(dataset), "image")]
-    names = [str(name) for name in dataset.describe().get("names") or ()]
-    whole, images = unwrapped(dataset)
-    if isinstance(whole, BoxDataset):
-        counts = whole.class_counts(images)
-        parts.append(counted(counts.total(), "object"))
-        named = [(names[label], count) for label, count in counts.most_common()]
-        parts.append(_classes(len(names), [f"{name} {count}" for name, count in named]))
-        defects = [f"{count} x {kind}" for kind, count in whole.findings.counts.items()]
+    found = counts_of(dataset)
+    parts = [counted(found.images, "image")]
+    if isinstance(unwrapped(dataset)[0], BoxDataset):
+        defects = [f"{count} x {kind}" for kind, count in found.repaired.items()]
+        parts.append(counted(sum(found.objects.values()), "object"))
+        parts.append(_classes(len(found.classes), _with_counts(found.objects)))
         parts.append(f"found: {', '.join(defects)}" if defects else "nothing dropped")
-    elif isinstance(whole, CategoryDataset) and whole.categories.ndim == 1:
-        counts = Counter(whole.categories[images].tolist())
-        parts.append(_classes(len(names), [f"{names[c]} {n}" for c, n in counts.most_common()]))
-    elif names:
-        parts.append(_classes(len(names), names))
+    elif found.classes:
+        named = _with_counts(found.categories) or found.classes
+        parts.append(_classes(len(found.classes), named))
     return ", ".join(parts)
+
+
+def _with_counts(counts: dict[str, int]) -> list[str]:
+    return [f"{name} {count}" for name, count in counts.items()]
 
 
 def _classes(count: int, named: list[str]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -115,3 +117,17 @@ def check_sync_batch_norm(model: nn.Module, trainer: Trainer) -> None:
             f"norm, got {trainer.world_size} processes on CPU, where torch cannot run it; use a "
             "frozen or group norm, or one process"
         )
+
+
+def processor_name(device: str) -> str:
+    """The name of the GPU, or of the CPU with the instructions that torch uses.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", ...
+    """
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    table = Path("/proc/cpuinfo")
+    lines = table.read_text().splitlines() if table.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{(names or [platform.processor()])[0]} ({torch.backends.cpu.get_cpu_capability()})"

@@ -20,6 +20,7 @@ from densekit.metrics import (
     Verification,
     VocMap,
 )
+from densekit.visualization.label_maps import LabelMap
 from tests.unit.metrics.faces import scene
 from tests.unit.metrics.scenes import random_scene
 from tests.unit.metrics.test_resampled import categories, masks
@@ -64,6 +65,14 @@ def test_metrics_are_measured_again_from_their_file(metric, data, tmp_path: Path
     first = int(metric.image_ids()[0])
     assert again.paths["set"][first] == f"{first}.png"
     assert again.groups["set"][first] == "patient"
+
+
+def test_label_maps_are_kept(tmp_path: Path) -> None:
+    one = evaluation(MeanIoU(NAMES), masks(0))
+    maps = {3: LabelMap(b"three", None), -1: LabelMap(b"", 5)}
+    one.maps = {("set", "x"): maps, ("set", "other"): {}}
+    write_evaluation(tmp_path / "e.npz", one)
+    assert read_evaluation(tmp_path / "e.npz").maps == one.maps
 
 
 def changed(path: Path, **entries) -> None:

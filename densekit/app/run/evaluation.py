@@ -23,6 +23,7 @@ from densekit.app.run.expectations import check_asserted, expectations, report_e
 from densekit.app.run.fit import EAGER, HARDWARE, LIMITS
 from densekit.app.run.folder import METRICS, PENDING, set_run_dir
 from densekit.app.run.job import Job
+from densekit.app.run.record import record_start
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
 from densekit.app.terminal import print_lines, print_table, write_metrics
@@ -80,6 +81,8 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
     placed |= {"engine": engine, "engine_precision": precision}
     with claimed(run) if launch.is_main() else nullcontext():
+        if launch.is_main():
+            record_start(run)
         launch.start(placed, built)
     if launch.is_main():
         print_lines(f"metrics: {run / METRICS}")

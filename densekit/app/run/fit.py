@@ -17,6 +17,7 @@ from densekit.app.run.calibration import of_sources
 from densekit.app.run.earlier_logs import continue_logs
 from densekit.app.run.expectations import check_names, expectations
 from densekit.app.run.folder import METRICS, dump
+from densekit.app.run.record import record_model
 from densekit.app.run.start import initial_model
 from densekit.build import instantiate, metric_recipes
 
@@ -93,6 +94,7 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
     if cfg["resume"] and trainer.is_global_zero and (content := _content(cfg["resume"])):
         run, rows = Path(cfg["paths"]["run"]), int(content.get("logged", {}).get("rows", 0))
         continue_logs(trainer.loggers, run, Path(cfg["resume"]), content["global_step"], rows)
+    record_model(Path(cfg["paths"]["run"]), trainer, data, model)
     with kept_memory(trainer.strategy.root_device.type):
         trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
         if not trainer.interrupted:
@@ -138,6 +140,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
         enable_checkpointing=False,
         default_root_dir=str(run),
     )
+    record_model(run, trainer, data, model)
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
     with kept_memory(trainer.strategy.root_device.type):
         measure(lit, datamodule=data, verbose=False)

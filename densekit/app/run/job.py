@@ -31,6 +31,7 @@ from densekit.app.run.console_log import kept_console, remembered
 from densekit.app.run.expectations import check_asserted, expectations, report_expected
 from densekit.app.run.folder import METRICS, PENDING, in_folder, run_name, set_run_dir
 from densekit.app.run.keep import keep_heads, with_kept
+from densekit.app.run.record import record_start
 from densekit.app.run.rehearsal import rehearse
 from densekit.app.run.resuming import GROUPS, check_continues
 from densekit.app.run.stored import resumable, resumed
@@ -93,6 +94,7 @@ def train(
         return run
     trust = with_trust(cfg["trust"])
     with kept_console(run, earlier_lines):
+        record_start(run)
         print_lines(f"run folder: {run}", *([f"continues:  {resume}"] if resume else []))
         try:
             launch.start(cfg, sources)

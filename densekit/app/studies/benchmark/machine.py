@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import platform
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
+
+from densekit.training.devices import processor_name
 
 CHANNELS, SIDE, KERNEL = 256, 100, 3
 CALLS = 8
@@ -44,7 +44,7 @@ class Machine:
 def this_machine(precisions: Iterable[str], device: str) -> Machine:
     """Describes the machine and measures its peaks, some tenths of a second each."""
     peaks = {name: convolution_peak(name, device) for name in precisions}
-    return Machine(_processor(device), torch.get_num_threads(), torch.__version__, peaks)
+    return Machine(processor_name(device), torch.get_num_threads(), torch.__version__, peaks)
 
 
 def convolution_peak(precision: str, device: str) -> float | None:
@@ -101,12 +101,3 @@ def _fastest(call: Callable[[], object], device: str) -> float:
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
     return min(seconds[1:])
-
-
-def _processor(device: str) -> str:
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    table = Path("/proc/cpuinfo")
-    lines = table.read_text().splitlines() if table.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{(names or [platform.processor()])[0]} ({torch.backends.cpu.get_cpu_capability()})"
