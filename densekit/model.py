@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from math import lcm
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from densekit.types import (
     IMAGENET_MEAN,
     IMAGENET_STD,
     Batch,
+    Decision,
     Features,
     FeatureSpec,
     Predictions,
@@ -53,6 +55,9 @@ class DenseModel(nn.Module):
             images are always RGB), `resize` (None or `{"min_size", "max_size"}`, see
             `densekit.ops.resize.ResizeRule`).
 
+    Attributes:
+        decided: Head name to a threshold that replaces the head's own.
+
     Raises:
         ValueError: A head reads a level that does not exist, its name cannot be used, the channel
             order is unknown, or the resize rule does not apply to these images.
@@ -60,6 +65,7 @@ class DenseModel(nn.Module):
 
     mean: Tensor
     std: Tensor
+    decided: Mapping[str, Decision] = MappingProxyType({})
     heads: Mapping[str, Head]  # an `nn.ModuleDict`, whose values have no static type
 
     def __init__(
@@ -125,6 +131,12 @@ class DenseModel(nn.Module):
             buffer: Tensor = getattr(self, name)
             buffer.copy_(self._per_channel(name, torch.float64))
         return self
+
+    @property
+    def thresholds(self) -> dict[str, Decision]:
+        """From which probability classes count, per head with such a rule; see `Head.threshold`."""
+        own = {name: head.threshold for name, head in self.heads.items()}
+        return {n: value for n, value in {**own, **self.decided}.items() if value is not None}
 
     def _heads(self, names: Iterable[str] | None = None) -> list[Head]:
         return [self.heads[name] for name in (self.heads if names is None else names)]

@@ -6,7 +6,7 @@ slots of a batch (at least 1), K classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -41,8 +41,23 @@ Features = dict[str, Tensor]
 Predictions = dict[str, Tensor]
 """Static shapes in the network's frame; boxes (B, N, 4), scores, labels and valid (B, N)."""
 
+Decision = float | Sequence[float]
+"""Probability or score from which something predicted counts: one for all classes, or one each."""
+
 Result = dict[str, Any]
 """Final result of one image and one head, in the image's own frame: NumPy arrays."""
+
+
+PIXELS = "pixel_probabilities"
+"""Key of a mask's `densekit.inference.pixel_probabilities.PixelProbabilities` in its result."""
+
+
+def without_pixels(results: Sequence[Mapping[str, Result]]) -> list[dict[str, Result]]:
+    """The results of images without their pixels' probabilities, which hold the batch's logits."""
+    return [
+        {head: {k: v for k, v in one.items() if k != PIXELS} for head, one in result.items()}
+        for result in results
+    ]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from densekit.types import Batch, Features, Predictions
+from densekit.types import Batch, Decision, Features, Predictions
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -30,12 +30,15 @@ class Head(nn.Module, ABC):
         size_divisor: The padded sides of an image must be multiples of this.
         main_metric: The metric that checkpoints are selected by, and its direction, such as
             `("AP", "max")`; with None they are selected by the validation loss.
+        threshold: Probability from which a class that excludes no other counts, where results are
+            decided: for all classes, or one each; None is 0.5. Boxes are not dropped by it.
     """
 
     reads: tuple[str, ...]
     target_keys: tuple[str, ...]
     size_divisor: int = 1
     main_metric: tuple[str, str] | None = None
+    threshold: Decision | None = None
 
     @abstractmethod
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
@@ -69,3 +72,17 @@ class Head(nn.Module, ABC):
             info: The data's description of this head's targets: `names`, `ids`, `num_classes`.
         """
         return {}
+
+
+def check_threshold(threshold: Decision | None, num_classes: int) -> Decision | None:
+    """Checks a head's `threshold` and returns it.
+
+    Raises:
+        ValueError: It is not between 0 and 1, or not one number or one per class.
+    """
+    if threshold is None:
+        return None
+    values = [threshold] if isinstance(threshold, int | float) else list(threshold)
+    if len(values) not in (1, num_classes) or not all(0 <= value <= 1 for value in values):
+        raise ValueError(f"threshold: expected one probability, or {num_classes}, got {threshold}")
+    return threshold

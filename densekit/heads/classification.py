@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor, nn
 
-from densekit.heads.base import Head
+from densekit.heads.base import Head, check_threshold
 from densekit.ops.pooling import mean_inside
-from densekit.types import Batch, Features, FeatureSpec, Predictions
+from densekit.types import Batch, Decision, Features, FeatureSpec, Predictions
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -34,9 +34,11 @@ class Classification(Head):
         dropout: Probability of zeroing a pooled channel during training.
         losses: Term name to loss, see `densekit.losses.categories`; cross-entropy by default,
             binary if multi-label.
+        threshold: Probability from which a label counts, if multi-label; one per class, or one for
+            all. Losses do not depend on it.
 
     Raises:
-        ValueError: There are too few classes.
+        ValueError: There are too few classes, or a threshold is no probability.
     """
 
     target_keys = ("category",)
@@ -50,6 +52,7 @@ class Classification(Head):
         multilabel: bool = False,
         dropout: float = 0.0,
         losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
+        threshold: Decision | None = None,
     ) -> None:
         super().__init__()
         fewest = 1 if multilabel else 2
@@ -57,6 +60,7 @@ class Classification(Head):
             raise ValueError(f"num_classes: expected at least {fewest}, got {num_classes}")
         level = _deepest(specs) if level is None else level
         self.level, self.multilabel = level, multilabel
+        self.threshold = check_threshold(threshold, num_classes)
         self.main_metric = ("mAP" if multilabel else "accuracy", "max")
         self.reads = (level,)
         self.stride = specs[level].stride

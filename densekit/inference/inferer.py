@@ -63,7 +63,8 @@ class Inferer(ABC):
             batch: Resized by `model.resized`; its `meta` holds the original sizes.
             features: Of this batch, if already computed for the loss.
         """
-        return self.finish(model, restore(self.predict(model, batch, features), batch))
+        predictions = self.predict(model, batch, features)
+        return self.finish(model, restore(predictions, batch, model.thresholds))
 
 
 def logits_of(predictions: Mapping[str, Predictions], user: str) -> dict[str, tuple[str, Tensor]]:

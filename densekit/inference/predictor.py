@@ -17,10 +17,16 @@ from densekit.inference.engine import build_engine, check_engine, with_engine
 from densekit.inference.frames import Frames
 from densekit.inference.inputs import each
 from densekit.inference.slices import Slices, sliced
+from densekit.inference.thresholds import (
+    Choice,
+    check_choice,
+    chosen_thresholds,
+    confident,
+)
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
 from densekit.ops.padding import largest_sides, stack_padded
-from densekit.types import Batch, Meta, Result
+from densekit.types import Batch, Meta, Result, without_pixels
 
 if TYPE_CHECKING:
     from densekit.inference.inputs import Image
@@ -42,9 +48,16 @@ class Predictor:
         batch_size: Images per forward pass.
         inferer: How a batch is predicted; by default the inferer the checkpoint was validated
             with, or `WholeImage` for a model.
+        threshold: From which score boxes, pixels of binary and multi-label masks, and labels of
+            multi-label images count: a number, or "best" for those that the last validation has
+            measured, 0.5 where it has none. None takes what the heads' configuration says, else the
+            best. Boxes are all returned; `confident` keeps those that count.
         calibration: Images that the scales of precision="int8" are measured on, such as
             `calibrate_on(paths)`. They are read when a program is built, not when one is taken from
             the cache.
+
+    Attributes:
+        thresholds: Head name to its threshold, of heads with scores to decide by.
 
     Raises:
         ValueError: The checkpoint is refused, or there is no such engine, or it lacks the precision
@@ -61,6 +74,7 @@ class Predictor:
         trust: Sequence[str] = (),
         batch_size: int = 1,
         inferer: Inferer | None = None,
+        threshold: Choice | None = None,
         calibration: Calibration | None = None,
     ) -> None:
         check_engine(engine, precision, device)
@@ -81,13 +95,27 @@ class Predictor:
             self.inferer = sliced(cast(Any, self.inferer), plain.info)
         seen = seen_later(plain, self.inferer, calibration)
         self.engine = build_engine(engine, plain, precision, device, checkpoint, seen)
+        self.thresholds = chosen_thresholds(plain, check_choice(threshold))
         self.model = with_engine(plain, self.engine)
+        self.model.decided = {name: one.values for name, one in self.thresholds.items()}
 
     @property
     def names(self) -> dict[str, list[str]]:
         """Class names per head; an empty list where the model has none."""
         heads = self.model.info.get("heads", {})
         return {name: list(head.get("names", ())) for name, head in heads.items()}
+
+    def confident(self, results: Sequence[dict[str, Result]]) -> list[dict[str, Result]]:
+        """Keeps the boxes that score at least the threshold of their head and class.
+
+        Args:
+            results: What a call returned.
+        """
+        least = self.thresholds
+        return [
+            {name: confident(r, least[name]) if name in least else r for name, r in one.items()}
+            for one in results
+        ]
 
     def __call__(self, images: Image | Iterable[Image]) -> list[dict[str, Result]]:
         """Predicts one image or many.
@@ -108,7 +136,7 @@ class Predictor:
             if the model knows its classes, `names`, a list of N. Segmentation has `mask`, uint8 of
             the image's size with classes, or multi-label (K, ...) with 0 and 1, and `names`, the K
             class names. Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and
-            `names`, a list of n: the most probable class, or all labels of at least 0.5. An
+            `names`, a list of n: the most probable class, or all labels from their threshold on. An
             embedding is `embedding` (E,) float32 of length 1.
 
         Raises:
@@ -138,7 +166,7 @@ class Predictor:
         batch = _stack(images, self.device)
         if not self.frames.slices:
             batch = self.model.resized(batch)
-        results: list[dict[str, Result]] = self.inferer(self.model, batch)
+        results = without_pixels(self.inferer(self.model, batch))
         for result in results:
             for name, part in result.items():
                 names = self.names.get(name)

@@ -5,7 +5,6 @@ Shape letters: B images, K classes, D spatial dimensions, S the D sizes of an im
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,35 +14,45 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.medical.axes import back, turned_mask, turned_sides
-from densekit.ops.interpolation import resize_linear
+from densekit.inference.pixel_probabilities import PixelProbabilities, rows_of_logits
 from densekit.ops.padding import corner
-from densekit.types import Batch, Predictions, Result
+from densekit.types import PIXELS, Batch, Decision, Predictions, Result
 
-CHUNK = 1 << 24
-"""Values that are interpolated at once (64 MB); a volume at its original size has many more."""
+HALF = 0.5
+"""Probability from which a class that excludes no other counts, unless a head says otherwise."""
 
 
-def restore(predictions: Mapping[str, Predictions], batch: Batch) -> list[dict[str, Result]]:
+def restore(
+    predictions: Mapping[str, Predictions],
+    batch: Batch,
+    thresholds: Mapping[str, Decision] | None = None,
+) -> list[dict[str, Result]]:
     """Undoes padding, resizing and the reorientation of volumes.
 
     Args:
         predictions: Head name to predictions, as `DenseModel.predict` returns them.
         batch: The batch they were made from; its `meta` holds the original sizes and axes.
+        thresholds: Head name to the probability from which a class of a binary or multi-label head
+            counts, 0.5 by default; boxes are not dropped by it.
 
     Returns:
         One dict per image, head name to result in the image's original frame. A head with boxes
         gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by
         descending score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see
-        `restore_mask`. One with `probabilities` or `multilabel_probabilities` (B, K) gives
+        `restore_mask`, and `pixel_probabilities`, which metrics may read before the logits are
+        released. One with `probabilities` or `multilabel_probabilities` (B, K) gives
         `probabilities` (K,), and `labels` and `scores` (n,): the most probable class, or every
-        label of at least 0.5 by descending probability. Any other gives the image's row of each of
-        its tensors.
+        label from its threshold on, by descending probability. Any other gives the image's row of
+        each of its tensors.
     """
-    per_head = {name: _restore_head(p, batch) for name, p in predictions.items()}
+    chosen = thresholds or {}
+    per_head = {n: _restore_head(p, batch, chosen.get(n, HALF)) for n, p in predictions.items()}
     return [{name: rows[i] for name, rows in per_head.items()} for i in range(len(batch["size"]))]
 
 
-def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False) -> NDArray[Any]:
+def restore_mask(
+    logits: Tensor, size: tuple[int, ...], multilabel: bool = False, threshold: Decision = HALF
+) -> NDArray[Any]:
     """Returns the class mask of one image at its original size.
 
     The logits are interpolated, not the classes, so that borders stay smooth.
@@ -52,77 +61,62 @@ def restore_mask(logits: Tensor, size: tuple[int, ...], multilabel: bool = False
         logits: (K, *S) without padding; K = 1 is binary.
         size: The D original sides.
         multilabel: Whether the K classes are independent or exclusive.
+        threshold: Of independent classes and of K = 1: a pixel belongs to a class whose probability
+            exceeds it.
 
     Returns:
         uint8: (*size) classes 0..K-1, or 0 and 1 if K = 1; (K, *size) of 0 and 1 if multi-label.
     """
-    classes = _positive if multilabel or len(logits) == 1 else _largest
-    rows = max(1, CHUNK // max(1, len(logits) * math.prod(size[1:])))
-    parts = [
-        _host(classes(_interpolated(logits, size, start, min(start + rows, size[0]))))
-        for start in range(0, size[0], rows)
-    ]
+    independent = multilabel or len(logits) == 1
+    bounds = _logits_of(threshold, logits) if independent else None
+    parts = []
+    for _, rows in rows_of_logits(logits, size):
+        classes = rows.argmax(0) if bounds is None else rows > bounds
+        parts.append(_host(classes.to(torch.uint8)))
     mask: NDArray[Any] = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=-len(size))
     return mask if multilabel or len(logits) > 1 else mask[0]
 
 
-def _interpolated(logits: Tensor, size: tuple[int, ...], start: int, stop: int) -> Tensor:
-    """Rows start..stop of the logits at a new size: (K, stop - start, *size[1:])."""
-    if tuple(logits.shape[1:]) == tuple(size):
-        return logits[:, start:stop]
-    if stop - start == size[0]:
-        return resize_linear(logits[None].float(), size)[0]
-    # Linear interpolation is separable: the first axis comes first, for the requested rows only.
-    length = logits.shape[1]
-    at = (torch.arange(start, stop, dtype=torch.float64) + 0.5) * (length / size[0]) - 0.5
-    at = at.clamp(0, length - 1)
-    low = at.floor().long()
-    high = (low + 1).clamp(max=length - 1)
-    weight = (at - low).to(logits.device, torch.float32).view(1, -1, *[1] * (len(size) - 1))
-    low, high = low.to(logits.device), high.to(logits.device)
-    first, second = logits.index_select(1, low).float(), logits.index_select(1, high).float()
-    rows = torch.lerp(first, second, weight)  # (K, n, *S[1:])
-    if len(size) == 1:
-        return rows
-    return resize_linear(rows.movedim(1, 0), size[1:]).movedim(0, 1)
+def _logits_of(threshold: Decision, like: Tensor) -> Tensor:
+    """The threshold as logits, (1 or K, 1, ...); that of 0.5 is exactly 0."""
+    values = torch.as_tensor(threshold, dtype=torch.float64).reshape(-1, *[1] * (like.ndim - 1))
+    return values.logit().to(like.device, torch.promote_types(like.dtype, torch.float32))
 
 
-def _positive(logits: Tensor) -> Tensor:
-    return (logits > 0).to(torch.uint8)
-
-
-def _largest(logits: Tensor) -> Tensor:
-    return logits.argmax(0).to(torch.uint8)
-
-
-def _restore_head(predictions: Predictions, batch: Batch) -> list[Result]:
+def _restore_head(predictions: Predictions, batch: Batch, threshold: Decision) -> list[Result]:
     if "boxes" in predictions:
         return _restore_boxes(predictions, batch)
     for key in ("logits", "multilabel_logits"):
         if key in predictions:
-            return _restore_masks(predictions[key], batch, multilabel=key != "logits")
+            return _restore_masks(predictions[key], batch, threshold, multilabel=key != "logits")
     for key in ("probabilities", "multilabel_probabilities"):
         if key in predictions:
-            return _restore_categories(predictions[key], multilabel=key != "probabilities")
+            independent = key != "probabilities"
+            return _restore_categories(predictions[key], threshold if independent else None)
     host = {key: _host(value) for key, value in predictions.items()}
     return [{key: value[i] for key, value in host.items()} for i in range(len(batch["size"]))]
 
 
-def _restore_masks(logits: Tensor, batch: Batch, *, multilabel: bool) -> list[Result]:
-    masks = []
+def _restore_masks(
+    logits: Tensor, batch: Batch, threshold: Decision, *, multilabel: bool
+) -> list[Result]:
+    results: list[Result] = []
     for row, size, meta in zip(logits, batch["size"].tolist(), batch["meta"], strict=True):
         inside = row[corner(size)]
         axes = meta.get("axes")
         size_there = turned_sides(meta["original_size"], axes)
-        masks.append(turned_mask(restore_mask(inside, size_there, multilabel), back(axes)))
-    return [{"mask": mask} for mask in masks]
+        mask = restore_mask(inside, size_there, multilabel, threshold)
+        pixels = PixelProbabilities(inside, size_there, multilabel, axes)
+        results.append({"mask": turned_mask(mask, back(axes)), PIXELS: pixels})
+    return results
 
 
-def _restore_categories(probabilities: Tensor, *, multilabel: bool) -> list[Result]:
+def _restore_categories(probabilities: Tensor, threshold: Decision | None) -> list[Result]:
     results = []
     for row in _host(probabilities):  # (K,)
         order = np.argsort(-row, kind="stable")
-        labels = order[row[order] >= 0.5] if multilabel else order[:1]
+        counts = None if threshold is None else row >= np.asarray(threshold, dtype=row.dtype)
+        labels = order[:1] if counts is None else order[counts[order]]
         results.append({"probabilities": row, "labels": labels, "scores": row[labels]})
     return results
 

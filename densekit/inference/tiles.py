@@ -20,7 +20,7 @@ from densekit._names import choose
 from densekit.data.reading.intensity import kinds
 from densekit.inference.inferer import LOGITS, logits_of
 from densekit.inference.receptive import receptive_margin, stride_of
-from densekit.inference.restore import restore_mask
+from densekit.inference.restore import HALF, restore_mask
 from densekit.inference.tile_source import Box, TileSource
 from densekit.model import DenseModel
 from densekit.visualization.colours import palette
@@ -102,7 +102,8 @@ def tile_masks(
     for box, logits in tile_logits(model, picture, tile, margin):
         name = next(iter(logits)) if head is None and len(logits) == 1 else str(head)
         key, values = choose("head", name, logits)
-        mask = restore_mask(values, tuple(values.shape[1:]), multilabel=key != LOGITS[0])
+        at = model.thresholds.get(name, HALF)
+        mask = restore_mask(values, tuple(values.shape[1:]), key != LOGITS[0], at)
         yield box, np.moveaxis(mask, 0, -1) if mask.ndim == 3 else mask
 
 

@@ -26,7 +26,7 @@ from densekit.data.medical.volumes import array_on_disk, read_channels_grid, sto
 from densekit.data.reading.intensity import fitted, rules_of
 from densekit.inference.inferer import LOGITS
 from densekit.inference.predictor import Predictor
-from densekit.inference.restore import restore_mask
+from densekit.inference.restore import HALF, restore_mask
 from densekit.inference.sliding_window import Place, SlidingWindow
 from densekit.types import Result
 
@@ -89,7 +89,8 @@ def predict_volume(
     results: dict[str, Result] = {}
     for rows, logits in predictor.inferer.slabs(predictor.model, image.shape[1:], read):
         for head, ((key, values),) in ((head, one.items()) for head, one in logits.items()):
-            part = restore_mask(values, tuple(values.shape[1:]), multilabel=key != LOGITS[0])
+            at = predictor.model.thresholds.get(head, HALF)
+            part = restore_mask(values, tuple(values.shape[1:]), key != LOGITS[0], at)
             if head not in results:
                 shape = (*part.shape[:-3], *grid.shape)
                 results[head] = {"mask": array_on_disk(folder / f"{head}.mask", np.uint8, shape)}

@@ -12,7 +12,8 @@ from torch import Tensor
 def difference(first: Any, second: Any, key: str = "") -> str:
     """Returns the key at which two nested values first differ, empty if they are equal.
 
-    Arrays and tensors are equal if dtype, shape and values are; NaN equals NaN.
+    Arrays and tensors are equal if dtype, shape and values are; NaN equals NaN. Objects are
+    compared by their attributes.
     """
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         if list(first) != list(second):
@@ -20,6 +21,8 @@ def difference(first: Any, second: Any, key: str = "") -> str:
         pairs = [(str(name), first[name], second[name]) for name in first]
     elif _is_list(first) and _is_list(second) and len(first) == len(second):
         pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(first, second, strict=True))]
+    elif type(first) is type(second) and _is_object(first):
+        return difference(vars(first), vars(second), key)
     else:
         return "" if _equal(first, second) else key or "the value"
     within = (difference(a, b, f"{key}.{name}" if key else name) for name, a, b in pairs)
@@ -28,6 +31,10 @@ def difference(first: Any, second: Any, key: str = "") -> str:
 
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+
+
+def _is_object(value: Any) -> bool:
+    return hasattr(value, "__dict__") and not isinstance(value, Tensor)
 
 
 def _equal(first: Any, second: Any) -> bool:

@@ -74,6 +74,7 @@ class MetricSet:
         self.intervals: dict[str, Interval] = {}
         self.groups: dict[int, str] = {}
         self._keys: dict[tuple[str, str], dict[str, str]] = {}
+        self._noted: dict[tuple[str, str], set[str]] = {}
 
     def reset(self, device: torch.device) -> None:
         """Resets all metrics and moves them to the device of the coming results."""
@@ -162,10 +163,17 @@ class MetricSet:
         ]
 
     def note_facts(self, info: dict[str, Any]) -> None:
-        """Stores in a model's `info["heads"]` what predictions need from the last `compute`."""
-        for head, _, metric in self:
+        """Stores in a model's `info["heads"]` what predictions need from the last `compute`.
+
+        What an earlier one has measured and this one has not is removed.
+        """
+        for head, name, metric in self:
             if isinstance(metric, HasFacts):
-                info.setdefault("heads", {}).setdefault(head, {}).update(metric.facts())
+                facts, known = metric.facts(), info.setdefault("heads", {}).setdefault(head, {})
+                for old in self._noted.get((head, name), set()) - facts.keys():
+                    known.pop(old, None)
+                known.update(facts)
+                self._noted[head, name] = set(facts)
 
     def cases(self) -> list[dict[str, Any]]:
         """Returns one row per image and head of metrics that keep them; call `compute` before."""

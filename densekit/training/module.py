@@ -38,7 +38,7 @@ from densekit.training.sources import LOSS, log_name, loss_name, source_heads, s
 from densekit.training.step import loss_terms
 from densekit.training.synced_norm import use_synced_norms
 from densekit.training.transfer import Transfer
-from densekit.types import Batch, Features, Result
+from densekit.types import Batch, Features, Result, without_pixels
 
 if TYPE_CHECKING:
     from densekit.model import DenseModel
@@ -341,7 +341,7 @@ class LitModel(LightningModule):
         results = inferer(self.model, resized, features)
         truth = [batch["truth"][i] for i in keep]
         self._metrics[stage][index].update([results[i] for i in keep], truth)
-        return {"results": results}
+        return {"results": without_pixels(results)}
 
     def _inferer(self, stage: str) -> Inferer:
         if self.inferer is None:
@@ -388,6 +388,7 @@ class LitModel(LightningModule):
             name = partial(log_name, self.trainer, stage, source)
             found = {**means.compute(), **metrics.compute()}
             named = {name(key): value for key, value in found.items()}
-            metrics.note_facts(self.model.info)
+            if stage == "val" and not self.trainer.sanity_checking:
+                metrics.note_facts(self.model.info)
             # All ranks hold the same values: their maximum is exact, their mean might round.
             self.log_dict(named, sync_dist=True, reduce_fx="max", add_dataloader_idx=False)

@@ -39,8 +39,8 @@ CHECKPOINT_OPTIONS = (
         "artifact",
         text("FILE"),
         None,
-        "also write the model to this file, with the similarity thresholds that densekit verify"
-        " needs",
+        "also write the model to this file, with the thresholds that this evaluation has measured,"
+        " by which predict and verify decide; split=val keeps the test out of them",
     ),
 )
 COMMAND = Command(

@@ -12,6 +12,7 @@ from densekit.app.options.shared import (
     DEVICE,
     ENGINE,
     PRECISION,
+    THRESHOLD,
     TRUST,
     checkpoint_file,
     existing,
@@ -22,7 +23,6 @@ from densekit.app.options.table import (
     choice,
     flag,
     names,
-    number,
     parse_command,
     text,
 )
@@ -74,12 +74,7 @@ million pixels is processed in tiles, which bound the memory, and its mask is ma
             required=True,
         ),
         Option("output", text("DIR", "a folder"), None, "folder for the results", required=True),
-        Option(
-            "threshold",
-            number(at_least=0),
-            0.5,
-            "lowest score of the boxes that are drawn; results.json contains all boxes",
-        ),
+        THRESHOLD,
         Option(
             "format",
             choice("yolo"),

@@ -23,6 +23,13 @@ def _device(name: str) -> str:
     return name
 
 
+def _score(text: str) -> float | str:
+    value = text if text == "best" else float(text)
+    if isinstance(value, float) and not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
 SOURCE = re.compile(r"(torchvision|timm|hub):|https?://")
 """How a published model begins, in place of a path; see `densekit.interop.published`."""
 PUBLISHED = "an existing file or folder, torchvision:NAME, timm:NAME or hub:OWNER/REPO"
@@ -83,6 +90,14 @@ ENGINE = Option(
     choice("eager", "inductor", "onnxruntime", "openvino", "auto"),
     "eager",
     "what computes the predictions; auto takes the fastest that is right on the first images",
+)
+THRESHOLD = Option(
+    "threshold",
+    Kind("best|NUMBER", "best or a number from 0 to 1", _score),
+    None,
+    "score from which boxes are drawn, pixels of binary and multi-label masks and labels of"
+    " multi-label images count: a number, or the best that the last validation has measured"
+    " (default: that of the head's configuration, else best, else 0.5)",
 )
 TRUST = Option(
     "trust",

@@ -64,7 +64,7 @@ def predict(
         writer = Writer(
             output,
             heads,
-            options["threshold"],
+            predictor.thresholds,
             options["overlays"],
             options["embeddings"],
             labels,
@@ -78,6 +78,7 @@ def predict(
         finally:
             writer.close()  # also what was done before an interrupt
     print_lines(f"engine: {predictor.engine.name}, precision: {predictor.engine.precision}")
+    print_lines(*(f"threshold of {name}: {one}" for name, one in predictor.thresholds.items()))
     print_lines(f"{counted(len(writer.images), 'image')}{_count(writer)}: {writer.output}")
     if broken:
         print_lines(f"{counted(len(broken), 'image')} could not be read:", *broken)
@@ -133,6 +134,7 @@ def predictor_of(
         options["engine"],
         trust=trust,
         inferer=inferer,
+        threshold=options["threshold"],
         calibration=calibration_of(checkpoint, options, of_data),
     )
 

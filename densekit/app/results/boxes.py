@@ -18,12 +18,10 @@ class BoxWriter:
 
     Args:
         output: Folder.
-        threshold: Lowest score that is drawn.
     """
 
-    def __init__(self, output: Path, threshold: float) -> None:
+    def __init__(self, output: Path) -> None:
         self.output = output
-        self.threshold = threshold
         self.results: dict[str, list[dict[str, Any]]] = {}
 
     def add(
@@ -36,10 +34,11 @@ class BoxWriter:
         self, image: NDArray[Any], result: Mapping[str, Any], names: Sequence[str], file: Path
     ) -> None:
         """Draws the boxes over the image (H, W, C)."""
-        from densekit.visualization.boxes import draw_detections
+        from densekit.visualization.boxes import draw_boxes
         from densekit.visualization.images import save_picture
 
-        save_picture(draw_detections(image, result, names, self.threshold), file)
+        boxes, labels, scores = (result[key] for key in ("boxes", "labels", "scores"))
+        save_picture(draw_boxes(image, boxes, labels, names, scores), file)
 
     def close(self, heads: Sequence[str]) -> None:
         """Writes the results of heads, including empty ones."""

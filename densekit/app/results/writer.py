@@ -20,6 +20,8 @@ from densekit.data.medical.grids import Volume
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from densekit.inference.thresholds import Threshold
+
 
 class Writer:
     """Writes results image by image; `close` writes those collected over all images.
@@ -27,7 +29,7 @@ class Writer:
     Args:
         output: Folder; created if needed.
         heads: `info["heads"]` of the model.
-        threshold: Lowest score of a box that is drawn.
+        thresholds: Head name to the scores from which its boxes are drawn; 0.5 without.
         overlays: Whether to draw overlays.
         embeddings: File format of embeddings, see `EmbeddingWriter`.
         labels: Format of label files, one per image: "yolo", or None for none.
@@ -37,7 +39,7 @@ class Writer:
         self,
         output: Path,
         heads: Mapping[str, Mapping[str, Any]],
-        threshold: float = 0.5,
+        thresholds: Mapping[str, Threshold] | None = None,
         overlays: bool = True,
         embeddings: str = "npz",
         labels: str | None = None,
@@ -47,10 +49,11 @@ class Writer:
         self.heads = heads
         self.overlays = overlays
         self.images: list[dict[str, Any]] = []
-        self.boxes, self.categories = BoxWriter(output, threshold), CategoryWriter(output)
+        self.thresholds = thresholds or {}
+        self.boxes, self.categories = BoxWriter(output), CategoryWriter(output)
         self.pictures, self.series, self.volumes = MaskWriter(), SeriesMaskWriter(), VolumeWriter()
         self.embeddings = EmbeddingWriter(output, embeddings)
-        self.labels = YoloWriter(threshold) if labels == "yolo" else None
+        self.labels = YoloWriter() if labels == "yolo" else None
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
     def add(
@@ -121,14 +124,18 @@ class Writer:
     def _add_boxes(
         self, head: str, image: Any, image_id: int, name: Path, result: Mapping[str, Any]
     ) -> None:
+        from densekit.inference.restore import HALF
+        from densekit.inference.thresholds import confident
+
         self.boxes.add(head, result, image_id, self.heads[head]["ids"])
+        shown = confident(dict(result), self.thresholds.get(head, HALF))
+        names = self.heads[head]["names"]
         if self.labels is not None:
             height, width = image.shape[:2]
-            file, names = self._label_file(head, name), self.heads[head]["names"]
-            self.labels.add_boxes(head, result, (height, width), names, file)
+            file = self._label_file(head, name)
+            self.labels.add_boxes(head, shown, (height, width), names, file)
         if self.overlays:
-            file = self._folder("overlays", head) / name
-            self.boxes.draw(image, result, self.heads[head]["names"], file)
+            self.boxes.draw(image, shown, names, self._folder("overlays", head) / name)
 
     def _add_category(
         self, head: str, image: Any, file: Path, name: Path, result: Mapping[str, Any]

@@ -20,14 +20,9 @@ DIGITS = 6
 
 
 class YoloWriter:
-    """Writes a label file per image; `close` writes the class names beside them.
+    """Writes a label file per image; `close` writes the class names beside them."""
 
-    Args:
-        threshold: Lowest score of a box that is written.
-    """
-
-    def __init__(self, threshold: float) -> None:
-        self.threshold = threshold
+    def __init__(self) -> None:
         self.names: dict[str, list[str]] = {}
 
     def add_boxes(
@@ -56,11 +51,10 @@ class YoloWriter:
             result["labels"].tolist(),
             strict=True,
         ):
-            if score >= self.threshold:
-                left, top, right, bottom = box
-                centre = (left + right) / 2 / width, (top + bottom) / 2 / height
-                sides = (right - left) / width, (bottom - top) / height
-                rows.append(_row(label, [*centre, *sides, score]))
+            left, top, right, bottom = box
+            centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+            sides = (right - left) / width, (bottom - top) / height
+            rows.append(_row(label, [*centre, *sides, score]))
         write_text(file, "".join(rows))
 
     def add_mask(self, head: str, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:

@@ -87,7 +87,8 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     if launch.is_main():
         print_lines(f"metrics: {run / METRICS}")
         if kept is not None:
-            print_lines(f"artifact: {kept}")
+            on = f"with thresholds measured on {split}"
+            print_lines(f"artifact: {kept}, {on}")
         report_expected(expected, run / METRICS, asserted=options["assert_expected"])
     return run
 

@@ -144,6 +144,8 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
     with kept_memory(trainer.strategy.root_device.type):
         measure(lit, datamodule=data, verbose=False)
+    for metrics in lit.metric_sets(cfg["split"]).values():
+        metrics.note_facts(model.info)
     if cfg.get("artifact") and trainer.is_global_zero:
         # The weights as they were read: a sharded model holds only a part of them.
         write_artifact(cfg["artifact"], artifact["state_dict"], artifact["config"], model.info)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from densekit._names import check_keys
-from densekit.heads.base import Head
+from densekit.heads.base import Head, check_threshold
 from densekit.ops.interpolation import resize_labels, resize_linear
 from densekit.ops.padding import pad_end
-from densekit.types import IGNORE_INDEX, Batch, Features, Predictions
+from densekit.types import IGNORE_INDEX, Batch, Decision, Features, Predictions
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -77,12 +77,14 @@ class Segmentation(Head):
         losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
         loss_weights: Mapping[str, float] | None = None,
         align_corners: bool = False,
+        threshold: Decision | None = None,
     ) -> None:
         super().__init__()
         if not 1 <= num_classes <= MAX_CLASSES:
             raise ValueError(f"num_classes: expected 1 to {MAX_CLASSES}, got {num_classes}")
         self.num_classes, self.multilabel = num_classes, multilabel
         self.align_corners = align_corners
+        self.threshold = check_threshold(threshold, num_classes)
         self.losses = nn.ModuleDict(cast(Mapping[str, nn.Module], losses or _default_losses()))
         check_keys("loss_weights", loss_weights or {}, self.losses)
         self.loss_weights = {name: 1.0 for name in self.losses} | dict(loss_weights or {})

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from densekit._names import check_keys, choose
 from densekit.heads.segmentation.base import Segmentation
-from densekit.types import Features, FeatureSpec
+from densekit.types import Decision, Features, FeatureSpec
 
 WIDTHS = (256, 128, 64, 32, 16)
 DERIVED = ("encoder_channels", "encoder_depth", "n_blocks", "in_channels", "output_stride")
@@ -88,6 +88,7 @@ class SmpHead(Segmentation):
         multilabel: See `Segmentation`.
         losses: See `Segmentation`.
         loss_weights: See `Segmentation`.
+        threshold: See `Segmentation`.
         settings: Arguments of the decoder's class, e.g. `decoder_channels` or `dropout`.
 
     Attributes:
@@ -107,6 +108,7 @@ class SmpHead(Segmentation):
         multilabel: bool = False,
         losses: Mapping[str, Callable[[Tensor, Tensor], Tensor]] | None = None,
         loss_weights: Mapping[str, float] | None = None,
+        threshold: Decision | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -115,6 +117,7 @@ class SmpHead(Segmentation):
             losses=losses,
             loss_weights=loss_weights,
             align_corners=True,
+            threshold=threshold,
         )
         kind = choose("decoder", decoder, DECODERS)
         self.decoder_name, self.min_side = decoder, kind.min_side

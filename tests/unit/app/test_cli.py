@@ -207,7 +207,7 @@ def test_no_command_prints_the_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", "chekpoint=x"], "did you mean 'checkpoint'"),
         (["predict", "checkpoint=no.ckpt"], "source: expected a folder, a file or a pattern, got"),
         ([*GIVEN, "checkpoint=no.ckpt"], "checkpoint: expected an existing file or folder, got no"),
-        ([*GIVEN, "threshold=high"], "threshold: expected a number of at least 0, got high"),
+        ([*GIVEN, "threshold=high"], "threshold: expected best or a number from 0 to 1, got high"),
         ([*GIVEN, "device=gpu"], "device: expected auto, cpu, cuda, cuda:1 or mps, got gpu"),
         ([*GIVEN, "device=cuda:99"], "device: expected one of this machine's CUDA GPUs"),
         ([*GIVEN, "source=no"], "source: expected an existing file or folder, got no"),

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from densekit.inference import restore as module
+from densekit.inference import pixel_probabilities as module
 from densekit.inference.restore import restore, restore_mask
 from densekit.ops.interpolation import LINEAR
 

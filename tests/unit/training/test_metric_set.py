@@ -76,6 +76,9 @@ def test_what_a_metric_offers_beside_is_taken() -> None:
     assert counts.tolist() == [[1, 0], [0, 1]]
     metrics.note_facts(info)
     assert info == {"heads": {"x": {"names": ["a"], "threshold": 0.25}}}
+    metrics.metrics["x"]["count"].facts = dict  # type: ignore[assignment]
+    metrics.note_facts(info)  # nothing was measured this time
+    assert info == {"heads": {"x": {"names": ["a"]}}}
 
 
 @pytest.mark.parametrize(
