@@ -142,3 +142,10 @@ def with_engine(model: DenseModel, engine: Engine) -> DenseModel:
     own: dict[str, Any] = copied.__dict__
     own["predict"] = engine.predict
     return copied
+
+
+def without_engine(model: DenseModel) -> DenseModel:
+    """Returns a copy of a model of `with_engine` that predicts itself; they share all modules."""
+    copied = copy.copy(model)
+    copied.__dict__.pop("predict", None)
+    return copied

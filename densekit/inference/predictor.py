@@ -153,6 +153,15 @@ class Predictor:
             prepared = [self.frames.prepared(image, f"images[{index}]") for index, image in part]
             yield from self._predict(prepared)
 
+    def batch(self, images: list[tuple[Tensor, Meta]]) -> Batch:
+        """Returns what the inferer takes: images in the network's frame, in one batch.
+
+        Args:
+            images: Of `frames.prepared`, of one dtype.
+        """
+        batch = _stack(images, self.device)
+        return batch if self.frames.slices else self.model.resized(batch)
+
     def head(self, name: str) -> HeadPredictor:
         """Returns a predictor of one head, whose results are flat."""
         if name not in self.model.heads:
@@ -163,10 +172,7 @@ class Predictor:
     def _predict(self, images: list[tuple[Tensor, Meta]]) -> list[dict[str, Result]]:
         if len({image.dtype for image, _ in images}) > 1:
             return [result for image in images for result in self._predict([image])]
-        batch = _stack(images, self.device)
-        if not self.frames.slices:
-            batch = self.model.resized(batch)
-        results = without_pixels(self.inferer(self.model, batch))
+        results = without_pixels(self.inferer(self.model, self.batch(images)))
         for result in results:
             for name, part in result.items():
                 names = self.names.get(name)
