@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densekit.metrics.analyses import Analysis, Suspect
+from densekit.metrics.box_rows import Annotated, Detections
+from densekit.metrics.detection_analyses import CONFIDENT, detection_analyses
+from densekit.metrics.detection_confusion import confusion
+from densekit.metrics.detection_outcomes import IOU, Outcomes, match_outcomes
+from densekit.metrics.detection_suspects import detection_suspects
+from densekit.metrics.means import ratio
 from densekit.metrics.rows import RowMetric, Rows, check_names, id_bits, ids_of, paired
+from densekit.metrics.thresholds import (
+    check_precision,
+    measured_thresholds,
+    threshold_of_classes,
+)
 from densekit.types import Result, Truth
 
 DETECTION_COLUMNS = 7  # image (bits), label, score, x1, y1, x2, y2
@@ -26,67 +38,31 @@ TRUTH_COLUMNS = 9  # image (bits), label, area, x1, y1, x2, y2, crowd, difficult
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Detections:
-    """Every detection of an evaluation, N rows in ascending order of image.
-
-    Attributes:
-        image: (N,) position of the image among the ascending ids.
-        labels: (N,) 0..K-1.
-        scores: (N,).
-        boxes: (N, 4) xyxy in the original frame.
-    """
-
-    image: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    scores: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-
-    def of(self, chosen: NDArray[np.bool_]) -> Detections:
-        """Those of a mask (N,)."""
-        return Detections(
-            self.image[chosen], self.labels[chosen], self.scores[chosen], self.boxes[chosen]
-        )
-
-
-@dataclass(frozen=True)
-class Annotated:
-    """Every annotated box of an evaluation, M rows in ascending order of image.
-
-    Attributes:
-        image: (M,) position of the image among the ascending ids.
-        labels: (M,) 0..K-1.
-        area: (M,) square pixels, the annotation's own (of the mask where there is one).
-        boxes: (M, 4) xyxy in the original frame.
-        crowd: (M,) bool.
-        difficult: (M,) bool.
-    """
-
-    image: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    area: NDArray[np.float64]
-    boxes: NDArray[np.float64]
-    crowd: NDArray[np.bool_]
-    difficult: NDArray[np.bool_]
-
-
 class BoxMetric(RowMetric):
     """Base of metrics over boxes; a sub-class aggregates in `aggregate`.
 
     Args:
         names: Class names, one a label 0..K-1; they name the per-class metrics.
+        min_precision: Precision, 0..1, for which `facts` measures thresholds; None for the best F1.
         **kwargs: Of `torchmetrics.Metric`.
+
+    Attributes:
+        max_detections: Maximum number of detections per class and image that are explained.
     """
 
+    max_detections: int
     kept = ("images", "detections", "truth")
     higher_is_better = True
     images: list[Tensor]
     detections: list[Tensor]
     truth: list[Tensor]
 
-    def __init__(self, names: Sequence[str], **kwargs: Any) -> None:
+    def __init__(self, names: Sequence[str], min_precision: float | None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.names = check_names(names)
+        check_precision(min_precision, f"{type(self).__name__}.min_precision")
+        self.min_precision = min_precision
+        self._outcomes: tuple[Any, Outcomes] | None = None
 
     def update(self, results: Sequence[Result], truth: Sequence[Truth]) -> None:
         """Takes in some images; call it on every process, with empty lists where there is none.
@@ -127,6 +103,71 @@ class BoxMetric(RowMetric):
         """
         ids, rows = self.image_ids(), self.computed_rows()
         return self._detections(ids, rows), self._annotated(ids, rows)
+
+    def reset(self) -> None:
+        """Forgets all images."""
+        super().reset()
+        self._outcomes = None
+
+    def outcomes(self) -> Outcomes:
+        """What became of every detection at an IoU of 0.5, as last computed."""
+        if self._outcomes is None or self._outcomes[0] is not self._measured:
+            detections, truth = self.computed()
+            truth = replace(truth, crowd=self.ignored(truth))
+            ids = self.image_ids()
+            found = match_outcomes(self.names, ids, detections, truth, self.max_detections)
+            self._outcomes = self._measured, found
+        return self._outcomes[1]
+
+    def ignored(self, truth: Annotated) -> NDArray[np.bool_]:
+        """(M,) which annotated boxes need not be found; what is in them counts neither way."""
+        return truth.crowd
+
+    def facts(self) -> dict[str, Any]:
+        """`best_thresholds`, see `densekit.metrics.thresholds.measured_thresholds`."""
+        return measured_thresholds(
+            dict(self.outcomes().scored()), f"IoU {IOU:g}", self.min_precision
+        )
+
+    def analyses(self) -> list[Analysis]:
+        """Error types, tables, curves, confusion and calibration; see `HasAnalyses`."""
+        return detection_analyses(self.outcomes(), self.facts())
+
+    def suspects(self) -> list[Suspect]:
+        """Boxes that are probably annotated wrong, or not at all; see `HasSuspects`."""
+        return detection_suspects(self.outcomes(), self._thresholds())
+
+    def confusion(self) -> NDArray[np.int64]:
+        """(K + 1, K + 1) objects, the background last, of the detections of `cases`."""
+        return confusion(self.outcomes(), self._confident())
+
+    def cases(self) -> list[dict[str, float]]:
+        """A row per image, by ascending `image_id`, as last computed.
+
+        `F1`, `found`, `missed` and `false` at an IoU of 0.5, of the detections from the threshold
+        of their class on (`facts`; 0.5 if none was measured); crowd regions and what lies in them
+        do not count. F1 is NaN with nothing to find and nothing found.
+        """
+        outcomes, confident = self.outcomes(), self._confident()
+        image, count = outcomes.detections.image, len(outcomes.image_ids)
+        objects = np.bincount(outcomes.truth.image[outcomes.is_object], minlength=count)
+        found = np.bincount(image[outcomes.right & confident], minlength=count)
+        wrong = outcomes.counts & ~outcomes.right & confident
+        false = np.bincount(image[wrong], minlength=count)
+        f1 = ratio(2 * found, objects + found + false)
+        columns = zip(outcomes.image_ids, f1, found, objects - found, false, strict=True)
+        names = ("F1", "found", "missed", "false")
+        return [
+            {"image_id": int(image_id), **dict(zip(names, map(float, row), strict=True))}
+            for image_id, *row in columns
+        ]
+
+    def _thresholds(self) -> NDArray[np.float64]:
+        return threshold_of_classes(self.facts(), self.names, CONFIDENT)
+
+    def _confident(self) -> NDArray[np.bool_]:
+        detections = self.outcomes().detections
+        return detections.scores >= self._thresholds()[detections.labels]
 
     @abstractmethod
     def aggregate(

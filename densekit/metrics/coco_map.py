@@ -8,22 +8,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
-from densekit.metrics.coco_matching import IOU_THRESHOLDS, match, ranked
+from densekit.metrics.box_metric import BoxMetric
+from densekit.metrics.box_rows import Annotated, Detections
+from densekit.metrics.coco_matching import match, ranked
 from densekit.metrics.coco_protocol import (
-    Shapes,
     detection_limits,
     measure,
     nothing_measured,
+    shapes_of,
     summarize,
 )
-from densekit.metrics.means import column_means, ratio
+from densekit.metrics.means import column_means
 from densekit.metrics.protocols import Draws
 from densekit.metrics.resampled_ap import average_precision, recall_points
 
 POINTS = recall_points(101)
-CONFIDENT = 0.5
-"""Score from which `cases` counts a detection."""
 
 
 class CocoMap(BoxMetric):
@@ -38,11 +37,19 @@ class CocoMap(BoxMetric):
     Args:
         names: Class names, one a label 0..K-1.
         max_detections: Maximum number of detections per class and image; AR100 is named after it.
+        min_precision: See `BoxMetric`.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
-    def __init__(self, names: Sequence[str], *, max_detections: int = 100, **kwargs: Any) -> None:
-        super().__init__(names, **kwargs)
+    def __init__(
+        self,
+        names: Sequence[str],
+        *,
+        max_detections: int = 100,
+        min_precision: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(names, min_precision, **kwargs)
         detection_limits(max_detections)  # refuses a limit below 1 before anything is measured
         self.max_detections = max_detections
 
@@ -55,9 +62,9 @@ class CocoMap(BoxMetric):
         tables = measure(
             num_images,
             len(self.names),
-            _shapes(truth, truth.area),
+            shapes_of(truth, truth.area),
             truth.crowd,
-            _shapes(detections),
+            shapes_of(detections),
             detections.scores,
             max_detections=self.max_detections,
         )
@@ -76,34 +83,3 @@ class CocoMap(BoxMetric):
         averaged = {"AP": aps.reshape(-1, len(draws)), "AP50": aps[:, 0], "AP75": aps[:, 5]}
         of_classes = {f"AP/{name}": aps[k] for k, name in enumerate(self.names)}
         return {name: column_means(values) for name, values in (averaged | of_classes).items()}
-
-    def cases(self) -> list[dict[str, float]]:
-        """A row per image, by ascending `image_id`, as last computed.
-
-        `F1`, `found`, `missed` and `false` of the detections of at least `CONFIDENT`, at an IoU of
-        0.5; crowd regions and what lies in them do not count. F1 is NaN with nothing to find and
-        nothing found.
-        """
-        detections, truth = self.computed()
-        confident = detections.of(detections.scores >= CONFIDENT)
-        matches = match(
-            confident, truth, max_detections=self.max_detections, thresholds=IOU_THRESHOLDS[:1]
-        )
-        image, count = confident.image[matches.detection], len(self.image_ids())
-        right = matches.target[0] >= 0
-        objects = np.bincount(truth.image[~truth.crowd], minlength=count)
-        found = np.bincount(image[right & ~matches.crowd[0]], minlength=count)
-        false = np.bincount(image[~right], minlength=count)
-        f1 = ratio(2 * found, objects + found + false)
-        columns = zip(self.image_ids(), f1, found, objects - found, false, strict=True)
-        names = ("F1", "found", "missed", "false")
-        return [
-            {"image_id": int(image_id), **dict(zip(names, map(float, row), strict=True))}
-            for image_id, *row in columns
-        ]
-
-
-def _shapes(rows: Detections | Annotated, area: NDArray[np.float64] | None = None) -> Shapes:
-    corner, sides = rows.boxes[:, :2], rows.boxes[:, 2:] - rows.boxes[:, :2]
-    boxes = np.concatenate((corner, sides), axis=1)
-    return Shapes(rows.image, rows.labels, boxes, sides.prod(axis=1) if area is None else area)

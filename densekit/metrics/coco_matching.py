@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.metrics.box_metric import Annotated, Detections
+from densekit.metrics.box_overlaps import Overlaps, overlaps
+from densekit.metrics.box_rows import Annotated, Detections
 from densekit.metrics.resampled_ap import Ranked
 
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
@@ -53,21 +54,45 @@ def match(
         max_detections: Maximum number of detections per image and class.
         thresholds: (T,) IoU from which a box may be taken.
     """
-    groups = Groups(detections, truth)
-    kept = [rows[:max_detections] for rows in groups.detections]
-    detection = np.concatenate([np.zeros(0, np.int64), *kept])
-    target = np.full((len(thresholds), len(detection)), -1)
+    detection = limited(detections, max_detections)
+    found = overlaps(detections.of(detection), truth)
+    return match_overlaps(detection, found, detections, truth, thresholds)
+
+
+def limited(detections: Detections, max_detections: int) -> NDArray[np.int64]:
+    """(D,) rows of the detections that count, by image, class and falling score."""
+    order = np.lexsort((-detections.scores, detections.labels, detections.image))
+    keys = np.stack((detections.image[order], detections.labels[order]))
+    rank = _places(keys)
+    return order[rank < max_detections]
+
+
+def match_overlaps(
+    detection: NDArray[np.int64],
+    found: Overlaps,
+    detections: Detections,
+    truth: Annotated,
+    thresholds: NDArray[np.float64],
+) -> Matches:
+    """Likewise, of overlaps that are known.
+
+    Args:
+        detection: What `limited` returned.
+        found: Of these detections: `found.detection` are places in `detection`.
+        detections: All of an evaluation.
+        truth: All annotated boxes of it.
+        thresholds: (T,) IoU from which a box may be taken.
+    """
     least = np.minimum(thresholds, 1 - 1e-10)
-    start = 0
-    for rows, boxes in zip(kept, groups.boxes, strict=True):
-        if len(boxes):
-            part = slice(start, start + len(rows))
-            crowd = truth.crowd[boxes]
-            iou = coco_iou(detections.boxes[rows], truth.boxes[boxes], crowd)
-            _match_group(iou, crowd, least, boxes, target[:, part])
-        start += len(rows)
-    crowd = np.append(truth.crowd, False)[target]
-    return Matches(detection, target, crowd)
+    labels = detections.labels[detection]
+    near = found.of(
+        (labels[found.detection] == truth.labels[found.box]) & (found.iou >= least.min())
+    )
+    target = np.full((len(thresholds), len(detection)), -1)
+    free = np.ones((len(thresholds), len(truth.labels)), dtype=bool)
+    for pairs in _rounds(near, np.stack((detections.image[detection], labels))):
+        _take(pairs, truth.crowd, least, target, free)
+    return Matches(detection, target, np.append(truth.crowd, False)[target])
 
 
 def ranked(matches: Matches, detections: Detections, truth: Annotated, label: int) -> Ranked:
@@ -85,62 +110,51 @@ def ranked(matches: Matches, detections: Detections, truth: Annotated, label: in
     )
 
 
-class Groups:
-    """Detections and annotated boxes by image and class.
-
-    Attributes:
-        detections: Rows of each group's detections, by falling score, in the order of the groups.
-        boxes: Rows of the annotated boxes of the same groups.
-    """
-
-    def __init__(self, detections: Detections, truth: Annotated) -> None:
-        classes = 1 + max(detections.labels.max(initial=0), truth.labels.max(initial=0))
-        mine = detections.image * classes + detections.labels
-        theirs = truth.image * classes + truth.labels
-        order = np.lexsort((-detections.scores, mine))
-        keys, starts = np.unique(mine[order], return_index=True)
-        self.detections = np.split(order, starts[1:]) if len(keys) else []
-        of_truth = np.argsort(theirs, kind="stable")
-        low, high = (np.searchsorted(theirs[of_truth], keys, side) for side in ("left", "right"))
-        self.boxes = [of_truth[a:b] for a, b in zip(low, high, strict=True)]
-
-
-def coco_iou(
-    boxes: NDArray[np.float64], others: NDArray[np.float64], crowd: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """(D, G) IoU of xyxy boxes (D, 4) and (G, 4); of a crowd region, share of the detection.
-
-    In the order of operations of pycocotools, so that an IoU on a threshold is on it here too.
-    """
-    corner, sides = boxes[:, None, :2], (boxes[:, 2:] - boxes[:, :2])[:, None]
-    other_corner, other_sides = others[:, :2], others[:, 2:] - others[:, :2]
-    overlap = np.minimum(sides + corner, other_sides + other_corner) - np.maximum(
-        corner, other_corner
+def _places(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,) place of each column of sorted keys (2, N) among the equal ones, from 0."""
+    count = keys.shape[1]
+    starts = np.flatnonzero(
+        np.r_[np.ones(min(count, 1), bool), (keys[:, 1:] != keys[:, :-1]).any(0)]
     )
-    both = overlap.clip(min=0).prod(axis=2)
-    area, other_area = sides.prod(axis=2), other_sides.prod(axis=1)
-    union = np.where(crowd, area, area + other_area - both)
-    iou: NDArray[np.float64] = np.divide(both, union, out=np.zeros_like(both), where=both > 0)
-    return iou
+    places: NDArray[np.int64] = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
+    return places
 
 
-def _match_group(
-    iou: NDArray[np.float64],
+def _rounds(pairs: Overlaps, keys: NDArray[np.int64]) -> list[Overlaps]:
+    """The pairs of each image's and class's first detection, of each one's second, and so on.
+
+    Args:
+        pairs: Any.
+        keys: (2, D) image and class of every detection.
+    """
+    detection, inverse = np.unique(pairs.detection, return_inverse=True)
+    turn = _places(keys[:, detection])[inverse]
+    order = np.argsort(turn, kind="stable")
+    ends = np.cumsum(np.bincount(turn))[:-1]
+    columns = (np.split(c[order], ends) for c in (pairs.detection, pairs.box, pairs.iou))
+    return [Overlaps(*of_round) for of_round in zip(*columns, strict=True)]
+
+
+def _take(
+    pairs: Overlaps,
     crowd: NDArray[np.bool_],
     least: NDArray[np.float64],
-    boxes: NDArray[np.int64],
     target: NDArray[np.int64],
+    free: NDArray[np.bool_],
 ) -> None:
-    """Fills the (T, D) targets of one image and class."""
-    free = np.ones((len(least), len(boxes)), dtype=bool)
-    level = np.arange(len(least))
-    for d in np.flatnonzero(iou.max(axis=1) >= least[0]):
-        near = free & (iou[d] >= least[:, None])
-        objects = near & ~crowd
-        # The last of the largest: the box that pycocotools' scan ends at.
-        candidates = np.where(objects.any(axis=1, keepdims=True), objects, near & crowd)
-        value = np.where(candidates, iou[d], -1.0)
-        best = value.shape[1] - 1 - value[:, ::-1].argmax(axis=1)
-        found = candidates.any(axis=1)
-        target[found, d] = boxes[best[found]]
-        free[level[found], best[found]] &= crowd[best[found]]
+    """Lets each detection take a box: at most one detection of an image and class is among them."""
+    starts = np.flatnonzero(np.diff(pairs.detection, prepend=-1))
+    part = np.repeat(np.arange(len(starts)), np.diff(starts, append=len(pairs.detection)))
+    in_crowd = crowd[pairs.box]
+    near = free[:, pairs.box] & (pairs.iou >= least[:, None])
+    objects = near & ~in_crowd
+    found_object = np.logical_or.reduceat(objects, starts, axis=1)[:, part]
+    value = np.where(np.where(found_object, objects, near), pairs.iou, -1.0)
+    largest = np.maximum.reduceat(value, starts, axis=1)
+    # The last of the largest: the box that pycocotools' scan ends at.
+    is_largest = (value == largest[:, part]) & (value >= 0)
+    last = np.maximum.reduceat(np.where(is_largest, np.arange(len(part)), -1), starts, axis=1)
+    level, which = np.nonzero(last >= 0)
+    box = pairs.box[last[level, which]]
+    target[level, pairs.detection[starts[which]]] = box
+    free[level, box] &= crowd[box]

@@ -17,6 +17,8 @@ import numpy as np
 from hotcoco import COCO, COCOeval
 from numpy.typing import NDArray
 
+from densekit.metrics.box_rows import Annotated, Detections
+
 AREAS = ("", "_small", "_medium", "_large")
 """Suffixes of the area ranges in the order of axis A: any, < 32^2, 32^2 to 96^2, > 96^2 pixels."""
 
@@ -38,6 +40,18 @@ class Shapes:
     boxes: NDArray[np.float64]
     area: NDArray[np.float64]
     masks: list[Any] | None = None
+
+
+def shapes_of(rows: Detections | Annotated, area: NDArray[np.float64] | None = None) -> Shapes:
+    """Boxes of an evaluation.
+
+    Args:
+        rows: N detected or annotated ones.
+        area: (N,) square pixels; None for that of the boxes.
+    """
+    corner, sides = rows.boxes[:, :2], rows.boxes[:, 2:] - rows.boxes[:, :2]
+    boxes = np.concatenate((corner, sides), axis=1)
+    return Shapes(rows.image, rows.labels, boxes, sides.prod(axis=1) if area is None else area)
 
 
 @dataclass(frozen=True)
@@ -121,15 +135,15 @@ def summarize(tables: CocoTables, names: Sequence[str]) -> dict[str, float]:
     """
     precision = tables.precision[..., -1]  # (T, R, K, A), at the largest limit
     metrics = {
-        "AP": _mean(precision[:, :, :, 0]),
-        "AP50": _mean(precision[0, :, :, 0]),
-        "AP75": _mean(precision[5, :, :, 0]),
+        "AP": measured_mean(precision[:, :, :, 0]),
+        "AP50": measured_mean(precision[0, :, :, 0]),
+        "AP75": measured_mean(precision[5, :, :, 0]),
     }
-    metrics |= {f"AP{AREAS[a]}": _mean(precision[:, :, :, a]) for a in (1, 2, 3)}
+    metrics |= {f"AP{AREAS[a]}": measured_mean(precision[:, :, :, a]) for a in (1, 2, 3)}
     for m, limit in enumerate(tables.limits):
-        metrics[f"AR{limit}"] = _mean(tables.recall[:, :, 0, m])
-    metrics |= {f"AR{AREAS[a]}": _mean(tables.recall[:, :, a, -1]) for a in (1, 2, 3)}
-    metrics |= {f"AP/{name}": _mean(precision[:, :, k, 0]) for k, name in enumerate(names)}
+        metrics[f"AR{limit}"] = measured_mean(tables.recall[:, :, 0, m])
+    metrics |= {f"AR{AREAS[a]}": measured_mean(tables.recall[:, :, a, -1]) for a in (1, 2, 3)}
+    metrics |= {f"AP/{name}": measured_mean(precision[:, :, k, 0]) for k, name in enumerate(names)}
     return metrics
 
 
@@ -141,6 +155,7 @@ def nothing_measured(names: Sequence[str], max_detections: int) -> dict[str, flo
     return summarize(empty, names)
 
 
-def _mean(cells: NDArray[np.float64]) -> float:
+def measured_mean(cells: NDArray[np.float64]) -> float:
+    """The mean of the cells with ground truth; NaN without any."""
     measured = cells[cells > -1]
     return float(measured.mean()) if measured.size else float("nan")

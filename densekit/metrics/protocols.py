@@ -50,7 +50,11 @@ class HasConfusion(Protocol):
     names: list[str]
 
     def confusion(self) -> NDArray[np.int64]:
-        """(K, K) counts of all processes by true class (row) and predicted class (column)."""
+        """(K, K) counts of all processes by true class (row) and predicted class (column).
+
+        Of (K + 1, K + 1) the last row and column are the background: nothing is annotated, or
+        nothing is predicted.
+        """
 
 
 @runtime_checkable

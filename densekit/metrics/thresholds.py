@@ -5,7 +5,7 @@ Shape letters: N scores, U distinct scores.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,6 +69,18 @@ def operating_points(scored: Scored) -> OperatingPoints:
     )
 
 
+def together(parts: list[Scored]) -> Scored:
+    """The predictions of several classes as those of one."""
+    nothing = np.zeros(0)
+    counts = [np.ones(len(p.scores)) if p.counts is None else p.counts for p in parts]
+    return Scored(
+        scores=np.concatenate([nothing, *(p.scores for p in parts)]),
+        hits=np.concatenate([nothing, *(p.hits for p in parts)]),
+        objects=sum(p.objects for p in parts),
+        counts=np.concatenate([nothing, *counts]),
+    )
+
+
 def best_threshold(points: OperatingPoints, min_precision: float | None = None) -> float | None:
     """The score from which predictions should be kept.
 
@@ -109,7 +121,7 @@ def measured_thresholds(
         `{"best_thresholds": {"overall": 0.43, "classes": {"cat": 0.51}, "by": "F1 at IoU 0.5"}}`;
         empty if there is no overall one.
     """
-    overall = _threshold(_together(list(classes.values())), min_precision)
+    overall = _threshold(together(list(classes.values())), min_precision)
     if overall is None:
         return {}
     own = {name: _threshold(scored, min_precision) for name, scored in classes.items()}
@@ -121,6 +133,20 @@ def measured_thresholds(
             "by": f"{goal} at {by}",
         }
     }
+
+
+def threshold_of_classes(
+    facts: Mapping[str, Any], names: Sequence[str], otherwise: float
+) -> Values:
+    """(K,) threshold of each class.
+
+    Args:
+        facts: What `measured_thresholds` returned.
+        names: K class names.
+        otherwise: Taken if nothing was measured.
+    """
+    found = facts.get("best_thresholds", {"overall": otherwise, "classes": {}})
+    return np.array([found["classes"].get(name, found["overall"]) for name in names], np.float64)
 
 
 def check_precision(min_precision: float | None, where: str) -> None:
@@ -137,14 +163,3 @@ def _threshold(scored: Scored, min_precision: float | None) -> float | None:
     if scored.objects < MIN_OBJECTS:
         return None
     return best_threshold(operating_points(scored), min_precision)
-
-
-def _together(parts: list[Scored]) -> Scored:
-    nothing = np.zeros(0)
-    counts = [np.ones(len(p.scores)) if p.counts is None else p.counts for p in parts]
-    return Scored(
-        scores=np.concatenate([nothing, *(p.scores for p in parts)]),
-        hits=np.concatenate([nothing, *(p.hits for p in parts)]),
-        objects=sum(p.objects for p in parts),
-        counts=np.concatenate([nothing, *counts]),
-    )

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.metrics.box_metric import Annotated, BoxMetric, Detections
+from densekit.metrics.box_metric import BoxMetric
+from densekit.metrics.box_rows import Annotated, Detections
 from densekit.metrics.means import column_means, mean
 from densekit.metrics.protocols import Draws
 from densekit.metrics.resampled_ap import Ranked, area_under, average_precision, recall_points
@@ -33,13 +35,21 @@ class VocMap(BoxMetric):
     Args:
         names: Class names, one a label 0..K-1.
         iou_thresholds: At least one, in (0, 1].
+        min_precision: See `BoxMetric`.
         **kwargs: Of `torchmetrics.Metric`.
     """
 
+    max_detections = sys.maxsize
+
     def __init__(
-        self, names: Sequence[str], *, iou_thresholds: Sequence[float] = (0.5,), **kwargs: Any
+        self,
+        names: Sequence[str],
+        *,
+        iou_thresholds: Sequence[float] = (0.5,),
+        min_precision: float | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(names, **kwargs)
+        super().__init__(names, min_precision, **kwargs)
         if not iou_thresholds or not all(0 < t <= 1 for t in iou_thresholds):
             raise ValueError(
                 f"iou_thresholds: expected one or more numbers in (0, 1], got {iou_thresholds!r}"
@@ -76,9 +86,14 @@ class VocMap(BoxMetric):
                 metrics |= {f"{key}/{name}": aps[k, t] for k, name in enumerate(self.names)}
         return metrics
 
+    def ignored(self, truth: Annotated) -> NDArray[np.bool_]:
+        """Crowd regions and difficult boxes."""
+        ignored: NDArray[np.bool_] = truth.crowd | truth.difficult
+        return ignored
+
     def _ranked(self, detections: Detections, truth: Annotated, label: int) -> Ranked:
         ours, theirs = detections.labels == label, truth.labels == label
-        ignored = (truth.difficult | truth.crowd)[theirs]
+        ignored = self.ignored(truth)[theirs]
         order = np.argsort(-detections.scores[ours], kind="stable")
         image = detections.image[ours][order]
         overlap, target = best_overlaps(
@@ -92,7 +107,7 @@ class VocMap(BoxMetric):
     def _class_aps(self, detections: Detections, truth: Annotated, label: int) -> list[list[float]]:
         """AP of one class: [definition][threshold]."""
         ours, theirs = detections.labels == label, truth.labels == label
-        ignored = (truth.difficult | truth.crowd)[theirs]
+        ignored = self.ignored(truth)[theirs]
         num_positives = int((~ignored).sum())
         order = np.argsort(-detections.scores[ours], kind="stable")
         overlap, target = best_overlaps(

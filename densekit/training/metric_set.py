@@ -165,9 +165,10 @@ class MetricSet:
     def note_facts(self, info: dict[str, Any]) -> None:
         """Stores in a model's `info["heads"]` what predictions need from the last `compute`.
 
-        What an earlier one has measured and this one has not is removed.
+        What an earlier one has measured and this one has not is removed. Of two metrics of a head
+        that measure the same, the first one decides.
         """
-        for head, name, metric in self:
+        for head, name, metric in reversed(list(self)):
             if isinstance(metric, HasFacts):
                 facts, known = metric.facts(), info.setdefault("heads", {}).setdefault(head, {})
                 for old in self._noted.get((head, name), set()) - facts.keys():
@@ -186,10 +187,16 @@ class MetricSet:
     def confusions(self) -> Confusions:
         """Returns class names and confusion matrix of heads with one; call `compute` before."""
         return {
-            head: (metric.names, metric.confusion())
+            head: _with_background(metric.names, metric.confusion())
             for head, _, metric in self
             if isinstance(metric, HasConfusion)
         }
+
+
+def _with_background(
+    names: list[str], counts: NDArray[np.int64]
+) -> tuple[list[str], NDArray[np.int64]]:
+    return [*names, "background"][: len(counts)], counts
 
 
 def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recipes) -> MetricSet:

@@ -84,7 +84,7 @@ def test_what_a_metric_offers_beside_is_taken() -> None:
 @pytest.mark.parametrize(
     ("metric", "offered"),
     [
-        (CocoMap(["cat"]), (HasCases,)),
+        (CocoMap(["cat"]), (HasCases, HasConfusion, HasFacts)),
         (DiceScore(["cat"]), (HasCases,)),
         (Accuracy(["cat", "dog"]), (HasCases, HasConfusion)),
         (Verification(), (HasFacts,)),
