@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 import logging
 import math
+import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from densekit._console import print_whole, table_of
 from densekit._files import write_json
 from densekit._names import readable, visible
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-from densekit._console import table_of
 
 STAGES = ("val", "test")
 
 
 NOISE = (
     *("GPU available", "TPU available", "💡 Tip"),
+    *("Using bfloat16 Automatic", "Using 16bit Automatic"),  # the run says its precision
+    *("Restoring states from the checkpoint", "Restored all states from the checkpoint"),
+    "Loaded model weights from the checkpoint",
     *("`Trainer(limit_val_batches=1.0)`", "`Trainer(limit_test_batches=1.0)`"),
     "`Trainer.fit` stopped",  # the run says it for every kind of end
 )
@@ -43,13 +43,16 @@ def console_logging(level: int = logging.INFO) -> Iterator[None]:
     Args:
         level: Lowest level that is shown.
     """
-    log, handler = logging.getLogger("densekit"), logging.StreamHandler()
+    log, handler = logging.getLogger("densekit"), logging.StreamHandler(_Stderr())
     lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     handler.setFormatter(_Visible("%(message)s"))
     before, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(level)
     log.propagate = False
+    propagates = lightning.propagate
+    lightning.propagate = False  # to Lightning's handler, which keeps the stream it began with
+    lightning.addHandler(handler)
     lightning.addFilter(_is_useful)
     try:
         with warnings.catch_warnings():
@@ -58,9 +61,28 @@ def console_logging(level: int = logging.INFO) -> Iterator[None]:
             yield
     finally:
         lightning.removeFilter(_is_useful)
+        lightning.removeHandler(handler)
+        lightning.propagate = propagates
         log.removeHandler(handler)
         log.setLevel(before)
         log.propagate = propagate
+
+
+class _Stderr:
+    """Standard error as it is when something is written.
+
+    A progress bar in a terminal replaces it, so that lines are printed above the bar; one that is a
+    file remains one.
+    """
+
+    def write(self, text: str) -> int:
+        stream: Any = sys.stderr
+        if not stream.isatty():
+            stream = getattr(stream, "rich_proxied_file", stream)
+        return int(stream.write(text))
+
+    def flush(self) -> None:
+        sys.stderr.flush()
 
 
 class _Visible(logging.Formatter):
@@ -120,40 +142,6 @@ def print_table(metrics: Mapping[str, float], title: str) -> None:
 def print_numbers(columns: Sequence[str], rows: Iterable[Sequence[str]], title: str = "") -> None:
     """Prints a table with names in the first column and numbers in the others."""
     print_whole(table_of(title, columns, rows))
-
-
-def print_whole(table: Table) -> None:
-    """Prints a rich table that breaks lines only between words, so that names can be copied.
-
-    If the words do not fit, the table is wider than the terminal.
-    """
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console()
-    wide = console.options.update(max_width=10_000)
-    least, most = [], []
-    for column in table.columns:
-        cells = [Measurement.get(console, wide, cell) for cell in (column.header, *column.cells)]
-        least.append(max(cell.minimum for cell in cells))
-        most.append(max(cell.maximum for cell in cells))
-    frame = Measurement.get(console, wide, table).maximum - sum(most)
-    widths = shares(least, most, console.width - frame)
-    for column, width in zip(table.columns, widths, strict=True):
-        column.width = width
-    Console(width=max(console.width, sum(widths) + frame)).print(table)
-
-
-def shares(least: Sequence[int], most: Sequence[int], total: int) -> list[int]:
-    """Divides a total width fairly among columns, each between its least and its most."""
-    widths, spare = list(least), total - sum(least)
-    by_need = sorted(range(len(widths)), key=lambda column: most[column] - least[column])
-    for index, column in enumerate(by_need):
-        share = max(0, spare // (len(widths) - index))
-        share = min(share, most[column] - least[column])
-        widths[column] += share
-        spare -= share
-    return widths
 
 
 def print_lines(*lines: str) -> None:

@@ -131,6 +131,12 @@ class MetricSet:
             modes |= dict.fromkeys(keys) | {key: _mode(metric) for key in keys[:1]}
         return Names(modes, unknown)
 
+    def modes(self) -> dict[str, str]:
+        """Better direction of the main value of each metric that declares one, by `HEAD/VALUE`."""
+        mains = ((next(iter(keys.values()), ""), place) for place, keys in self._keys.items())
+        declared = {key: _mode(self.metrics[head][name]) for key, (head, name) in mains if key}
+        return {key: mode for key, mode in declared.items() if mode is not None}
+
     def __iter__(self) -> Iterator[tuple[str, str, Metric]]:
         """Iterates over head, name and metric."""
         for head, named in self.metrics.items():

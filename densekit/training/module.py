@@ -229,11 +229,9 @@ class LitModel(LightningModule):
         return [Sharding()] if sharded_modules(self) and not there else []
 
     def on_fit_start(self) -> None:
-        """Refuses what the device cannot do, and logs which parts train."""
+        """Refuses what the device cannot do."""
         check_sync_batch_norm(self.model, self.trainer)
         check_divisible(self)
-        for line in self.transfer.table(self.model):
-            rank_zero_info(line)
 
     def train(self, mode: bool = True) -> LitModel:
         """Sets the mode; in training mode, parts that do not train keep their norm statistics."""

@@ -7,11 +7,30 @@ section 3.1 (layer-wise learning-rate decay).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from torch import nn
 
 from densekit._names import nearest
 from densekit.training.optim import is_within
+
+
+class Part(NamedTuple):
+    """How a part of a model trains.
+
+    Attributes:
+        name: Of its module.
+        parameters: Number of its parameters.
+        trained: Number of those that are not frozen.
+        start: Share of the run, 0 to below 1, from which on they change.
+        factor: Of their learning rate.
+    """
+
+    name: str
+    parameters: int
+    trained: int
+    start: float = 0.0
+    factor: float = 1.0
 
 
 class Transfer:
@@ -96,22 +115,22 @@ class Transfer:
                     factors[name] = self.layer_decay ** (number + 1) * own
         return factors
 
-    def table(self, model: nn.Module) -> list[str]:
-        """Returns one line per part of the model: parameters that train, from when on, how fast."""
-        lines, starts, factors = [], self.starts(model), self.lr_multipliers(model)
+    def parts(self, model: nn.Module) -> list[Part]:
+        """Returns how each stage of the backbone, the neck and each head of a model trains."""
+        starts, factors = self.starts(model), self.lr_multipliers(model)
+        parts = []
         for name in _parts(model):
             parameters = list(model.get_submodule(name).parameters())
-            trained = sum(p.numel() for p in parameters if p.requires_grad)
-            total = sum(p.numel() for p in parameters)
-            line = f"{name}: {trained:,} of {total:,} parameters train"
-            if start := starts.get(name):
-                line += f" from {start:.0%} of the run on"
-            factor = factors.get(name, 1.0)
-            lines.append(line + (f", learning rate x {factor:.3g}" if factor != 1 else ""))
-        trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-        total = sum(p.numel() for p in model.parameters())
-        lines.append(f"model: {trained:,} of {total:,} parameters train")
-        return lines
+            parts.append(
+                Part(
+                    name,
+                    sum(p.numel() for p in parameters),
+                    sum(p.numel() for p in parameters if p.requires_grad),
+                    starts.get(name, 0.0),
+                    factors.get(name, factors.get(name.partition(".")[0], 1.0)),
+                )
+            )
+        return parts
 
     def _frozen(self, model: nn.Module) -> Iterator[nn.Module]:
         for name in self.frozen:

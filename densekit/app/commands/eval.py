@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from densekit.app.options.shared import CHECKPOINT, ENGINE, PRECISION, TRUST
+from densekit.app.options.shared import CHECKPOINT, ENGINE, PRECISION, PROGRESS, TRUST
 from densekit.app.options.table import Command, Option, choice, flag, parse_command, text
 
 OUTPUT = Option(
@@ -29,6 +29,7 @@ CHECKPOINT_OPTIONS = (
     ),
     ENGINE,
     PRECISION,
+    PROGRESS,
     Option(
         "assert_expected",
         flag(),

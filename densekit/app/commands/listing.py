@@ -8,11 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from densekit._console import plain
+from densekit._console import plain, print_whole
 from densekit.app.commands import LISTS
 from densekit.app.config.groups import own_conf
 from densekit.app.options.table import Command, parse_command
-from densekit.app.terminal import print_whole
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -9,7 +9,7 @@ from pathlib import Path
 from densekit._names import unknown
 from densekit.app.config.groups import groups
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import OBJECTIVE, RESUME, RUN_NAME, START, TRUST
+from densekit.app.options.shared import OBJECTIVE, PROGRESS, RESUME, RUN_NAME, START, TRUST
 from densekit.app.options.table import Command
 
 COMMAND = Command(
@@ -31,7 +31,7 @@ console.log, metrics.json, learning curves and images.
         "train +heads.mine._target_=my_head.MyHead 'trust=[my_head]' \\\n"
         "                 'data.scenes.heads=[detection,mine]'",
     ),
-    options=(RESUME, START, RUN_NAME, OBJECTIVE),
+    options=(RESUME, START, RUN_NAME, PROGRESS, OBJECTIVE),
     settings=(
         ("group=NAME", "choose a file of a group, listed below; your own go into ./conf/GROUP/"),
         ("key=value", "set one value, including any argument of a class in the configuration"),

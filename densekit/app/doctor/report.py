@@ -8,14 +8,14 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from densekit._console import plain
+from densekit._console import plain, print_whole
 from densekit._files import write_json
 from densekit._names import counted
 from densekit.app.doctor.checks.table import CHECKS
 from densekit.app.doctor.facts import Study
 from densekit.app.doctor.findings import ORDER, Finding, Severity
 from densekit.app.doctor.statistics import statistics
-from densekit.app.terminal import print_lines, print_whole
+from densekit.app.terminal import print_lines
 
 SHOWN = 3
 """Findings of a check that the terminal shows."""

@@ -99,6 +99,12 @@ THRESHOLD = Option(
     " multi-label images count: a number, or the best that the last validation has measured"
     " (default: that of the head's configuration, else best, else 0.5)",
 )
+PROGRESS = Option(
+    "progress",
+    choice("auto", "bar", "plain", "none"),
+    "auto",
+    "bar, or plain for lines that suit a log; auto is a bar in a terminal, otherwise lines",
+)
 TRUST = Option(
     "trust",
     names("PACKAGE"),

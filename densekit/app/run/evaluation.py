@@ -79,7 +79,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     run = _folder(options["output"])
     placed, built = job.placed(run)
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
-    placed |= {"engine": engine, "engine_precision": precision}
+    placed |= {"engine": engine, "engine_precision": precision, "progress": options["progress"]}
     with claimed(run) if launch.is_main() else nullcontext():
         if launch.is_main():
             record_start(run)

@@ -70,7 +70,7 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
     import torch
     from lightning.pytorch import seed_everything
 
-    from densekit.training import guarded
+    from densekit.training import end_run, guarded
 
     seed_everything(int(cfg["seed"]), workers=True, verbose=False)
     torch.set_float32_matmul_precision("high")
@@ -99,6 +99,7 @@ def fit(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
         trainer.fit(lit, datamodule=data, ckpt_path=cfg["resume"], weights_only=True)
         if not trainer.interrupted:
             _evaluate_best(trainer, lit, data, test=bool(cfg["test"]))
+            end_run(trainer, lit)
 
 
 def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> None:
@@ -111,6 +112,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
         MetricsFile,
         MetricsTable,
         Progress,
+        end_run,
     )
 
     artifact = load_artifact(cfg["checkpoint"])
@@ -129,7 +131,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
         data,
         callbacks=[
             stopping,
-            Progress(),
+            Progress(cfg["progress"]),
             Intervals(),
             MetricsTable(),
             MetricsFile(run / METRICS, artifact["reached"]),
@@ -144,6 +146,7 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
     measure = trainer.validate if cfg["split"] == "val" else trainer.test
     with kept_memory(trainer.strategy.root_device.type):
         measure(lit, datamodule=data, verbose=False)
+        end_run(trainer, lit)
     for metrics in lit.metric_sets(cfg["split"]).values():
         metrics.note_facts(model.info)
     if cfg.get("artifact") and trainer.is_global_zero:
@@ -276,6 +279,8 @@ def _evaluate_best(trainer: Trainer, lit: LitModel, data: DataModule, *, test: b
     """Evaluates the best checkpoint, which is often not the last one."""
     keeper = trainer.checkpoint_callback
     best = getattr(keeper, "best_model_path", "") or None
+    if best and trainer.is_global_zero:
+        logger.info("evaluated: %s", best)
     chosen = best and getattr(keeper, "monitor", None)
     # Equal scores do not mean equal weights: the other metrics may differ.
     if best and chosen and _has(data, "val") and lit.validated_step != _step_of(best):

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from math import lcm
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from densekit._console import plain
+from densekit._console import plain, print_whole
 from densekit.app.errors import UsageError
-from densekit.app.terminal import print_whole
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

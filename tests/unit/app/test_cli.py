@@ -14,10 +14,11 @@ import yaml
 from PIL import Image
 
 from densekit import __version__
+from densekit._console import shares
 from densekit._names import counted
 from densekit.app.cli import main
 from densekit.app.commands import COMMANDS
-from densekit.app.terminal import quoted, shares
+from densekit.app.terminal import quoted
 from densekit.artifact import save_artifact
 from densekit.build import build_model
 

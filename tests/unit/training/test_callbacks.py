@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,10 +25,11 @@ from densekit.training import (
     MetricsFile,
     MetricsTable,
     RunPictures,
+    end_run,
     run_pictures,
 )
 from densekit.training.metrics_file import json_metrics
-from densekit.training.metrics_table import table_with_changes
+from densekit.training.metrics_table import Best, better, table_with_changes
 from densekit.visualization.curves import Series
 from tests.unit.training.fakes import FakeData, FakeModel, FakeSource, fake_lit, trainer
 
@@ -87,20 +89,40 @@ def test_intervals_and_rows_of_the_last_validation_and_the_test(tmp_path: Path) 
         assert one.values["spot/AP"] == found[f"{stage}/spot/AP"]
 
 
-def test_table_shows_main_figures_then_all(
+def test_table_per_validation_then_one_of_all(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     callbacks = [MetricsTable(), Checkpoint(tmp_path, "val/spot/count")]
-    run = trainer(tmp_path, callbacks=callbacks, max_epochs=2)
-    run.fit(fake_lit(), datamodule=FakeData())
-    first, second, last = capsys.readouterr().out.split("alidation")[1:]
-    assert "after epoch 0" in first
+    run, lit = trainer(tmp_path, callbacks=callbacks, max_epochs=2), fake_lit()
+    run.fit(lit, datamodule=FakeData())
+    run.test(lit, datamodule=FakeData(), verbose=False)
+    first, second = capsys.readouterr().out.split("Validation after epoch ")[1:]
+    assert first.startswith("0")
     assert first.index("spot/count") < first.index("loss")  # what is watched comes first
-    assert "spot/count" in first
     assert "spot/distance/cat" not in first
     assert "change" not in first
     assert "change" in second
-    assert "spot/distance/cat │ " in last
+    assert "(epoch 1)" in next(line for line in second.splitlines() if " loss " in line)
+    end_run(run, lit)
+    last = capsys.readouterr().out
+    assert "Results" in last
+    assert re.search(r"metric +┃ +val ┃ +test ┃", last)
+    assert re.search(r"spot/distance/cat │ +- │ +- │", last)
+
+
+def test_best_values_go_on_when_resumed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for epochs, start in ((2, None), (3, tmp_path / "last.ckpt")):
+        run = trainer(tmp_path, callbacks=[MetricsTable(), Checkpoint(tmp_path)], max_epochs=epochs)
+        run.fit(fake_lit(), datamodule=FakeData(), ckpt_path=start, weights_only=True)
+    assert "change" in capsys.readouterr().out.split("Validation after epoch 2")[1]
+
+
+def test_best_is_the_first_of_equals_and_never_nan() -> None:
+    before = {"up": Best(0.5, "epoch 0"), "down": Best(0.5, "epoch 0")}
+    modes = {"up": "max", "down": "min", "new": "max", "nan": "min"}
+    metrics = {"up": 0.5, "down": 0.4, "new": 0.1, "nan": float("nan")}
+    found = better(metrics, modes, before, "epoch 1")
+    assert found == {"down": Best(0.4, "epoch 1"), "new": Best(0.1, "epoch 1")}
 
 
 def test_curves_are_drawn_and_go_on_when_resumed(tmp_path: Path) -> None:
@@ -148,7 +170,7 @@ def test_main_figures_of_several_data_sets(
     curves = Curves(tmp_path / "curves.png")
     run = trainer(tmp_path, callbacks=[MetricsTable(), curves], max_epochs=1)
     run.fit(fake_lit(), datamodule=data)
-    first = capsys.readouterr().out.split("Last")[0]
+    first = capsys.readouterr().out
     for name in ("a/spot/distance", "b/spot/distance", "b/loss"):
         assert f"{name} " in first
         assert f"val/{name}" in curves.series
@@ -184,7 +206,7 @@ def test_masks_and_boxes_of_one_data_set_have_their_own_names(
 def test_names_are_text_in_the_table_of_metrics(capsys: pytest.CaptureFixture[str]) -> None:
     names = ["AP/[old]", "AP/[/x]", "AP/[bold]a[/bold]", "AP/:cat:", "AP/a\\"]
     Console(file=sys.stdout, width=80).print(
-        table_with_changes("[red]", dict.fromkeys(names, 0.5), {})
+        table_with_changes("[red]", dict.fromkeys(names, 0.5), {}, {})
     )
     printed = capsys.readouterr().out
     assert all(name in printed for name in ("[red]", *names))

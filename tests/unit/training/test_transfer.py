@@ -103,17 +103,22 @@ def test_rates_fall_towards_the_stem_and_multiply_with_given_ones() -> None:
     )
 
 
-def test_table_says_what_trains() -> None:
+def test_parts_say_what_trains_from_when_on_and_how_fast() -> None:
     model = _model()
-    transfer = Transfer(frozen=["backbone.layer1"], gradual=0.5)
+    transfer = Transfer(
+        frozen=["backbone.layer1"], gradual=0.5, lr_multipliers={"heads": 10, "backbone": 0.1}
+    )
     transfer.freeze(model)
-    lines = {line.partition(":")[0]: line for line in transfer.table(model)}
-    assert " 0 of " in lines["backbone.layer1"]
-    assert "from 17% of the run on" in lines["backbone.layer2"]
-    assert list(lines)[-2:] == ["heads.segmentation", "model"]
+    parts = {part.name: part for part in transfer.parts(model)}
+    assert parts["backbone.layer1"].trained == 0 < parts["backbone.layer1"].parameters
+    late = parts["backbone.layer2"]
+    assert late.trained == late.parameters
+    assert late.start == pytest.approx(1 / 6)
+    assert late.factor == pytest.approx(0.1)
+    assert list(parts)[-1] == "heads.segmentation"
+    assert parts["heads.segmentation"].factor == 10
     total = sum(p.numel() for p in model.parameters())
-    frozen = sum(p.numel() for p in model.get_submodule("backbone.layer1").parameters())
-    assert lines["model"] == f"model: {total - frozen:,} of {total:,} parameters train"
+    assert sum(part.parameters for part in parts.values()) == total
 
 
 def test_held_parts_are_out_of_training_mode() -> None:
