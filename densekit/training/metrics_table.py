@@ -109,7 +109,7 @@ def stage_intervals(trainer: Trainer, lit: Any, stage: str) -> dict[str, Interva
 
 def metric_modes(trainer: Trainer, lit: Any) -> dict[str, str]:
     """Better direction, "max" or "min", of the metrics of validation that declare one."""
-    modes = {}
+    modes: dict[str, str] = {}
     for source, metrics in lit.metric_sets("val").items():
         found = metrics.modes() | {LOSS: "min"}
         names = {key: log_name(trainer, "val", source, key) for key in found}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from itertools import groupby
 from typing import Any
 
@@ -31,7 +32,8 @@ class ModelSummary(Callback):
     """
 
     def __init__(self) -> None:
-        self._counter: Operations | None = None
+        self._counter = Operations()
+        self._counting = ExitStack()
         self._is_first = False
         self._micro_batches = 1
 
@@ -49,8 +51,7 @@ class ModelSummary(Callback):
         lit: Any = pl_module
         if self._is_first and not lit.is_compiled:  # counted code would not be compiled
             self._micro_batches = lit.micro_batches
-            self._counter = Operations()
-            self._counter.__enter__()
+            self._counting.enter_context(self._counter)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -59,8 +60,9 @@ class ModelSummary(Callback):
         if not self._is_first:
             return
         self._is_first = False
+        self._counting.close()
         lit: Any = pl_module
-        count = self._stop()
+        count = self._counter.total
         if lit.micro_batches > self._micro_batches:  # a part was done twice, for lack of memory
             count = 0
         times = trainer.accumulate_grad_batches * trainer.world_size
@@ -70,15 +72,7 @@ class ModelSummary(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Ends the counting."""
-        self._stop()
-
-    def _stop(self) -> int:
-        """Ends the counting and returns the number of operations, 0 if they were not counted."""
-        counter, self._counter = self._counter, None
-        if counter is None:
-            return 0
-        counter.__exit__(None, None, None)
-        return counter.total
+        self._counting.close()
 
 
 class Operations(TorchDispatchMode):
@@ -92,7 +86,7 @@ class Operations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.total = 0
 
     def __torch_dispatch__(

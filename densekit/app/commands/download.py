@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from densekit._console import print_whole
 from densekit._names import unknown
 from densekit.app.downloads.sets import SETS, DataSet
 from densekit.app.errors import UsageError
 from densekit.app.options.shared import output_folder
 from densekit.app.options.table import Command, Option, flag, parse_command, text
-from densekit.app.terminal import print_lines, print_whole, quoted
+from densekit.app.terminal import print_lines, quoted
 
 COMMAND = Command(
     name="download",

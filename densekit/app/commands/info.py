@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from densekit._console import plain
+from densekit._console import plain, print_whole
 from densekit.app.options.shared import checkpoint_file
 from densekit.app.options.table import Command, Option, flag, parse_command
 from densekit.app.results.description import describe, settings_of
-from densekit.app.terminal import print_whole
 
 MAX_NAMES = 20
 """Most classes that are printed; of more, the first ones and their number."""
