@@ -101,6 +101,14 @@ def chosen_thresholds(model: DenseModel, choice: Choice | None) -> dict[str, Thr
     return found
 
 
+def with_thresholds(info: Mapping[str, Any], thresholds: Mapping[str, Threshold]) -> dict[str, Any]:
+    """A model's `info` in which heads also say their `threshold`, one number per class."""
+    heads = {name: dict(head) for name, head in info.get("heads", {}).items()}
+    for name, threshold in thresholds.items():
+        heads[name]["threshold"] = list(threshold.values)
+    return {**info, "heads": heads}
+
+
 def decides(head: Head, num_classes: int) -> bool:
     """Whether a threshold decides what a head predicts."""
     independent = bool(getattr(head, "multilabel", False))

@@ -9,6 +9,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class ImageMetric(RowMetric):
         nothing: Why the main metric may have no value though there are images.
     """
 
-    kept = ("rows",)
+    kept: ClassVar[tuple[str, ...]] = ("rows",)
     higher_is_better: bool | None = True
     nothing = "no class to measure in them"
     rows: list[Tensor]

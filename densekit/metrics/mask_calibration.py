@@ -127,7 +127,7 @@ class MaskCalibration(ImageMetric):
         """`best_thresholds` of binary and multi-label masks, see `measured_thresholds`."""
         if not self.independent:
             return {}
-        return measured_thresholds(self._scored(), "pixels", self.min_precision)
+        return measured_thresholds(self._scored(), "the level of pixels", self.min_precision)
 
     def analyses(self) -> list[Analysis]:
         """Reliability; precision, recall and F1 over the threshold where there is one."""

@@ -98,8 +98,8 @@ class MeanIoU(MaskMetric):
         """(K, K) pixels by true class (row) and predicted class (column)."""
         cells, counts = self.computed_rows()["confused"].reshape(-1, 2).T
         size = len(self.names)
-        table: NDArray[np.float64] = np.bincount(cells.astype(np.int64), counts, size * size)
-        return table.reshape(size, size)
+        table = np.bincount(cells.astype(np.int64), counts, size * size)
+        return table.astype(np.float64).reshape(size, size)
 
     def _classes(self, values: Values) -> Table:
         both, predicted, true, counted = np.moveaxis(values.sum(0), -1, 0)

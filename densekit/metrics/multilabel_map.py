@@ -110,7 +110,7 @@ class MultilabelMap(ImageMetric):
 
     def facts(self) -> dict[str, Any]:
         """`best_thresholds`, see `measured_thresholds`."""
-        return measured_thresholds(self._scored(), "labels", self.min_precision)
+        return measured_thresholds(self._scored(), "the level of images", self.min_precision)
 
     def analyses(self) -> list[Analysis]:
         """Labels, precision, recall and F1 over the threshold, reliability."""

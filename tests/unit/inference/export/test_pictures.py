@@ -146,6 +146,28 @@ def test_masks_and_probabilities_are_those_of_a_predictor(dense: DenseModel) -> 
     check(dense, as_program(on_pictures(dense)))
 
 
+def test_masks_are_decided_by_the_thresholds() -> None:
+    torch.manual_seed(0)
+    made = {
+        "one": partial(FCN, num_classes=1),
+        "many": partial(FCN, num_classes=2, multilabel=True),
+    }
+    known = {name: {"names": ["a", "b"][: len(name) // 2]} for name in ("one", "many")}
+    known["one"]["best_thresholds"] = {"overall": 0.4, "by": "F1"}
+    model = DenseModel(ResNet(18, width=4), made, info={"heads": known}).eval()
+    image = picture_of(48, 64)
+    for threshold in (None, 0.55):
+        predictor = Predictor(model, threshold=threshold)
+        program = OnPictures(
+            PredictionsByName(model), model.info, FRAME_SIDES, predictor.model.thresholds
+        )
+        found, result = program(torch.from_numpy(image)), predictor(image)[0]
+        for head in made:
+            difference = found[f"{head}/mask"].numpy() != result[head]["mask"]
+            assert difference.mean() < 1e-3
+    assert predictor.thresholds["one"].values == (0.55,)
+
+
 def test_boxes_are_those_of_a_predictor() -> None:
     model = boxed_model("one_stage")
     model.info["resize"] = {"min_size": 48, "max_size": 90}
