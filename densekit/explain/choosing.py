@@ -16,7 +16,8 @@ from densekit.explain.regions import region_targets
 from densekit.explain.similarity import KEY as EMBEDDING
 from densekit.explain.similarity import SimilarityTarget
 from densekit.explain.target import ExplainableHead, Target
-from densekit.heads.base import Head
+from densekit.inference.restore import HALF
+from densekit.model import DenseModel
 from densekit.types import Predictions
 
 AUTO = "auto"
@@ -30,27 +31,26 @@ class NothingFoundError(ValueError):
 
 
 def targets_of(
+    model: DenseModel,
     name: str,
-    head: Head,
     predictions: Predictions,
-    info: Mapping[str, Any],
     sides: Sequence[int],
     pair: Predictions | None = None,
 ) -> list[Target]:
     """Returns what can be explained in one image, the best first.
 
     Args:
-        name: Name of the head, for messages.
-        head: The head.
-        predictions: Of one image, B = 1.
-        info: The data's description of the head's targets.
+        model: With the head.
+        name: Name of the head.
+        predictions: Of the head and of one image, B = 1.
         sides: The sides of the image without padding.
-        pair: Of the image to compare with.
+        pair: Predictions of the image to compare with.
 
     Raises:
         ValueError: The head predicts nothing that is known and offers no targets, or a pair is
             missing or has no use.
     """
+    head, info = model.heads[name], described(model, name)
     if isinstance(head, ExplainableHead):
         return list(head.explain_targets(predictions, info))
     if EMBEDDING in predictions:
@@ -69,7 +69,8 @@ def targets_of(
         return box_targets(predictions, info)
     for key in PER_PIXEL:
         if key in predictions:
-            return region_targets(key, predictions, info, sides)
+            threshold = model.thresholds.get(name, HALF)
+            return region_targets(key, predictions, info, sides, threshold)
     for key in PER_IMAGE:
         if key in predictions:
             return class_targets(key, predictions, info)
@@ -77,6 +78,12 @@ def targets_of(
         f"heads.{name}: expected predictions with boxes, {', '.join(PER_PIXEL + PER_IMAGE)} or"
         f" {EMBEDDING}, or a method explain_targets, got {', '.join(sorted(predictions))}"
     )
+
+
+def described(model: DenseModel, name: str) -> Mapping[str, Any]:
+    """Returns the data's description of a head's targets, empty if the model has none."""
+    found: Mapping[str, Any] = model.info.get("heads", {}).get(name, {})
+    return found
 
 
 def check_wanted(wanted: str, info: Mapping[str, Any]) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit._names import choose as choose_name
-from densekit.explain.choosing import AUTO, check_wanted, choose, targets_of
+from densekit.explain.choosing import AUTO, check_wanted, choose, described, targets_of
 from densekit.explain.faithfulness import Faithfulness, faithfulness, random_map
+from densekit.explain.gradients import check_levels
 from densekit.explain.methods import METHODS
 from densekit.explain.randomised import MOST_ALIKE, randomised, rank_correlation
 from densekit.explain.settings import Settings
@@ -71,8 +72,8 @@ class Explainer:
         advance: Called with the number of images after each forward pass.
 
     Raises:
-        ValueError: There is no such head or method, or the model predicts volumes slice by slice,
-            or the method needs gradients that the engine does not have.
+        ValueError: There is no such head, method or level, the model predicts volumes slice by
+            slice, or the method needs gradients that the engine does not have.
     """
 
     def __init__(
@@ -87,13 +88,13 @@ class Explainer:
         model, engine = predictor.model, predictor.engine
         self.predictor, self.model = predictor, model
         self.head = _head(list(model.heads), head)
-        self.info = model.info.get("heads", {}).get(self.head, {})
         self.method, self.settings = method, settings or Settings()
         self.batch_size, self.advance = batch_size, advance
         self.has_gradients = (engine.name, engine.precision) == ("eager", "fp32")
         chosen = choose_name("method", method, {AUTO: None, **METHODS})
         if chosen is not None and chosen.needs_gradients and not self.has_gradients:
             raise ValueError(self._needs_eager(method))
+        check_levels(model.heads[self.head], self.settings.levels)
         if predictor.frames.slices:
             raise ValueError(
                 "checkpoint: expected a network of images or of whole volumes, got one that"
@@ -130,24 +131,27 @@ class Explainer:
         Raises:
             ValueError: The head needs a pair or has no use for one, or cannot be explained.
         """
-        head, other = self.model.heads[self.head], None
         predictions = subject.predictions(subject.image[None])
-        if pair is not None:
-            other = pair.predictions(pair.image[None])
-        return targets_of(self.head, head, predictions, self.info, subject.sides, other)
+        other = None if pair is None else pair.predictions(pair.image[None])
+        return targets_of(self.model, self.head, predictions, subject.sides, other)
 
-    def explain(self, subject: Subject, target: Target) -> Explanation:
+    def explain(self, subject: Subject, target: Target, draw: int = 0) -> Explanation:
         """Computes the map of a target and measures it.
+
+        Args:
+            subject: The image.
+            target: What is explained, one of `targets`.
+            draw: Number of the random map, another one for every map that is measured.
 
         Raises:
             ValueError: The method is not for this target, or not for this image.
         """
-        settings, name = self.settings, self._method(subject, target)
+        settings, name = self.settings, self.method_of(subject, target)
         compute = METHODS[name].compute
         saliency = compute(subject, target, settings)
         measured = rival = correlation = None
         if settings.faithfulness:
-            other = random_map(saliency, settings.seed)
+            other = random_map(saliency, settings.seed + draw)
             measured = faithfulness(subject, target, saliency, settings.steps)
             rival = faithfulness(subject, target, other, settings.steps)
         if settings.check:
@@ -176,7 +180,7 @@ class Explainer:
         Raises:
             ValueError: The target is unknown or not predicted, or the method is not for it.
         """
-        check_wanted(target, self.info)
+        check_wanted(target, described(self.model, self.head))
         subject = self.subject(image)
         other = None if pair is None else self.subject(pair, "pair")
         return self.explain(subject, choose(target, self.targets(subject, other)))
@@ -187,8 +191,12 @@ class Explainer:
         curves = 4 * (settings.steps + 1) if settings.faithfulness else 0
         return own * (2 if settings.check else 1) + curves
 
-    def _method(self, subject: Subject, target: Target) -> str:
-        """The method for a target: that of the user, or the first one without an obstacle."""
+    def method_of(self, subject: Subject, target: Target) -> str:
+        """Returns the method for a target: the user's, or the first one without an obstacle.
+
+        Raises:
+            ValueError: None can explain it.
+        """
         names = list(target.methods) if self.method == AUTO else [self.method]
         obstacles = [self._obstacle(name, subject, target) for name in names]
         for name, obstacle in zip(names, obstacles, strict=True):

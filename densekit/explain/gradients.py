@@ -16,6 +16,7 @@ from densekit._names import unknown
 from densekit.explain.settings import Settings
 from densekit.explain.subject import Subject
 from densekit.explain.target import Target
+from densekit.heads.base import Head
 from densekit.ops.interpolation import resize_linear
 
 
@@ -105,27 +106,37 @@ class Tapped(nn.Module):
         return number + 0 * sum(features[level].sum() for level in self.taps)
 
 
+def check_levels(head: Head, chosen: Sequence[str]) -> None:
+    """Refuses levels that a head does not read.
+
+    Raises:
+        ValueError: Names the first one.
+    """
+    for level in chosen:
+        if level not in _maps(head):
+            raise ValueError(unknown("levels", level, _maps(head)))
+
+
 def levels_of(subject: Subject, target: Target, chosen: Sequence[str]) -> list[str]:
     """Returns the levels that a class activation map is made of.
 
     Args:
         subject: Names the head.
         target: What is explained.
-        chosen: By the user; otherwise all levels of the pyramid that the head reads for a local
-            target (of those levels the others have a gradient of zero), and the deepest one else.
-
-    Raises:
-        ValueError: The head does not read a level.
+        chosen: By the user; otherwise all levels that the head reads for a local target (those
+            without influence on it have a gradient of zero), and the deepest one else.
     """
-    reads = [level for level in subject.model.heads[subject.head].reads if level != "c0"]
-    for level in chosen:
-        if level not in reads:
-            raise ValueError(unknown("levels", level, reads))
+    model = subject.model
+    reads = _maps(model.heads[subject.head])
     if chosen or target.is_local or not reads:
         return list(chosen or reads)
-    features = subject.model.backbone.features
-    specs = features if subject.model.neck is None else {**features, **subject.model.neck.specs}
+    specs = {**model.backbone.features, **({} if model.neck is None else model.neck.specs)}
     return [max(reads, key=lambda level: prod(specs[level].stride))]
+
+
+def _maps(head: Head) -> list[str]:
+    """The levels that a head reads, but for the image itself."""
+    return [level for level in head.reads if level != "c0"]
 
 
 def _tapped(subject: Subject, target: Target, settings: Settings) -> Tapped:

@@ -13,7 +13,9 @@ from torch import Tensor
 
 from densekit.explain.naming import class_name, side_name
 from densekit.explain.target import Target
-from densekit.types import Predictions
+from densekit.inference.restore import restore_mask
+from densekit.ops.padding import corner
+from densekit.types import Decision, Predictions
 
 
 class RegionTarget(Target):
@@ -46,7 +48,7 @@ class RegionTarget(Target):
 
     def outline(self, sides: Sequence[int]) -> Tensor | None:
         """Returns the region without the padding."""
-        return self.region[tuple(slice(side) for side in sides)]
+        return self.region[corner(sides)]
 
     def _inside(self, values: Tensor) -> Tensor:
         """The means (B,) of values (B, *S) in the region."""
@@ -55,7 +57,11 @@ class RegionTarget(Target):
 
 
 def region_targets(
-    key: str, predictions: Predictions, info: Mapping[str, Any], sides: Sequence[int]
+    key: str,
+    predictions: Predictions,
+    info: Mapping[str, Any],
+    sides: Sequence[int],
+    threshold: Decision,
 ) -> list[Target]:
     """Returns the classes predicted in one image by descending area, the background last.
 
@@ -64,32 +70,24 @@ def region_targets(
         predictions: Of one image.
         info: The data's description of the head's targets.
         sides: S without the padding.
+        threshold: See `densekit.inference.restore.restore_mask`.
     """
     logits = predictions[key][0]
-    inside = torch.zeros(logits.shape[1:], dtype=torch.bool, device=logits.device)
-    inside[tuple(slice(side) for side in sides)] = True
+    mask = restore_mask(logits[corner(sides)], tuple(sides), key != "logits", threshold)
     is_binary = key == "logits" and len(logits) == 1
     has_background = is_binary or (key == "logits" and bool(info.get("background")))
     found: list[tuple[bool, int, Target]] = []
-    for value, region in enumerate(_regions(key, logits)):
-        area = int((region & inside).sum())
-        if area:
-            channel = 0 if is_binary else value
-            name = side_name(info, value) if is_binary else class_name(info, value)
-            positive = not is_binary or value == 1
-            target = RegionTarget(key, channel, region & inside, name, positive=positive)
-            found.append((has_background and value == 0, -area, target))
+    for value in range(2 if is_binary else len(logits)):
+        predicted = mask == value if key == "logits" else mask[value] == 1
+        if not predicted.any():
+            continue
+        region = torch.zeros(logits.shape[1:], dtype=torch.bool)
+        region[corner(sides)] = torch.from_numpy(predicted)
+        name = side_name(info, value) if is_binary else class_name(info, value)
+        positive, channel = not is_binary or value == 1, 0 if is_binary else value
+        target = RegionTarget(key, channel, region, name, positive=positive)
+        found.append((has_background and value == 0, -int(predicted.sum()), target))
     return [target for *_, target in sorted(found, key=lambda one: one[:2])]
-
-
-def _regions(key: str, logits: Tensor) -> list[Tensor]:
-    """Where each mask value, or channel if multi-label, is predicted: bool (*S) each."""
-    if key != "logits":
-        return list(logits > 0)
-    if len(logits) == 1:
-        return [logits[0] <= 0, logits[0] > 0]
-    classes = logits.argmax(0)
-    return [classes == k for k in range(len(logits))]
 
 
 def _probabilities(predictions: Predictions, key: str, channel: int, sign: float) -> Tensor:

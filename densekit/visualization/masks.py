@@ -43,7 +43,7 @@ def draw_mask(
     for value, region in regions:
         canvas[region] += opacity * (np.array(class_colour(value), np.float32) - canvas[region])
     for value, region in regions:  # contours lie above all colours
-        canvas[region & ~_inner(region, line)] = class_colour(value)
+        canvas[contour(region, line)] = class_colour(value)
     return canvas.round().astype(np.uint8)
 
 
@@ -79,11 +79,12 @@ def with_legend(picture: Picture, classes: Mapping[int, str]) -> Picture:
     return np.array(canvas)
 
 
-def _inner(region: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:
-    """Erodes a region by `line` pixels, but not at the border of the picture."""
+def contour(region: NDArray[np.bool_], line: int) -> NDArray[np.bool_]:
+    """Returns the outermost `line` pixels of a region (H, W), but not at the picture's border."""
     padded = np.pad(region, line, mode="edge")
     height, width = region.shape
     inner = region.copy()
     for y, x in ((0, line), (2 * line, line), (line, 0), (line, 2 * line)):
         inner &= padded[y : y + height, x : x + width]
-    return inner
+    outer: NDArray[np.bool_] = region & ~inner
+    return outer

@@ -9,6 +9,7 @@ COMMANDS = {
     "train": "train a model and test it",
     "eval": "evaluate a checkpoint on a data set, or a file of COCO results",
     "predict": "run a checkpoint on images, volumes, series or sequences",
+    "explain": "show which pixels made a prediction, and whether that can be believed",
     "verify": "decide whether two images show the same person or object",
     "search": "find the images of a gallery that are most similar to one image",
     "doctor": "find what is wrong with a data set, file by file",

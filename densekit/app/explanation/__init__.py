@@ -1,0 +1,1 @@
+"""`densekit explain`: the run, its files and its summary."""
