@@ -68,7 +68,7 @@ def restore_mask(
         uint8: (*size) classes 0..K-1, or 0 and 1 if K = 1; (K, *size) of 0 and 1 if multi-label.
     """
     independent = multilabel or len(logits) == 1
-    bounds = _logits_of(threshold, logits) if independent else None
+    bounds = logits_of(threshold, logits) if independent else None
     parts = []
     for _, rows in rows_of_logits(logits, size):
         classes = rows.argmax(0) if bounds is None else rows > bounds
@@ -77,8 +77,8 @@ def restore_mask(
     return mask if multilabel or len(logits) > 1 else mask[0]
 
 
-def _logits_of(threshold: Decision, like: Tensor) -> Tensor:
-    """The threshold as logits, (1 or K, 1, ...); that of 0.5 is exactly 0."""
+def logits_of(threshold: Decision, like: Tensor) -> Tensor:
+    """A threshold as logits, (1 or K, 1, ...), for logits (K, ...); that of 0.5 is exactly 0."""
     values = torch.as_tensor(threshold, dtype=torch.float64).reshape(-1, *[1] * (like.ndim - 1))
     return values.logit().to(like.device, torch.promote_types(like.dtype, torch.float32))
 

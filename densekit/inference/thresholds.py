@@ -5,13 +5,14 @@ Shape letters: K classes, N boxes or labels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.heads.base import Head
 from densekit.inference.restore import HALF
 from densekit.model import DenseModel
 from densekit.types import Decision, Result
@@ -95,23 +96,25 @@ def chosen_thresholds(model: DenseModel, choice: Choice | None) -> dict[str, Thr
     for name, head in model.heads.items():
         known = model.info.get("heads", {}).get(name, {})
         classes = len(known.get("names", ()))
-        if classes and decides(head.target_keys, known):
+        if classes and decides(head, classes):
             found[name] = _chosen(known, head.threshold, classes, choice)
     return found
 
 
-def decides(target_keys: Sequence[str], known: Mapping[str, Any]) -> bool:
-    """Whether a threshold decides what a head predicts.
+def with_thresholds(info: Mapping[str, Any], thresholds: Mapping[str, Threshold]) -> dict[str, Any]:
+    """A model's `info` in which heads also say their `threshold`, one number per class."""
+    heads = {name: dict(head) for name, head in info.get("heads", {}).items()}
+    for name, threshold in thresholds.items():
+        heads[name]["threshold"] = list(threshold.values)
+    return {**info, "heads": heads}
 
-    Args:
-        target_keys: Of the head.
-        known: `info["heads"][HEAD]`.
-    """
-    if "boxes" in target_keys:
-        return True
-    if "mask" in target_keys:
-        return bool(known.get("multilabel")) or len(known.get("names", ())) == 1
-    return "category" in target_keys and bool(known.get("multilabel"))
+
+def decides(head: Head, num_classes: int) -> bool:
+    """Whether a threshold decides what a head predicts."""
+    independent = bool(getattr(head, "multilabel", False))
+    if "mask" in head.target_keys:
+        return independent or num_classes == 1
+    return "boxes" in head.target_keys or independent
 
 
 def confident(result: Result, threshold: Threshold | Decision) -> Result:

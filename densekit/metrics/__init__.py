@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy(
         "HasFacts": "protocols",
         "HasSuspects": "protocols",
         "Identification": "identification",
+        "MaskCalibration": "mask_calibration",
         "MaskMetric": "mask_metric",
         "MeanIoU": "mean_iou",
         "MultilabelMap": "multilabel_map",

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from densekit.metrics.analyses import Analysis
 from densekit.metrics.category_pair import category_pair
 from densekit.metrics.image_metric import ImageMetric
 from densekit.metrics.means import Values
+from densekit.metrics.reliability import binned, calibration_error, reliability
 from densekit.types import Result, Truth
 
 
@@ -47,10 +49,12 @@ class CalibrationError(ImageMetric):
 
     def aggregate_rows(self, table: Values) -> dict[str, float]:
         """`ECE`."""
-        if not len(table):
-            return {"ECE": float("nan")}
+        return {"ECE": float(calibration_error(self._counts(table)))}
+
+    def analyses(self) -> list[Analysis]:
+        """The reliability diagram."""
+        return [reliability({"all classes": self._counts(self.computed()[1])}, "images")]
+
+    def _counts(self, table: Values) -> Values:
         confidence, right = table.T
-        edges = np.linspace(0, 1, self.num_bins + 1)[1:-1]
-        bins = np.digitize(confidence, edges, right=True)  # (N,)
-        gaps = np.bincount(bins, weights=right - confidence, minlength=self.num_bins)  # (M,)
-        return {"ECE": float(np.abs(gaps).sum() / len(table))}
+        return binned(confidence, right, self.num_bins)

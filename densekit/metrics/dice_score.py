@@ -7,9 +7,16 @@ from __future__ import annotations
 
 import numpy as np
 
+from densekit.metrics.analyses import Analysis, Cell, Table
+from densekit.metrics.class_tables import cell, distribution
 from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import MaskPair, overlaps
 from densekit.metrics.means import Values, column_means, mean, ratio
+
+MOST_DRAWN = 4
+"""Most structures with a histogram each."""
+GROUPS = 3
+"""Of cases by size."""
 
 
 class DiceScore(MaskMetric):
@@ -55,8 +62,60 @@ class DiceScore(MaskMetric):
         dice = _dice(values)
         return {"dice": mean(dice), **self.per_class("dice", dice)}
 
+    def analyses(self) -> list[Analysis]:
+        """Structures, Dice by their size, distribution over cases."""
+        values = self._values(self.computed()[1])
+        dice = _dice(values)  # (N, L)
+        named = {self.names[label]: dice[:, place] for place, label in enumerate(self.labels)}
+        shown = named if len(named) <= MOST_DRAWN else {"all structures": column_means(dice.T)}
+        by_size = [
+            row
+            for place, name in enumerate(named)
+            for row in _by_size(name, values[:, place, 2], dice[:, place])
+        ]
+        return [
+            self._structures(values, dice),
+            Table(
+                "Dice by size of the structure",
+                ("structure", "pixels", "cases", "Dice"),
+                by_size,
+                "Annotated cases in three groups of equal number, by their pixels or voxels.",
+            ),
+            *distribution(shown, "Dice", "cases"),
+        ]
+
+    def _structures(self, values: Values, dice: Values) -> Table:
+        both, predicted, true = np.moveaxis(values, -1, 0)  # (N, L) each
+        rows = []
+        for place, label in enumerate(self.labels):
+            there = dice[~np.isnan(dice[:, place]), place]
+            numbers = np.percentile(there, (50, 0)) if len(there) else (np.nan, np.nan)
+            of_all = values[:, place].sum(0)
+            missed, invented = (
+                int(((here[:, place] > 0) & (other[:, place] == 0)).sum())
+                for here, other in ((true, predicted), (predicted, true))
+            )
+            precision, recall = ratio(both[:, place].sum(), of_all[1:])
+            measured = (mean(there), *numbers, _dice(of_all), precision, recall)
+            cells = (cell(float(number)) for number in measured)
+            rows.append((self.names[label], len(there), *cells, missed, invented))
+        head = ("structure", "cases", "Dice", "median", "worst", "pooled", "precision", "recall")
+        return Table("Structures", (*head, "missed", "invented"), rows)
+
 
 def _dice(values: Values) -> Values:
     """(..., 3) numbers of pixels to (...)."""
     both, predicted, true = np.moveaxis(values, -1, 0)
     return ratio(2 * both, predicted + true)
+
+
+def _by_size(name: str, pixels: Values, dice: Values) -> list[tuple[Cell, ...]]:
+    """Rows of a table: the cases with a structure in groups of equal number."""
+    order = np.argsort(pixels, kind="stable")
+    annotated = order[pixels[order] > 0]
+    rows: list[tuple[Cell, ...]] = []
+    for group in np.array_split(annotated, GROUPS):
+        if len(group):
+            sizes = f"{pixels[group[0]]:,.0f} to {pixels[group[-1]]:,.0f}"
+            rows.append((name, sizes, len(group), cell(mean(dice[group]))))
+    return rows

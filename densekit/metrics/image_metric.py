@@ -9,6 +9,7 @@ import logging
 import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ class ImageMetric(RowMetric):
         nothing: Why the main metric may have no value though there are images.
     """
 
-    kept = ("rows",)
+    kept: ClassVar[tuple[str, ...]] = ("rows",)
     higher_is_better: bool | None = True
     nothing = "no class to measure in them"
     rows: list[Tensor]
@@ -56,7 +57,12 @@ class ImageMetric(RowMetric):
             ValueError: If the lists differ in length, or a result or an annotation is not what the
                 metric measures.
         """
-        self.keep(rows=[self._numbered(r, t) for r, t in paired(results, truth)])
+        found = [self.states(r, t) for r, t in paired(results, truth)]
+        self.keep(**{state: [one[state] for one in found] for state in self.kept})
+
+    def states(self, result: Result, truth: Truth) -> dict[str, Tensor]:
+        """What each state keeps of one image; sub-classes with more than its row extend it."""
+        return {"rows": self.numbered(truth, self.row(result, truth))}
 
     def images_in(self, rows: Rows) -> NDArray[np.int64]:
         """(N,) id of every image."""
@@ -95,10 +101,10 @@ class ImageMetric(RowMetric):
         table = self._table(rows)
         return table[np.argsort(ids_of(table[:, 0])), 1:]
 
-    def _numbered(self, result: Result, truth: Truth) -> Tensor:
-        """The row of one image behind its id."""
-        row = torch.from_numpy(np.asarray(self.row(result, truth), dtype=np.float64).reshape(-1))
-        return torch.cat((id_bits([truth["image_id"]]), row))
+    def numbered(self, truth: Truth, row: Values) -> Tensor:
+        """The (W,) numbers of one image, in any shape, behind its id."""
+        numbers = torch.from_numpy(np.asarray(row, dtype=np.float64).reshape(-1))
+        return torch.cat((id_bits([truth["image_id"]]), numbers))
 
     @property
     @abstractmethod

@@ -47,6 +47,11 @@ class MaskPair:
         """The D sides of the image."""
         return self.truth.shape[1:] if self.multilabel else self.truth.shape
 
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether a pixel has exactly one of several classes."""
+        return not self.multilabel and self.num_classes > 1
+
     def of(self, label: int) -> tuple[Mask, Mask]:
         """(*S) where the class is, in truth and in prediction.
 
@@ -101,17 +106,24 @@ def overlaps(pair: MaskPair) -> NDArray[np.float64]:
     Returns:
         (K, 4): in truth and prediction, in the prediction, in the truth, counted at all.
     """
-    if not pair.multilabel and pair.num_classes > 1:
-        table = _joint(pair.truth, pair.predicted)[: pair.num_classes, : pair.num_classes]
-        total = np.full(pair.num_classes, table.sum())
-        return np.stack((table.diagonal(), table.sum(0), table.sum(1), total), axis=1).astype(
-            np.float64
-        )
+    if pair.is_exclusive:
+        return of_joint(joint_counts(pair))
     masks = (pair.truth, pair.predicted)
     planes = zip(*masks, strict=True) if pair.multilabel else [masks]
     tables = [_joint(*plane)[:2, :2] for plane in planes]
-    rows = [(t[1, 1], t[:, 1].sum(), t[1].sum(), t.sum()) for t in tables]
-    return np.array(rows, dtype=np.float64)
+    return np.concatenate([of_joint(table)[1:] for table in tables])
+
+
+def joint_counts(pair: MaskPair) -> NDArray[np.int64]:
+    """(K, K) pixels by true class (row) and predicted class (column), classes being exclusive."""
+    return _joint(pair.truth, pair.predicted)[: pair.num_classes, : pair.num_classes]
+
+
+def of_joint(table: NDArray[np.int64]) -> NDArray[np.float64]:
+    """`overlaps` of (K, K) `joint_counts`."""
+    total = np.full(len(table), table.sum())
+    columns = (table.diagonal(), table.sum(0), table.sum(1), total)
+    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def _joint(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -6,11 +6,16 @@ Shape letters: N images, K classes.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from densekit.metrics.analyses import Analysis, Table
+from densekit.metrics.class_tables import cell, confusion_matrix, distribution
 from densekit.metrics.mask_metric import MaskMetric
-from densekit.metrics.mask_pair import MaskPair, overlaps
+from densekit.metrics.mask_pair import MaskPair, joint_counts, mask_pair, of_joint, overlaps
 from densekit.metrics.means import Values, column_means, mean, ratio
+from densekit.types import Result, Truth
 
 
 class MeanIoU(MaskMetric):
@@ -35,7 +40,23 @@ class MeanIoU(MaskMetric):
         **kwargs: Of `torchmetrics.Metric`.
     """
 
+    kept = ("rows", "confused")
     columns = 4
+    confused: list[Tensor]
+
+    def states(self, result: Result, truth: Truth) -> dict[str, Tensor]:
+        """The row of one image, and which classes were taken for which: cell and count."""
+        pair = mask_pair(result, truth, len(self.names), multilabel=self.multilabel)
+        if not pair.is_exclusive:
+            nothing = torch.zeros(0, dtype=torch.float64)
+            return {"rows": self.numbered(truth, overlaps(pair)), "confused": nothing}
+        table = joint_counts(pair)
+        cells = np.flatnonzero(table)
+        entries = np.stack((cells, table.reshape(-1)[cells]), axis=1).astype(np.float64)
+        return {
+            "rows": self.numbered(truth, of_joint(table)),
+            "confused": torch.from_numpy(entries.reshape(-1)),
+        }
 
     def measure(self, pair: MaskPair) -> Values:
         """(K, 4), see `overlaps`."""
@@ -62,6 +83,40 @@ class MeanIoU(MaskMetric):
         iou = _iou(values)
         accuracy = self._accuracy(*values.T)
         return {"mIoU": mean(iou), "accuracy": accuracy} | self.per_class("IoU", iou)
+
+    def analyses(self) -> list[Analysis]:
+        """Confusion matrix of exclusive classes, classes, distribution over images."""
+        values = self._values(self.computed()[1])
+        found: list[Analysis] = [self._classes(values)]
+        of_images = {"all classes": column_means(_iou(values).T)}
+        found += distribution(of_images, "mIoU", "images")
+        if self.multilabel or len(self.names) == 1:
+            return found
+        return [confusion_matrix(self.names, self._confusion(), "pixels"), *found]
+
+    def _confusion(self) -> NDArray[np.float64]:
+        """(K, K) pixels by true class (row) and predicted class (column)."""
+        cells, counts = self.computed_rows()["confused"].reshape(-1, 2).T
+        size = len(self.names)
+        table = np.bincount(cells.astype(np.int64), counts, size * size)
+        return table.astype(np.float64).reshape(size, size)
+
+    def _classes(self, values: Values) -> Table:
+        both, predicted, true, counted = np.moveaxis(values.sum(0), -1, 0)
+        columns = (
+            (values[..., 2] > 0).sum(0),
+            100 * ratio(true, counted),
+            ratio(both, predicted + true - both),
+            column_means(_iou(values)),
+            ratio(both, predicted),
+            ratio(both, true),
+        )
+        rows = [
+            (name, int(images), *map(cell, numbers))
+            for name, images, *numbers in zip(self.names, *columns, strict=True)
+        ]
+        head = ("class", "images", "% of pixels", "IoU", "IoU per image", "precision", "recall")
+        return Table("Classes", head, rows, "IoU over all pixels, and the mean over images.")
 
     def _accuracy(
         self,

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from densekit._names import check_keys
+from densekit.metrics.analyses import Analysis, Table
+from densekit.metrics.class_tables import cell
 from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.mask_pair import Mask, MaskPair
 from densekit.metrics.means import Values, column_means, mean
@@ -111,6 +113,26 @@ class SurfaceDistances(MaskMetric):
             for name in ("missed", "invented")
             for key, value in self.per_class(name, cases[name]).items()
         }
+
+    def analyses(self) -> list[Analysis]:
+        """Structures: the usual and the worst case of each distance."""
+        values = self._values(self.computed()[1])
+        cases = _cases(values)
+        rows = []
+        for place, label in enumerate(self.labels):
+            there = values[~np.isnan(values[:, place, 0]), place, :3]
+            empty = np.full(3, np.nan)
+            usual, worst = (
+                (np.median(there, axis=0), (*there[:, :2].max(0), there[:, 2].min()))
+                if len(there)
+                else (empty, empty)
+            )
+            pairs = [cell(float(one)) for two in zip(usual, worst, strict=True) for one in two]
+            counts = [int(cases[kind][:, place].sum()) for kind in ("missed", "invented")]
+            rows.append((self.names[label], len(there), *pairs, *counts))
+        head = [f"{name}, {which}" for name in self._names() for which in ("median", "worst")]
+        columns = ("structure", "cases", *head, "missed", "invented")
+        return [Table("Distances of surfaces", columns, rows, "In millimetres, but NSD.")]
 
     def _names(self) -> tuple[str, str, str]:
         return f"HD{self.percentile:g}", "ASSD", "NSD"

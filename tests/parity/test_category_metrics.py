@@ -9,6 +9,7 @@ import pytest
 import torch
 from sklearn import metrics as sklearn_metrics
 from torchmetrics.functional.classification import (
+    binary_calibration_error,
     multiclass_accuracy,
     multiclass_calibration_error,
     multilabel_average_precision,
@@ -82,3 +83,35 @@ def test_average_precision() -> None:
         torch.tensor(probabilities), torch.tensor(labels).long(), CLASSES, average="macro"
     )
     assert found["mAP"] == pytest.approx(float(theirs), abs=1e-6)
+
+
+def test_f1_of_classes(classes: tuple[Any, Any]) -> None:
+    probabilities, category = classes
+    found = measured(Accuracy(NAMES), probabilities, category)
+    expected = sklearn_metrics.f1_score(category, probabilities.argmax(1), average="macro")
+    assert found["F1"] == pytest.approx(expected)
+
+
+def test_labels_macro_and_micro() -> None:
+    rng = np.random.default_rng(1)
+    labels = (rng.random((IMAGES, CLASSES)) < 0.2).astype(np.float32)
+    probabilities = (labels * 0.3 + rng.random((IMAGES, CLASSES)) * 0.7).astype(np.float32)
+    metric = MultilabelMap(NAMES)
+    found = measured(metric, probabilities, labels)
+    decided = probabilities >= 0.5
+    for key, average in (("F1", "macro"), ("F1_micro", "micro")):
+        expected = sklearn_metrics.f1_score(labels, decided, average=average)
+        assert found[key] == pytest.approx(expected)
+    micro = sklearn_metrics.average_precision_score(labels, probabilities, average="micro")
+    assert found["mAP_micro"] == pytest.approx(micro, abs=1e-6)
+    errors = [
+        float(binary_calibration_error(torch.tensor(p), torch.tensor(t).long(), n_bins=15))
+        for p, t in zip(probabilities.T, labels.T, strict=True)
+    ]
+    assert found["ECE"] == pytest.approx(np.mean(errors), abs=1e-6)
+    best = metric.facts()["best_thresholds"]
+    for name, p, t in zip(NAMES, probabilities.T, labels.T, strict=True):
+        precision, recall, _ = sklearn_metrics.precision_recall_curve(t, p)
+        f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
+        at = sklearn_metrics.f1_score(t, p >= best["classes"][name])
+        assert at == pytest.approx(f1.max())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from densekit.app.options.shared import CHECKPOINT, ENGINE, PRECISION, PROGRESS, TRUST
+from densekit.app.options.shared import CHECKPOINT, ENGINE, PRECISION, PROGRESS, THRESHOLD, TRUST
 from densekit.app.options.table import Command, Option, choice, flag, parse_command, text
 
 OUTPUT = Option(
@@ -30,6 +30,12 @@ CHECKPOINT_OPTIONS = (
     ENGINE,
     PRECISION,
     PROGRESS,
+    replace(
+        THRESHOLD,
+        help="probability from which pixels of binary and multi-label masks and labels of"
+        " multi-label images count: a number, or the best that the last validation of the training"
+        " has measured (default: that of the head's configuration, else 0.5, as in training)",
+    ),
     Option(
         "assert_expected",
         flag(),
@@ -61,6 +67,7 @@ compares a file of COCO results with COCO annotations.
         "eval checkpoint=PATH data.bccd.test.root=FOLDER",
         "eval checkpoint=PATH trainer.devices=2 trainer.accelerator=cpu",
         "eval checkpoint=PATH engine=inductor precision=bf16",
+        "eval checkpoint=PATH threshold=best",
         "eval checkpoint=PATH assert_expected=true",
         "eval results=detections.json annotations=instances_val2017.json",
     ),

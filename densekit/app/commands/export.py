@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from densekit._files import finite, replacing
 from densekit._names import unknown
 from densekit.app.errors import UnmetError, UsageError
-from densekit.app.options.shared import CHECKPOINT, TRUST, checkpoint_file
+from densekit.app.options.shared import CHECKPOINT, THRESHOLD, TRUST, checkpoint_file
 from densekit.app.options.table import (
     Command,
     Option,
@@ -42,7 +42,8 @@ With resize=true the file takes a picture (H, W, C) of any size, uint8 as decode
 answers in its pixels: detection/boxes, segmentation/mask. Else it takes image (B, C, H, W), float32
 in the unit of mean and std, and size (B, 2), the height and width of each image without padding,
 and returns HEAD/KEY in image coordinates. It also holds class names, mean, std, resize rule,
-configuration and the measured differences: densekit info FILE.
+configuration, the measured differences, and from which score boxes, labels and pixels count:
+densekit info FILE. Masks in a file with resize=true are decided by it; boxes are all there.
 """,
     examples=(
         "export checkpoint=PATH output=model.onnx size=[320,448] resize=true split=test",
@@ -99,6 +100,7 @@ configuration and the measured differences: densekit info FILE.
             None,
             "split of the data to compare on; without data=, of the data of the training",
         ),
+        THRESHOLD,
         Option("limit", whole(1), None, "most images to compare on (default: all)"),
     ),
     settings=(
@@ -126,6 +128,7 @@ def main(arguments: Sequence[str]) -> int:
     from densekit.inference.export.gate import Pair, joined, on_other_noise
     from densekit.inference.export.pictures import check_pictures
     from densekit.inference.predictor import stored_inferer
+    from densekit.inference.thresholds import chosen_thresholds, with_thresholds
 
     file, precision = Path(options["output"]).expanduser(), options["precision"]
     made = format_of(options["format"] or format_by_suffix(file))
@@ -134,6 +137,8 @@ def main(arguments: Sequence[str]) -> int:
     artifact = load_artifact(checkpoint)
     kept = with_heads(artifact, options["heads"], overrides.trust)
     model = build_from_artifact(kept, checkpoint, overrides.trust).eval()
+    thresholds = chosen_thresholds(model, options["threshold"])
+    model.decided = {name: one.values for name, one in thresholds.items()}
     dynamic = tuple(options["dynamic"])
     example = Example(tuple(options["size"]), options["batch"], dynamic, options["resize"])
     example.check(model)
@@ -151,13 +156,15 @@ def main(arguments: Sequence[str]) -> int:
             if "size" in example.dynamic:
                 parity = joined([parity, on_other_noise(pair, example)])
         _refuse(parity, file)
-        facts = {INFO: model.info, SHAPES: asdict(example), PARITY: parity.facts()}
+        info = with_thresholds(model.info, thresholds)
+        facts = {INFO: info, SHAPES: asdict(example), PARITY: parity.facts()}
         texts = {name: json.dumps(finite(fact)) for name, fact in facts.items()}
         made.write_facts(part, {**texts, CONFIG: kept["config"]})
         for beside in part.parent.iterdir():  # such as weights in a file of their own
             if beside != part:
                 beside.replace(file.absolute().parent / beside.name)
     print_lines(f"{file}: {', '.join(model.heads)} for {options['batch']} x {options['size']}")
+    print_lines(*(f"threshold of {name}: {one}" for name, one in thresholds.items()))
     print_lines(*parity.lines())
     return 0
 

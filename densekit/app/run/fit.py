@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
     from densekit.data import DataModule
+    from densekit.inference.thresholds import Choice
     from densekit.model import DenseModel
     from densekit.training import LitModel, Stopping
 
@@ -117,6 +118,8 @@ def evaluate(cfg: Mapping[str, Any], data: DataModule, stopping: Stopping) -> No
 
     artifact = load_artifact(cfg["checkpoint"])
     model = build_from_artifact(artifact, cfg["checkpoint"], cfg["trust"])
+    if cfg.get("threshold") is not None:
+        decide(model, cfg["threshold"])
     run = Path(cfg["paths"]["run"])
     kept = {name: cfg["trainer"][name] for name in (*HARDWARE, *LIMITS) if name in cfg["trainer"]}
     lit = _module(cfg, model)
@@ -182,6 +185,16 @@ def build_inferer(cfg: Mapping[str, Any], model: DenseModel) -> Any:
     if isinstance(inferer, Inferer):
         inferer.check(model)
     return sliced(inferer, model.info) if model.info.get("slices") else inferer
+
+
+def decide(model: DenseModel, choice: Choice) -> None:
+    """Lets a model's masks and labels be decided by other thresholds, which are logged."""
+    from densekit.inference.thresholds import chosen_thresholds
+
+    found = chosen_thresholds(model, choice)
+    model.decided = {name: one.values for name, one in found.items()}
+    for name, one in found.items():
+        logger.info("threshold of %s: %s", name, one)
 
 
 def _with_engine(cfg: Mapping[str, Any], inferer: Any, data: DataModule) -> Any:

@@ -129,15 +129,15 @@ class Segmentation(Head):
         return terms
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """Returns the IoU of each class and the metrics derived from it."""
-        from densekit.metrics import MeanIoU
+        """Returns the IoU of each class, what is derived from it, and the calibration."""
+        from densekit.metrics import MaskCalibration, MeanIoU
 
+        names, background = list(info["names"]), bool(info.get("background", False))
         return {
-            "iou": MeanIoU(
-                names=list(info["names"]),
-                background=bool(info.get("background", False)),
-                multilabel=self.multilabel,
-            )
+            "iou": MeanIoU(names, background=background, multilabel=self.multilabel),
+            "calibration": MaskCalibration(
+                names, background=background, multilabel=self.multilabel
+            ),
         }
 
     def _to_size(self, logits: Tensor, sides: Sequence[int]) -> Tensor:

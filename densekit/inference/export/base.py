@@ -161,7 +161,7 @@ def traced(
     module: nn.Module = PredictionsByName(model, precision)
     inputs: tuple[Tensor, ...] = example.noise(model)
     if example.resize:
-        module = OnPictures(module, model.info, example.sides)
+        module = OnPictures(module, model.info, example.sides, model.thresholds)
         inputs = (torch.zeros((*TRACED_PICTURE, len(model.info["mean"])), dtype=torch.uint8),)
     elif "batch" in example.dynamic:  # a batch of one would become a constant
         inputs = tuple(value[:1].expand(2, *value.shape[1:]).contiguous() for value in inputs)

@@ -20,8 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from densekit.inference.inferer import LOGITS
+from densekit.inference.restore import HALF, logits_of
 from densekit.model import UINT8_MAX, DenseModel
 from densekit.ops.resize import ResizeRule, resized_size
+from densekit.types import Decision
 
 SIDES = 1 << 14
 """Sides of pictures up to here are rounded exactly as in `densekit.ops.resize.resized_size`."""
@@ -64,10 +66,18 @@ class OnPictures(nn.Module):
         program: Takes `image` (1, C, F, G) and `size` (1, 2), returns predictions by `HEAD/KEY`.
         info: Of the model.
         sides: F and G.
+        thresholds: Of heads with binary or multi-label masks, see `DenseModel.thresholds`.
     """
 
-    def __init__(self, program: nn.Module, info: Mapping[str, Any], sides: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        program: nn.Module,
+        info: Mapping[str, Any],
+        sides: tuple[int, ...],
+        thresholds: Mapping[str, Decision] | None = None,
+    ) -> None:
         super().__init__()
+        self.thresholds = dict(thresholds or {})
         self.program = program
         self.rule: ResizeRule | None = info.get("resize")
         self.unit = float(info["full_scale"]) / UINT8_MAX
@@ -92,7 +102,8 @@ class OnPictures(nn.Module):
         for name, value in self.program(image, size[None]).items():
             head, _, key = name.partition("/")
             if key in LOGITS:
-                found[f"{head}/mask"] = _mask(value[0], size, picture, key != LOGITS[0])
+                at = self.thresholds.get(head, HALF)
+                found[f"{head}/mask"] = _mask(value[0], size, picture, key != LOGITS[0], at)
             elif key == "boxes":
                 found[name] = value[0] * (here / whole).flip(0).repeat(2)
             else:
@@ -234,12 +245,14 @@ def _smoothed(x: Tensor, axis: int, place: Tensor, old: Tensor, new: Tensor) -> 
     return (x.float().movedim(axis, -1) @ weight.T).movedim(-1, axis)
 
 
-def _mask(logits: Tensor, size: Tensor, picture: Tensor, multilabel: bool) -> Tensor:
+def _mask(
+    logits: Tensor, size: Tensor, picture: Tensor, multilabel: bool, threshold: Decision
+) -> Tensor:
     """`densekit.inference.restore.restore_mask` of logits (K, F, G)."""
     for axis in range(2):
         side = picture.shape[axis]
         logits = _interpolated(logits, axis + 1, torch.arange(side), size[axis], _number(side))
     if multilabel or logits.shape[0] == 1:
-        classes = (logits > 0).to(torch.uint8)
+        classes = (logits > logits_of(threshold, logits)).to(torch.uint8)
         return classes if multilabel else classes[0]
     return logits.argmax(0).to(torch.uint8)

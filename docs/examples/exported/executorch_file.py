@@ -23,7 +23,7 @@ def main(file: str, photo: str, result: str) -> None:
     image, size = prepared(pixels, info, shapes)
     values = method.execute([torch.from_numpy(image), torch.from_numpy(size)])
     outputs = {name: value.numpy() for name, value in zip(names, values, strict=True)}
-    print("\n".join(draw(photo, restored(outputs, size, pixels), info, result)))
+    print("\n".join(draw(photo, restored(outputs, size, pixels, info), info, result)))
 
 
 if __name__ == "__main__":

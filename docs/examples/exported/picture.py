@@ -9,8 +9,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageOps
 
-THRESHOLD = 0.5
-
 
 def read(photo: Path, info: dict) -> np.ndarray:
     """The pixels (H, W, C) uint8, turned as the camera was; grey if the model takes one channel."""
@@ -26,23 +24,35 @@ def draw(photo: Path, outputs: dict, info: dict, result: Path) -> list[str]:
     for name, values in outputs.items():
         head, _, key = name.partition("/")
         names = info.get("heads", {}).get(head, {}).get("names", [])
+        least = thresholds(info, head)
         if key == "boxes":
             found = {part: outputs[f"{head}/{part}"] for part in ("scores", "labels", "valid")}
-            lines += draw_boxes(image, values, found, names)
+            lines += draw_boxes(image, values, found, names, least)
         elif key == "mask":
             image = draw_mask(image, values if values.ndim == 2 else values[0])
             lines.append(f"{head}: a mask of classes {np.unique(values).tolist()}")
         elif key == "probabilities":
             best = int(values.argmax())
             lines.append(f"{head}: {names[best] if names else best} {values[best]:.2f}")
+        elif key == "multilabel_probabilities":
+            there = [names[i] if names else str(i) for i in np.flatnonzero(values >= least)]
+            lines.append(f"{head}: {', '.join(there) or 'nothing'}")
     image.save(result)
     return lines
 
 
-def draw_boxes(image: Image.Image, boxes: np.ndarray, found: dict, names: list) -> list[str]:
-    """Draws the boxes above the threshold."""
+def thresholds(info: dict, head: str) -> np.ndarray:
+    """From which score each class of a head counts: the file says so, one number per class."""
+    return np.array(info.get("heads", {}).get(head, {}).get("threshold", [0.5]), np.float32)
+
+
+def draw_boxes(
+    image: Image.Image, boxes: np.ndarray, found: dict, names: list, least: np.ndarray
+) -> list[str]:
+    """Draws the boxes that score at least the threshold of their class."""
     pen, lines = ImageDraw.Draw(image), []
-    for index in np.flatnonzero(found["valid"] & (found["scores"] >= THRESHOLD)):
+    least = least[found["labels"]] if len(least) > 1 else least
+    for index in np.flatnonzero(found["valid"] & (found["scores"] >= least)):
         label, box = int(found["labels"][index]), [round(float(at), 1) for at in boxes[index]]
         text = f"{names[label] if names else label} {found['scores'][index]:.2f}"
         pen.rectangle(box, outline="red", width=2)

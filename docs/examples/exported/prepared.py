@@ -6,6 +6,7 @@ docs/export.md explains the formula.
 import math
 
 import numpy as np
+from picture import thresholds
 from PIL import Image
 
 
@@ -70,7 +71,7 @@ def cropped(pixels: np.ndarray, side: int) -> np.ndarray:
     return pixels[top : top + side, left : left + side]
 
 
-def restored(outputs: dict, size: np.ndarray, pixels: np.ndarray) -> dict:
+def restored(outputs: dict, size: np.ndarray, pixels: np.ndarray, info: dict) -> dict:
     """The first image's outputs in pixels of the picture: boxes scaled, logits as a mask."""
     height, width = pixels.shape[:2]
     found = {}
@@ -82,7 +83,9 @@ def restored(outputs: dict, size: np.ndarray, pixels: np.ndarray) -> dict:
         elif key in ("logits", "multilabel_logits"):
             logits = values[0][:, : size[0][0], : size[0][1]]
             logits = resized(resized(logits.transpose(1, 2, 0), height, 0), width, 1)
-            several, positive = logits.shape[2] > 1, (logits > 0).astype(np.uint8)
+            least = np.clip(thresholds(info, head), 1e-6, 1 - 1e-6)
+            positive = (logits > np.log(least / (1 - least))).astype(np.uint8)
+            several = logits.shape[2] > 1
             mask = logits.argmax(2).astype(np.uint8) if several else positive[..., 0]
             found[f"{head}/mask"] = mask if key == "logits" else positive.transpose(2, 0, 1)
         else:

@@ -98,7 +98,7 @@ def test_results_return_to_the_picture(pixels: NDArray[np.uint8]) -> None:
         "one/logits": logits[:, :1],
     }
     size = np.array([[32, 45]])
-    restored = importlib.import_module("prepared").restored(outputs, size, pixels)
+    restored = importlib.import_module("prepared").restored(outputs, size, pixels, INFO)
     np.testing.assert_allclose(restored["head/boxes"], [[8 * 71 / 45, 12.5, 71, 50]], rtol=1e-6)
     assert restored["head/scores"].shape == (1,)
     inside = torch.from_numpy(logits[0, :, :, :45])
@@ -110,6 +110,22 @@ def test_results_return_to_the_picture(pixels: NDArray[np.uint8]) -> None:
         expected = restore_mask(of, (50, 71), several)
         assert restored[f"{name}/mask"].dtype == np.uint8
         np.testing.assert_array_equal(restored[f"{name}/mask"], expected)
+
+
+def test_thresholds_of_the_file_decide(pixels: NDArray[np.uint8], photo: Path) -> None:
+    info = {**INFO, "heads": {"one": {"threshold": [0.8]}, "sorts": {"threshold": [0.1, 0.9]}}}
+    logits = np.random.default_rng(1).normal(size=(1, 2, 32, 64)).astype(np.float32)
+    outputs = {"one/logits": logits[:, :1], "sorts/multilabel_logits": logits}
+    size = np.array([[32, 45]])
+    restored = importlib.import_module("prepared").restored(outputs, size, pixels, info)
+    inside = torch.from_numpy(logits[0, :, :, :45])
+    expected = restore_mask(inside[:1], (50, 71), threshold=0.8)
+    np.testing.assert_array_equal(restored["one/mask"], expected)
+    expected = restore_mask(inside, (50, 71), True, threshold=[0.1, 0.9])
+    np.testing.assert_array_equal(restored["sorts/mask"], expected)
+    outputs = {"sorts/multilabel_probabilities": np.array([0.2, 0.8], np.float32)}
+    draw = importlib.import_module("picture").draw
+    assert draw(photo, outputs, info, photo.with_name("a.png")) == ["sorts: 0"]
 
 
 def test_it_draws(photo: Path, tmp_path: Path) -> None:

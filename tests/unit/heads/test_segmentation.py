@@ -214,7 +214,7 @@ def test_metrics_are_of_what_the_data_says(multilabel: bool) -> None:
     made = head.make_metrics({"names": ("a", "b", "c"), "background": True})
     mask = np.ones((3, 4, 4) if multilabel else (4, 4), np.uint8)
     made["iou"].update([{"mask": mask}], [{"image_id": 1, "size": (4, 4), "mask": mask}])
-    assert set(made) == {"iou"}
+    assert set(made) == {"iou", "calibration"}
     assert made["iou"].compute()["mIoU"] == 1
 
 

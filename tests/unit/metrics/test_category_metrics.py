@@ -149,3 +149,51 @@ def test_missing_entries_are_named() -> None:
         metric.update([{"probabilities": [1, 0]}], [truth])  # type: ignore[list-item]
     with pytest.raises(ValueError, match=r"results: expected one per annotated image \(0\), got 1"):
         metric.update([{"probabilities": [1, 0]}], [])
+
+
+def test_confident_errors_by_hand() -> None:
+    # Labelled a: 0.9, 0.9, 0.3; labelled b: 0.8, 0.2. Usual: 0.7 and 0.5.
+    rows = [[0.9, 0.1], [0.9, 0.1], [0.3, 0.7], [0.2, 0.8], [0.8, 0.2], [0.6, 0.4]]
+    metric = Accuracy(["a", "b"])
+    measured(metric, rows, [0, 0, 0, 1, 1, 1])  # the last is wrong but unsure
+    first, second = metric.suspects()
+    assert (first.image_id, second.image_id) == (4, 2)
+    assert first.reason == "labelled 'b', predicted 'a' with 0.80"
+    assert first.confidence == pytest.approx(0.8)
+
+
+def test_what_accuracy_explains() -> None:
+    metric = Accuracy(NAMES[:3])
+    measured(metric, [[0.2, 0.5, 0.3], [0.2, 0.1, 0.7], [0.9, 0.1, 0]], [0, 2, 0])
+    matrix, classes, curves, coverage = metric.analyses()
+    assert matrix.counts.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert classes.rows[0] == ("a", 2, 1.0, 0.5, pytest.approx(2 / 3), "b (1)")
+    assert classes.rows[1] == ("b", 0, 0.0, None, 0.0, "")
+    assert list(curves.lines) == ["a", "c"]
+    assert coverage.lines["all classes"][1].tolist() == pytest.approx([1, 1, 2 / 3])
+
+
+def test_labels_that_are_missing_or_too_many_are_suspects() -> None:
+    metric = MultilabelMap(["x"])
+    measured(metric, [[0.9], [0.95], [0.1], [0.97], [0.02]], [[1], [1], [0], [0], [1]])
+    first, second = metric.suspects()
+    assert (first.image_id, first.reason) == (4, "labelled 'x', predicted with 0.02")
+    assert (second.image_id, second.reason) == (3, "not labelled 'x', predicted with 0.97")
+    assert first.confidence == pytest.approx(0.98)
+
+
+def test_decided_labels_count_as_the_result_says() -> None:
+    metric = MultilabelMap(["x", "y"])
+    results = [{"probabilities": np.array([0.3, 0.6]), "labels": np.array([0])}]
+    metric.update(results, [{"image_id": 1, "category": np.array([1, 0])}])
+    assert float(metric.compute()["F1_micro"]) == 1
+    assert [type(one).__name__ for one in metric.analyses()] == ["Table", *["Curves"] * 3]
+
+
+def test_reliability_of_categories() -> None:
+    metric = CalibrationError()
+    measured(metric, [[0.9, 0.1]] * 4, [0, 0, 0, 1])
+    (diagram,) = metric.analyses()
+    x, y = diagram.lines["all classes"]
+    assert (x.tolist(), y.tolist()) == ([pytest.approx(0.9)], [0.75])
+    assert diagram.diagonal

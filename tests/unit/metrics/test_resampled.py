@@ -12,6 +12,7 @@ from densekit.metrics import (
     DiceScore,
     Identification,
     MeanIoU,
+    MultilabelMap,
     Verification,
     VocMap,
 )
@@ -41,6 +42,12 @@ def categories(seed: int):
     return [{"probabilities": rng.dirichlet([1, 1])} for _ in truths], truths
 
 
+def labels(seed: int):
+    rng = np.random.default_rng(seed)
+    truths = [{"image_id": i, "category": rng.integers(0, 2, 2)} for i in range(IMAGES)]
+    return [{"probabilities": rng.integers(0, 9, 2) / 8} for _ in truths], truths  # many ties
+
+
 def repeated(results, truths, counts):
     """Each image as often as it was drawn, the copies side by side, with ids of their own."""
     ids = np.repeat(np.arange(len(truths)), counts)
@@ -57,6 +64,7 @@ METRICS = [
     (DiceScore, masks),
     (Accuracy, categories),
     (lambda names: CalibrationError(), categories),
+    (MultilabelMap, labels),
 ]
 
 

@@ -146,6 +146,25 @@ def test_masks_and_probabilities_are_those_of_a_predictor(dense: DenseModel) -> 
     check(dense, as_program(on_pictures(dense)))
 
 
+def test_masks_are_decided_by_the_thresholds() -> None:
+    torch.manual_seed(0)
+    made = {
+        "one": partial(FCN, num_classes=1, level="c2", aux_level=None),
+        "many": partial(UNet, num_classes=2, multilabel=True, decoder_channels=(8,) * 5),
+    }
+    model = DenseModel(ResNet(18, width=8), made, info={"resize": {"min_size": 48}}).eval()
+    model.decided = {"one": (0.55,), "many": (0.4, 0.6)}
+    program = OnPictures(PredictionsByName(model), model.info, FRAME_SIDES, model.thresholds)
+    picture = picture_of(48, 64)
+    found = PictureFile(as_program(program))(picture)
+    (expected,) = predictor_in_frame(model)(picture)
+    undecided = OnPictures(PredictionsByName(model), model.info, FRAME_SIDES)
+    plain = PictureFile(as_program(undecided))(picture)
+    for head, result in expected.items():
+        assert (found[head]["mask"] != result["mask"]).mean() < 1e-3
+        assert (plain[head]["mask"] != result["mask"]).mean() > 0.02
+
+
 def test_boxes_are_those_of_a_predictor() -> None:
     model = boxed_model("one_stage")
     model.info["resize"] = {"min_size": 48, "max_size": 90}
