@@ -20,6 +20,8 @@ RUN_KEYS = {
     "seed": "int",
     "precision": "str | int | None",
     "run_name": "str | None",
+    "progress": "str",
+    "profile": "bool",
     "test": "bool",
     "assert_expected": "bool",
     "expected": "Mapping[str, Any] | None",

@@ -20,7 +20,7 @@ COMMAND_KEYS = ("command", "split", "artifact", "objective", "direction")
 MAY_CHANGE = (
     *("callbacks", "inferer", "logger", "metrics", "paths", "precision", "resume", "run_name"),
     *("on_broken", "schedule", "test", "trainer", "trust", "vars", *COMMAND_KEYS),
-    *("expected", "assert_expected"),
+    *("expected", "assert_expected", "progress", "profile"),
     *("optimizer.lr", "optimizer.weight_decay", "training.compile"),
 )
 """Keys that may change, with all keys below them; `vars` are resolved where they are used."""

@@ -23,6 +23,12 @@ MLFLOW = "lightning.pytorch.loggers.MLFlowLogger"
 OWN_MLFLOW = "densekit.training.MlflowLogger"
 RUN_KEYS = ("paths", "data", "trainer", "training", "inferer", "metrics")
 """Keys that the configuration of a run has and that of a model alone may lack."""
+FOLLOWERS = {
+    "precision": ("trainer", "", "precision"),
+    "progress": ("callbacks", "progress", "style"),
+    "profile": ("callbacks", "profile", "active"),
+}
+"""Key to the argument that follows it: its group, its entry there and its name."""
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +114,7 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     """Makes a stored configuration follow the settings of a new run again.
 
     Paths in the old run folder move to the new one, those in `paths.data` follow it, `precision=`
-    reaches the trainer, and the keys that the old command stored are removed.
+    reaches the trainer again (`FOLLOWERS`), and the keys that the old command stored are removed.
 
     Raises:
         UsageError: It describes a model alone, not a run.
@@ -124,8 +130,11 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     node["data"] = _relative(node["data"], str(plain["paths"].get("data")), "${paths.data}")
     node["logger"] = _on_this_machine(node.get("logger", {}))
     node["paths"]["run"] = None
-    if node["trainer"].get("precision") == node.get("precision"):  # not if set on its own
-        node["trainer"]["precision"] = "${precision}"
+    for key, (group, name, argument) in FOLLOWERS.items():
+        owner = node.get(group) or {}
+        owner = owner.get(name) or {} if name else owner
+        if key in node and owner.get(argument) == node[key]:  # not if set on its own
+            owner[argument] = f"${{{key}}}"
     return {key: value for key, value in node.items() if key not in COMMAND_KEYS}
 
 

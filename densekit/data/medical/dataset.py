@@ -82,6 +82,7 @@ class MedicalVolumes(Dataset):
         cases: The cases of the split.
         grids: Their stored grids, for writing masks back.
         modalities: What each channel is according to `dataset.json`, empty without one.
+        cache: Folder of prepared volumes, None without one.
 
     Raises:
         ValueError: If a file or an argument is invalid; the message names it.
@@ -112,7 +113,7 @@ class MedicalVolumes(Dataset):
         self._intensity = check_rule(intensity)
         self._orientation = check_orientation(orientation, "MedicalVolumes.orientation")
         self._spacing = _checked_spacing(spacing)
-        self._cache = None if cache is None else Path(cache)
+        self.cache = None if cache is None else Path(cache)
         self._series = series
         self.names, self.ids = self._labels.names, self._labels.ids
         patients = _patients(layout.cases, splits)
@@ -183,7 +184,7 @@ class MedicalVolumes(Dataset):
     def arrays(self, index: int) -> Arrays:
         """`image` (z', y', x', C) and `mask` as the network sees them, `truth` not resampled."""
         names = ("image", "mask") if self._spacing is None else ("image", "mask", "truth")
-        made = cached(self._cache, self._keys[index], names, lambda: self._prepare(index))
+        made = cached(self.cache, self._keys[index], names, lambda: self._prepare(index))
         return {"truth": made["mask"], **made}
 
     def stored_masks(self) -> StoredMasks:
