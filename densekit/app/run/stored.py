@@ -130,10 +130,10 @@ def reopen(plain: Mapping[str, Any]) -> dict[str, Any]:
     node["data"] = _relative(node["data"], str(plain["paths"].get("data")), "${paths.data}")
     node["logger"] = _on_this_machine(node.get("logger", {}))
     node["paths"]["run"] = None
-    for key, (group, name, argument) in FOLLOWERS.items():
-        owner = node.get(group) or {}
-        owner = owner.get(name) or {} if name else owner
-        if key in node and owner.get(argument) == node[key]:  # not if set on its own
+    for key in FOLLOWERS.keys() & node.keys():
+        group, name, argument = FOLLOWERS[key]
+        owner = (node[group].get(name) if name else node[group]) or {}
+        if owner.get(argument) == node[key]:  # not if set on its own
             owner[argument] = f"${{{key}}}"
     return {key: value for key, value in node.items() if key not in COMMAND_KEYS}
 

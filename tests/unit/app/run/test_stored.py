@@ -36,6 +36,16 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
 
 
 @pytest.mark.parametrize("kind", [MLFLOW, OWN_MLFLOW])
+def test_progress_and_profile_follow_their_keys_again() -> None:
+    callbacks = {"progress": {"style": "auto"}, "profile": {"active": True}, "other": None}
+    plain = dict.fromkeys(RUN_KEYS) | {"paths": {"run": "/old/run"}, "trainer": {}}
+    plain |= {"callbacks": callbacks, "progress": "auto", "profile": False}
+    opened = reopen(plain)["callbacks"]
+    assert opened["progress"]["style"] == "${progress}"
+    assert opened["profile"]["active"] is True  # set on its own
+    assert reopen({**plain, "callbacks": {"progress": None, "profile": None}})
+
+
 def test_a_logger_goes_on_with_the_server_of_this_machine(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
