@@ -35,7 +35,6 @@ def test_a_stored_config_moves_to_its_new_run() -> None:
     assert (own["trainer"]["precision"], own["resume"]) == ("32-true", "/old/run_2/last.ckpt")
 
 
-@pytest.mark.parametrize("kind", [MLFLOW, OWN_MLFLOW])
 def test_progress_and_profile_follow_their_keys_again() -> None:
     callbacks = {"progress": {"style": "auto"}, "profile": {"active": True}, "other": None}
     plain = dict.fromkeys(RUN_KEYS) | {"paths": {"run": "/old/run"}, "trainer": {}}
@@ -46,6 +45,7 @@ def test_progress_and_profile_follow_their_keys_again() -> None:
     assert reopen({**plain, "callbacks": {"progress": None, "profile": None}})
 
 
+@pytest.mark.parametrize("kind", [MLFLOW, OWN_MLFLOW])
 def test_a_logger_goes_on_with_the_server_of_this_machine(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
