@@ -12,6 +12,7 @@ COMMANDS = {
     "explain": "show which pixels made a prediction, and whether that can be believed",
     "verify": "decide whether two images show the same person or object",
     "search": "find the images of a gallery that are most similar to one image",
+    "demo": "serve a local page that runs a checkpoint on what is dropped on it",
     "doctor": "find what is wrong with a data set, file by file",
     "plan": "propose a configuration for a data set of volumes",
     "download": "fetch public data sets in the layout that data=NAME reads",

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit.app.errors import UsageError
-from densekit.app.prediction.sources import find_images
 from densekit.app.results.embeddings import read_embeddings
 
 if TYPE_CHECKING:
@@ -26,6 +25,8 @@ def read_gallery(path: Path, embed: Embedder) -> tuple[list[str], NDArray[Any], 
     Raises:
         UsageError: There are no images, or none of them can be read, or the file is another one.
     """
+    from densekit.app.prediction.sources import find_images
+
     if holds_embeddings(path):
         return *read_embeddings(path), []
     files, vectors, broken = embed.readable(find_images(str(path))[0])
