@@ -72,7 +72,7 @@ def best_threshold(head: Mapping[str, Any]) -> Threshold | None:
         values = tuple(float(classes.get(name, overall)) for name in head["names"])
         if not all(0 <= value <= 1 for value in (overall, *values)):
             raise ValueError(f"{overall:g}")
-        return Threshold(values, f"best {found['by']}")
+        return Threshold(values, f"measured: {found['by']}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(
             "info: best_thresholds: expected overall and classes from 0 to 1, got"

@@ -9,7 +9,7 @@ from typing import Any
 from densekit._console import plain, print_whole
 from densekit.app.options.shared import checkpoint_file
 from densekit.app.options.table import Command, Option, flag, parse_command
-from densekit.app.results.description import describe, settings_of
+from densekit.app.results.description import describe, settings_of, threshold_lines
 
 MAX_NAMES = 20
 """Most classes that are printed; of more, the first ones and their number."""
@@ -19,7 +19,8 @@ COMMAND = Command(
     about="""
 Prints what a checkpoint (of a run folder, its best one) or an exported file contains: version,
 backbone, neck, heads and their settings, classes with the ids of the data set, channels, mean, std,
-resize rule and inferer; of an exported file also how far it is from its model. The model is not
+resize rule, inferer, and from which score boxes, labels, pixels and faces count, where a validation
+has measured it; of an exported file also how far it is from its model. The model is not
 built.
 """,
     examples=(
@@ -85,6 +86,8 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
         table.add_row(plain(f"head {name}"), plain(_node_text(head)))
         if "names" in head:
             table.add_row("classes", plain(_classes(head["names"], head.get("ids"))))
+        for line in threshold_lines(head):
+            table.add_row("threshold", plain(line))
     table.add_row("trained on", plain(", ".join(facts["data"]) or "unknown"))
     if "parity" in facts:
         table.add_row("shapes", plain(_plain(facts["shapes"])))

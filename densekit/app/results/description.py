@@ -37,6 +37,39 @@ def describe(artifact: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def threshold_lines(head: Mapping[str, Any], most: int = 20) -> list[str]:
+    """What a head says of its thresholds, in words.
+
+    Args:
+        head: One of `describe(...)["heads"]`.
+        most: Most classes that are listed.
+    """
+    try:
+        return [*_best(head, most), *_similarities(head), *_chosen(head)]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        found = {key: head.get(key) for key in ("best_thresholds", "thresholds", "threshold")}
+        raise ValueError(f"info: expected thresholds as metrics store them, got {found}") from error
+
+
+def _best(head: Mapping[str, Any], most: int) -> list[str]:
+    if not (best := head.get("best_thresholds")):
+        return []
+    own = [f"{name} {value:.2f}" for name, value in best["classes"].items()]
+    more = [f"... {len(own)} in all"] if len(own) > most else []
+    of_classes = f" ({', '.join(own[:most] + more)})" if len(own) > 1 else ""
+    return [f"{best['overall']:.2f}, measured: {best['by']}{of_classes}"]
+
+
+def _similarities(head: Mapping[str, Any]) -> list[str]:
+    known = head.get("thresholds", {}).items()
+    return [f"similarity {value:.3f} at a false accept rate of {rate}" for rate, value in known]
+
+
+def _chosen(head: Mapping[str, Any]) -> list[str]:
+    values = dict.fromkeys(f"{value:.2f}" for value in head.get("threshold") or ())
+    return [f"{', '.join(values)} decides in this file"] if values else []
+
+
 def _named(node: Mapping[str, Any]) -> dict[str, Any]:
     return {"class": node["_target_"], "settings": settings_of(node)}
 

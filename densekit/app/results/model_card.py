@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+from densekit.app.results.description import threshold_lines
+
 PIPELINES = {
     "FasterRCNN": "object-detection",
     "RetinaNet": "object-detection",
@@ -43,6 +45,7 @@ def model_card(
     lines += ["", "Input: " + "; ".join(f"{k} {v}" for k, v in facts["input"].items()) + ".", ""]
     for name, head in heads.items():
         lines += _classes(name, head.get("names") or ())
+        lines += [f"Threshold of `{name}`: {line}." for line in threshold_lines(head)]
     if metrics:
         lines += ["## Metrics", "", "| metric | value |", "|---|---|"]
         lines += [f"| {name} | {value:.4f} |" for name, value in metrics.items()]

@@ -80,6 +80,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     placed, built = job.placed(run)
     placed |= {"command": "eval", "split": split, "checkpoint": str(checkpoint), "artifact": kept}
     placed |= {"engine": engine, "engine_precision": precision, "progress": options["progress"]}
+    placed |= {"threshold": options["threshold"]}
     with claimed(run) if launch.is_main() else nullcontext():
         if launch.is_main():
             record_start(run)
@@ -87,8 +88,7 @@ def evaluate(options: Mapping[str, Any], overrides: Overrides) -> Path:
     if launch.is_main():
         print_lines(f"metrics: {run / METRICS}")
         if kept is not None:
-            on = f"with thresholds measured on {split}"
-            print_lines(f"artifact: {kept}, {on}")
+            print_lines(f"artifact: {kept}, with thresholds measured on {split}")
         report_expected(expected, run / METRICS, asserted=options["assert_expected"])
     return run
 

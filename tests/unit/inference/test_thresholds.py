@@ -32,7 +32,7 @@ def test_measured_thresholds_are_read() -> None:
     found = best_threshold({"names": ["a", "b"], "best_thresholds": BEST})
     assert found is not None
     assert found.values == (0.4, 0.6)
-    assert str(found) == "0.40 to 0.60 (best F1 at IoU 0.5)"
+    assert str(found) == "0.40 to 0.60 (measured: F1 at IoU 0.5)"
     assert best_threshold({"names": ["a"]}) is None
     assert best_threshold({"names": ["a"], "best_thresholds": {}}) is None
 

@@ -12,6 +12,7 @@ import yaml
 from densekit.app.cli import main
 from densekit.app.commands import info
 from densekit.app.errors import UsageError
+from densekit.app.results.description import threshold_lines
 from densekit.artifact import save_artifact
 from densekit.backbones import ResNet
 from densekit.heads import UNet
@@ -65,6 +66,19 @@ def test_json_is_complete(artifact: Path, capsys: pytest.CaptureFixture[str]) ->
     assert facts["backbone"]["settings"] == {"depth": 18}  # weights are in the file
     assert (facts["data"], facts["seed"], facts["version"]) == (["streets"], 3, "0.1.0")
     assert facts["values"] > 9_000
+
+
+def test_thresholds_are_said() -> None:
+    best = {"overall": 0.43, "classes": {"cat": 0.51, "dog": 0.4}, "by": "F1 at IoU 0.5"}
+    head = {"best_thresholds": best, "thresholds": {"1e-3": 0.3512}, "threshold": [0.5, 0.4]}
+    assert threshold_lines(head) == [
+        "0.43, measured: F1 at IoU 0.5 (cat 0.51, dog 0.40)",
+        "similarity 0.351 at a false accept rate of 1e-3",
+        "0.50, 0.40 decides in this file",
+    ]
+    assert threshold_lines({}) == []
+    with pytest.raises(ValueError, match="info: expected thresholds as metrics store them"):
+        threshold_lines({"best_thresholds": [1]})
 
 
 def test_many_classes_are_counted(artifact: Path) -> None:
