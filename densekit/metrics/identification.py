@@ -12,12 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.metrics.analyses import Analysis, Curves
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
 from densekit.metrics.means import Values, ratio
 from densekit.metrics.protocols import Draws
 
 CHUNK = 1 << 24
 """Similarities held at once: 128 MB."""
+MAX_RANK = 50
+"""Of the curve over ranks."""
 
 
 class Identification(EmbeddingMetric):
@@ -70,6 +73,18 @@ class Identification(EmbeddingMetric):
             for rank in self.ranks
         }
         return metrics | {"map": ratio((weights * precision[:, None]).sum(axis=0), total)}
+
+    def analyses(self) -> list[Analysis]:
+        """The cumulative match characteristic: the share of probes found within each rank."""
+        rows = self.computed_rows()
+        first, _ = searched(self._compared(len(self.image_ids()), rows)[0])
+        mated = first[first > 0]
+        if not len(mated):
+            return []
+        ranks = np.arange(1, MAX_RANK + 1, dtype=np.float64)
+        found = np.searchsorted(np.sort(mated), ranks, side="right") / len(mated)
+        title = "Cumulative match characteristic"
+        return [Curves(title, "rank", "share of probes found", {"probes": (ranks, found)})]
 
     def reason(self, images: int, pairs: Values) -> str:
         """Why a metric is NaN."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from densekit.metrics.analyses import Analysis, Suspect
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
 from densekit.metrics.means import Values
 from densekit.metrics.protocols import Draws
@@ -22,6 +23,7 @@ from densekit.metrics.roc import (
     fold_accuracies,
     roc,
 )
+from densekit.metrics.verification_analyses import Comparisons, explained, suspicious
 from densekit.metrics.weighted_roc import PairWeights, blocks, weighted_rates
 
 CHUNK = 1 << 16
@@ -88,9 +90,28 @@ class Verification(EmbeddingMetric):
         rates = [f"tar_at_{rate_name(rate)}" for rate in self.false_accept_rates]
         return {"eer": eer, "auc": auc} | dict(zip(rates, tar, strict=True))
 
+    def analyses(self) -> list[Analysis]:
+        """ROC, DET, similarities, thresholds, and calibration of what logistic regression makes."""
+        return explained(self._comparisons(), self.false_accept_rates)
+
+    def suspects(self) -> list[Suspect]:
+        """Comparisons of one identity that are very unlike, and of two that are very alike."""
+        return suspicious(self._comparisons())
+
     def facts(self) -> dict[str, Any]:
         """What predictions need of the last `compute`: false accept rate to threshold."""
         return {"thresholds": self._thresholds}
+
+    def _comparisons(self) -> Comparisons:
+        """The list, as last computed; a template is named by its first image."""
+        rows = self.computed_rows()
+        templates, pairs = self._compared(len(self.image_ids()), rows)
+        table = self._table(len(self.image_ids()), rows["rows"])
+        first = np.full(len(templates.ids), np.inf)
+        np.minimum.at(first, np.searchsorted(templates.ids, table[:, 1]), table[:, 0])
+        images = first[np.searchsorted(templates.ids, pairs[:, :2])].astype(np.int64)
+        scores, fold = similarities(templates, pairs), pairs[:, 3].astype(np.int64)
+        return Comparisons(scores, pairs[:, 2] > 0, fold, images)
 
     def reason(self, images: int, pairs: Values) -> str:
         """Why a metric is NaN."""

@@ -19,6 +19,7 @@ from densekit.metrics import (
     CocoMap,
     DiceScore,
     Identification,
+    MaskCalibration,
     MeanIoU,
     MultilabelMap,
     SurfaceDistances,
@@ -39,7 +40,7 @@ from tests.unit.training.fakes import (
     trainer,
 )
 
-MASKS = (MeanIoU, DiceScore, SurfaceDistances, BoundaryIoU, BoundaryF)
+MASKS = (MeanIoU, DiceScore, SurfaceDistances, BoundaryIoU, BoundaryF, MaskCalibration)
 
 
 def test_logs_every_term_and_figure_under_the_head(tmp_path: Path) -> None:
@@ -104,6 +105,22 @@ def test_each_data_set_is_named_where_there_are_several(tmp_path: Path) -> None:
         "train/b/blob/loss/box",
         "val/b/loss",
     } <= run.callback_metrics.keys()
+
+
+def test_facts_are_measured_on_the_whole_validation_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither on the first batches of a sanity check nor on the test."""
+    noted: list[Any] = []
+    monkeypatch.setattr(MetricSet, "note_facts", lambda self, info: noted.append(info))
+    lit = fake_lit()
+    run = trainer(tmp_path, max_epochs=1, num_sanity_val_steps=1)
+    run.fit(lit, datamodule=FakeData())
+    assert len(noted) == 1
+    run.test(lit, datamodule=FakeData(), verbose=False)
+    assert len(noted) == 1
+    run.validate(lit, datamodule=FakeData(), verbose=False)
+    assert len(noted) == 2
 
 
 def test_every_head_of_a_step_gets_a_gradient(tmp_path: Path) -> None:
