@@ -6,7 +6,8 @@ Entries come out as plain rows with what the protocol looks at and nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +15,41 @@ from hotcoco import mask as rle_api
 
 from densekit._names import nearest
 from densekit._reading import read_json
+from densekit.metrics.lvis_protocol import FREQUENCIES, Federation
 from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
 
 Annotation = dict[str, Any]
+
+FEDERATED = ("neg_category_ids", "not_exhaustive_category_ids")
+"""What LVIS says of an image."""
 
 EXACT = 2.0**53
 """Numbers written as fractions are whole up to here; above, their last digits are lost."""
 
 
-def read_ground_truth(
-    path: Path, iou_type: str
-) -> tuple[dict[int, Annotation], dict[int, str], list[Annotation]]:
+@dataclass(frozen=True)
+class GroundTruth:
+    """A file of COCO annotations.
+
+    Attributes:
+        images: By id, as they are in the file.
+        categories: Likewise.
+        names: Category names by id.
+        annotations: Rows in the file's order.
+    """
+
+    images: dict[int, Annotation]
+    categories: dict[int, Annotation]
+    names: dict[int, str]
+    annotations: list[Annotation]
+
+
+def read_ground_truth(path: Path, iou_type: str) -> GroundTruth:
     """Reads COCO annotations.
 
     Args:
         path: JSON file.
         iou_type: `bbox` or `segm`, whichever every annotation must have.
-
-    Returns:
-        Images by id, category names by id, and annotations in the file's order.
     """
     data = read_json(path)
     if not isinstance(data, dict):
@@ -59,7 +76,7 @@ def read_ground_truth(
         if entry.get("area") is not None:
             row["area"] = _number(entry["area"], f"{where}: area")
         truth.append(row)
-    return images, names, truth
+    return GroundTruth(images, categories, names, truth)
 
 
 def read_detections(
@@ -89,6 +106,37 @@ def read_detections(
         row["score"] = _number(_require(entry, "score", (int, float), where), f"{where}: score")
         row |= _shape(entry, where, iou_type, images[row["image_id"]])
     return rows
+
+
+def read_federation(truth: GroundTruth, label: Mapping[int, int], path: Path) -> Federation:
+    """What LVIS annotations say of images and categories, by position and label.
+
+    Args:
+        truth: The annotations.
+        label: Label of each category id.
+        path: Their file, for errors.
+    """
+    frequency = []
+    for category in label:
+        where = f"{path}: category {category}"
+        found = _require(truth.categories[category], "frequency", str, where)
+        if found not in FREQUENCIES:
+            accepted = ", ".join(FREQUENCIES)
+            raise ValueError(f"{where}: frequency: expected one of {accepted}, got {found!r}")
+        frequency.append(found)
+    lists = [
+        [_labels(truth.images[image], key, label, f"{path}: image {image}") for key in FEDERATED]
+        for image in sorted(truth.images)
+    ]
+    return Federation([one for one, _ in lists], [one for _, one in lists], frequency)
+
+
+def _labels(image: Annotation, key: str, label: Mapping[int, int], where: str) -> list[int]:
+    """Labels of the categories that an entry lists under a key."""
+    ids = _require(image, key, list, where)
+    for category in ids:
+        _known(category, label, f"{where}: {key}", "a category of the file")
+    return [label[category] for category in ids]
 
 
 def _row(entry: Any, where: str) -> Annotation:

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from densekit.metrics.coco_entries import Annotation, read_detections, read_ground_truth
+from densekit.metrics.boundary_ap import measure_boundaries
+from densekit.metrics.coco_entries import (
+    Annotation,
+    GroundTruth,
+    read_detections,
+    read_federation,
+    read_ground_truth,
+)
 from densekit.metrics.coco_map import CocoMap
 from densekit.metrics.coco_protocol import Shapes, measure, nothing_measured, summarize
+from densekit.metrics.lvis_protocol import measure_lvis, summarize_lvis
 from densekit.metrics.rows import check_names
+from densekit.metrics.voc_map import VocMap
 
-IOU_TYPES = ("bbox", "segm")
+IOU_TYPES = ("bbox", "segm", "boundary")
+PROTOCOLS = ("coco", "voc", "lvis")
 
 LENIENCY = 0.05
 """Share of detections that may leave their image by this share of its side without a word."""
@@ -27,7 +39,8 @@ def evaluate_files(
     annotations: str | Path,
     *,
     iou_type: str = "bbox",
-    max_detections: int = 100,
+    protocol: str = "coco",
+    max_detections: int | None = None,
 ) -> dict[str, float]:
     """Measures a file of COCO results.
 
@@ -39,57 +52,53 @@ def evaluate_files(
     Args:
         results: JSON list of `{"image_id", "category_id", "score"}` with `bbox` (xywh) or
             `segmentation` (RLE or polygons).
-        annotations: COCO JSON with images, categories and annotations.
-        iou_type: `bbox` or `segm`.
-        max_detections: Maximum number of detections per class and image.
+        annotations: COCO JSON with images, categories and annotations; for `lvis` images with
+            `neg_category_ids` and `not_exhaustive_category_ids`, categories with `frequency`.
+        iou_type: `bbox`; `segm`; or `boundary` for boundary AP, of masks by COCO's protocol.
+        protocol: `coco`; `voc` for both definitions of VOC, of boxes, with crowds as its difficult
+            objects; or `lvis`.
+        max_detections: Maximum number of detections per class and image (`coco`; the default is
+            100) or per image (`lvis`; 300).
 
     Returns:
-        The metrics of `CocoMap` under the same names.
+        The metrics of `CocoMap` or `VocMap` under the same names, or those of
+        `densekit.metrics.lvis_protocol.summarize_lvis`.
 
     Raises:
         ValueError: If a file is not what it should be, with the file, the entry and what is
-            accepted.
+            accepted, or a protocol does not measure what is asked.
     """
-    if iou_type not in IOU_TYPES:
-        raise ValueError(f"iou_type: expected one of {', '.join(IOU_TYPES)}, got {iou_type!r}")
-    images, names, truth, detections = _read(results, annotations, iou_type)
-    category_ids = sorted(names)
-    class_names = check_names([names[i] for i in category_ids])
-    if not truth:
-        logger.warning("AP is nan: %s has no annotations", annotations)
-        return nothing_measured(class_names, max_detections)
-    image_ids = sorted(images)
-    place = {image_id: position for position, image_id in enumerate(image_ids)}
-    label = {category: position for position, category in enumerate(category_ids)}
-    tables = measure(
-        len(image_ids),
-        len(category_ids),
-        _shapes(truth, place, label, iou_type),
-        np.asarray([row["iscrowd"] for row in truth], dtype=np.bool_),
-        _shapes(detections, place, label, iou_type),
-        np.asarray([row["score"] for row in detections], dtype=np.float64),
-        max_detections=max_detections,
-    )
-    return summarize(tables, class_names)
+    _check(iou_type, protocol, max_detections)
+    if protocol == "voc":
+        metric, _ = metric_of_files(results, annotations, protocol)
+        return {name: float(value) for name, value in metric.compute().items()}
+    files = _read(results, annotations, "bbox" if iou_type == "bbox" else "segm")
+    if protocol == "lvis":
+        return _lvis(files, iou_type == "segm", max_detections or 300)
+    return _coco(files, iou_type, max_detections or 100)
 
 
-def metric_of_files(results: str | Path, annotations: str | Path) -> tuple[CocoMap, dict[int, str]]:
+def metric_of_files(
+    results: str | Path, annotations: str | Path, protocol: str = "coco"
+) -> tuple[CocoMap | VocMap, dict[int, str]]:
     """The computed metric of a file of COCO boxes, and the file name of each image.
 
     Args:
         results: See `evaluate_files`.
         annotations: See `evaluate_files`.
+        protocol: `coco` or `voc`.
 
     Raises:
         ValueError: See `evaluate_files`.
     """
-    images, names, truth, detections = _read(results, annotations, "bbox")
-    label = {category: position for position, category in enumerate(sorted(names))}
-    metric = CocoMap([names[category] for category in sorted(names)])
-    found, annotated = _by_image(detections), _by_image(truth)
-    results_of = [_columns(found.get(image, []), label, "score") for image in images]
+    files = _read(results, annotations, "bbox")
+    kind = VocMap if protocol == "voc" else CocoMap
+    metric = kind(files.names)
+    found, annotated = _by_image(files.detections), _by_image(files.truth.annotations)
+    images = files.truth.images
+    results_of = [_columns(found.get(image, []), files.label, "score") for image in images]
     truths: Any = [
-        {"image_id": image} | _columns(annotated.get(image, []), label, "area", "iscrowd")
+        {"image_id": image} | _columns(annotated.get(image, []), files.label, "area", "iscrowd")
         for image in images
     ]
     metric.update(results_of, truths)
@@ -97,15 +106,104 @@ def metric_of_files(results: str | Path, annotations: str | Path) -> tuple[CocoM
     return metric, {image: str(entry.get("file_name", image)) for image, entry in images.items()}
 
 
-def _read(
-    results: str | Path, annotations: str | Path, iou_type: str
-) -> tuple[dict[int, Annotation], dict[int, str], list[Annotation], list[Annotation]]:
-    """Images and category names by id, annotations, and the detections of known categories."""
-    images, names, truth = read_ground_truth(Path(annotations), iou_type)
-    detections = read_detections(Path(results), iou_type, images, Path(annotations))
-    detections = _of_known_categories(detections, names, Path(results))
-    _warn_of_another_frame(detections, images, Path(results))
-    return images, names, truth, detections
+@dataclass(frozen=True)
+class _Files:
+    """Annotations and the detections of their categories.
+
+    Attributes:
+        path: Of the annotations.
+        truth: The annotations.
+        detections: Rows in the file's order.
+        place: Position of each image among the ascending ids.
+        label: Likewise of each category.
+        names: Class names by label.
+    """
+
+    path: Path
+    truth: GroundTruth
+    detections: list[Annotation]
+    place: dict[int, int]
+    label: dict[int, int]
+    names: list[str]
+
+    def shapes(self, rows: list[Annotation], with_masks: bool) -> Shapes:
+        """Rows as columns, with positions for ids of any size."""
+        boxes = [row.get("bbox", (0.0, 0.0, 0.0, 0.0)) for row in rows]
+        return Shapes(
+            image=np.asarray([self.place[row["image_id"]] for row in rows], dtype=np.int64),
+            labels=np.asarray([self.label[row["category_id"]] for row in rows], dtype=np.int64),
+            boxes=np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
+            area=np.asarray([row["area"] for row in rows], dtype=np.float64),
+            masks=[row["segmentation"] for row in rows] if with_masks else None,
+        )
+
+    def both(self, with_masks: bool) -> tuple[Shapes, Shapes, NDArray[np.float64]]:
+        """Annotated and detected objects, and the scores of these."""
+        scores = np.asarray([row["score"] for row in self.detections], dtype=np.float64)
+        rows = self.truth.annotations, self.detections
+        annotated, found = (self.shapes(one, with_masks) for one in rows)
+        return annotated, found, scores
+
+
+def _check(iou_type: str, protocol: str, max_detections: int | None) -> None:
+    for key, value, accepted in (
+        ("iou_type", iou_type, IOU_TYPES),
+        ("protocol", protocol, PROTOCOLS),
+    ):
+        if value not in accepted:
+            raise ValueError(f"{key}: expected one of {', '.join(accepted)}, got {value!r}")
+    measured = {"coco": IOU_TYPES, "voc": IOU_TYPES[:1], "lvis": IOU_TYPES[:2]}[protocol]
+    if iou_type not in measured:
+        raise ValueError(
+            f"iou_type: expected {' or '.join(measured)} with protocol={protocol}, got {iou_type}"
+        )
+    if max_detections is not None and protocol == "voc":
+        raise ValueError(
+            f"max_detections: expected none with protocol=voc, which has no limit, got"
+            f" {max_detections}"
+        )
+    if max_detections is not None and max_detections < 1:
+        raise ValueError(f"max_detections: expected at least 1, got {max_detections}")
+
+
+def _coco(files: _Files, iou_type: str, max_detections: int) -> dict[str, float]:
+    if not files.truth.annotations:
+        logger.warning("AP is nan: %s has no annotations", files.path)
+        return nothing_measured(files.names, max_detections)
+    annotated, found, scores = files.both(iou_type != "bbox")
+    crowd = np.asarray([row["iscrowd"] for row in files.truth.annotations], dtype=np.bool_)
+    objects = (len(files.names), annotated, crowd, found, scores)
+    if iou_type == "boundary":
+        images = [files.truth.images[image] for image in files.place]
+        sizes = [(image["height"], image["width"]) for image in images]
+        tables = measure_boundaries(sizes, *objects, max_detections=max_detections)
+    else:
+        tables = measure(len(files.place), *objects, max_detections=max_detections)
+    return summarize(tables, files.names)
+
+
+def _lvis(files: _Files, with_masks: bool, max_detections: int) -> dict[str, float]:
+    federation = read_federation(files.truth, files.label, files.path)
+    annotated, found, scores = files.both(with_masks)
+    tables = measure_lvis(federation, annotated, found, scores, max_detections=max_detections)
+    return summarize_lvis(tables, files.names, federation.frequency)
+
+
+def _read(results: str | Path, annotations: str | Path, iou_type: str) -> _Files:
+    path = Path(annotations)
+    truth = read_ground_truth(path, iou_type)
+    detections = read_detections(Path(results), iou_type, truth.images, path)
+    detections = _of_known_categories(detections, truth.names, Path(results))
+    _warn_of_another_frame(detections, truth.images, Path(results))
+    ids = sorted(truth.names)
+    return _Files(
+        path=path,
+        truth=truth,
+        detections=detections,
+        place={image: position for position, image in enumerate(sorted(truth.images))},
+        label={category: position for position, category in enumerate(ids)},
+        names=check_names([truth.names[category] for category in ids]),
+    )
 
 
 def _by_image(rows: list[Annotation]) -> dict[int, list[Annotation]]:
@@ -125,20 +223,6 @@ def _columns(rows: list[Annotation], label: dict[int, int], *more: str) -> dict[
         "labels": np.asarray([label[row["category_id"]] for row in rows], dtype=np.int64),
         **{names.get(key, key): np.asarray([float(row[key]) for row in rows]) for key in more},
     }
-
-
-def _shapes(
-    rows: list[Annotation], place: dict[int, int], label: dict[int, int], iou_type: str
-) -> Shapes:
-    """Rows as columns, with positions for ids of any size."""
-    boxes = [row.get("bbox", (0.0, 0.0, 0.0, 0.0)) for row in rows]
-    return Shapes(
-        image=np.asarray([place[row["image_id"]] for row in rows], dtype=np.int64),
-        labels=np.asarray([label[row["category_id"]] for row in rows], dtype=np.int64),
-        boxes=np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
-        area=np.asarray([row["area"] for row in rows], dtype=np.float64),
-        masks=[row["segmentation"] for row in rows] if iou_type == "segm" else None,
-    )
 
 
 def _of_known_categories(

@@ -98,10 +98,25 @@ def measure(
         scores: (N,) of the detected objects.
         max_detections: Maximum number of detections per class and image.
     """
-    limits = detection_limits(max_detections)
+    images = [{"id": image} for image in range(num_images)]
+    categories = [{"id": label, "name": str(label)} for label in range(num_classes)]
+    annotated, found = data_sets(images, categories, truth, crowd, detections, scores)
+    evaluator = COCOeval(annotated, found, "bbox" if truth.masks is None else "segm")
+    return tables_of(evaluator, detection_limits(max_detections))
+
+
+def data_sets(
+    images: list[dict[str, Any]],
+    categories: list[dict[str, Any]],
+    truth: Shapes,
+    crowd: NDArray[np.bool_],
+    detections: Shapes,
+    scores: NDArray[np.float64],
+) -> tuple[COCO, COCO]:
+    """The annotated and the detected objects, as hotcoco takes them; see `measure`."""
     annotated = COCO.from_arrays(
-        [{"id": image} for image in range(num_images)],
-        [{"id": label, "name": str(label)} for label in range(num_classes)],
+        images,
+        categories,
         truth.image,
         truth.labels,
         truth.boxes,
@@ -112,7 +127,11 @@ def measure(
     rows = np.column_stack((detections.image, detections.boxes, scores, detections.labels))
     found = annotated.load_res(rows, segmentation=detections.masks)
     found.update_anns(ids=np.arange(1, len(rows) + 1), area=detections.area)  # else the boxes'
-    evaluator = COCOeval(annotated, found, "bbox" if truth.masks is None else "segm")
+    return annotated, found
+
+
+def tables_of(evaluator: COCOeval, limits: tuple[int, ...]) -> CocoTables:
+    """Runs an evaluator with these limits on the number of detections."""
     evaluator.params.max_dets = list(limits)
     evaluator.evaluate()
     evaluator.accumulate()

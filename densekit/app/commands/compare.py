@@ -74,7 +74,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _evaluation(place: Path, options: dict[str, Any]) -> Evaluation:
-    from densekit.app.studies.comparison import evaluation_of, evaluation_of_results
+    from densekit.app.run.result_files import evaluation_of_results
+    from densekit.app.studies.comparison import evaluation_of
 
     annotations = options["annotations"]
     if place.suffix != ".json":

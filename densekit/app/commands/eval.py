@@ -12,12 +12,24 @@ OUTPUT = Option(
     "output",
     text("DIR"),
     None,
-    "folder for metrics.json (default: runs/eval/TIMESTAMP; with results= nothing is written)",
+    "folder for metrics.json and, of boxes, evaluation_test.npz (default: runs/eval/TIMESTAMP; with"
+    " results= nothing is written)",
 )
 FILES_OPTIONS = (
     Option("results", text("FILE", "a JSON file"), None, "COCO results", required=True),
     Option("annotations", text("FILE", "a JSON file"), None, "COCO annotations", required=True),
-    Option("iou_type", choice("bbox", "segm"), "bbox", "compare boxes or masks"),
+    Option(
+        "iou_type",
+        choice("bbox", "segm", "boundary"),
+        "bbox",
+        "compare boxes, masks, or the rims of masks (boundary AP)",
+    ),
+    Option(
+        "protocol",
+        choice("coco", "voc", "lvis"),
+        "coco",
+        "whose rules; voc measures boxes, lvis boxes and masks",
+    ),
 )
 CHECKPOINT_OPTIONS = (
     CHECKPOINT,
@@ -70,6 +82,8 @@ compares a file of COCO results with COCO annotations.
         "eval checkpoint=PATH threshold=best",
         "eval checkpoint=PATH assert_expected=true",
         "eval results=detections.json annotations=instances_val2017.json",
+        "eval results=masks.json annotations=instances_val2017.json iou_type=boundary",
+        "eval results=detections.json annotations=lvis_v1_val.json protocol=lvis",
     ),
     options=[
         replace(option, required=False) for option in (*CHECKPOINT_OPTIONS, *FILES_OPTIONS, OUTPUT)
@@ -95,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs the command; returns the exit code."""
     if any(word.partition("=")[0] in ("results", "annotations") for word in arguments):
         options, _ = parse_command(FILES_FORM, arguments)
-        from densekit.app.run.evaluation import evaluate_results
+        from densekit.app.run.result_files import evaluate_results
 
         evaluate_results(options)
         return 0

@@ -1,4 +1,4 @@
-"""`densekit eval`: evaluates a checkpoint on a data set, or results against annotations."""
+"""`densekit eval`: evaluates a checkpoint on a data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from densekit.app.config.data_info import describe_for
 from densekit.app.config.overrides import Overrides, Word
 from densekit.app.config.resolve import describe_data, resolve
 from densekit.app.errors import UsageError
-from densekit.app.options.shared import checkpoint_file, claimed, existing, output_folder
+from densekit.app.options.shared import checkpoint_file, claimed, output_folder
 from densekit.app.run import launch
 from densekit.app.run.architecture import is_of_run
 from densekit.app.run.attempts import agree_on_folder
@@ -26,7 +26,7 @@ from densekit.app.run.job import Job
 from densekit.app.run.record import record_start
 from densekit.app.run.resuming import check_moved
 from densekit.app.run.stored import keep_axes, reopen, stored_run
-from densekit.app.terminal import print_lines, print_table, write_metrics
+from densekit.app.terminal import print_lines
 
 CHOICES = ("data", "metrics")
 """Groups of the configuration that an evaluation may choose anew."""
@@ -266,17 +266,3 @@ def _folder(output: str | None) -> Path:
     if output is None:
         return agree_on_folder(Path("runs", "eval"))
     return output_folder(output)
-
-
-def evaluate_results(options: Mapping[str, Any]) -> None:
-    """Evaluates COCO results against COCO annotations, without model or images."""
-    from densekit.metrics.coco_files import evaluate_files
-
-    results = existing("results", options["results"])
-    annotations = existing("annotations", options["annotations"])
-    metrics = evaluate_files(results, annotations, iou_type=options["iou_type"])
-    print_table(metrics, f"{options['iou_type']} of {results}")
-    if options["output"]:
-        file = output_folder(options["output"]) / METRICS
-        write_metrics(metrics, file)
-        print_lines(f"metrics: {file}")

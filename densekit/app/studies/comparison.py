@@ -13,7 +13,6 @@ import yaml
 from densekit.app.errors import UsageError
 from densekit.evaluation import Evaluation, Measured, read_evaluation
 from densekit.metrics.bootstrap import draws
-from densekit.metrics.coco_files import metric_of_files
 from densekit.metrics.comparison import Difference, differences
 from densekit.metrics.protocols import HasCases, HasResamples
 
@@ -73,14 +72,6 @@ def evaluation_of(path: Path, stage: str | None, trust: Sequence[str] = ()) -> E
         f"{path}: expected {names}, got none; it is written by `densekit eval checkpoint={path}"
         " output=DIR`"
     )
-
-
-def evaluation_of_results(results: Path, annotations: Path) -> Evaluation:
-    """Measures a file of COCO boxes."""
-    metric, names = metric_of_files(results, annotations)
-    data = annotations.stem
-    measured = Measured(data, "detection", "coco", metric, keys={})
-    return Evaluation("test", [measured], {data: names}, {data: {}})
 
 
 def compare(first: Evaluation, second: Evaluation, resamples: int) -> list[Compared]:

@@ -21,6 +21,7 @@ from densekit.app.commands import COMMANDS
 from densekit.app.terminal import quoted
 from densekit.artifact import save_artifact
 from densekit.build import build_model
+from densekit.evaluation import read_evaluation
 
 GROUND_TRUTH = {
     "images": [{"id": 5, "width": 100, "height": 100, "file_name": "a.jpg"}],
@@ -295,7 +296,13 @@ def test_files_are_measured_without_a_model(
     assert "AP50" in capsys.readouterr().out
     figures = json.loads((folder / "out" / "metrics.json").read_text())
     assert figures["AP"] == pytest.approx(1.0)
+    kept = read_evaluation(folder / "out" / "evaluation_test.npz").measured[0]
+    assert kept.values["detection/AP"] == pytest.approx(1.0)
+    assert main(["eval", *words, "protocol=voc"]) == 0
+    assert "VOC07_AP50" in capsys.readouterr().out
     assert main(["eval", *words, "iou_tpye=bbox"]) == 2
+    assert main(["eval", *words, "protocol=lvis"]) == 2
+    assert "category 1: expected a key 'frequency'" in capsys.readouterr().err
 
 
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -156,7 +156,9 @@ def test_bad_annotations_are_named(evaluate):
         ValueError, match="names: expected names that differ, got more than once: cat"
     ):
         evaluate([], data | {"categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "cat"}]})
-    with pytest.raises(ValueError, match="iou_type: expected one of bbox, segm, got 'mask'"):
+    with pytest.raises(
+        ValueError, match="iou_type: expected one of bbox, segm, boundary, got 'mask'"
+    ):
         evaluate([], iou_type="mask")
 
 
