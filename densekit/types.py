@@ -81,6 +81,8 @@ class Truth(TypedDict, total=False):
         image_id: The data set's own id.
         size: The D sides of the original frame.
         boxes: (N, 4) xyxy; labels, area, crowd and difficult have N rows too.
+        negative_labels: (A,) int64 labels that the image was searched for and does not show (LVIS).
+        not_exhaustive_labels: (A,) int64 labels of which it may show more than is annotated.
         mask: (*S) or multi-label (K, *S) uint8; 255 is ignored.
         category: () class of the image, or multi-label (K,) of 0 and 1.
         spacing: Distance of neighbouring samples along each axis, in millimetres if known.
@@ -100,6 +102,8 @@ class Truth(TypedDict, total=False):
     area: np.ndarray
     crowd: np.ndarray
     difficult: np.ndarray
+    negative_labels: np.ndarray
+    not_exhaustive_labels: np.ndarray
     mask: np.ndarray
     category: np.ndarray
     spacing: tuple[float, ...]

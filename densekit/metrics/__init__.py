@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy(
         "HasSuspects": "protocols",
         "Identification": "identification",
         "MaskCalibration": "mask_calibration",
+        "LvisMap": "lvis_map",
         "MaskMetric": "mask_metric",
         "MeanIoU": "mean_iou",
         "MultilabelMap": "multilabel_map",

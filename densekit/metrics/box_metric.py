@@ -10,7 +10,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -51,7 +51,7 @@ class BoxMetric(RowMetric):
     """
 
     max_detections: int
-    kept = ("images", "detections", "truth")
+    kept: ClassVar[tuple[str, ...]] = ("images", "detections", "truth")
     higher_is_better = True
     images: list[Tensor]
     detections: list[Tensor]
@@ -115,13 +115,20 @@ class BoxMetric(RowMetric):
             detections, truth = self.computed()
             truth = replace(truth, crowd=self.ignored(truth))
             ids = self.image_ids()
-            found = match_outcomes(self.names, ids, detections, truth, self.max_detections)
+            unjudged = self.unjudged(detections)
+            found = match_outcomes(
+                self.names, ids, detections, truth, self.max_detections, unjudged
+            )
             self._outcomes = self._measured, found
         return self._outcomes[1]
 
     def ignored(self, truth: Annotated) -> NDArray[np.bool_]:
         """(M,) which annotated boxes need not be found; what is in them counts neither way."""
         return truth.crowd
+
+    def unjudged(self, detections: Detections) -> NDArray[np.bool_]:
+        """(D,) which detections count only if they are right."""
+        return np.zeros(len(detections.labels), dtype=np.bool_)
 
     def facts(self) -> dict[str, Any]:
         """`best_thresholds`, see `densekit.metrics.thresholds.measured_thresholds`."""

@@ -95,17 +95,34 @@ def match_overlaps(
     return Matches(detection, target, np.append(truth.crowd, False)[target])
 
 
-def ranked(matches: Matches, detections: Detections, truth: Annotated, label: int) -> Ranked:
-    """The matches of one class by falling score, as resampled average precision takes them."""
+def ranked(
+    matches: Matches,
+    detections: Detections,
+    truth: Annotated,
+    label: int,
+    unjudged: NDArray[np.bool_] | None = None,
+) -> Ranked:
+    """The matches of one class by falling score, as resampled average precision takes them.
+
+    Args:
+        matches: Of the evaluation.
+        detections: All of it.
+        truth: All annotated boxes of it.
+        label: The class.
+        unjudged: Of all detections, whether one counts only if it is right; None for none.
+    """
     of_class = np.flatnonzero(detections.labels[matches.detection] == label)
     score = detections.scores[matches.detection[of_class]]
     order = of_class[np.argsort(-score, kind="stable")]
     target, crowd = matches.target[:, order], matches.crowd[:, order]
     objects = (truth.labels == label) & ~truth.crowd
+    counts = ~crowd
+    if unjudged is not None:
+        counts &= (target >= 0) | ~unjudged[matches.detection[order]]
     return Ranked(
         image=detections.image[matches.detection[order]],
         hits=(target >= 0) & ~crowd,
-        counts=~crowd,
+        counts=counts,
         objects=truth.image[objects],
     )
 

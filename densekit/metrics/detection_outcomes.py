@@ -45,6 +45,7 @@ class Outcomes:
         truth: M; what is in `crowd` is no object, and takes in any number of detections.
         overlaps: Of them.
         target: (D,) row of the annotated box that each detection found, -1 for none.
+        unjudged: (D,) whether a detection counts only if it is right.
     """
 
     names: list[str]
@@ -53,11 +54,13 @@ class Outcomes:
     truth: Annotated
     overlaps: Overlaps
     target: NDArray[np.int64]
+    unjudged: NDArray[np.bool_]
 
     @cached_property
     def counts(self) -> NDArray[np.bool_]:
         """(D,) False in a crowd region, where a detection counts neither way."""
-        return ~np.append(self.truth.crowd, False)[self.target]
+        in_crowd = np.append(self.truth.crowd, False)[self.target]
+        return ~in_crowd & ((self.target >= 0) | ~self.unjudged)
 
     @cached_property
     def right(self) -> NDArray[np.bool_]:
@@ -113,6 +116,7 @@ def match_outcomes(
     detections: Detections,
     truth: Annotated,
     max_detections: int,
+    unjudged: NDArray[np.bool_],
 ) -> Outcomes:
     """Matches an evaluation.
 
@@ -122,9 +126,11 @@ def match_outcomes(
         detections: All of it, in ascending order of image.
         truth: All annotated boxes of it, likewise.
         max_detections: Maximum number of detections per image and class.
+        unjudged: See `Outcomes`, of all detections.
     """
     rows = limited(detections, max_detections)
     kept = detections.of(rows)
     found = overlaps(kept, truth)
     matches: Matches = match_overlaps(rows, found, detections, truth, np.array([IOU]))
-    return Outcomes(names, image_ids, kept, truth, found, matches.target[0])
+    target = matches.target[0]
+    return Outcomes(names, image_ids, kept, truth, found, target, unjudged[rows])

@@ -20,6 +20,10 @@ HIGH_IOU = 0.75
 """From which a detection of another class disagrees about the class, not about the place."""
 NEAR_IOU = 0.1
 """Up to which nothing is near."""
+NEARLY_ALL = 0.8
+"""Share of the objects of a class and size from which one that is not seen is suspicious."""
+AREA_EDGES = (32.0**2, 96.0**2)
+"""Square pixels that part COCO's sizes."""
 LISTED = 100
 """Most suspects of each reason."""
 
@@ -77,25 +81,28 @@ def _of_another_class(outcomes: Outcomes, confident: NDArray[np.bool_]) -> Itera
 def _unseen(outcomes: Outcomes, confident: NDArray[np.bool_]) -> Iterator[Suspect]:
     """Objects that no detection of any score comes near, in images where others were found.
 
-    The confidence is the share of the objects of the class that is found: a model that finds most
-    of them is probably right about one that it does not see at all.
+    The confidence is the share of such objects, of the same class and size, that is found: a model
+    that finds nearly all of them is probably right about one that it does not see at all.
     """
     labels = outcomes.truth.labels
     right = outcomes.right & confident
-    objects = np.bincount(labels[outcomes.is_object], minlength=len(outcomes.names))
-    found = np.bincount(outcomes.detections.labels[right], minlength=len(outcomes.names))
-    share = np.where(objects >= MIN_OBJECTS, ratio(found, objects), 0.0)
+    kind = (len(AREA_EDGES) + 1) * labels + np.searchsorted(
+        AREA_EDGES, outcomes.truth.area, side="right"
+    )
+    objects = np.bincount(kind[outcomes.is_object], minlength=kind.max(initial=0) + 1)
+    found = np.bincount(kind[outcomes.target[right]], minlength=len(objects))
+    share = np.where(objects >= MIN_OBJECTS, ratio(found, objects), 0.0)[kind]  # (M,)
     near = np.zeros(len(labels))
     np.maximum.at(near, outcomes.overlaps.box, outcomes.overlaps.iou)
     sure = np.zeros(len(outcomes.image_ids), dtype=bool)
     sure[outcomes.detections.image[right]] = True
     chosen = outcomes.is_object & (near <= NEAR_IOU) & sure[outcomes.truth.image]
-    rows = np.flatnonzero(chosen & (share[labels] >= 0.5))
-    for row in rows[np.argsort(-share[labels[rows]], kind="stable")][:LISTED]:
+    rows = np.flatnonzero(chosen & (share >= NEARLY_ALL))
+    for row in rows[np.argsort(-share[rows], kind="stable")][:LISTED]:
         yield Suspect(
             image_id=int(outcomes.image_ids[outcomes.truth.image[row]]),
             reason=f"'{outcomes.names[labels[row]]}' annotated where nothing was found",
-            confidence=float(share[labels[row]]),
+            confidence=float(share[row]),
             box=_box(outcomes.truth.boxes[row]),
         )
 

@@ -16,6 +16,7 @@ from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import NOTHING, encode
 from densekit.data.annotations.packed import Objects, Rows, pack
 from densekit.data.annotations.sanitise import sanitise
+from densekit.data.annotations.searched import read_searched
 from densekit.data.naming import check_names
 from densekit.data.reading.files import existing_images
 from densekit.data.reading.images import size_if_readable
@@ -54,7 +55,7 @@ def read_coco(
     ids_by_name = _categories(content["categories"], path)
     classes = _classes(ids_by_name, names, path, f"{key}.names")
     records = content["images"]
-    files = [_typed(record, "file_name", (str,), path, "images") for record in records]
+    files = [_file_name(record, path) for record in records]
     files = existing_images(folder, files, str(path))
     image_ids = _unique_ids(records, path)
     sizes = _sizes(records, folder, path)
@@ -68,7 +69,9 @@ def read_coco(
     )
     findings.log(_corner_hint(findings, len(rows.image)))
     packed = pack(rows, keep, files, image_ids, sizes, segments=outlines)
-    return Objects(packed, classes, [ids_by_name[name] for name in classes], findings)
+    ids = [ids_by_name[name] for name in classes]
+    searched = read_searched(records, content["categories"], ids, path)
+    return Objects(packed, classes, ids, findings, searched)
 
 
 LARGEST = 1 << 31
@@ -187,6 +190,13 @@ def _read(path: Path) -> dict[str, Any]:
                     f"{path}: {key}[{number}]: expected an object, got {record!r:.100}"
                 )
     return dict(content)
+
+
+def _file_name(record: dict[str, Any], path: Path) -> str:
+    """Name of the image's file; LVIS has none, but an address that ends in folder and name."""
+    if "file_name" not in record and isinstance(record.get("coco_url"), str):
+        return "/".join(record["coco_url"].split("/")[-2:])
+    return str(_typed(record, "file_name", (str,), path, "images"))
 
 
 def _field(record: dict[str, Any], key: str, path: Path, name: str) -> Any:

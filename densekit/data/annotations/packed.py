@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.annotations.findings import Findings
+
+if TYPE_CHECKING:
+    from densekit.data.annotations.searched import Searched
 
 
 class PackedBytes:
@@ -73,12 +76,14 @@ class Objects:
         names: Class names in the order of their labels.
         ids: The files' own id of each class.
         findings: Defects in the files.
+        searched: What images were searched for, where not for all classes.
     """
 
     annotations: Annotations
     names: list[str]
     ids: list[int]
     findings: Findings
+    searched: Searched | None = None
 
 
 @dataclass

@@ -12,7 +12,10 @@ from densekit.data.reading.images import ImageReader
 
 
 class CocoDetection(BoxDataset):
-    """A data set in COCO's detection format.
+    """A data set in COCO's detection format, or in that of LVIS.
+
+    LVIS's `neg_category_ids`, `not_exhaustive_category_ids` and `frequency` are kept for `LvisMap`;
+    the files of its images are the folder and name at the end of `coco_url`.
 
     Args:
         root: Folder of the data set.
@@ -58,4 +61,5 @@ class CocoDetection(BoxDataset):
             names=content.names,
             ids=content.ids,
             findings=content.findings,
+            searched=content.searched,
         )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import draw
 from densekit.data.annotations.packed import Annotations
+from densekit.data.annotations.searched import Searched
 from densekit.data.protocols import Dataset
 from densekit.data.reading.image_files import SizedImages
 from densekit.data.reading.images import ImageReader
@@ -30,6 +31,7 @@ class BoxDataset(SizedImages):
         names: Class names in the order of their labels.
         ids: The format's own id of each class, for export.
         findings: Defects found while reading, by kind.
+        searched: What images were searched for, where not for all classes.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class BoxDataset(SizedImages):
         names: list[str],
         ids: list[int],
         findings: Findings,
+        searched: Searched | None = None,
     ) -> None:
         super().__init__(reader)
         self.annotations = annotations
         self.names = names
         self.ids = ids
         self.findings = findings
+        self.searched = searched
         self._images = images
 
     def __len__(self) -> int:
@@ -58,11 +62,12 @@ class BoxDataset(SizedImages):
         return self.annotations.sizes
 
     def describe(self) -> dict[str, Any]:
-        """Names, ids and number of classes; channels and dtype of the images."""
+        """Names, ids, number and (LVIS) frequency of classes; channels and dtype of the images."""
         return {
             "names": list(self.names),
             "ids": list(self.ids),
             "num_classes": len(self.names),
+            **({"frequency": list(self.searched.frequency)} if self.searched else {}),
             **self._reader.describe(),
         }
 
@@ -109,6 +114,10 @@ class BoxDataset(SizedImages):
                 difficult=data.difficult[rows].copy(),
             ),
         )
+        if self.searched is not None:
+            negative, not_exhaustive = self.searched.of_image(index)
+            sample["truth"]["negative_labels"] = negative
+            sample["truth"]["not_exhaustive_labels"] = not_exhaustive
         if data.segments is not None:
             masks = np.zeros((rows.stop - rows.start, height, width), dtype=np.uint8)
             for slot, row in enumerate(range(rows.start, rows.stop)):

@@ -325,3 +325,32 @@ def test_names_in_the_other_form_of_unicode_are_found(coco):
 def test_an_id_that_lost_digits_is_refused(coco, image_id):
     with pytest.raises(ValueError, match="annotation 1: image_id: expected a whole number"):
         CocoDetection(**coco([{"image_id": image_id}]))
+
+
+def test_lvis_says_what_images_were_searched_for(coco, tmp_path):
+    arguments = coco([{"category_id": 7}])
+    path = tmp_path / arguments["annotations"]
+    content = json.loads(path.read_text())
+    for record in content["images"]:
+        folder = arguments["images"]
+        record["coco_url"] = f"http://images.cocodataset.org/{folder}/{record.pop('file_name')}"
+        record |= {"neg_category_ids": [3], "not_exhaustive_category_ids": [7]}
+    for record, frequency in zip(content["categories"], "rf", strict=True):
+        record["frequency"] = frequency
+    path.write_text(json.dumps(content))
+    data = CocoDetection(**arguments | {"images": "."})
+    assert data.describe()["frequency"] == ["f", "r"]
+    truth = pickle.loads(pickle.dumps(data))[0]["truth"]
+    assert truth["negative_labels"].tolist() == [0]
+    assert truth["not_exhaustive_labels"].tolist() == [1]
+    only = CocoDetection(**arguments | {"images": "."}, names=["dog"])
+    assert only[0]["truth"]["negative_labels"].tolist() == []
+    content["images"][0]["neg_category_ids"] = None
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="neg_category_ids: expected a list of category ids, got"):
+        CocoDetection(**arguments | {"images": "."})
+    content["images"][0]["neg_category_ids"] = []
+    content["categories"][0]["frequency"] = "often"
+    path.write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="category 7: frequency: expected r, c or f, got 'often'"):
+        CocoDetection(**arguments | {"images": "."})
