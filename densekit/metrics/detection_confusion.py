@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from densekit.metrics.analyses import Analysis, Matrix, Table
 from densekit.metrics.detection_outcomes import IOU, Outcomes
 
-MAX_CLASSES = 100
-"""Up to which the matrix is shown."""
 LISTED = 20
 """Number of the most frequent confusions that are listed."""
 
@@ -50,17 +48,15 @@ def confusion(outcomes: Outcomes, confident: NDArray[np.bool_]) -> NDArray[np.in
 
 
 def confusion_analyses(outcomes: Outcomes, confident: NDArray[np.bool_]) -> list[Analysis]:
-    """The matrix, for up to `MAX_CLASSES` classes, and the most frequent confusions."""
+    """The matrix and the most frequent confusions."""
     counts = confusion(outcomes, confident)
     rows, columns = [*outcomes.names, "not annotated"], [*outcomes.names, "not detected"]
-    found: list[Analysis] = []
     about = (
         "Detections from the measured threshold of their class on, at an IoU of 0.5. An object that"
         " its own class found is on the diagonal; what is left over is paired across classes."
     )
-    if len(outcomes.names) <= MAX_CLASSES:
-        matrix = counts.astype(np.float64)
-        found.append(Matrix("Confusion matrix", rows, columns, matrix, about))
+    matrix = Matrix("Confusion matrix", rows, columns, counts.astype(np.float64), about)
+    found: list[Analysis] = [matrix]
     between = counts[:-1, :-1] * (1 - np.eye(len(outcomes.names), dtype=np.int64))
     order = np.argsort(-between, axis=None, kind="stable")[:LISTED]
     places = zip(*np.unravel_index(order, between.shape), strict=True)
