@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.annotations.findings import Findings
-
-if TYPE_CHECKING:
-    from densekit.data.annotations.searched import Searched
 
 
 class PackedBytes:
@@ -65,6 +62,29 @@ class Annotations:
     crowd: NDArray[Any]
     difficult: NDArray[Any]
     segments: PackedBytes | None = None
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Of a data set in which not every image was searched for every class.
+
+    Attributes:
+        negative: N times the int64 labels that an image was found not to show.
+        not_exhaustive: Likewise those of which it may show more than is annotated.
+        frequency: K of "r", "c" and "f": rare, common, frequent.
+    """
+
+    negative: PackedBytes
+    not_exhaustive: PackedBytes
+    frequency: list[str]
+
+    def of_image(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Labels that are negative, and that are not exhaustive."""
+        negative, not_exhaustive = (
+            np.frombuffer(packed[index], dtype=np.int64).copy()
+            for packed in (self.negative, self.not_exhaustive)
+        )
+        return negative, not_exhaustive
 
 
 @dataclass(frozen=True)

@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from densekit.data.annotations.packed import PackedBytes
+from densekit.data.annotations.packed import PackedBytes, Searched
 
 NEGATIVE, NOT_EXHAUSTIVE = "neg_category_ids", "not_exhaustive_category_ids"
-
-
-@dataclass(frozen=True)
-class Searched:
-    """Of a data set in which not every image was searched for every class.
-
-    Attributes:
-        negative: N times the int64 labels that an image was found not to show.
-        not_exhaustive: Likewise those of which it may show more than is annotated.
-        frequency: K of "r", "c" and "f": rare, common, frequent.
-    """
-
-    negative: PackedBytes
-    not_exhaustive: PackedBytes
-    frequency: list[str]
-
-    def of_image(self, index: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Labels that are negative, and that are not exhaustive."""
-        negative, not_exhaustive = (
-            np.frombuffer(packed[index], dtype=np.int64).copy()
-            for packed in (self.negative, self.not_exhaustive)
-        )
-        return negative, not_exhaustive
 
 
 def read_searched(

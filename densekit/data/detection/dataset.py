@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from densekit.data.annotations.findings import Findings
 from densekit.data.annotations.outlines import draw
-from densekit.data.annotations.packed import Annotations
-from densekit.data.annotations.searched import Searched
+from densekit.data.annotations.packed import Annotations, Searched
 from densekit.data.protocols import Dataset
 from densekit.data.reading.image_files import SizedImages
 from densekit.data.reading.images import ImageReader

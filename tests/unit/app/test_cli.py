@@ -302,7 +302,7 @@ def test_files_are_measured_without_a_model(
     assert "VOC07_AP50" in capsys.readouterr().out
     assert main(["eval", *words, "iou_tpye=bbox"]) == 2
     assert main(["eval", *words, "protocol=lvis"]) == 2
-    assert "category 1: expected a key 'frequency'" in capsys.readouterr().err
+    assert "category 3: expected a key 'frequency'" in capsys.readouterr().err
 
 
 def test_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
