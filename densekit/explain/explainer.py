@@ -6,8 +6,7 @@ Shape letters: S the sizes of the original image.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +25,6 @@ from densekit.explain.target import Target
 if TYPE_CHECKING:
     from densekit.inference import Predictor
     from densekit.inference.inputs import Image
-    from densekit.model import DenseModel
 
 
 @dataclass(frozen=True)
@@ -101,11 +99,6 @@ class Explainer:
                 " predicts volumes slice by slice"
             )
 
-    @cached_property
-    def random_model(self) -> DenseModel:
-        """The model with random weights."""
-        return randomised(self.model, self.settings.seed)
-
     def subject(self, image: Image, where: str = "image") -> Subject:
         """Reads an image and brings it into the network's frame.
 
@@ -155,7 +148,9 @@ class Explainer:
             measured = faithfulness(subject, target, saliency, settings.steps)
             rival = faithfulness(subject, target, other, settings.steps)
         if settings.check:
-            random = compute(subject.with_model(self.random_model), target, settings)
+            # other masks: the same would leave the same noise in both maps
+            again = replace(settings, seed=settings.seed + 1)
+            random = compute(randomised(subject, settings.seed), target, again)
             correlation = rank_correlation(saliency, random)
         outline = target.outline(subject.sides)
         return Explanation(
@@ -189,7 +184,7 @@ class Explainer:
         """Returns how many images are predicted to explain one target."""
         settings, own = self.settings, METHODS[method].passes(self.settings)
         curves = 4 * (settings.steps + 1) if settings.faithfulness else 0
-        return own * (2 if settings.check else 1) + curves
+        return own + curves + (own + 2 if settings.check else 0)
 
     def method_of(self, subject: Subject, target: Target) -> str:
         """Returns the method for a target: the user's, or the first one without an obstacle.

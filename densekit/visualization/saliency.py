@@ -24,7 +24,8 @@ def draw_saliency(image: ArrayLike, saliency: ArrayLike) -> Picture:
 
     Args:
         image: (H, W, C) uint8; see `to_rgb` for others.
-        saliency: (H, W); what is not positive is transparent, the largest value is yellow.
+        saliency: (H, W); what is not positive is transparent, the largest hundredth of what is
+            positive is yellow.
 
     Returns:
         (H, W, 3).
@@ -33,7 +34,9 @@ def draw_saliency(image: ArrayLike, saliency: ArrayLike) -> Picture:
 
     grey = to_rgb(image).astype(np.float32).mean(2, keepdims=True)
     share = np.asarray(saliency, np.float32).clip(min=0)
-    share = share / max(float(share.max(initial=0)), 1e-12)
+    positive = share[share > 0]
+    largest = float(np.percentile(positive, 99)) if len(positive) else 1.0
+    share = (share / max(largest, 1e-12)).clip(max=1)
     heat = np.asarray(colormaps["plasma"](share))[..., :3].astype(np.float32) * 255
     opacity = OPACITY * np.sqrt(share)[..., None]
     drawn: Picture = (grey + opacity * (heat - grey)).round().clip(0, 255).astype(np.uint8)

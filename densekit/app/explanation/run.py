@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,8 @@ def _written(options: Mapping[str, Any]) -> dict[str, Any]:
 
 def _print(rows: Sequence[Row]) -> None:
     """Prints one row per map, the gain over random maps and the check of the weights."""
-    columns = ["image", "target", "method", "score", "deletion", "insertion", "random", "weights"]
+    columns = ["image", "target", "method", "score", "deletion", "random", "insertion", "random"]
+    columns += ["random weights"]
     print_numbers(columns, [_cells(row) for row in rows[:SHOWN]], "Explanations")
     if len(rows) > SHOWN:
         print_lines(f"and {len(rows) - SHOWN} more in explanations.csv")
@@ -104,7 +106,7 @@ def _print(rows: Sequence[Row]) -> None:
         lines = [
             [
                 *(one.measure, f"{one.maps:.4f}", f"{one.random:.4f}", f"{one.gain:+.4f}"),
-                *(f"{one.ends.low:+.4f}", f"{one.ends.high:+.4f}"),
+                *("" if math.isnan(end) else f"{end:+.4f}" for end in one.ends),
             ]
             for one in measured
         ]
@@ -117,9 +119,11 @@ def _print(rows: Sequence[Row]) -> None:
 
 def _cells(row: Row) -> list[str]:
     one = row.explanation
-    curves = (
-        [None, None] if one.measured is None else [one.measured.deletion, one.measured.insertion]
-    )
-    random = "" if one.random is None else f"{one.random.deletion:.4f}, {one.random.insertion:.4f}"
-    numbers = [number_text(value) for value in (one.score, *curves)]
-    return [row.image, one.target, one.method, *numbers, random, number_text(one.correlation)]
+    numbers: list[float | None] = [one.score]
+    if one.measured is None or one.random is None:
+        numbers += [None] * 4
+    else:
+        numbers += [one.measured.deletion, one.random.deletion]
+        numbers += [one.measured.insertion, one.random.insertion]
+    cells = [number_text(value) for value in (*numbers, one.correlation)]
+    return [row.image, one.target, one.method, *cells]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from densekit import Predictor
 from densekit.explain import METHODS, Explainer, Settings
@@ -18,7 +19,9 @@ from densekit.explain.randomised import randomised, rank_correlation
 from densekit.explain.subject import Subject
 from densekit.explain.target import Target
 from densekit.inference.engine import with_engine
-from tests.unit.explain.readers import bright, explainer
+from densekit.layers import FrozenBatchNorm
+from densekit.types import Features
+from tests.unit.explain.readers import Corner, Halves, bright, explainer, model_of
 from tests.unit.inference.segmenter import tiny_segmenter
 
 
@@ -83,10 +86,10 @@ def test_rank_correlation() -> None:
 
 
 def test_random_weights_leave_the_model_and_its_engine_alone() -> None:
-    model = tiny_segmenter()  # built with seed 0
+    model = tiny_segmenter(channels=3)  # built with seed 0
+    subject = Explainer(Predictor(model)).subject(bright(16, 16).repeat(3, 2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    served = with_engine(model, _Engine())
-    random = randomised(served, seed=0)
+    random = randomised(subject.with_model(with_engine(model, _Engine())), seed=0).model
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name])
     same = [
@@ -94,8 +97,34 @@ def test_random_weights_leave_the_model_and_its_engine_alone() -> None:
         for name, value in random.named_parameters()
         if value.numel() > 1 and torch.equal(value, before[name])
     ]
-    assert all("stages" in name and ".1." in name for name in same)  # batch norms of fresh weights
-    assert random.predict({"image": torch.zeros(1, 1, 8, 8), "size": torch.tensor([[8, 8]])})
+    assert all("stages" in name and ".1." in name for name in same)  # affine of batch norms
+    assert not torch.equal(random.backbone.stages[0][1].running_mean, before[NORM])
+
+
+NORM = "backbone.stages.0.1.running_mean"
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d, FrozenBatchNorm])
+def test_the_signal_reaches_the_end_of_a_deep_network(norm: Callable[[int], nn.Module]) -> None:
+    model = model_of(Corner)
+    layers = [nn.Sequential(nn.Conv2d(1, 1, 3, padding=1), norm(1), nn.ReLU()) for _ in range(40)]
+    model.backbone = Deep(nn.Sequential(*layers)).eval()
+    subject = Explainer(Predictor(model)).subject(bright(16, 16))
+    random = randomised(subject, seed=3)
+    score = random.predictions(subject.image[None])["probabilities"][0, 1]
+    flat = random.predictions(subject.fill.expand_as(subject.image)[None])["probabilities"][0, 1]
+    assert abs(score - flat) > 1e-4
+    target = ClassTarget("probabilities", 1, "corner")
+    assert METHODS["integrated_gradients"].compute(random, target, Settings(steps=2)).any()
+
+
+class Deep(Halves):
+    def __init__(self, layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Features:
+        return super().forward(self.layers(x))
 
 
 class _Engine:

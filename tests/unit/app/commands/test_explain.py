@@ -78,7 +78,7 @@ def test_files_of_a_folder(
     assert gain["low"] <= gain["gain"] <= gain["high"]
     assert isinstance(found["weights"]["passed"], bool)
     printed = capsys.readouterr().out
-    assert "rise: 28 predictions per map, 168 for up to 6 maps" in printed
+    assert "rise: 30 predictions per map, 180 for up to 6 maps" in printed
     assert "random weights: " in printed
     assert "1 image could not be read" in printed
     assert "broken.png" in printed
