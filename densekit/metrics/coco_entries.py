@@ -135,7 +135,8 @@ def _labels(image: Annotation, key: str, label: Mapping[int, int], where: str) -
     """Labels of the categories that an entry lists under a key."""
     ids = _require(image, key, list, where)
     for category in ids:
-        _known(category, label, f"{where}: {key}", "a category of the file")
+        if type(category) is not int or category not in label:
+            raise ValueError(f"{where}: {key}: expected categories of the file, got {category!r}")
     return [label[category] for category in ids]
 
 

@@ -76,7 +76,7 @@ def gains(outcomes: Outcomes, found: Errors) -> dict[str, float]:
     """AP50, 0..1, that repairing each type would add: the five `KINDS`, `missed`, and two more.
 
     `false positives` is with every false positive gone, `false negatives` with every object gone
-    that was not found. NaN without objects.
+    that was not found.
     """
     objects = _count(outcomes, outcomes.is_object)
     missing = outcomes.is_object & (outcomes.finder < 0)
@@ -149,19 +149,33 @@ def _mean_ap(
     objects: NDArray[np.int64],
     annotated: NDArray[np.int64],
 ) -> float:
-    """Mean over the classes that are annotated, (K,) numbers of objects; NaN without any."""
+    """Mean over classes.
+
+    Args:
+        outcomes: The evaluation.
+        labels: (D,) of the detections.
+        right: (D,).
+        counted: (D,).
+        objects: (K,) number of objects to find; as in TIDE, a class without any is left out if it
+            has no detections either, and has 0 otherwise.
+        annotated: (K,) number of annotated objects; as in COCO, a class without any is left out.
+    """
     rows = np.flatnonzero(counted)
     rows = rows[np.lexsort((-outcomes.detections.scores[rows], labels[rows]))]
     ends = np.searchsorted(labels[rows], np.arange(1, len(objects)))
     hits = np.split(right[rows], ends)
-    measured = [_ap(hits[label], int(objects[label])) for label in np.flatnonzero(annotated)]
-    return float(np.mean(measured)) if measured else float("nan")
+    measured = [
+        _ap(hits[label], int(objects[label]))
+        for label in np.flatnonzero(annotated)
+        if objects[label] or len(hits[label])
+    ]
+    return float(np.mean(measured)) if measured else 1.0  # nothing is left to be wrong
 
 
 def _ap(hits: NDArray[np.bool_], objects: int) -> float:
-    """AP of detections by falling score; with nothing to find, whether nothing was detected."""
+    """AP of detections by falling score; 0 with nothing to find."""
     if not objects:
-        return float(not len(hits))
+        return 0.0
     image = np.zeros(len(hits), dtype=np.int64)
     ranked = Ranked(image, hits[None], np.ones((1, len(hits)), bool), np.zeros(objects, np.int64))
     return float(average_precision(ranked, np.ones((1, 1), np.int64), POINTS)[0, 0])

@@ -162,6 +162,16 @@ def test_curves_agree_with_the_metrics(kind):
         assert precision.mean() == pytest.approx(values["AP50"], abs=0.01)
 
 
+def test_a_model_that_finds_nothing_loses_all_to_missed_objects():
+    gains = by_title(evaluated([([], [(CAT, LEFT), (DOG, FAR)])]))["AP50 lost by type of error"]
+    assert {name for name, gain in gains.values.items() if gain} == {"missed", "false negatives"}
+    assert gains.values["missed"] == 1
+    # The dog alone is left: with nothing detected there, the cat's class has nothing to say.
+    one = [([(DOG, FAR, 0.9), (DOG, LEFT, 0.95)], [(CAT, RIGHT), (DOG, FAR)])]
+    gains = by_title(evaluated(one))["AP50 lost by type of error"]
+    assert gains.values["missed"] == pytest.approx(0.25)
+
+
 NOTHING, OBJECT, DETECTION = ([], []), ([], [(CAT, LEFT)]), ([(CAT, LEFT, 0.9)], [])
 
 

@@ -82,8 +82,12 @@ def test_groups_limit_and_names(evaluate):
     ("changes", "message"),
     [
         ({"neg_category_ids": None}, "image 7: neg_category_ids: expected list, got None"),
-        ({"neg_category_ids": [9]}, "image 7: neg_category_ids: expected a category of the file"),
-        ({"not_exhaustive_category_ids": [9]}, "not_exhaustive_category_ids: expected a category"),
+        (
+            {"neg_category_ids": [9]},
+            "image 7: neg_category_ids: expected categories of the file, got 9",
+        ),
+        ({"neg_category_ids": [[1]]}, "image 7: neg_category_ids: expected categories"),
+        ({"not_exhaustive_category_ids": [9]}, "not_exhaustive_category_ids: expected categories"),
     ],
 )
 def test_what_lvis_needs_is_named(evaluate, changes, message):
