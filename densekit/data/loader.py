@@ -147,6 +147,11 @@ class EvalLoader(DataLoader[Any]):
         if num_workers:  # at the exit of this process, which may itself be one of multiprocessing
             Finalize(None, _end_workers, exitpriority=0)
 
+    def batch_of(self, index: int) -> Batch:
+        """Loads an image by its index in the data set, as a batch of one, in this process."""
+        batch: Batch = self.collate_fn([self.dataset[0, index, True]])
+        return batch
+
 
 class Loader(EvalLoader):
     """A loader of training batches whose position is saved in checkpoints.

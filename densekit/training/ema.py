@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -71,6 +73,18 @@ class Ema(WeightAveraging):
         if self._swapped:
             self._swap_models(pl_module)
 
+    @contextmanager
+    def averaged(self, pl_module: LightningModule) -> Iterator[None]:
+        """Context in which the module has the averaged weights, if there are any."""
+        swaps = self._average_model is not None and not self._swapped
+        if swaps:
+            self._swap_models(pl_module)
+        try:
+            yield
+        finally:
+            if swaps:
+                self._swap_models(pl_module)
+
     def _swap_models(self, pl_module: LightningModule) -> None:
         super()._swap_models(pl_module)
         self._swapped = not self._swapped
@@ -108,6 +122,16 @@ class Average(AveragedModel):
         for average, current in copied:
             average.copy_(current, non_blocking=True)
         self.n_averaged += 1
+
+
+@contextmanager
+def evaluated_weights(trainer: Trainer, pl_module: LightningModule) -> Iterator[None]:
+    """Context in which a module has the weights that its evaluations have."""
+    with ExitStack() as stack:
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if isinstance(callback, Ema):
+                stack.enter_context(callback.averaged(pl_module))
+        yield
 
 
 def _tensors(module: nn.Module) -> list[Tensor]:

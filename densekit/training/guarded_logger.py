@@ -10,6 +10,8 @@ from typing import Any
 from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
 from lightning.pytorch.loggers import Logger
 
+from densekit.training.logged_pictures import log_picture
+
 METHODS = (
     *("log_metrics", "log_hyperparams", "log_graph", "save", "finalize"),
     "after_save_checkpoint",
@@ -30,6 +32,7 @@ def guarded(logger: Logger) -> Logger:
     """
     kind: Any = type(logger)
     parts: dict[str, Any] = {name: _guard(getattr(kind, name)) for name in METHODS}
+    parts["log_picture"] = _guard(log_picture)
     if isinstance(getattr(kind, "experiment", None), property):
         parts["experiment"] = property(_guard(kind.experiment.fget, DummyExperiment))
     logger.__class__ = type(kind.__name__, (kind,), parts)

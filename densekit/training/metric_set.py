@@ -26,6 +26,7 @@ from densekit.metrics.bootstrap import Interval, draws, intervals
 from densekit.metrics.protocols import HasCases, HasConfusion, HasFacts, HasResamples
 from densekit.metrics.rows import RowMetric
 from densekit.ops import dist
+from densekit.training.chosen_images import CaseValues
 from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
 
@@ -190,6 +191,19 @@ class MetricSet:
                 rows.setdefault((head, case["image_id"]), {"head": head}).update(case)
         return list(rows.values())
 
+    def case_values(self) -> CaseValues | None:
+        """Returns the first value per image that a metric has; call `compute` before.
+
+        It is the first column of numbers of the first metric that measures every image.
+        """
+        for _, _, metric in self:
+            rows = metric.cases() if isinstance(metric, HasCases) else []
+            columns = [k for k, v in rows[0].items() if _is_number(v)] if rows else []
+            if name := next((key for key in columns if key != "image_id"), None):
+                values = {row["image_id"]: float(row[name]) for row in rows}
+                return CaseValues(name, metric.higher_is_better is not False, values)
+        return None
+
     def confusions(self) -> Confusions:
         """Returns class names and confusion matrix of heads with one; call `compute` before."""
         return {
@@ -305,6 +319,10 @@ def _silent(log: logging.Logger) -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _mode(metric: Metric) -> str | None:

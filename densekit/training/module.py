@@ -322,21 +322,26 @@ class LitModel(LightningModule):
         )
         return total, terms
 
-    def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
-        inferer = self._inferer(stage)
-        source = source_names(self.trainer)[index]
-        heads = source_heads(self.trainer, source)
+    def results(self, stage: str, batch: Batch) -> list[dict[str, Result]]:
+        """Returns the results of an evaluation batch on the device, without updating metrics."""
+        return self._inferer(stage)(self.model, *self._read(stage, batch))
+
+    def _read(self, stage: str, batch: Batch) -> tuple[Batch, Features | None]:
+        """Resizes a batch, and computes its features if the network sees whole images."""
         key = mix(self.seed, 0, batch["key"])  # the same samples in every epoch
         resized = cast(Batch, {**self.model.resized(batch), "key": key})
-        features = None
+        whole = sees_images(self._inferer(stage), self.model, batch["image"].ndim - 2)
+        return resized, self.model.features(resized) if whole else None
+
+    def _evaluate(self, stage: str, batch: Batch, index: int) -> Evaluated:
+        heads = source_heads(self.trainer, source_names(self.trainer)[index])
+        resized, features = self._read(stage, batch)
         keep = [row for row, real in enumerate(batch["sample_valid"].tolist()) if real]
-        if sees_images(inferer, self.model, batch["image"].ndim - 2):
-            features = self.model.features(resized)
-            if terms := self._eval_losses(resized, features, heads, keep):
-                named = {loss_name(term): value for term, value in terms.items()}
-                total = self.balance(sums_by_head(terms))
-                self._means[stage][index].update({LOSS: total, **named}, len(keep))
-        results = inferer(self.model, resized, features)
+        if features is not None and (terms := self._eval_losses(resized, features, heads, keep)):
+            named = {loss_name(term): value for term, value in terms.items()}
+            total = self.balance(sums_by_head(terms))
+            self._means[stage][index].update({LOSS: total, **named}, len(keep))
+        results = self._inferer(stage)(self.model, resized, features)
         truth = [batch["truth"][i] for i in keep]
         self._metrics[stage][index].update([results[i] for i in keep], truth)
         return {"results": without_pixels(results)}

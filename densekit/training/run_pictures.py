@@ -2,39 +2,66 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from densekit._names import foreground
+from densekit._names import foreground, readable
+from densekit.ops import dist
 from densekit.training.batch_pictures import draw_batch, draw_result
+from densekit.training.chosen_images import Chosen, by_value, evenly
+from densekit.training.ema import evaluated_weights
+from densekit.training.logged_pictures import log_picture
 from densekit.training.sources import source_heads, source_names
-from densekit.visualization.images import Picture, save_picture
-from densekit.visualization.panels import grid
+from densekit.types import Batch
+from densekit.visualization.images import Picture, at_most, save_picture
+from densekit.visualization.panels import grid, with_title
 
 LOADER_COLUMNS = 4
+LOGGED_SIDE = 1600
+"""Longer side in pixels of what loggers receive, at every validation."""
+VOLUMES = 3
+"""Most volumes of a data set that are drawn: each is predicted once more."""
+
+Seen = dict[tuple[str, int], tuple[int, str]]
+"""Data set and image id to the index of the image in the data set, and its path."""
+
+
+@runtime_checkable
+class LoadsByIndex(Protocol):
+    """An evaluation loader whose images can be loaded one by one, as those of `data` can."""
+
+    def batch_of(self, index: int) -> Batch:
+        """The image with an index as a batch of one."""
 
 
 class RunPictures(Callback):
     """Saves `loader.png` from the first training batch and `predictions.png` after validation.
 
-    Without a validation split the predictions are those of the test. Boxes, masks with a legend and
-    categories (as titles) are drawn, from targets and results of any head; a volume is shown by the
-    slice with the most foreground, a series as lines.
+    Of every data set the worst, the median and the best images are drawn, by the first value per
+    image that its metrics have, as in `cases_val.csv`; without one, images at equal distances. They
+    are predicted once more, as no prediction is kept. Loggers that show pictures receive this one
+    too. Without a validation split the predictions are those of the test.
+
+    Boxes, masks with a legend and categories (as titles) are drawn, from targets and results of any
+    head; a volume is shown by the slice with the most foreground, a series as lines.
 
     Args:
         folder: Where the image files go.
-        images: Number of images in each, the first ones of the loader.
+        images: Number of images in each file and of each data set, of volumes at most 3.
         min_score: Predictions with lower scores are not drawn.
     """
 
-    def __init__(self, folder: str | Path, images: int = 8, min_score: float = 0.5) -> None:
+    def __init__(self, folder: str | Path, images: int = 6, min_score: float = 0.5) -> None:
         self.folder = Path(folder)
         self.images = images
         self.min_score = min_score
         self._fed = self._validated = False
-        self._rows: list[Picture] = []
+        self._seen: Seen = {}
+        self._dims = 2
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -51,6 +78,12 @@ class RunPictures(Callback):
         if cells:
             save_picture(grid(cells, LOADER_COLUMNS), self.folder / "loader.png")
 
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the images of the evaluation before."""
+        self._seen = {}
+
+    on_test_epoch_start = on_validation_epoch_start
+
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -60,37 +93,70 @@ class RunPictures(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Draws the first images, which are the same after every epoch."""
-        if not trainer.is_global_zero or trainer.sanity_checking:
-            return
+        """Records which images there are."""
         source = source_names(trainer)[dataloader_idx]
-        names, heads = class_names(trainer, pl_module, source), source_heads(trainer, source)
-        classes = mask_classes(trainer, pl_module, source)
-        for row, result in enumerate(outputs["results"]):
-            if len(self._rows) >= self.images * (dataloader_idx + 1):
-                return
-            if batch["sample_valid"][row]:
-                expected = {name: result[name] for name in heads or result}
-                self._rows += draw_result(batch, row, expected, names, self.min_score, classes)
+        self._dims = batch["image"].ndim - 2
+        for index, meta, truth in zip(
+            batch["key"].tolist(), batch["meta"], batch["truth"], strict=True
+        ):
+            self._seen[source, truth["image_id"]] = (index, meta.get("path", ""))
+
+    on_test_batch_end = on_validation_batch_end
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the drawn predictions."""
-        self._validated = True
-        self._save()
-
-    def on_test_batch_end(self, trainer: Trainer, *arguments: Any, **named: Any) -> None:
-        """Draws the first test images if there was no validation."""
-        if not self._validated:
-            self.on_validation_batch_end(trainer, *arguments, **named)
+        """Draws and saves the predictions."""
+        if not trainer.sanity_checking:
+            self._validated = True
+            loaders: Any = trainer.val_dataloaders
+            with trainer.precision_plugin.val_step_context():
+                self._save(trainer, pl_module, "val", loaders)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the predictions drawn in the test."""
-        self._save()
+        """Draws and saves the predictions of the test if there was no validation."""
+        if not self._validated:
+            loaders: Any = trainer.test_dataloaders
+            with trainer.precision_plugin.test_step_context():
+                self._save(trainer, pl_module, "test", loaders)
 
-    def _save(self) -> None:
-        if self._rows:
-            save_picture(grid(self._rows, 1), self.folder / "predictions.png")
-        self._rows = []
+    def _save(self, trainer: Trainer, lit: Any, stage: str, loaders: Any) -> None:
+        seen = {key: place for part in dist.gathered(self._seen) for key, place in part.items()}
+        rows: list[Picture] = []
+        # All processes predict the same images: their weights may be divided over them.
+        with torch.no_grad(), evaluated_weights(trainer, lit):
+            for source, loader in zip(source_names(trainer), loaders, strict=False):
+                if isinstance(loader, LoadsByIndex):
+                    for chosen in self._chosen(lit, stage, source, seen):
+                        index, path = seen[source, chosen.image_id]
+                        name = readable(Path(path).name) or f"image {chosen.image_id}"
+                        title = f"{chosen.title}, {name}" if chosen.title else name
+                        drawn = self._draw(trainer, lit, stage, source, loader.batch_of(index))
+                        rows += [with_title(picture, title) for picture in drawn]
+        if not rows or not trainer.is_global_zero:
+            return
+        picture = grid(rows, 1)
+        save_picture(picture, self.folder / "predictions.png")
+        for logger in trainer.loggers:
+            send = getattr(logger, "log_picture", partial(log_picture, logger))
+            send(f"{stage}/predictions", at_most(picture, LOGGED_SIDE), trainer.global_step)
+
+    def _chosen(self, lit: Any, stage: str, source: str, seen: Seen) -> list[Chosen]:
+        count = min(self.images, VOLUMES) if self._dims == 3 else self.images
+        cases = lit.metric_sets(stage)[source].case_values()
+        if cases is not None and (found := by_value(cases, count)):
+            return found
+        own = sorted((index, image) for (of, image), (index, _) in seen.items() if of == source)
+        return evenly([image for _, image in own], count)
+
+    def _draw(
+        self, trainer: Trainer, lit: Any, stage: str, source: str, batch: Batch
+    ) -> list[Picture]:
+        """One picture per head whose kind of result the ground truth has."""
+        moved = trainer.strategy.batch_to_device(batch)
+        (result,) = lit.results(stage, moved)
+        heads = source_heads(trainer, source)
+        shown = {name: result[name] for name in heads or result}
+        names, classes = class_names(trainer, lit, source), mask_classes(trainer, lit, source)
+        return draw_result(moved, 0, shown, names, self.min_score, classes)
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,23 @@ def side_by_side(images: Sequence[ArrayLike], titles: Sequence[str]) -> Picture:
         canvas.paste(panel, (left, strip))
         draw.text((left + panel.width / 2, strip / 2), title, INK, font, anchor="mm")
         left += panel.width + gap
+    return np.array(canvas)
+
+
+def with_title(image: ArrayLike, title: str) -> Picture:
+    """Puts a line above an image, which becomes wider if the line is.
+
+    Args:
+        image: (H, W, C).
+        title: The line.
+    """
+    picture = Image.fromarray(to_rgb(image))
+    size = max(15, min(28, picture.height // 20))
+    ((text, font),) = typeset([title], size)
+    width = max(picture.width, math.ceil(font.getlength(text)) + 2 * size)
+    canvas = Image.new("RGB", (width, 2 * size + picture.height), BACKGROUND)
+    canvas.paste(picture, ((width - picture.width) // 2, 2 * size))
+    ImageDraw.Draw(canvas).text((width / 2, size), text, INK, font, anchor="mm")
     return np.array(canvas)
 
 

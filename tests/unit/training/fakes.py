@@ -195,6 +195,10 @@ class FakeSampler:
 
 
 class FakeLoader(DataLoader[Any]):
+    def batch_of(self, index: int) -> Batch:
+        batch: Batch = self.collate_fn([self.dataset[index, True]])
+        return batch
+
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.batch_sampler.epoch, "batches": self.batch_sampler.done}
 

@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.loggers import TensorBoardLogger
 from PIL import Image
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from densekit.evaluation import read_evaluation
 from densekit.metrics import CocoMap
 from densekit.training import (
     Checkpoint,
     Curves,
+    Ema,
     EvaluationFile,
     Intervals,
     MetricsFile,
@@ -177,12 +181,51 @@ def test_main_figures_of_several_data_sets(
     assert "distance/cat" not in first
 
 
-def test_pictures_of_a_run(tmp_path: Path) -> None:
+def test_pictures_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = {"a": FakeSource(("spot",)), "b": FakeSource(("blob",))}
     lit = fake_lit(FakeModel(heads=("spot", "blob")))
-    run = trainer(tmp_path, callbacks=[RunPictures(tmp_path, images=2)], max_epochs=1)
+    titles: list[str] = []
+    monkeypatch.setattr(
+        run_pictures, "with_title", lambda picture, title: (titles.append(title), picture)[1]
+    )
+    log = TensorBoardLogger(tmp_path, "tensorboard", version="")
+    callbacks = [RunPictures(tmp_path, images=2)]
+    run = trainer(tmp_path, callbacks=callbacks, logger=log, max_epochs=1)
     run.fit(lit, datamodule=FakeData(sources))
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["loader.png", "predictions.png"]
+    assert titles == 2 * ["image_0.png", "image_4.png"]  # the metric measures no image by itself
+    events = EventAccumulator(log.log_dir).Reload()
+    assert [image.step for image in events.Images("val/predictions")] == [4]
+
+
+def test_pictures_show_the_worst_and_the_best_with_the_weights_that_were_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lit = fake_lit(metrics={"spot": {"coco": CocoMap(["cat", "dog"])}})
+    evaluated: dict[int, Any] = {}
+    drawn: dict[str, Any] = {}
+
+    class Keep(Callback):
+        def on_validation_batch_end(
+            self, run: Any, lit: Any, outputs: Any, batch: Any, *_: Any
+        ) -> None:
+            for truth, result in zip(batch["truth"], outputs["results"], strict=True):
+                evaluated[truth["image_id"]] = result["spot"]["boxes"]
+
+    def draw(batch: Any, row: int, result: Any, *_: Any) -> list[Any]:
+        image = batch["truth"][row]["image_id"]
+        assert np.allclose(result["spot"]["boxes"], evaluated[image], atol=1e-4)
+        return [np.zeros((8, 8, 3), np.uint8)]
+
+    monkeypatch.setattr(run_pictures, "draw_result", draw)
+    monkeypatch.setattr(
+        run_pictures, "with_title", lambda picture, title: (drawn.setdefault(title), picture)[1]
+    )
+    callbacks = [RunPictures(tmp_path, images=3), Keep(), Ema(0.9)]
+    run = trainer(tmp_path, callbacks=callbacks, max_epochs=1)
+    run.fit(lit, datamodule=FakeData())
+    assert [title.partition(":")[0] for title in drawn] == ["worst", "median", "best"]
+    assert all(": F1 " in title for title in drawn)
 
 
 def test_masks_and_boxes_of_one_data_set_have_their_own_names(
