@@ -5,7 +5,7 @@ that name the data and the checkpoint. The picture of the README:
 
     python tools/predictions.py docs/images/predictions.jpg \
         'cells=3 experiment=bccd_faster_rcnn paths.data=DATA checkpoint=RUN_1' \
-        'shapes=5 experiment=quickstart checkpoint=RUN_2'
+        'shapes=5 experiment=quickstart_unet checkpoint=RUN_2'
 """
 
 from __future__ import annotations
@@ -13,29 +13,41 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
 
 from densekit import Predictor, compose
-from densekit._names import foreground
-from densekit.visualization.boxes import draw_detections
+from densekit.app.demo.canvas import Place
+from densekit.app.demo.runner import Runner
+from densekit.app.options.shared import checkpoint_file
 from densekit.visualization.images import Picture, save_picture
-from densekit.visualization.masks import overlay
 from densekit.visualization.panels import side_by_side
 
-MIN_SCORE = 0.5
+CHECKPOINT = "checkpoint="
 
 
 def draw(number: int, words: Sequence[str]) -> Picture:
-    """A test image with the boxes or the mask that the first head of the model predicts."""
-    sources, model, _ = compose(*words)
+    """A test image with the prediction of the first head, as `densekit demo` shows it."""
+    sources, _, _ = compose(*words)
     test = next(iter(sources.values())).test
     if test is None:
         raise ValueError(f"{words}: expected data with a test split")
-    image = test[number]["image"]
-    head, result = next(iter(Predictor(model)(image)[0].items()))
-    known = model.info["heads"][head]
-    if "mask" in result:
-        return overlay(image, result["mask"], foreground(known))
-    return draw_detections(image, result, known["names"], MIN_SCORE)
+    stored = next(word for word in words if word.startswith(CHECKPOINT))
+    predictor = Predictor(checkpoint_file(stored.removeprefix(CHECKPOINT)))
+    sample = test[number]
+    with TemporaryDirectory() as folder:
+        file = Path(sample["meta"]["path"])
+        if not file.exists():  # a rendered scene
+            file = Path(folder, "scene.png")
+            Image.fromarray(sample["image"]).save(file)
+        views = Runner(predictor, Path(folder, "results")).run([file]).views
+    view = next(iter(views.values()))
+    picture = view.panel(None, Place(0, view.best(0))).picture
+    if picture is None:
+        raise ValueError(f"{words}: expected a result that is drawn, got none")
+    return picture
 
 
 def main(arguments: Sequence[str]) -> None:
