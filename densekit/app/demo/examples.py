@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from densekit.app.demo.canvas import Place, canvas_of
 from densekit.app.demo.uploads import staged
 from densekit.app.prediction.run import read_case
 from densekit.app.prediction.sources import find_cases
 from densekit.visualization.images import Picture, at_most
-from densekit.visualization.planes import as_picture
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor
@@ -65,12 +65,14 @@ def find_examples(source: str, predictor: Predictor, folder: Path) -> list[Examp
 
 def _example(case: Sequence[Path], predictor: Predictor, folder: Path) -> Example:
     if predictor.frames.dims == 1:
-        picture = as_picture(predictor.frames.series(case[0])[0])
+        image: Any = predictor.frames.series(case[0])[0]
     else:
         image = read_case(predictor, None, case, None)
-        picture = as_picture(getattr(image, "image", image))
+    canvas = canvas_of(image)
+    middle = Place(0, canvas.lengths[0] // 2 if canvas.lengths else 0)
     files = [file for path in case for file in _files(path)]
-    return Example(case[0].name, at_most(picture, SIDE), staged(files, folder))
+    picture = at_most(canvas.picture(middle), SIDE)
+    return Example(case[0].name, picture, staged(files, folder))
 
 
 def _files(path: Path) -> list[Path]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from densekit.inference.pixel_probabilities import PixelProbabilities
     from densekit.inference.thresholds import Threshold
 
-OPACITY = Slider("opacity of the mask", 0.0, 1.0, 0.4)
+OPACITY = Slider("opacity", 0.0, 1.0, 0.4)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from densekit.app.demo.part import Part
 
 if TYPE_CHECKING:
     from densekit.app.demo.runner import Outcome, Runner
+
+logger = logging.getLogger(__name__)
 
 TITLE = "densekit demo"
 DAY = 24 * 3600
@@ -102,14 +105,8 @@ class _Show:
             return self._said("")
         try:
             outcome = self.runner.run(first, second or ())
-        except (ValueError, OSError) as error:
-            return self._said(str(error))
-        except (MemoryError, RuntimeError) as error:
-            if not is_memory(error):
-                raise
-            return self._said(
-                f"{Path(first[0]).name}: expected an image that fits into memory: {error}"
-            )
+        except Exception as error:  # what was shown before must not stand beside a new file
+            return self._said(said_of(error, Path(first[0]).name))
         return self._shown(outcome)
 
     def _said(self, text: str) -> list[Any]:
@@ -140,9 +137,20 @@ class _Show:
         ]
 
 
-def is_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of the machine or of a GPU is too small."""
-    return isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+def said_of(error: Exception, name: str) -> str:
+    """What the page says of an error; a defect is also shown on the terminal, in full.
+
+    Args:
+        error: Of the prediction.
+        name: The file.
+    """
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return f"{name}: expected an image that fits into memory, got: {error}"
+    logger.error("%s", name, exc_info=error)
+    kind = type(error).__name__
+    return f"{name}: expected a result, got {kind}: {error}; the terminal says where"
 
 
 def _parts(heads: Sequence[str]) -> list[Part]:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from densekit.app.demo.runner import Outcome
 
-STEP = 0.01
+DIGITS = 2
 """Of the sliders of scores."""
 
 
@@ -32,10 +32,12 @@ class Part:
 
         self.head = head
         with gr.Row(visible=False) as self.controls:
-            self.slider: Any = gr.Slider(elem_id=named("slider"), step=STEP, buttons=[], scale=3)
-            self.axis: Any = gr.Radio(label="cut", elem_id=named("axis"), min_width=320)
+            self.slider: Any = gr.Slider(
+                elem_id=named("slider"), step=10**-DIGITS, buttons=[], scale=2
+            )
+            self.axis: Any = gr.Radio(label="cut", elem_id=named("axis"), scale=3, min_width=320)
             self.index: Any = gr.Slider(
-                label="slice", elem_id=named("slice"), step=1, buttons=[], scale=3
+                label="slice", elem_id=named("slice"), step=1, buttons=[], scale=2
             )
         self.note = gr.HTML(elem_id=named("note"), visible=False)
         self.picture = gr.Image(
@@ -101,7 +103,7 @@ class Part:
                 label=slider.label,
                 minimum=slider.low,
                 maximum=slider.high,
-                value=round(slider.start, 4),
+                value=round(slider.start, DIGITS),
             ),
             gr.update(
                 visible=bool(canvas.axes),
@@ -161,7 +163,7 @@ def panel_updates(panel: Panel) -> list[Any]:
 
 def _moved(view: View, value: float) -> float | None:
     """The value of the slider, None where it started."""
-    is_there = view.slider is None or abs(value - view.slider.start) < STEP / 2
+    is_there = view.slider is None or round(value - view.slider.start, DIGITS) == 0
     return None if is_there else value
 
 

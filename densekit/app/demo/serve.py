@@ -15,6 +15,7 @@ from typing import Any
 
 from densekit._signals import STOPS
 from densekit.app.demo.offline import no_connections
+from densekit.app.demo.own_page import OwnPageAlone
 from densekit.app.errors import Stopped, UsageError
 
 HOST = "127.0.0.1"
@@ -33,17 +34,15 @@ ENVIRONMENT = {
 def scratch() -> Iterator[Path]:
     """A temporary folder, removed at the end; what gradio writes and serves is in `served`."""
     with TemporaryDirectory(prefix="densekit-demo-") as folder:
-        values = {**ENVIRONMENT, "GRADIO_TEMP_DIR": str(Path(folder, "served"))}
-        before = {name: os.environ.get(name) for name in values}
-        os.environ.update(values)
+        before = os.environ.copy()
+        for name in [name for name in before if name.startswith("GRADIO_")]:
+            del os.environ[name]  # some would open the page to others
+        os.environ.update(ENVIRONMENT, GRADIO_TEMP_DIR=str(Path(folder, "served")))
         try:
             yield Path(folder)
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name)
-                else:
-                    os.environ[name] = value
+            os.environ.clear()
+            os.environ.update(before)
 
 
 def listening(port: int) -> socket.socket:
@@ -61,29 +60,28 @@ def listening(port: int) -> socket.socket:
     try:
         server.bind((HOST, port))
         server.listen()
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         server.close()
+        reason = getattr(error, "strerror", None) or error
         raise UsageError(
-            f"port: expected a free port, got {port} ({error.strerror}); port=0 takes any free one"
+            f"port: expected a free port, got {port} ({reason}); port=0 takes any free one"
         ) from error
     return server
 
 
 def application(page: Any) -> Any:
-    """The page as an ASGI application that answers to names of this machine alone.
+    """The page as an ASGI application that answers to its own page alone.
 
     Args:
         page: `gradio.Blocks`.
     """
     import gradio as gr
     from fastapi import FastAPI
-    from fastapi.middleware.trustedhost import TrustedHostMiddleware
 
     from densekit.app.demo.page import STYLE, theme
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    # A page elsewhere could point a name of its own at this machine.
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
+    app.add_middleware(OwnPageAlone)
     page.state_session_capacity = SESSIONS
     return gr.mount_gradio_app(
         app,

@@ -262,7 +262,10 @@ def test_the_server_serves_nothing_else_and_asks_nobody(images: Served, tmp_path
     for path in (secret, PROJECT / "README.md", "/etc/passwd"):
         assert status(f"{api}/file={path}") in (403, 404)
     assert status(f"{api}/file=http://example.com/a.png") >= 400
-    assert status(images.address, Host="evil.example") == 400
+    assert status(images.address, Host="evil.example") == 403
+    assert status(images.address, Origin="http://evil.example") == 403
+    assert status(images.address, Origin="null") == 403
+    assert status(images.address, Origin=images.address.rstrip("/")) == 200
     for path in ("docs", "monitoring", "gradio_api/runs"):
         assert status(images.address + path) in (403, 404, 405), path
 
