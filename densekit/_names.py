@@ -76,7 +76,10 @@ def counted(count: int, noun: str, plural: str = "") -> str:
 
 def readable(path: object) -> str:
     r"""Returns a path as printable text: bytes that are not UTF-8 become `\xe9`."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    try:
+        return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a pair that is no byte, such as JSON may hold
+        return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def is_file_name(name: str, most: int = 255) -> bool:

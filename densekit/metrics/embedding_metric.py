@@ -96,6 +96,14 @@ class EmbeddingMetric(RowMetric):
                 break
         return metrics
 
+    def compared(self) -> tuple[Templates, Values]:
+        """The templates and the (P, 4) pairs, as last computed; see `aggregate`.
+
+        Raises:
+            RuntimeError: Before `compute`, which gathers the rows.
+        """
+        return self._compared(len(self.image_ids()), self.computed_rows())
+
     @abstractmethod
     def aggregate(self, templates: Templates, pairs: Values) -> Mapping[str, float]:
         """Measures; every key must be there whatever was seen, with NaN for what has no value.

@@ -21,6 +21,7 @@ from densekit.app.config.compose import compose
 from densekit.app.config.overrides import expand, parse
 from densekit.artifact import save_artifact
 from densekit.build import build_model, find_class, walk
+from densekit.evaluation import Evaluation, Measured, write_evaluation
 from densekit.testing import check_data, check_metric, check_transform
 from densekit.types import Batch
 
@@ -218,6 +219,28 @@ def test_own_metric(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(check) == 0
     assert main([train[0], "--cfg", "job", *train[1:]]) == 0
     check_metric(importlib.import_module("my_metric").CountError())
+
+
+def test_metric_with_a_section_of_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "docs/examples")
+    metric = importlib.import_module("my_rows").CountRows()
+    check_metric(metric)
+    of_image = {"boxes": np.zeros((3, 4)), "labels": np.zeros(3), "scores": np.ones(3)}
+    truths = [{"image_id": i, "boxes": np.zeros((n, 4))} for i, n in enumerate((0, 3))]
+    metric.update([of_image, of_image], truths)
+    assert float(metric.compute()["count_error"]) == 1.5
+    assert metric.analyses()[0].values == {"too few": 0, "too many": 1}
+    assert [suspect.image_id for suspect in metric.suspects()] == [0]
+    keys = {"count_error": "x/count_error"}
+    write_evaluation(
+        tmp_path / "evaluation_test.npz",
+        Evaluation("test", [Measured("set", "x", "mine", metric, keys)], {"set": {}}, {"set": {}}),
+    )
+    (tmp_path / "config.yaml").write_text("command: train")
+    assert main(["report", str(tmp_path), "trust=[my_rows]"]) == 0
+    assert "Images with a wrong number of objects" in (tmp_path / "report.html").read_text()
 
 
 def test_misspelt_argument_is_refused_as_shown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ COMMANDS = {
     "convert": "turn weights of another library into a checkpoint",
     "info": "show what a checkpoint contains",
     "compare": "compare two evaluations: differences with intervals, and the images that changed",
+    "report": "write one HTML page about a run, or about two and their differences",
     "replay": "repeat the step at which a training met a NaN or infinite number",
     "export": "export a checkpoint as a program that runs without densekit",
     "check": "test heads, backbones, necks, data sets and metrics against their contracts",

@@ -98,7 +98,10 @@ def _print(one: Compared) -> None:
     print_numbers(columns, rows, f"{one.first.data}, {one.first.head}, {one.first.name}")
     print_lines(f"{one.differences[0].name}: {VERDICTS[one.verdict]}")
     if one.images:
-        rows = [[path, f"{x:.4f}", f"{y:.4f}", f"{y - x:+.4f}"] for path, x, y in one.images]
+        rows = [
+            [image.path, *(f"{v:.4f}" for v in (image.first, image.second)), f"{image.change:+.4f}"]
+            for image in one.images
+        ]
         title = f"Images that changed most, by {one.column}"
         print_numbers(["image", "first", "second", "difference"], rows, title)
 
@@ -130,7 +133,7 @@ def _write(
             **{"data": one.first.data, "head": one.first.head, "metric": one.first.name},
             "differences": [asdict(difference) for difference in one.differences],
             "image_metric": one.column,
-            "images": [{"path": path, "first": x, "second": y} for path, x, y in one.images],
+            "images": [{"path": i.path, "first": i.first, "second": i.second} for i in one.images],
         }
         for one in compared
     ]

@@ -7,7 +7,6 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from densekit._extras import need
 from densekit._files import write_text
 from densekit._names import readable
 from densekit.app.doctor.checks import candidates
@@ -17,9 +16,9 @@ from densekit.app.doctor.findings import Finding
 from densekit.app.doctor.report import Diagnosis
 from densekit.app.doctor.statistics import statistics
 from densekit.app.doctor.thumbnails import thumbnail
+from densekit.app.pages import rendered
 from densekit.data.reading.files import IMAGE_SUFFIXES
 
-TEMPLATE = Path(__file__).parents[1] / "templates" / "doctor.html.txt"
 LISTED = 200
 """Findings of a check that the page lists."""
 PICTURES = 6
@@ -35,9 +34,8 @@ def write_page(file: Path, diagnoses: Sequence[Diagnosis]) -> None:
         file: The HTML file.
         diagnoses: One per data set.
     """
-    jinja2 = need("jinja2", "writing the page", "doctor")
-    template = jinja2.Environment(autoescape=True).from_string(TEMPLATE.read_text("utf-8"))
-    write_text(file, template.render(pages=[_page(diagnosis) for diagnosis in diagnoses]))
+    pages = [_page(diagnosis) for diagnosis in diagnoses]
+    write_text(file, rendered("doctor.html.txt", pages=pages))
 
 
 def _page(diagnosis: Diagnosis) -> dict[str, Any]:

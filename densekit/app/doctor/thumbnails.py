@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 
 from densekit.app.doctor.facts import Box
+from densekit.app.pages import image_uri
 
 SIDE = 160
 """Longer side of a thumbnail."""
@@ -19,7 +18,7 @@ LINE = "#ff2fd0"
 
 
 def thumbnail(file: Path, box: Box | None = None) -> str:
-    """A JPEG as a data URI; empty for a file that cannot be read.
+    """A picture as a data URI; empty for a file that cannot be read.
 
     Args:
         file: The image.
@@ -33,9 +32,7 @@ def thumbnail(file: Path, box: Box | None = None) -> str:
         small = _whole(upright) if box is None else _cut(upright, box)
     except Exception:  # Pillow raises errors of any type; the report says what is wrong
         return ""
-    stream = io.BytesIO()
-    small.save(stream, "JPEG", quality=80)
-    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+    return image_uri(small, quality=80)
 
 
 def _whole(image: Image.Image) -> Image.Image:

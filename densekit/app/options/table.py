@@ -83,8 +83,8 @@ class Command:
         about: What the command does.
         examples: Command lines without `densekit`.
         options: All options `name=value`.
-        words: Names of the positional arguments, all of them required; `[NAME ...]` alone stands
-            for any number of them.
+        words: Names of the positional arguments; those in brackets, the last ones, may be left out,
+            and `[NAME ...]` alone stands for any number of them.
         settings: Keys of the configuration that may also be set, as shown in the help, and what
             each does.
         overrides: Whether other arguments are overrides of the configuration.
@@ -252,7 +252,7 @@ def _check_arguments(command: Command, arguments: Sequence[str]) -> None:
     if list(command.words) == ["[NAME ...]"]:
         if not any("=" in argument for argument in arguments):
             return
-    elif len(arguments) == len(command.words):  # a path may contain `=`
+    elif _fits(command.words, arguments):
         return
     keys = [_key(shown) for shown, _ in command.settings]
     for argument in arguments:
@@ -265,6 +265,16 @@ def _check_arguments(command: Command, arguments: Sequence[str]) -> None:
         f"densekit {command.name}: expected {expected}, got {' '.join(arguments) or 'nothing'};"
         f" densekit {command.name} {command.usage}".rstrip("; ")
     )
+
+
+def _fits(words: Sequence[str], arguments: Sequence[str]) -> bool:
+    """Whether there is an argument for every word; those of optional words are no `key=value`."""
+    required = [word for word in words if not word.startswith("[")]
+    optional = arguments[len(required) :]  # the path of a required one may contain `=`
+    is_key = [
+        argument.partition("=")[0].isidentifier() and "=" in argument for argument in optional
+    ]
+    return len(required) <= len(arguments) <= len(words) and not any(is_key)
 
 
 def _written(value: Any) -> str:

@@ -22,6 +22,28 @@ CHANGED = 20
 
 
 @dataclass(frozen=True)
+class Changed:
+    """An image that two models do not predict alike.
+
+    Attributes:
+        image_id: Its id.
+        path: Its path, or the id where it has none.
+        first: Its value in the first evaluation.
+        second: In the second.
+    """
+
+    image_id: int
+    path: str
+    first: float
+    second: float
+
+    @property
+    def change(self) -> float:
+        """`second - first`."""
+        return self.second - self.first
+
+
+@dataclass(frozen=True)
 class Compared:
     """One metric of one head on one data set, in both evaluations.
 
@@ -29,14 +51,14 @@ class Compared:
         first: In the first evaluation.
         second: In the second.
         differences: Of its values, the main one first.
-        images: Path of an image, its value in both evaluations, the largest change first.
+        images: Those whose value changed most, the largest change first.
         column: The name of that value; empty if the metric has none of single images.
     """
 
     first: Measured
     second: Measured
     differences: list[Difference]
-    images: list[tuple[str, float, float]]
+    images: list[Changed]
     column: str
 
     @property
@@ -109,7 +131,7 @@ def _compared(
     drawn = draws([groups.get(image, image) for image in ids], resamples)
     column, changed = _images(a.metric, b.metric)
     paths = first.paths.get(a.data, {})
-    images = [(paths.get(image) or str(image), x, y) for image, x, y in changed]
+    images = [Changed(image, paths.get(image) or str(image), x, y) for image, x, y in changed]
     assert isinstance(a.metric, HasResamples)
     assert isinstance(b.metric, HasResamples)
     return Compared(a, b, differences(a.metric, b.metric, drawn), images, column)

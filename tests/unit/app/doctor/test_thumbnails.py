@@ -13,7 +13,7 @@ from tests.unit.app.doctor import small_sets as sets
 
 def _shown(file, box=None):
     head, _, content = thumbnail(file, box).partition(",")
-    assert head == "data:image/jpeg;base64"
+    assert head == "data:image/webp;base64"
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(content)))).astype(int)
 
 

@@ -1,0 +1,34 @@
+"""Class names of metrics, and the values they have for single classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from densekit.evaluation import Measured
+from densekit.metrics.mask_metric import MaskMetric
+
+
+def class_names(metric: Any) -> list[str]:
+    """The class names of a metric, empty without."""
+    names = getattr(metric, "names", ())
+    return [str(name) for name in names] if isinstance(names, list | tuple) else []
+
+
+def of_class(one: Measured, name: str) -> tuple[str, str] | None:
+    """Splits the name of a value into what it measures and the class; None for all classes."""
+    prefix, slash, rest = name.partition("/")
+    return (prefix, rest) if slash and rest in class_names(one.metric) else None
+
+
+def drawn_classes(metric: MaskMetric) -> Mapping[int, str]:
+    """Value of a mask (or bit, if multi-label) to the name of each class that is drawn."""
+    if len(metric.names) == 1 and not metric.multilabel:
+        return {1: metric.names[0]}
+    return dict(list(enumerate(metric.names))[int(metric.background) :])
+
+
+def title(one: Measured, measured: list[Measured]) -> str:
+    """How a head is called on the page: with its data set if there are several."""
+    several = len({other.data for other in measured}) > 1
+    return f"{one.head} on {one.data}" if several else one.head

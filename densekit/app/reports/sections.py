@@ -1,0 +1,109 @@
+"""All sections of a report, in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from densekit.app.reports.analyses import analyses
+from densekit.app.reports.blocks import Block, Note, Section
+from densekit.app.reports.classes import class_table
+from densekit.app.reports.cost import cost
+from densekit.app.reports.curves import training_curves
+from densekit.app.reports.data import data_summary
+from densekit.app.reports.differences import comparison, settings
+from densekit.app.reports.environment import environment, files
+from densekit.app.reports.explanations import explanations
+from densekit.app.reports.folder import Run
+from densekit.app.reports.headline import headline
+from densekit.app.reports.names import title
+from densekit.app.reports.pairs import hardest_pairs
+from densekit.app.reports.suspects import label_errors
+from densekit.app.reports.worst import worst_images
+from densekit.evaluation import Evaluation, Measured
+from densekit.metrics.analyses import Bars, Curves, Matrix, Table
+
+DRAWN = (Table, Curves, Bars, Matrix)
+
+
+def sections(run: Run, other: Run | None, resamples: int) -> list[Section]:
+    """What a report of a run shows, and of a second one beside it.
+
+    Args:
+        run: The run.
+        other: The second run, if there is one.
+        resamples: Draws of the images for the differences of the two.
+    """
+    parts = [Section("Summary", [*_missing(run), *headline(run)])]
+    if other is not None:
+        parts.append(Section("Comparison", comparison(run, other, resamples)))
+    parts.append(Section("Training", training_curves(run)))
+    parts += _of_heads(run, other)
+    parts.append(Section("Explanations", explanations(run)))
+    parts += [Section("Data", data_summary(run)), Section("Cost", cost(run))]
+    parts.append(Section("Environment", environment(run)))
+    configured = files(run)
+    if other is not None:
+        configured = [*settings(run, other), *configured]
+    return [*parts, Section("Configuration", configured)]
+
+
+def _missing(run: Run) -> list[Block]:
+    """What is not there, and which command makes it."""
+    notes: list[Block] = []
+    if run.evaluation is None:
+        where = f"checkpoint={run.path} output=DIR"
+        text = (
+            "The folder has no evaluation_test.npz or evaluation_val.npz: no table of classes, no"
+            " images and no analyses."
+        )
+        notes.append(Note(text, f"densekit eval {where}" if run.checkpoint else ""))
+    if run.is_training and run.checkpoint is None:
+        notes.append(Note("The run has no checkpoint."))
+    if run.is_training and not run.stopped:
+        notes.append(Note("The training has not ended: numbers are those of its last validation."))
+    return notes
+
+
+def _of_heads(run: Run, other: Run | None) -> Iterator[Section]:
+    """One section per head and data set."""
+    if run.evaluation is None:
+        return
+    for measured in _by_head(run.evaluation):
+        beside = _same_head(other, measured[0])
+        blocks: list[Block] = []
+        if table := class_table(run, measured):
+            blocks.append(table)
+        blocks += worst_images(run.evaluation, measured)
+        blocks += hardest_pairs(run.evaluation, measured)
+        blocks += analyses(measured) if not beside else _paired(measured, beside)
+        blocks += label_errors(run.evaluation, measured)
+        name = title(measured[0], run.evaluation.measured)
+        yield Section(f"{name} ({run.evaluation.stage})", blocks)
+
+
+def _by_head(evaluation: Evaluation) -> list[list[Measured]]:
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for one in evaluation.measured:
+        groups.setdefault((one.data, one.head), []).append(one)
+    return list(groups.values())
+
+
+def _same_head(other: Run | None, one: Measured) -> list[Measured]:
+    if other is None or other.evaluation is None:
+        return []
+    return [m for m in other.evaluation.measured if (m.data, m.head) == (one.data, one.head)]
+
+
+def _paired(first: list[Measured], second: list[Measured]) -> list[Block]:
+    """The analyses of two runs, those of one title beside each other."""
+    beside = {one.title: one for one in analyses(second) if isinstance(one, DRAWN)}
+    blocks: list[Block] = []
+    for block in analyses(first):
+        other = beside.get(block.title) if isinstance(block, DRAWN) else None
+        if other is None or not isinstance(block, DRAWN):
+            blocks.append(block)
+            continue
+        blocks.append(replace(block, title=f"{block.title}: first"))
+        blocks.append(replace(other, title=f"{block.title}: second", about=""))
+    return blocks
