@@ -32,6 +32,9 @@ NOISE = (
 NOISY_WARNINGS = (
     *(r"`isinstance\(treespec, LeafSpec\)`", "No complete tensor found in the group"),
     r"`ModelCheckpoint\(monitor=",  # unknown names are refused before the first step
+    r"Total length of `\w+` across ranks is zero",  # a data set without that split
+    r"The '\w+' does not have many workers",  # a run measures whether it waits for its loader
+    r"The number of training batches \(\d+\) is smaller than the logging",  # steps count on
 )
 """Beginnings of warnings of Lightning and torch about their own internals."""
 
@@ -46,6 +49,7 @@ def console_logging(level: int = logging.INFO) -> Iterator[None]:
     log, handler = logging.getLogger("densekit"), logging.StreamHandler(_Stderr())
     lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     handler.setFormatter(_Visible("%(message)s"))
+    handler.addFilter(_NoRepeats())
     before, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(level)
@@ -90,6 +94,19 @@ class _Visible(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return visible(super().format(record))
+
+
+class _NoRepeats(logging.Filter):
+    """Leaves out what was just said, such as facts of a folder that three splits are read from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._last = ""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        text, before = record.getMessage(), self._last
+        self._last = text
+        return text != before or record.levelno > logging.INFO
 
 
 def _is_useful(record: logging.LogRecord) -> bool:

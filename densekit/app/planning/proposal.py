@@ -129,11 +129,10 @@ def _check(name: str, described: Mapping[str, Any]) -> None:
 
 
 def _look(dataset: Dataset, limit: int) -> Fingerprint:
-    from rich.progress import track
-
     from densekit.data.fingerprint import fingerprint, spread
+    from densekit.data.reading.progress import tracked
 
-    return fingerprint(dataset, track(spread(len(dataset), limit), "inspecting volumes"))
+    return fingerprint(dataset, tracked(spread(len(dataset), limit), "inspecting volumes"))
 
 
 def _memory(job: Mapping[str, Any], sources: Mapping[str, Any], given: Collection[str]) -> Memory:

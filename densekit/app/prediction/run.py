@@ -23,6 +23,7 @@ from densekit.app.prediction.series import predict_series
 from densekit.app.prediction.sources import find_cases, overlay_names, volume_names
 from densekit.app.results.writer import Writer
 from densekit.app.terminal import print_lines
+from densekit.data.reading.progress import tracked
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor
@@ -167,10 +168,8 @@ def _run(
     writer: Writer,
 ) -> list[str]:
     """Predicts image by image; returns a message per unreadable image."""
-    from rich.progress import track
-
     broken, tiler, streamer = [], Tiler(predictor), Streamer(predictor)
-    for case, (image_id, size), name in track(
+    for case, (image_id, size), name in tracked(
         list(zip(cases, listed, names, strict=True)), "predicting"
     ):
         try:

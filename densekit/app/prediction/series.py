@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from densekit.app.results.writer import Writer
+from densekit.data.reading.progress import tracked
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor
@@ -23,10 +24,8 @@ def predict_series(
         names: Overlay of each file; a number is appended if a file holds several series.
         writer: Receives the results, numbered from 1; `FILE#3` is the fourth of a file.
     """
-    from rich.progress import track
-
     broken: list[str] = []
-    for file, name in track(list(zip(files, names, strict=True)), "predicting"):
+    for file, name in tracked(list(zip(files, names, strict=True)), "predicting"):
         try:
             found = predictor.frames.series(file)
             results = predictor(found)

@@ -33,7 +33,8 @@ def rehearse(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> None:
         _check_weights(cfg["backbone"])
     # A head of a plug-in may compute with its parameters, which have no values here.
     model = None
-    with torch.device("meta"), contextlib.suppress(NotImplementedError, RuntimeError):
+    meta = torch.device("meta")
+    with meta, _unlogged(), contextlib.suppress(NotImplementedError, RuntimeError):
         model = build_model({**cfg, **{key: without_weights(cfg[key]) for key in MODEL}}, info)
     with _refused("optimizer"):
         instantiate(cfg["optimizer"], "optimizer")([torch.nn.Parameter(torch.zeros(1))])
@@ -78,6 +79,18 @@ def _refused(key: str) -> Iterator[None]:
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         message = str(error)
         raise UsageError(message if message.startswith(key) else f"{key}: {message}") from error
+
+
+@contextlib.contextmanager
+def _unlogged() -> Iterator[None]:
+    """Keeps from the log what building the real model will say again."""
+    log = logging.getLogger("densekit")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 @contextlib.contextmanager

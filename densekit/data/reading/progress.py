@@ -1,26 +1,42 @@
-"""A progress bar for loops that turn out to take long."""
+"""Progress of loops that turn out to take long: a bar in a terminal, otherwise lines."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
 PATIENCE = 3.0
 """Seconds before the progress bar appears."""
+LINE_SECONDS = 10.0
+"""Seconds between two lines."""
 
 
 def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
-    """Yields the items; shows a progress bar once a few seconds have passed."""
-    start = time.monotonic()
+    """Yields the items; once a few seconds have passed, shows how many are done.
+
+    Args:
+        items: What is worked on.
+        what: Says how, such as "predicting".
+    """
+    from rich import get_console
+
+    start = mark = time.monotonic()
     for position, item in enumerate(items):
-        if time.monotonic() - start > PATIENCE:
+        now = time.monotonic()
+        if get_console().is_interactive and now - start > PATIENCE:
             from rich.progress import track
 
             yield from track(
                 items[position:], what, total=len(items), completed=position, transient=True
             )
             return
+        if position and now - mark >= LINE_SECONDS:
+            mark = now
+            left = timedelta(seconds=round((now - start) / position * (len(items) - position)))
+            print(f"{what}  {position}/{len(items)}  ETA {left}", file=sys.stderr, flush=True)
         yield item
