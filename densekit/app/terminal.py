@@ -19,6 +19,9 @@ from densekit._names import readable, visible
 STAGES = ("val", "test")
 
 
+LIGHTNING = ("lightning.pytorch.utilities.rank_zero", "lightning.fabric.utilities.distributed")
+"""Loggers of Lightning that speak to the user."""
+
 NOISE = (
     *("GPU available", "TPU available", "💡 Tip"),
     *("Using bfloat16 Automatic", "Using 16bit Automatic"),  # the run says its precision
@@ -26,6 +29,7 @@ NOISE = (
     "Loaded model weights from the checkpoint",
     *("`Trainer(limit_val_batches=1.0)`", "`Trainer(limit_test_batches=1.0)`"),
     "`Trainer.fit` stopped",  # the run says it for every kind of end
+    *("Initializing distributed", "-" * 100),  # the run says how many processes it has
 )
 """Beginnings of log lines of Lightning that are of no use to the user of a command."""
 
@@ -34,6 +38,9 @@ NOISY_WARNINGS = (
     r"`ModelCheckpoint\(monitor=",  # unknown names are refused before the first step
     r"Total length of `\w+` across ranks is zero",  # a data set without that split
     r"The '\w+' does not have many workers",  # a run measures whether it waits for its loader
+    r"It is recommended to use `self\.log\('time/",  # the times are those of one process
+    # Of 1 x 1 weights, whose strides are ambiguous.
+    r"Grad strides do not match[\s\S]*?grad\.sizes\(\) = \[\d+, \d+(, 1)+\]",
     r"The number of training batches \(\d+\) is smaller than the logging",  # steps count on
 )
 """Beginnings of warnings of Lightning and torch about their own internals."""
@@ -47,29 +54,42 @@ def console_logging(level: int = logging.INFO) -> Iterator[None]:
         level: Lowest level that is shown.
     """
     log, handler = logging.getLogger("densekit"), logging.StreamHandler(_Stderr())
-    lightning = logging.getLogger("lightning.pytorch.utilities.rank_zero")
     handler.setFormatter(_Visible("%(message)s"))
     handler.addFilter(_NoRepeats())
     before, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(level)
     log.propagate = False
-    propagates = lightning.propagate
-    lightning.propagate = False  # to Lightning's handler, which keeps the stream it began with
-    lightning.addHandler(handler)
-    lightning.addFilter(_is_useful)
     try:
-        with warnings.catch_warnings():
+        with _lightning_through(handler), warnings.catch_warnings():
             for message in NOISY_WARNINGS:
                 warnings.filterwarnings("ignore", message)
             yield
     finally:
-        lightning.removeFilter(_is_useful)
-        lightning.removeHandler(handler)
-        lightning.propagate = propagates
         log.removeHandler(handler)
         log.setLevel(before)
         log.propagate = propagate
+
+
+@contextmanager
+def _lightning_through(handler: logging.Handler) -> Iterator[None]:
+    """Shows what is useful of Lightning's log by a handler of this module.
+
+    Lightning's own keeps the stream that it began with, below any progress bar.
+    """
+    logs = [logging.getLogger(name) for name in LIGHTNING]
+    propagate = [log.propagate for log in logs]
+    for log in logs:
+        log.propagate = False
+        log.addHandler(handler)
+        log.addFilter(_is_useful)
+    try:
+        yield
+    finally:
+        for log, before in zip(logs, propagate, strict=True):
+            log.removeFilter(_is_useful)
+            log.removeHandler(handler)
+            log.propagate = before
 
 
 class _Stderr:

@@ -268,6 +268,8 @@ def _trainer(node: Mapping[str, Any], lit: LitModel, data: DataModule, **parts: 
     except (MisconfigurationException, ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"trainer: {error}") from error
     logger.info("precision: %s", trainer.precision)
+    if trainer.world_size > 1:
+        logger.info("processes: %d", trainer.world_size)
     return trainer
 
 

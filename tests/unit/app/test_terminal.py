@@ -30,6 +30,14 @@ def test_what_was_just_said_is_not_repeated(capsys: pytest.CaptureFixture[str]) 
         ("Total length of `list` across ranks is zero. Please make sure this was your", False),
         ("The 'val_dataloader' does not have many workers which may be a bottleneck.", False),
         ("The number of training batches (6) is smaller than the logging interval", False),
+        (
+            "Grad strides do not match bucket.\ngrad.sizes() = [12, 128, 1, 1], strides() = [1]",
+            False,
+        ),
+        (
+            "Grad strides do not match bucket.\ngrad.sizes() = [12, 128, 3, 3], strides() = [1]",
+            True,
+        ),
         ("the loss is not what it was", True),
     ],
 )
