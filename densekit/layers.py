@@ -98,7 +98,7 @@ class FrozenBatchNorm(nn.Module):
 
 
 def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
-    """Returns `norm(conv(x))` for a convolution without bias.
+    """Returns `norm(conv(x))`.
 
     A frozen norm is folded into the convolution's weight and bias: the pass over the activation,
     and in training the one over its gradient, become a product of the weight's size. The gradient
@@ -108,10 +108,10 @@ def conv_norm(conv: nn.Module, norm: nn.Module, x: Tensor) -> Tensor:
         y: Tensor = norm(conv(x))
         return y
     assert isinstance(conv, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-    assert conv.bias is None
     weight = conv.weight * norm.scale.view(-1, *[1] * (x.ndim - 1))
+    bias = norm.shift if conv.bias is None else norm.shift + conv.bias * norm.scale
     function = CONV_FUNCTION[x.ndim - 2]
-    return function(x, weight, norm.shift, conv.stride, conv.padding, conv.dilation, conv.groups)
+    return function(x, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)
 
 
 class ConvNorm(nn.Sequential):
@@ -191,11 +191,18 @@ class Layers:
         return ConvNorm(self.conv(in_channels, out_channels, kernel_size, stride=stride), norm)
 
 
+def _groups(channels: int) -> int:
+    """32 if they divide the channels, else the greatest common divisor.
+
+    They have two channels or more: on a map of one pixel a single value has no deviation.
+    """
+    return min(math.gcd(32, channels), max(1, channels // 2))
+
+
 NORMS: dict[str, Callable[[Layers, int], nn.Module]] = {
     "batch": lambda to, channels: _BATCH_NORM[to.spatial_dims](channels, eps=to.norm_eps),
     "frozen": lambda to, channels: FrozenBatchNorm(channels, eps=to.norm_eps),
-    # 32 groups if they divide the channels, else the greatest common divisor.
-    "group": lambda to, channels: nn.GroupNorm(math.gcd(32, channels), channels, eps=to.norm_eps),
+    "group": lambda to, channels: nn.GroupNorm(_groups(channels), channels, eps=to.norm_eps),
     "instance": lambda to, channels: _INSTANCE_NORM[to.spatial_dims](
         channels, eps=to.norm_eps, affine=True
     ),

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy(
         "DeepLabV3Plus": "segmentation.deeplab",
         "Embedding": "embedding.head",
         "FCN": "segmentation.fcn",
+        "FCOS": "one_stage.fcos",
         "FasterRCNN": "faster_rcnn.faster_rcnn",
         "Head": "base",
         "PSPNet": "segmentation.pspnet",

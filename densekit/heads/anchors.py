@@ -5,13 +5,13 @@ Shape letters: B images, A anchors of all levels.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from densekit.ops.anchors import pyramid_anchors
-from densekit.ops.matching import IGNORED, NEGATIVE, MatchRule, covered, match
+from densekit.ops.matching import IGNORED, NEGATIVE, covered
 from densekit.types import Batch, FeatureSpec
 
 
@@ -91,7 +91,11 @@ def anchor_grid(
     )
 
 
-def label_anchors(anchors: Tensor, batch: Batch, rule: MatchRule) -> tuple[Tensor, Tensor]:
+Assign = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Boxes (B, T, 4) and valid slots (B, T) of objects to the index and label (B, A) of anchors."""
+
+
+def label_anchors(anchors: Tensor, batch: Batch, assign: Assign) -> tuple[Tensor, Tensor]:
     """Returns the object index (B, A) and label (B, A) of each anchor; see `match`.
 
     An anchor that lies mostly in a crowd region is ignored unless it is an object's.
@@ -99,12 +103,12 @@ def label_anchors(anchors: Tensor, batch: Batch, rule: MatchRule) -> tuple[Tenso
     Args:
         anchors: (A, 4).
         batch: Its boxes, `boxes_valid` and `crowd`.
-        rule: Thresholds.
+        assign: `match`, or another assignment, of these anchors.
     """
     crowd = batch.get("crowd")
     valid = batch["boxes_valid"]
     if crowd is None:
-        return match(batch["boxes"], valid, anchors, rule)
-    index, label = match(batch["boxes"], valid & ~crowd, anchors, rule)
+        return assign(batch["boxes"], valid)
+    index, label = assign(batch["boxes"], valid & ~crowd)
     in_crowd = covered(anchors, batch["boxes"], valid & crowd)
     return index, label.masked_fill(in_crowd & (label == NEGATIVE), IGNORED)

@@ -17,6 +17,7 @@ from densekit.interop import (
     plain_resnet,
     smp,
     torchvision_detection,
+    torchvision_fcos,
     torchvision_retinanet,
     torchvision_segmentation,
 )
@@ -57,6 +58,7 @@ OPENMMLAB: tuple[OpenMMLabLayout, ...] = (mmdet, mmseg)
 LAYOUTS: tuple[Layout, ...] = (
     detectron2,
     torchvision_detection,
+    torchvision_fcos,
     torchvision_retinanet,
     torchvision_segmentation,
     insightface,

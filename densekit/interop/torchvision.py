@@ -7,19 +7,20 @@ from typing import Any
 
 from torch import nn
 from torchvision.models import ResNet
-from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.models.segmentation import FCN, DeepLabV3
 
 from densekit.interop.conversion import Conversion
 from densekit.interop.torchvision_classification import convert_classifier
 from densekit.interop.torchvision_detection import convert_detector
+from densekit.interop.torchvision_fcos import convert_fcos
 from densekit.interop.torchvision_retinanet import convert_retinanet
 from densekit.interop.torchvision_segmentation import convert_segmentation
 from densekit.model import DenseModel
 
 
 def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
-    """Converts a Faster R-CNN, RetinaNet, FCN, DeepLabV3 or ResNet classifier of torchvision.
+    """Converts a Faster R-CNN, RetinaNet, FCOS, FCN, DeepLabV3 or ResNet classifier of torchvision.
 
     A detector returns the same detections, with labels that start at 0 without background. It
     takes the same input as the original, float images in 0..1, and also uint8 images. For a
@@ -27,12 +28,12 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
     classifier `densekit.interop.torchvision_classification.convert_classifier`.
 
     Args:
-        model: `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn`, their v2, or a `FasterRCNN` or
-            `RetinaNet` on `resnet_fpn_backbone`; `fcn_resnet50`, `deeplabv3_resnet101` or similar;
-            `resnet50` or similar.
+        model: `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn`, their v2, `fcos_resnet50_fpn`,
+            or a `FasterRCNN`, `RetinaNet` or `FCOS` on `resnet_fpn_backbone`; `fcn_resnet50`,
+            `deeplabv3_resnet101` or similar; `resnet50` or similar.
         names: Class names, of a detector without the background, e.g.
-            `weights.meta["categories"][1:]`, of a segmentation model with it. A RetinaNet keeps all
-            outputs if there is a name for each.
+            `weights.meta["categories"][1:]`, of a segmentation model with it. A RetinaNet or FCOS
+            keeps all outputs if there is a name for each.
 
     Raises:
         TypeError: It is another kind of model.
@@ -63,7 +64,9 @@ def convert_torchvision(
         return convert_detector(model, names, info)
     if type(model) is RetinaNet:
         return convert_retinanet(model, names, info)
+    if type(model) is FCOS:
+        return convert_fcos(model, names, info)
     raise TypeError(
-        "from_torchvision: expected torchvision's FasterRCNN, RetinaNet, FCN, DeepLabV3 or"
-        f" ResNet, got {type(model).__name__}"
+        "from_torchvision: expected torchvision's FasterRCNN, RetinaNet, FCOS, FCN, DeepLabV3"
+        f" or ResNet, got {type(model).__name__}"
     )

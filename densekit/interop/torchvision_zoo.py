@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torchvision.models import WeightsEnum, get_model, get_model_weights, list_models
-from torchvision.models.detection import FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
 from torchvision.transforms._presets import ImageClassification, SemanticSegmentation
 
 from densekit._names import choose
@@ -18,12 +18,14 @@ from densekit.backbones.weights import fetch
 from densekit.interop.conversion import Conversion, in_bytes
 from densekit.interop.torchvision import convert_torchvision
 from densekit.interop.torchvision_detection import convert_detector
+from densekit.interop.torchvision_fcos import convert_fcos
 from densekit.interop.torchvision_retinanet import convert_retinanet
 
 SCHEME = "torchvision:"
 CONVERTIBLE = (
     "torchvision.models.resnet",
     "torchvision.models.detection.faster_rcnn",
+    "torchvision.models.detection.fcos",
     "torchvision.models.detection.retinanet",
     "torchvision.models.segmentation.fcn",
     "torchvision.models.segmentation.deeplabv3",
@@ -59,7 +61,7 @@ def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
             " download them again"
         ) from error
     categories = list(entry.meta["categories"])
-    if isinstance(model, FasterRCNN | RetinaNet):
+    if isinstance(model, FCOS | FasterRCNN | RetinaNet):
         found = _detector(model, categories, names, _info(entry, model))
     else:
         known = [one.strip("_") for one in categories]  # of `__background__`
@@ -68,7 +70,7 @@ def convert_named(name: str, names: Sequence[str] | None = None) -> Conversion:
 
 
 def _detector(
-    model: FasterRCNN | RetinaNet,
+    model: FCOS | FasterRCNN | RetinaNet,
     categories: Sequence[str],
     names: Sequence[str] | None,
     info: Mapping[str, Any],
@@ -78,6 +80,8 @@ def _detector(
     known = [categories[index] for index in ids]
     if isinstance(model, RetinaNet):
         found = convert_retinanet(model, names or known, info, ids)
+    elif isinstance(model, FCOS):
+        found = convert_fcos(model, names or known, info, ids)
     else:
         keep_classes(model, ids)
         found = convert_detector(model, names or known, info, ids)

@@ -103,3 +103,46 @@ def decode_boxes(deltas: Tensor, anchors: Tensor, weights: DeltaWeights = (1, 1,
         ],
         -1,
     )
+
+
+def encode_sides(gt: Tensor, anchors: Tensor) -> Tensor:
+    """Returns the distances from the centre of each anchor to the sides of its target.
+
+    Tian et al., "FCOS", 2019, equation 1; here in multiples of the anchor's sides.
+
+    Args:
+        gt: (..., 4) target boxes.
+        anchors: (..., 4) reference boxes, with sides above 0.
+
+    Returns:
+        Left, top, right, bottom: (..., 4), negative where a centre lies outside its target.
+    """
+    size = anchors[..., 2:] - anchors[..., :2]
+    centre = 0.5 * (anchors[..., :2] + anchors[..., 2:])
+    return torch.cat([(centre - gt[..., :2]) / size, (gt[..., 2:] - centre) / size], -1)
+
+
+def decode_sides(distances: Tensor, anchors: Tensor) -> Tensor:
+    """Inverts `encode_sides`, in at least float32 whatever the dtype of the network.
+
+    Args:
+        distances: (..., 4) predictions.
+        anchors: (..., 4) reference boxes.
+    """
+    dtype = torch.promote_types(distances.dtype, torch.float32)
+    distances, anchors = distances.to(dtype), anchors.to(dtype)
+    size = anchors[..., 2:] - anchors[..., :2]
+    centre = 0.5 * (anchors[..., :2] + anchors[..., 2:])
+    return torch.cat([centre - distances[..., :2] * size, centre + distances[..., 2:] * size], -1)
+
+
+def centerness(gt: Tensor, anchors: Tensor) -> Tensor:
+    """Returns how central the anchors lie in their targets (FCOS, equation 3), (...), 0 to 1.
+
+    Args:
+        gt: (..., 4) target boxes, which hold the centres of the anchors.
+        anchors: (..., 4).
+    """
+    sides = encode_sides(gt, anchors).unflatten(-1, (2, 2))  # (..., 2, 2): near and far, by axis
+    ratio: Tensor = sides.amin(-2) / sides.amax(-2)  # (..., 2)
+    return ratio.prod(-1).sqrt()

@@ -33,7 +33,8 @@ class MatchRule:
     low_quality: bool = False
 
 
-def _chunks(targets: int, boxes: int, images: int) -> list[slice]:
+def chunks(targets: int, boxes: int, images: int) -> list[slice]:
+    """Returns slices of the targets whose tables (images, t, boxes) fit `CHUNK_ELEMENTS`."""
     step = max(1, CHUNK_ELEMENTS // max(1, boxes * images))
     return [slice(start, start + step) for start in range(0, targets, step)]
 
@@ -59,12 +60,12 @@ def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Te
         box, (B, A) int8: `POSITIVE`, `NEGATIVE` or `IGNORED`.
     """
     boxes = boxes.expand(gt.shape[0], -1, 4)
-    chunks = _chunks(gt.shape[1], boxes.shape[1], boxes.shape[0])
+    parts = chunks(gt.shape[1], boxes.shape[1], boxes.shape[0])
     best = boxes.new_full(boxes.shape[:2], -1.0)  # (B, A)
     index = torch.zeros_like(best, dtype=torch.int64)
     best_of_gt = []
     iou = best
-    for chunk in chunks:
+    for chunk in parts:
         iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
         value, position = iou.max(1)
         better = value > best
@@ -74,8 +75,8 @@ def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Te
     label = torch.where(best < rule.negative_iou, NEGATIVE, IGNORED)
     label = torch.where(best >= rule.positive_iou, POSITIVE, label)
     if rule.low_quality:
-        for chunk, top in zip(chunks, best_of_gt, strict=True):
-            if len(chunks) > 1:  # a single table is still there; several were too large to keep
+        for chunk, top in zip(parts, best_of_gt, strict=True):
+            if len(parts) > 1:  # a single table is still there; several were too large to keep
                 iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
             # an object without any overlap must not claim every box of IoU 0
             top = torch.where(top > 0, top, 2.0)
@@ -97,7 +98,7 @@ def covered(boxes: Tensor, regions: Tensor, valid: Tensor, share: float = 0.5) -
     """
     boxes = boxes.expand(regions.shape[0], -1, 4)
     result = torch.zeros(boxes.shape[:2], dtype=torch.bool, device=boxes.device)
-    for chunk in _chunks(regions.shape[1], boxes.shape[1], boxes.shape[0]):
+    for chunk in chunks(regions.shape[1], boxes.shape[1], boxes.shape[0]):
         inside = intersection(regions[:, chunk], boxes) > share * box_area(boxes)[:, None]
         result |= (inside & valid[:, chunk, None]).any(1)
     return result

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from densekit import DenseModel
 from densekit.heads import (
     FCN,
+    FCOS,
     Classification,
     DeepLabV3,
     DeepLabV3Plus,
@@ -114,6 +115,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "embedding": partial(Embedding, num_identities=4, embedding_size=16),
     "faster_rcnn": partial(FasterRCNN, num_classes=CLASSES, box_head=SMALL_BOX_HEAD),
     "fcn": partial(FCN, num_classes=CLASSES),
+    "fcos": partial(FCOS, num_classes=CLASSES),
     "pspnet": partial(PSPNet, num_classes=CLASSES),
     "retinanet": partial(RetinaNet, num_classes=CLASSES),
     "unet": partial(UNet, num_classes=CLASSES),
@@ -126,8 +128,9 @@ TRAIN = {
     "embedding": Counts(123, 492, 0, 3505),
     "faster_rcnn": Counts(538, 1552, 0, 24136),
     "fcn": Counts(127, 413, 0, 3678),
+    "fcos": Counts(213, 1824, 0, 4114),
     "pspnet": Counts(131, 500, 0, 3887),
-    "retinanet": Counts(229, 1443, 0, 4174),
+    "retinanet": Counts(229, 1269, 0, 4174),
     "unet": Counts(1689, 530, 0, 11143),
     "upernet": Counts(167, 619, 0, 3755),
 }
@@ -138,6 +141,7 @@ PREDICT = {
     "embedding": Counts(44, 143, 0, 384),
     "faster_rcnn": Counts(282, 687, 1, 26191),
     "fcn": Counts(45, 109, 0, 384),
+    "fcos": Counts(74, 435, 0, 384),
     "pspnet": Counts(46, 142, 0, 384),
     "retinanet": Counts(80, 378, 0, 828),
     "unet": Counts(566, 184, 0, 2300),

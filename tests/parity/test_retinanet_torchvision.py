@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from functools import partial
 from typing import Any
 
@@ -20,11 +19,9 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from densekit.inference.restore import restore
-from densekit.interop import from_torchvision
 from densekit.interop.torchvision_retinanet import convert, convert_retinanet, matches
 from tests.parity.torchvision_detector import pictures, scale_outputs, standardise
-from tests.parity.torchvision_training import as_batch, distances, targets
+from tests.parity.torchvision_one_stage import check_detections, check_training, detections
 
 pytestmark = pytest.mark.parity
 
@@ -61,53 +58,17 @@ def trained(version: int, **settings: Any) -> tuple[RetinaNet, list[Tensor]]:
     return model, images
 
 
-def detections(model: Any, images: list[Tensor]) -> list[dict[str, Tensor]]:
-    """Ours, in the frames of the images."""
-    batch = as_batch(images, [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0)}] * 2)
-    resized = model.resized({key: batch[key] for key in ("image", "size", "meta")})
-    with torch.no_grad():
-        return [found["detection"] for found in restore(model.predict(resized), resized)]
-
-
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("per_level", [1000, 50])
 def test_detections_are_equal(version: int, per_level: int) -> None:
-    theirs, images = trained(version, topk_candidates=per_level)
-    with torch.no_grad():
-        expected = theirs(images)
-
-    found = detections(from_torchvision(theirs), images)
-
-    for ours, rows in zip(found, expected, strict=True):
-        assert len(rows["boxes"]) > 50
-        for key in ("boxes", "scores", "labels"):
-            torch.testing.assert_close(
-                torch.as_tensor(ours[key]), rows[key], check_dtype=False, rtol=1e-5, atol=1e-4
-            )
+    check_detections(*trained(version, topk_candidates=per_level))
 
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("counts", [(3, 5), (0, 2)])
 def test_losses_and_gradients_are_equal(version: int, counts: tuple[int, int]) -> None:
-    theirs, images = trained(version)
-    annotations = targets(images, list(counts), OUTPUTS - 1)
-    ours, carrier = from_torchvision(theirs), copy.deepcopy(theirs)
-    expected = theirs.train()(images, copy.deepcopy(annotations))
-    sum(expected.values()).backward()
-    for source, target in zip(theirs.parameters(), carrier.parameters(), strict=True):
-        target.data = source.grad
-    reference = dict(from_torchvision(carrier).named_parameters())
-
-    batch = as_batch(images, annotations)
-    batch["labels"] = batch["labels"] + 1  # here the labels are the numbers of the outputs
-    found = ours.train().loss(ours.resized(batch))
-    sum(found.values()).backward()
-
-    assert found["detection/cls"].item() == pytest.approx(expected["classification"].item())
-    assert found["detection/box"].item() == pytest.approx(expected["bbox_regression"].item())
-    gradients = {name: p.grad for name, p in ours.named_parameters() if p.requires_grad}
-    errors = distances(gradients, reference)
-    assert max(errors.values()) < 1e-4, max(errors.items(), key=lambda item: item[1])
+    terms = {"classification": "cls", "bbox_regression": "box"}
+    check_training(*trained(version), counts, terms)
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -90,7 +90,7 @@ def test_keeps_channels_last() -> None:
     assert y.is_contiguous(memory_format=torch.channels_last)
 
 
-@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 16), (7, 1)])
+@pytest.mark.parametrize(("channels", "groups"), [(64, 32), (48, 16), (32, 16), (7, 1), (1, 1)])
 def test_group_norm_has_32_groups_where_it_can(channels: int, groups: int) -> None:
     assert Layers(norm="group").normalisation(channels).num_groups == groups
 

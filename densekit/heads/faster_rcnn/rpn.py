@@ -11,6 +11,7 @@ Shape letters: B images, A anchors of all levels, a anchors of one cell, C chann
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -24,7 +25,7 @@ from densekit.losses.box import smooth_l1
 from densekit.ops.boxes import encode_boxes
 from densekit.ops.constants import constant
 from densekit.ops.dist import global_count
-from densekit.ops.matching import POSITIVE, MatchRule
+from densekit.ops.matching import POSITIVE, MatchRule, match
 from densekit.ops.nms import Backend
 from densekit.ops.roi import PyramidTable
 from densekit.ops.sampling import sample_balanced
@@ -168,7 +169,8 @@ class RPN(nn.Module):
             batch: Its boxes, `key` and `boxes_valid`.
         """
         with torch.no_grad():
-            index, label = label_anchors(anchors, batch, self.matching)
+            assign = partial(match, boxes=anchors, rule=self.matching)
+            index, label = label_anchors(anchors, batch, assign)
             rule = self.sampling
             sampled, valid = sample_balanced(
                 label, batch["key"], rule.count, rule.positive_fraction

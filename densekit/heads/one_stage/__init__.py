@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
         "DenseDetectionRule": "rules",
+        "FCOS": "fcos",
         "FocalRule": "rules",
         "RetinaNet": "retinanet",
         "detectron2_retinanet": "presets",

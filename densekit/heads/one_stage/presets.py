@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
+from densekit.heads.one_stage.rules import DenseDetectionRule
 from densekit.losses.box import GIoUBox
 
 TORCHVISION_SIZES = tuple(
@@ -38,7 +38,7 @@ def detectron2_retinanet() -> dict[str, Any]:
     batch; detectron2 takes their moving average over the steps.
     """
     return {
-        "focal": FocalRule(per_image=False),
+        "per_image": False,
         "detection": DenseDetectionRule(max_detections=100, clip_first=False, drop_empty=True),
     }
 
@@ -46,6 +46,6 @@ def detectron2_retinanet() -> dict[str, Any]:
 def mmdet_retinanet() -> dict[str, Any]:
     """Returns the settings of mmdetection's `retinanet_r50_fpn`."""
     return {
-        "focal": FocalRule(per_image=False),
+        "per_image": False,
         "detection": DenseDetectionRule(max_detections=100, drop_empty=True),
     }

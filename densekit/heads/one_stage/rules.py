@@ -13,14 +13,11 @@ class FocalRule:
         gamma: Exponent of the focal factor.
         alpha: Weight of an anchor's own class; the other classes get 1 - alpha.
         prior: Probability of each class at the start of training (section 4.1).
-        per_image: Whether each image's sum is divided by its own number of positive anchors and the
-            mean is over images (torchvision), or all sums by that of the batch (mmdetection).
     """
 
     gamma: float = 2.0
     alpha: float = 0.25
     prior: float = 0.01
-    per_image: bool = True
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from densekit.heads.faster_rcnn import (
     torchvision_preset,
 )
 from densekit.heads.faster_rcnn.proposals import Proposals
-from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, covered
+from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, covered, match
 from densekit.ops.roi import pyramid_table
 from densekit.types import Batch, Features, check_batch
 from tests.unit.tiny import (
@@ -137,7 +137,8 @@ def sampled_classes(made: FasterRCNN, batch: Batch) -> tuple[Tensor, Tensor]:
     features = random_features(len(batch["size"]))
     levels = [features[name] for name in made.reads]
     anchors = made.rpn.grid(levels, (64, 96))
-    return anchors, label_anchors(anchors, batch, made.rpn.matching)[1]
+    assign = partial(match, boxes=anchors, rule=made.rpn.matching)
+    return anchors, label_anchors(anchors, batch, assign)[1]
 
 
 def test_crowd_regions_give_neither_positives_nor_negatives() -> None:

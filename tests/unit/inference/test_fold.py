@@ -16,6 +16,7 @@ from densekit import DenseModel
 from densekit.backbones import CifarResNet, IResNet, ResNet, TimmBackbone
 from densekit.heads import (
     FCN,
+    FCOS,
     DeepLabV3,
     DeepLabV3Plus,
     Embedding,
@@ -121,6 +122,7 @@ HEADS: dict[str, Any] = {
         Embedding, num_identities=4, embedding_size=8, pool=partial(FlattenedMap, size=(96, 96))
     ),
     "retinanet": partial(RetinaNet, num_classes=3, norm="batch", depth=1),
+    "fcos": partial(FCOS, num_classes=3, norm="batch", depth=1),
     "faster_rcnn": partial(FasterRCNN, num_classes=3, box_head=SMALL_BOX_HEAD),
 }
 LEFT = {"deeplabv3": 1, "fcn": 1, "pspnet": 1, "upernet": 1, "arcface": 1}
@@ -130,7 +132,10 @@ LEFT = {"deeplabv3": 1, "fcn": 1, "pspnet": 1, "upernet": 1, "arcface": 1}
 @pytest.mark.parametrize("name", HEADS)
 def test_every_head_is_folded(name: str) -> None:
     neck = partial(
-        FPN, out_channels=16, extra="conv" if name == "retinanet" else "pool", norm="batch"
+        FPN,
+        out_channels=16,
+        extra="conv" if name in ("retinanet", "fcos") else "pool",
+        norm="batch",
     )
     model = model_of(small(), HEADS[name], neck)
 

@@ -71,6 +71,7 @@ def test_a_detector_by_name_has_the_classes_of_coco(cache: Path) -> None:
     ("name", "builder", "entry"),
     [
         ("resnet50", "resnet50", "IMAGENET1K_V2"),
+        ("fcos_resnet50_fpn", "fcos_resnet50_fpn", "COCO_V1"),
         ("resnet50.IMAGENET1K_V1", "resnet50", "IMAGENET1K_V1"),
         ("resnet50.DEFAULT", "resnet50", "IMAGENET1K_V2"),
         ("FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1", "fasterrcnn_resnet50_fpn_v2", "COCO_V1"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
-from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection._utils import BoxCoder, BoxLinearCoder
 from torchvision.ops import box_iou as torchvision_iou
 from torchvision.ops import clip_boxes_to_image
 
@@ -15,9 +15,12 @@ from densekit.ops.boxes import (
     at_least,
     box_area,
     box_iou,
+    centerness,
     clip_boxes,
     decode_boxes,
+    decode_sides,
     encode_boxes,
+    encode_sides,
     intersection,
 )
 
@@ -103,3 +106,19 @@ def test_decoding_stays_finite_and_float32() -> None:
     assert found.isfinite().all()
     side = 16 * torch.tensor(MAX_LOG_SCALE).exp()
     torch.testing.assert_close(found[0, 2] - found[0, 0], side)
+
+
+def test_sides_equal_torchvision() -> None:
+    gt, anchors = some_boxes(3, 5), some_boxes(3, 5)
+    coder = BoxLinearCoder(normalize_by_size=True)
+    torch.testing.assert_close(encode_sides(gt, anchors), coder.encode(anchors, gt))
+    sides = encode_sides(gt, anchors)
+    torch.testing.assert_close(decode_sides(sides, anchors), coder.decode(sides, anchors))
+    torch.testing.assert_close(decode_sides(sides, anchors), gt, rtol=1e-4, atol=1e-3)
+
+
+def test_centerness() -> None:
+    """A centre of 1 : 3 and 1 : 4 has sqrt(1 / 12); the middle has 1."""
+    gt = torch.tensor([[0.0, 0, 40, 50]])
+    points = torch.tensor([[8.0, 8, 12, 12], [16, 21, 24, 29]])
+    torch.testing.assert_close(centerness(gt, points), torch.tensor([(1 / 12) ** 0.5, 1.0]))

@@ -12,7 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from densekit.heads import Classification, DeepLabV3Plus, Embedding, FasterRCNN, RetinaNet, UNet
+from densekit.heads import (
+    FCOS,
+    Classification,
+    DeepLabV3Plus,
+    Embedding,
+    FasterRCNN,
+    RetinaNet,
+    UNet,
+)
 from densekit.losses import (
     AdaFace,
     ArcFace,
@@ -55,6 +63,7 @@ def faces(margin: Callable[[], Any], specs: Any) -> Embedding:
 HEADS = {
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
+    "fcos": partial(FCOS, num_classes=CLASSES, depth=1),
     "unet": partial(UNet, num_classes=CLASSES, losses=LOSSES, decoder_channels=[8] * 5),
     "deeplab": partial(DeepLabV3Plus, num_classes=CLASSES),
     "classification": partial(Classification, num_classes=CLASSES),

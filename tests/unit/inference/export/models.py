@@ -11,6 +11,7 @@ from acme_centernet.head import CenterNet
 from densekit.backbones import ResNet
 from densekit.heads import (
     FCN,
+    FCOS,
     Classification,
     DeepLabV3,
     DeepLabV3Plus,
@@ -51,6 +52,9 @@ BOXED: dict[str, Any] = {
     ),
     "one_stage": partial(
         RetinaNet, num_classes=CLASSES, depth=1, detection=DenseDetectionRule(per_level=100)
+    ),
+    "points": partial(
+        FCOS, num_classes=CLASSES, depth=1, detection=DenseDetectionRule(0.2, 0.6, per_level=100)
     ),
     "plugged_in": partial(CenterNet, num_classes=CLASSES, channels=8),
 }

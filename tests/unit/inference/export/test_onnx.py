@@ -14,7 +14,7 @@ from densekit.backbones import ResNet
 from densekit.heads import Classification, UNet
 from densekit.heads.faster_rcnn import RPN, BoxHead
 from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
-from densekit.heads.one_stage import RetinaNet
+from densekit.heads.one_stage import FCOS, RetinaNet
 from densekit.heads.one_stage.rules import DenseDetectionRule
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.formats import format_of
@@ -105,10 +105,11 @@ def test_adaptive_sampling(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_retinanet(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", [RetinaNet, FCOS])
+def test_one_stage_heads(kind: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     rule = DenseDetectionRule(per_level=100)
-    head = partial(RetinaNet, num_classes=3, depth=1, detection=rule)
+    head = partial(kind, num_classes=3, depth=1, detection=rule)
     neck = partial(FPN, out_channels=8, extra="conv")
     model = DenseModel(ResNet(18, width=8), {"boxes": head}, neck)
     spread(model, 50)

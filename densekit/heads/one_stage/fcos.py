@@ -1,0 +1,124 @@
+"""FCOS: every point of the levels predicts the class and the four sides of the object it is in.
+
+Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", 2019, and its journal version
+"FCOS: A Simple and Strong Anchor-free Object Detector", 2020 (centre sampling, centre-ness beside
+the boxes, generalised IoU).
+
+Shape letters: B images, A points of all levels (A_l of one), K classes, C channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from densekit.heads.anchors import anchor_grid
+from densekit.heads.one_stage.dense import LEVELS, DenseHead, by_anchor
+from densekit.heads.one_stage.detections import Candidates, best_of_level
+from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
+from densekit.heads.one_stage.targets import assigned, focal_sums, positives_of_batch
+from densekit.losses.box import giou_loss
+from densekit.losses.targets import full_precision
+from densekit.ops.boxes import centerness, decode_sides
+from densekit.ops.nms import Backend
+from densekit.ops.point_matching import PointRule, match_points
+from densekit.types import Batch, Features, FeatureSpec
+
+
+class FCOS(DenseHead):
+    """One-stage detector without anchor boxes.
+
+    It reads p3 to p7, which a neck with `extra="conv_backbone"` or `extra="conv"` has. A point is
+    kept as the square of one stride around it. The defaults are torchvision's: points at the
+    corners of the cells, sides in multiples of the stride. A detection's score is the geometric
+    mean of the probability of its class and its centre-ness.
+
+    Args:
+        specs: Specs of all available levels.
+        num_classes: K, without background.
+        levels: Levels with points, finest first, all with the same channels.
+        depth: Number of 3x3 convolutions of each of the two networks before its predictors.
+        norm: Norm after each of them, see `densekit.layers.Layers`.
+        grid_strides: See `densekit.heads.anchors.AnchorGrid`.
+        matching: See `PointRule`.
+        focal: Its `gamma`, `alpha` and `prior`; all sums are divided by the batch's positives.
+        detection: See `DenseDetectionRule`.
+        backend: `static` or `ragged` post-processing; chosen by the device by default.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, FeatureSpec],
+        num_classes: int,
+        *,
+        levels: Sequence[str] = LEVELS,
+        depth: int = 4,
+        norm: str | None = "group",
+        grid_strides: bool = False,
+        matching: PointRule = PointRule(),  # noqa: B008 - frozen
+        focal: FocalRule = FocalRule(),  # noqa: B008
+        detection: DenseDetectionRule = DenseDetectionRule(0.2, 0.6, 100),  # noqa: B008
+        backend: Backend | None = None,
+    ) -> None:
+        read = {name: specs[name] for name in levels}
+        strides = [[spec.stride[0]] for spec in read.values()]
+        super().__init__(
+            read,
+            num_classes,
+            anchor_grid("levels", read, strides, [1], rounded=False, grid_strides=grid_strides),
+            depth=depth,
+            norm=norm,
+            norm_bias=True,
+            prior=focal.prior,
+            detection=detection,
+            backend=backend,
+        )
+        self.matching, self.focal = matching, focal
+        self.centerness = self.predictor(1)
+
+    def dense(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Predicts one level (B, C, h, w).
+
+        Returns:
+            Logits of the classes (B, A_l, K), distances to the sides in strides (B, A_l, 4), and
+            logits of the centre-ness (B, A_l, 1).
+        """
+        of_classes, of_boxes = self.towers(x)
+        return (
+            by_anchor(self.logits(of_classes), self.num_classes),
+            by_anchor(self.deltas(of_boxes), 4).relu(),
+            by_anchor(self.centerness(of_boxes), 1),
+        )
+
+    def moved(self, deltas: Tensor, anchors: Tensor) -> Tensor:
+        """Returns the boxes (..., 4) of points whose sides are this many strides away."""
+        return decode_sides(deltas, anchors)
+
+    def candidates(self, x: Tensor, anchors: Tensor) -> Candidates:
+        """Returns the best pairs of a point and a class of one level."""
+        logits, sides, central = self.dense(x)
+        scores = (full_precision(logits).sigmoid() * full_precision(central).sigmoid()).sqrt()
+        return best_of_level(scores, sides, anchors, self.detection.per_level)
+
+    def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
+        """Returns the three terms `cls`, `box` and `centerness`."""
+        levels, points = self.levels(features)
+        every = torch.cat(points)
+        target = assigned(every, batch, partial(match_points, points=every, rule=self.matching))
+        logits, sides, central = zip(*map(self.dense, levels), strict=True)
+        box = giou_loss(self.moved(torch.cat(sides, 1), every), target.boxes)  # (B, A)
+        centre = F.binary_cross_entropy_with_logits(
+            full_precision(torch.cat(central, 1)[..., 0]),
+            centerness(target.boxes, every),
+            reduction="none",
+        )
+        count = positives_of_batch(target.positive)
+        return {
+            "cls": focal_sums(logits, target.classes, self.focal).sum() / count,
+            "box": (box * target.positive).sum() / count,
+            "centerness": (centre * target.positive).sum() / count,
+        }
