@@ -9,11 +9,17 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from densekit.metrics.analyses import Analysis, Suspect
 from densekit.metrics.image_metric import ImageMetric
-from densekit.metrics.mask_pair import mask_pair
-from densekit.metrics.mask_suspects import COLUMNS, disagreement, suspects_of
+from densekit.metrics.mask_pair import MaskPair, mask_pair
+from densekit.metrics.mask_suspects import (
+    COLUMNS,
+    confidence_where_wrong,
+    disagreement,
+    suspects_of,
+)
 from densekit.metrics.means import Values, column_means, mean, ratio
 from densekit.metrics.pixel_bins import Pixels, class_counts, top_label_counts
 from densekit.metrics.protocols import Draws
@@ -21,7 +27,7 @@ from densekit.metrics.reliability import calibration_error, reliability
 from densekit.metrics.rows import check_names
 from densekit.metrics.score_curves import over_scores, precision_recall
 from densekit.metrics.thresholds import Scored, check_precision, measured_thresholds
-from densekit.types import PIXELS, Result, Truth
+from densekit.types import IGNORE_INDEX, PIXELS, Result, Truth
 
 FINE = 5
 """Bins of thresholds per bin of calibration."""
@@ -96,13 +102,30 @@ class MaskCalibration(ImageMetric):
         if pixels is None:
             return np.zeros(self.width)
         pair = mask_pair(result, truth, len(self.names), multilabel=self.multilabel)
-        count = self.shape[-1]
-        if self.independent:
-            counts = class_counts(pixels, pair.truth, count)
-        else:
-            counts = top_label_counts(pixels, pair.truth, count)
-        region = disagreement(pair, pixels, self.background)
-        return np.concatenate([counts.reshape(-1), region])
+        counts, confidence = self._looked_through(pair, pixels)
+        return np.concatenate([counts.reshape(-1), disagreement(pair, confidence, self.background)])
+
+    def _looked_through(self, pair: MaskPair, pixels: Pixels) -> tuple[Values, NDArray[np.float16]]:
+        """The counts, and (*S) `confidence_where_wrong`, in one pass over the probabilities."""
+        counts, count = np.zeros(self.shape), self.shape[-1]
+        wrong = (pair.truth != pair.predicted) & (pair.truth != IGNORE_INDEX)
+        confidence = np.zeros(pair.size, dtype=np.float16)
+        truth, wrong, written = (pixels.view(mask) for mask in (pair.truth, wrong, confidence))
+        if not pair.multilabel:
+            truth, wrong = truth[None], wrong[None]
+        for rows, probabilities in pixels.parts():
+            there = truth[:, rows]  # (1 or K, n, ...)
+            if self.independent:
+                values = probabilities.cpu().numpy()
+                counts += class_counts(values, there, count)
+                sure = np.maximum(values, 1 - values)
+            else:
+                best = probabilities.max(0)
+                sure = best.values.cpu().numpy()[None]
+                right = best.indices.cpu().numpy() == there
+                counts += top_label_counts(sure, right, there != IGNORE_INDEX, count)
+            written[rows] = confidence_where_wrong(sure, wrong[:, rows])
+        return counts, confidence
 
     def aggregate_rows(self, table: Values) -> dict[str, float]:
         """The numbers named above."""

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from densekit.metrics.analyses import Suspect
 from densekit.metrics.mask_pair import MaskPair
 from densekit.metrics.means import Values
-from densekit.metrics.pixel_bins import Pixels
 from densekit.types import IGNORE_INDEX
 
 SURE = 0.8
@@ -26,7 +25,7 @@ LEAST = 0.05
 """Of `Suspect.confidence`: less is the width of a border."""
 
 
-def disagreement(pair: MaskPair, pixels: Pixels, background: bool) -> Values:
+def disagreement(pair: MaskPair, confidence: NDArray[np.float16], background: bool) -> Values:
     """The largest connected region of pixels that are predicted wrongly with confidence.
 
     Its share is the sum of the confidence in it by the number of pixels that are annotated or
@@ -35,7 +34,7 @@ def disagreement(pair: MaskPair, pixels: Pixels, background: bool) -> Values:
 
     Args:
         pair: Truth and prediction.
-        pixels: The probabilities of the prediction.
+        confidence: (*S) of `confidence_where_wrong`.
         background: Whether class 0 is the background.
 
     Returns:
@@ -44,7 +43,6 @@ def disagreement(pair: MaskPair, pixels: Pixels, background: bool) -> Values:
     from scipy import ndimage
 
     row = np.zeros(COLUMNS)
-    confidence = _confidence_where_wrong(pair, pixels)  # (*S), 0 where right or unsure
     (around,) = ndimage.find_objects((confidence > 0).view(np.uint8)) or [None]
     if around is None:
         return row
@@ -87,20 +85,17 @@ def suspects_of(ids: NDArray[np.int64], rows: Values, names: Sequence[str]) -> l
     return found
 
 
-def _confidence_where_wrong(pair: MaskPair, pixels: Pixels) -> NDArray[np.float16]:
-    """(*S) the largest confidence of a wrong class, 0 where none is `SURE`."""
-    wrong = (pair.truth != pair.predicted) & (pair.truth != IGNORE_INDEX)
-    out = np.zeros(pair.size, dtype=np.float16)
-    seen, written = pixels.view(wrong), pixels.view(out)
-    for rows, probabilities in pixels.parts():
-        values = probabilities.cpu().numpy()
-        if pair.multilabel or pair.num_classes == 1:
-            sure = np.maximum(values, 1 - values)
-            planes = seen[:, rows] if pair.multilabel else seen[None, rows]
-        else:
-            sure, planes = values.max(0, keepdims=True), seen[None, rows]
-        written[rows] = np.where(planes & (sure >= SURE), sure, 0).max(0)
-    return out
+def confidence_where_wrong(
+    confidence: NDArray[Any], wrong: NDArray[np.bool_]
+) -> NDArray[np.float16]:
+    """The largest confidence of a wrong class, 0 where none is `SURE`.
+
+    Args:
+        confidence: (L, ...) of the answer for each of L classes, or of the one of exclusive ones.
+        wrong: (L, ...) whether the answer is wrong.
+    """
+    found: NDArray[Any] = np.where(wrong & (confidence >= SURE), confidence, 0).max(0)
+    return found.astype(np.float16)
 
 
 def _any_structure(pair: MaskPair, background: bool) -> NDArray[np.bool_]:

@@ -165,7 +165,8 @@ class MultilabelMap(ImageMetric):
             for name, n, *values in zip(self.names, true, *columns, strict=True)
         ]
         head = ("label", "images", "AP", "precision", "recall", "F1", "best threshold")
-        return Table("Labels", head, rows, "Precision, recall and F1 of the labels decided for.")
+        about = "Precision, recall, F1: of the labels decided for. Best threshold: of these images."
+        return Table("Labels", head, rows, about)
 
 
 def _average_precision(probability: Values, label: Values) -> float:

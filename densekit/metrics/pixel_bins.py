@@ -36,54 +36,41 @@ def bins_of(values: NDArray[Any], count: int) -> NDArray[np.intp]:
     return found
 
 
-def top_label_counts(pixels: Pixels, truth: NDArray[np.uint8], count: int) -> Values:
+def top_label_counts(
+    confidence: NDArray[Any], right: NDArray[np.bool_], there: NDArray[np.bool_], count: int
+) -> Values:
     """Of exclusive classes, by the probability of the most probable one.
 
     Args:
-        pixels: Of the image.
-        truth: (*S), 255 where nothing is counted.
+        confidence: (...) that probability.
+        right: (...) whether that class is right.
+        there: (...) whether the pixel counts.
         count: M.
 
     Returns:
         (3, M): pixels, how many of them are right, sum of their confidence.
     """
-    counts = np.zeros((3, count))
-    seen = pixels.view(truth)
-    for rows, probabilities in pixels.parts():
-        best = probabilities.max(0)
-        confidence, predicted = best.values.cpu().numpy(), best.indices.cpu().numpy()
-        target = seen[rows]
-        there = target != IGNORE_INDEX
-        sure, right = confidence[there], (predicted == target)[there]
-        place = bins_of(sure, count)
-        for row, weights in enumerate((None, right, sure)):
-            counts[row] += np.bincount(place, weights, count)
-    return counts
+    return _counts(confidence[there], right[there], count)
 
 
-def class_counts(pixels: Pixels, truth: NDArray[np.uint8], count: int) -> Values:
+def class_counts(probabilities: NDArray[Any], truth: NDArray[np.uint8], count: int) -> Values:
     """Of independent classes, by the probability of each.
 
     Args:
-        pixels: Of the image.
-        truth: (*S) of one class or (K, *S), 0 and 1, 255 where nothing is counted.
+        probabilities: (K, ...).
+        truth: (K, ...) of 0 and 1, 255 where nothing is counted.
         count: Of bins.
 
     Returns:
         (K, 3, count): pixels, how many of them are of the class, sum of their probability.
     """
-    seen = pixels.view(truth)
-    counts: Values | None = None
-    for rows, probabilities in pixels.parts():
-        values = probabilities.cpu().numpy()  # (K, n, ...)
-        planes = seen[:, rows] if seen.ndim == values.ndim else seen[None, rows]
-        if counts is None:
-            counts = np.zeros((len(values), 3, count))
-        for label, (probability, target) in enumerate(zip(values, planes, strict=True)):
-            there = target != IGNORE_INDEX
-            likely, true = probability[there], (target == 1)[there]
-            place = bins_of(likely, count)
-            for row, weights in enumerate((None, true, likely)):
-                counts[label, row] += np.bincount(place, weights, count)
-    assert counts is not None, "an image has rows"
-    return counts
+    found = []
+    for likely, target in zip(probabilities, truth, strict=True):
+        there = target != IGNORE_INDEX
+        found.append(_counts(likely[there], (target == 1)[there], count))
+    return np.stack(found)
+
+
+def _counts(values: NDArray[Any], right: NDArray[np.bool_], count: int) -> Values:
+    place = bins_of(values, count)
+    return np.stack([np.bincount(place, of, count) for of in (None, right, values)]).astype(float)

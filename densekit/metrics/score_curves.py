@@ -54,7 +54,7 @@ def over_scores(classes: Mapping[str, Scored], score: str) -> Curves:
         x=score,
         y="F1",
         lines=lines,
-        about="The mark is the best F1, where the stored threshold lies.",
+        about="The mark is the best F1 of these images.",
         marked={name: _at_best(one, one.scores, one.f1) for name, one in points.items()},
     )
 
