@@ -202,6 +202,7 @@ def _print_next_commands(run: Path, trust: str, cfg: Mapping[str, Any]) -> None:
     word, more = quoted(f"checkpoint={run}"), f"{_limit(cfg, last)}=MORE"
     print_lines(
         f"evaluate:   densekit eval {word}{trust}",
+        f"report:     densekit report {quoted(run)}{trust}",
         f"predict:    densekit predict {word} source=FOLDER output=DIR{trust}",
         f"continue:   densekit train {quoted(f'resume={run}')} {more}{trust}",
     )
