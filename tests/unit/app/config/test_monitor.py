@@ -234,7 +234,7 @@ def test_runs_are_refused_before_they_begin(
     assert main(["train", *TINY, *words]) == 2
     assert message in capsys.readouterr().err
     written = {file.name for file in only(only(tmp_path / "runs")).iterdir()}
-    assert written <= {"config.yaml", "console.log"}
+    assert written <= {"config.yaml", "console.log", "run.json"}
 
 
 def test_the_main_metric_is_watched_without_a_word(
