@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.metrics.analyses import Analysis, Curves
+from densekit.metrics.analyses import Analysis, Cell, Curves, Table
 from densekit.metrics.embedding_metric import EmbeddingMetric, Templates, rounded
 from densekit.metrics.means import Values, ratio
 from densekit.metrics.protocols import Draws
@@ -21,6 +21,8 @@ CHUNK = 1 << 24
 """Similarities held at once: 128 MB."""
 MAX_RANK = 50
 """Of the curve over ranks."""
+FALSE_POSITIVE_RATES = (0.1, 0.01, 0.001)
+"""At which open-set identification is measured (ISO/IEC 19795-1)."""
 
 
 class Identification(EmbeddingMetric):
@@ -52,7 +54,7 @@ class Identification(EmbeddingMetric):
 
     def aggregate(self, templates: Templates, pairs: Values) -> dict[str, float]:
         """The numbers named above; see `EmbeddingMetric.aggregate`."""
-        first, precision = searched(templates)
+        first, precision, _ = searched(templates)
         mated = first > 0
         metrics = {
             f"rank_{rank}": float(np.mean(first[mated] <= rank)) if mated.any() else math.nan
@@ -65,7 +67,7 @@ class Identification(EmbeddingMetric):
     def resampled(self, draws: Draws) -> dict[str, Values]:
         """Ranks and map of every draw of probes, against the whole gallery; see `HasResamples`."""
         templates, _, column = self.weights(draws)
-        first, precision = searched(templates)
+        first, precision, _ = searched(templates)
         weights = draws.T[column[probes_of(templates)]] * (first > 0)[:, None]  # (Q, R)
         total = weights.sum(axis=0)
         metrics = {
@@ -75,24 +77,30 @@ class Identification(EmbeddingMetric):
         return metrics | {"map": ratio((weights * precision[:, None]).sum(axis=0), total)}
 
     def analyses(self) -> list[Analysis]:
-        """The cumulative match characteristic: the share of probes found within each rank."""
+        """The cumulative match characteristic; open-set rates where probes have no mate."""
         rows = self.computed_rows()
-        first, _ = searched(self._compared(len(self.image_ids()), rows)[0])
+        first, _, score = searched(self._compared(len(self.image_ids()), rows)[0])
         mated = first[first > 0]
         if not len(mated):
             return []
+        open_set = [_open_set(first, score)] if len(mated) < len(first) else []
         ranks = np.arange(1, MAX_RANK + 1, dtype=np.float64)
         found = np.searchsorted(np.sort(mated), ranks, side="right") / len(mated)
         title = "Cumulative match characteristic"
-        return [Curves(title, "rank", "share of probes found", {"probes": (ranks, found)})]
+        curve = Curves(title, "rank", "share of probes found", {"probes": (ranks, found)})
+        return [curve, *open_set]
 
     def reason(self, images: int, pairs: Values) -> str:
         """Why a metric is NaN."""
         return "no images" if not images else "no probe has its identity in the gallery"
 
 
-def searched(templates: Templates) -> tuple[NDArray[np.int64], Values]:
-    """(Q,) rank of the first entry of the own identity, 0 without one, and average precision.
+def searched(templates: Templates) -> tuple[NDArray[np.int64], Values, Values]:
+    """Looks for every probe in the gallery.
+
+    Returns:
+        (Q,) rank of the first entry of the own identity, 0 without one; average precision; and
+        the largest similarity.
 
     Raises:
         ValueError: The identity of a template is not known.
@@ -109,10 +117,11 @@ def searched(templates: Templates) -> tuple[NDArray[np.int64], Values]:
         _searched(templates, probes[start : start + rows], entries, itself=not said)
         for start in range(0, len(probes), rows)
     ]
-    firsts, precisions = zip(*parts, strict=True) if parts else ((), ())
+    firsts, precisions, scores = zip(*parts, strict=True) if parts else ((), (), ())
     return (
         np.concatenate([np.zeros(0, np.int64), *firsts]),
         np.concatenate([np.zeros(0), *precisions]),
+        np.concatenate([np.zeros(0), *scores]),
     )
 
 
@@ -124,7 +133,7 @@ def probes_of(templates: Templates) -> NDArray[np.int64]:
 
 def _searched(
     templates: Templates, probes: NDArray[Any], entries: NDArray[Any], *, itself: bool
-) -> tuple[NDArray[np.int64], Values]:
+) -> tuple[NDArray[np.int64], Values, Values]:
     score = rounded(templates.embedding[probes] @ templates.embedding[entries].T)  # (Q, M)
     mate = templates.identity[probes][:, None] == templates.identity[entries]
     if itself:  # a template is no entry of its own gallery
@@ -136,4 +145,25 @@ def _searched(
     first = np.where(found, hit.argmax(1) + 1, 0)
     precision = np.cumsum(hit, axis=1) / np.arange(1, hit.shape[1] + 1)
     average = (precision * hit).sum(1) / np.maximum(hit.sum(1), 1)
-    return first, average
+    return first, average, score.max(1, initial=-np.inf)
+
+
+def _open_set(first: NDArray[np.int64], score: Values) -> Table:
+    """How many probes are found while those without a mate are turned away."""
+    strangers = np.sort(score[first == 0])[::-1]
+    rows: list[tuple[Cell, ...]] = []
+    for rate in FALSE_POSITIVE_RATES:
+        allowed = int(rate * len(strangers) + 1e-9)
+        if not allowed:
+            rows.append((rate, None, None))
+            continue
+        threshold = float(strangers[allowed]) if allowed < len(strangers) else -1.0
+        found = (first == 1) & (score > threshold)
+        rows.append((rate, threshold, float(found[first > 0].mean())))
+    return Table(
+        "Open-set identification",
+        ("false positive identification rate", "similarity", "true positive identification rate"),
+        rows,
+        f"{len(strangers)} probes have no mate in the gallery. A probe is answered if its most"
+        " similar entry exceeds the similarity.",
+    )

@@ -88,3 +88,21 @@ def test_ranks_of_an_identification() -> None:
     figures = {name: float(value) for name, value in metric.compute().items()}
     assert (found[0], found[4]) == pytest.approx((figures["rank_1"], figures["rank_5"]))
     assert ranks[-1] == 50
+
+
+def test_open_set_identification() -> None:
+    """One entry per person; strangers are as similar as 0.9, 0.5 and so on to the gallery."""
+    people = np.eye(12)
+    results, truths = [], []
+    for image, (person, mixed) in enumerate([(0, 0.0), (0, 0.05), (1, 0.0), (1, 0.8)]):
+        results.append({"embedding": people[person] + mixed * people[11]})
+        truths.append({"image_id": image, "identity": person, "gallery": not image % 2})
+    for stranger in range(10):
+        share = np.sqrt(1 - (0.9 - stranger / 20) ** 2)
+        embedding = (0.9 - stranger / 20) * people[0] + share * people[10]
+        results.append({"embedding": embedding})
+        truths.append({"image_id": 10 + stranger, "identity": 50 + stranger, "gallery": False})
+    _, table = computed(Identification([1]), results, truths).analyses()
+    tenth, hundredth, _ = table.rows
+    assert tenth == (0.1, pytest.approx(0.85), 0.5)  # the second probe has 0.78
+    assert hundredth == (0.01, None, None)
