@@ -111,6 +111,11 @@ class Runner:
         """Whether a head is known to return embeddings."""
         return any("num_identities" in head for head in self.heads.values())
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is being predicted."""
+        return self._lock.locked()
+
     def run(self, files: Sequence[str | Path], others: Sequence[str | Path] = ()) -> Outcome:
         """Predicts an image, and another one to compare it with.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -16,7 +17,7 @@ from typing import Any
 from densekit._signals import STOPS
 from densekit.app.demo.offline import no_connections
 from densekit.app.demo.own_page import OwnPageAlone
-from densekit.app.errors import Stopped, UsageError
+from densekit.app.errors import UsageError
 
 HOST = "127.0.0.1"
 LARGEST_UPLOAD = "4gb"
@@ -83,6 +84,8 @@ def application(page: Any) -> Any:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(OwnPageAlone)
     page.state_session_capacity = SESSIONS
+    # Else gradio takes any path of this machine for an upload, and copies it to what it serves.
+    page.has_launched = True
     return gr.mount_gradio_app(
         app,
         page,
@@ -103,25 +106,20 @@ def application(page: Any) -> Any:
     )
 
 
-def serve(page: Any, server: socket.socket, *, browser: bool) -> None:
-    """Serves the page until Ctrl-C.
+def serve(page: Any, server: socket.socket, *, browser: bool) -> signal.Signals:
+    """Serves the page until a signal, which is returned.
 
     Args:
         page: `gradio.Blocks`.
         server: Of `listening`.
         browser: Whether to open the page in the browser.
-
-    Raises:
-        Stopped: By another signal.
     """
     address = f"http://{HOST}:{server.getsockname()[1]}/"
     print(f"densekit demo: {address}  (Ctrl-C ends it)", flush=True)
     if browser:
         threading.Thread(target=webbrowser.open, args=[address], daemon=True).start()
     with no_connections():
-        stopped_by = _run(application(page), server)
-    if stopped_by is not signal.SIGINT:
-        raise Stopped(stopped_by)
+        return _run(application(page), server)
 
 
 def _run(app: Any, server: socket.socket) -> signal.Signals:
@@ -147,6 +145,8 @@ def _run(app: Any, server: socket.socket) -> signal.Signals:
 
         def stop(self, number: int, frame: Any) -> None:
             self.stopped_by, self.should_exit = signal.Signals(number), True
+            # It would log every open page as an error.
+            logging.getLogger("uvicorn.error").disabled = True
 
     running = Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
     running.run(sockets=[server])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +16,7 @@ from densekit.app.demo.examples import find_examples
 from densekit.app.demo.page import build_page
 from densekit.app.demo.runner import Runner
 from densekit.app.demo.serve import listening, scratch, serve
-from densekit.app.errors import UsageError
+from densekit.app.errors import Stopped, UsageError
 from densekit.app.options.shared import device_name
 from densekit.app.prediction.embedder import Embedder
 from densekit.app.prediction.run import predictor_of
@@ -34,6 +36,7 @@ def demo(checkpoint: Path, options: Mapping[str, Any]) -> None:
 
     Raises:
         UsageError: A value is wrong, the port is in use, or there is nothing to offer or to search.
+        Stopped: By another signal.
     """
     device = device_name(options["device"])
     with listening(options["port"]) as server, scratch() as folder, kept_memory(device):
@@ -46,7 +49,12 @@ def demo(checkpoint: Path, options: Mapping[str, Any]) -> None:
             examples = find_examples(options["examples"], predictor, folder / "examples")
         runner = Runner(predictor, folder / "results", galleries)
         page = build_page(runner, about_model(predictor, checkpoint), examples)
-        serve(page, server, browser=options["open"])
+        stopped_by = serve(page, server, browser=options["open"])
+    interrupted = stopped_by is signal.SIGINT
+    if runner.is_busy:  # the thread of a prediction would hold the process until it is done
+        os._exit(0 if interrupted else 128 + stopped_by)
+    if not interrupted:
+        raise Stopped(stopped_by)
 
 
 def about_model(predictor: Predictor, checkpoint: Path) -> str:

@@ -266,8 +266,31 @@ def test_the_server_serves_nothing_else_and_asks_nobody(images: Served, tmp_path
     assert status(images.address, Origin="http://evil.example") == 403
     assert status(images.address, Origin="null") == 403
     assert status(images.address, Origin=images.address.rstrip("/")) == 200
+    assert "example.com" in answer_to(images.address, "http://example.com/a.png")
+    for path in (str(secret), "/etc/passwd", str(PROJECT / "docs" / "images" / "way.svg")):
+        assert "was not uploaded by a user" in answer_to(images.address, path)
     for path in ("docs", "monitoring", "gradio_api/runs"):
         assert status(images.address + path) in (403, 404, 405), path
+
+
+def answer_to(address: str, path: str) -> str:
+    """What the server answers to an upload that is none, but a path of its own choice."""
+    with urllib.request.urlopen(f"{address}config") as answer:
+        config = json.load(answer)
+    parts = config["components"]
+    source = next(part["id"] for part in parts if part["props"].get("elem_id") == "source")
+    wanted = [source, "change"]
+    number = next(d["id"] for d in config["dependencies"] if wanted in d["targets"])
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}}
+    body = {"data": [[file], None, None], "fn_index": number, "session_hash": "other"}
+    posted = urllib.request.Request(
+        f"{address}gradio_api/queue/join",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json"},
+    )
+    urllib.request.urlopen(posted).close()
+    with urllib.request.urlopen(f"{address}gradio_api/queue/data?session_hash=other") as events:
+        return next(line.decode() for line in events if b"process_completed" in line)
 
 
 def free_command(*words: str) -> subprocess.CompletedProcess[str]:

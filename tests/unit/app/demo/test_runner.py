@@ -372,3 +372,22 @@ def test_values_of_any_kind_become_plain() -> None:
     assert plain(np.zeros((30, 40))) == "30 x 40 numbers from 0 to 0"
     assert plain(np.array(["x"])) == "['x']"
     assert json.dumps(plain(HEADS))
+
+
+def test_a_volume_of_several_files(tmp_path: Path) -> None:
+    for channel in range(2):
+        nifti(tmp_path / f"case_000{channel}.nii.gz", 4, 5, 6, seed=channel)
+    model = tiny_segmenter(dims=3, channels=2, dtype="float32").float()
+    runner = Runner(Predictor(model), tmp_path / "results")
+    files = sorted(tmp_path.glob("*.nii.gz"))
+    assert "case.nii.gz" in {file.name for file in runner.run(files).files}
+    with pytest.raises(ValueError, match=r"expected 2 files, one per channel of the model, got 1"):
+        runner.run(files[:1])
+
+
+def test_a_network_of_slices_takes_volumes(tmp_path: Path) -> None:
+    nifti(tmp_path / "v.nii.gz", 9, 12, 10)
+    model = tiny_segmenter(classes=1, slices={"axis": 1}, dtype="float32").float()
+    view = Runner(Predictor(model), tmp_path / "results").run([tmp_path / "v.nii.gz"]).views
+    assert view["segmentation"].canvas.lengths == (9, 12, 10)
+    assert view["segmentation"].panel(None, FIRST).rows.header[2] == "millilitres"
