@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -16,11 +17,14 @@ class CaseValues(NamedTuple):
         name: Of the value, such as "F1".
         higher_is_better: Whether the highest value is the best.
         values: Image id to value; NaN where it has none.
+        confidence: Image id to the confidence of its prediction, which tells equal values apart:
+            the more confident, the worse, or the better if it is the best value of all.
     """
 
     name: str
     higher_is_better: bool
     values: Mapping[int, float]
+    confidence: Mapping[int, float] = MappingProxyType({})
 
 
 class Chosen(NamedTuple):
@@ -38,7 +42,7 @@ class Chosen(NamedTuple):
 def by_value(cases: CaseValues, count: int) -> list[Chosen]:
     """Chooses a third each of the worst, the median and the best images, the worst first.
 
-    Images without a value are left out. Of equal ones those with the lower id come first.
+    Images without a value are left out. Equal ones are in the order of their ids.
 
     Args:
         cases: The values.
@@ -46,7 +50,13 @@ def by_value(cases: CaseValues, count: int) -> list[Chosen]:
     """
     sign = 1 if cases.higher_is_better else -1
     known = [image for image, value in cases.values.items() if not math.isnan(value)]
-    known.sort(key=lambda image: (sign * cases.values[image], image))
+    best_value = max((sign * cases.values[image] for image in known), default=0.0)
+
+    def key(image: int) -> tuple[float, float, int]:
+        value, confidence = sign * cases.values[image], cases.confidence.get(image, 0.0)
+        return value, confidence if value == best_value else -confidence, image
+
+    known.sort(key=key)
     worst, median, best = (count + 2) // 3, count // 3, (count + 1) // 3
     if len(known) <= count:
         worst, best = -(-len(known) // 3), len(known) // 3

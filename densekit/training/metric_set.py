@@ -198,10 +198,14 @@ class MetricSet:
         """
         for _, _, metric in self:
             rows = metric.cases() if isinstance(metric, HasCases) else []
-            columns = [k for k, v in rows[0].items() if _is_number(v)] if rows else []
+            columns = [k for k, v in rows[0].items() if isinstance(v, float)] if rows else []
             if name := next((key for key in columns if key != "image_id"), None):
-                values = {row["image_id"]: float(row[name]) for row in rows}
-                return CaseValues(name, metric.higher_is_better is not False, values)
+                values, confidence = (
+                    {row["image_id"]: row[key] for row in rows if key in row}
+                    for key in (name, "confidence")
+                )
+                higher = metric.higher_is_better is not False
+                return CaseValues(name, higher, values, confidence)
         return None
 
     def confusions(self) -> Confusions:
@@ -319,10 +323,6 @@ def _silent(log: logging.Logger) -> Iterator[None]:
         yield
     finally:
         log.setLevel(level)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _mode(metric: Metric) -> str | None:

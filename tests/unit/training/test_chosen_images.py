@@ -51,6 +51,13 @@ def test_images_without_a_value_are_left_out_and_equal_ones_go_by_their_id() -> 
     assert by_value(CaseValues("F1", True, {0: math.nan}), 3) == []
 
 
+def test_confidence_tells_equal_values_apart() -> None:
+    right = {0: 0.0, 1: 0.0, 2: 1.0, 3: 1.0, 4: 1.0}
+    confidence = {0: 0.5, 1: 0.9, 2: 0.9, 3: 0.3, 4: 0.6}
+    chosen = by_value(CaseValues("right", True, right, confidence), 3)
+    assert [one.image_id for one in chosen] == [1, 3, 2]  # surely wrong, just right, surely right
+
+
 def test_at_equal_distances() -> None:
     assert [one.image_id for one in evenly(range(10, 19), 3)] == [10, 14, 18]
     assert [one.image_id for one in evenly([5], 3)] == [5]
