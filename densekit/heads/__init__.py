@@ -7,6 +7,7 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "ATSS": "one_stage.atss",
         "Classification": "classification",
         "DeepLabV3": "segmentation.deeplab",
         "DeepLabV3Plus": "segmentation.deeplab",

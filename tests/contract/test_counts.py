@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from densekit import DenseModel
 from densekit.heads import (
+    ATSS,
     FCN,
     FCOS,
     Classification,
@@ -109,6 +110,7 @@ def counts(run: Callable[[], object]) -> Counts:
 
 SMALL_BOX_HEAD = partial(BoxHead, hidden=(32, 32))
 HEADS: dict[str, Callable[..., Any]] = {
+    "atss": partial(ATSS, num_classes=CLASSES),
     "classification": partial(Classification, num_classes=CLASSES),
     "deeplabv3": partial(DeepLabV3, num_classes=CLASSES, channels=16),
     "deeplabv3plus": partial(DeepLabV3Plus, num_classes=CLASSES, channels=16),
@@ -122,6 +124,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "upernet": partial(UPerNet, num_classes=CLASSES, channels=16),
 }
 TRAIN = {
+    "atss": Counts(213, 1970, 0, 4114),
     "classification": Counts(123, 345, 0, 3498),
     "deeplabv3": Counts(128, 508, 0, 3780),
     "deeplabv3plus": Counts(168, 514, 0, 3578),
@@ -135,6 +138,7 @@ TRAIN = {
     "upernet": Counts(167, 619, 0, 3755),
 }
 PREDICT = {
+    "atss": Counts(74, 455, 0, 390),
     "classification": Counts(44, 135, 0, 384),
     "deeplabv3": Counts(45, 138, 0, 384),
     "deeplabv3plus": Counts(47, 162, 0, 700),

@@ -10,6 +10,7 @@ import yaml
 from densekit.app.results.description import threshold_lines
 
 PIPELINES = {
+    "ATSS": "object-detection",
     "FCOS": "object-detection",
     "FasterRCNN": "object-detection",
     "RetinaNet": "object-detection",

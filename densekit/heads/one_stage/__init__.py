@@ -7,6 +7,7 @@ from densekit._lazy import lazy
 __getattr__, __dir__, __all__ = lazy(
     __name__,
     {
+        "ATSS": "atss",
         "DenseDetectionRule": "rules",
         "FCOS": "fcos",
         "FocalRule": "rules",

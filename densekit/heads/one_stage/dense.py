@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 
 LEVELS = ("p3", "p4", "p5", "p6", "p7")
 """Levels of a neck with `extra="conv_backbone"` or `extra="conv"`."""
+
+
+class Level(NamedTuple):
+    """A level (B, C, h, w), its anchors (A_l, 4) and its number, from 0."""
+
+    x: Tensor
+    anchors: Tensor
+    number: int
 
 
 class DenseHead(Head):
@@ -96,13 +104,8 @@ class DenseHead(Head):
         return decode_boxes(deltas, anchors)
 
     @abstractmethod
-    def candidates(self, x: Tensor, anchors: Tensor) -> Candidates:
-        """Returns the best pairs of an anchor and a class of one level.
-
-        Args:
-            x: (B, C, h, w).
-            anchors: (A_l, 4).
-        """
+    def candidates(self, level: Level) -> Candidates:
+        """Returns the best pairs of an anchor and a class of one level."""
 
     def forward(self, features: Features, size: Tensor) -> dict[str, Tensor]:
         """Returns the best pairs of an anchor and a class of every level.
@@ -110,7 +113,7 @@ class DenseHead(Head):
         Returns:
             scores (B, M), labels (B, M), deltas (B, M, 4) and anchors (B, M, 4).
         """
-        found = [self.candidates(*level) for level in zip(*self.levels(features), strict=True)]
+        found = [self.candidates(level) for level in self.levels(features)]
         joined = (torch.cat(parts, 1) for parts in zip(*found, strict=True))
         return dict(zip(Candidates._fields, joined, strict=True))
 
@@ -129,12 +132,13 @@ class DenseHead(Head):
 
         return {"coco": CocoMap(names=list(info["names"]))}
 
-    def levels(self, features: Features) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns the levels that are read and the anchors (A_l, 4) of each."""
+    def levels(self, features: Features) -> list[Level]:
+        """Returns the levels that are read."""
         levels = [features[name] for name in self.reads]
         padded = int(features["c0"].shape[2]), int(features["c0"].shape[3])
         cells = [x.shape[2] * x.shape[3] * self.grid.per_cell for x in levels]
-        return levels, list(self.grid(levels, padded).split(cells))
+        anchors = self.grid(levels, padded).split(cells)
+        return [Level(*one) for one in zip(levels, anchors, range(len(levels)), strict=True)]
 
 
 def by_anchor(x: Tensor, width: int) -> Tensor:

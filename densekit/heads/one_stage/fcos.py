@@ -13,29 +13,26 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from densekit.heads.anchors import anchor_grid
-from densekit.heads.one_stage.dense import LEVELS, DenseHead, by_anchor
-from densekit.heads.one_stage.detections import Candidates, best_of_level
+from densekit.heads.one_stage.centerness import CenternessHead, centerness_loss
+from densekit.heads.one_stage.dense import LEVELS, Level
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
-from densekit.heads.one_stage.targets import assigned, focal_sums, positives_of_batch
+from densekit.heads.one_stage.targets import assigned, batch_total, focal_sums
 from densekit.losses.box import giou_loss
-from densekit.losses.targets import full_precision
 from densekit.ops.boxes import centerness, decode_sides
 from densekit.ops.nms import Backend
 from densekit.ops.point_matching import PointRule, match_points
 from densekit.types import Batch, Features, FeatureSpec
 
 
-class FCOS(DenseHead):
+class FCOS(CenternessHead):
     """One-stage detector without anchor boxes.
 
     It reads p3 to p7, which a neck with `extra="conv_backbone"` or `extra="conv"` has. A point is
     kept as the square of one stride around it. The defaults are torchvision's: points at the
-    corners of the cells, sides in multiples of the stride. A detection's score is the geometric
-    mean of the probability of its class and its centre-ness.
+    corners of the cells, sides in multiples of the stride.
 
     Args:
         specs: Specs of all available levels.
@@ -78,47 +75,26 @@ class FCOS(DenseHead):
             backend=backend,
         )
         self.matching, self.focal = matching, focal
-        self.centerness = self.predictor(1)
 
-    def dense(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Predicts one level (B, C, h, w).
-
-        Returns:
-            Logits of the classes (B, A_l, K), distances to the sides in strides (B, A_l, 4), and
-            logits of the centre-ness (B, A_l, 1).
-        """
-        of_classes, of_boxes = self.towers(x)
-        return (
-            by_anchor(self.logits(of_classes), self.num_classes),
-            by_anchor(self.deltas(of_boxes), 4).relu(),
-            by_anchor(self.centerness(of_boxes), 1),
-        )
+    def box_deltas(self, outputs: Tensor, level: Level) -> Tensor:
+        """Returns the distances to the sides in strides, which are not negative."""
+        return outputs.relu()
 
     def moved(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Returns the boxes (..., 4) of points whose sides are this many strides away."""
         return decode_sides(deltas, anchors)
 
-    def candidates(self, x: Tensor, anchors: Tensor) -> Candidates:
-        """Returns the best pairs of a point and a class of one level."""
-        logits, sides, central = self.dense(x)
-        scores = (full_precision(logits).sigmoid() * full_precision(central).sigmoid()).sqrt()
-        return best_of_level(scores, sides, anchors, self.detection.per_level)
-
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         """Returns the three terms `cls`, `box` and `centerness`."""
-        levels, points = self.levels(features)
-        every = torch.cat(points)
-        target = assigned(every, batch, partial(match_points, points=every, rule=self.matching))
-        logits, sides, central = zip(*map(self.dense, levels), strict=True)
-        box = giou_loss(self.moved(torch.cat(sides, 1), every), target.boxes)  # (B, A)
-        centre = F.binary_cross_entropy_with_logits(
-            full_precision(torch.cat(central, 1)[..., 0]),
-            centerness(target.boxes, every),
-            reduction="none",
-        )
-        count = positives_of_batch(target.positive)
+        levels = self.levels(features)
+        points = torch.cat([level.anchors for level in levels])
+        target = assigned(points, batch, partial(match_points, points=points, rule=self.matching))
+        found = self.every_level(levels)
+        box = giou_loss(self.moved(found.deltas, points), target.boxes)  # (B, A)
+        central = centerness(target.boxes, points)
+        count = batch_total(target.positive)
         return {
-            "cls": focal_sums(logits, target.classes, self.focal).sum() / count,
+            "cls": focal_sums(found.logits, target.classes, self.focal).sum() / count,
             "box": (box * target.positive).sum() / count,
-            "centerness": (centre * target.positive).sum() / count,
+            "centerness": centerness_loss(found.central, central, target.positive) / count,
         }

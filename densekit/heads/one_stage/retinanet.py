@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from densekit.heads.anchors import anchor_grid
-from densekit.heads.one_stage.dense import LEVELS, DenseHead, by_anchor
+from densekit.heads.one_stage.dense import LEVELS, DenseHead, Level, by_anchor
 from densekit.heads.one_stage.detections import Candidates, best_of_level
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
 from densekit.heads.one_stage.targets import assigned, focal_sums
@@ -105,21 +105,21 @@ class RetinaNet(DenseHead):
         self.matching, self.focal = matching, focal
         self.per_image, self.box_loss = per_image, box_loss
 
-    def dense(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Predicts logits (B, A_l, K) and deltas (B, A_l, 4) of one level (B, C, h, w)."""
-        of_classes, of_boxes = self.towers(x)
+    def dense(self, level: Level) -> tuple[Tensor, Tensor]:
+        """Predicts logits (B, A_l, K) and deltas (B, A_l, 4) of one level."""
+        of_classes, of_boxes = self.towers(level.x)
         logits, deltas = self.logits(of_classes), self.deltas(of_boxes)
         return by_anchor(logits, self.num_classes), by_anchor(deltas, 4)
 
-    def candidates(self, x: Tensor, anchors: Tensor) -> Candidates:
+    def candidates(self, level: Level) -> Candidates:
         """Returns the best pairs of an anchor and a class of one level, by their logits."""
-        found = best_of_level(*self.dense(x), anchors, self.detection.per_level)
+        found = best_of_level(*self.dense(level), level.anchors, self.detection.per_level)
         return found._replace(scores=full_precision(found.scores).sigmoid())
 
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         """Returns the two terms `cls` and `box`."""
-        levels, anchors = self.levels(features)
-        every = torch.cat(anchors)
+        levels = self.levels(features)
+        every = torch.cat([level.anchors for level in levels])
         target = assigned(every, batch, partial(match, boxes=every, rule=self.matching))
         logits, deltas = zip(*map(self.dense, levels), strict=True)
         cls = focal_sums(logits, target.classes, self.focal)  # (B,)

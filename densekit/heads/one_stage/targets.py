@@ -75,7 +75,7 @@ def focal_sums(logits: Sequence[Tensor], classes: Tensor, rule: FocalRule) -> Te
     ).sum(0)
 
 
-def positives_of_batch(positive: Tensor) -> Tensor:
-    """Returns the positive anchors of the batch as a divisor, 1 if there are none."""
-    count = global_count(positive.sum())
-    return torch.where(count > SMALLEST_COUNT, count, 1.0)
+def batch_total(values: Tensor) -> Tensor:
+    """Returns the sum over the batch of all processes as a divisor, 1 if it is 0."""
+    total = global_count(values.sum())
+    return torch.where(total > SMALLEST_COUNT, total, 1.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from densekit.heads import FCOS, RetinaNet
+from densekit.heads import ATSS, FCOS, RetinaNet
 from densekit.heads.one_stage import DenseDetectionRule, detectron2_retinanet, mmdet_retinanet
 from densekit.heads.one_stage.detections import Candidates, best_of_level, select_dense
 from densekit.losses import GIoUBox, SmoothL1Box
@@ -17,6 +17,7 @@ from tests.unit.heads.one_stage_cases import SIDES, features, one_stage
 from tests.unit.tiny import targets
 
 HEADS: dict[str, Any] = {
+    "atss": partial(one_stage, ATSS),
     "fcos": partial(one_stage, FCOS),
     "retinanet": partial(one_stage, RetinaNet, box_loss=SmoothL1Box(0.1)),
     "retinanet_detectron2": partial(one_stage, RetinaNet, **detectron2_retinanet()),

@@ -15,6 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from densekit import DenseModel
 from densekit.backbones import CifarResNet, IResNet, ResNet, TimmBackbone
 from densekit.heads import (
+    ATSS,
     FCN,
     FCOS,
     DeepLabV3,
@@ -122,6 +123,7 @@ HEADS: dict[str, Any] = {
         Embedding, num_identities=4, embedding_size=8, pool=partial(FlattenedMap, size=(96, 96))
     ),
     "retinanet": partial(RetinaNet, num_classes=3, norm="batch", depth=1),
+    "atss": partial(ATSS, num_classes=3, norm="batch", depth=1),
     "fcos": partial(FCOS, num_classes=3, norm="batch", depth=1),
     "faster_rcnn": partial(FasterRCNN, num_classes=3, box_head=SMALL_BOX_HEAD),
 }
@@ -134,7 +136,7 @@ def test_every_head_is_folded(name: str) -> None:
     neck = partial(
         FPN,
         out_channels=16,
-        extra="conv" if name in ("retinanet", "fcos") else "pool",
+        extra="conv" if name in ("retinanet", "fcos", "atss") else "pool",
         norm="batch",
     )
     model = model_of(small(), HEADS[name], neck)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from densekit.heads import (
+    ATSS,
     FCOS,
     Classification,
     DeepLabV3Plus,
@@ -63,6 +64,7 @@ def faces(margin: Callable[[], Any], specs: Any) -> Embedding:
 HEADS = {
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
+    "atss": partial(ATSS, num_classes=CLASSES, depth=1),
     "fcos": partial(FCOS, num_classes=CLASSES, depth=1),
     "unet": partial(UNet, num_classes=CLASSES, losses=LOSSES, decoder_channels=[8] * 5),
     "deeplab": partial(DeepLabV3Plus, num_classes=CLASSES),

@@ -14,7 +14,7 @@ from densekit.backbones import ResNet
 from densekit.heads import Classification, UNet
 from densekit.heads.faster_rcnn import RPN, BoxHead
 from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
-from densekit.heads.one_stage import FCOS, RetinaNet
+from densekit.heads.one_stage import ATSS, FCOS, RetinaNet
 from densekit.heads.one_stage.rules import DenseDetectionRule
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.formats import format_of
@@ -105,7 +105,7 @@ def test_adaptive_sampling(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [RetinaNet, FCOS])
+@pytest.mark.parametrize("kind", [RetinaNet, FCOS, ATSS])
 def test_one_stage_heads(kind: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     rule = DenseDetectionRule(per_level=100)
