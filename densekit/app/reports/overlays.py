@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from densekit.app.reports.blocks import Gallery as Shown
 from densekit.app.reports.names import class_names, drawn_classes
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.box_metric import BoxMetric
+from densekit.metrics.box_rows import Annotated, Detections
 from densekit.metrics.mask_metric import MaskMetric
 from densekit.metrics.thresholds import threshold_of_classes
 from densekit.visualization.label_maps import BITS, LabelMap
@@ -86,10 +88,16 @@ class Overlays:
         of_labels = threshold_of_classes(facts, self.boxes.names, otherwise=0.5)
         return dict(enumerate(of_labels.tolist()))
 
+    @cached_property
+    def _rows(self) -> tuple[Detections, Annotated]:
+        """The boxes of all images, sorted once."""
+        assert self.boxes is not None
+        return self.boxes.computed()
+
     def _boxes(self, image_id: int) -> tuple[list[tuple[Box, int]], list[tuple[Box, int, float]]]:
         if self.boxes is None:
             return [], []
-        detections, truth = self.boxes.computed()
+        detections, truth = self._rows
         place = int(np.searchsorted(self.boxes.image_ids(), image_id))
         mine = slice(*np.searchsorted(truth.image, (place, place + 1)))
         annotated = [

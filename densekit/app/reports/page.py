@@ -55,7 +55,9 @@ def page(heading: str, subtitle: str, sections: Sequence[Section], pictures: Pic
         sections: What it shows; empty ones are left out.
         pictures: Reads the images of galleries.
     """
-    shown = [replace(one, blocks=list(_limited(one.blocks))) for one in sections if one.blocks]
+    shown = [
+        replace(one, blocks=list(_limited(one.blocks, pictures))) for one in sections if one.blocks
+    ]
     for rung in LADDER:
         text = _rendered(heading, subtitle, shown, pictures, rung)
         if len(text.encode("utf-8", "replace")) <= LIMIT:
@@ -208,9 +210,15 @@ def _thinned(x: Any, y: Any) -> dict[str, list[float]]:
     return {"xs": digits[0], "ys": digits[1]}
 
 
-def _limited(blocks: Sequence[Block]) -> Iterator[Block]:
-    """Tables of as many rows as can be read, of cells that fit a line or two."""
+def _limited(blocks: Sequence[Block], pictures: Pictures) -> Iterator[Block]:
+    """Tables of as many rows as can be read, of cells that fit a line or two.
+
+    A gallery with nothing to draw, such as of series, becomes a table.
+    """
     for block in blocks:
+        if isinstance(block, Gallery) and not _is_drawn(block, pictures):
+            rows = [[one.name, ", ".join(one.lines)] for one in block.pictures]
+            block = Table(block.title, ["image", "values"], rows, block.about)
         if isinstance(block, Table):
             rows = [[_short(cell) for cell in row] for row in block.rows[:MOST_ROWS]]
             more = f" The first {MOST_ROWS} of {len(block.rows)} rows."
@@ -218,6 +226,14 @@ def _limited(blocks: Sequence[Block]) -> Iterator[Block]:
             yield replace(block, rows=rows, about=f"{block.about}{cut}".strip())
         else:
             yield block
+
+
+def _is_drawn(gallery: Gallery, pictures: Pictures) -> bool:
+    views = [view for picture in gallery.pictures for view in picture.views]
+    return any(
+        view.masks or view.truth or view.found or pictures.of(view.image).picture is not None
+        for view in views
+    )
 
 
 def _short(cell: Any) -> Any:

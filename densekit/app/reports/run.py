@@ -53,7 +53,9 @@ def _heading(first: Run, other: Run | None) -> str:
 
 def _subtitle(run: Run) -> str:
     """What the model is: backbone, neck, heads and data."""
-    backbone = _class(run.config.get("backbone"))
+    node = run.config.get("backbone") or {}
+    kind = str(node.get("name") or node.get("depth") or "")
+    backbone = f"{_class(node)} {kind}".strip()
     heads = [f"{name} ({_class(node)})" for name, node in (run.config.get("heads") or {}).items()]
     data = list(run.config.get("data") or {})
     return " · ".join(filter(None, [backbone, ", ".join(heads), ", ".join(map(str, data))]))

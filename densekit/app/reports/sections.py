@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from densekit.app.reports.analyses import analyses
-from densekit.app.reports.blocks import Block, Note, Section
+from densekit.app.reports.blocks import Block, Facts, Note, Section
 from densekit.app.reports.classes import class_table
 from densekit.app.reports.cost import cost
 from densekit.app.reports.curves import training_curves
@@ -23,7 +23,8 @@ from densekit.app.reports.worst import worst_images
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.analyses import Bars, Curves, Matrix, Table
 
-DRAWN = (Table, Curves, Bars, Matrix)
+DRAWN = (Table, Curves, Bars, Matrix, Facts)
+"""Blocks that stand beside those of a second run."""
 
 
 def sections(run: Run, other: Run | None, resamples: int) -> list[Section]:
@@ -37,15 +38,22 @@ def sections(run: Run, other: Run | None, resamples: int) -> list[Section]:
     parts = [Section("Summary", [*_missing(run), *headline(run)])]
     if other is not None:
         parts.append(Section("Comparison", comparison(run, other, resamples)))
-    parts.append(Section("Training", training_curves(run)))
+    parts.append(Section("Training", _of_both(training_curves, run, other)))
     parts += _of_heads(run, other)
     parts.append(Section("Explanations", explanations(run)))
-    parts += [Section("Data", data_summary(run)), Section("Cost", cost(run))]
-    parts.append(Section("Environment", environment(run)))
+    parts.append(Section("Data", data_summary(run)))
+    parts.append(Section("Cost", _of_both(cost, run, other)))
+    parts.append(Section("Environment", _of_both(environment, run, other)))
     configured = files(run)
     if other is not None:
         configured = [*settings(run, other), *configured]
     return [*parts, Section("Configuration", configured)]
+
+
+def _of_both(
+    make: Callable[[Run], Sequence[Block]], run: Run, other: Run | None
+) -> Sequence[Block]:
+    return make(run) if other is None else _paired(make(run), make(other))
 
 
 def _missing(run: Run) -> list[Block]:
@@ -76,7 +84,7 @@ def _of_heads(run: Run, other: Run | None) -> Iterator[Section]:
             blocks.append(table)
         blocks += worst_images(run.evaluation, measured)
         blocks += hardest_pairs(run.evaluation, measured)
-        blocks += analyses(measured) if not beside else _paired(measured, beside)
+        blocks += _paired(analyses(measured), analyses(beside))
         blocks += label_errors(run.evaluation, measured)
         name = title(measured[0], run.evaluation.measured)
         yield Section(f"{name} ({run.evaluation.stage})", blocks)
@@ -95,15 +103,15 @@ def _same_head(other: Run | None, one: Measured) -> list[Measured]:
     return [m for m in other.evaluation.measured if (m.data, m.head) == (one.data, one.head)]
 
 
-def _paired(first: list[Measured], second: list[Measured]) -> list[Block]:
-    """The analyses of two runs, those of one title beside each other."""
-    beside = {one.title: one for one in analyses(second) if isinstance(one, DRAWN)}
+def _paired(first: Sequence[Block], second: Sequence[Block]) -> list[Block]:
+    """The blocks of two runs, those of one title beside each other."""
+    beside = {one.title: one for one in second if isinstance(one, DRAWN)}
     blocks: list[Block] = []
-    for block in analyses(first):
-        other = beside.get(block.title) if isinstance(block, DRAWN) else None
+    for block in first:
+        other = beside.pop(block.title, None) if isinstance(block, DRAWN) else None
         if other is None or not isinstance(block, DRAWN):
             blocks.append(block)
             continue
         blocks.append(replace(block, title=f"{block.title}: first"))
-        blocks.append(replace(other, title=f"{block.title}: second", about=""))
-    return blocks
+        blocks.append(replace(other, title=f"{block.title}: second"))
+    return [*blocks, *(replace(one, title=f"{one.title}: second") for one in beside.values())]

@@ -1,6 +1,7 @@
+const payload = JSON.parse(document.getElementById("payload").textContent);
+
 // Curves as SVG of the width that there is, with the values under the pointer.
 (() => {
-  const payload = JSON.parse(document.getElementById("payload").textContent);
   const tip = document.querySelector(".tip");
   const SPACE = { left: 52, right: 14, top: 10, bottom: 36 };
   const COLOURS = 8;

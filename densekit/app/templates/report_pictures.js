@@ -1,6 +1,5 @@
 // Pictures with what is annotated (dashed) and predicted (solid, filled) in them, drawn on canvases.
 (() => {
-  const payload = JSON.parse(document.getElementById("payload").textContent);
   const dialog = document.querySelector("dialog");
   const decoded = new Map();
   const ZOOM = 4; // of label maps, so that outlines are thin

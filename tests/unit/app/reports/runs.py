@@ -18,8 +18,8 @@ from tests.unit.metrics.scenes import random_scene
 from tests.unit.metrics.test_resampled import categories
 
 NAMES = ["cat", "dog"]
-SIZE = {"boxes": (640, 600)}
-"""Width and height of the images; those of other kinds are small."""
+SIZE = {"boxes": (160, 150)}
+"""Width and height of the images; those of other kinds are smaller."""
 RECORD = {
     "command": "densekit train experiment=x",
     "started": "2026-01-02T03:04:05+00:00",
@@ -40,7 +40,10 @@ CSV = "epoch,step,train/loss,val/x/loss/box,val/x/AP,lr-SGD\n,9,1.5,,,0.1\n,19,1
 
 
 def boxes(seed: int = 0, images: int = 12) -> tuple[CocoMap, Any]:
-    return CocoMap(NAMES), random_scene(np.random.default_rng(seed), images, 2, crowd=0.1)
+    results, truths = random_scene(np.random.default_rng(seed), images, 2, crowd=0.1)
+    for one in (*results, *truths):
+        one["boxes"] = one["boxes"] / 4
+    return CocoMap(NAMES), (results, truths)
 
 
 def masks(seed: int = 0, shape: tuple[int, ...] = (60, 80)) -> tuple[MeanIoU | DiceScore, Any]:

@@ -9,6 +9,7 @@ import pytest
 from densekit.app.cli import main
 from tests.browser import Browser
 from tests.unit.app.reports.runs import write_run
+from tests.unit.app.reports.test_report import hostile_run
 
 pytestmark = pytest.mark.browser
 
@@ -122,3 +123,12 @@ def test_values_under_the_pointer(page: Path, browser: Browser) -> None:
     )
     assert browser.run("return document.querySelector('.tip').textContent").count("\n") == 2
     assert browser.complaints() == []
+
+
+def test_hostile_names_run_nothing(tmp_path: Path, browser: Browser) -> None:
+    assert main(["report", str(run := hostile_run(tmp_path))]) == 0
+    browser.open(run / "report.html")
+    browser.run(GALLERY)
+    browser.until(DRAWN)  # an alert would be an error of the driver
+    assert browser.complaints() == []
+    assert browser.run("return document.querySelectorAll('img, body script').length") == 2

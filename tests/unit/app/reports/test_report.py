@@ -13,6 +13,9 @@ import pytest
 
 from densekit.app.cli import main
 from densekit.app.reports import page as pages
+from densekit.app.studies.benchmark.machine import Machine
+from densekit.app.studies.benchmark.report import Report, write_report
+from densekit.app.studies.benchmark.timing import Measured
 from densekit.evaluation import read_evaluation, write_evaluation
 from densekit.metrics import CocoMap
 from densekit.metrics.analyses import Bars, Curves, Matrix, Suspect, Table
@@ -62,7 +65,7 @@ def test_overlays(tmp_path: Path) -> None:
     masks, of_masks = next((g, v) for g, v in views if v["masks"])
     assert boxes["classes"]["0"][0] == "cat"
     assert [len(box) for box in (of_boxes["truth"][0], of_boxes["found"][0])] == [5, 6]
-    assert found["images"][of_boxes["image"]]["frame"] == [0, 0, 640, 600]
+    assert found["images"][of_boxes["image"]]["frame"] == [0, 0, 160, 150]
     assert set(masks["classes"]) == {"1"}  # the background is not drawn
     assert of_masks["masks"].startswith("data:image/png;base64,")
 
@@ -102,6 +105,8 @@ def test_two_runs(tmp_path: Path) -> None:
     assert [view["title"] for view in views] == ["first", "second"]
     assert views[0]["image"] == views[1]["image"]
     assert len(views[0]["found"]) > len(views[1]["found"])
+    assert "<h3>Parameters: first</h3>" in section(text, "Cost")
+    assert "<h3>Parameters: second</h3>" in section(text, "Cost")
 
 
 def test_runs_of_other_images_are_not_compared(tmp_path: Path) -> None:
@@ -135,6 +140,23 @@ def test_images_that_are_gone(tmp_path: Path) -> None:
     assert not any(one["source"] for one in found["images"].values())
 
 
+def test_images_without_anything_to_draw_are_a_table(tmp_path: Path) -> None:
+    text = report(write_run(tmp_path / "run", "categories", images=False))
+    assert payload(text)["galleries"] == []
+    assert re.search(r'<th scope="row">set_\d+\.jpg</th>', section(text, "x (test)"))
+
+
+def test_benchmarks_in_the_folder(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "masks")
+    machine = Machine("a processor", 2, "2.9.0", {})
+    row = Measured("densekit", "inductor", "fp32", seconds=0.25, parameters=10, flops=3 * 10**9)
+    write_report(Report("densekit benchmark", "predict", "", 5, machine, [row]), run / "b.json")
+    shown = section(report(run), "Cost")
+    assert "Time and memory by engine" in shown
+    assert "densekit/inductor/fp32" in shown
+    assert "were not measured" not in shown
+
+
 def test_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "runs" / "one", "boxes")
     assert main(["report", str(tmp_path / "runs")]) == 2
@@ -163,8 +185,9 @@ def test_damaged_files_are_named(
     assert name in capsys.readouterr().err
 
 
-def test_hostile_names(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "run", "boxes")
+def hostile_run(folder: Path) -> Path:
+    """A run whose classes, paths and settings are markup."""
+    run = write_run(folder / "run", "boxes")
     evaluation = read_evaluation(run / "evaluation_test.npz")
     one = evaluation.measured[0]
     metric = CocoMap([HOSTILE, "dog"])
@@ -175,6 +198,11 @@ def test_hostile_names(tmp_path: Path) -> None:
     (run / "config.yaml").write_text(json.dumps({"command": "train", "name": HOSTILE}))
     record = {"command": HOSTILE, "data": {HOSTILE: {"test": {"images": 1, "classes": [HOSTILE]}}}}
     (run / "run.json").write_text(json.dumps(record))
+    return run
+
+
+def test_hostile_names(tmp_path: Path) -> None:
+    run = hostile_run(tmp_path)
     text = report(run)
     assert text.count("<script") == 2
     assert text.count("</script>") == 2
