@@ -11,6 +11,7 @@ import numpy as np
 from densekit.app.reports.blocks import Block, Note
 from densekit.evaluation import Measured
 from densekit.metrics.analyses import Analysis, Matrix
+from densekit.metrics.box_metric import BoxMetric
 from densekit.metrics.protocols import HasAnalyses, HasConfusion
 
 MOST_NAMES = 40
@@ -22,7 +23,11 @@ def analyses(measured: Sequence[Measured]) -> list[Block]:
     """The analyses of the metrics of one head, and a confusion matrix where one is counted."""
     blocks: list[Block] = []
     titles: set[str] = set()
+    boxes = False
     for one in measured:
+        if boxes and isinstance(one.metric, BoxMetric):
+            continue  # it explains the same detections as the one before
+        boxes = boxes or isinstance(one.metric, BoxMetric)
         try:
             found = _of(one)
         except Exception as error:  # of a plug-in: the rest of the report is worth having
