@@ -84,5 +84,8 @@ def check_threshold(threshold: Decision | None, num_classes: int) -> Decision | 
         return None
     values = [threshold] if isinstance(threshold, int | float) else list(threshold)
     if len(values) not in (1, num_classes) or not all(0 <= value <= 1 for value in values):
-        raise ValueError(f"threshold: expected one probability, or {num_classes}, got {threshold}")
+        raise ValueError(
+            f"threshold: expected a number from 0 to 1, or one for each of {num_classes} classes,"
+            f" got {threshold}"
+        )
     return threshold

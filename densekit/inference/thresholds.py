@@ -145,7 +145,10 @@ def _chosen(
 ) -> Threshold:
     if isinstance(choice, int | float):
         return Threshold((float(choice),) * classes, "as asked")
-    if choice is None and own is not None:
-        values = np.broadcast_to(np.asarray(own, dtype=np.float64), classes)
-        return Threshold(tuple(values.tolist()), "of the head's configuration")
-    return best_threshold(known) or Threshold((HALF,) * classes, "none was measured")
+    best = best_threshold(known)
+    if best is not None and (choice == BEST or own is None):
+        return best
+    if own is None:
+        return Threshold((HALF,) * classes, "none was measured")
+    values = np.broadcast_to(np.asarray(own, dtype=np.float64), classes)
+    return Threshold(tuple(values.tolist()), "of the head's configuration")

@@ -118,12 +118,13 @@ class MaskCalibration(ImageMetric):
             if self.independent:
                 values = probabilities.cpu().numpy()
                 counts += class_counts(values, there, count)
-                sure = np.maximum(values, 1 - values)
+                sure = np.where(there == 1, 1 - values, values)  # of the other answer
             else:
                 best = probabilities.max(0)
-                sure = best.values.cpu().numpy()[None]
+                largest = best.values.cpu().numpy()[None]
                 right = best.indices.cpu().numpy() == there
-                counts += top_label_counts(sure, right, there != IGNORE_INDEX, count)
+                counts += top_label_counts(largest, right, there != IGNORE_INDEX, count)
+                sure = np.where(right, 0, largest)  # a clean-up may have removed what was right
             written[rows] = confidence_where_wrong(sure, wrong[:, rows])
         return counts, confidence
 

@@ -50,6 +50,8 @@ def test_what_decides() -> None:
     assert chosen_thresholds(own, None)["labels"].values == (0.3, 0.3)
     assert chosen_thresholds(own, "best")["labels"].values == (0.4, 0.6)
     assert chosen_thresholds(own, 0.7)["labels"].values == (0.7, 0.7)
+    unmeasured = small({"labels": INFO}, threshold=[0.3, 0.2])
+    assert chosen_thresholds(unmeasured, "best")["labels"].values == (0.3, 0.2)
     (nothing,) = chosen_thresholds(small({"labels": INFO}), None).values()
     assert str(nothing) == "0.50 (none was measured)"
     exclusive = small({"m": {"names": ["a", "b"]}}, m=partial(FCN, num_classes=2))

@@ -179,6 +179,19 @@ def test_suspects_of_turned_volumes_are_in_the_frame_of_the_file() -> None:
     assert suspect.reason == "nothing annotated where 'lesion' is predicted, slices 0 to 1"
 
 
+def test_what_the_network_had_right_is_no_suspect() -> None:
+    """A clean-up removed a structure; a low threshold decides for pixels that are unlikely."""
+    classes = torch.tensor([-4.0, 4.0]).view(2, 1, 1).expand(2, 6, 6)
+    cleaned = result_of(classes) | {"mask": np.zeros((6, 6), np.uint8)}
+    unlikely = torch.full((1, 6, 6), -3.0)
+    low = result_of(unlikely) | {"mask": np.ones((6, 6), np.uint8)}
+    truth = np.ones((6, 6), np.uint8)
+    for names, result, mask in ((["a", "b"], cleaned, truth), (["a"], low, 0 * truth)):
+        metric = MaskCalibration(names)
+        measured(metric, [result], [Truth(image_id=1, mask=mask)])
+        assert metric.suspects() == []
+
+
 def test_results_without_probabilities_are_nan(caplog: pytest.LogCaptureFixture) -> None:
     _, truth = images(2)
     found = measured(MaskCalibration(list("ab")), [{"mask": np.zeros(SIZE, np.uint8)}] * 4, truth)
