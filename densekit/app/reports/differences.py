@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from densekit.app.errors import UsageError
 from densekit.app.reports.blocks import Block, Note, Picture
 from densekit.app.reports.folder import Run
-from densekit.app.reports.names import title
+from densekit.app.reports.names import ImageNames, title
 from densekit.app.reports.overlays import Overlays
-from densekit.app.reports.worst import shown_name
 from densekit.app.studies.comparison import Compared, compare, other_settings
 from densekit.evaluation import Evaluation
 from densekit.metrics.analyses import Cell, Table
@@ -86,14 +85,14 @@ def _changed(compared: Sequence[Compared], first: Evaluation, second: Evaluation
             Overlays.of(e, [m for m in e.measured if (m.data, m.head) == key])
             for e in (first, second)
         ]
-        paths = first.paths.get(key[0], {})
+        names = ImageNames(first.paths.get(key[0], {}))
         pictures = []
         for image in one.images:
             views = [
                 o.view(image.image_id, t) for o, t in zip(of, ("first", "second"), strict=True)
             ]
             values = f"{one.column} {image.first:.3g} → {image.second:.3g}"
-            name = shown_name(paths, image.image_id, views[0].image.slice)
+            name = names.of(image.image_id, views[0].image.slice)
             pictures.append(Picture(views, name, [values]))
         about = f"By {one.column} of single images, the largest change first."
         where = title(one.first, first.measured)

@@ -24,7 +24,7 @@ def headline(run: Run) -> list[Block]:
 
 
 def _main_values(run: Run) -> list[Card]:
-    """Of every metric of the evaluation the main value; of a single one the first few."""
+    """Of every metric of the evaluation the main value, and others with an interval."""
     if run.evaluation is None:
         return []
     stage, measured = run.evaluation.stage, run.evaluation.measured
@@ -32,7 +32,8 @@ def _main_values(run: Run) -> list[Card]:
     cards = []
     for one in measured:
         whole = [name for name in one.keys if of_class(one, name) is None]
-        for name in whole[:each]:
+        known = [name for name in whole[1:] if run.ends(one, name)] or whole[1:]
+        for name in [*whole[:1], *known][:each]:
             key, detail = one.keys[name], f"{title(one, measured)}, {stage}"
             card = Card(key.split("/", 1)[-1], one.values[key], run.ends(one, name), detail)
             cards.append(card)

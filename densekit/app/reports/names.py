@@ -1,10 +1,13 @@
-"""Class names of metrics, and the values they have for single classes."""
+"""What things are called on the page: classes, heads, images."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from densekit._names import readable
 from densekit.evaluation import Measured
 from densekit.metrics.mask_metric import MaskMetric
 
@@ -32,3 +35,24 @@ def title(one: Measured, measured: list[Measured]) -> str:
     """How a head is called on the page: with its data set if there are several."""
     several = len({other.data for other in measured}) > 1
     return f"{one.head} on {one.data}" if several else one.head
+
+
+class ImageNames:
+    """What the images of a data set are called: by file, with its folder where files share a name.
+
+    Args:
+        paths: Of the images by id.
+    """
+
+    def __init__(self, paths: Mapping[int, str]) -> None:
+        self._paths = {image: Path(path) for image, path in paths.items() if path}
+        self._counts = Counter(path.name for path in self._paths.values())
+
+    def of(self, image_id: int, slice_: int | None = None) -> str:
+        """The name of an image, or of a slice of a volume."""
+        path = self._paths.get(image_id)
+        if path is None:
+            name = str(image_id)
+        else:
+            name = "/".join(path.parts[-2 if self._counts[path.name] > 1 else -1 :])
+        return readable(name) if slice_ is None else f"{readable(name)}, slice {slice_}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from densekit.app.reports.blocks import Block, Gallery, ImageKey, Picture, View
-from densekit.app.reports.worst import shown_name
+from densekit.app.reports.names import ImageNames
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.embedding_metric import HEADER
 from densekit.metrics.verification import Verification, similarities
@@ -24,7 +24,7 @@ def hardest_pairs(evaluation: Evaluation, measured: Sequence[Measured]) -> list[
     templates, pairs = one.metric.compared()
     scores, same = similarities(templates, pairs), pairs[:, 2] > 0
     first = _first_image(one.metric)
-    paths = evaluation.paths.get(one.data, {})
+    names = ImageNames(evaluation.paths.get(one.data, {}))
     kinds = [
         ("Unlike pairs of one identity", "The lowest similarity first.", same, scores),
         ("Alike pairs of two identities", "The highest similarity first.", ~same, -scores),
@@ -33,7 +33,7 @@ def hardest_pairs(evaluation: Evaluation, measured: Sequence[Measured]) -> list[
     for title, about, chosen, order in kinds:
         ranked = np.flatnonzero(chosen)[np.argsort(order[chosen], kind="stable")]
         pictures = [
-            _pair(one.data, paths, [first[int(t)] for t in pairs[row, :2]], float(scores[row]))
+            _pair(one.data, names, [first[int(t)] for t in pairs[row, :2]], float(scores[row]))
             for row in ranked[:MOST]
         ]
         if pictures:
@@ -49,7 +49,7 @@ def _first_image(metric: Verification) -> dict[int, int]:
     return {int(template): int(image) for image, template in table[order, :2]}
 
 
-def _pair(data: str, paths: Mapping[int, str], images: Sequence[int], score: float) -> Picture:
+def _pair(data: str, names: ImageNames, images: Sequence[int], score: float) -> Picture:
     views = [View(ImageKey(data, image)) for image in images]
-    names = " and ".join(shown_name(paths, image) for image in images)
-    return Picture(views, names, [f"similarity {score:.3f}"])
+    both = " and ".join(map(names.of, images))
+    return Picture(views, both, [f"similarity {score:.3f}"])

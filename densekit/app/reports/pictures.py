@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +63,8 @@ class Pictures:
         """The pixels of an image, read once."""
         if key not in self._made:
             try:
-                self._made[key] = _pixmap(self._read(key), key.region)
+                with _silent(logging.getLogger("densekit.data")):
+                    self._made[key] = _pixmap(self._read(key), key.region)
             except Exception as error:  # readers raise anything; a report names it and goes on
                 self._made[key] = Pixmap(None, None, _reason(error))
         return self._made[key]
@@ -101,6 +104,17 @@ class Pictures:
             return not find_class(str(node["_target_"]), trust=self._trust).reads_files  # type: ignore[attr-defined]
         except (ValueError, KeyError, AttributeError, ImportError):
             return False
+
+
+@contextmanager
+def _silent(log: logging.Logger) -> Iterator[None]:
+    """Silences what the run has already been told of its images."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _once(node: Mapping[str, Any], key: str) -> Callable[[], Dataset]:

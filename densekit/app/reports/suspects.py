@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from densekit.app.reports.blocks import Block, Box, Note, Picture
+from densekit.app.reports.names import ImageNames
 from densekit.app.reports.overlays import Overlays
-from densekit.app.reports.worst import MOST, shown_name
+from densekit.app.reports.worst import MOST
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.analyses import Suspect
 from densekit.metrics.protocols import HasSuspects
@@ -37,14 +38,14 @@ def label_errors(evaluation: Evaluation, measured: Sequence[Measured]) -> list[B
     unique = {(suspect.image_id, suspect.box): suspect for suspect in reversed(found)}
     ranked = sorted(unique.values(), key=lambda suspect: -suspect.confidence)
     overlays = Overlays.of(evaluation, measured)
-    paths = evaluation.paths.get(measured[0].data, {})
-    pictures = [_picture(overlays, paths, suspect) for suspect in ranked[:MOST]]
+    names = ImageNames(evaluation.paths.get(measured[0].data, {}))
+    pictures = [_picture(overlays, names, suspect) for suspect in ranked[:MOST]]
     return [overlays.gallery("Annotations to look at", ABOUT, pictures)]
 
 
-def _picture(overlays: Overlays, paths: Mapping[int, str], one: Suspect) -> Picture:
+def _picture(overlays: Overlays, names: ImageNames, one: Suspect) -> Picture:
     view = overlays.view(one.image_id, region=_around(one.box), marked=one.box)
-    name = shown_name(paths, one.image_id, view.image.slice)
+    name = names.of(one.image_id, view.image.slice)
     return Picture([view], name, [one.reason, f"confidence {one.confidence:.3f}"])
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from densekit._names import counted, readable
+from densekit._names import counted
 from densekit.app.reports.blocks import Block, Note, Picture
+from densekit.app.reports.names import ImageNames
 from densekit.app.reports.overlays import Overlays
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.analyses import Bars
@@ -40,8 +40,8 @@ def worst_images(evaluation: Evaluation, measured: Sequence[Measured]) -> list[B
     higher = one.metric.higher_is_better is not False
     ranked = _worst_first(rows, column, higher)
     overlays = Overlays.of(evaluation, measured)
-    paths = evaluation.paths.get(one.data, {})
-    pictures = [_picture(overlays, paths, row) for row in ranked[:MOST]]
+    names = ImageNames(evaluation.paths.get(one.data, {}))
+    pictures = [_picture(overlays, names, row) for row in ranked[:MOST]]
     order = "lowest" if higher else "highest"
     about = f"The {order} {column} first, of {counted(len(rows), 'image')}."
     blocks: list[Block] = []
@@ -64,12 +64,6 @@ def caption(row: Mapping[str, Any]) -> list[str]:
     return [f"{name} {_text(value)}" for name, value in shown[:SHOWN_COLUMNS]]
 
 
-def shown_name(paths: Mapping[int, str], image_id: int, slice_: int | None = None) -> str:
-    """What an image is called below its picture."""
-    name = readable(Path(paths.get(image_id) or str(image_id)).name)
-    return name if slice_ is None else f"{name}, slice {slice_}"
-
-
 def _worst_first(
     rows: Sequence[Mapping[str, Any]], column: str, higher: bool
 ) -> list[Mapping[str, Any]]:
@@ -81,9 +75,9 @@ def _worst_first(
     return sorted(worse, key=lambda row: (sign * row[column], -row.get("confidence", 0.0)))
 
 
-def _picture(overlays: Overlays, paths: Mapping[int, str], row: Mapping[str, Any]) -> Picture:
+def _picture(overlays: Overlays, names: ImageNames, row: Mapping[str, Any]) -> Picture:
     view = overlays.view(row["image_id"])
-    return Picture([view], shown_name(paths, row["image_id"], view.image.slice), caption(row))
+    return Picture([view], names.of(row["image_id"], view.image.slice), caption(row))
 
 
 def _distribution(rows: Sequence[Mapping[str, Any]], column: str) -> Bars | None:

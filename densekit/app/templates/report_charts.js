@@ -3,7 +3,7 @@ const payload = JSON.parse(document.getElementById("payload").textContent);
 // Curves as SVG of the width that there is, with the values under the pointer.
 (() => {
   const tip = document.querySelector(".tip");
-  const SPACE = { left: 52, right: 14, top: 10, bottom: 36 };
+  const SPACE = { left: 62, right: 14, top: 10, bottom: 36 };
   const COLOURS = 8;
 
   function svg(name, attributes, parent, text) {
@@ -73,8 +73,10 @@ const payload = JSON.parse(document.getElementById("payload").textContent);
     svg("line", { x1: SPACE.left, x2: width - SPACE.right, y1: height - SPACE.bottom, y2: height - SPACE.bottom, class: "axis" }, root);
     if (chart.diagonal) svg("line", { x1: px(0), y1: py(0), x2: px(1), y2: py(1), class: "ideal" }, root);
     svg("text", { x: (SPACE.left + width - SPACE.right) / 2, y: height - 4, "text-anchor": "middle" }, root, chart.x);
-    svg("text", { x: 11, y: (height - SPACE.bottom + SPACE.top) / 2, "text-anchor": "middle", transform: `rotate(-90 11 ${(height - SPACE.bottom + SPACE.top) / 2})` }, root, chart.y);
+    svg("text", { x: 11, y: (height - SPACE.bottom + SPACE.top) / 2, "text-anchor": "middle", transform: `rotate(-90 11 ${(height - SPACE.bottom + SPACE.top) / 2})` }, root, cut(chart.y, (height - 30) / 5.8));
   }
+
+  const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
   function nearest(lines, place, { px, py }) {
     let best = null;
