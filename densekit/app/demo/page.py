@@ -64,7 +64,6 @@ def build_page(runner: Runner, about: str, examples: Sequence[Example] = ()) -> 
                     interactive=False,
                     visible=False,
                     elem_id="files",
-                    buttons=[],
                 )
             with gr.Column(scale=5, min_width=320):
                 message = gr.HTML(visible=False, elem_id="message")
@@ -170,9 +169,7 @@ def _parts(heads: Sequence[str]) -> list[Part]:
 def _dropzone(label: str, name: str, *, visible: bool = True) -> Any:
     import gradio as gr
 
-    return gr.File(
-        label=label, file_count="multiple", elem_id=name, height=150, visible=visible, buttons=[]
-    )
+    return gr.File(label=label, file_count="multiple", elem_id=name, height=150, visible=visible)
 
 
 def _offer(examples: Sequence[Example], target: Any) -> None:

@@ -25,7 +25,6 @@ SESSIONS = 16
 """Pages whose results are kept in memory; the oldest one's are dropped."""
 ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
-    "GRADIO_RUN_HISTORY": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_OFFLINE": "1",
 }

@@ -70,7 +70,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("images")
     for number in range(3):
         picture(folder / "people" / f"{number}.png", seed=number)
-    words = [f"checkpoint={stored(folder / 'm.ckpt')}", f"gallery={folder / 'people'}"]
+    checkpoint = stored(folder / "m ${7*7} {{7*7}} <i>.ckpt")
+    words = [f"checkpoint={checkpoint}", f"gallery={folder / 'people'}"]
     served = Served([*words, f"examples={folder / 'people'}", "device=cpu"], folder / "tmp")
     try:
         yield served
@@ -162,6 +163,7 @@ def status(address: str, **headers: str) -> int:
 def test_boxes(browser: Browser, images: Served, tmp_path: Path) -> None:
     opened(browser, images)
     file = picture(tmp_path / "42.png", seed=5)
+    assert "m ${7*7} {{7*7}} <i>.ckpt: " in text_of(browser, "#about")  # nothing is evaluated
     assert drop(browser, "source", file) == "42.png: 96 x 64 pixels"
     open_tab(browser, "detection")
     first = image_of(browser, "#picture-detection")
