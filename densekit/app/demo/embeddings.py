@@ -158,5 +158,5 @@ def _answer(similarity: float, threshold: float) -> str:
 def _slider(threshold: Threshold | None) -> Slider:
     what = "similarity from which two count as the same"
     if threshold is None:
-        return Slider(f"{what} (not measured: set one that you know)", -1.0, 1.0, UNMEASURED)
-    return Slider(f"{what} (measured: {threshold})", -1.0, 1.0, threshold.value)
+        return Slider(f"{what}: none was measured", -1.0, 1.0, UNMEASURED)
+    return Slider(f"{what}: {threshold}", -1.0, 1.0, threshold.value)
