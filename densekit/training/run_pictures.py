@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -121,8 +122,9 @@ class RunPictures(Callback):
     def _save(self, trainer: Trainer, lit: Any, stage: str, loaders: Any) -> None:
         seen = {key: place for part in dist.gathered(self._seen) for key, place in part.items()}
         rows: list[Picture] = []
-        # All processes predict the same images: their weights may be divided over them.
-        with torch.no_grad(), evaluated_weights(trainer, lit):
+        # All processes predict the same images: the weights may be divided over them.
+        gathered = getattr(trainer.strategy, "gathered", nullcontext)
+        with torch.no_grad(), evaluated_weights(trainer, lit), gathered():
             for source, loader in zip(source_names(trainer), loaders, strict=False):
                 if isinstance(loader, LoadsByIndex):
                     for chosen in self._chosen(lit, stage, source, seen):
