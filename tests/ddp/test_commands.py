@@ -27,7 +27,7 @@ TINY = [
     *("data.scenes.train.length=8", "data.scenes.val.length=2", "data.scenes.test.length=5"),
     *(f"data.scenes.{split}.size=[64,64]" for split in ("train", "val", "test")),
     *("data.scenes.batch_size=2", "data.scenes.eval_batch_size=2", "neck.out_channels=32"),
-    *("callbacks.pictures=null", "trainer.enable_model_summary=false", "trainer.max_steps=2"),
+    *("trainer.enable_model_summary=false", "trainer.max_steps=2"),
 ]
 
 
@@ -47,6 +47,7 @@ def test_two_processes_train_into_one_folder(run: Path) -> None:
     assert (trainer["devices"], trainer["strategy"]) == (2, "ddp")
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert "test/detection/AP50" in json.loads((run / "metrics.json").read_text())
+    assert (run / "predictions.png").is_file()
 
 
 def test_eval_in_two_processes_equals_one(
@@ -71,6 +72,7 @@ def test_divided_weights_are_evaluated_by_one_process(
     words = ["trainer.devices=2", "trainer.strategy=fsdp", "callbacks=[default,ema]"]
     assert main(["train", *TINY, *words, "run_name=divided"]) == 0
     (run,) = (tmp_path / "runs" / "divided").iterdir()
+    assert (run / "predictions.png").is_file()
     own = json.loads((run / "metrics.json").read_text())
     cpu = "trainer.accelerator=cpu"
     assert main(["eval", f"checkpoint={run / 'checkpoints'}", cpu, "output=one"]) == 0
