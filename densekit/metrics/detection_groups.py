@@ -96,7 +96,7 @@ def _by_class(
     ap_columns = ("AP", "AP50", "AP75", *(f"AP{area}" for area in AREAS[1:]))
     return Table(
         title="By class",
-        columns=("class", "objects", *ap_columns, "threshold", "own", *AT_THRESHOLD),
+        columns=("class", "objects", *ap_columns, "threshold", "own threshold", *AT_THRESHOLD),
         rows=rows,
         about=(
             "AP by COCO's protocol. Precision, recall and F1 are of the detections from the"

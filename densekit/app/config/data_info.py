@@ -14,8 +14,8 @@ from densekit.app.errors import UsageError
 HEAD_KEYS = ("names", "ids", "num_classes")
 IDENTITY_KEYS = ("num_identities", "identities")
 """Keys of data sets of identities instead; `identities`, a digest of names, is optional."""
-MASK_KEYS = ("background", "multilabel", "plane_values", "regions_class_order")
-"""Further keys of data sets with semantic masks."""
+MORE_KEYS = ("background", "multilabel", "plane_values", "regions_class_order", "frequency")
+"""Further keys of some data sets: those with semantic masks, and LVIS."""
 MODEL_KEYS = (
     "mean",
     "std",
@@ -72,7 +72,7 @@ def model_info(
     described = [source.describe() for source in sources.values()]
     info: dict[str, Any] = {
         "heads": {
-            head: _of_classes(sources, head) | _of_masks(sources, head)
+            head: _of_classes(sources, head) | _of_some(sources, head)
             for head in heads
             if training_sources(sources, head)
         },
@@ -108,10 +108,10 @@ def _of_classes(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     return {key: common_value(sources, trainers, key, head) for key in keys}
 
 
-def _of_masks(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
+def _of_some(sources: Mapping[str, Any], head: str) -> dict[str, Any]:
     trainers = training_sources(sources, head)
     described = [describe_for(sources[name], head) for name in trainers]
-    keys = [key for key in MASK_KEYS if any(key in one for one in described)]
+    keys = [key for key in MORE_KEYS if any(key in one for one in described)]
     return {key: common_value(sources, trainers, key, head) for key in keys}
 
 

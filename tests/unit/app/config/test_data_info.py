@@ -60,6 +60,13 @@ def test_model_info_is_what_the_data_say() -> None:
     assert info["resize"] == {"min_size": 3, "max_size": 4}
 
 
+def test_frequencies_of_lvis_reach_the_head() -> None:
+    rare = source(["aerosol", "car"], ["cells"], frequency=["r", "f"])
+    info = model_info({"a": rare, "b": ROADS}, {"cells": {}, "cars": {}}, None)
+    assert info["heads"]["cells"]["frequency"] == ["r", "f"]
+    assert "frequency" not in info["heads"]["cars"]
+
+
 def test_identities_are_those_of_the_data_that_train() -> None:
     faces = source([], ["identity"], num_identities=4, identities="digest")
     pairs = source([], ["identity"])
