@@ -22,6 +22,9 @@ from densekit.metrics.box_rows import Annotated, Detections
 AREAS = ("", "_small", "_medium", "_large")
 """Suffixes of the area ranges in the order of axis A: any, < 32^2, 32^2 to 96^2, > 96^2 pixels."""
 
+AREA_EDGES = (32.0**2, 96.0**2)
+"""Square pixels between small, medium and large objects."""
+
 
 @dataclass(frozen=True)
 class Shapes:

@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 from densekit.metrics.analyses import Analysis, Cell, Table
 from densekit.metrics.box_overlaps import overlaps
 from densekit.metrics.box_rows import Annotated, Detections
-from densekit.metrics.coco_protocol import AREAS, CocoTables, measured_mean
+from densekit.metrics.coco_protocol import AREA_EDGES, AREAS, CocoTables, measured_mean
 from densekit.metrics.detection_outcomes import Outcomes
 from densekit.metrics.means import Values, column_means, ratio
 from densekit.metrics.resampled_ap import Ranked, average_precision, recall_points
 
 SIZES = ("small (below 32 x 32 pixels)", "medium (up to 96 x 96)", "large")
-AREA_EDGES = (0.0, 32.0**2, 96.0**2, np.inf)
-
 OBJECTS = (1, 2, 6, 11, 21)
 """Least number of objects of each group of images."""
 OVERLAPS = (0.0, 0.1, 0.3, 0.5)
@@ -77,22 +75,17 @@ def _by_class(
     at_threshold = np.stack(
         (ratio(hits, kept), ratio(hits, objects), ratio(2 * hits, kept + objects))
     )
-    precision = tables.precision[..., -1]  # (T, R, K, A)
-    rows = []
-    for label, name in enumerate(outcomes.names):
-        of_class = precision[:, :, label]
-        aps = [of_class[:, :, 0], of_class[0, :, 0], of_class[5, :, 0]]
-        aps += [of_class[:, :, area] for area in (1, 2, 3)]
-        rows.append(
-            [
-                name,
-                int(objects[label]),
-                *(cell(measured_mean(cells)) for cells in aps),
-                float(thresholds[label]),
-                "yes" if name in measured else "no",
-                *map(cell, at_threshold[:, label]),
-            ]
-        )
+    rows = [
+        [
+            name,
+            int(objects[label]),
+            *_aps(tables, label),
+            float(thresholds[label]),
+            "yes" if name in measured else "no",
+            *map(cell, at_threshold[:, label]),
+        ]
+        for label, name in enumerate(outcomes.names)
+    ]
     ap_columns = ("AP", "AP50", "AP75", *(f"AP{area}" for area in AREAS[1:]))
     return Table(
         title="By class",
@@ -106,11 +99,20 @@ def _by_class(
     )
 
 
+def _aps(tables: CocoTables, label: int) -> list[Cell]:
+    """AP, AP50, AP75 and AP by size of a class."""
+    precision = tables.precision[:, :, label, :, -1]  # (T, R, A)
+    cells = [precision[:, :, 0], precision[0, :, 0], precision[5, :, 0]]
+    cells += [precision[:, :, area] for area in (1, 2, 3)]
+    return [cell(measured_mean(one)) for one in cells]
+
+
 def _by_size(outcomes: Outcomes, tables: CocoTables, found: NDArray[np.bool_]) -> Table:
     area = outcomes.truth.area
+    edges = (0.0, *AREA_EDGES, np.inf)
     rows = []
     for place, name in enumerate(SIZES, start=1):
-        low, high = AREA_EDGES[place - 1 : place + 1]
+        low, high = edges[place - 1 : place + 1]
         chosen = outcomes.is_object & (area >= low) & (area <= high)
         precision = tables.precision[..., place, -1]
         aps = (measured_mean(precision), measured_mean(precision[0]))

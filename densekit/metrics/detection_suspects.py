@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from densekit.metrics.analyses import Suspect
 from densekit.metrics.box_overlaps import pair_iou
+from densekit.metrics.coco_protocol import AREA_EDGES
 from densekit.metrics.detection_outcomes import IOU, Outcomes
 from densekit.metrics.means import Values, ratio
 from densekit.metrics.thresholds import MIN_OBJECTS
@@ -22,8 +23,6 @@ NEAR_IOU = 0.1
 """Up to which nothing is near."""
 NEARLY_ALL = 0.8
 """Share of the objects of a class and size from which one that is not seen is suspicious."""
-AREA_EDGES = (32.0**2, 96.0**2)
-"""Square pixels that part COCO's sizes."""
 LISTED = 100
 """Most suspects of each reason."""
 
