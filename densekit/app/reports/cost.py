@@ -44,7 +44,8 @@ def _parameters(run: Run) -> list[Block]:
 
 def _training(run: Run) -> list[Block]:
     """What the console log says of the steps, and the size of the checkpoint."""
-    log, values = console_text(run), {}
+    log = console_text(run)
+    values: dict[str, str] = {}
     for name, line in (("a training step", WORK), ("time", PHASES)):
         if said := line.search(log):
             values[name] = said.group(1)
@@ -52,7 +53,7 @@ def _training(run: Run) -> list[Block]:
     if found:
         seconds = statistics.median(float(step) for step, _, _ in found)
         memory = max(float(size) * MIB[unit] for _, size, unit in found)
-        values = {
+        values |= {
             "seconds per training step": f"{seconds:.3g} (median of what the log shows)",
             "peak memory of the training": f"{memory:,.0f} MiB",
         }

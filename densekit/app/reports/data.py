@@ -27,7 +27,9 @@ def data_summary(run: Run) -> list[Block]:
         if table := _classes(name, splits):
             blocks.append(table)
     columns = ["data set", "split", "images", "objects", "classes", "repaired or left out"]
-    return [Table("Splits", columns, rows), *blocks]
+    filled = [place for place in range(len(columns)) if any(row[place] for row in rows)]
+    rows = [[row[place] for place in filled] for row in rows]
+    return [Table("Splits", [columns[place] for place in filled], rows), *blocks]
 
 
 def _classes(name: str, splits: Mapping[str, Mapping[str, Any]]) -> Table | None:

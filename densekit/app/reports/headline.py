@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from densekit.app.reports.blocks import Block, Card, Cards, Note
+from densekit.app.reports.blocks import Block, Card, Cards
 from densekit.app.reports.folder import STAGES, Run
 from densekit.app.reports.names import of_class, title
 from densekit.metrics.analyses import Cell, Table
@@ -15,8 +15,6 @@ ABOUT = "Low and high are the ends of the 95 % bootstrap interval."
 
 def headline(run: Run) -> list[Block]:
     """Cards of the main metrics, and the table of all values but those of single classes."""
-    if not run.metrics and run.evaluation is None:
-        return [Note("The run has measured nothing yet.", f"densekit eval checkpoint={run.path}")]
     cards = _main_values(run) or _first_values(run)
     blocks: list[Block] = [Cards(cards[:CARDS])] if cards else []
     table = _table(run)

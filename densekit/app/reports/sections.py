@@ -20,9 +20,11 @@ from densekit.app.reports.names import title
 from densekit.app.reports.pairs import hardest_pairs
 from densekit.app.reports.suspects import label_errors
 from densekit.app.reports.worst import worst_images
+from densekit.app.run.record import RECORD
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.analyses import Bars, Curves, Matrix, Table
 
+Maker = Callable[[Run], Sequence[Block]]
 DRAWN = (Table, Curves, Bars, Matrix, Facts)
 """Blocks that stand beside those of a second run."""
 
@@ -41,7 +43,7 @@ def sections(run: Run, other: Run | None, resamples: int) -> list[Section]:
     parts.append(Section("Training", _of_both(training_curves, run, other)))
     parts += _of_heads(run, other)
     parts.append(Section("Explanations", explanations(run)))
-    parts.append(Section("Data", data_summary(run)))
+    parts.append(Section("Data", _recorded(data_summary, run)))
     parts.append(Section("Cost", _of_both(cost, run, other)))
     parts.append(Section("Environment", _of_both(environment, run, other)))
     configured = files(run)
@@ -50,10 +52,17 @@ def sections(run: Run, other: Run | None, resamples: int) -> list[Section]:
     return [*parts, Section("Configuration", configured)]
 
 
-def _of_both(
-    make: Callable[[Run], Sequence[Block]], run: Run, other: Run | None
-) -> Sequence[Block]:
-    return make(run) if other is None else _paired(make(run), make(other))
+def _of_both(make: Maker, run: Run, other: Run | None) -> Sequence[Block]:
+    blocks = _recorded(make, run)
+    return blocks if other is None else _paired(blocks, _recorded(make, other))
+
+
+def _recorded(make: Maker, run: Run) -> Sequence[Block]:
+    """Blocks of what a run has recorded; a note if somebody has changed that."""
+    try:
+        return make(run)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        return [Note(f"{RECORD} of {run.name}: expected what a run records, got {error!r}")]
 
 
 def _missing(run: Run) -> list[Block]:
@@ -64,10 +73,15 @@ def _missing(run: Run) -> list[Block]:
         text = (
             "The folder has no evaluation_test.npz or evaluation_val.npz: no table of classes, no"
             " images and no analyses."
+            if run.metrics
+            else "Nothing has been evaluated yet: no metrics, no images and no analyses."
         )
         notes.append(Note(text, f"densekit eval {where}" if run.checkpoint else ""))
     if run.is_training and run.checkpoint is None:
         notes.append(Note("The run has no checkpoint."))
+    if run.stopped.startswith("SIG"):
+        command = f"densekit train resume={run.path}" if run.checkpoint else ""
+        notes.append(Note(f"The training was stopped by {run.stopped}.", command))
     if run.is_training and not run.stopped:
         notes.append(Note("The training has not ended: numbers are those of its last validation."))
     return notes

@@ -119,7 +119,7 @@ def _hardware(trainer: Trainer) -> dict[str, Any]:
         "processes": trainer.world_size,
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory": f"{psutil.virtual_memory().total / 2**30:.1f} GiB",
         "precision": str(trainer.precision),
         "system": platform.platform(),
     }

@@ -85,7 +85,8 @@ def test_record(tmp_path: Path) -> None:
     assert "2 x thin box" in section(text, "Data")
     cost = section(text, "Cost")
     assert "1,007" in cost
-    assert "1,536 MiB" in cost
+    for measured in ("1,536 MiB", "0.5 (median", "12.5 GFLOP", "forward 44 % of 218 s"):
+        assert measured in cost
     assert "densekit benchmark checkpoint=" in cost
 
 
@@ -123,6 +124,8 @@ def test_runs_of_other_images_are_not_compared(tmp_path: Path) -> None:
         ("checkpoints", "Summary", "has no checkpoint"),
         ("metrics.json", "Summary", "has not ended"),
         ("csv", "Training", "no csv/metrics.csv"),
+        ("", "Summary", "Nothing has been evaluated yet"),
+        ("", "Summary", "densekit train resume="),
         ("run.json", "Environment", "did not record"),
         ("run.json", "Data", "did not record"),
     ],
@@ -130,7 +133,13 @@ def test_runs_of_other_images_are_not_compared(tmp_path: Path) -> None:
 def test_what_is_missing_is_said(gone: str, where: str, said: str, tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", "boxes")
     place = run / gone
-    shutil.rmtree(place) if place.is_dir() else place.unlink()
+    if not gone:  # killed before its first validation
+        (run / "evaluation_test.npz").unlink()
+        (run / "metrics.json").write_text('{"stopped": "SIGTERM"}')
+    elif place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
     assert said in section(report(run), where)
 
 
@@ -166,6 +175,16 @@ def test_no_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert main(["report", str(tmp_path / "runs" / "one"), "outptu=x"]) == 2
     assert "output" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "record",
+    [{"data": 3}, {"data": {"set": 3}}, {"parameters": {"x": 1}}, {"versions": 3, "git": [1]}],
+)
+def test_a_record_that_somebody_has_changed(record: dict[str, Any], tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", "categories", images=False)
+    (run / "run.json").write_text(json.dumps(record))
+    assert section(report(run), "Configuration")
 
 
 @pytest.mark.parametrize(
