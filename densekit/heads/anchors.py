@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from densekit.ops.anchors import pyramid_anchors
-from densekit.ops.matching import IGNORED, NEGATIVE, covered
+from densekit.ops.anchors import Grids, pyramid_anchors
+from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, covered
 from densekit.types import Batch, FeatureSpec
 
 
@@ -47,12 +48,19 @@ class AnchorGrid:
             padded: Height and width.
         """
         grids = tuple((int(level.shape[2]), int(level.shape[3])) for level in levels)
+        return self._of_grids(grids, padded, levels[0].device)
+
+    def of_image(self, padded: tuple[int, int], device: torch.device) -> list[Tensor]:
+        """Returns the anchors (A_l, 4) of each level of an image of padded size `padded`."""
+        grids = tuple((-(-padded[0] // y), -(-padded[1] // x)) for y, x in self.strides)
+        cells = [rows * columns * self.per_cell for rows, columns in grids]
+        return list(self._of_grids(grids, padded, device).split(cells))
+
+    def _of_grids(self, grids: Grids, padded: tuple[int, int], device: torch.device) -> Tensor:
         strides = self.strides
         if self.grid_strides:
             strides = tuple((padded[0] // h, padded[1] // w) for h, w in grids)
-        return pyramid_anchors(
-            grids, strides, self.sizes, self.aspect_ratios, self.rounded, levels[0].device
-        )
+        return pyramid_anchors(grids, strides, self.sizes, self.aspect_ratios, self.rounded, device)
 
 
 def anchor_grid(
@@ -105,10 +113,24 @@ def label_anchors(anchors: Tensor, batch: Batch, assign: Assign) -> tuple[Tensor
         batch: Its boxes, `boxes_valid` and `crowd`.
         assign: `match`, or another assignment, of these anchors.
     """
+    index, label = assign(batch["boxes"], labelled(batch))
     crowd = batch.get("crowd")
-    valid = batch["boxes_valid"]
     if crowd is None:
-        return assign(batch["boxes"], valid)
-    index, label = assign(batch["boxes"], valid & ~crowd)
-    in_crowd = covered(anchors, batch["boxes"], valid & crowd)
+        return index, label
+    in_crowd = covered(anchors, batch["boxes"], batch["boxes_valid"] & crowd)
     return index, label.masked_fill(in_crowd & (label == NEGATIVE), IGNORED)
+
+
+def unreached(batch: Batch, assign: Assign) -> Tensor:
+    """Returns which objects (B, T) no anchor is trained towards; crowds are not among them."""
+    objects = labelled(batch)
+    index, label = assign(batch["boxes"], objects)
+    reached = torch.zeros(objects.shape, dtype=torch.int64, device=objects.device)
+    reached.scatter_add_(1, index, (label == POSITIVE).long())
+    return objects & (reached == 0)
+
+
+def labelled(batch: Batch) -> Tensor:
+    """Returns which slots (B, T) hold an object that is no crowd."""
+    crowd = batch.get("crowd")
+    return batch["boxes_valid"] if crowd is None else batch["boxes_valid"] & ~crowd

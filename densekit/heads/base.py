@@ -65,6 +65,17 @@ class Head(nn.Module, ABC):
         """Applies `forward`, then `decode`; sliding windows and exports come between the two."""
         return self.decode(self(features, size), size)
 
+    def unreached(self, batch: Batch, padded: tuple[int, int]) -> Tensor | None:
+        """Returns which objects (B, T) of a batch the head cannot learn; None if it has no anchors.
+
+        No anchor or point is trained towards them.
+
+        Args:
+            batch: Its `boxes`, `boxes_valid` and `crowd`.
+            padded: Height and width of its images for the network.
+        """
+        return None
+
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
         """Returns the head's default metrics, by name; the configuration may replace them.
 

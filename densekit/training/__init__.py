@@ -35,6 +35,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Polynomial": "schedules",
         "Profile": "profile",
         "Progress": "step_lines",
+        "Reach": "reach",
         "RunPictures": "run_pictures",
         "SignalFile": "signal_propagation",
         "MultiStep": "schedules",

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from densekit.heads.anchors import unreached
 from densekit.heads.base import Head
 from densekit.heads.faster_rcnn.box_head import BoxHead
 from densekit.heads.faster_rcnn.detections import select_detections
@@ -127,6 +128,11 @@ class FasterRCNN(Head):
         losses = self.rpn.loss(table, anchors, batch)
         pooled = levels[: len(self.pooled)]
         return losses | self.box_head.loss(table, pooled, proposals, batch)
+
+    def unreached(self, batch: Batch, padded: tuple[int, int]) -> Tensor:
+        """Returns the objects (B, T) that no anchor of the first stage is trained towards."""
+        anchors = self.rpn.grid.of_image(padded, batch["boxes"].device)
+        return unreached(batch, self.rpn.assign(torch.cat(anchors)))
 
     def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
         """Returns COCO's twelve metrics and the AP of each class."""

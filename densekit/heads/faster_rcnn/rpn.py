@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from densekit.heads.anchors import anchor_grid, label_anchors
+from densekit.heads.anchors import Assign, anchor_grid, label_anchors
 from densekit.heads.faster_rcnn.proposals import Proposals, best_of_levels, select_proposals
 from densekit.heads.faster_rcnn.rules import BoxLossRule, ProposalRule, SamplingRule
 from densekit.losses.box import smooth_l1
@@ -160,6 +160,10 @@ class RPN(nn.Module):
         )
         return select_proposals(logits, boxes, size, post, rule.nms_iou, rule.min_size, backend)
 
+    def assign(self, anchors: Tensor) -> Assign:
+        """Returns how objects are assigned to anchors (A, 4), by IoU."""
+        return partial(match, boxes=anchors, rule=self.matching)
+
     def loss(self, table: PyramidTable, anchors: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Returns the objectness and box terms of the sampled anchors.
 
@@ -169,8 +173,7 @@ class RPN(nn.Module):
             batch: Its boxes, `key` and `boxes_valid`.
         """
         with torch.no_grad():
-            assign = partial(match, boxes=anchors, rule=self.matching)
-            index, label = label_anchors(anchors, batch, assign)
+            index, label = label_anchors(anchors, batch, self.assign(anchors))
             rule = self.sampling
             sampled, valid = sample_balanced(
                 label, batch["key"], rule.count, rule.positive_fraction

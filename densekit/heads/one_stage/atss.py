@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from densekit.heads.anchors import anchor_grid
+from densekit.heads.anchors import Assign, anchor_grid
 from densekit.heads.one_stage.centerness import CenternessHead, centerness_loss
 from densekit.heads.one_stage.dense import LEVELS, Level
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
@@ -92,13 +92,16 @@ class ATSS(CenternessHead):
         """Returns the boxes (..., 4) of anchors (..., 4) that are moved by deltas (..., 4)."""
         return decode_boxes(deltas, anchors, DELTA_WEIGHTS)
 
+    def assign(self, anchors: Sequence[Tensor]) -> Assign:
+        """Returns how objects are assigned to the anchors (A_l, 4) of each level."""
+        return partial(match_adaptively, levels=anchors, rule=self.matching)
+
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         """Returns the three terms `cls`, `box` (weighed by centre-ness) and `centerness`."""
         levels = self.levels(features)
         each = [level.anchors for level in levels]
         anchors = torch.cat(each)
-        assign = partial(match_adaptively, levels=each, rule=self.matching)
-        target = assigned(anchors, batch, assign)
+        target = assigned(anchors, batch, self.assign(each))
         found = self.every_level(levels)
         box = giou_loss(self.moved(found.deltas, anchors), target.boxes)  # (B, A)
         central = centerness(target.boxes, anchors)

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from densekit.heads.anchors import AnchorGrid
+from densekit.heads.anchors import AnchorGrid, Assign, unreached
 from densekit.heads.base import Head
 from densekit.heads.one_stage.detections import Candidates, select_dense
 from densekit.heads.one_stage.rules import DenseDetectionRule
 from densekit.layers import ConvNorm, Layers
 from densekit.ops.boxes import decode_boxes
 from densekit.ops.nms import Backend
-from densekit.types import Features, FeatureSpec, Predictions
+from densekit.types import Batch, Features, FeatureSpec, Predictions
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -102,6 +102,15 @@ class DenseHead(Head):
     def moved(self, deltas: Tensor, anchors: Tensor) -> Tensor:
         """Returns the boxes (..., 4) of anchors (..., 4) that are moved by deltas (..., 4)."""
         return decode_boxes(deltas, anchors)
+
+    @abstractmethod
+    def assign(self, anchors: Sequence[Tensor]) -> Assign:
+        """Returns how objects are assigned to the anchors (A_l, 4) of all levels."""
+
+    def unreached(self, batch: Batch, padded: tuple[int, int]) -> Tensor:
+        """See `Head.unreached`."""
+        anchors = self.grid.of_image(padded, batch["boxes"].device)
+        return unreached(batch, self.assign(anchors))
 
     @abstractmethod
     def candidates(self, level: Level) -> Candidates:

@@ -15,7 +15,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from densekit.heads.anchors import anchor_grid
+from densekit.heads.anchors import Assign, anchor_grid
 from densekit.heads.one_stage.centerness import CenternessHead, centerness_loss
 from densekit.heads.one_stage.dense import LEVELS, Level
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
@@ -84,11 +84,16 @@ class FCOS(CenternessHead):
         """Returns the boxes (..., 4) of points whose sides are this many strides away."""
         return decode_sides(deltas, anchors)
 
+    def assign(self, anchors: Sequence[Tensor]) -> Assign:
+        """Returns how objects are assigned to the points of all levels, by position and size."""
+        return partial(match_points, points=torch.cat(list(anchors)), rule=self.matching)
+
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         """Returns the three terms `cls`, `box` and `centerness`."""
         levels = self.levels(features)
-        points = torch.cat([level.anchors for level in levels])
-        target = assigned(points, batch, partial(match_points, points=points, rule=self.matching))
+        each = [level.anchors for level in levels]
+        points = torch.cat(each)
+        target = assigned(points, batch, self.assign(each))
         found = self.every_level(levels)
         box = giou_loss(self.moved(found.deltas, points), target.boxes)  # (B, A)
         central = centerness(target.boxes, points)

@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from densekit.heads.anchors import anchor_grid
+from densekit.heads.anchors import Assign, anchor_grid
 from densekit.heads.one_stage.dense import LEVELS, DenseHead, Level, by_anchor
 from densekit.heads.one_stage.detections import Candidates, best_of_level
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
@@ -116,11 +116,16 @@ class RetinaNet(DenseHead):
         found = best_of_level(*self.dense(level), level.anchors, self.detection.per_level)
         return found._replace(scores=full_precision(found.scores).sigmoid())
 
+    def assign(self, anchors: Sequence[Tensor]) -> Assign:
+        """Returns how objects are assigned to the anchors (A_l, 4) of all levels, by IoU."""
+        return partial(match, boxes=torch.cat(list(anchors)), rule=self.matching)
+
     def loss(self, features: Features, batch: Batch) -> dict[str, Tensor]:
         """Returns the two terms `cls` and `box`."""
         levels = self.levels(features)
-        every = torch.cat([level.anchors for level in levels])
-        target = assigned(every, batch, partial(match, boxes=every, rule=self.matching))
+        each = [level.anchors for level in levels]
+        every = torch.cat(each)
+        target = assigned(every, batch, self.assign(each))
         logits, deltas = zip(*map(self.dense, levels), strict=True)
         cls = focal_sums(logits, target.classes, self.focal)  # (B,)
         box = self.box_loss(full_precision(torch.cat(deltas, 1)), every, target.boxes)  # (B, A)
