@@ -88,7 +88,13 @@ class BoxMetric(RowMetric):
         return ids_of(rows["images"])
 
     def from_rows(self, ids: NDArray[np.int64], rows: Rows) -> Mapping[str, float]:
-        """`aggregate` of the sorted rows."""
+        """`aggregate` of the sorted rows.
+
+        Raises:
+            ValueError: A row is of no image or no class, as in a damaged evaluation.
+        """
+        for state, columns in (("detections", DETECTION_COLUMNS), ("truth", TRUTH_COLUMNS)):
+            self._check_stored(state, rows[state].reshape(-1, columns), ids)
         annotated = self._annotated(ids, rows)
         if annotated.labels.size == 0:
             reason = f"none of {len(ids)} images has an annotated box" if ids.size else "no images"
@@ -222,6 +228,14 @@ class BoxMetric(RowMetric):
         rows = torch.cat((torch.stack((image_id, labels, known["area"]), 1), boxes, flags), dim=1)
         self._check(rows, boxes, where)
         return rows
+
+    def _check_stored(self, state: str, rows: NDArray[np.float64], ids: NDArray[np.int64]) -> None:
+        """Refuses rows that no update has kept."""
+        labels = rows[:, 1]
+        is_class = (labels >= 0) & (labels < len(self.names)) & (labels == np.floor(labels))
+        known = np.isin(ids_of(rows[:, 0]), ids)
+        if not (is_class.all() and known.all() and np.isfinite(rows[:, 1:]).all()):
+            raise ValueError(f"{state}: expected finite rows of its images and classes")
 
     def _check(self, rows: Tensor, boxes: Tensor, where: str) -> None:
         if not bool(torch.isfinite(rows[:, 1:]).all()):

@@ -162,5 +162,10 @@ class LvisMap(BoxMetric):
         image = np.searchsorted(ids, ids_of(table[:, 0]))
         shape = (2, len(ids), len(self.names))
         matrices = np.zeros(shape, dtype=np.bool_)
-        matrices[table[:, 2].astype(np.int64), image, table[:, 1].astype(np.int64)] = True
+        try:
+            matrices[table[:, 2].astype(np.int64), image, table[:, 1].astype(np.int64)] = True
+        except IndexError as error:  # of a damaged evaluation
+            raise ValueError(
+                f"searched: expected rows of its images and classes: {error}"
+            ) from None
         return matrices[NEGATIVE], matrices[NOT_EXHAUSTIVE]

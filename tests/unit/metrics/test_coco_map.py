@@ -46,6 +46,18 @@ def test_the_area_is_the_annotations_own():
     assert figures((result(), truth(area=np.array([100.0]))))["AP_small"] == WHOLE
 
 
+@pytest.mark.parametrize(("column", "value"), [(0, 7.0), (1, 2.0), (1, 0.5), (2, np.nan)])
+@pytest.mark.parametrize("state", ["detections", "truth"])
+def test_rows_that_no_update_has_kept_are_refused(state, column, value):
+    metric = CocoMap(["cat", "dog"])
+    metric.update([result()], [truth()])
+    metric.compute()
+    rows = {name: values.copy() for name, values in metric.computed_rows().items()}
+    rows[state][column] = value
+    with pytest.raises(ValueError, match=f"{state}: expected finite rows of its images"):
+        CocoMap(["cat", "dog"]).recompute(rows)
+
+
 def test_a_crowd_takes_in_detections_and_is_never_missed():
     crowd = truth(2, np.array([[0.0, 0.0, 200.0, 200.0]]), crowd=np.array([True]))
     inside = result(np.repeat(BOX, 3, axis=0), (0, 0, 0), (0.99, 0.98, 0.97))

@@ -93,6 +93,11 @@ def test_it_is_measured_again_from_its_rows():
     again = LvisMap(**metric.arguments())
     assert again.recompute(metric.computed_rows())["AP"] == float(metric.compute()["AP"])
     assert len(metric.analyses()) > 5
+    damaged = dict(metric.computed_rows())
+    damaged["searched"] = damaged["searched"].copy()
+    damaged["searched"][1] = 9
+    with pytest.raises(ValueError, match="searched: expected rows of its images and classes"):
+        again.recompute(damaged)
 
 
 def test_wrong_arguments_and_labels_are_refused():
