@@ -52,11 +52,13 @@ def explain(checkpoint: Path, options: Mapping[str, Any]) -> int:
     pair = options["pair"] and Path(options["pair"]).expanduser()
     with claimed(output), kept_memory(device), passes.shown():
         work = Work(explainer, options["target"], pair, output, passes, len(cases))
-        for case, shown, name in zip(cases, relative_paths(files, root), names, strict=True):
-            work.add(case, readable(shown), name.with_suffix(""))
-        if work.rows:
-            settings = {**_written(options), "checkpoint": str(checkpoint)}
-            write_tables(output, explainer.head, work.rows, settings)
+        try:
+            for case, shown, name in zip(cases, relative_paths(files, root), names, strict=True):
+                work.add(case, readable(shown), name.with_suffix(""))
+        finally:
+            if work.rows:  # also what was done before an interrupt
+                settings = {**_written(options), "checkpoint": str(checkpoint)}
+                write_tables(output, explainer.head, work.rows, settings)
     if not work.rows:
         raise UsageError("\n".join(work.broken + work.empty))
     _print(work.rows)
