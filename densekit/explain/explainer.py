@@ -21,6 +21,7 @@ from densekit.explain.randomised import MOST_ALIKE, randomised, rank_correlation
 from densekit.explain.settings import Settings
 from densekit.explain.subject import Subject, silent
 from densekit.explain.target import Target
+from densekit.inference.inferer import Inferer
 
 if TYPE_CHECKING:
     from densekit.inference import Predictor
@@ -71,7 +72,8 @@ class Explainer:
 
     Raises:
         ValueError: There is no such head, method or level, the model predicts volumes slice by
-            slice, or the method needs gradients that the engine does not have.
+            slice or by a function of its own, or the method needs gradients that the engine does
+            not have.
     """
 
     def __init__(
@@ -97,6 +99,11 @@ class Explainer:
             raise ValueError(
                 "checkpoint: expected a network of images or of whole volumes, got one that"
                 " predicts volumes slice by slice"
+            )
+        if not isinstance(predictor.inferer, Inferer):
+            raise ValueError(
+                "inferer: expected a densekit.inference.Inferer, which predicts without restoring,"
+                f" got {type(predictor.inferer).__name__}"
             )
 
     def subject(self, image: Image, where: str = "image") -> Subject:

@@ -46,7 +46,7 @@ class Subject:
     image: Tensor
     meta: Meta
     inferer: Inferer
-    batch_size: int = 8
+    batch_size: int = 4
     advance: Callable[[int], None] = silent
 
     @property

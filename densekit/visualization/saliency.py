@@ -69,7 +69,7 @@ def saliency_plane(
     """Returns a picture of an image, and its map and region in the frame of that picture.
 
     A series is drawn as lines; a volume is shown by its slice with the largest sum of positive
-    saliency. Pictures have at most `LARGEST` pixels per side.
+    saliency, of those that the region crosses. Pictures have at most `LARGEST` pixels per side.
 
     Args:
         image: (*S, C).
@@ -83,7 +83,10 @@ def saliency_plane(
             None if region is None else series_bands(region),
         )
     if image.ndim == 4:
-        z = int(saliency.clip(min=0).sum(axis=(1, 2)).argmax())
+        sums = saliency.clip(min=0).sum(axis=(1, 2))
+        if region is not None and region.any():
+            sums = np.where(region.any(axis=(1, 2)), sums, -1)
+        z = int(sums.argmax())
         image, saliency = to_grey(image[..., 0])[z], saliency[z]
         region = None if region is None else region[z]
     picture = to_rgb(image)

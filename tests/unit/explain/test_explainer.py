@@ -184,6 +184,12 @@ def test_slices_are_refused() -> None:
         Explainer(predictor)
 
 
+def test_an_inferer_that_is_a_function_is_refused() -> None:
+    predictor = Predictor(classifier(), inferer=lambda model, batch: [])
+    with pytest.raises(ValueError, match="inferer: expected a densekit.inference.Inferer"):
+        Explainer(predictor)
+
+
 def test_a_head_of_another_kind() -> None:
     with pytest.raises(
         ValueError, match="heads.category: expected predictions with boxes.*got age"

@@ -40,6 +40,9 @@ def test_a_volume_is_shown_by_its_most_salient_slice() -> None:
     assert region is not None
     assert plane.max() == 1
     assert region.sum() == 1
+    elsewhere = np.zeros((4, 5, 6), bool)
+    elsewhere[1, 2, 2] = True
+    assert saliency_plane(volume, saliency, elsewhere)[1].max() == 0  # the region is seen
 
 
 def test_large_images_and_series() -> None:

@@ -168,3 +168,12 @@ def test_slices_are_refused(
     checkpoint = checkpoint_of(tiny_segmenter(slices={"axis": 0}), tmp_path / "s.ckpt")
     assert explain(checkpoint, photos, f"output={tmp_path / 'o'}") == 2
     assert "expected a network of images or of whole volumes" in capsys.readouterr().err
+
+
+def test_a_series(tmp_path: Path) -> None:
+    checkpoint = checkpoint_of(tiny_segmenter(dims=1), tmp_path / "s.ckpt")
+    values = "\n".join(str(10 + place % 7) for place in range(24))
+    (tmp_path / "a.csv").write_text(values + "\n")
+    assert explain(checkpoint, tmp_path / "a.csv", f"output={tmp_path / 'o'}") == 0
+    assert np.load(tmp_path / "o" / "maps" / "a_1.npy").shape == (24,)
+    assert Image.open(tmp_path / "o" / "pictures" / "a_1.png").width > 480
