@@ -50,7 +50,8 @@ pictures/NAME_N.png and maps/NAME_N.npy (float32, of the size of the image or vo
 is RUN/explanations.
 
 Volumes take the gradient methods, if they fit into the network as a whole; their picture is the
-slice with the most saliency, of those that hold the class. A network that predicts volumes slice by slice is refused.
+slice with the most saliency, of those that hold the class. A network that predicts volumes slice
+by slice is refused.
 """,
     examples=(
         "explain checkpoint=runs/NAME/TIMESTAMP source=photos",
