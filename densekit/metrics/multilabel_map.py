@@ -178,8 +178,9 @@ def _drawn_precision(probability: Values, label: Values, weights: Values) -> Val
     """(R,) average precision of draws in which N images count (R, N) times."""
     order = np.argsort(-probability, kind="stable")
     last = np.flatnonzero(np.diff(probability[order], append=-np.inf))
-    right = np.cumsum(weights[:, order] * label[order], axis=1)[:, last]
-    seen = np.cumsum(weights[:, order], axis=1)[:, last]
+    times = weights[:, order]
+    right = np.cumsum(times * label[order], axis=1)[:, last]
+    seen = np.cumsum(times, axis=1)[:, last]
     steps = np.diff(right, axis=1, prepend=0)
     area = np.nansum(steps * ratio(right, seen), axis=1)
     return ratio(area, right[:, -1] if len(last) else np.zeros(len(weights)))

@@ -66,7 +66,8 @@ def thinned(count: int) -> NDArray[np.intp]:
 
 
 def _thin(x: Values, y: Values) -> Line:
-    places = thinned(len(x))
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))  # nothing kept has no precision
+    places = there[thinned(len(there))]
     return x[places], y[places]
 
 
