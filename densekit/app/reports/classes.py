@@ -43,7 +43,12 @@ def class_table(run: Run, measured: Sequence[Measured]) -> Table | None:
         columns = {"objects": None, **columns}
         rows = {name: {"objects": counts.get(name, 0), **row} for name, row in rows.items()}
     cells = [[name, *(row.get(column) for column in columns)] for name, row in rows.items()]
-    return Table("Classes", ["class", *columns], cells, ABOUT * any("low" in c for c in columns))
+    return Table(
+        "Classes, with intervals",
+        ["class", *columns],
+        cells,
+        ABOUT * any("low" in c for c in columns),
+    )
 
 
 def _objects(measured: Sequence[Measured]) -> dict[str, int]:

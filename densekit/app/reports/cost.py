@@ -26,9 +26,10 @@ def cost(run: Run) -> list[Block]:
     timed = [table for file in sorted(run.path.glob("*.json")) if (table := _benchmark(file))]
     if timed:
         return [*blocks, *timed]
-    command = f"densekit benchmark checkpoint={run.path} output={run.path / 'benchmark.json'}"
+    model = run.path if run.checkpoint else run.config.get("checkpoint")
+    command = f"densekit benchmark checkpoint={model} output={run.path / 'benchmark.json'}"
     text = "FLOPs, memory and latency by engine were not measured."
-    return [*blocks, Note(text, command if run.checkpoint else "")]
+    return [*blocks, Note(text, command if model else "")]
 
 
 def _parameters(run: Run) -> list[Block]:

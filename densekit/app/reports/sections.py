@@ -19,7 +19,7 @@ from densekit.app.reports.headline import headline
 from densekit.app.reports.names import title
 from densekit.app.reports.pairs import hardest_pairs
 from densekit.app.reports.suspects import label_errors
-from densekit.app.reports.worst import worst_images
+from densekit.app.reports.worst import IMAGES_BY, worst_images
 from densekit.app.run.record import RECORD
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.analyses import Bars, Curves, Matrix, Table
@@ -96,12 +96,24 @@ def _of_heads(run: Run, other: Run | None) -> Iterator[Section]:
         blocks: list[Block] = []
         if table := class_table(run, measured):
             blocks.append(table)
-        blocks += worst_images(run.evaluation, measured)
+        own = analyses(measured)
+        blocks += _without_twin(worst_images(run.evaluation, measured), own)
         blocks += hardest_pairs(run.evaluation, measured)
-        blocks += _paired(analyses(measured), analyses(beside))
+        blocks += _paired(own, analyses(beside))
         blocks += label_errors(run.evaluation, measured)
         name = title(measured[0], run.evaluation.measured)
         yield Section(f"{name} ({run.evaluation.stage})", blocks)
+
+
+def _without_twin(blocks: Sequence[Block], own: Sequence[Block]) -> list[Block]:
+    """The blocks without a distribution that the metric draws itself, as `mIoU of all classes`."""
+    drawn = [one.title for one in own if isinstance(one, Bars)]
+    return [
+        block
+        for block in blocks
+        if not isinstance(block, Bars)
+        or not any(title.startswith(block.title.removeprefix(IMAGES_BY)) for title in drawn)
+    ]
 
 
 def _by_head(evaluation: Evaluation) -> list[list[Measured]]:

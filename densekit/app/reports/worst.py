@@ -20,6 +20,8 @@ MOST = 24
 """Pictures of a gallery."""
 SHOWN_COLUMNS = 5
 BINS = 10
+IMAGES_BY = "Images by "
+"""How the title of a distribution begins, before the name of the value."""
 
 
 def worst_images(evaluation: Evaluation, measured: Sequence[Measured]) -> list[Block]:
@@ -92,7 +94,7 @@ def _distribution(rows: Sequence[Mapping[str, Any]], column: str) -> Bars | None
         f"{low:.3g} to {high:.3g}": n
         for low, high, n in zip(edges[:-1], edges[1:], counts, strict=True)
     }
-    return Bars(f"Images by {column}", "images", {name: float(n) for name, n in bins.items()})
+    return Bars(f"{IMAGES_BY}{column}", "images", {name: float(n) for name, n in bins.items()})
 
 
 def _text(value: Any) -> str:

@@ -53,7 +53,7 @@ def test_every_kind_of_head(kind: str, tmp_path: Path) -> None:
     assert galleries[0]["pictures"]
     image = payload(text)["images"][galleries[0]["pictures"][0]["views"][0]["image"]]
     assert image["source"].startswith("data:image/")
-    wanted = {"boxes": "Classes", "faces": "Unlike pairs of one identity"}
+    wanted = {"boxes": "Classes, with intervals", "faces": "Unlike pairs of one identity"}
     assert wanted.get(kind, "Worst images") in of_head
     assert set(re.findall(r"https?://[^\s\"']+", text)) <= {"http://www.w3.org/2000/svg"}
 
