@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from densekit.metrics.analyses import Analysis, Cell, Table
 from densekit.metrics.box_overlaps import overlaps
 from densekit.metrics.box_rows import Annotated, Detections
+from densekit.metrics.class_tables import cell
 from densekit.metrics.coco_protocol import AREA_EDGES, AREAS, CocoTables, measured_mean
 from densekit.metrics.detection_outcomes import Outcomes
 from densekit.metrics.means import Values, column_means, ratio
@@ -52,11 +53,6 @@ def group_analyses(
         _by_number(outcomes, found),
         _by_overlap(outcomes, found),
     ]
-
-
-def cell(value: float) -> Cell:
-    """A number for a table; nothing where there is no value."""
-    return None if np.isnan(value) else float(value)
 
 
 def _by_class(
