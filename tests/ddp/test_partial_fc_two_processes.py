@@ -8,12 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import Tensor
 
 from densekit import losses
 from densekit.ops import dist
 from densekit.testing import run_distributed
 from densekit.training import Checkpoint
+from densekit.training.gradient_norms import gradient_norms
 from tests.unit.training.faces import PEOPLE, face_data, face_lit, face_model
 from tests.unit.training.fakes import trainer
 
@@ -86,7 +88,24 @@ def pair_losses(rank: int) -> dict[str, tuple[Tensor, Tensor]]:
     return found
 
 
-def train(folder: Path, processes: int, classifier: Any, steps: int, resume: Path | None) -> Any:
+class Norms(Callback):
+    """Keeps the norms of the gradients of every step."""
+
+    def __init__(self) -> None:
+        self.found: list[dict[str, float]] = []
+
+    def on_before_optimizer_step(self, trainer: Any, pl_module: Any, optimizer: Any) -> None:
+        self.found.append({k: float(v) for k, v in gradient_norms(pl_module).items()})
+
+
+def train(
+    folder: Path,
+    processes: int,
+    classifier: Any,
+    steps: int,
+    resume: Path | None,
+    *callbacks: Callback,
+) -> Any:
     """Steps over the border of an epoch, clipped hard; a checkpoint after the third."""
     run = trainer(
         folder,
@@ -95,7 +114,7 @@ def train(folder: Path, processes: int, classifier: Any, steps: int, resume: Pat
         max_steps=steps,
         gradient_clip_val=CLIP,
         limit_val_batches=0,
-        callbacks=[Checkpoint(folder, last_every_n_steps=3)],
+        callbacks=[Checkpoint(folder, last_every_n_steps=3), *callbacks],
     )
     lit = face_lit(face_model(classifier))
     run.fit(lit, datamodule=face_data(processes), ckpt_path=resume, weights_only=True)
@@ -114,10 +133,12 @@ def everything(rank: int, folder: str) -> dict[str, Any]:
     """All that two processes do, in one start of them."""
     root = Path(folder)
     train(root / "first_two", 2, partial_fc(), 3, None)
+    norms = Norms()
     return {
         "classifiers": divided(rank),
         "pairs": pair_losses(rank),
-        "straight": train(root / "two", 2, partial_fc(), STEPS, None),
+        "straight": train(root / "two", 2, partial_fc(), STEPS, None, norms),
+        "norms": norms.found,
         "resumed": train(root / "then_two", 2, partial_fc(), STEPS, root / "first_one" / LAST),
     }
 
@@ -206,3 +227,14 @@ def test_a_checkpoint_of_one_process_goes_on_in_two(
     ranks: list[dict[str, Any]], wanted: dict[str, Tensor]
 ) -> None:
     assert_equal(whole([rank["resumed"] for rank in ranks]), wanted)
+
+
+def test_norms_of_the_gradients_are_those_of_one_process(
+    ranks: list[dict[str, Any]], folder: Path
+) -> None:
+    one = Norms()
+    train(folder / "norms", 1, partial_fc(), STEPS, None, one)
+    assert len(one.found) == STEPS
+    for rank in ranks:
+        for own, found in zip(one.found, rank["norms"], strict=True):
+            assert found == pytest.approx(own, rel=1e-3)
