@@ -36,6 +36,7 @@ console.log, metrics.json, learning curves and images.
         ("group=NAME", "choose a file of a group, listed below; your own go into ./conf/GROUP/"),
         ("key=value", "set one value, including any argument of a class in the configuration"),
         ("+head@heads.NAME=HEAD", "add a head"),
+        ("profile=true", "write a trace of some steps to the run folder"),
         TRUST.row,
         ("-m, --multirun", "one run per combination of a=1,2 b=x,y, one after the other"),
         ("hydra/launcher=NAME", "with -m: what starts the runs, for example submitit_slurm"),
