@@ -50,7 +50,7 @@ def worst_images(evaluation: Evaluation, measured: Sequence[Measured]) -> list[B
     if spread := _distribution(rows, column):
         blocks.append(spread)
     if not pictures:
-        return [*blocks, Note(f"No image is worse than another by {column}.")]
+        return [*blocks, Note(f"Every image that has a {column} is at its best.")]
     return [*blocks, overlays.gallery("Worst images", about, pictures)]
 
 
@@ -69,12 +69,11 @@ def caption(row: Mapping[str, Any]) -> list[str]:
 def _worst_first(
     rows: Sequence[Mapping[str, Any]], column: str, higher: bool
 ) -> list[Mapping[str, Any]]:
-    """Rows that are worse than the best one; of equally bad ones the most confident first."""
+    """Rows that are not perfect; of equally bad ones the most confident first."""
+    perfect = 1.0 if higher else 0.0
+    wrong = [row for row in rows if not math.isnan(row[column]) and row[column] != perfect]
     sign = 1 if higher else -1
-    valued = [row for row in rows if not math.isnan(row[column])]
-    best = max((sign * row[column] for row in valued), default=0.0)
-    worse = [row for row in valued if sign * row[column] < best]
-    return sorted(worse, key=lambda row: (sign * row[column], -row.get("confidence", 0.0)))
+    return sorted(wrong, key=lambda row: (sign * row[column], -row.get("confidence", 0.0)))
 
 
 def _picture(overlays: Overlays, names: ImageNames, row: Mapping[str, Any]) -> Picture:
