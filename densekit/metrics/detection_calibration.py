@@ -30,16 +30,14 @@ def detection_ece(scores: Values, right: NDArray[np.bool_]) -> float:
         scores: (D,) 0..1.
         right: (D,).
     """
-    return float(calibration_error(binned(scores, right.astype(np.float64), BINS)))
+    return float(calibration_error(binned(scores, right, BINS)))
 
 
 def calibration_analyses(outcomes: Outcomes) -> list[Analysis]:
     """The reliability of all detections, and D-ECE by class."""
     counts = outcomes.counts
     scores, right = outcomes.detections.scores[counts], outcomes.right[counts]
-    diagram = reliability(
-        {"all classes": binned(scores, right.astype(np.float64), BINS)}, "detections"
-    )
+    diagram = reliability({"all classes": binned(scores, right, BINS)}, "detections")
     about = (
         f"D-ECE {detection_ece(scores, right):.4f} (Küppers et al. 2020): the mean distance between"
         f" precision and score, in {BINS} bins; a detection is right from an IoU of 0.5 on. All"

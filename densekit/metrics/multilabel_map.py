@@ -16,9 +16,8 @@ from densekit.metrics.class_tables import cell
 from densekit.metrics.image_metric import ImageMetric
 from densekit.metrics.label_errors import MOST, confident_errors
 from densekit.metrics.means import Values, column_means, mean, ratio
-from densekit.metrics.pixel_bins import bins_of
 from densekit.metrics.protocols import Draws
-from densekit.metrics.reliability import binned, calibration_error, reliability
+from densekit.metrics.reliability import binned, bins_of, calibration_error, reliability
 from densekit.metrics.rows import check_names
 from densekit.metrics.score_curves import over_scores, precision_recall
 from densekit.metrics.thresholds import Scored, check_precision, measured_thresholds

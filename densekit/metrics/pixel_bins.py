@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.metrics.means import Values
+from densekit.metrics.reliability import binned
 from densekit.types import IGNORE_INDEX
 
 
@@ -27,13 +28,6 @@ class Pixels(Protocol):
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
         """Yields rows of the first axis, and their probabilities (K, n, *S[1:])."""
-
-
-def bins_of(values: NDArray[Any], count: int) -> NDArray[np.intp]:
-    """The bin 0..count - 1 of each value in 0..1."""
-    edges = np.linspace(0, 1, count + 1)[1:-1].astype(values.dtype)
-    found: NDArray[np.intp] = np.digitize(values, edges, right=True)
-    return found
 
 
 def top_label_counts(
@@ -50,7 +44,7 @@ def top_label_counts(
     Returns:
         (3, M): pixels, how many of them are right, sum of their confidence.
     """
-    return _counts(confidence[there], right[there], count)
+    return binned(confidence[there], right[there], count)
 
 
 def class_counts(probabilities: NDArray[Any], truth: NDArray[np.uint8], count: int) -> Values:
@@ -67,10 +61,5 @@ def class_counts(probabilities: NDArray[Any], truth: NDArray[np.uint8], count: i
     found = []
     for likely, target in zip(probabilities, truth, strict=True):
         there = target != IGNORE_INDEX
-        found.append(_counts(likely[there], (target == 1)[there], count))
+        found.append(binned(likely[there], (target == 1)[there], count))
     return np.stack(found)
-
-
-def _counts(values: NDArray[Any], right: NDArray[np.bool_], count: int) -> Values:
-    place = bins_of(values, count)
-    return np.stack([np.bincount(place, of, count) for of in (None, right, values)]).astype(float)

@@ -6,12 +6,13 @@ Shape letters: M bins.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from densekit.metrics.analyses import Curves
 from densekit.metrics.means import Values, ratio
-from densekit.metrics.pixel_bins import bins_of
 
 ABOUT = (
     "Over each bin of confidence the share of predictions that are right: below the diagonal the"
@@ -19,12 +20,19 @@ ABOUT = (
 )
 
 
-def binned(confidence: Values, right: Values, count: int) -> Values:
-    """(3, M) counts for `calibration_error`; bins are as wide, closed on their upper side.
+def bins_of(values: NDArray[Any], count: int) -> NDArray[np.intp]:
+    """The bin 0..count - 1 of each value in 0..1; bins are as wide, closed on their upper side."""
+    edges = np.linspace(0, 1, count + 1)[1:-1].astype(values.dtype)
+    found: NDArray[np.intp] = np.digitize(values, edges, right=True)
+    return found
+
+
+def binned(confidence: NDArray[Any], right: NDArray[Any], count: int) -> Values:
+    """(3, M) counts for `calibration_error`, in the bins of `bins_of`.
 
     Args:
         confidence: (N,) of the predictions, 0 to 1.
-        right: (N,) 1 for those that are right.
+        right: (N,) 1 or true for those that are right.
         count: M.
     """
     place = bins_of(confidence, count)
