@@ -9,6 +9,7 @@ from pathlib import Path
 from densekit._names import readable
 from densekit.app.reports.blocks import Block, Facts, Note
 from densekit.app.reports.folder import Run, console_text
+from densekit.app.terminal import quoted
 from densekit.metrics.analyses import Cell, Table
 
 STEP = re.compile(r"([\d.]+) s/step.*?memory ([\d.]+) (MiB|GiB)")
@@ -27,7 +28,8 @@ def cost(run: Run) -> list[Block]:
     if timed:
         return [*blocks, *timed]
     model = run.path if run.checkpoint else run.config.get("checkpoint")
-    command = f"densekit benchmark checkpoint={model} output={run.path / 'benchmark.json'}"
+    words = f"checkpoint={model}", f"output={run.path / 'benchmark.json'}"
+    command = " ".join(["densekit benchmark", *map(quoted, words)])
     text = "FLOPs, memory and latency by engine were not measured."
     return [*blocks, Note(text, command if model else "")]
 

@@ -11,6 +11,7 @@ from densekit.app.reports.folder import Run
 from densekit.app.reports.names import ImageNames, title
 from densekit.app.reports.overlays import Overlays
 from densekit.app.studies.comparison import Compared, compare, other_settings
+from densekit.app.terminal import quoted
 from densekit.evaluation import Evaluation
 from densekit.metrics.analyses import Cell, Table
 
@@ -53,7 +54,7 @@ def settings(first: Run, second: Run) -> list[Block]:
 
 def _without_rows(run: Run) -> Note:
     text = f"{run.name} has no evaluation file, so images and intervals cannot be compared."
-    return Note(text, f"densekit eval checkpoint={run.path} output=DIR")
+    return Note(text, f"densekit eval {quoted(f'checkpoint={run.path}')} output=DIR")
 
 
 def _verdict(one: Compared, where: str) -> Note:

@@ -21,6 +21,7 @@ from densekit.app.reports.pairs import hardest_pairs
 from densekit.app.reports.suspects import label_errors
 from densekit.app.reports.worst import IMAGES_BY, worst_images
 from densekit.app.run.record import RECORD
+from densekit.app.terminal import quoted
 from densekit.evaluation import Evaluation, Measured
 from densekit.metrics.analyses import Bars, Curves, Matrix, Table
 
@@ -69,7 +70,7 @@ def _missing(run: Run) -> list[Block]:
     """What is not there, and which command makes it."""
     notes: list[Block] = []
     if run.evaluation is None:
-        where = f"checkpoint={run.path} output=DIR"
+        where = f"{quoted(f'checkpoint={run.path}')} output=DIR"
         text = (
             "The folder has no evaluation_test.npz or evaluation_val.npz: no table of classes, no"
             " images and no analyses."
@@ -80,7 +81,7 @@ def _missing(run: Run) -> list[Block]:
     if run.is_training and run.checkpoint is None:
         notes.append(Note("The run has no checkpoint."))
     if run.stopped.startswith("SIG"):
-        command = f"densekit train resume={run.path}" if run.checkpoint else ""
+        command = f"densekit train {quoted(f'resume={run.path}')}" if run.checkpoint else ""
         notes.append(Note(f"The training was stopped by {run.stopped}.", command))
     if run.is_training and not run.stopped:
         notes.append(Note("The training has not ended: numbers are those of its last validation."))
