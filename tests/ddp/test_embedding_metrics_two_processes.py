@@ -7,7 +7,7 @@ import pytest
 
 from densekit.metrics import Identification, Verification
 from densekit.testing import run_distributed
-from tests.unit.metrics.faces import scene
+from tests.unit.metrics.embedding.faces import scene
 
 pytestmark = pytest.mark.ddp
 

@@ -7,7 +7,7 @@ import pytest
 
 from densekit.metrics import BoundaryF, BoundaryIoU, DiceScore, MeanIoU, SurfaceDistances
 from densekit.testing import run_distributed
-from tests.unit.metrics.mask_scenes import mask_scene
+from tests.unit.metrics.segmentation.mask_scenes import mask_scene
 
 pytestmark = pytest.mark.ddp
 

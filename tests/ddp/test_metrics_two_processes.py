@@ -9,7 +9,7 @@ import torch
 from densekit.metrics import CocoMap, VocMap
 from densekit.ops import dist
 from densekit.testing import run_distributed
-from tests.unit.metrics.scenes import random_scene
+from tests.unit.metrics.detection.scenes import random_scene
 
 pytestmark = pytest.mark.ddp
 

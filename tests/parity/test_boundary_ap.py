@@ -13,7 +13,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from densekit.metrics import evaluate_files
-from densekit.metrics.boundary_ap import boundary_iou
+from densekit.metrics.detection.boundary_ap import boundary_iou
 from tests.parity.test_coco_files_pycocotools import AREAS, Case, mean
 
 pytestmark = pytest.mark.parity

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from densekit.metrics import CocoMap
-from tests.unit.metrics.scenes import random_scene
+from tests.unit.metrics.detection.scenes import random_scene
 
 pytestmark = pytest.mark.parity
 

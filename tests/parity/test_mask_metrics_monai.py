@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from densekit.metrics import DiceScore, SurfaceDistances
-from tests.unit.metrics.mask_scenes import figures_of, mask_scene, one
+from tests.unit.metrics.segmentation.mask_scenes import figures_of, mask_scene, one
 
 NAMES = ["background", "a", "b"]
 # MONAI keeps distances in float32: 6e-8 of what they are.

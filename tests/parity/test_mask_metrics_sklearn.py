@@ -13,7 +13,7 @@ from sklearn.metrics import (
 )
 
 from densekit.metrics import DiceScore, MeanIoU
-from tests.unit.metrics.mask_scenes import figures_of, mask_scene
+from tests.unit.metrics.segmentation.mask_scenes import figures_of, mask_scene
 
 NAMES = ["background", "a", "b", "c", "never"]
 

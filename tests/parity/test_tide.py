@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from densekit.metrics import CocoMap
-from densekit.metrics.tide import KINDS, errors, gains
-from tests.unit.metrics.scenes import random_scene
+from densekit.metrics.detection.tide import KINDS, errors, gains
+from tests.unit.metrics.detection.scenes import random_scene
 
 pytestmark = pytest.mark.parity
 

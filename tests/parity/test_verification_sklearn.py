@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve, top_k_accuracy_score
 
 from densekit.metrics import Identification, Verification
-from tests.unit.metrics.faces import comparisons, scene
+from tests.unit.metrics.embedding.faces import comparisons, scene
 
 pytestmark = pytest.mark.parity
 

@@ -21,9 +21,9 @@ from densekit.metrics import (
     VocMap,
 )
 from densekit.visualization.label_maps import LabelMap
-from tests.unit.metrics.faces import scene
-from tests.unit.metrics.scenes import random_scene
-from tests.unit.metrics.test_resampled import categories, masks
+from tests.unit.metrics.detection.scenes import random_scene
+from tests.unit.metrics.detection.test_resampled import categories, masks
+from tests.unit.metrics.embedding.faces import scene
 
 NAMES = ["cat", "dog"]
 BOXES = random_scene(np.random.default_rng(0), 10, 2, crowd=0.1)

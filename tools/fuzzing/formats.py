@@ -189,7 +189,7 @@ def _results(folder: Path) -> Path:
 
 
 def _score(folder: Path) -> Any:
-    from densekit.metrics.coco_files import evaluate_files
+    from densekit.metrics.detection.coco_files import evaluate_files
 
     return [
         evaluate_files(folder / "results.json", folder / "a.json"),

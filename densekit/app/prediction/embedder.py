@@ -126,7 +126,7 @@ class Embedder:
         Raises:
             UsageError: No threshold is stored for `far`.
         """
-        from densekit.metrics.verification import known_thresholds
+        from densekit.metrics.embedding.verification import known_thresholds
 
         if given is not None:
             return Threshold(given, None)

@@ -11,7 +11,7 @@ import numpy as np
 from densekit.app.reports.blocks import Block, Note
 from densekit.evaluation import Measured
 from densekit.metrics.analyses import Analysis, Matrix
-from densekit.metrics.box_metric import BoxMetric
+from densekit.metrics.detection.box_metric import BoxMetric
 from densekit.metrics.protocols import HasAnalyses, HasConfusion
 
 MOST_NAMES = 40

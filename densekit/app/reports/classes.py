@@ -11,7 +11,7 @@ from densekit.app.reports.folder import Run
 from densekit.app.reports.names import class_names, of_class
 from densekit.evaluation import Measured
 from densekit.metrics.analyses import Cell, Table
-from densekit.metrics.box_metric import BoxMetric
+from densekit.metrics.detection.box_metric import BoxMetric
 
 ABOUT = "Low and high are the ends of the 95 % bootstrap interval of the column before them."
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from densekit._names import readable
 from densekit.evaluation import Measured
-from densekit.metrics.mask_metric import MaskMetric
+from densekit.metrics.segmentation.mask_metric import MaskMetric
 
 
 def class_names(metric: Any) -> list[str]:

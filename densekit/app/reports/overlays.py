@@ -13,9 +13,9 @@ from densekit.app.reports.blocks import Box, ImageKey, Picture, View
 from densekit.app.reports.blocks import Gallery as Shown
 from densekit.app.reports.names import class_names, drawn_classes
 from densekit.evaluation import Evaluation, Measured
-from densekit.metrics.box_metric import BoxMetric
-from densekit.metrics.box_rows import Annotated, Detections
-from densekit.metrics.mask_metric import MaskMetric
+from densekit.metrics.detection.box_metric import BoxMetric
+from densekit.metrics.detection.box_rows import Annotated, Detections
+from densekit.metrics.segmentation.mask_metric import MaskMetric
 from densekit.metrics.thresholds import threshold_of_classes
 from densekit.visualization.label_maps import BITS, LabelMap
 

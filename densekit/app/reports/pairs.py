@@ -9,8 +9,8 @@ import numpy as np
 from densekit.app.reports.blocks import Block, Gallery, ImageKey, Picture, View
 from densekit.app.reports.names import ImageNames
 from densekit.evaluation import Evaluation, Measured
-from densekit.metrics.embedding_metric import HEADER
-from densekit.metrics.verification import Verification, similarities
+from densekit.metrics.embedding.embedding_metric import HEADER
+from densekit.metrics.embedding.verification import Verification, similarities
 
 MOST = 12
 

@@ -10,7 +10,7 @@ from densekit.app.options.shared import existing, output_folder
 from densekit.app.run.folder import METRICS
 from densekit.app.terminal import print_lines, print_table, write_metrics
 from densekit.evaluation import Evaluation, Measured, write_evaluation
-from densekit.metrics.coco_files import evaluate_files, metric_of_files
+from densekit.metrics.detection.coco_files import evaluate_files, metric_of_files
 
 EXPLAINED = ("coco", "voc")
 """Protocols of boxes whose evaluation is kept."""

@@ -13,9 +13,9 @@ from PIL import Image
 from densekit.evaluation import Evaluation, Measured, write_evaluation
 from densekit.metrics import Accuracy, CocoMap, DiceScore, MeanIoU, Verification
 from densekit.visualization.label_maps import label_map
-from tests.unit.metrics.faces import scene as faces
-from tests.unit.metrics.scenes import random_scene
-from tests.unit.metrics.test_resampled import categories
+from tests.unit.metrics.detection.scenes import random_scene
+from tests.unit.metrics.detection.test_resampled import categories
+from tests.unit.metrics.embedding.faces import scene as faces
 
 NAMES = ["cat", "dog"]
 SIZE = {"boxes": (160, 150)}

@@ -7,7 +7,7 @@ import numpy as np
 from densekit.app.reports.analyses import analyses
 from densekit.evaluation import Measured
 from densekit.metrics import CocoMap, VocMap
-from tests.unit.metrics.scenes import random_scene
+from tests.unit.metrics.detection.scenes import random_scene
 
 
 def test_two_protocols_of_boxes_are_explained_once() -> None:

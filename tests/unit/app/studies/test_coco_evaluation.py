@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from densekit.app.studies.coco_evaluation import NUMBERS, check_numbers, evaluation_pair
-from densekit.metrics.box_metric import DETECTION_COLUMNS
+from densekit.metrics.detection.box_metric import DETECTION_COLUMNS
 
 
 def test_both_evaluate_the_same_detections_to_equal_numbers():

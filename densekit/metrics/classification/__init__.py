@@ -1,0 +1,1 @@
+"""Metrics of categories, exclusive and multi-label."""

@@ -1,0 +1,1 @@
+"""Metrics of embeddings: verification of pairs, identification in a gallery."""

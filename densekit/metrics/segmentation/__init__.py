@@ -1,0 +1,1 @@
+"""Metrics of masks of any dimension."""
