@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -145,11 +146,18 @@ def _arrays(path: str | Path) -> dict[str, NDArray[Any]]:
 
 
 def _described(one: Measured) -> dict[str, Any]:
-    kind = type(one.metric)
     return {
         **{"data": one.data, "head": one.head, "name": one.name, "keys": one.keys},
-        "metric": {"_target_": f"{kind.__module__}.{kind.__qualname__}", **one.metric.arguments()},
+        "metric": {"_target_": _public_name(type(one.metric)), **one.metric.arguments()},
     }
+
+
+def _public_name(kind: type) -> str:
+    """The shortest path to import a class by, which stays when its file moves."""
+    parts = kind.__module__.split(".")
+    packages = [".".join(parts[:end]) for end in range(1, len(parts))]
+    exporting = (p for p in packages if getattr(sys.modules[p], kind.__name__, None) is kind)
+    return f"{next(exporting, kind.__module__)}.{kind.__qualname__}"
 
 
 def _measured(

@@ -177,7 +177,7 @@ def table_of_stages(
             row.append(_number(ends[stage][name]) if name in ends[stage] else "")
             if of_stage := ranges.get(stage):
                 found = of_stage.get(name)
-                row.append(f"{found.low:.4f} to {found.high:.4f}" if found else "")
+                row.append(f"{found.low:.4f}–{found.high:.4f}" if found else "")
         rows.append(row)
     return table_of("Results", columns, rows)
 

@@ -67,6 +67,12 @@ def test_metrics_are_measured_again_from_their_file(metric, data, tmp_path: Path
     assert again.groups["set"][first] == "patient"
 
 
+def test_a_metric_is_named_as_users_import_it(tmp_path: Path) -> None:
+    write_evaluation(tmp_path / "e.npz", evaluation(CocoMap(NAMES), BOXES))
+    header = json.loads(np.load(tmp_path / "e.npz")["header"].tobytes())
+    assert header["metrics"][0]["metric"]["_target_"] == "densekit.metrics.CocoMap"
+
+
 def test_label_maps_are_kept(tmp_path: Path) -> None:
     one = evaluation(MeanIoU(NAMES), masks(0))
     maps = {3: LabelMap(b"three", None), -1: LabelMap(b"", 5)}
