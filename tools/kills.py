@@ -238,14 +238,23 @@ def results(run: Path) -> Iterator[tuple[str, Any]]:
     """Yields everything that a finished run has computed, by name."""
     for file in sorted((run / "checkpoints").glob("*.ckpt")):
         content = torch.load(file, weights_only=True)
-        for key in ("config", "loops"):  # paths; counters of starts
+        for key in ("config", "loops", "logged"):  # paths; counters of starts; number of rows
             content.pop(key, None)
         yield from leaves(content, file.name, run)
     yield from leaves(json.loads((run / "metrics.json").read_text()), "metrics.json", run)
     for name in ("csv/metrics.csv", "cases_val.csv"):
         with (run / name).open(newline="") as text:
-            rows = [{k: v for k, v in row.items() if v} for row in csv.DictReader(text)]
-        yield from leaves(rows, name, run)
+            rows = [computed(row) for row in csv.DictReader(text)]
+        yield from leaves([row for row in rows if row], name, run)
+
+
+def computed(row: Mapping[str, str]) -> dict[str, str]:
+    """The values of a row without times, empty if it has no others.
+
+    The time of an epoch whose last step was saved is lost with the process that was killed.
+    """
+    values = {k: v for k, v in row.items() if v and not k.startswith("time/")}
+    return values if values.keys() - {"epoch", "step"} else {}
 
 
 def leaves(node: Any, name: str, run: Path) -> Iterator[tuple[str, Any]]:
@@ -272,7 +281,8 @@ def equal(one: Any, two: Any, exact: bool) -> bool:
             return torch.equal(one, two)
         return one.shape == two.shape and torch.allclose(one, two, 0, TOLERANCE)
     if exact:
-        return bool(one == two)
+        both_nan = isinstance(one, float) and math.isnan(one) and math.isnan(two)
+        return both_nan or bool(one == two)
     try:
         both = (float(one), float(two))
         return all(map(math.isnan, both)) or math.isclose(*both, abs_tol=TOLERANCE)

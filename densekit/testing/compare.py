@@ -34,7 +34,8 @@ def _is_list(value: Any) -> bool:
 
 
 def _is_object(value: Any) -> bool:
-    return hasattr(value, "__dict__") and not isinstance(value, Tensor)
+    is_array = isinstance(value, Tensor | np.ndarray)  # np.memmap has attributes of its own
+    return hasattr(value, "__dict__") and not is_array
 
 
 def _equal(first: Any, second: Any) -> bool:

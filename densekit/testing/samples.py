@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from densekit.types import IGNORE_INDEX, Result, Sample, TargetSpec, Truth
+from densekit.inference.pixel_probabilities import PixelProbabilities
+from densekit.types import IGNORE_INDEX, PIXELS, Result, Sample, TargetSpec, Truth
 
 TargetSpecs = Mapping[str, TargetSpec]
 BOX_KEYS = ("boxes", "labels", "crowd", "instance_masks")
@@ -29,6 +31,7 @@ def synthetic_info(num_classes: int) -> dict[str, Any]:
         "names": [f"class {number}" for number in range(num_classes)],
         "ids": list(range(num_classes)),
         "num_classes": num_classes,
+        "frequency": ["rcf"[number % 3] for number in range(num_classes)],
     }
 
 
@@ -196,6 +199,7 @@ def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], l
         rows = np.arange(PREDICTED[index % len(PREDICTED)]) % len(sample["labels"])
         mask, scores = sample["mask"].copy(), rng.uniform(0.5, 1, len(rows))
         mask[: index + 1, : index + 1] = 0
+        logits = 3 * torch.eye(num_classes)[torch.from_numpy(mask).long()].movedim(-1, 0)
         predicted = (int(sample["category"]) + (index == 0)) % num_classes
         probabilities = np.eye(num_classes)[predicted] + rng.uniform(0.1, 0.5)
         results.append(
@@ -205,6 +209,7 @@ def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], l
                 "scores": scores.astype(np.float32),
                 "labels": sample["labels"][rows],
                 "mask": mask,
+                PIXELS: PixelProbabilities(logits, mask.shape, multilabel=False),
                 "probabilities": (probabilities / probabilities.sum()).astype(np.float32),
                 "embedding": np.eye(num_classes, 8)[int(sample["identity"])]
                 + rng.normal(0, 0.1, 8),

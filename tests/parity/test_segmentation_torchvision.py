@@ -89,7 +89,7 @@ def test_what_is_not_accepted() -> None:
     theirs = segmentation.deeplabv3_mobilenet_v3_large(weights=None, weights_backbone=None)
     with pytest.raises(TypeError, match="expected a ResNet as backbone"):
         from_torchvision(theirs)
-    with pytest.raises(TypeError, match="RetinaNet, FCN, DeepLabV3 or ResNet, got Linear"):
+    with pytest.raises(TypeError, match="FCOS, FCN, DeepLabV3 or ResNet, got Linear"):
         from_torchvision(nn.Linear(1, 1))
     with pytest.raises(ValueError, match=r"names: expected one per class \(5\), got 2"):
         from_torchvision(build("fcn_resnet50"), names=["a", "b"])

@@ -2,6 +2,7 @@
 
 `coco_json` reads COCO JSON for both; `outlines` encodes its polygons and run lengths. `yolo_txt`
 reads the rows of YOLO's label files, `yolo_files` finds them and their images, `yolo_config` reads
-the `data.yaml` beside them. `packed` keeps all objects of a data set in flat arrays, `sanitise`
-drops invalid boxes, `findings` counts what was dropped or repaired.
+the `data.yaml` beside them. `searched` says which classes an image was searched for. `packed` keeps
+all objects of a data set in flat arrays, `sanitise` drops invalid boxes, `findings` counts what was
+dropped or repaired.
 """
