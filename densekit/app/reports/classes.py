@@ -13,7 +13,7 @@ from densekit.evaluation import Measured
 from densekit.metrics.analyses import Cell, Table
 from densekit.metrics.detection.box_metric import BoxMetric
 
-ABOUT = "Low and high are the ends of the 95 % bootstrap interval of the column before them."
+ABOUT = "Below a value stands its 95 % bootstrap interval."
 
 
 def class_table(run: Run, measured: Sequence[Measured]) -> Table | None:

@@ -10,7 +10,7 @@ from densekit.app.reports.names import of_class, title
 from densekit.metrics.analyses import Cell, Table
 
 CARDS = 8
-ABOUT = "Low and high are the ends of the 95 % bootstrap interval."
+ABOUT = "Below a value stands its 95 % bootstrap interval."
 
 
 def headline(run: Run) -> list[Block]:

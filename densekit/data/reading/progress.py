@@ -37,6 +37,18 @@ def tracked(items: Sequence[Item], what: str) -> Iterator[Item]:
             return
         if position and now - mark >= LINE_SECONDS:
             mark = now
-            left = timedelta(seconds=round((now - start) / position * (len(items) - position)))
-            print(f"{what}  {position}/{len(items)}  ETA {left}", file=sys.stderr, flush=True)
+            print_progress(what, position, len(items), now - start)
         yield item
+
+
+def print_progress(what: str, done: int, total: int, seconds: float) -> None:
+    """Prints a line about long work where there is no terminal for a bar.
+
+    Args:
+        what: Says how, such as "predicting".
+        done: Number that is done, at least 1.
+        total: Number in all.
+        seconds: They took.
+    """
+    left = timedelta(seconds=round(seconds / done * (total - done)))
+    print(f"{what}  {done:,}/{total:,}  ETA {left}", file=sys.stderr, flush=True)

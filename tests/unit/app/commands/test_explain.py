@@ -13,6 +13,7 @@ import yaml
 from PIL import Image
 
 from densekit.app.cli import main
+from densekit.app.explanation.passes import Passes
 from densekit.artifact import save_artifact
 from tests.unit.app.predicting import checkpoint_of
 from tests.unit.explain.readers import Corner, model_of
@@ -177,3 +178,13 @@ def test_a_series(tmp_path: Path) -> None:
     assert explain(checkpoint, tmp_path / "a.csv", f"output={tmp_path / 'o'}") == 0
     assert np.load(tmp_path / "o" / "maps" / "a_1.npy").shape == (24,)
     assert Image.open(tmp_path / "o" / "pictures" / "a_1.png").width > 480
+
+
+def test_without_a_terminal_lines_count_the_predictions(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("densekit.app.explanation.passes.LINE_SECONDS", -1)
+    passes = Passes()
+    passes.begin("rise", each=10, maps=2)
+    passes.advance(4)
+    assert capsys.readouterr().err == "explaining  4/20  ETA 0:00:00\n"
