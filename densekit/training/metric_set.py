@@ -183,6 +183,12 @@ class MetricSet:
                 known.update(facts)
                 self._noted[head, name] = set(facts)
 
+    def facts(self, head: str) -> dict[str, Any]:
+        """Returns what the metrics of a head measured for predictions; call `compute` before."""
+        named = reversed(list(self.metrics.get(head, {}).values()))
+        parts = [metric.facts() for metric in named if isinstance(metric, HasFacts)]
+        return {name: value for part in parts for name, value in part.items()}
+
     def cases(self) -> list[dict[str, Any]]:
         """Returns one row per image and head of metrics that keep them; call `compute` before."""
         rows: dict[tuple[str, int], dict[str, Any]] = {}

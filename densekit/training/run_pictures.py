@@ -11,17 +11,20 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from densekit._names import foreground, readable
+from densekit.metrics.thresholds import threshold_of_classes
 from densekit.ops import dist
 from densekit.training.batch_pictures import draw_batch, draw_result
 from densekit.training.chosen_images import Chosen, by_value, evenly
 from densekit.training.ema import evaluated_weights
 from densekit.training.logged_pictures import log_picture
 from densekit.training.sources import source_heads, source_names
-from densekit.types import Batch
+from densekit.types import Batch, Result
 from densekit.visualization.images import Picture, at_most, save_picture
 from densekit.visualization.panels import grid, with_title
 
 LOADER_COLUMNS = 4
+CONFIDENT = 0.5
+"""Score of the boxes that are drawn where no threshold was measured."""
 LOGGED_SIDE = 1600
 """Longer side in pixels of what loggers receive, at every validation."""
 VOLUMES = 3
@@ -53,10 +56,11 @@ class RunPictures(Callback):
     Args:
         folder: Where the image files go.
         images: Number of images in each file and of each data set, of volumes at most 3.
-        min_score: Predictions with lower scores are not drawn.
+        min_score: Boxes with lower scores are not drawn. By default that is the threshold which the
+            evaluation has measured for their class, as for the values per image, else 0.5.
     """
 
-    def __init__(self, folder: str | Path, images: int = 6, min_score: float = 0.5) -> None:
+    def __init__(self, folder: str | Path, images: int = 6, min_score: float | None = None) -> None:
         self.folder = Path(folder)
         self.images = images
         self.min_score = min_score
@@ -156,9 +160,21 @@ class RunPictures(Callback):
         moved = trainer.strategy.batch_to_device(batch)
         (result,) = lit.results(stage, moved)
         heads = source_heads(trainer, source)
-        shown = {name: result[name] for name in heads or result}
+        shown = {n: self._confident(lit, stage, source, n, result[n]) for n in heads or result}
         names, classes = class_names(trainer, lit, source), mask_classes(trainer, lit, source)
-        return draw_result(moved, 0, shown, names, self.min_score, classes)
+        return draw_result(moved, 0, shown, names, 0.0, classes)
+
+    def _confident(self, lit: Any, stage: str, source: str, head: str, result: Result) -> Result:
+        """The result with the boxes that are drawn."""
+        if "boxes" not in result:
+            return result
+        names = lit.model.info.get("heads", {}).get(head, {}).get("names", ())
+        least, facts = self.min_score, {}
+        if least is None:
+            least, facts = CONFIDENT, lit.metric_sets(stage)[source].facts(head)
+        of_classes = threshold_of_classes(facts, names, least)
+        kept = result["scores"] >= (of_classes[result["labels"]] if len(names) else least)
+        return {**result, **{key: result[key][kept] for key in ("boxes", "scores", "labels")}}
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> list[str]:

@@ -221,11 +221,35 @@ def test_pictures_show_the_worst_and_the_best_with_the_weights_that_were_evaluat
     monkeypatch.setattr(
         run_pictures, "with_title", lambda picture, title: (drawn.setdefault(title), picture)[1]
     )
-    callbacks = [RunPictures(tmp_path, images=3), Keep(), Ema(0.9)]
+    callbacks = [RunPictures(tmp_path, images=3, min_score=0), Keep(), Ema(0.9)]
     run = trainer(tmp_path, callbacks=callbacks, max_epochs=1)
     run.fit(lit, datamodule=FakeData())
     assert [title.partition(":")[0] for title in drawn] == ["worst", "median", "best"]
     assert all(": F1 " in title for title in drawn)
+
+
+@pytest.mark.parametrize(
+    ("min_score", "facts", "kept"),
+    [
+        (None, {"best_thresholds": {"overall": 0.4, "classes": {"dog": 0.7}}}, [0.45]),
+        (None, {}, [0.6]),
+        (0.3, {"best_thresholds": {"overall": 0.4, "classes": {"dog": 0.7}}}, [0.45, 0.6, 0.3]),
+    ],
+)
+def test_boxes_are_drawn_by_the_threshold_that_the_values_are_measured_with(
+    min_score: float | None, facts: Any, kept: list[float], tmp_path: Path
+) -> None:
+    scores = np.array([0.45, 0.6, 0.3])
+    result: Any = {"boxes": np.ones((3, 4)), "scores": scores, "labels": np.array([0, 1, 0])}
+    metrics = SimpleNamespace(facts=lambda head: facts)
+    info = {"heads": {"found": {"names": ["cat", "dog"]}}}
+    lit = SimpleNamespace(
+        model=SimpleNamespace(info=info), metric_sets=lambda stage: {"scenes": metrics}
+    )
+    callback = RunPictures(tmp_path, min_score=min_score)
+    shown = callback._confident(lit, "val", "scenes", "found", result)
+    assert shown["scores"].tolist() == kept
+    assert shown["boxes"].shape == (len(kept), 4)
 
 
 def test_masks_and_boxes_of_one_data_set_have_their_own_names(
