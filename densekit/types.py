@@ -1,7 +1,7 @@
 """Types shared by all of densekit: levels, samples, batches, predictions.
 
 Shape letters: B images, C channels, D spatial dimensions, S the D sizes of an image, T target
-slots of a batch (at least 1), K classes.
+slots of a batch (at least 1), K classes, M bins per side of an object's mask.
 """
 
 from __future__ import annotations
@@ -39,13 +39,23 @@ Features = dict[str, Tensor]
 """Level name to tensor (B, channels, *S / stride): c0..c5 of the backbone, p2..p7 of the neck."""
 
 Predictions = dict[str, Tensor]
-"""Static shapes in the network's frame; boxes (B, N, 4), scores, labels and valid (B, N)."""
+"""Static shapes in the network's frame; boxes (B, N, 4), scores, labels and valid (B, N).
+
+`masks` (B, N, m, m) are the probabilities of each object's pixels in the frame of its own box.
+"""
 
 Decision = float | Sequence[float]
 """Probability or score from which something predicted counts: one for all classes, or one each."""
 
 Result = dict[str, Any]
 """Final result of one image and one head, in the image's own frame: NumPy arrays."""
+
+
+class RunLengths(TypedDict):
+    """A binary mask as COCO stores it: `size` [height, width] and the compressed `counts`."""
+
+    size: list[int]
+    counts: bytes
 
 
 PIXELS = "pixel_probabilities"
@@ -81,6 +91,7 @@ class Truth(TypedDict, total=False):
         image_id: The data set's own id.
         size: The D sides of the original frame.
         boxes: (N, 4) xyxy; labels, area, crowd and difficult have N rows too.
+        masks: N masks of the objects, those of crowds too; empty for one without an outline.
         negative_labels: (A,) int64 labels that the image was searched for and does not show (LVIS).
         not_exhaustive_labels: (A,) int64 labels of which it may show more than is annotated.
         mask: (*S) or multi-label (K, *S) uint8; 255 is ignored.
@@ -102,6 +113,7 @@ class Truth(TypedDict, total=False):
     area: np.ndarray
     crowd: np.ndarray
     difficult: np.ndarray
+    masks: list[RunLengths]
     negative_labels: np.ndarray
     not_exhaustive_labels: np.ndarray
     mask: np.ndarray
@@ -140,7 +152,7 @@ class Sample(TypedDict, total=False):
         boxes: (N, 4) float32 xyxy, absolute pixels, 0 = left edge of the first pixel.
         labels: (N,) int64 in 0..K-1.
         crowd: (N,) bool, regions that losses ignore.
-        instance_masks: (N, *S) uint8.
+        instance_masks: (N, *S) uint8: 0, 1, or 255 where it is not known.
         mask: (*S) or (K, *S) uint8.
         category: () int64 class of the image, or (K,) float32: multi-label, or soft targets.
         identity: () int64 identity of the image.
@@ -175,7 +187,10 @@ class Batch(TypedDict, total=False):
         boxes: (B, T, 4) float32; boxes_valid (B, T) bool is false for padding.
         labels: (B, T) int64.
         crowd: (B, T) bool.
-        instance_masks: (B, T, *S) uint8.
+        object_masks: (B, T, M, M) uint8: 0, 1, or 255 where it is not known, in the frame of the
+            object's box: bin (i, j) is its pixel at height (i + 0.5) / M, width (j + 0.5) / M.
+        instance_masks: (B, T, *S) uint8, the same as planes, for comparison with other libraries;
+            no loader makes them, and a head that finds them reads them instead.
         mask: (B, *S) uint8, or (B, K, *S) multi-label; 255 beyond `size`.
         category: (B,) int64; (B, K) float32 if multi-label, or soft targets whose rows sum to 1.
         identity: (B,) int64.
@@ -192,6 +207,7 @@ class Batch(TypedDict, total=False):
     boxes_valid: Tensor
     labels: Tensor
     crowd: Tensor
+    object_masks: Tensor
     instance_masks: Tensor
     mask: Tensor
     category: Tensor
@@ -210,12 +226,14 @@ _LAYOUTS = {
     "boxes": {"BT4": "float32"},
     "labels": {"BT": "int64"},
     "crowd": {"BT": "bool"},
+    "object_masks": {"BTMM": "uint8"},
     "instance_masks": {"BTS": "uint8"},
     "mask": {"BS": "uint8", "BKS": "uint8"},
     "category": {"B": "int64", "BK": "float32"},
     "identity": {"B": "int64"},
 }
 """Key to shape letters (see the top of the file) to accepted dtypes."""
+MASKS = ("object_masks", "instance_masks")
 
 
 def check_batch(batch: Batch) -> None:
@@ -224,7 +242,7 @@ def check_batch(batch: Batch) -> None:
     Raises:
         ValueError: A rule is broken; the message names the first such key.
     """
-    targets = any(key in batch for key in ("boxes", "labels", "crowd", "instance_masks"))
+    targets = any(key in batch for key in ("boxes", "labels", "crowd", *MASKS))
     needed = ["image", "size", *(["boxes_valid"] if targets else [])]
     if missing := [key for key in needed if key not in batch]:
         raise ValueError(f"batch: expected {', '.join(missing)} too, got {sorted(batch)}")
