@@ -1,8 +1,9 @@
 """Data sets, transforms and loaders: everything between a file and a `Batch`.
 
 `source` holds one data set of an experiment with its splits, `module` all of them for the trainer.
-`protocols` defines data sets and transforms; `samplers`, `loader` and `collate` make batches of
-their samples; `sampling` draws images of rare classes more often, by what `presence` tells of each.
+`protocols` defines data sets and transforms; `samplers`, `loader`, `collate` and `object_masks`
+make batches of their samples; `sampling` draws images of rare classes more often, by what
+`presence` tells of each.
 `subset` and `splits` select images, `concat` joins data sets, `summary`, `foreground` and
 `fingerprint` inspect a data set, `naming` compares names of classes and groups.
 

@@ -1,6 +1,7 @@
 """Stacks samples of any size into one padded batch.
 
-B images, C channels, S the D largest sides, N boxes of one image, T target slots, K classes.
+B images, C channels, S the D largest sides, N boxes of one image, T target slots, K classes, M bins
+per side of an object's mask.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from densekit.data.object_masks import SIDE, object_masks
 from densekit.ops.padding import corner
 from densekit.types import IGNORE_INDEX, Batch, Sample, TargetSpec
 
@@ -63,8 +65,8 @@ def collate(
     if "boxes" in first:
         _add_boxes(batch, samples, slots)
     if "instance_masks" in first:
-        masks = [sample["instance_masks"] for sample in samples]
-        batch["instance_masks"] = _pad(masks, (slots, *size), IGNORE_INDEX)
+        masks = [object_masks(sample["instance_masks"], sample["boxes"]) for sample in samples]
+        batch["object_masks"] = _pad(masks, (slots, SIDE, SIDE), IGNORE_INDEX)
     if "mask" in first:
         masks = [sample["mask"] for sample in samples]
         classes = first["mask"].shape[: first["mask"].ndim - len(size)]  # (K,) if multi-label

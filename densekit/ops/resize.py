@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densekit._names import check_keys
-from densekit.types import IGNORE_INDEX, Batch
+from densekit.types import IGNORE_INDEX, MASKS, Batch
 
 
 class ResizeRule(TypedDict):
@@ -126,7 +126,7 @@ def resize_batch(batch: Batch, rule: ResizeRule) -> Batch:
 
 def _cropped_batch(batch: Batch, rule: ResizeRule) -> Batch:
     """Resizes every image and crops its centre."""
-    if odd := sorted({"boxes", "mask", "instance_masks"} & set(batch)):
+    if odd := sorted({"boxes", "mask", *MASKS} & set(batch)):
         raise ValueError(
             f"resize.crop: expected a batch of categories alone, got {', '.join(odd)}, which a crop"
             " would cut"

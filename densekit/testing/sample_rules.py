@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.types import IGNORE_INDEX, Meta, Sample, TargetSpec
+from densekit.types import IGNORE_INDEX, Meta, Sample, TargetSpec, Truth
 
 TARGETS = ("boxes", "mask", "category", "identity", "extra")
 OF_BOXES = {"labels": "int64", "crowd": "bool"}
@@ -80,8 +80,10 @@ def check_boxes(sample: Sample, vocabulary: Vocabulary) -> None:
     _check_box_values(boxes, sample["image"].shape[:-1], "boxes")
     _check_range("labels", sample["labels"], vocabulary.of("boxes")["num_classes"])
     if "instance_masks" in sample:
-        sides = sample["image"].shape[:-1]
-        _check_array("instance_masks", sample["instance_masks"], "uint8", (len(boxes), *sides))
+        masks, sides = sample["instance_masks"], sample["image"].shape[:-1]
+        _check_array("instance_masks", masks, "uint8", (len(boxes), *sides))
+        wrong = sorted(set(np.unique(masks).tolist()) - {0, 1, IGNORE_INDEX})
+        assert not wrong, f"instance_masks has {wrong}, expected 0, 1 and {IGNORE_INDEX}"
 
 
 def check_mask(sample: Sample, vocabulary: Vocabulary) -> None:
@@ -118,6 +120,10 @@ def check_truth(sample: Sample, vocabulary: Vocabulary) -> None:
     if "boxes" in truth:
         _check_corners(np.asarray(truth["boxes"]), "truth.boxes")
         _check_range("truth.labels", truth["labels"], vocabulary.of("boxes")["num_classes"])
+    if "masks" in truth:
+        _check_run_lengths(truth)
+    elif "instance_masks" in sample:
+        raise AssertionError("truth.masks is missing beside instance_masks")
     if "mask" in truth:
         _check_mask_values(truth["mask"], truth["size"], vocabulary.of("mask"))
 
@@ -144,6 +150,15 @@ def _check_corners(boxes: NDArray[Any], key: str) -> None:
     for box in boxes:
         ordered = np.isfinite(box).all() and (box[:2] <= box[2:]).all()
         assert ordered, f"{key} has {box.tolist()}, expected finite x1 <= x2 and y1 <= y2"
+
+
+def _check_run_lengths(truth: Truth) -> None:
+    masks, size = truth["masks"], list(truth["size"])
+    found = f"truth.masks has {len(masks)} rows for {len(truth['boxes'])} boxes"
+    assert len(masks) == len(truth["boxes"]), found
+    for mask in masks:
+        found = f"truth.masks has {str(mask):.80}, expected the size {size} and counts in bytes"
+        assert (mask["size"], type(mask["counts"])) == (size, bytes), found
 
 
 def _check_mask_values(

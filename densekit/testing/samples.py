@@ -13,10 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from densekit.inference.pixel_probabilities import PixelProbabilities
+from densekit.ops.run_lengths import encode
 from densekit.types import IGNORE_INDEX, PIXELS, Result, Sample, TargetSpec, Truth
 
 TargetSpecs = Mapping[str, TargetSpec]
 BOX_KEYS = ("boxes", "labels", "crowd", "instance_masks")
+TRUTH_ROWS = ("boxes", "labels", "crowd", "masks")
 BACKGROUND = 40
 """Values below are background noise, values above are objects."""
 PREDICTED = (2, 1, 3, 0, 2, 3)
@@ -93,6 +95,8 @@ def _synthetic(
         }
     meta = {"path": f"image {index}", "image_id": index, "original_size": image.shape[:-1]}
     truth = {"image_id": index, "size": image.shape[:-1], **targets}
+    if "instance_masks" in truth:
+        truth["masks"] = encode(truth.pop("instance_masks"))
     return cast(Sample, {"image": image, "index": index, "meta": meta, "truth": truth, **targets})
 
 
@@ -208,6 +212,7 @@ def synthetic_results(num_classes: int, count: int = 6) -> tuple[list[Result], l
                 + rng.uniform(-1, 1, (len(rows), 1)).astype(np.float32),
                 "scores": scores.astype(np.float32),
                 "labels": sample["labels"][rows],
+                "masks": encode(sample["instance_masks"][rows]),
                 "mask": mask,
                 PIXELS: PixelProbabilities(logits, mask.shape, multilabel=False),
                 "probabilities": (probabilities / probabilities.sum()).astype(np.float32),
@@ -225,6 +230,6 @@ def _synthetic_truth(samples: Sequence[Sample], index: int) -> Truth:
     pairs = [(other, samples[other]["identity"] == identity, other % 2) for other in others]
     truth: dict[str, Any] = dict(samples[index]["truth"])
     kept = ANNOTATED[index % len(ANNOTATED)]
-    boxes = {key: truth[key][:kept] for key in BOX_KEYS}
+    boxes = {key: truth[key][:kept] for key in TRUTH_ROWS}
     rows = np.asarray(pairs, np.int64).reshape(-1, 3)
     return cast(Truth, {**truth, **boxes, "pairs": rows, "spacing": (1.0, 1.0)})

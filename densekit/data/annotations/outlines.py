@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.ops.polygons import far_coordinate, polygon_fault, polygons
-from densekit.types import IGNORE_INDEX
+from densekit.ops.run_lengths import decode
+from densekit.types import IGNORE_INDEX, RunLengths
 
 NOTHING = b""
 """The encoding of an object without a usable outline; its whole mask is ignored."""
@@ -47,19 +48,30 @@ def encode(segmentation: Any, size: tuple[int, int]) -> tuple[bytes, str]:
     return (pickle.dumps(good) if good else NOTHING), defect
 
 
-def draw(segment: bytes, size: tuple[int, int]) -> NDArray[Any]:
-    """Draws a packed outline as a (H, W) uint8 mask: 1 inside, 0 outside, all 255 for `NOTHING`."""
-    height, width = size
-    if segment == NOTHING:
-        return np.full(size, IGNORE_INDEX, dtype=np.uint8)
-    outline = pickle.loads(segment)  # nosec B301 # packed by this process
-    if isinstance(outline, np.ndarray):
-        values = np.arange(len(outline)) % 2
-        return np.repeat(values, outline).astype(np.uint8).reshape(width, height).T
+def run_lengths(segment: bytes, size: tuple[int, int]) -> RunLengths:
+    """The run lengths of a packed outline, drawn as by pycocotools; without a pixel if `NOTHING`.
+
+    Args:
+        segment: The packed outline.
+        size: Height and width of the image.
+    """
     from pycocotools import mask as coco_mask
 
-    runs = coco_mask.frPyObjects(outline, height, width)
-    drawn: NDArray[Any] = coco_mask.decode(coco_mask.merge(runs))
+    empty = np.asarray([size[0] * size[1]])
+    outline = empty if segment == NOTHING else pickle.loads(segment)  # nosec B301 # packed here
+    if isinstance(outline, np.ndarray):
+        runs = {"size": list(size), "counts": outline.tolist()}
+        drawn = coco_mask.frPyObjects(runs, *size)
+    else:
+        drawn = coco_mask.merge(coco_mask.frPyObjects(outline, *size))
+    return RunLengths(size=drawn["size"], counts=drawn["counts"])
+
+
+def draw(segment: bytes, size: tuple[int, int]) -> NDArray[Any]:
+    """Draws a packed outline as a (H, W) uint8 mask: 1 inside, 0 outside, all 255 for `NOTHING`."""
+    if segment == NOTHING:
+        return np.full(size, IGNORE_INDEX, dtype=np.uint8)
+    drawn: NDArray[Any] = decode([run_lengths(segment, size)], size)[0]
     return drawn
 
 

@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.annotations.findings import Findings
-from densekit.data.annotations.outlines import draw
+from densekit.data.annotations.outlines import NOTHING, run_lengths
 from densekit.data.annotations.packed import Annotations, Searched
 from densekit.data.protocols import Dataset
 from densekit.data.reading.image_files import SizedImages
 from densekit.data.reading.images import ImageReader
 from densekit.data.subset import unwrapped
 from densekit.data.transforms.geometry import clip_boxes
-from densekit.types import Meta, Sample, Truth
+from densekit.ops.run_lengths import decode
+from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 
 class BoxDataset(SizedImages):
@@ -118,10 +119,11 @@ class BoxDataset(SizedImages):
             sample["truth"]["negative_labels"] = negative
             sample["truth"]["not_exhaustive_labels"] = not_exhaustive
         if data.segments is not None:
-            masks = np.zeros((rows.stop - rows.start, height, width), dtype=np.uint8)
-            for slot, row in enumerate(range(rows.start, rows.stop)):
-                masks[slot] = draw(data.segments[row], (height, width))
-            sample["instance_masks"] = masks
+            segments = [data.segments[row] for row in range(rows.start, rows.stop)]
+            drawn = [run_lengths(segment, (height, width)) for segment in segments]
+            sample["truth"]["masks"] = drawn
+            sample["instance_masks"] = decode(drawn, (height, width))
+            sample["instance_masks"][[segment == NOTHING for segment in segments]] = IGNORE_INDEX
         return sample
 
     def _rows(self, index: int) -> slice:

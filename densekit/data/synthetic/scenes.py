@@ -16,6 +16,7 @@ from densekit.data.synthetic import drawing
 from densekit.data.synthetic.canvas import Canvas, cast, extents
 from densekit.data.synthetic.dataset import Rendered
 from densekit.data.synthetic.drawing import SHAPES, grain
+from densekit.ops.run_lengths import encode
 from densekit.types import Meta, Sample, TargetSpec, Truth
 
 IDENTITIES_PER_CLASS = 16
@@ -102,6 +103,7 @@ class Scenes(Rendered):
         if self._instance_masks:
             numbers = np.arange(len(tags), dtype=np.int16)[:, None, None]
             sample["instance_masks"] = (canvas.owner == numbers).astype(np.uint8)
+            truth["masks"] = encode(sample["instance_masks"])
         if self._semantic_mask:
             # Owner -1, the background, takes the table's last entry.
             sample["mask"] = np.append(labels + 1, 0).astype(np.uint8)[canvas.owner]

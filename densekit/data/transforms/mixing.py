@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from densekit.data.protocols import BatchTransform
-from densekit.types import Batch
+from densekit.types import MASKS, Batch
 
 
 class MixUp:
@@ -135,7 +135,7 @@ def _shares(category: Tensor, num_classes: int) -> Tensor:
 
 
 def _check(batch: Batch, key: str) -> None:
-    other = sorted({"boxes", "mask", "instance_masks", "identity", "extra"} & set(batch))
+    other = sorted({"boxes", "mask", *MASKS, "identity", "extra"} & set(batch))
     if other or "category" not in batch:
         found = ", ".join(other) or "no category"
         raise ValueError(f"{key}: expected targets of a category only, got {found}")

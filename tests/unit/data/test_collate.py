@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from densekit.data.collate import collate, target_slots
+from densekit.data.object_masks import SIDE
 from densekit.types import TargetSpec
 
 
@@ -65,9 +66,9 @@ def test_masks_are_padded_by_the_ignored_value():
     samples[1]["instance_masks"] = samples[1]["instance_masks"][:, :3]
     samples[1]["mask"] = samples[1]["mask"][:3]
     batch = collate(samples, training=True)
-    assert batch["instance_masks"].shape == (2, 8, 4, 6)
-    assert (batch["instance_masks"][1, :2, :3] == 1).all()
-    assert (batch["instance_masks"][1, 2:] == 255).all()
+    assert batch["object_masks"].shape == (2, 8, SIDE, SIDE)
+    assert (batch["object_masks"][1, :2] == 1).all()
+    assert (batch["object_masks"][1, 2:] == 255).all()
     assert (batch["mask"][1, 3] == 255).all()
 
 
