@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.medical.axes import back, turned_mask, turned_sides
+from densekit.inference.pasting import paste_masks
 from densekit.inference.pixel_probabilities import PixelProbabilities, rows_of_logits
 from densekit.ops.padding import corner
 from densekit.types import PIXELS, Batch, Decision, Predictions, Result
@@ -38,7 +39,8 @@ def restore(
     Returns:
         One dict per image, head name to result in the image's original frame. A head with boxes
         gives `boxes` (N, 4) float32 xyxy, `scores` (N,) float32 and `labels` (N,) int64, by
-        descending score. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see
+        descending score; with `masks` in the frames of its boxes also `masks`, N `RunLengths` of
+        the image. One with `logits` or `multilabel_logits` (B, K, *S) gives `mask`, see
         `restore_mask`, and `pixel_probabilities`, which metrics may read before the logits are
         released. One with `probabilities` or `multilabel_probabilities` (B, K) gives
         `probabilities` (K,), and `labels` and `scores` (n,): the most probable class, or every
@@ -133,7 +135,8 @@ def _restore_boxes(predictions: Predictions, batch: Batch) -> list[Result]:
     boxes, scores, labels, valid = (
         _host(predictions[key]) for key in ("boxes", "scores", "labels", "valid")
     )
-    results = []
+    masks = _host(predictions["masks"]) if "masks" in predictions else None
+    results: list[Result] = []
     for i, (scale_y, scale_x) in enumerate(original / size):
         rows = valid[i]
         factor = np.array([scale_x, scale_y, scale_x, scale_y], np.float32)
@@ -144,4 +147,8 @@ def _restore_boxes(predictions: Predictions, batch: Batch) -> list[Result]:
                 "labels": labels[i][rows],
             }
         )
+        if masks is not None:
+            height, width = map(int, original[i])
+            pasted = paste_masks(masks[i][rows], results[-1]["boxes"], (height, width))
+            results[-1]["masks"] = pasted
     return results
