@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Head": "base",
         "PSPNet": "segmentation.pspnet",
         "RetinaNet": "one_stage.retinanet",
+        "SemanticFPN": "segmentation.semantic_fpn",
         "SmpHead": "segmentation.smp_head",
         "UNet": "segmentation.unet",
         "UPerNet": "segmentation.upernet",

@@ -34,6 +34,7 @@ from densekit.heads import (
     FasterRCNN,
     PSPNet,
     RetinaNet,
+    SemanticFPN,
     UNet,
     UPerNet,
 )
@@ -120,6 +121,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "fcos": partial(FCOS, num_classes=CLASSES),
     "pspnet": partial(PSPNet, num_classes=CLASSES),
     "retinanet": partial(RetinaNet, num_classes=CLASSES),
+    "semantic_fpn": partial(SemanticFPN, num_classes=CLASSES, channels=16),
     "unet": partial(UNet, num_classes=CLASSES),
     "upernet": partial(UPerNet, num_classes=CLASSES, channels=16),
 }
@@ -134,6 +136,7 @@ TRAIN = {
     "fcos": Counts(213, 1824, 0, 4114),
     "pspnet": Counts(131, 500, 0, 3887),
     "retinanet": Counts(229, 1269, 0, 4174),
+    "semantic_fpn": Counts(200, 538, 0, 3782),
     "unet": Counts(1689, 530, 0, 11143),
     "upernet": Counts(167, 619, 0, 3755),
 }
@@ -148,6 +151,7 @@ PREDICT = {
     "fcos": Counts(74, 435, 0, 384),
     "pspnet": Counts(46, 142, 0, 384),
     "retinanet": Counts(80, 378, 0, 828),
+    "semantic_fpn": Counts(70, 167, 0, 534),
     "unet": Counts(566, 184, 0, 2300),
     "upernet": Counts(58, 181, 0, 646),
 }

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy(
         "FCN": "fcn",
         "PSPNet": "pspnet",
         "Segmentation": "base",
+        "SemanticFPN": "semantic_fpn",
         "SmpHead": "smp_head",
         "Supervised": "base",
         "UNet": "unet",

@@ -11,7 +11,17 @@ from torch import nn
 
 from densekit import DenseModel
 from densekit.backbones import ResNet
-from densekit.heads import FCN, DeepLabV3, DeepLabV3Plus, PSPNet, SmpHead, UNet, UPerNet
+from densekit.heads import (
+    FCN,
+    DeepLabV3,
+    DeepLabV3Plus,
+    PSPNet,
+    SemanticFPN,
+    SmpHead,
+    UNet,
+    UPerNet,
+)
+from densekit.necks import FPN
 from densekit.types import IGNORE_INDEX, Batch
 from tests.unit.tiny import TinyBackbone
 
@@ -25,6 +35,7 @@ SMALL: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
     "pspnet": (PSPNet, {}),
     "pspnet_instance": (PSPNet, {"channels": 8, "norm": "instance", "align_corners": True}),
     "upernet": (UPerNet, {"channels": 8}),
+    "semantic_fpn": (SemanticFPN, {"channels": 8}),
     "deeplabv3": (DeepLabV3, {"channels": 8, "rates": (1, 2, 3)}),
     "deeplabv3_mmseg": (DeepLabV3, {"channels": 8, "rates": (1, 2, 3), "project_kernel": 3}),
     "deeplabv3plus": (DeepLabV3Plus, {"channels": 8, "rates": (1, 2, 3)}),
@@ -63,7 +74,7 @@ SMALL: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
 def model(name: str, num_classes: int = 3, **settings: Any) -> DenseModel:
     make, own = SMALL[name]
     head = partial(make, num_classes=num_classes, **(own | settings))
-    return DenseModel(TinyBackbone(), {"segmentation": head})
+    return DenseModel(TinyBackbone(), {"segmentation": head}, partial(FPN, out_channels=8))
 
 
 def resnet_unet(spatial_dims: int, stem: str, backbone: dict[str, Any], **unet: Any) -> DenseModel:

@@ -16,6 +16,7 @@ from densekit.heads.segmentation import Segmentation, Supervised
 from densekit.inference.restore import restore
 from densekit.losses import Dice, PixelCrossEntropy
 from densekit.model import DenseModel
+from densekit.necks import FPN
 from densekit.types import Features, FeatureSpec
 from tests.unit.heads.segmentation_cases import SMALL, batch, model, without_gradient
 
@@ -100,13 +101,14 @@ def test_series_and_volumes(name: str, spatial_dims: int) -> None:
     backbone = ResNet(18, width=8, in_channels=1, spatial_dims=spatial_dims, stem="full")
     head = partial(make, num_classes=3, **settings)
     info = {"mean": [0.0], "std": [1.0]}
-    network = DenseModel(backbone, {"segmentation": head}, info=info)
+    network = DenseModel(backbone, {"segmentation": head}, partial(FPN, out_channels=8), info)
     data = batch((17, 19, 9)[:spatial_dims], channels=1)
     total(network.loss(data)).backward()
     assert without_gradient(network) == []
     with torch.no_grad():
         logits = network(data["image"], data["size"])["segmentation"]["logits"]
-    assert logits.shape == (2, 3, *data["image"].shape[2:])
+    divisor = network.size_divisor  # more than 1 with a pyramid
+    assert logits.shape == (2, 3, *(-(-s // divisor) * divisor for s in data["image"].shape[2:]))
 
 
 def test_several_losses_with_weights() -> None:
@@ -186,7 +188,7 @@ def test_one_map_of_full_size_is_kept_for_backward(count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["unet_deep", "fcn_mmseg", "deeplabv3plus_mmseg", "upernet", "smp_fpn"]
+    "name", ["unet_deep", "fcn_mmseg", "deeplabv3plus_mmseg", "upernet", "semantic_fpn", "smp_fpn"]
 )
 def test_loss_is_one_graph(name: str) -> None:
     network = model(name).eval()
@@ -197,7 +199,8 @@ def test_loss_is_one_graph(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["unet", "deeplabv3", "deeplabv3plus", "pspnet", "upernet", "smp_pspnet"]
+    "name",
+    ["unet", "deeplabv3", "deeplabv3plus", "pspnet", "upernet", "semantic_fpn", "smp_pspnet"],
 )
 def test_forward_is_exported(name: str) -> None:
     network = model(name).eval()

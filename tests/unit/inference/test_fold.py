@@ -24,6 +24,7 @@ from densekit.heads import (
     FasterRCNN,
     PSPNet,
     RetinaNet,
+    SemanticFPN,
     SmpHead,
     UNet,
     UPerNet,
@@ -118,6 +119,7 @@ HEADS: dict[str, Any] = {
     "fcn": partial(FCN, num_classes=3),
     "pspnet": partial(PSPNet, num_classes=3),
     "upernet": partial(UPerNet, num_classes=3, channels=16),
+    "semantic_fpn": partial(SemanticFPN, num_classes=3, channels=16, norm="batch"),
     "embedding": partial(Embedding, num_identities=4, embedding_size=8),
     "arcface": partial(
         Embedding, num_identities=4, embedding_size=8, pool=partial(FlattenedMap, size=(96, 96))

@@ -19,6 +19,7 @@ from densekit.heads import (
     FasterRCNN,
     PSPNet,
     RetinaNet,
+    SemanticFPN,
     SmpHead,
     UNet,
     UPerNet,
@@ -38,6 +39,7 @@ DENSE: dict[str, Any] = {
     "fcn": partial(FCN, num_classes=CLASSES),
     "pspnet": partial(PSPNet, num_classes=CLASSES),
     "upernet": partial(UPerNet, num_classes=CLASSES, channels=8),
+    "semantic_fpn": partial(SemanticFPN, num_classes=CLASSES, channels=8),
     "linknet": partial(SmpHead, num_classes=CLASSES, decoder="linknet"),
     "kind": partial(Classification, num_classes=CLASSES),
     "twins": partial(Embedding, num_identities=3, embedding_size=4),
@@ -64,7 +66,7 @@ BOXED: dict[str, Any] = {
 def dense_model() -> DenseModel:
     """One model with all heads of `DENSE`."""
     torch.manual_seed(0)
-    return DenseModel(ResNet(18, width=8), DENSE).eval()
+    return DenseModel(ResNet(18, width=8), DENSE, partial(FPN, out_channels=8)).eval()
 
 
 def boxed_model(*names: str) -> DenseModel:
