@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy(
         "PSPNet": "segmentation.pspnet",
         "RetinaNet": "one_stage.retinanet",
         "SemanticFPN": "segmentation.semantic_fpn",
+        "SSD": "one_stage.ssd",
         "SmpHead": "segmentation.smp_head",
         "UNet": "segmentation.unet",
         "UPerNet": "segmentation.upernet",

@@ -39,8 +39,14 @@ def chunks(targets: int, boxes: int, images: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, targets, step)]
 
 
-def _iou(gt: Tensor, valid: Tensor, boxes: Tensor) -> Tensor:
-    """IoU (B, t, A); -1 for empty target slots, so that they lose every maximum."""
+def iou_table(gt: Tensor, valid: Tensor, boxes: Tensor) -> Tensor:
+    """Returns the IoU (B, t, A); -1 for empty target slots, so that they lose every maximum.
+
+    Args:
+        gt: (B, t, 4).
+        valid: (B, t) bool, which slots hold an object.
+        boxes: (B, A, 4).
+    """
     inter = intersection(gt, boxes)
     union = (box_area(gt)[..., :, None] + box_area(boxes)[..., None, :]).sub_(inter)
     return inter.div_(union).masked_fill_(~valid[..., None], -1.0)
@@ -66,7 +72,7 @@ def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Te
     best_of_gt = []
     iou = best
     for chunk in parts:
-        iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
+        iou = iou_table(gt[:, chunk], valid[:, chunk], boxes)
         value, position = iou.max(1)
         better = value > best
         best = torch.where(better, value, best)
@@ -77,7 +83,7 @@ def match(gt: Tensor, valid: Tensor, boxes: Tensor, rule: MatchRule) -> tuple[Te
     if rule.low_quality:
         for chunk, top in zip(parts, best_of_gt, strict=True):
             if len(parts) > 1:  # a single table is still there; several were too large to keep
-                iou = _iou(gt[:, chunk], valid[:, chunk], boxes)
+                iou = iou_table(gt[:, chunk], valid[:, chunk], boxes)
             # an object without any overlap must not claim every box of IoU 0
             top = torch.where(top > 0, top, 2.0)
             label = torch.where((iou == top[..., None]).any(1), POSITIVE, label)

@@ -27,6 +27,7 @@ from densekit.heads import (
     ATSS,
     FCN,
     FCOS,
+    SSD,
     Classification,
     DeepLabV3,
     DeepLabV3Plus,
@@ -122,6 +123,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "pspnet": partial(PSPNet, num_classes=CLASSES),
     "retinanet": partial(RetinaNet, num_classes=CLASSES),
     "semantic_fpn": partial(SemanticFPN, num_classes=CLASSES, channels=16),
+    "ssd": partial(SSD, num_classes=CLASSES, extra_channels=(32, 16, 16)),
     "unet": partial(UNet, num_classes=CLASSES),
     "upernet": partial(UPerNet, num_classes=CLASSES, channels=16),
 }
@@ -137,6 +139,7 @@ TRAIN = {
     "pspnet": Counts(131, 500, 0, 3887),
     "retinanet": Counts(229, 1269, 0, 4174),
     "semantic_fpn": Counts(200, 538, 0, 3782),
+    "ssd": Counts(139, 734, 0, 3985),
     "unet": Counts(1689, 530, 0, 11143),
     "upernet": Counts(167, 619, 0, 3755),
 }
@@ -152,6 +155,7 @@ PREDICT = {
     "pspnet": Counts(46, 142, 0, 384),
     "retinanet": Counts(80, 378, 0, 828),
     "semantic_fpn": Counts(70, 167, 0, 534),
+    "ssd": Counts(49, 237, 0, 447),
     "unet": Counts(566, 184, 0, 2300),
     "upernet": Counts(58, 181, 0, 646),
 }

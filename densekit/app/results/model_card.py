@@ -14,6 +14,7 @@ PIPELINES = {
     "FCOS": "object-detection",
     "FasterRCNN": "object-detection",
     "RetinaNet": "object-detection",
+    "SSD": "object-detection",
     "Classification": "image-classification",
     "Embedding": "image-feature-extraction",
 }

@@ -40,3 +40,20 @@ class DenseDetectionRule:
     per_level: int = 1000
     clip_first: bool = True
     drop_empty: bool = False
+
+
+@dataclass(frozen=True)
+class MultiBoxDetectionRule:
+    """How class probabilities and boxes become detections of SSD.
+
+    Attributes:
+        score_threshold: Detections at or below it are dropped.
+        nms_iou: Detections of one class with a larger IoU are suppressed.
+        max_detections: Most detections per image.
+        per_class: Best boxes of each class that are considered.
+    """
+
+    score_threshold: float = 0.01
+    nms_iou: float = 0.45
+    max_detections: int = 200
+    per_class: int = 400

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from densekit.heads import SSD
 from densekit.types import Features, FeatureSpec
 from tests.unit.tiny import CHANNELS, CLASSES, spread
 
@@ -21,6 +22,12 @@ def one_stage(kind: Callable[..., Any], **settings: Any) -> Any:
         made.logits.bias.zero_()
     spread(made)
     return made
+
+
+def ssd(**settings: Any) -> Any:
+    """An SSD on the same levels; fresh weights spread its scores."""
+    torch.manual_seed(0)
+    return SSD(LEVELS, CLASSES, levels=tuple(LEVELS), extra_channels=(), side=96, **settings)
 
 
 def features(batch: int) -> Features:

@@ -13,7 +13,7 @@ from densekit.heads import ATSS, FCOS, RetinaNet
 from densekit.heads.one_stage import DenseDetectionRule, detectron2_retinanet, mmdet_retinanet
 from densekit.heads.one_stage.detections import Candidates, best_of_level, select_dense
 from densekit.losses import GIoUBox, SmoothL1Box
-from tests.unit.heads.one_stage_cases import SIDES, features, one_stage
+from tests.unit.heads.one_stage_cases import SIDES, features, one_stage, ssd
 from tests.unit.tiny import targets
 
 HEADS: dict[str, Any] = {
@@ -22,6 +22,7 @@ HEADS: dict[str, Any] = {
     "retinanet": partial(one_stage, RetinaNet, box_loss=SmoothL1Box(0.1)),
     "retinanet_detectron2": partial(one_stage, RetinaNet, **detectron2_retinanet()),
     "retinanet_giou": partial(one_stage, RetinaNet, box_loss=GIoUBox()),
+    "ssd": ssd,
 }
 
 

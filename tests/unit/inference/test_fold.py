@@ -18,6 +18,7 @@ from densekit.heads import (
     ATSS,
     FCN,
     FCOS,
+    SSD,
     DeepLabV3,
     DeepLabV3Plus,
     Embedding,
@@ -127,6 +128,7 @@ HEADS: dict[str, Any] = {
     "retinanet": partial(RetinaNet, num_classes=3, norm="batch", depth=1),
     "atss": partial(ATSS, num_classes=3, norm="batch", depth=1),
     "fcos": partial(FCOS, num_classes=3, norm="batch", depth=1),
+    "ssd": partial(SSD, num_classes=3),
     "faster_rcnn": partial(FasterRCNN, num_classes=3, box_head=SMALL_BOX_HEAD),
 }
 LEFT = {"deeplabv3": 1, "fcn": 1, "pspnet": 1, "upernet": 1, "arcface": 1}

@@ -15,6 +15,7 @@ from torch import Tensor
 from densekit.heads import (
     ATSS,
     FCOS,
+    SSD,
     Classification,
     DeepLabV3Plus,
     Embedding,
@@ -66,6 +67,7 @@ HEADS = {
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
     "atss": partial(ATSS, num_classes=CLASSES, depth=1),
     "fcos": partial(FCOS, num_classes=CLASSES, depth=1),
+    "ssd": partial(SSD, num_classes=CLASSES, extra_channels=(16,)),
     "unet": partial(UNet, num_classes=CLASSES, losses=LOSSES, decoder_channels=[8] * 5),
     "deeplab": partial(DeepLabV3Plus, num_classes=CLASSES),
     "classification": partial(Classification, num_classes=CLASSES),

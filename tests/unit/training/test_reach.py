@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from densekit import DenseModel
-from densekit.heads import ATSS, FCOS, Classification, FasterRCNN, RetinaNet
+from densekit.heads import ATSS, FCOS, SSD, Classification, FasterRCNN, RetinaNet
 from densekit.necks import FPN
 from densekit.training import Reach
 from densekit.training.reach import sides_by_reach
@@ -22,6 +22,7 @@ HEADS: dict[str, Any] = {
     "fcos": partial(FCOS, num_classes=CLASSES, depth=1),
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
+    "ssd": partial(SSD, num_classes=CLASSES, extra_channels=(16,)),
     "kind": partial(Classification, num_classes=CLASSES),
 }
 
@@ -45,7 +46,7 @@ SMALL, MIDDLE, LARGE = [81.0, 49, 85, 53], [8.0, 8, 40, 40], [0.0, 0, 50, 60]
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("atss", [4]), ("fcos", [4]), ("retinanet", []), ("faster_rcnn", [])],
+    [("atss", [4]), ("fcos", [4]), ("retinanet", []), ("ssd", []), ("faster_rcnn", [])],
 )
 def test_objects_without_an_anchor(name: str, expected: list[float]) -> None:
     sides = sides_by_reach(model(name), name, batch_of(SMALL, MIDDLE, LARGE))

@@ -14,7 +14,7 @@ from densekit.backbones import ResNet
 from densekit.heads import Classification, UNet
 from densekit.heads.faster_rcnn import RPN, BoxHead
 from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
-from densekit.heads.one_stage import ATSS, FCOS, RetinaNet
+from densekit.heads.one_stage import ATSS, FCOS, SSD, RetinaNet
 from densekit.heads.one_stage.rules import DenseDetectionRule
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.formats import format_of
@@ -104,12 +104,15 @@ def test_adaptive_sampling(tmp_path: Path) -> None:
     check_all(model, Example((64, 96), 2), [(2, (64, 96))], tmp_path)
 
 
+def shallow(kind: Any) -> Any:
+    return partial(kind, depth=1, detection=DenseDetectionRule(per_level=100))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [RetinaNet, FCOS, ATSS])
+@pytest.mark.parametrize("kind", [*map(shallow, (RetinaNet, FCOS, ATSS)), SSD])
 def test_one_stage_heads(kind: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    rule = DenseDetectionRule(per_level=100)
-    head = partial(kind, num_classes=3, depth=1, detection=rule)
+    head = partial(kind, num_classes=3)
     neck = partial(FPN, out_channels=8, extra="conv")
     model = DenseModel(ResNet(18, width=8), {"boxes": head}, neck)
     spread(model, 50)
