@@ -15,7 +15,7 @@ from densekit.heads import Classification, UNet
 from densekit.heads.faster_rcnn import RPN, BoxHead
 from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
 from densekit.heads.one_stage import ATSS, FCOS, SSD, RetinaNet
-from densekit.heads.one_stage.rules import DenseDetectionRule
+from densekit.heads.one_stage.rules import DenseDetectionRule, MultiBoxDetectionRule
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.formats import format_of
 from densekit.inference.export.onnx import export_onnx, open_onnx
@@ -104,12 +104,15 @@ def test_adaptive_sampling(tmp_path: Path) -> None:
     check_all(model, Example((64, 96), 2), [(2, (64, 96))], tmp_path)
 
 
+EVERY_BOX = partial(SSD, detection=MultiBoxDetectionRule(max_detections=1000))
+
+
 def shallow(kind: Any) -> Any:
     return partial(kind, depth=1, detection=DenseDetectionRule(per_level=100))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*map(shallow, (RetinaNet, FCOS, ATSS)), SSD])
+@pytest.mark.parametrize("kind", [*map(shallow, (RetinaNet, FCOS, ATSS)), EVERY_BOX])
 def test_one_stage_heads(kind: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     head = partial(kind, num_classes=3)
