@@ -117,7 +117,7 @@ def _portrait(done: Done) -> None:
 
 TURNED = both(on("train/1.png", turned), on("val/1.png", turned))
 HALF = on("val/1.png", lambda path: path.write_bytes(path.read_bytes()[:9000] + bytes(3000)))
-OUTLINES = ("+vars.train.instance_masks=true", "+vars.val.instance_masks=true")
+OUTLINES = ("vars.train.instance_masks=true", "vars.val.instance_masks=true")
 FLOATS = ("+vars.train.dtype=float32", "+vars.val.dtype=float32")
 
 BOXES: dict[str, dict[str, Case]] = {

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from densekit._names import is_file_name, unknown
 from densekit.app.config.data_info import describe_for, training_sources
 from densekit.app.config.monitor import MAIN, OWN
+from densekit.app.config.needs import target_keys
 from densekit.app.errors import UsageError
 
 logger = logging.getLogger(__name__)
@@ -104,6 +105,48 @@ def check_num_classes(sources: Mapping[str, Any], heads: Mapping[str, Any]) -> N
                     f"heads.{head}.num_classes: expected {needed} as in data.{source} ({names}),"
                     f" got {given}; leave it out"
                 )
+
+
+def check_object_masks(
+    sources: Mapping[str, Any], heads: Mapping[str, Any], trust: Sequence[str]
+) -> None:
+    """Refuses data without masks of objects for a head that learns them.
+
+    Args:
+        sources: Data sets by name.
+        heads: Resolved head configurations by name.
+        trust: Further packages whose classes may be built.
+    """
+    for head, node in heads.items():
+        if "object_masks" not in target_keys(node, f"heads.{head}", trust):
+            continue
+        for source in training_sources(sources, head):
+            train = sources[source].train
+            if train is not None and not _has_masks(train):
+                learner = str(node["_target_"]).rpartition(".")[2]
+                raise UsageError(
+                    f"data.{source}.train: expected masks of objects, which heads.{head}"
+                    f" ({learner}) learns, got boxes alone; set instance_masks=true of a class that"
+                    " reads outlines (CocoDetection, YoloDetection, Scenes), if the files have any,"
+                    " or choose a head of boxes, such as head=faster_rcnn"
+                )
+
+
+def _has_masks(dataset: Any) -> bool:
+    """Whether samples have masks of objects; files without a single outline have none.
+
+    True if the first image cannot be read, which is reported elsewhere.
+    """
+    from densekit.data.detection.dataset import BoxDataset
+    from densekit.data.subset import unwrapped
+
+    base, _ = unwrapped(dataset)
+    if isinstance(base, BoxDataset):
+        return base.has_outlines
+    try:
+        return "instance_masks" in dataset[0]
+    except ValueError:
+        return True
 
 
 def check_monitors(

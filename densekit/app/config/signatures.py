@@ -1,4 +1,4 @@
-"""Reads the arguments of classes from their source, as importing torch takes seconds."""
+"""Reads facts about classes from their source, as importing torch takes seconds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 HOMES = ("densekit", "lightning", "torch")
 """Packages whose sources are read."""
@@ -55,6 +56,39 @@ def signature(path: str) -> Signature | None:
         return Signature(dict(_parameters(init)), package, is_open=True)
     types = _arguments(*found)
     return None if types is None else Signature(types, package)
+
+
+def attribute(path: str, name: str) -> Any:
+    """The value of a class's attribute, if its source states it as a literal.
+
+    Args:
+        path: Dotted path of the class.
+        name: The attribute; that of the first base class if the class has none of its own.
+
+    Returns:
+        None if the class must be imported to tell.
+    """
+    found = _find(path.split("."))
+    while found is not None:
+        node, module = found
+        if (value := _value(node, name)) is not None:
+            try:
+                return ast.literal_eval(value)
+            except ValueError:
+                return None
+        bases = [ast.unparse(base).partition("[")[0] for base in node.bases]
+        found = _named(module, bases[0]) if bases else None
+    return None
+
+
+def _value(node: ast.ClassDef, name: str) -> ast.expr | None:
+    """The expression that a class's body assigns to a name."""
+    for item in node.body:
+        if isinstance(item, ast.Assign | ast.AnnAssign):
+            targets = item.targets if isinstance(item, ast.Assign) else [item.target]
+            if name in map(ast.unparse, targets):
+                return item.value
+    return None
 
 
 def _find(parts: list[str]) -> tuple[ast.ClassDef, str] | None:

@@ -147,6 +147,9 @@ def _configuration(
     if groups:
         composed = compose(chosen + of_data).cfg
         set_run_dir(composed, PENDING)
+        # `${heads_need:...}` of the data asks the heads of the checkpoint.
+        OmegaConf.update(composed, "heads", plain["heads"], merge=False)
+        composed.trust = list(trust)
         plain |= {key: OmegaConf.to_container(composed[key], resolve=True) for key in groups}
     keep_axes(plain["data"], info)
     cfg = OmegaConf.create(plain)

@@ -12,6 +12,7 @@ from densekit.app.config.compose import Composed, compose
 from densekit.app.config.data_checks import (
     check_monitors,
     check_num_classes,
+    check_object_masks,
     check_order,
     check_resize,
     check_trained,
@@ -177,6 +178,8 @@ def prepared(composed: Composed) -> Job:
     check_trained(sources, [head for head in cfg.heads if head not in kept])
     plain = resolve(cfg, sources)
     check_num_classes(sources, plain["heads"])
+    learning = {head: node for head, node in plain["heads"].items() if head not in kept}
+    check_object_masks(sources, learning, plain["trust"])
     check_resize(plain["resize"], sources)
     if composed.auto:
         processes = launch.count_processes(plain["trainer"])

@@ -31,6 +31,11 @@ class PackedBytes:
     def __len__(self) -> int:
         return len(self._ends) - 1
 
+    @property
+    def num_bytes(self) -> int:
+        """Length of all strings together."""
+        return len(self._data)
+
     def __getitem__(self, index: int) -> bytes:
         return self._data[self._ends[index] : self._ends[index + 1]].tobytes()
 

@@ -61,6 +61,12 @@ class BoxDataset(SizedImages):
         """(N, 2) height and width of every image."""
         return self.annotations.sizes
 
+    @property
+    def has_outlines(self) -> bool:
+        """Whether outlines were read and any object has one."""
+        segments = self.annotations.segments
+        return segments is not None and segments.num_bytes > 0
+
     def describe(self) -> dict[str, Any]:
         """Names, ids, number and (LVIS) frequency of classes; channels and dtype of the images."""
         return {

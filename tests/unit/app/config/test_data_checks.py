@@ -15,6 +15,7 @@ from densekit.app.config.data_checks import (
     check_heads,
     check_monitors,
     check_num_classes,
+    check_object_masks,
     check_order,
     check_resize,
     check_trained,
@@ -23,6 +24,8 @@ from densekit.app.config.data_checks import (
 from densekit.app.errors import UsageError
 from densekit.data import CocoDetection, Concat, Dataset, Scenes, Shares, Source, Subset
 from tests.unit.app.config.described import CELLS, ROADS, source
+
+FASTER = {"_target_": "densekit.heads.FasterRCNN"}
 
 
 @pytest.mark.parametrize(
@@ -69,6 +72,44 @@ def test_an_order_that_the_data_cannot_have_is_refused(
     with pytest.raises(UsageError, match="several parts, Concat, got Scenes"):
         check_order({"x": Source(train=one, sampling=Shares(shares))})
     check_order({"x": Source(train=both, sampling=Shares({"a": 1, "b": 2})), "y": Source(val=one)})
+
+
+OUTLINED = """
+from densekit.heads import FasterRCNN
+class Outlined(FasterRCNN):
+    target_keys = (*FasterRCNN.target_keys, "object_masks")
+"""
+
+
+def test_a_head_of_masks_needs_data_with_outlines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "outlined_of_checks.py").write_text(OUTLINED)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    heads = {"mine": {"_target_": "outlined_of_checks.Outlined"}}
+
+    def check(train: Any) -> None:
+        source = Source(train=train, heads=["mine"])
+        check_object_masks({"x": source}, heads, ["outlined_of_checks"])
+
+    def coco(outline: Any, *, read: bool = True) -> CocoDetection:
+        box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 9, 9]}
+        content = {
+            "images": [{"id": 1, "file_name": "a.png", "height": 40, "width": 60}],
+            "annotations": [{**box, "segmentation": outline}],
+            "categories": [{"id": 1, "name": "cat"}],
+        }
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        return CocoDetection(tmp_path, ".", "a.json", instance_masks=read)
+
+    good = [[1, 1, 9, 1, 9, 9]]
+    check(Scenes("train", 2, size=(64, 64), instance_masks=True))
+    check(Subset(coco(good), [0]))
+    check_object_masks({"x": Source(train=coco([]), heads=["mine"])}, {"mine": FASTER}, [])
+    for train in (Scenes("train", 2, size=(64, 64)), coco(good, read=False), coco([])):
+        with pytest.raises(UsageError, match=r"data\.x\.train: .*heads\.mine \(Outlined\) learns"):
+            check(train)
 
 
 def test_heads_and_data_have_to_meet() -> None:
