@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy(
         "FCOS": "one_stage.fcos",
         "FasterRCNN": "faster_rcnn.faster_rcnn",
         "Head": "base",
+        "MaskRCNN": "faster_rcnn.mask_rcnn",
         "PSPNet": "segmentation.pspnet",
         "RetinaNet": "one_stage.retinanet",
         "SemanticFPN": "segmentation.semantic_fpn",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 from torchvision.models import ResNet
-from torchvision.models.detection import FCOS, FasterRCNN, RetinaNet
+from torchvision.models.detection import FCOS, FasterRCNN, MaskRCNN, RetinaNet
 from torchvision.models.segmentation import FCN, DeepLabV3
 
 from densekit.interop.conversion import Conversion
@@ -20,7 +20,7 @@ from densekit.model import DenseModel
 
 
 def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> DenseModel:
-    """Converts a Faster R-CNN, RetinaNet, FCOS, FCN, DeepLabV3 or ResNet classifier of torchvision.
+    """Converts a detector, an FCN, a DeepLabV3 or a ResNet classifier of torchvision.
 
     A detector returns the same detections, with labels that start at 0 without background. It
     takes the same input as the original, float images in 0..1, and also uint8 images. For a
@@ -28,9 +28,10 @@ def from_torchvision(model: nn.Module, names: Sequence[str] | None = None) -> De
     classifier `densekit.interop.torchvision_classification.convert_classifier`.
 
     Args:
-        model: `fasterrcnn_resnet50_fpn`, `retinanet_resnet50_fpn`, their v2, `fcos_resnet50_fpn`,
-            or a `FasterRCNN`, `RetinaNet` or `FCOS` on `resnet_fpn_backbone`; `fcn_resnet50`,
-            `deeplabv3_resnet101` or similar; `resnet50` or similar.
+        model: `fasterrcnn_resnet50_fpn`, `maskrcnn_resnet50_fpn`, `retinanet_resnet50_fpn`, their
+            v2, `fcos_resnet50_fpn`, or a `FasterRCNN`, `MaskRCNN`, `RetinaNet` or `FCOS` on
+            `resnet_fpn_backbone`; `fcn_resnet50`, `deeplabv3_resnet101` or similar; `resnet50` or
+            similar.
         names: Class names, of a detector without the background, e.g.
             `weights.meta["categories"][1:]`, of a segmentation model with it. A RetinaNet or FCOS
             keeps all outputs if there is a name for each.
@@ -60,13 +61,13 @@ def convert_torchvision(
         return convert_segmentation(model, names, info)
     if type(model) is ResNet:
         return convert_classifier(model, names, info)
-    if type(model) is FasterRCNN:
+    if type(model) in (FasterRCNN, MaskRCNN):
         return convert_detector(model, names, info)
     if type(model) is RetinaNet:
         return convert_retinanet(model, names, info)
     if type(model) is FCOS:
         return convert_fcos(model, names, info)
     raise TypeError(
-        "from_torchvision: expected torchvision's FasterRCNN, RetinaNet, FCOS, FCN, DeepLabV3"
-        f" or ResNet, got {type(model).__name__}"
+        "from_torchvision: expected torchvision's FasterRCNN, MaskRCNN, RetinaNet, FCOS, FCN,"
+        f" DeepLabV3 or ResNet, got {type(model).__name__}"
     )

@@ -1,4 +1,4 @@
-"""Conversion of torchvision's Faster R-CNN (ResNet with FPN, v1 and v2) to a `DenseModel`."""
+"""Conversion of torchvision's Faster and Mask R-CNN on a ResNet with FPN, v1 and v2."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
-from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection import MaskRCNN as TorchvisionMaskRCNN
+from torchvision.models.detection import fasterrcnn_resnet50_fpn_v2, maskrcnn_resnet50_fpn_v2
 from torchvision.models.detection.roi_heads import RoIHeads
 from torchvision.models.detection.rpn import RegionProposalNetwork
 from torchvision.ops.feature_pyramid_network import LastLevelMaxPool
 
-from densekit.heads import FasterRCNN
+from densekit.heads import FasterRCNN, MaskRCNN
 from densekit.heads.faster_rcnn import (
     RPN,
     BoxHead,
     BoxLossRule,
     DetectionRule,
+    MaskHead,
     MatchRule,
     PoolRule,
     ProposalRule,
@@ -57,10 +59,10 @@ def convert_detector(
     info: Mapping[str, Any] | None = None,
     ids: Sequence[int] | None = None,
 ) -> Conversion:
-    """Converts a Faster R-CNN; see `densekit.interop.from_torchvision`.
+    """Converts a Faster or Mask R-CNN; see `densekit.interop.from_torchvision`.
 
     Args:
-        model: A `FasterRCNN` on a ResNet with FPN.
+        model: A `FasterRCNN` or `MaskRCNN` on a ResNet with FPN.
         names: Class names without the background.
         info: Entries of the result's `info` that replace those of the conversion.
         ids: Category ids in annotations, one per class; 1 and so on by default.
@@ -71,12 +73,14 @@ def convert_detector(
     theirs: Any = model  # its modules have no static types
     num_classes = theirs.roi_heads.box_predictor.bbox_pred.out_features // 4 - 1
     known = _info(model, class_names(names, num_classes, first=1), ids)
+    with_masks = theirs.roi_heads.has_mask()
+    make = partial(MaskRCNN, mask_head=_mask_head(theirs.roi_heads)) if with_masks else FasterRCNN
     parts = Parts(
         backbone=like_torchvision(theirs.backbone.body, WHERE),
         neck=_neck(theirs.backbone.fpn),
         heads={
             "detection": partial(
-                FasterRCNN,
+                make,
                 num_classes=num_classes,
                 rpn=_rpn(theirs.rpn),
                 box_head=_box_head(theirs.roi_heads),
@@ -88,6 +92,7 @@ def convert_detector(
             )
         },
     )
+    depth = parts.backbone.keywords["depth"]
     layers = list(theirs.roi_heads.box_head.children())
     linear = [index for index, layer in enumerate(layers) if isinstance(layer, nn.Linear)]
     return convert_tensors(
@@ -96,7 +101,7 @@ def convert_detector(
         {**known, **(info or {})},
         model.state_dict(),
         lambda key: rename(key, linear[0]),
-        source=f"torchvision Faster R-CNN, {parts.backbone.keywords['depth']} layers, FPN",
+        source=f"torchvision {'Mask' if with_masks else 'Faster'} R-CNN, {depth} layers, FPN",
         changed=_changed(theirs),
     )
 
@@ -112,7 +117,7 @@ def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> 
     """Converts a state dict; what it does not say is torchvision's default.
 
     Args:
-        state: Tensors of a `FasterRCNN` on a ResNet with FPN, v1 or v2.
+        state: Tensors of a `FasterRCNN` or `MaskRCNN` on a ResNet with FPN, v1 or v2.
         names: Class names without the background.
 
     Raises:
@@ -128,12 +133,15 @@ def convert(state: Mapping[str, Tensor], names: Sequence[str] | None = None) -> 
 def _fresh_detector(state: Mapping[str, Tensor]) -> TorchvisionFasterRCNN:
     """Torchvision's detector of the same layers, with fresh weights."""
     classes = len(state.get("roi_heads.box_predictor.cls_score.bias", ()))
+    with_masks = any(name.startswith("roi_heads.mask_predictor.") for name in state)
     if V2 not in state:
-        return TorchvisionFasterRCNN(fresh_pyramid(WHERE, state), classes)
+        make = TorchvisionMaskRCNN if with_masks else TorchvisionFasterRCNN
+        return make(fresh_pyramid(WHERE, state), classes)
     name = torchvision_name(WHERE, body_of_detector(WHERE, state))
     if name != "resnet50":
         raise ValueError(f"{WHERE}: expected resnet50 below a head of v2, got {name}")
-    return fasterrcnn_resnet50_fpn_v2(
+    make_v2 = maskrcnn_resnet50_fpn_v2 if with_masks else fasterrcnn_resnet50_fpn_v2
+    return make_v2(
         weights=None, weights_backbone=None, num_classes=classes, trainable_backbone_layers=3
     )
 
@@ -215,8 +223,26 @@ def _rpn(rpn: RegionProposalNetwork) -> partial[RPN]:
     )
 
 
+def _pool_rule(pool: Any) -> PoolRule:
+    return PoolRule(
+        output=pool.output_size[0],
+        samples=pool.sampling_ratio,
+        canonical_size=pool.canonical_scale,
+    )
+
+
+def _mask_head(roi_heads: Any) -> partial[MaskHead]:
+    layers = list(roi_heads.mask_head.modules())
+    normed = any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
+    return partial(
+        MaskHead,
+        convs=[layer.out_channels for layer in layers if isinstance(layer, nn.Conv2d)],
+        norm=nn.BatchNorm2d if normed else None,
+        pool=_pool_rule(roi_heads.mask_roi_pool),
+    )
+
+
 def _box_head(roi_heads: RoIHeads) -> partial[BoxHead]:
-    pool = roi_heads.box_roi_pool
     layers = list(roi_heads.box_head.modules())
     convs = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
     normed = any(isinstance(layer, nn.BatchNorm2d) for layer in layers)
@@ -225,11 +251,7 @@ def _box_head(roi_heads: RoIHeads) -> partial[BoxHead]:
         convs=[conv.out_channels for conv in convs],
         hidden=[layer.out_features for layer in layers if isinstance(layer, nn.Linear)],
         norm=nn.BatchNorm2d if normed else None,
-        pool=PoolRule(
-            output=pool.output_size[0],
-            samples=pool.sampling_ratio,
-            canonical_size=pool.canonical_scale,
-        ),
+        pool=_pool_rule(roi_heads.box_roi_pool),
         matching=_match_rule(roi_heads.proposal_matcher),
         sampling=_sampling_rule(roi_heads.fg_bg_sampler),
         box_loss=BoxLossRule(delta_weights=tuple(roi_heads.box_coder.weights)),
@@ -246,6 +268,9 @@ RENAMED = (
     (r"^roi_heads\.box_head\.fc7\.", f"{_HEAD}.box_head.hidden.1."),
     (r"^roi_heads\.box_predictor\.cls_score\.", f"{_HEAD}.box_head.logits."),
     (r"^roi_heads\.box_predictor\.bbox_pred\.", f"{_HEAD}.box_head.deltas."),
+    (r"^roi_heads\.mask_head\.(\d+)\.", rf"{_HEAD}.mask_head.convs.\1."),
+    (r"^roi_heads\.mask_predictor\.conv5_mask\.", f"{_HEAD}.mask_head.upsample."),
+    (r"^roi_heads\.mask_predictor\.mask_fcn_logits\.", f"{_HEAD}.mask_head.logits."),
 )
 
 
@@ -285,7 +310,8 @@ def _changed(model: Any) -> dict[str, Callable[[Tensor], Tensor]]:
     }
     for part in ("weight", "bias"):  # torchvision puts the background first, densekit last
         changed[f"{box}.logits.{part}"] = background_last
-        changed[f"{box}.deltas.{part}"] = without_background
+        changed[f"{box}.deltas.{part}"] = partial(without_background, rows_per_class=4)
+        changed[f"{_HEAD}.mask_head.logits.{part}"] = without_background
     return changed
 
 
@@ -294,9 +320,9 @@ def background_last(rows: Tensor) -> Tensor:
     return rows.roll(-1, 0)
 
 
-def without_background(rows: Tensor) -> Tensor:
-    """Removes the four deltas of the background."""
-    return rows[4:]
+def without_background(rows: Tensor, rows_per_class: int = 1) -> Tensor:
+    """Removes the first rows, the background's."""
+    return rows[rows_per_class:]
 
 
 def channels_last_columns(weight: Tensor, channels: int, bins: int) -> Tensor:

@@ -26,6 +26,7 @@ CONVERTIBLE = (
     "torchvision.models.resnet",
     "torchvision.models.detection.faster_rcnn",
     "torchvision.models.detection.fcos",
+    "torchvision.models.detection.mask_rcnn",
     "torchvision.models.detection.retinanet",
     "torchvision.models.segmentation.fcn",
     "torchvision.models.segmentation.deeplabv3",

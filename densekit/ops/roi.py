@@ -151,9 +151,16 @@ def roi_bags(
     return rows.flatten(3).flatten(0, 2), weights.flatten(3).flatten(0, 2)
 
 
+def image_of_boxes(boxes: Tensor) -> Tensor:
+    """Returns the image (B * R,) int64 of each row of `boxes` (B, R, 4), flattened."""
+    image = torch.arange(boxes.shape[0], device=boxes.device)
+    return image[:, None].expand(boxes.shape[:2]).flatten()
+
+
 def roi_align_pyramid(
     table: PyramidTable,
     boxes: Tensor,
+    image: Tensor,
     level: Tensor,
     strides: Sequence[tuple[int, int]],
     output: int = 7,
@@ -164,23 +171,21 @@ def roi_align_pyramid(
 
     Args:
         table: Table of the levels.
-        boxes: (B, R, 4) in pixels.
-        level: (B, R) int64, see `assign_levels`.
+        boxes: (R, 4) in pixels, of all images.
+        image: (R,) int64, see `image_of_boxes`.
+        level: (R,) int64, see `assign_levels`.
         strides: Vertical and horizontal stride of each level.
         output: Bins per axis, o.
         samples: Samples per bin and axis, at least 1.
         aligned: See `roi_bags`.
 
     Returns:
-        (B * R, o, o, C) in the dtype of the table. In bfloat16 the sums, and those of gradients,
+        (R, o, o, C) in the dtype of the table. In bfloat16 the sums, and those of gradients,
         are rounded to bfloat16.
     """
-    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2])
     with torch.no_grad():
-        precise = boxes.flatten(0, 1).to(torch.promote_types(boxes.dtype, torch.float32))
-        rows, weights = roi_bags(
-            table, precise, image.flatten(), level.flatten(), strides, output, samples, aligned
-        )
+        precise = boxes.to(torch.promote_types(boxes.dtype, torch.float32))
+        rows, weights = roi_bags(table, precise, image, level, strides, output, samples, aligned)
         weights = weights.to(table.rows.dtype)
         if rows.device.type == "cpu" and not portable():
             rows = rows.int()  # half the index traffic; export needs int64
@@ -191,6 +196,7 @@ def roi_align_pyramid(
 def roi_align_by_level(
     levels: Sequence[Tensor],
     boxes: Tensor,
+    image: Tensor,
     level: Tensor,
     strides: Sequence[tuple[int, int]],
     output: int = 7,
@@ -204,22 +210,22 @@ def roi_align_by_level(
 
     Args:
         levels: (B, C, h, w) each.
-        boxes: (B, R, 4).
-        level: (B, R) int64.
+        boxes: (R, 4).
+        image: (R,) int64.
+        level: (R,) int64.
         strides: Vertical and horizontal stride of each level.
         output: Bins per axis, o.
         samples: Samples per bin and axis; 0 for ceil(side / output).
         aligned: See `roi_bags`.
 
     Returns:
-        The pooled boxes, those of the first level first, (B * R, o, o, C); and the row of each box
-        among them, (B * R,) int64.
+        The pooled boxes, those of the first level first, (R, o, o, C); and the row of each box
+        among them, (R,) int64.
     """
     from torchvision.ops import roi_align  # with its formula for tracing, unlike the kernel alone
 
-    image = torch.arange(boxes.shape[0], device=boxes.device)[:, None].expand(boxes.shape[:2])
     exact = torch.promote_types(levels[0].dtype, torch.float32)
-    level, image, boxes = level.flatten(), image.flatten(), boxes.flatten(0, 1).to(exact)
+    boxes = boxes.to(exact)
     pooled = []
     for number, (features, (stride_y, stride_x)) in enumerate(zip(levels, strides, strict=True)):
         rows = (level == number).nonzero()[:, 0]

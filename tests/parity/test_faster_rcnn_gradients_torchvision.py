@@ -47,9 +47,7 @@ class Case(NamedTuple):
 
     def double(self) -> Case:
         """The same numbers in float64."""
-        annotations = [
-            {"boxes": rows["boxes"].double(), "labels": rows["labels"]} for rows in self.annotations
-        ]
+        annotations = [{**rows, "boxes": rows["boxes"].double()} for rows in self.annotations]
         images = [image.double() for image in self.images]
         return Case(copy.deepcopy(self.model).double(), images, annotations)
 

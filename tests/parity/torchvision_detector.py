@@ -7,17 +7,25 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN, fasterrcnn_resnet50_fpn_v2
+from torchvision.models.detection import (
+    FasterRCNN,
+    MaskRCNN,
+    fasterrcnn_resnet50_fpn_v2,
+    maskrcnn_resnet50_fpn_v2,
+)
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from torchvision.models.resnet import BasicBlock, Bottleneck
 from torchvision.ops import FrozenBatchNorm2d
 
 
-def build(name: str, num_classes: int = 7, frozen: bool = True, **settings: int) -> FasterRCNN:
+def build(
+    name: str, num_classes: int = 7, frozen: bool = True, masks: bool = False, **settings: int
+) -> FasterRCNN:
     """`resnet18`, `resnet34`, `resnet50` (v1) or `resnet50_v2`, seeded, in eval mode."""
     torch.manual_seed(0)
     if name == "resnet50_v2":
-        model = fasterrcnn_resnet50_fpn_v2(
+        make_v2 = maskrcnn_resnet50_fpn_v2 if masks else fasterrcnn_resnet50_fpn_v2
+        model = make_v2(
             weights=None, weights_backbone=None, num_classes=num_classes + 1, **settings
         )
     else:
@@ -25,7 +33,8 @@ def build(name: str, num_classes: int = 7, frozen: bool = True, **settings: int)
         backbone = resnet_fpn_backbone(
             backbone_name=name, weights=None, norm_layer=norm, trainable_layers=5
         )
-        model = FasterRCNN(backbone, num_classes + 1, **settings)
+        make = MaskRCNN if masks else FasterRCNN
+        model = make(backbone, num_classes + 1, **settings)
     return model.eval()
 
 
@@ -40,6 +49,8 @@ def calibrate(model: FasterRCNN, images: list[Tensor], logit_scale: float = 4.0)
             scale_outputs(model, images, {layer: 1.0})
     stds = {box_predictor.cls_score: logit_scale, box_predictor.bbox_pred: 0.2}
     scale_outputs(model, images, stds)
+    if model.roi_heads.has_mask():
+        scale_outputs(model, images, {model.roi_heads.mask_predictor.mask_fcn_logits: 2.0})
 
 
 def propose(model: FasterRCNN, images: list[Tensor]) -> None:

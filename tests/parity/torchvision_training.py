@@ -25,6 +25,7 @@ TERMS = {
     "detection/rpn_box": "loss_rpn_box_reg",
     "detection/cls": "loss_classifier",
     "detection/box": "loss_box_reg",
+    "detection/mask": "loss_mask",
 }
 
 Targets = list[dict[str, Tensor]]
@@ -38,10 +39,25 @@ def targets(images: list[Tensor], counts: list[int], num_classes: int) -> Target
         start = torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.6
         side = 16 + torch.rand(count, 2, generator=generator) * torch.tensor([width, height]) * 0.3
         labels = torch.randint(1, num_classes + 1, (count,), generator=generator)
+        boxes = torch.cat([start, start + side], 1)
         made.append(
-            {"boxes": torch.cat([start, start + side], 1).to(image.dtype), "labels": labels}
+            {
+                "boxes": boxes.to(image.dtype),
+                "labels": labels,
+                "masks": ellipses(boxes, height, width),
+            }
         )
     return made
+
+
+def ellipses(boxes: Tensor, height: int, width: int) -> Tensor:
+    """(N, H, W) uint8: the ellipse in each box (N, 4)."""
+    y, x = torch.arange(height) + 0.5, torch.arange(width) + 0.5
+    near, far = boxes[:, :2], boxes[:, 2:]
+    (cx, cy), (rx, ry) = ((near + far) / 2).unbind(1), ((far - near) / 2).unbind(1)
+    across = ((x - cx[:, None]) / rx[:, None]).square()  # (N, W)
+    down = ((y - cy[:, None]) / ry[:, None]).square()
+    return (across[:, None] + down[..., None] < 1).byte()
 
 
 def as_batch(images: list[Tensor], annotations: Targets) -> Batch:
@@ -50,17 +66,21 @@ def as_batch(images: list[Tensor], annotations: Targets) -> Batch:
     boxes = images[0].new_zeros(len(images), 16, 4)
     labels = torch.zeros(len(images), 16, dtype=torch.int64)
     valid = torch.zeros(len(images), 16, dtype=torch.bool)
+    planes = torch.full((len(images), 16, *stacked.shape[2:]), 255, dtype=torch.uint8)
     for i, (image, rows) in enumerate(zip(images, annotations, strict=True)):
         stacked[i, :, : image.shape[1], : image.shape[2]] = image
         count = len(rows["boxes"])
         boxes[i, :count], labels[i, :count] = rows["boxes"], rows["labels"] - 1
         valid[i, :count] = True
+        planes[i, :count, : image.shape[1], : image.shape[2]] = rows["masks"]
     return {
         "image": stacked,
         "size": size,
         "boxes": boxes,
         "labels": labels,
         "boxes_valid": valid,
+        "instance_masks": planes,
+        "object_masks": torch.full((len(images), 16, 2, 2), 255, dtype=torch.uint8),  # not read
         "sample_valid": torch.ones(len(images), dtype=torch.bool),
         "key": torch.arange(len(images)),
         "meta": [{"original_size": tuple(image.shape[1:])} for image in images],
@@ -75,9 +95,9 @@ class Draws(NamedTuple):
     proposals: list[Tensor]
 
     def rows(self, stage: int) -> tuple[Tensor, Tensor]:
-        """Sampled rows (B, N) of a stage, padded, and which are valid."""
+        """Sampled rows (B, N) of a stage, positive ones first, padded, and which are valid."""
         pairs = zip(self.positive[stage], self.negative[stage], strict=True)
-        return padded([(p | n).nonzero()[:, 0] for p, n in pairs])
+        return padded([torch.cat([p.nonzero(), n.nonzero()])[:, 0] for p, n in pairs])
 
 
 def padded(rows: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -175,7 +195,8 @@ def torchvision_pass(
         assert source.grad is not None
         target.data = source.grad
     renamed = {name: p.detach() for name, p in from_torchvision(carrier).named_parameters()}
-    return Pass({mine: losses[name].item() for mine, name in TERMS.items()}, renamed, draws)
+    named = {mine: losses[name].item() for mine, name in TERMS.items() if name in losses}
+    return Pass(named, renamed, draws)
 
 
 def densekit_pass(

@@ -1,4 +1,4 @@
-"""Faster R-CNN: settings (`rules`), RPN, proposals, box head, detections, and the head itself."""
+"""Faster and Mask R-CNN: settings (`rules`), RPN, proposals, regions, branches, and the heads."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ __getattr__, __dir__, __all__ = lazy(
         "BoxLossRule": "rules",
         "DetectionRule": "rules",
         "FasterRCNN": "faster_rcnn",
+        "MaskHead": "mask_head",
+        "MaskRCNN": "mask_rcnn",
         "MatchRule": "rules",
         "PoolRule": "rules",
         "ProposalRule": "rules",

@@ -13,24 +13,18 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from densekit.heads.faster_rcnn.proposals import Proposals
+from densekit.heads.faster_rcnn.regions import PooledLevels, RegionConvs, Sampled, pool_regions
 from densekit.heads.faster_rcnn.rules import BoxLossRule, PoolRule, SamplingRule
 from densekit.losses.box import smooth_l1
 from densekit.ops.boxes import encode_boxes
 from densekit.ops.cpu import MADE_BY_AMD
 from densekit.ops.dist import global_count
 from densekit.ops.hash import mix
-from densekit.ops.masked_norm import masked_batch_norm
 from densekit.ops.matching import IGNORED, NEGATIVE, POSITIVE, MatchRule, covered, match
-from densekit.ops.portable import formulated_for_onnx, portable
-from densekit.ops.roi import (
-    PyramidTable,
-    assign_levels,
-    roi_align_by_level,
-    roi_align_pyramid,
-)
+from densekit.ops.portable import portable
+from densekit.ops.roi import PyramidTable, image_of_boxes
 from densekit.ops.sampling import sample_balanced
 from densekit.types import Batch, FeatureSpec
 
@@ -74,11 +68,9 @@ class BoxHead(nn.Module):
             raise ValueError("box_head.hidden: expected at least one width, got none")
         self.num_classes = num_classes
         self.pool, self.matching, self.sampling, self.box_loss = pool, matching, sampling, box_loss
-        self.strides = tuple((s.stride[0], s.stride[1]) for s in specs.values())
-        numbers = [int(name[1:]) for name in specs]
-        self.lowest, self.highest = numbers[0], numbers[-1]
+        self.pooled = PooledLevels.of(specs)
         channels = [next(iter(specs.values())).channels, *convs]
-        self.convs = nn.Sequential(*(_conv_block(a, b, norm) for a, b in pairwise(channels)))
+        self.convs = RegionConvs(channels, norm)
         widths = [channels[-1] * pool.output**2, *hidden]
         # the first layer's columns are ordered (row, column, channel), as the pooled bins lie
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
@@ -104,8 +96,11 @@ class BoxHead(nn.Module):
         Returns:
             Logits (B, P, K + 1), background last, and deltas (B, P, K, 4).
         """
-        pooled, place = self._pooled(table, levels, boxes)
-        x = self._convolved(pooled, valid)  # (R, o, o, C)
+        image = image_of_boxes(boxes)
+        bins, place = pool_regions(
+            table, levels, boxes.flatten(0, 1), image, self.pooled, self.pool
+        )
+        x = self.convs(bins, None if valid is None else valid.flatten())  # (R, o, o, C)
         first, *others = self.hidden
         assert isinstance(first, nn.Linear)
         x = first_linear(x, first.weight, first.bias).relu()
@@ -117,39 +112,8 @@ class BoxHead(nn.Module):
         shape = boxes.shape[:2]
         return logits.view(*shape, -1), deltas.view(*shape, -1, 4)
 
-    def _pooled(
-        self, table: PyramidTable, levels: Sequence[Tensor], boxes: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """Bins of all regions; and the row of each region among them, if that is not its own.
-
-        A program for ONNX puts the few outputs of the regions in order, not their many bins.
-        """
-        rule = self.pool
-        level = assign_levels(boxes, self.lowest, self.highest, rule.canonical_size)
-        how = (self.strides, rule.output, rule.samples, rule.aligned)
-        if rule.samples == 0 or formulated_for_onnx():
-            pooled, place = roi_align_by_level(levels, boxes, level, *how)
-            return (pooled, place) if formulated_for_onnx() else (pooled[place], None)
-        return roi_align_pyramid(table, boxes, level, *how), None
-
-    def _convolved(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Applies the 3x3 convolutions to (R, o, o, C)."""
-        x = x.permute(0, 3, 1, 2)
-        for block in self.convs:
-            for layer in block:  # type: ignore[attr-defined]
-                if valid is not None and isinstance(layer, _BatchNorm):
-                    x = masked_batch_norm(layer, x, valid.flatten())
-                else:
-                    x = layer(x)
-        return x.permute(0, 2, 3, 1)
-
-    def sample(self, proposals: Proposals, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Samples the regions of the loss among proposals and ground truth.
-
-        Returns:
-            Boxes (B, N, 4), the index of their object (B, N) int64, their label (B, N) int64 of
-            0..K with K for background, and which slots are valid (B, N) bool.
-        """
+    def sample(self, proposals: Proposals, batch: Batch) -> Sampled:
+        """Samples the regions of the loss among proposals and ground truth."""
         gt, gt_valid = batch["boxes"].to(proposals.boxes.dtype), batch["boxes_valid"]
         crowd = batch.get("crowd")
         objects = gt_valid if crowd is None else gt_valid & ~crowd
@@ -166,14 +130,14 @@ class BoxHead(nn.Module):
         index = index.gather(1, rows)
         positive = label.gather(1, rows) == POSITIVE
         target = torch.where(positive, batch["labels"].gather(1, index), self.num_classes)
-        return boxes.gather(1, rows[..., None].expand(-1, -1, 4)), index, target, valid
+        return Sampled(boxes.gather(1, rows[..., None].expand(-1, -1, 4)), index, target, valid)
 
     def loss(
-        self, table: PyramidTable, levels: Sequence[Tensor], proposals: Proposals, batch: Batch
+        self, table: PyramidTable, levels: Sequence[Tensor], sampled: Sampled, batch: Batch
     ) -> dict[str, Tensor]:
         """Returns the class and box terms of the sampled regions."""
+        boxes, index, target, valid = sampled
         with torch.no_grad():
-            boxes, index, target, valid = self.sample(proposals, batch)
             gt = batch["boxes"].gather(1, index[..., None].expand(-1, -1, 4))
             positive = (target < self.num_classes) & valid
             dtype = torch.promote_types(table.rows.dtype, torch.float32)
@@ -195,15 +159,6 @@ class BoxHead(nn.Module):
             "cls": (entropy * valid).sum() / count,
             "box": (error * positive[..., None]).sum() / count,
         }
-
-
-def _conv_block(inputs: int, outputs: int, norm: type[nn.Module] | None) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=norm is None)
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    layers = [conv] if norm is None else [conv, norm(outputs)]
-    return nn.Sequential(*layers, nn.ReLU())
 
 
 def first_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -56,7 +56,7 @@ def select_detections(
     passes = (score > rule.score_threshold) & proposals.valid[..., None]
     score = torch.where(passes, score, 0).flatten(1)  # (B, P K)
     passing = passes.flatten(1).sum(1)
-    count = rule.candidates if fixed else max(1, int(passing.max()))
+    count = rule.candidates if fixed else max(rule.max_detections, int(passing.max()))
     score, index = _top(score, min(count, score.shape[1]))  # (B, M)
     label = index % num_classes
     start = proposals.boxes.gather(1, (index // num_classes)[..., None].expand(-1, -1, 4))

@@ -16,10 +16,11 @@ from densekit.heads.base import Head
 from densekit.heads.faster_rcnn.box_head import BoxHead
 from densekit.heads.faster_rcnn.detections import select_detections
 from densekit.heads.faster_rcnn.proposals import Proposals
+from densekit.heads.faster_rcnn.regions import Sampled
 from densekit.heads.faster_rcnn.rpn import RPN
 from densekit.heads.faster_rcnn.rules import DetectionRule
 from densekit.ops.nms import Backend
-from densekit.ops.roi import pyramid_table
+from densekit.ops.roi import PyramidTable, pyramid_table
 from densekit.types import Batch, Features, FeatureSpec, Predictions
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class FasterRCNN(Head):
         ValueError: `pooled` are not the first ones of `levels`.
     """
 
-    target_keys = ("boxes", "boxes_valid", "labels")
+    target_keys: tuple[str, ...] = ("boxes", "boxes_valid", "labels")
     main_metric = ("AP", "max")
 
     def __init__(
@@ -80,6 +81,12 @@ class FasterRCNN(Head):
             proposals (B, P, 4), proposals_valid (B, P), logits (B, P, K + 1) with background last,
             deltas (B, P, K, 4).
         """
+        return self.refined(features, size)[2]
+
+    def refined(
+        self, features: Features, size: Tensor
+    ) -> tuple[PyramidTable, list[Tensor], dict[str, Tensor]]:
+        """Returns the table of the pooled levels, these levels, and the outputs of `forward`."""
         levels = [features[name] for name in self.reads]
         rule = self.rpn.proposals
         anchors = self.rpn.grid(levels, self._padded(features))
@@ -88,14 +95,16 @@ class FasterRCNN(Head):
             proposals = self.rpn.propose(
                 dense, anchors, size, rule.test_pre_nms, rule.test_post_nms, self.backend
             )
-        pooled = [features[name] for name in self.pooled]
-        logits, deltas = self.box_head(pyramid_table(pooled), pooled, proposals.boxes)
-        return {
+        pooled = levels[: len(self.pooled)]
+        table = pyramid_table(pooled)
+        logits, deltas = self.box_head(table, pooled, proposals.boxes)
+        outputs = {
             "proposals": proposals.boxes,
             "proposals_valid": proposals.valid,
             "logits": logits,
             "deltas": deltas,
         }
+        return table, pooled, outputs
 
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
         """Selects detections above the score threshold, by descending score.
@@ -124,10 +133,21 @@ class FasterRCNN(Head):
             proposals = self.rpn.propose(
                 dense, anchors, batch["size"], rule.train_pre_nms, rule.train_post_nms, self.backend
             )
-        table = pyramid_table(levels)
+        table, pooled = pyramid_table(levels), levels[: len(self.pooled)]
         losses = self.rpn.loss(table, anchors, batch)
-        pooled = levels[: len(self.pooled)]
-        return losses | self.box_head.loss(table, pooled, proposals, batch)
+        with torch.no_grad():
+            sampled = self.box_head.sample(proposals, batch)
+        return {
+            **losses,
+            **self.box_head.loss(table, pooled, sampled, batch),
+            **self.branch_losses(table, pooled, sampled, batch),
+        }
+
+    def branch_losses(
+        self, table: PyramidTable, pooled: Sequence[Tensor], sampled: Sampled, batch: Batch
+    ) -> dict[str, Tensor]:
+        """Returns the terms of further branches on the sampled regions: none here."""
+        return {}
 
     def unreached(self, batch: Batch, padded: tuple[int, int]) -> Tensor:
         """Returns the objects (B, T) that no anchor of the first stage is trained towards."""

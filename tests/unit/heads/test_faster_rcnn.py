@@ -102,7 +102,7 @@ def test_empty_slots_do_not_enter_batch_statistics() -> None:
         )
         made = head(box_head=box_head).box_head
         pooled = [features[name] for name in ("p2", "p3", "p4", "p5")]
-        losses = made.loss(pyramid_table(pooled), pooled, proposals, batch)
+        losses = made.loss(pyramid_table(pooled), pooled, made.sample(proposals, batch), batch)
         buffers = {name: value.clone() for name, value in made.named_buffers()}
         found.append((losses, gradients(made, losses), buffers))
     for few, many in zip(*found, strict=True):

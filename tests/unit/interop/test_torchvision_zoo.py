@@ -72,6 +72,7 @@ def test_a_detector_by_name_has_the_classes_of_coco(cache: Path) -> None:
     [
         ("resnet50", "resnet50", "IMAGENET1K_V2"),
         ("fcos_resnet50_fpn", "fcos_resnet50_fpn", "COCO_V1"),
+        ("maskrcnn_resnet50_fpn_v2", "maskrcnn_resnet50_fpn_v2", "COCO_V1"),
         ("resnet50.IMAGENET1K_V1", "resnet50", "IMAGENET1K_V1"),
         ("resnet50.DEFAULT", "resnet50", "IMAGENET1K_V2"),
         ("FasterRCNN_ResNet50_FPN_V2_Weights.COCO_V1", "fasterrcnn_resnet50_fpn_v2", "COCO_V1"),
@@ -89,7 +90,7 @@ def test_names(name: str, builder: str, entry: str) -> None:
         ("fasterrcnn_resnet50_fpn_v3", "did you mean 'fasterrcnn_resnet50_fpn_v2'"),
         ("resnet50.IMAGENET1K_V3", "weights of resnet50: expected .*IMAGENET1K_V"),
         ("vgg16", "torchvision:NAME: expected"),
-        ("maskrcnn_resnet50_fpn", "torchvision:NAME: expected"),
+        ("keypointrcnn_resnet50_fpn", "torchvision:NAME: expected"),
         ("deeplabv3_mobilenet_v3_large", "torchvision:NAME: expected"),
     ],
 )

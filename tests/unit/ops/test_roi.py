@@ -10,6 +10,7 @@ from torchvision.ops.poolers import LevelMapper
 
 from densekit.ops.roi import (
     assign_levels,
+    image_of_boxes,
     pyramid_table,
     roi_align_by_level,
     roi_align_pyramid,
@@ -50,6 +51,11 @@ ROIS = {
 }
 
 
+def flat(boxes: Tensor, level: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, their images and their levels, of all images in one."""
+    return boxes.flatten(0, 1), image_of_boxes(boxes), level.flatten()
+
+
 def torchvision_pyramid(
     maps: list[Tensor], boxes: Tensor, level: Tensor, output: int, samples: int, aligned: bool
 ) -> Tensor:
@@ -73,7 +79,9 @@ def test_equals_torchvision(name: str, output: int, samples: int, aligned: bool)
     ours, theirs = levels(), levels()
     for a, b in zip(ours, theirs, strict=True):
         b.data.copy_(a.data)
-    found = roi_align_pyramid(pyramid_table(ours), boxes, level, STRIDES, output, samples, aligned)
+    found = roi_align_pyramid(
+        pyramid_table(ours), *flat(boxes, level), STRIDES, output, samples, aligned
+    )
     expected = torchvision_pyramid(theirs, boxes, level, output, samples, aligned)
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
     weight = torch.randn_like(expected)
@@ -90,7 +98,7 @@ def test_adaptive_equals_torchvision(aligned: bool) -> None:
     maps = [x.detach() for x in levels(torch.float32)]
     level = assign_levels(boxes, 2, 4, canonical_size=24)
     assert set(level.flatten().tolist()) == {0, 1, 2}
-    pooled, place = roi_align_by_level(maps, boxes, level, STRIDES, 7, 0, aligned)
+    pooled, place = roi_align_by_level(maps, *flat(boxes, level), STRIDES, 7, 0, aligned)
     found = pooled[place]
     expected = torchvision_pyramid(maps, boxes, level, 7, -1, aligned)
     torch.testing.assert_close(found, expected)
@@ -100,7 +108,7 @@ def test_adaptive_has_a_gradient() -> None:
     maps = levels(torch.float32)
     boxes = ROIS["inside"][None].expand(2, -1, -1)
     level = torch.zeros(boxes.shape[:2], dtype=torch.int64)
-    roi_align_by_level(maps, boxes, level, STRIDES)[0].sum().backward()
+    roi_align_by_level(maps, *flat(boxes, level), STRIDES)[0].sum().backward()
     assert maps[0].grad is not None
     assert maps[0].grad.abs().sum() > 0
 
@@ -124,7 +132,7 @@ def test_a_stride_for_each_axis() -> None:
     x = torch.randn(1, 2, 10, 20, dtype=torch.float64)
     boxes = torch.tensor([[[4.0, 3, 17, 31]]], dtype=torch.float64)
     level = torch.zeros(1, 1, dtype=torch.int64)
-    found = roi_align_pyramid(pyramid_table([x]), boxes, level, [(4, 2)])
+    found = roi_align_pyramid(pyramid_table([x]), *flat(boxes, level), [(4, 2)])
     wide = boxes[0] * torch.tensor([2.0, 1, 2, 1], dtype=torch.float64)
     expected = roi_align(x, [wide], 7, 1 / 4, 2)
     torch.testing.assert_close(found, expected.permute(0, 2, 3, 1))
@@ -132,7 +140,7 @@ def test_a_stride_for_each_axis() -> None:
 
 def test_no_boxes() -> None:
     found = roi_align_pyramid(
-        pyramid_table(levels()), torch.zeros(2, 0, 4), torch.zeros(2, 0).long(), STRIDES
+        pyramid_table(levels()), *flat(torch.zeros(2, 0, 4), torch.zeros(2, 0).long()), STRIDES
     )
     assert found.shape == (0, 7, 7, 5)
 

@@ -17,7 +17,7 @@ from densekit.inference.export.onnx_operators import OPSET, largest_float32, tra
 from densekit.inference.export.openvino import compiled, convert_onnx
 from densekit.ops.nms import nms_keep
 from densekit.ops.portable import onnx_formulation
-from densekit.ops.roi import assign_levels, roi_align_by_level
+from densekit.ops.roi import assign_levels, image_of_boxes, roi_align_by_level
 from tests.unit.ops.test_roi import ROIS, STRIDES, levels
 
 Run = Callable[..., Iterator[list[Any]]]
@@ -95,8 +95,9 @@ class Pool(nn.Module):
         self.how = (7, samples, aligned)
 
     def forward(self, a: Tensor, b: Tensor, c: Tensor, boxes: Tensor) -> Tensor:
+        image, boxes = image_of_boxes(boxes), boxes.flatten(0, 1)
         level = assign_levels(boxes, 2, 4, canonical_size=24)
-        pooled, place = roi_align_by_level([a, b, c], boxes, level, STRIDES, *self.how)
+        pooled, place = roi_align_by_level([a, b, c], boxes, image, level, STRIDES, *self.how)
         return pooled[place]
 
 
