@@ -33,13 +33,14 @@ from densekit.heads import (
     DeepLabV3Plus,
     Embedding,
     FasterRCNN,
+    MaskRCNN,
     PSPNet,
     RetinaNet,
     SemanticFPN,
     UNet,
     UPerNet,
 )
-from densekit.heads.faster_rcnn import BoxHead
+from densekit.heads.faster_rcnn import BoxHead, MaskHead
 from densekit.testing.samples import synthetic_info, synthetic_samples
 from densekit.testing.subject import Subject
 
@@ -120,6 +121,12 @@ HEADS: dict[str, Callable[..., Any]] = {
     "faster_rcnn": partial(FasterRCNN, num_classes=CLASSES, box_head=SMALL_BOX_HEAD),
     "fcn": partial(FCN, num_classes=CLASSES),
     "fcos": partial(FCOS, num_classes=CLASSES),
+    "mask_rcnn": partial(
+        MaskRCNN,
+        num_classes=CLASSES,
+        box_head=SMALL_BOX_HEAD,
+        mask_head=partial(MaskHead, convs=(32, 32)),
+    ),
     "pspnet": partial(PSPNet, num_classes=CLASSES),
     "retinanet": partial(RetinaNet, num_classes=CLASSES),
     "semantic_fpn": partial(SemanticFPN, num_classes=CLASSES, channels=16),
@@ -136,6 +143,7 @@ TRAIN = {
     "faster_rcnn": Counts(538, 1552, 0, 24136),
     "fcn": Counts(127, 413, 0, 3678),
     "fcos": Counts(213, 1824, 0, 4114),
+    "mask_rcnn": Counts(709, 1906, 1, 24310),
     "pspnet": Counts(131, 500, 0, 3887),
     "retinanet": Counts(229, 1269, 0, 4174),
     "semantic_fpn": Counts(200, 538, 0, 3782),
@@ -149,9 +157,10 @@ PREDICT = {
     "deeplabv3": Counts(45, 138, 0, 384),
     "deeplabv3plus": Counts(47, 162, 0, 700),
     "embedding": Counts(44, 143, 0, 384),
-    "faster_rcnn": Counts(282, 687, 1, 26191),
+    "faster_rcnn": Counts(2059, 883, 2, 49642),
     "fcn": Counts(45, 109, 0, 384),
     "fcos": Counts(74, 435, 0, 384),
+    "mask_rcnn": Counts(2059, 883, 2, 49642),
     "pspnet": Counts(46, 142, 0, 384),
     "retinanet": Counts(80, 378, 0, 828),
     "semantic_fpn": Counts(70, 167, 0, 534),

@@ -9,7 +9,7 @@ Shape letters: B images, N sampled slots, R regions, K classes, D detections, m 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,15 +21,11 @@ from densekit.ops.nms import default_backend
 from densekit.ops.roi import PyramidTable
 from densekit.types import Batch, Features, FeatureSpec, Predictions
 
-if TYPE_CHECKING:
-    from torchmetrics import Metric
-
 
 class MaskRCNN(FasterRCNN):
     """Detects objects and the pixels that belong to each.
 
-    The defaults are torchvision's v1; `presets` has the settings of torchvision's v2 and of
-    detectron2.
+    The defaults are torchvision's v1; in its v2 the mask branch has a batch norm too.
 
     Args:
         specs: Specs of all available levels.
@@ -110,7 +106,3 @@ class MaskRCNN(FasterRCNN):
     def _skips_empty_slots(self, like: Tensor) -> bool:
         backend = self.backend or default_backend(like.device)
         return backend == "ragged" and not torch.compiler.is_compiling()
-
-    def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
-        """Returns COCO's metrics of boxes."""
-        return super().make_metrics(info)

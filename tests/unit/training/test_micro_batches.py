@@ -20,9 +20,11 @@ from densekit.heads import (
     DeepLabV3Plus,
     Embedding,
     FasterRCNN,
+    MaskRCNN,
     RetinaNet,
     UNet,
 )
+from densekit.heads.faster_rcnn import MaskHead
 from densekit.losses import (
     AdaFace,
     ArcFace,
@@ -64,6 +66,7 @@ def faces(margin: Callable[[], Any], specs: Any) -> Embedding:
 
 HEADS = {
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
+    "mask_rcnn": partial(MaskRCNN, **SMALL_HEAD, mask_head=partial(MaskHead, convs=(8,))),
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
     "atss": partial(ATSS, num_classes=CLASSES, depth=1),
     "fcos": partial(FCOS, num_classes=CLASSES, depth=1),
