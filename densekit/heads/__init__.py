@@ -24,5 +24,6 @@ __getattr__, __dir__, __all__ = lazy(
         "SmpHead": "segmentation.smp_head",
         "UNet": "segmentation.unet",
         "UPerNet": "segmentation.upernet",
+        "YOLOX": "one_stage.yolox",
     },
 )

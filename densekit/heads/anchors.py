@@ -27,6 +27,7 @@ class AnchorGrid:
         rounded: Whether corners are rounded to whole pixels (torchvision).
         grid_strides: Whether the stride is padded side // cells (torchvision), which differs from
             the level's where its cells were rounded up, or the level's own (detectron2).
+        offset: Where in its cell the centre of an anchor lies, in strides: 0 is the corner.
     """
 
     strides: tuple[tuple[int, int], ...]
@@ -34,6 +35,7 @@ class AnchorGrid:
     aspect_ratios: tuple[float, ...]
     rounded: bool
     grid_strides: bool
+    offset: float = 0.0
 
     @property
     def per_cell(self) -> int:
@@ -60,7 +62,8 @@ class AnchorGrid:
         strides = self.strides
         if self.grid_strides:
             strides = tuple((padded[0] // h, padded[1] // w) for h, w in grids)
-        return pyramid_anchors(grids, strides, self.sizes, self.aspect_ratios, self.rounded, device)
+        sizes, ratios = self.sizes, self.aspect_ratios
+        return pyramid_anchors(grids, strides, sizes, ratios, self.rounded, device, self.offset)
 
 
 def anchor_grid(

@@ -45,6 +45,19 @@ def giou_loss(pred: Tensor, target: Tensor, eps: float = 1e-7) -> Tensor:
     return 1 - (inter / (union + eps) - (hull - union) / (hull + eps))
 
 
+def paired_iou(pred: Tensor, target: Tensor, eps: float = 1e-16) -> Tensor:
+    """Returns the IoU of each pair of boxes (..., 4), as (...).
+
+    Args:
+        pred: Boxes with sides of at least 0.
+        target: As many boxes.
+        eps: Keeps the ratio finite where both boxes are empty.
+    """
+    near, far = torch.maximum(pred, target)[..., :2], torch.minimum(pred, target)[..., 2:]
+    inter = F.relu(far - near).prod(-1)
+    return inter / (box_area(pred) + box_area(target) - inter + eps)
+
+
 @dataclass(frozen=True)
 class SmoothL1Box:
     """Smooth L1 between predicted deltas and those of the targets, summed over the four.

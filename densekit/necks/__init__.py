@@ -4,4 +4,4 @@ from __future__ import annotations
 
 from densekit._lazy import lazy
 
-__getattr__, __dir__, __all__ = lazy(__name__, {"FPN": "fpn", "Neck": "base"})
+__getattr__, __dir__, __all__ = lazy(__name__, {"FPN": "fpn", "Neck": "base", "PAFPN": "pafpn"})

@@ -40,6 +40,7 @@ def pyramid_anchors(
     ratios: tuple[float, ...],
     rounded: bool,
     device: torch.device,
+    offset: float = 0.0,
 ) -> Tensor:
     """Returns all anchors, ordered by level, row, column and anchor of the cell.
 
@@ -50,6 +51,7 @@ def pyramid_anchors(
         ratios: Height over width of the anchors.
         rounded: See `cell_anchors`.
         device: Device of the result.
+        offset: Where in its cell the centre of an anchor lies, in strides: 0 is the corner.
 
     Returns:
         (A, 4) float32. Shared by all callers with these arguments: never write into it.
@@ -59,8 +61,8 @@ def pyramid_anchors(
         grids, strides, sizes, strict=True
     ):
         cell = cell_anchors(level_sizes, ratios, rounded)
-        y = torch.arange(rows, dtype=torch.float32, device="cpu") * stride_y
-        x = torch.arange(columns, dtype=torch.float32, device="cpu") * stride_x
+        y = (torch.arange(rows, dtype=torch.float32, device="cpu") + offset) * stride_y
+        x = (torch.arange(columns, dtype=torch.float32, device="cpu") + offset) * stride_x
         y, x = torch.meshgrid(y, x, indexing="ij")
         shift = torch.stack([x, y, x, y], -1)  # (rows, columns, 4)
         levels.append((shift[:, :, None] + cell).flatten(0, 2))

@@ -12,6 +12,10 @@ from torch import Tensor
 
 MAX_LOG_SCALE = math.log(1000.0 / 16)
 """Cap of predicted log sizes, so that exp() cannot overflow (Detectron's value)."""
+MAX_LOG_STRIDES = math.log(10_000.0)
+"""The same for sizes that are predicted in strides, which are smaller than anchors."""
+SMALLEST_SCALE = 1e-8
+"""Keeps the logarithm of an empty box's size finite."""
 
 DeltaWeights = tuple[float, float, float, float]
 
@@ -134,6 +138,38 @@ def decode_sides(distances: Tensor, anchors: Tensor) -> Tensor:
     size = anchors[..., 2:] - anchors[..., :2]
     centre = 0.5 * (anchors[..., :2] + anchors[..., 2:])
     return torch.cat([centre - distances[..., :2] * size, centre + distances[..., 2:] * size], -1)
+
+
+def encode_in_cells(gt: Tensor, cells: Tensor) -> Tensor:
+    """Returns the targets of boxes that cells predict (Ge et al., "YOLOX", 2021, section 2.1).
+
+    Args:
+        gt: (..., 4) target boxes.
+        cells: (..., 4) squares of one stride, with sides above 0.
+
+    Returns:
+        The centre from the near corner of the cell, and the logarithms of width and height, in
+        multiples of the cell's sides: (..., 4).
+    """
+    size = cells[..., 2:] - cells[..., :2]
+    centre = 0.5 * (gt[..., :2] + gt[..., 2:])
+    scale = torch.log((gt[..., 2:] - gt[..., :2]) / size + SMALLEST_SCALE)
+    return torch.cat([(centre - cells[..., :2]) / size, scale], -1)
+
+
+def decode_in_cells(deltas: Tensor, cells: Tensor) -> Tensor:
+    """Inverts `encode_in_cells`, in at least float32 whatever the dtype of the network.
+
+    Args:
+        deltas: (..., 4) predictions.
+        cells: (..., 4) squares of one stride.
+    """
+    dtype = torch.promote_types(deltas.dtype, torch.float32)
+    deltas, cells = deltas.to(dtype), cells.to(dtype)
+    size = cells[..., 2:] - cells[..., :2]
+    centre = cells[..., :2] + deltas[..., :2] * size
+    half = 0.5 * (torch.exp(deltas[..., 2:].clamp(max=MAX_LOG_STRIDES)) * size)
+    return torch.cat([centre - half, centre + half], -1)
 
 
 def centerness(gt: Tensor, anchors: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ PIPELINES = {
     "FasterRCNN": "object-detection",
     "RetinaNet": "object-detection",
     "SSD": "object-detection",
+    "YOLOX": "object-detection",
     "Classification": "image-classification",
     "Embedding": "image-feature-extraction",
 }

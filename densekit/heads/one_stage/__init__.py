@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy(
         "MultiBoxDetectionRule": "rules",
         "RetinaNet": "retinanet",
         "SSD": "ssd",
+        "YOLOX": "yolox",
         "detectron2_retinanet": "presets",
         "mmdet_retinanet": "presets",
         "torchvision_retinanet": "presets",

@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from densekit.heads.one_stage.dense import DenseHead, Level, by_anchor
+from densekit.heads.one_stage.base import Level, by_anchor
+from densekit.heads.one_stage.dense import DenseHead
 from densekit.heads.one_stage.detections import Candidates, best_of_level
 from densekit.losses.targets import full_precision
 

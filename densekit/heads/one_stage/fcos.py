@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from densekit.heads.anchors import Assign, anchor_grid
+from densekit.heads.one_stage.base import Level
 from densekit.heads.one_stage.centerness import CenternessHead, centerness_loss
-from densekit.heads.one_stage.dense import LEVELS, Level
+from densekit.heads.one_stage.dense import LEVELS
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
 from densekit.heads.one_stage.targets import assigned, batch_total, focal_sums
 from densekit.losses.box import giou_loss

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from densekit.heads.anchors import Assign, anchor_grid
-from densekit.heads.one_stage.dense import LEVELS, DenseHead, Level, by_anchor
+from densekit.heads.one_stage.base import Level, by_anchor
+from densekit.heads.one_stage.dense import LEVELS, DenseHead
 from densekit.heads.one_stage.detections import Candidates, best_of_level
 from densekit.heads.one_stage.rules import DenseDetectionRule, FocalRule
 from densekit.heads.one_stage.targets import assigned, focal_sums

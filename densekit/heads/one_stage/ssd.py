@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from densekit.heads.anchors import Assign, unreached
 from densekit.heads.base import Head
-from densekit.heads.one_stage.dense import by_anchor
+from densekit.heads.one_stage.base import by_anchor
 from densekit.heads.one_stage.per_class import select_per_class
 from densekit.heads.one_stage.rules import MultiBoxDetectionRule
 from densekit.heads.one_stage.targets import LEFT_OUT, Targets, assigned, batch_total
