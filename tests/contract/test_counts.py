@@ -28,6 +28,7 @@ from densekit.heads import (
     FCN,
     FCOS,
     SSD,
+    YOLOX,
     Classification,
     DeepLabV3,
     DeepLabV3Plus,
@@ -133,6 +134,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "ssd": partial(SSD, num_classes=CLASSES, extra_channels=(32, 16, 16)),
     "unet": partial(UNet, num_classes=CLASSES),
     "upernet": partial(UPerNet, num_classes=CLASSES, channels=16),
+    "yolox": partial(YOLOX, num_classes=CLASSES, channels=16),
 }
 TRAIN = {
     "atss": Counts(213, 1970, 0, 4114),
@@ -150,6 +152,7 @@ TRAIN = {
     "ssd": Counts(139, 734, 0, 3985),
     "unet": Counts(1689, 530, 0, 11143),
     "upernet": Counts(167, 619, 0, 3755),
+    "yolox": Counts(144, 989, 0, 3751),
 }
 PREDICT = {
     "atss": Counts(74, 455, 0, 390),
@@ -167,6 +170,7 @@ PREDICT = {
     "ssd": Counts(49, 237, 0, 447),
     "unet": Counts(566, 184, 0, 2300),
     "upernet": Counts(58, 181, 0, 646),
+    "yolox": Counts(51, 298, 0, 384),
 }
 SLACK = 1.03
 """Versions of torch differ by an operator here and there."""

@@ -61,7 +61,7 @@ def tiny_detector(info: dict[str, Any] | None = None, **head: Any) -> DenseModel
 def spread(module: nn.Module, factor: float = 30) -> None:
     """Scales the predictors of fresh weights, so that scores differ and boxes move."""
     for name, parameter in module.named_parameters():
-        if name.endswith(("logits.weight", "deltas.weight")):
+        if name.endswith(("logits.weight", "deltas.weight", "objectness.weight")):
             parameter *= factor
 
 

@@ -17,9 +17,10 @@ SIDES = (64, 96)
 
 def one_stage(kind: Callable[..., Any], **settings: Any) -> Any:
     """A head whose scores spread."""
-    made = kind({"c0": FeatureSpec(3, (1, 1)), **LEVELS}, CLASSES, depth=1, **settings)
-    with torch.no_grad():
-        made.logits.bias.zero_()
+    made = kind({"c0": FeatureSpec(3, (1, 1)), **LEVELS}, CLASSES, **{"depth": 1, **settings})
+    for name, parameter in made.named_parameters():
+        if name.endswith(("logits.bias", "objectness.bias")):
+            torch.nn.init.zeros_(parameter)
     spread(made)
     return made
 

@@ -19,6 +19,7 @@ from densekit.heads import (
     FCN,
     FCOS,
     SSD,
+    YOLOX,
     DeepLabV3,
     DeepLabV3Plus,
     Embedding,
@@ -129,6 +130,7 @@ HEADS: dict[str, Any] = {
     "atss": partial(ATSS, num_classes=3, norm="batch", depth=1),
     "fcos": partial(FCOS, num_classes=3, norm="batch", depth=1),
     "ssd": partial(SSD, num_classes=3),
+    "yolox": partial(YOLOX, num_classes=3, channels=8),
     "faster_rcnn": partial(FasterRCNN, num_classes=3, box_head=SMALL_BOX_HEAD),
 }
 LEFT = {"deeplabv3": 1, "fcn": 1, "pspnet": 1, "upernet": 1, "arcface": 1}

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from densekit import DenseModel
-from densekit.heads import ATSS, FCOS, SSD, Classification, FasterRCNN, RetinaNet
+from densekit.heads import ATSS, FCOS, SSD, YOLOX, Classification, FasterRCNN, RetinaNet
 from densekit.necks import FPN
+from densekit.ops.simota import SimOTARule
 from densekit.training import Reach
 from densekit.training.reach import sides_by_reach
 from tests.unit.tiny import CLASSES, SMALL_HEAD, TinyBackbone, targets
@@ -21,6 +22,7 @@ HEADS: dict[str, Any] = {
     "atss": partial(ATSS, num_classes=CLASSES, depth=1),
     "fcos": partial(FCOS, num_classes=CLASSES, depth=1),
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
+    "yolox": partial(YOLOX, num_classes=CLASSES, channels=8, matching=SimOTARule(0.5)),
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
     "ssd": partial(SSD, num_classes=CLASSES, extra_channels=(16,)),
     "kind": partial(Classification, num_classes=CLASSES),
@@ -46,7 +48,14 @@ SMALL, MIDDLE, LARGE = [81.0, 49, 85, 53], [8.0, 8, 40, 40], [0.0, 0, 50, 60]
 
 @pytest.mark.parametrize(
     ("name", "expected"),
-    [("atss", [4]), ("fcos", [4]), ("retinanet", []), ("ssd", []), ("faster_rcnn", [])],
+    [
+        ("atss", [4]),
+        ("fcos", [4]),
+        ("retinanet", []),
+        ("ssd", []),
+        ("faster_rcnn", []),
+        ("yolox", []),
+    ],
 )
 def test_objects_without_an_anchor(name: str, expected: list[float]) -> None:
     sides = sides_by_reach(model(name), name, batch_of(SMALL, MIDDLE, LARGE))

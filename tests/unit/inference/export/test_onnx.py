@@ -14,7 +14,7 @@ from densekit.backbones import ResNet
 from densekit.heads import Classification, UNet
 from densekit.heads.faster_rcnn import RPN, BoxHead
 from densekit.heads.faster_rcnn.rules import PoolRule, ProposalRule
-from densekit.heads.one_stage import ATSS, FCOS, SSD, RetinaNet
+from densekit.heads.one_stage import ATSS, FCOS, SSD, YOLOX, RetinaNet
 from densekit.heads.one_stage.rules import DenseDetectionRule, MultiBoxDetectionRule
 from densekit.inference.export.base import Example, PredictionsByName, Program, as_program
 from densekit.inference.export.formats import format_of
@@ -108,17 +108,17 @@ EVERY_BOX = partial(SSD, detection=MultiBoxDetectionRule(max_detections=1000))
 
 
 def shallow(kind: Any) -> Any:
-    return partial(kind, depth=1, detection=DenseDetectionRule(per_level=100))
+    return partial(kind, depth=1, detection=DenseDetectionRule(1e-4, per_level=100))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*map(shallow, (RetinaNet, FCOS, ATSS)), EVERY_BOX])
+@pytest.mark.parametrize("kind", [*map(shallow, (RetinaNet, FCOS, ATSS, YOLOX)), EVERY_BOX])
 def test_one_stage_heads(kind: Any, tmp_path: Path) -> None:
     torch.manual_seed(0)
     head = partial(kind, num_classes=3)
     neck = partial(FPN, out_channels=8, extra="conv")
     model = DenseModel(ResNet(18, width=8), {"boxes": head}, neck)
-    spread(model, 50)
+    spread(model, 10)
     check_all(model, Example((64, 96), 2, ("batch",)), [(2, (64, 96)), (1, (64, 96))], tmp_path)
 
 
