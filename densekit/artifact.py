@@ -263,7 +263,11 @@ def model_config(text: str) -> dict[str, Any]:
         )
     if not isinstance(cfg["heads"], dict):
         raise ValueError(f"heads: expected heads by name, got {str(cfg['heads'])[:100]!r}")
+    combine = cfg.get("combine") or {}
+    if not isinstance(combine, dict):
+        raise ValueError(f"combine: expected combinations by name, got {str(combine)[:100]!r}")
     nodes = {f"heads.{name}": node for name, node in cfg["heads"].items()}
+    nodes |= {f"combine.{name}": node for name, node in combine.items()}
     nodes["backbone"] = cfg["backbone"]
     if cfg.get("neck") is not None:
         nodes["neck"] = cfg["neck"]
@@ -271,7 +275,8 @@ def model_config(text: str) -> dict[str, Any]:
         if not isinstance(node, dict) or "_target_" not in node:
             raise ValueError(f"{key}: expected a class and its settings, got {str(node)[:100]!r}")
     # The state dict holds the weights: nothing is downloaded and no path of the config opened.
-    return {key: without_weights(cfg.get(key)) for key in ("backbone", "neck", "heads")}
+    parts = ("backbone", "neck", "heads", "combine")
+    return {key: without_weights(cfg.get(key)) for key in parts}
 
 
 def _check_types(content: Mapping[str, Any], path: str | Path) -> None:

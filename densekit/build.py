@@ -191,13 +191,14 @@ def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
     """Builds a model from the configuration of its backbone, neck and heads.
 
     Args:
-        cfg: Resolved configuration with the keys `backbone`, `neck` (may be None) and `heads`.
+        cfg: Resolved configuration with the keys `backbone`, `neck` (may be None), `heads` and,
+            optionally, `combine`.
         info: Metadata of the data, see `DenseModel`: names, ids, mean, std, resize rule.
     """
     from densekit.model import DenseModel
 
     def maker(node: Mapping[str, Any], key: str) -> Callable[..., Any]:
-        # Necks and heads are built by the model, on its specs, with or without `_partial_`.
+        # Necks, heads and combinations are built by the model, with or without `_partial_`.
         make: Callable[..., Any] = instantiate({**node, "_partial_": True}, key)
 
         def made(*specs: Any) -> Any:
@@ -215,6 +216,10 @@ def build_model(cfg: Mapping[str, Any], info: Mapping[str, Any]) -> DenseModel:
         neck=maker(cfg["neck"], "neck") if cfg.get("neck") else None,
         heads={name: maker(node, f"heads.{name}") for name, node in cfg["heads"].items()},
         info=dict(info),
+        combine={
+            name: maker(node, f"combine.{name}")
+            for name, node in (cfg.get("combine") or {}).items()
+        },
     )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from densekit._names import choose
+from densekit._names import choose, unknown
 from densekit.backbones.base import Backbone
 from densekit.heads.base import Head
+from densekit.heads.combination import Combination
 from densekit.necks.base import Neck
 from densekit.ops.padding import pad_end
 from densekit.ops.resize import check_rule, resize_batch
@@ -28,6 +29,7 @@ from densekit.types import (
     Features,
     FeatureSpec,
     Predictions,
+    Result,
 )
 
 log = logging.getLogger(__name__)
@@ -54,8 +56,11 @@ class DenseModel(nn.Module):
             be in it), `channel_order` ("rgb" or "bgr", the order the weights were trained with;
             images are always RGB), `resize` (None or `{"min_size", "max_size"}`, see
             `densekit.ops.resize.ResizeRule`).
+        combine: Name to a constructor of a combination, which takes `info["heads"]`:
+            `partial(Panoptic, things="detection", stuff="segmentation")`.
 
     Attributes:
+        combined: Name to combination, see `densekit.heads.Combination`.
         decided: Head name to a threshold that replaces the head's own.
 
     Raises:
@@ -74,6 +79,7 @@ class DenseModel(nn.Module):
         heads: Mapping[str, Callable[..., Head]],
         neck: Callable[..., Neck] | None = None,
         info: Mapping[str, Any] | None = None,
+        combine: Mapping[str, Callable[..., Combination]] | None = None,
     ) -> None:
         super().__init__()
         self.info = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD), **(info or {})}
@@ -88,6 +94,9 @@ class DenseModel(nn.Module):
         self.heads = nn.ModuleDict(  # type: ignore[assignment]
             {name: make(_Levels(specs, name)) for name, make in heads.items()}
         )
+        described = self.info.get("heads", {})
+        self.combined = {name: make(described) for name, make in (combine or {}).items()}
+        _check_combined(self.combined, self.heads)
         reads = self._reads(specs)
         from_neck = [level for level in reads if level not in bottom_up]
         self.neck = neck(bottom_up, from_neck) if neck and from_neck else None
@@ -137,6 +146,16 @@ class DenseModel(nn.Module):
         """From which probability classes count, per head with such a rule; see `Head.threshold`."""
         own = {name: head.threshold for name, head in self.heads.items()}
         return {n: value for n, value in {**own, **self.decided}.items() if value is not None}
+
+    @property
+    def described(self) -> dict[str, Mapping[str, Any]]:
+        """What each head and each combination predicts, by name; heads as in `info["heads"]`."""
+        combined = {name: combination.info for name, combination in self.combined.items()}
+        return {**self.info.get("heads", {}), **combined}
+
+    def combine(self, results: Mapping[str, Result]) -> dict[str, Result]:
+        """Returns an image's results with those of the combinations; see `Combination`."""
+        return {**results, **{name: make(results) for name, make in self.combined.items()}}
 
     def _heads(self, names: Iterable[str] | None = None) -> list[Head]:
         return [self.heads[name] for name in (self.heads if names is None else names)]
@@ -279,3 +298,14 @@ def _check_head_name(name: str) -> None:
             "heads: expected names that are Python identifiers and not attributes of a module, "
             f"e.g. 'detection', got {name!r}"
         )
+
+
+def _check_combined(combined: Mapping[str, Combination], heads: Iterable[str]) -> None:
+    """Refuses a combination named like a head, and one of heads that the model does not have."""
+    known = list(heads)
+    for name, combination in combined.items():
+        if name in known:
+            raise ValueError(f"combine.{name}: expected another name than those of heads")
+        for part in combination.parts:
+            if part not in known:
+                raise ValueError(unknown(f"combine.{name}", part, known))

@@ -47,6 +47,7 @@ ROLES = {
     ),
     "neck": Role("densekit.necks.Neck", ("densekit.necks", *_PARTS), plugins=True),
     "heads": Role("densekit.heads.Head", ("densekit.heads", *_PARTS), plugins=True),
+    "combine": Role("densekit.heads.Combination", ("densekit.heads",), plugins=True),
     "inferer": Role(_INFERER, ("densekit.inference",), _INFERER, plugins=True),
     "metrics": Role(_METRIC, ("densekit.metrics",), _METRIC, plugins=True),
     "data": Role("densekit.data.Source", ("densekit.data",), plugins=True),
@@ -67,7 +68,7 @@ ROLES = {
         "lightning.pytorch.Trainer", ("lightning.pytorch.Trainer", "lightning.pytorch.strategies")
     ),
 }
-MODEL = ("backbone", "neck", "heads")
+MODEL = ("backbone", "neck", "heads", "combine")
 WRITERS = ("callbacks", "logger", "trainer", "training")
 """Roles whose objects write files."""
 PLACES = frozenset(

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy(
     {
         "ATSS": "one_stage.atss",
         "Classification": "classification",
+        "Combination": "combination",
         "DeepLabV3": "segmentation.deeplab",
         "DeepLabV3Plus": "segmentation.deeplab",
         "Embedding": "embedding.head",
@@ -18,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy(
         "Head": "base",
         "MaskRCNN": "faster_rcnn.mask_rcnn",
         "PSPNet": "segmentation.pspnet",
+        "Panoptic": "panoptic",
         "RetinaNet": "one_stage.retinanet",
         "SemanticFPN": "segmentation.semantic_fpn",
         "SSD": "one_stage.ssd",

@@ -58,13 +58,16 @@ class Inferer(ABC):
     ) -> list[dict[str, Result]]:
         """Returns the results of a batch, see `densekit.inference.restore.restore`.
 
+        Those of the model's combinations are among them.
+
         Args:
             model: In eval mode.
             batch: Resized by `model.resized`; its `meta` holds the original sizes.
             features: Of this batch, if already computed for the loss.
         """
         predictions = self.predict(model, batch, features)
-        return self.finish(model, restore(predictions, batch, model.thresholds))
+        results = self.finish(model, restore(predictions, batch, model.thresholds))
+        return [model.combine(result) for result in results]
 
 
 def logits_of(predictions: Mapping[str, Predictions], user: str) -> dict[str, tuple[str, Tensor]]:

@@ -101,9 +101,9 @@ class Predictor:
 
     @property
     def names(self) -> dict[str, list[str]]:
-        """Class names per head; an empty list where the model has none."""
-        heads = self.model.info.get("heads", {})
-        return {name: list(head.get("names", ())) for name, head in heads.items()}
+        """Class names per head or combination; an empty list where the model has none."""
+        described = self.model.described
+        return {name: list(one.get("names", ())) for name, one in described.items()}
 
     def confident(self, results: Sequence[dict[str, Result]]) -> list[dict[str, Result]]:
         """Keeps the boxes that score at least the threshold of their head and class.
@@ -163,9 +163,10 @@ class Predictor:
         return batch if self.frames.slices else self.model.resized(batch)
 
     def head(self, name: str) -> HeadPredictor:
-        """Returns a predictor of one head, whose results are flat."""
-        if name not in self.model.heads:
-            raise ValueError(f"head: expected one of {list(self.model.heads)}, got {name!r}")
+        """Returns a predictor of one head or combination, whose results are flat."""
+        known = [*self.model.heads, *self.model.combined]
+        if name not in known:
+            raise ValueError(f"head: expected one of {known}, got {name!r}")
         return HeadPredictor(self, name)
 
     @torch.inference_mode()

@@ -26,6 +26,7 @@ __getattr__, __dir__, __all__ = lazy(
         "MaskMetric": "segmentation.mask_metric",
         "MeanIoU": "segmentation.mean_iou",
         "MultilabelMap": "classification.multilabel_map",
+        "PanopticQuality": "segmentation.panoptic_quality",
         "SurfaceDistances": "segmentation.surface_distances",
         "Verification": "embedding.verification",
         "VocMap": "detection.voc_map",

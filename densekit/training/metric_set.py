@@ -31,6 +31,8 @@ from densekit.training.sources import LOSS
 from densekit.types import Result, Truth
 
 if TYPE_CHECKING:
+    from densekit.heads.base import Head
+    from densekit.heads.combination import Combination
     from densekit.model import DenseModel
 
 Made = TypeVar("Made")
@@ -234,28 +236,50 @@ def build_metrics(model: DenseModel, heads: Iterable[str] | None, recipes: Recip
 
     Args:
         model: Its heads make their default metrics; recipes receive `info["heads"][HEAD]`.
-        heads: Names of the heads that the data set has ground truth for; None for all.
-        recipes: Replace the default metrics of the heads they name.
+        heads: Names of the heads that the data set has ground truth for; None for all. What is
+            combined of them has ground truth too.
+        recipes: Replace the default metrics of the heads and combinations they name.
 
     Raises:
         ValueError: A metric cannot be built; the message begins with its key.
     """
     built: dict[str, dict[str, Metric]] = {}
-    for name in model.heads if heads is None else heads:
-        info = model.info.get("heads", {}).get(name, {})
+    for name in measured(model, heads):
+        info = model.described.get(name, {})
         if name in recipes:
             built[name] = {
                 key: _named(f"metrics.{name}.{key}", partial(build_metric, recipe, info))
                 for key, recipe in recipes[name].items()
             }
         else:
-            make = partial(model.heads[name].make_metrics, info)
+            make = partial(part_of(model, name).make_metrics, info)
             built[name] = _named(f"heads.{name}.make_metrics", make)
     return MetricSet(built)
 
 
+def measured(model: DenseModel, heads: Iterable[str] | None) -> list[str]:
+    """What has metrics on a data set: combinations whose parts it has all, then its heads.
+
+    Args:
+        model: Of these heads.
+        heads: Names of the heads that the data set has ground truth for; None for all.
+    """
+    there = list(model.heads if heads is None else heads)
+    combined = [name for name, one in model.combined.items() if set(one.parts) <= set(there)]
+    return [*combined, *there]
+
+
+def part_of(model: DenseModel, name: str) -> Head | Combination:
+    """The head or the combination of a name."""
+    return model.combined[name] if name in model.combined else model.heads[name]
+
+
 def check_heads(recipes: Recipes, heads: Iterable[str]) -> None:
     """Refuses metrics of an unknown head, and a head named like the total loss.
+
+    Args:
+        recipes: Names of heads and combinations are its keys.
+        heads: Names of both.
 
     Raises:
         ValueError: Names the nearest head.

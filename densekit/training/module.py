@@ -100,7 +100,7 @@ class LitModel(LightningModule):
         super().__init__()
         if micro_batches < 1:
             raise ValueError(f"training.micro_batches: expected at least 1, got {micro_batches}")
-        check_heads(metrics or {}, model.heads)
+        check_heads(metrics or {}, [*model.heads, *model.combined])
         self.model = model
         if channels_last:
             channels_last_weights(model)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from densekit._names import unknown
 from densekit.training.inferer import Inferer, sees_images
-from densekit.training.metric_set import Names, Recipes, build_metrics
+from densekit.training.metric_set import Names, Recipes, build_metrics, measured, part_of
 from densekit.training.sources import LOSS
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Logged(NamedTuple):
     Attributes:
         modes: Name to the better direction, "max" or "min", None if undeclared.
         open: Prefixes under which names become known only once they are logged.
-        main: The main metric of the first head that has one, else the loss; None without both.
+        main: The main metric of the first combination or head that has one, else the loss; None
+            without both.
     """
 
     modes: dict[str, str | None]
@@ -80,23 +81,25 @@ def logged_names(
         names = build_metrics(model, source.heads, recipes).names()
         modes |= {prefix + key: mode for key, mode in names.modes.items()}
         begin += [f"{prefix}{head}/" for head in names.unknown]
-        for head in source.heads:
+        for head in measured(model, source.heads):
             if found := main_metric(model, head, names):
                 mains.setdefault(head, Main(prefix + found.name, found.mode))
         if learning := _with_loss(model, source.heads, data, inferer):
             losses.append(prefix + LOSS)
             begin += [f"{prefix}{head}/{LOSS}/" for head in learning]
     modes |= {main.name: main.mode for main in mains.values()} | dict.fromkeys(losses, "min")
-    first = next((mains[head] for head in model.heads if head in mains), None)
+    ranked = measured(model, None)
+    first = next((mains[name] for name in ranked if name in mains), None)
     return Logged(modes, begin, first or (Main(losses[0], "min") if losses else None))
 
 
 def main_metric(model: DenseModel, head: str, names: Names) -> Main | None:
-    """Returns the main metric of a head; if its metrics are replaced, the first that has a mode.
+    """Returns the main metric of a head or combination.
 
-    None if the head names no main metric, or if no replacement declares its better direction.
+    If its metrics are replaced, it is the first that has a mode. None if the head names no main
+    metric, or if no replacement declares its better direction.
     """
-    own = model.heads[head].main_metric
+    own = part_of(model, head).main_metric
     if own is None:
         return None
     name, mode = own

@@ -237,6 +237,7 @@ def with_heads(
         if name not in config["heads"]:
             raise UsageError(unknown("heads", name, config["heads"]))
     config["heads"] = {name: config["heads"][name] for name in heads}
+    config.pop("combine", None)  # results are combined, not what a program computes
     info["heads"] = {name: info.get("heads", {}).get(name, {}) for name in heads}
     text = yaml.safe_dump(config, sort_keys=False)
     with torch.device("meta"):

@@ -25,7 +25,7 @@ from densekit.app.errors import UsageError
 
 logger = logging.getLogger(__name__)
 
-OPEN = ("callbacks", "data", "heads", "logger", "metrics", "vars")
+OPEN = ("callbacks", "combine", "data", "heads", "logger", "metrics", "vars")
 """Mappings whose entries are named by the user; `+` adds one."""
 
 

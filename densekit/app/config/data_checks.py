@@ -155,6 +155,11 @@ def check_monitors(
     """Refuses a callback that monitors a metric of an unknown head or data set.
 
     Metric names are checked once the metrics are built, see `densekit.app.config.monitor`.
+
+    Args:
+        callbacks: Name to configuration.
+        sources: Data sets by name.
+        heads: Configurations of the heads and of what is combined of them, by name.
     """
     own = all(str(node["_target_"]).startswith(OWN) for node in callbacks.values() if node)
     evaluated = [name for name, source in sources.items() if source.val is not None]

@@ -20,7 +20,7 @@ PASSED_ON = {
 """Arguments of the base classes at which a chain of `**kwargs` ends."""
 SINGLE = ("backbone", "neck", "training", "optimizer", "schedule", "inferer", "trainer")
 """Keys of the configuration that describe one object."""
-NAMED = ("data", "heads", "callbacks", "logger")
+NAMED = ("data", "heads", "combine", "callbacks", "logger")
 """Keys that describe one object per name."""
 REQUIRED = ("backbone", "data", "heads")
 """Keys whose objects cannot be left out by null."""

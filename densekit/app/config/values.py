@@ -34,6 +34,7 @@ RUN_KEYS = {
     "resize": "Mapping[str, Any] | None",
     "data": "Mapping[str, Any]",
     "heads": "Mapping[str, Any]",
+    "combine": "Mapping[str, Any]",
 }
 """Keys that are not arguments of a class, and their types."""
 LEAST = {

@@ -21,7 +21,7 @@ from densekit.artifact import holds_artifact, load_artifact, write_artifact
 from densekit.interop import Conversion, convert
 from densekit.interop.hub import CARD, SCHEME, WEIGHTS, push
 
-PUBLIC = ("backbone", "neck", "heads", "inferer")
+PUBLIC = ("backbone", "neck", "heads", "combine", "inferer")
 """Parts of a configuration that a repository gets: what predicts, and no path of this machine."""
 
 

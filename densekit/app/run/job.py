@@ -151,7 +151,8 @@ def checked(composed: Composed) -> Job:
     warn_of_unseen_classes(job.sources)
     if job.cfg["resume"]:
         check_continues(job.cfg, job.sources, launch.count_processes(job.cfg["trainer"]))
-    check_monitors(job.cfg["callbacks"], job.sources, job.cfg["heads"])
+    named = {**job.cfg["heads"], **job.cfg.get("combine", {})}
+    check_monitors(job.cfg["callbacks"], job.sources, named)
     _check_end(job.cfg)
     info = model_info(job.sources, job.cfg["heads"], job.cfg["resize"])
     if not launch.started_outside():

@@ -84,6 +84,7 @@ class FakeModel(nn.Module):
         self.heads = nn.ModuleDict({name: FakeHead() for name in heads})
         known = {"names": NAMES, "ids": [1, 2], "num_classes": 2}
         self.info = {"heads": dict.fromkeys(heads, known), "resize": None, "version": "0"}
+        self.described, self.combined = self.info["heads"], dict[str, Any]()
 
     def resized(self, batch: Batch) -> Batch:
         return batch

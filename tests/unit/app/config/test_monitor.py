@@ -47,7 +47,8 @@ def detector(main: tuple[str, str] | None = ("AP", "max")) -> Judged:
 def asked(heads: dict[str, Judged], recipes: Any = None, **more: Any) -> Logged:
     dims, whole = more.pop("dims", 2), more.pop("whole", True)
     info = {"heads": dict.fromkeys(heads, NAMES)}
-    model: Any = SimpleNamespace(heads=heads, info=info, spatial_dims=dims)
+    described: Any = {"info": info, "described": info["heads"], "combined": {}}
+    model: Any = SimpleNamespace(heads=heads, spatial_dims=dims, **described)
     data = SimpleNamespace(describe=lambda: {"spatial_dims": 2})
     source = SimpleNamespace(heads=tuple(heads), val=data, test=None)
     sources = more.pop("sources", {"a": source})
