@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from densekit.metrics import CocoMap, VocMap
+from densekit.metrics import CocoMap, CocoMaskMap, VocMap
 from densekit.ops import dist
 from densekit.testing import run_distributed
-from tests.unit.metrics.detection.scenes import random_scene
+from tests.unit.metrics.detection.scenes import masked, random_scene
 
 pytestmark = pytest.mark.ddp
 
@@ -18,11 +18,11 @@ IMAGES = 13  # does not divide by two processes, nor by their batches of two
 
 
 def metrics() -> list:
-    return [CocoMap(CLASSES), VocMap(CLASSES, iou_thresholds=[0.5, 0.75])]
+    return [CocoMap(CLASSES), VocMap(CLASSES, iou_thresholds=[0.5, 0.75]), CocoMaskMap(CLASSES)]
 
 
 def scene():
-    return random_scene(np.random.default_rng(3), IMAGES, 3, crowd=0.1, ties=True)
+    return masked(random_scene(np.random.default_rng(3), IMAGES, 3, crowd=0.1, ties=True))
 
 
 def measured(batches: list[list[int]]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""CocoMap on random scenes equals pycocotools bit for bit."""
+"""CocoMap and CocoMaskMap on random scenes equal pycocotools bit for bit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import io
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from densekit.metrics import CocoMap
-from tests.unit.metrics.detection.scenes import random_scene
+from densekit.metrics import CocoMap, CocoMaskMap
+from tests.unit.metrics.detection.scenes import masked, random_scene
 
 pytestmark = pytest.mark.parity
 
@@ -19,23 +20,25 @@ NAMES = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR1", "AR10", "AR100", "AR_small", "AR_medium", "AR_large")
 
 
-def reference(results, truths, num_classes):
+def reference(results, truths, num_classes, iou_type="bbox"):
     """The twelve numbers and per-class AP of pycocotools, NaN for its -1."""
-    images = [{"id": t["image_id"]} for t in truths]
+    images = [{"id": t["image_id"], "height": 640, "width": 640} for t in truths]
     gts, dts = [], []
     for result, truth in zip(results, truths, strict=True):
         for n in range(len(truth["labels"])):
             gts.append(
-                coco_box(truth, truth["boxes"], n, len(gts))
+                coco_box(truth, truth, n, len(gts))
                 | {"area": float(truth["area"][n]), "iscrowd": int(truth["crowd"][n])}
             )
         for n in range(len(result["labels"])):
-            dts.append(coco_box(truth, result["boxes"], n, len(dts), result["labels"]))
+            dts.append(coco_box(truth, result, n, len(dts)))
             dts[-1] |= {"score": float(result["scores"][n]), "iscrowd": 0}
             dts[-1]["area"] = dts[-1]["bbox"][2] * dts[-1]["bbox"][3]
+            if iou_type == "segm":
+                dts[-1]["area"] = float(coco_mask.area(dts[-1]["segmentation"]))
     with contextlib.redirect_stdout(io.StringIO()):
         evaluator = COCOeval(
-            indexed(images, gts, num_classes), indexed(images, dts, num_classes), "bbox"
+            indexed(images, gts, num_classes), indexed(images, dts, num_classes), iou_type
         )
         evaluator.evaluate()
         evaluator.accumulate()
@@ -49,13 +52,13 @@ def reference(results, truths, num_classes):
     return figures
 
 
-def coco_box(truth, boxes, n, index, labels=None):
-    x1, y1, x2, y2 = np.asarray(boxes[n], dtype=np.float64).tolist()
-    label = (truth["labels"] if labels is None else labels)[n]
-    return {
+def coco_box(truth, one, n, index):
+    x1, y1, x2, y2 = np.asarray(one["boxes"][n], dtype=np.float64).tolist()
+    segmentation = {"segmentation": one["masks"][n]} if "masks" in one else {}
+    return segmentation | {
         "id": index + 1,
         "image_id": truth["image_id"],
-        "category_id": int(label),
+        "category_id": int(one["labels"][n]),
         "bbox": [x1, y1, x2 - x1, y2 - y1],
     }
 
@@ -104,3 +107,18 @@ def test_more_than_the_limit_of_detections_equals_pycocotools():
     ours = metric.compute()
     for name, value in reference(results, truths, 1).items():
         assert float(ours[name]) == pytest.approx(value, abs=0, rel=0, nan_ok=True), name
+
+
+@pytest.mark.parametrize(("crowd", "ties"), [(0.0, False), (0.3, True)])
+def test_masks_of_random_scenes_equal_pycocotools(crowd, ties):
+    scene = random_scene(np.random.default_rng(7), 23, 3, crowd=crowd, ties=ties)
+    results, truths = masked(scene)
+    metric = CocoMaskMap([f"class {k}" for k in range(3)])
+    for start in (20, 10, 0):
+        metric.update(results[start : start + 10], truths[start : start + 10])
+    ours = metric.compute()
+    theirs = reference(results, truths, 3, "segm")
+    assert list(ours) == [f"mask_{name}" for name in theirs]
+    for name, value in theirs.items():
+        expected = pytest.approx(value, abs=0, rel=0, nan_ok=True)
+        assert float(ours[f"mask_{name}"]) == expected, name

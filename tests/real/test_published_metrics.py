@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from pycocotools import mask as coco_mask
 
-from densekit.metrics import CocoMap, VocMap, evaluate_files
+from densekit.metrics import CocoMap, CocoMaskMap, VocMap, evaluate_files
 
 pytestmark = pytest.mark.real
 
@@ -45,35 +47,45 @@ def test_coco_files_give_the_published_figures(data_root: Path, iou_type: str):
     assert [f"{figures[name]:.4f}".lstrip("0") for name in NAMES[: len(longer)]] == longer
 
 
-def test_coco_map_gives_the_published_figures(data_root: Path):
-    results_path, annotations_path = coco_files(data_root, "bbox")
+@pytest.mark.parametrize(("kind", "iou_type"), [(CocoMap, "bbox"), (CocoMaskMap, "segm")])
+def test_metrics_of_images_give_the_published_figures(data_root: Path, kind, iou_type: str):
+    results_path, annotations_path = coco_files(data_root, iou_type)
     entries = json.loads(results_path.read_text())
     data = json.loads(annotations_path.read_text())
     ids = {c["id"]: n for n, c in enumerate(sorted(data["categories"], key=lambda c: c["id"]))}
-    metric = CocoMap([f"{n}" for n in range(len(ids))])
+    metric = kind([f"{n}" for n in range(len(ids))])
     for image in data["images"]:
         mine = [e for e in entries if e["image_id"] == image["id"]]
         theirs = [a for a in data["annotations"] if a["image_id"] == image["id"]]
-        result = {**boxes_of(mine, ids), "scores": np.array([e["score"] for e in mine])}
+        result = {**objects_of(mine, image, ids), "scores": np.array([e["score"] for e in mine])}
         truth = {
-            **boxes_of(theirs, ids),
+            **objects_of(theirs, image, ids),
             "image_id": image["id"],
             "area": np.array([a["area"] for a in theirs]),
             "crowd": np.array([bool(a["iscrowd"]) for a in theirs]),
         }
         metric.update([result], [truth])
-    figures = metric.compute()
-    assert [f"{float(figures[n]):.4f}".lstrip("0") for n in NAMES] == (
-        COCO_FOUR_DIGITS["bbox"].split()
-    )
+    figures = list(metric.compute().values())
+    expected = COCO_FOUR_DIGITS[iou_type].split()
+    assert [f"{float(value):.4f}".lstrip("0") for value in figures[: len(expected)]] == expected
 
 
-def boxes_of(entries: list[dict], ids: dict[int, int]) -> dict:
-    xywh = np.array([e["bbox"] for e in entries], dtype=np.float64).reshape(-1, 4)
+def objects_of(entries: list[dict], image: dict, ids: dict[int, int]) -> dict:
+    """Boxes, labels and masks; results of masks alone have no boxes."""
+    size = image["height"], image["width"]
+    xywh = np.array([e.get("bbox", (0, 0, 1, 1)) for e in entries], float).reshape(-1, 4)
     return {
         "boxes": np.concatenate((xywh[:, :2], xywh[:, :2] + xywh[:, 2:]), axis=1),
         "labels": np.array([ids[e["category_id"]] for e in entries], dtype=np.int64),
+        "masks": [run_lengths(e["segmentation"], size) for e in entries if "segmentation" in e],
     }
+
+
+def run_lengths(segmentation: Any, size: tuple[int, int]) -> dict:
+    if isinstance(segmentation, dict) and isinstance(segmentation["counts"], str):
+        return {**segmentation, "counts": segmentation["counts"].encode()}
+    runs = coco_mask.frPyObjects(segmentation, *size)
+    return coco_mask.merge(runs) if isinstance(runs, list) else runs
 
 
 def test_voc_map_gives_the_published_figures(data_root: Path):

@@ -12,7 +12,9 @@ from densekit.evaluation import Evaluation, Measured, read_evaluation, write_eva
 from densekit.metrics import (
     Accuracy,
     CalibrationError,
+    CocoBoundaryMap,
     CocoMap,
+    CocoMaskMap,
     DiceScore,
     Identification,
     MeanIoU,
@@ -21,7 +23,7 @@ from densekit.metrics import (
     VocMap,
 )
 from densekit.visualization.label_maps import LabelMap
-from tests.unit.metrics.detection.scenes import random_scene
+from tests.unit.metrics.detection.scenes import masked, random_scene
 from tests.unit.metrics.detection.test_resampled import categories, masks
 from tests.unit.metrics.embedding.faces import scene
 
@@ -45,6 +47,8 @@ def evaluation(metric, data) -> Evaluation:
     [
         (CocoMap(NAMES, max_detections=5), BOXES),
         (VocMap(NAMES, iou_thresholds=(0.5, 0.7)), BOXES),
+        (CocoMaskMap(NAMES), masked(BOXES)),
+        (CocoBoundaryMap(NAMES), masked(BOXES)),
         (MeanIoU(NAMES, background=True), masks(0)),
         (DiceScore(NAMES, background=True), masks(0)),
         (SurfaceDistances(NAMES, tolerance={"cat": 2.0, "dog": 1.0}), masks(0)),

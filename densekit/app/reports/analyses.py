@@ -23,11 +23,12 @@ def analyses(measured: Sequence[Measured]) -> list[Block]:
     """The analyses of the metrics of one head, and a confusion matrix where one is counted."""
     blocks: list[Block] = []
     titles: set[str] = set()
-    boxes = False
+    explained: set[str] = set()
     for one in measured:
-        if boxes and isinstance(one.metric, BoxMetric):
-            continue  # it explains the same detections as the one before
-        boxes = boxes or isinstance(one.metric, BoxMetric)
+        if isinstance(one.metric, BoxMetric):
+            if one.metric.shape in explained:
+                continue  # it explains the same detections as the one before
+            explained.add(one.metric.shape)
         try:
             found = _of(one)
         except Exception as error:  # of a plug-in: the rest of the report is worth having

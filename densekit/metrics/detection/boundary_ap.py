@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from densekit.metrics.detection.coco_protocol import CocoTables, Shapes, detecti
 from densekit.metrics.segmentation.boundary_iou import rim
 from densekit.metrics.segmentation.mask_pair import Mask
 from densekit.metrics.segmentation.surfaces import crop
+from densekit.types import RunLengths
 
 DILATION = 0.02
 """Width of the rim as a share of the image's diagonal."""
@@ -69,6 +71,32 @@ def boundary_iou(first: Mask, second: Mask) -> float:
     return int((rims[0] & rims[1]).sum()) / union if union else 0.0
 
 
+def rim_iou(
+    ious: NDArray[np.float64],
+    masks: Sequence[RunLengths],
+    objects: Sequence[RunLengths],
+    crowd: NDArray[np.bool_],
+) -> NDArray[np.float64]:
+    """(D, G) the smaller one of mask IoU and boundary IoU; below `LEAST` the mask IoU.
+
+    Args:
+        ious: (D, G) of the masks.
+        masks: D of an image.
+        objects: G of it.
+        crowd: (G,) which of them keep their mask IoU.
+    """
+    found = ious.copy()
+    near = (ious >= LEAST) & ~crowd
+    decoded = {
+        (side, n): rle_api.decode(runs[n]).astype(bool)
+        for side, runs in enumerate((masks, objects))
+        for n in np.flatnonzero(near.any(axis=1 - side)).tolist()
+    }
+    for d, g in np.argwhere(near):
+        found[d, g] = min(ious[d, g], boundary_iou(decoded[0, d], decoded[1, g]))
+    return found
+
+
 class _BoundaryEvaluation(COCOeval):  # type: ignore[misc] # pycocotools has no types
     """pycocotools' evaluation with another IoU."""
 
@@ -79,15 +107,9 @@ class _BoundaryEvaluation(COCOeval):  # type: ignore[misc] # pycocotools has no 
         if not len(objects) or not len(detections):
             return ious
         order = np.argsort([-one["score"] for one in detections], kind="mergesort")
-        is_object = np.array([not one["iscrowd"] for one in objects])
-        masks: dict[int, Mask] = {}
-        for d, g in np.argwhere((ious >= LEAST) & is_object):
-            pair = (detections[order[d]], objects[g])
-            for one in pair:
-                if id(one) not in masks:
-                    masks[id(one)] = rle_api.decode(one["segmentation"]).astype(bool)
-            ious[d, g] = min(ious[d, g], boundary_iou(*(masks[id(one)] for one in pair)))
-        return ious
+        crowd = np.array([bool(one["iscrowd"]) for one in objects])
+        runs = [detections[place]["segmentation"] for place in order[: len(ious)]]
+        return rim_iou(ious, runs, [one["segmentation"] for one in objects], crowd)
 
 
 def _data_set(

@@ -48,9 +48,11 @@ class BoxMetric(RowMetric):
 
     Attributes:
         max_detections: Maximum number of detections per class and image that are explained.
+        shape: What of an object is compared.
     """
 
     max_detections: int
+    shape: ClassVar[str] = "box"
     kept: ClassVar[tuple[str, ...]] = ("images", "detections", "truth")
     higher_is_better = True
     images: list[Tensor]

@@ -1,4 +1,4 @@
-"""Every detection and every annotated box of an evaluation, as columns."""
+"""Every detection and every annotated object of an evaluation, as columns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from densekit.metrics.detection.object_masks import Chosen, ObjectMasks
 
 
 @dataclass(frozen=True)
@@ -17,17 +19,23 @@ class Detections:
         labels: (N,) 0..K-1.
         scores: (N,).
         boxes: (N, 4) xyxy in the original frame.
+        masks: N, whose overlaps count instead of those of the boxes; None for the boxes.
     """
 
     image: NDArray[np.int64]
     labels: NDArray[np.int64]
     scores: NDArray[np.float64]
     boxes: NDArray[np.float64]
+    masks: ObjectMasks | None = None
 
-    def of(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Detections:
+    def of(self, chosen: Chosen) -> Detections:
         """Those of a mask (N,) or of rows."""
         return Detections(
-            self.image[chosen], self.labels[chosen], self.scores[chosen], self.boxes[chosen]
+            self.image[chosen],
+            self.labels[chosen],
+            self.scores[chosen],
+            self.boxes[chosen],
+            None if self.masks is None else self.masks.of(chosen),
         )
 
 
@@ -42,6 +50,7 @@ class Annotated:
         boxes: (M, 4) xyxy in the original frame.
         crowd: (M,) bool.
         difficult: (M,) bool.
+        masks: M, where those of the detections count.
     """
 
     image: NDArray[np.int64]
@@ -50,3 +59,16 @@ class Annotated:
     boxes: NDArray[np.float64]
     crowd: NDArray[np.bool_]
     difficult: NDArray[np.bool_]
+    masks: ObjectMasks | None = None
+
+    def of(self, chosen: Chosen) -> Annotated:
+        """Those of a mask (M,) or of rows."""
+        return Annotated(
+            self.image[chosen],
+            self.labels[chosen],
+            self.area[chosen],
+            self.boxes[chosen],
+            self.crowd[chosen],
+            self.difficult[chosen],
+            None if self.masks is None else self.masks.of(chosen),
+        )

@@ -46,15 +46,18 @@ class Shapes:
 
 
 def shapes_of(rows: Detections | Annotated, area: NDArray[np.float64] | None = None) -> Shapes:
-    """Boxes of an evaluation.
+    """Boxes of an evaluation, or its masks where there are some.
 
     Args:
         rows: N detected or annotated ones.
-        area: (N,) square pixels; None for that of the boxes.
+        area: (N,) square pixels; None for that of the shapes.
     """
     corner, sides = rows.boxes[:, :2], rows.boxes[:, 2:] - rows.boxes[:, :2]
     boxes = np.concatenate((corner, sides), axis=1)
-    return Shapes(rows.image, rows.labels, boxes, sides.prod(axis=1) if area is None else area)
+    if rows.masks is None:
+        return Shapes(rows.image, rows.labels, boxes, sides.prod(axis=1) if area is None else area)
+    area, masks = rows.masks.areas() if area is None else area, list(rows.masks.runs)
+    return Shapes(rows.image, rows.labels, boxes, area, masks)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,6 @@
-"""Which detections and annotated boxes of an image overlap, and how far.
+"""Which detections and annotated objects of an image overlap, and how far.
+
+That is asked of their boxes, or of their masks where they have some.
 
 Shape letters: D detections, M annotated boxes, P pairs that overlap.
 """
@@ -42,6 +44,8 @@ def overlaps(detections: Detections, truth: Annotated) -> Overlaps:
         detections: In any order.
         truth: In ascending order of image.
     """
+    if detections.masks is not None and truth.masks is not None:
+        return _mask_overlaps(detections, truth)
     first = np.searchsorted(truth.image, detections.image, side="left")
     number = np.searchsorted(truth.image, detections.image, side="right") - first
     ends = np.cumsum(number)
@@ -52,6 +56,25 @@ def overlaps(detections: Detections, truth: Annotated) -> Overlaps:
     ]
     columns = ((part.detection, part.box, part.iou) for part in parts)
     return Overlaps(*(np.concatenate(column) for column in zip(*columns, strict=True)))
+
+
+def _mask_overlaps(detections: Detections, truth: Annotated) -> Overlaps:
+    """Of masks: image by image."""
+    order = np.argsort(detections.image, kind="stable")
+    images, starts = np.unique(detections.image[order], return_index=True)
+    parts = [np.zeros((3, 0))]
+    for image, rows in zip(images, np.split(order, starts[1:]), strict=True):
+        first, last = np.searchsorted(truth.image, (image, image + 1))
+        objects = np.arange(first, last)
+        annotated, found = truth.of(objects), detections.of(rows)
+        assert annotated.masks is not None
+        assert found.masks is not None
+        iou = found.masks.iou(annotated.masks, annotated.crowd)
+        detection, box = np.nonzero(iou)
+        parts.append(np.stack((rows[detection], objects[box], iou[detection, box])))
+    columns = np.concatenate(parts, axis=1)
+    detection, box, iou = columns[:, np.argsort(columns[0], kind="stable")]
+    return Overlaps(detection.astype(np.int64), box.astype(np.int64), iou)
 
 
 def _overlaps(

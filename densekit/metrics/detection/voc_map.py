@@ -99,11 +99,10 @@ class VocMap(BoxMetric):
     def _ranked(self, detections: Detections, truth: Annotated, label: int) -> Ranked:
         ours, theirs = detections.labels == label, truth.labels == label
         ignored = self.ignored(truth)[theirs]
-        order = np.argsort(-detections.scores[ours], kind="stable")
-        image = detections.image[ours][order]
-        overlap, target = best_overlaps(
-            image, detections.boxes[ours][order], truth.image[theirs], truth.boxes[theirs]
-        )
+        found = detections.of(ours)
+        found = found.of(np.argsort(-found.scores, kind="stable"))
+        image = found.image
+        overlap, target = best_overlaps(found, truth.of(theirs))
         reached = [overlap >= threshold for threshold in self.iou_thresholds]
         outcomes = [outcome(hits, target, ignored) for hits in reached]
         right, counts = (np.stack(parts) for parts in zip(*outcomes, strict=True))
@@ -114,13 +113,9 @@ class VocMap(BoxMetric):
         ours, theirs = detections.labels == label, truth.labels == label
         ignored = self.ignored(truth)[theirs]
         num_positives = int((~ignored).sum())
-        order = np.argsort(-detections.scores[ours], kind="stable")
-        overlap, target = best_overlaps(
-            detections.image[ours][order],
-            detections.boxes[ours][order],
-            truth.image[theirs],
-            truth.boxes[theirs],
-        )
+        found = detections.of(ours)
+        found = found.of(np.argsort(-found.scores, kind="stable"))
+        overlap, target = best_overlaps(found, truth.of(theirs))
         curves = [
             precision_recall(overlap >= threshold, target, ignored, num_positives)
             for threshold in self.iou_thresholds
@@ -132,33 +127,36 @@ class VocMap(BoxMetric):
 
 
 def best_overlaps(
-    image: NDArray[np.int64],
-    boxes: NDArray[np.float64],
-    gt_image: NDArray[np.int64],
-    gt_boxes: NDArray[np.float64],
+    detections: Detections, truth: Annotated
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The ground-truth box that each detection overlaps most, in its own image.
+    """The annotated object that each detection overlaps most, in its own image.
 
     Args:
-        image: (N,) of the detections, any order.
-        boxes: (N, 4).
-        gt_image: (M,) ascending.
-        gt_boxes: (M, 4).
+        detections: N, in any order.
+        truth: M, in ascending order of image.
 
     Returns:
-        (N,) IoU, 0 in an image without boxes, and (N,) row of the box, the first among equals.
+        (N,) IoU, 0 in an image without objects, and (N,) row of the object, the first among equals.
     """
+    image = detections.image
     overlap, target = np.zeros(len(image)), np.zeros(len(image), dtype=np.int64)
     if not len(image):
         return overlap, target
     rows = np.argsort(image, kind="stable")
     found, start = np.unique(image[rows], return_index=True)
-    first, last = (np.searchsorted(gt_image, found, side) for side in ("left", "right"))
+    first, last = (np.searchsorted(truth.image, found, side) for side in ("left", "right"))
     for mine, low, high in zip(np.split(rows, start[1:]), first, last, strict=True):
         if low < high:
-            iou = box_iou(boxes[mine], gt_boxes[low:high])
+            iou = _iou(detections.of(mine), truth.of(np.arange(low, high)))
             overlap[mine], target[mine] = iou.max(axis=1), low + iou.argmax(axis=1)
     return overlap, target
+
+
+def _iou(detections: Detections, truth: Annotated) -> NDArray[np.float64]:
+    """(N, M) of one image, by the masks where there are some; VOC has no crowd regions."""
+    if detections.masks is None or truth.masks is None:
+        return box_iou(detections.boxes, truth.boxes)
+    return detections.masks.iou(truth.masks, np.zeros(len(truth.labels), dtype=np.bool_))
 
 
 def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

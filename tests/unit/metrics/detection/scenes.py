@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from pycocotools import mask as coco_mask
+
+SIDE = 640
+"""Height and width of the images of masks."""
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> np.ndarray:
@@ -57,3 +61,24 @@ def random_scene(
     truths = [random_truth(rng, image_id, num_classes, crowd) for image_id in ids]
     results = [random_result(rng, truth, num_classes, ties, detections) for truth in truths]
     return results, truths
+
+
+def masked(scene: tuple[list[dict], list[dict]]) -> tuple[list[dict], list[dict]]:
+    """The scene with a mask in each box: octagons with shaken corners, some of them empty."""
+    rng = np.random.default_rng(0)
+    results, truths = (
+        [{**one, "masks": random_masks(rng, one["boxes"])} for one in part] for part in scene
+    )
+    return results, [{**truth, "size": (SIDE, SIDE)} for truth in truths]
+
+
+def random_masks(rng: np.random.Generator, boxes: np.ndarray) -> list[dict]:
+    angle = np.arange(8) * np.pi / 4
+    masks = []
+    for x1, y1, x2, y2 in np.asarray(boxes, dtype=np.float64):
+        radius = rng.uniform(0.3, 0.5, 8)
+        x = (x1 + x2) / 2 + np.cos(angle) * radius * (x2 - x1)
+        y = (y1 + y2) / 2 + np.sin(angle) * radius * (y2 - y1)
+        outline = np.stack((x, y), axis=1).ravel().tolist()
+        masks += coco_mask.frPyObjects([outline], SIDE, SIDE)
+    return masks

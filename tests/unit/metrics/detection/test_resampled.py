@@ -9,16 +9,18 @@ from densekit.metrics import (
     Accuracy,
     CalibrationError,
     CocoMap,
+    CocoMaskMap,
     DiceScore,
     Identification,
     MeanIoU,
     MultilabelMap,
     Verification,
     VocMap,
+    VocMaskMap,
 )
 from densekit.metrics.bootstrap import draws as draws_of
 from densekit.metrics.embedding.roc import area, at_false_accept_rate, equal_error_rate, roc
-from tests.unit.metrics.detection.scenes import random_scene
+from tests.unit.metrics.detection.scenes import masked, random_scene
 from tests.unit.metrics.embedding.faces import comparisons, scene
 
 IMAGES = 12
@@ -27,6 +29,10 @@ IMAGES = 12
 def boxes(seed: int, **scene):
     rng = np.random.default_rng(seed)
     return random_scene(rng, IMAGES, 2, crowd=0.2, detections=20, **scene)
+
+
+def outlined(seed: int):
+    return masked(boxes(seed))
 
 
 def masks(seed: int):
@@ -60,6 +66,8 @@ METRICS = [
     (CocoMap, boxes),
     (lambda names: CocoMap(names, max_detections=3), boxes),
     (lambda names: VocMap(names, iou_thresholds=(0.5, 0.75)), boxes),
+    (CocoMaskMap, outlined),
+    (VocMaskMap, outlined),
     (MeanIoU, masks),
     (DiceScore, masks),
     (Accuracy, categories),
