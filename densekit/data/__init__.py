@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy(
         "EvalSampler": "samplers",
         "Grid": "medical.grids",
         "SplitRule": "splits",
+        "IdMasks": "detection.id_masks",
         "ImageFolder": "classification.folder",
         "ImageTable": "classification.table",
         "IdentityFolder": "identification.dataset",

@@ -25,6 +25,7 @@ STORED = {
     "isbi2012": "isbi2012",
     "orl": "faces_orl",
     "pennfudan": "pennfudan",
+    "pennfudan_instances": "pennfudan",
     "splice": "splice",
     "ucr": "ucr",
 }
@@ -32,7 +33,7 @@ STORED = {
 OF_USERS = (
     *("chase_db1", "coco", "drive", "imagenet", "ms1mv3", "stare"),
     *("voc07", "voc0712", "voc12_segmentation", "voc12aug"),
-    *("coco_folder", "image_folder", "mask_folder", "voc_folder", "yolo_folder"),
+    *("coco_folder", "id_mask_folder", "image_folder", "mask_folder", "voc_folder", "yolo_folder"),
 )
 """Options for files that users bring."""
 BOX_HEAD = "{_target_: densekit.heads.faster_rcnn.BoxHead, _partial_: true, hidden: [64, 64]}"

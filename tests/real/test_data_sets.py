@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from densekit.data import CocoDetection, Resize, Source, VocDetection, YoloDetection
+from densekit.data import CocoDetection, IdMasks, Resize, Source, VocDetection, YoloDetection
 from densekit.data.reading.files import images_by_stem
 
 pytestmark = pytest.mark.real
@@ -109,6 +109,19 @@ def test_pennfudan_masks_fill_their_boxes(folder, split, images):
             rows, columns = np.nonzero(mask == 1)
             tight = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
             np.testing.assert_allclose(box, tight, atol=1.01)
+
+
+def test_pennfudan_s_numbered_masks_are_its_coco_file(folder):
+    root = folder("pennfudan")
+    data = IdMasks(root, ["pedestrian"], mask_suffix="_mask", instance_masks=True)
+    assert len(data) == 170
+    by_name = {data.path(index).name: index for index in range(len(data))}
+    other = CocoDetection(root, "images", "instances_val.json", instance_masks=True)
+    for index in range(0, len(other), 5):
+        found, expected = data[by_name[other.path(index).name]], other[index]
+        assert found["truth"]["masks"] == expected["truth"]["masks"]
+        for key in ("boxes", "labels", "instance_masks"):
+            np.testing.assert_array_equal(found[key], expected[key])
 
 
 def test_loader_pads_real_images_of_mixed_sizes(folder):

@@ -127,7 +127,7 @@ def check_object_masks(
                 raise UsageError(
                     f"data.{source}.train: expected masks of objects, which heads.{head}"
                     f" ({learner}) learns, got boxes alone; set instance_masks=true of a class that"
-                    " reads outlines (CocoDetection, YoloDetection, Scenes), if the files have any,"
+                    " reads outlines (CocoDetection, YoloDetection, IdMasks) if the files have any,"
                     " or choose a head of boxes, such as head=faster_rcnn"
                 )
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from densekit.app.doctor.facts import Mask
 from densekit.app.doctor.pictures import digest
+from densekit.data.reading.stored_values import stored_colours, stored_mode, stored_values
 from densekit.data.segmentation.classes import count_values
 from densekit.data.segmentation.codes import is_lossy
-from densekit.data.segmentation.stored_values import stored_colours, stored_mode, stored_values
 
 MOST = 300
 """Different values that are kept; more are no classes."""

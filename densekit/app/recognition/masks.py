@@ -18,9 +18,9 @@ from densekit.data.naming import trimmed
 from densekit.data.reading.files import same_name
 from densekit.data.reading.images import read_image
 from densekit.data.reading.progress import tracked
+from densekit.data.reading.stored_values import is_coloured, stored_values
 from densekit.data.reading.tables import read_text
 from densekit.data.segmentation.class_table import class_file_folders, find_table
-from densekit.data.segmentation.stored_values import is_coloured, stored_values
 from densekit.types import IGNORE_INDEX
 
 MASK_WORD = re.compile(

@@ -1,4 +1,4 @@
 """Data sets of boxes.
 
-`coco`, `voc` and `yolo` read one format each; `dataset` holds their base class.
+`coco`, `voc`, `yolo` and `id_masks` read one format each; `dataset` holds their base class.
 """

@@ -16,14 +16,7 @@ from numpy.typing import NDArray
 from densekit.data.naming import tidy_names
 from densekit.data.reading.bit_depths import UnreadableError
 from densekit.data.reading.progress import tracked
-from densekit.data.segmentation.class_table import (
-    ClassTable,
-    check_values,
-    find_table,
-    parse_colour,
-)
-from densekit.data.segmentation.codes import LOSSY_HINT, UNKNOWN, MaskCode, is_lossy
-from densekit.data.segmentation.stored_values import (
+from densekit.data.reading.stored_values import (
     Palette,
     has_palette,
     is_coloured,
@@ -31,6 +24,13 @@ from densekit.data.segmentation.stored_values import (
     palette_of,
     stored_values,
 )
+from densekit.data.segmentation.class_table import (
+    ClassTable,
+    check_values,
+    find_table,
+    parse_colour,
+)
+from densekit.data.segmentation.codes import LOSSY_HINT, UNKNOWN, MaskCode, is_lossy
 from densekit.types import IGNORE_INDEX
 
 _log = logging.getLogger("densekit.data")

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.data.segmentation.stored_values import Palette, stored_colours, stored_values, unpack
+from densekit.data.reading.stored_values import Palette, stored_colours, stored_values, unpack
 from densekit.types import IGNORE_INDEX
 
 UNKNOWN = 254

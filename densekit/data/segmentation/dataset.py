@@ -18,8 +18,8 @@ from densekit.data.protocols import Origin
 from densekit.data.reading.image_files import SizedImages
 from densekit.data.reading.images import ImageReader, possible_sizes
 from densekit.data.reading.progress import tracked
+from densekit.data.reading.stored_values import mask_size, stored_values
 from densekit.data.segmentation.codes import MaskCode
-from densekit.data.segmentation.stored_values import mask_size, stored_values
 from densekit.types import IGNORE_INDEX, Meta, Sample, Truth
 
 

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from densekit._names import nearest
-from densekit.data.reading.files import existing_folder, images_below, same_name
+from densekit.data.reading.files import existing_folder
 from densekit.data.reading.images import ImageReader
+from densekit.data.reading.pairs import files_by_name, has_affixes, matched
 from densekit.data.segmentation.class_table import class_file_folders
 from densekit.data.segmentation.classes import declared_table, find_code
 from densekit.data.segmentation.dataset import PairedMasks
 
-_log = logging.getLogger("densekit.data")
 _KEY = "MaskFolder"
-
-Affixes = tuple[str, str]
-"""Prefix and suffix around the part of a file name that an image and its mask share."""
 
 
 class MaskFolder(PairedMasks):
@@ -96,7 +91,7 @@ class MaskFolder(PairedMasks):
         if not by_name:
             wanted = f"{image_prefix}*{image_suffix}.*"
             raise ValueError(f"{_KEY}.images: expected images {wanted} in {folder}, got none")
-        columns = [_matched(by_name, path, mask_affixes, "mask") for path in folders]
+        columns = [matched(by_name, path, mask_affixes, "mask") for path in folders]
         rows = [list(row) for row in zip(*columns, strict=True)]
         declared = declared_table(names, colours, _KEY)
         code = find_code(rows, declared, ignore, class_file_folders(folder, folders[0]), _KEY)
@@ -105,45 +100,5 @@ class MaskFolder(PairedMasks):
             rows,
             code,
             ImageReader(channels, dtype, intensity),
-            None if roi is None else _matched(by_name, Path(roi), roi_affixes, "roi"),
+            None if roi is None else matched(by_name, Path(roi), roi_affixes, "roi"),
         )
-
-
-def has_affixes(stem: str, affixes: Affixes) -> bool:
-    """Whether a name without suffix has prefix, suffix and something between them."""
-    prefix, suffix = affixes
-    long_enough = len(stem) > len(prefix) + len(suffix)
-    return long_enough and stem.startswith(prefix) and stem.endswith(suffix)
-
-
-def files_by_name(folder: Path, affixes: Affixes) -> dict[str, Path]:
-    """Path below the folder, without prefix, suffix and extension, to the file."""
-    found: dict[str, Path] = {}
-    for path in map(folder.joinpath, images_below(folder)):
-        if not has_affixes(path.stem, affixes):
-            continue
-        stem = path.stem.removeprefix(affixes[0]).removesuffix(affixes[1])
-        name = same_name((path.relative_to(folder).parent / stem).as_posix())
-        if name in found:
-            raise ValueError(f"{folder}: expected one file per name, got {found[name]} and {path}")
-        found[name] = path
-    return found
-
-
-def _matched(images: Mapping[str, Path], folder: Path, affixes: Affixes, what: str) -> list[Path]:
-    """The mask, or the region of interest, of each image."""
-    masks = files_by_name(folder, affixes)
-    missing = [name for name in images if name not in masks]
-    if missing:
-        parent, _, stem = missing[0].rpartition("/")
-        wanted = f"{parent}/{affixes[0]}{stem}{affixes[1]}.*".lstrip("/")
-        raise ValueError(
-            f"{folder}: expected {wanted} for {images[missing[0]]}, got none"
-            f"{nearest(missing[0], masks)}; {len(missing)} of {len(images)} images have no {what}"
-        )
-    if spare := [path for name, path in masks.items() if name not in images]:
-        _log.warning(
-            "%s: skipped %d files (%s) without an image, e.g. %s",
-            *(folder, len(spare), what, spare[0]),
-        )
-    return [masks[name] for name in images]

@@ -14,8 +14,8 @@ from densekit.data.protocols import Origin
 from densekit.data.reading.files import existing_folder, folders_in, images_below, natural
 from densekit.data.reading.images import ImageReader
 from densekit.data.reading.progress import tracked
+from densekit.data.reading.stored_values import stored_values
 from densekit.data.segmentation.dataset import MaskDataset, common_size
-from densekit.data.segmentation.stored_values import stored_values
 
 _KEY = "ObjectMasks"
 

@@ -76,6 +76,12 @@ def test_mask_folder(tmp_path: Path) -> None:
     assert sizes([*words, "metrics=segmentation", "vars.whole.names=[crack]"]) == [7, 1, 2]
 
 
+def test_id_mask_folder(tmp_path: Path) -> None:
+    images(tmp_path / "images")
+    images(tmp_path / "masks", "L")
+    assert sizes(["data=id_mask_folder", f"paths.data={tmp_path}"]) == [7, 1, 2]
+
+
 def test_yolo_folder(tmp_path: Path) -> None:
     for split in ("train", "val"):
         images(tmp_path / "images" / split)

@@ -9,10 +9,10 @@ from typing import Any
 from densekit.app.doctor.facts import Defect, Example
 from densekit.app.doctor.readers.records import Records
 from densekit.data.reading.files import existing_folder, images_by_stem, listed_stems
+from densekit.data.reading.pairs import files_by_name, has_affixes
 from densekit.data.segmentation.class_table import ClassTable, class_file_folders, find_table
 from densekit.data.segmentation.classes import declared_table, find_code
 from densekit.data.segmentation.codes import MaskCode
-from densekit.data.segmentation.folder import files_by_name, has_affixes
 from densekit.data.segmentation.listing import listed_masks
 from densekit.data.segmentation.voc import VOC_NAMES
 from densekit.types import IGNORE_INDEX

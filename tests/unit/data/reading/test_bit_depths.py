@@ -14,7 +14,7 @@ from PIL import Image
 from densekit.data import MaskFolder, read_image
 from densekit.data.reading.bit_depths import find_rescaling
 from densekit.data.reading.images import ImageReader
-from densekit.data.segmentation.stored_values import stored_colours, stored_values
+from densekit.data.reading.stored_values import stored_colours, stored_values
 
 STORED = np.array([[0, 1, 2, 3], [3, 2, 1, 0], [1, 1, 3, 3]], dtype=np.uint8)
 

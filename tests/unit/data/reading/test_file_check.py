@@ -25,7 +25,7 @@ from densekit.data import (
     read_image,
 )
 from densekit.data.reading.file_check import broken_files
-from densekit.data.segmentation.stored_values import stored_values
+from densekit.data.reading.stored_values import stored_values
 
 NOISE = np.random.default_rng(0).integers(0, 255, (90, 70, 3), dtype=np.uint8)
 SMOOTH = np.tile(np.arange(70, dtype=np.uint8)[None, :, None], (90, 1, 3))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from densekit.data import MaskFolder, Source, read_image
 from densekit.data.reading.images import ImageReader, stored_size
-from densekit.data.segmentation.stored_values import stored_values
+from densekit.data.reading.stored_values import stored_values
 
 VALUES = np.random.default_rng(0).integers(0, 60000, (6, 9, 5)).astype(np.uint16)
 
