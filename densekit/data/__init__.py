@@ -4,8 +4,9 @@
 `protocols` defines data sets and transforms; `samplers`, `loader`, `collate` and `object_masks`
 make batches of their samples; `sampling` draws images of rare classes more often, by what
 `presence` tells of each.
-`subset` and `splits` select images, `concat` joins data sets, `summary`, `foreground` and
-`fingerprint` inspect a data set, `naming` compares names of classes and groups.
+`subset` and `splits` select images, `concat` joins data sets, `summary`, `foreground`,
+`fingerprint` and `box_fingerprint` inspect a data set, `naming` compares names of classes and
+groups.
 
 Data sets by kind: `detection`, `segmentation`, `classification`, `identification`, `medical`,
 `synthetic`; none imports another. They build on `reading` (files), `annotations` (objects) and

@@ -22,8 +22,10 @@ from densekit.app.planning.recipe import (
     backbone_settings,
     framed,
     name_of,
+    planned_file,
     readers_of_volumes,
     set_accepted,
+    train_command,
 )
 from densekit.app.planning.report import report
 from densekit.app.planning.rules import Memory, Network, propose
@@ -72,8 +74,8 @@ def write_proposal(given: Overrides, memory: float, cases: int, file: Path | Non
         print_lines("", text.rstrip())
     else:
         write_text(file, text)
-        moved = [] if name_of(file) else [f"save as:  {recipe.default_file}"]
-        print_lines(f"proposed: {file}", *moved, f"train:    {recipe.command(file)}")
+        moved = [] if name_of(file) else [f"save as:  {planned_file(name)}"]
+        print_lines(f"proposed: {file}", *moved, f"train:    {train_command(name, given, file)}")
 
 
 def _composed(overrides: Overrides) -> DictConfig:
@@ -91,8 +93,6 @@ def _composed(overrides: Overrides) -> DictConfig:
 
 def _unless_chosen(overrides: Overrides) -> Overrides:
     chosen = overrides.keys
-    if "data" not in chosen and "experiment" not in chosen:
-        raise UsageError("data: expected a data set, got nothing; densekit plan data=NAME")
     return parse([f"{group}={name}" for group, name in GROUPS.items() if group not in chosen])
 
 

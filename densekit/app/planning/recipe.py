@@ -59,17 +59,6 @@ class Recipe:
     given: Overrides
     trust: Sequence[str]
 
-    def command(self, file: Path | None) -> str:
-        """Returns the training command, with the overrides that the file does not contain."""
-        name = name_of(file) or f"{self.data}_planned"
-        kept = self.given.values.where(lambda word: _root(word.key) not in ("data", "vars"))
-        return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept.texts])])
-
-    @property
-    def default_file(self) -> str:
-        """File that the command reads, unless the plan is written to that folder."""
-        return f"{FOLDER}/{self.data}_planned.yaml"
-
     def text(
         self, file: Path | None, budget: float, plan: Plan, found: Fingerprint, cfg: dict[str, Any]
     ) -> str:
@@ -82,8 +71,9 @@ class Recipe:
             found: Of the data set.
             cfg: The composed configuration, its interpolations not resolved.
         """
-        save_as = "" if name_of(file) else f"# Save as: {self.default_file}\n"
-        header = HEADER.format(memory=budget, command=self.command(file), save_as=save_as)
+        save_as = "" if name_of(file) else f"# Save as: {planned_file(self.data)}\n"
+        command = train_command(self.data, self.given, file)
+        header = HEADER.format(memory=budget, command=command, save_as=save_as)
         chosen = dict(text.split("=", 1) for text in self.given.choices.texts)
         groups = {group: chosen.get(group, name) for group, name in GROUPS.items()}
         overrides: list[dict[str, Any]] = [{"override /data": None}]
@@ -93,8 +83,8 @@ class Recipe:
             del content["optimizer"]
         if "metrics" in chosen:
             del content["callbacks"]
-        defaults = _dump({"defaults": overrides}, flow=False)
-        return f"{header}{defaults}\n{_dump(content, flow=None)}"
+        defaults = dump({"defaults": overrides}, flow=False)
+        return f"{header}{defaults}\n{dump(content, flow=None)}"
 
     def _content(self, plan: Plan, found: Fingerprint, cfg: dict[str, Any]) -> dict[str, Any]:
         losses = {loss: {"_target_": f"densekit.losses.{name}"} for loss, name in LOSSES.items()}
@@ -206,11 +196,20 @@ def name_of(file: Path | None) -> str | None:
     return file.absolute().relative_to(folder).with_suffix("").as_posix()
 
 
-def _root(key: str) -> str:
-    return key.partition(".")[0]
+def train_command(data: str, given: Overrides, file: Path | None) -> str:
+    """Returns the training command, with the overrides that the file does not contain."""
+    name = name_of(file) or f"{data}_planned"
+    kept = given.values.where(lambda word: word.key.partition(".")[0] not in ("data", "vars"))
+    return " ".join(["densekit train", *map(quoted, [f"experiment={name}", *kept.texts])])
 
 
-def _dump(content: Mapping[str, Any], flow: bool | None) -> str:
+def planned_file(data: str) -> str:
+    """Returns the file that the command reads, unless the plan is written to that folder."""
+    return f"{FOLDER}/{data}_planned.yaml"
+
+
+def dump(content: Mapping[str, Any], flow: bool | None) -> str:
+    """Writes YAML."""
     text: str = yaml.safe_dump(
         content, sort_keys=False, default_flow_style=flow, width=100, allow_unicode=True
     )

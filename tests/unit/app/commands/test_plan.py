@@ -217,7 +217,8 @@ def test_of_an_experiment_the_data_alone_are_planned_for(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["data=scenes"], "such as data=hippocampus, got 2 spatial dimensions"),
+        (["data=place_scenes"], "heads: expected one of detection, got 'segmentation'"),
+        (["data=scenes", "backbone.width=8", "memory=0.0001"], "memory: expected at least 0."),
         ([], "data: expected a data set, got nothing"),
         (["data=hippocampus", "memory=lots"], "memory: expected a number of at least 0"),
         (["data=hippocampus", "memory=0.01"], "memory: expected at least 0."),
@@ -236,3 +237,36 @@ def test_what_cannot_be_planned(
 ) -> None:
     assert main(["plan", hippocampus[2], *words]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("head", ["faster_rcnn", "fcos"])
+def test_a_plan_for_boxes_runs_as_it_is_printed(
+    head: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["backbone.width=16", "neck.out_channels=16"]
+    small = [f"data.scenes.{split}.length=8" for split in ("train", "val", "test")]
+    file = tmp_path / "conf" / "experiment" / "tiny.yaml"
+    command = ["plan", "data=scenes", f"head={head}", f"output={file}", "memory=0.5"]
+    assert main([*command, *words, *small]) == 0
+    printed = capsys.readouterr().out
+    assert "8 training images, 8 inspected" in printed
+    assert "share of objects that no anchor or point is" in printed
+    plan = yaml.safe_load(file.read_text())
+    assert plan["resize"]["min_size"] > 160  # for objects of some 10 pixels
+    assert plan["data"]["scenes"]["train_transform"]["steps"]["resize"]
+    (line,) = [row for row in file.read_text().splitlines() if row.startswith("# Command: ")]
+    command = shlex.split(line.removeprefix("# Command: "))[1:]
+    assert main([*command, *QUIET, "trainer.max_steps=1"]) == 0
+
+
+def test_a_given_resize_rule_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["resize={min_size: 96, max_size: 96}", "backbone.width=16", "neck.out_channels=16"]
+    small = ["data.scenes.train.length=4", "head=retinanet", "memory=0.5"]
+    assert main(["plan", "data=scenes", *small, *words]) == 0
+    printed = capsys.readouterr().out
+    assert "resize: {min_size: 96, max_size: 96}" in printed
+    assert "planned, IoU" in printed

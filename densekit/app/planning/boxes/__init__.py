@@ -1,0 +1,1 @@
+"""`densekit plan` for data sets of boxes: resizing, anchors, levels and batch from the objects."""
