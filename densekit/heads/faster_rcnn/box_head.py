@@ -45,6 +45,7 @@ class BoxHead(nn.Module):
         matching: See `MatchRule`.
         sampling: See `SamplingRule`.
         box_loss: See `BoxLossRule`.
+        class_agnostic: Whether all classes share the deltas (Cascade R-CNN), or have their own.
 
     Raises:
         ValueError: `hidden` is empty.
@@ -62,6 +63,7 @@ class BoxHead(nn.Module):
         matching: MatchRule = MatchRule(0.5, 0.5),  # noqa: B008
         sampling: SamplingRule = SamplingRule(512, 0.25),  # noqa: B008
         box_loss: BoxLossRule = BoxLossRule(delta_weights=(10.0, 10.0, 5.0, 5.0)),  # noqa: B008
+        class_agnostic: bool = False,
     ) -> None:
         super().__init__()
         if not hidden:
@@ -75,7 +77,7 @@ class BoxHead(nn.Module):
         # the first layer's columns are ordered (row, column, channel), as the pooled bins lie
         self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.logits = nn.Linear(widths[-1], num_classes + 1)
-        self.deltas = nn.Linear(widths[-1], num_classes * 4)
+        self.deltas = nn.Linear(widths[-1], 4 if class_agnostic else num_classes * 4)
 
     def forward(
         self,
@@ -94,7 +96,8 @@ class BoxHead(nn.Module):
                 default.
 
         Returns:
-            Logits (B, P, K + 1), background last, and deltas (B, P, K, 4).
+            Logits (B, P, K + 1), background last, and deltas (B, P, K, 4), of one class if they are
+            class-agnostic.
         """
         image = image_of_boxes(boxes)
         bins, place = pool_regions(
@@ -111,6 +114,18 @@ class BoxHead(nn.Module):
             logits, deltas = logits[place], deltas[place]
         shape = boxes.shape[:2]
         return logits.view(*shape, -1), deltas.view(*shape, -1, 4)
+
+    def refine(
+        self, table: PyramidTable, levels: Sequence[Tensor], proposals: Proposals, size: Tensor
+    ) -> dict[str, Tensor]:
+        """Returns the outputs of `FasterRCNN.forward` for proposals of images of `size` (B, 2)."""
+        logits, deltas = self(table, levels, proposals.boxes)
+        return {
+            "proposals": proposals.boxes,
+            "proposals_valid": proposals.valid,
+            "logits": logits,
+            "deltas": deltas,
+        }
 
     def sample(self, proposals: Proposals, batch: Batch) -> Sampled:
         """Samples the regions of the loss among proposals and ground truth."""
@@ -136,6 +151,12 @@ class BoxHead(nn.Module):
         self, table: PyramidTable, levels: Sequence[Tensor], sampled: Sampled, batch: Batch
     ) -> dict[str, Tensor]:
         """Returns the class and box terms of the sampled regions."""
+        return self.loss_and_deltas(table, levels, sampled, batch)[0]
+
+    def loss_and_deltas(
+        self, table: PyramidTable, levels: Sequence[Tensor], sampled: Sampled, batch: Batch
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Returns the terms of `loss`, and the predicted deltas (B, N, K, 4)."""
         boxes, index, target, valid = sampled
         with torch.no_grad():
             gt = batch["boxes"].gather(1, index[..., None].expand(-1, -1, 4))
@@ -153,12 +174,13 @@ class BoxHead(nn.Module):
         entropy = F.cross_entropy(
             logits.to(dtype).flatten(0, 1), target.flatten(), reduction="none"
         ).view_as(target)
-        own = target.clamp(max=self.num_classes - 1)[..., None, None].expand(-1, -1, 1, 4)
+        own = target.clamp(max=deltas.shape[2] - 1)[..., None, None].expand(-1, -1, 1, 4)
         error = smooth_l1(deltas.gather(2, own)[:, :, 0], delta_target, self.box_loss.beta)
-        return {
+        terms = {
             "cls": (entropy * valid).sum() / count,
             "box": (error * positive[..., None]).sum() / count,
         }
+        return terms, deltas
 
 
 def first_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ def select_detections(
 
     Args:
         logits: (B, P, K + 1), background last.
-        deltas: (B, P, K, 4).
+        deltas: (B, P, K, 4), or (B, P, 1, 4) that all classes share.
         proposals: Boxes (B, P, 4).
         size: (B, 2) height and width of the images.
         rule: Thresholds and limits.
@@ -51,7 +51,7 @@ def select_detections(
     """
     backend = backend or default_backend(logits.device)
     fixed = backend == "static" or torch.compiler.is_compiling()
-    num_classes = deltas.shape[2]
+    num_classes = logits.shape[2] - 1
     score = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(-1)[..., :-1]
     passes = (score > rule.score_threshold) & proposals.valid[..., None]
     score = torch.where(passes, score, 0).flatten(1)  # (B, P K)
@@ -59,8 +59,10 @@ def select_detections(
     count = rule.candidates if fixed else max(rule.max_detections, int(passing.max()))
     score, index = _top(score, min(count, score.shape[1]))  # (B, M)
     label = index % num_classes
-    start = proposals.boxes.gather(1, (index // num_classes)[..., None].expand(-1, -1, 4))
-    delta = deltas.flatten(1, 2).gather(1, index[..., None].expand(-1, -1, 4))
+    row = index // num_classes
+    start = proposals.boxes.gather(1, row[..., None].expand(-1, -1, 4))
+    own = row if deltas.shape[2] == 1 else index
+    delta = deltas.flatten(1, 2).gather(1, own[..., None].expand(-1, -1, 4))
     boxes = clip_boxes(decode_boxes(delta, start, delta_weights), size)
     valid = (score > 0) & at_least(boxes, rule.min_size)
     keep = nms_keep(boxes, valid, rule.nms_iou, label, backend)

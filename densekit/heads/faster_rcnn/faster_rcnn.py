@@ -14,6 +14,7 @@ from torch import Tensor
 from densekit.heads.anchors import unreached
 from densekit.heads.base import Head
 from densekit.heads.faster_rcnn.box_head import BoxHead
+from densekit.heads.faster_rcnn.cascade import CascadeBoxHead
 from densekit.heads.faster_rcnn.detections import select_detections
 from densekit.heads.faster_rcnn.proposals import Proposals
 from densekit.heads.faster_rcnn.regions import Sampled
@@ -39,7 +40,8 @@ class FasterRCNN(Head):
         levels: Levels with anchors, finest first.
         pooled: Levels that regions are pooled from, the first ones of `levels`.
         rpn: Makes the first stage from the specs of `levels`.
-        box_head: Makes the second stage from the specs of `pooled` and K.
+        box_head: Makes the second stage from the specs of `pooled` and K: a `BoxHead`, or a
+            `CascadeBoxHead` for Cascade R-CNN.
         detection: See `DetectionRule`.
         backend: `static` or `ragged` post-processing; chosen by the device by default.
 
@@ -58,7 +60,7 @@ class FasterRCNN(Head):
         levels: Sequence[str] = ("p2", "p3", "p4", "p5", "p6"),
         pooled: Sequence[str] = ("p2", "p3", "p4", "p5"),
         rpn: Callable[..., RPN] = RPN,
-        box_head: Callable[..., BoxHead] = BoxHead,
+        box_head: Callable[..., BoxHead | CascadeBoxHead] = BoxHead,
         detection: DetectionRule = DetectionRule(),  # noqa: B008 - frozen
         backend: Backend | None = None,
     ) -> None:
@@ -79,7 +81,7 @@ class FasterRCNN(Head):
 
         Returns:
             proposals (B, P, 4), proposals_valid (B, P), logits (B, P, K + 1) with background last,
-            deltas (B, P, K, 4).
+            deltas (B, P, K, 4), or of one class if they are class-agnostic.
         """
         return self.refined(features, size)[2]
 
@@ -97,14 +99,7 @@ class FasterRCNN(Head):
             )
         pooled = levels[: len(self.pooled)]
         table = pyramid_table(pooled)
-        logits, deltas = self.box_head(table, pooled, proposals.boxes)
-        outputs = {
-            "proposals": proposals.boxes,
-            "proposals_valid": proposals.valid,
-            "logits": logits,
-            "deltas": deltas,
-        }
-        return table, pooled, outputs
+        return table, pooled, self.box_head.refine(table, pooled, proposals, size)
 
     def decode(self, outputs: dict[str, Tensor], size: Tensor) -> Predictions:
         """Selects detections above the score threshold, by descending score.

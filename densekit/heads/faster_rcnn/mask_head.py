@@ -50,8 +50,9 @@ class MaskHead(nn.Module):
         self.convs = RegionConvs(channels, norm)
         self.upsample = nn.ConvTranspose2d(channels[-1], channels[-1], 2, stride=2)
         self.logits = nn.Conv2d(channels[-1], num_classes, 1)
+        nn.init.kaiming_normal_(self.upsample.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.normal_(self.logits.weight, std=0.001)  # detectron2's; torchvision starts far off
         for layer in (self.upsample, self.logits):
-            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
 
     @property

@@ -14,6 +14,7 @@ __all__ = [
     "PoolRule",
     "ProposalRule",
     "SamplingRule",
+    "StageRule",
 ]
 
 
@@ -65,6 +66,19 @@ class BoxLossRule:
 
     beta: float = 1 / 9
     delta_weights: DeltaWeights = (1.0, 1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class StageRule:
+    """A stage of a cascade.
+
+    Attributes:
+        iou: IoU with an object from which a region is positive.
+        delta_weights: See `BoxLossRule`; later stages correct less, so theirs are larger.
+    """
+
+    iou: float
+    delta_weights: DeltaWeights
 
 
 @dataclass(frozen=True)
