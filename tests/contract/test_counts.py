@@ -41,7 +41,7 @@ from densekit.heads import (
     UNet,
     UPerNet,
 )
-from densekit.heads.faster_rcnn import BoxHead, MaskHead
+from densekit.heads.faster_rcnn import BoxHead, CascadeBoxHead, MaskHead
 from densekit.testing.samples import synthetic_info, synthetic_samples
 from densekit.testing.subject import Subject
 
@@ -115,6 +115,11 @@ def counts(run: Callable[[], object]) -> Counts:
 SMALL_BOX_HEAD = partial(BoxHead, hidden=(32, 32))
 HEADS: dict[str, Callable[..., Any]] = {
     "atss": partial(ATSS, num_classes=CLASSES),
+    "cascade_rcnn": partial(
+        FasterRCNN,
+        num_classes=CLASSES,
+        box_head=partial(CascadeBoxHead, stage=SMALL_BOX_HEAD),
+    ),
     "classification": partial(Classification, num_classes=CLASSES),
     "deeplabv3": partial(DeepLabV3, num_classes=CLASSES, channels=16),
     "deeplabv3plus": partial(DeepLabV3Plus, num_classes=CLASSES, channels=16),
@@ -138,6 +143,7 @@ HEADS: dict[str, Callable[..., Any]] = {
 }
 TRAIN = {
     "atss": Counts(213, 1970, 0, 4114),
+    "cascade_rcnn": Counts(1169, 2495, 0, 49899),
     "classification": Counts(123, 345, 0, 3498),
     "deeplabv3": Counts(128, 508, 0, 3780),
     "deeplabv3plus": Counts(168, 514, 0, 3578),
@@ -156,6 +162,7 @@ TRAIN = {
 }
 PREDICT = {
     "atss": Counts(74, 455, 0, 390),
+    "cascade_rcnn": Counts(693, 1141, 1, 26394),
     "classification": Counts(44, 135, 0, 384),
     "deeplabv3": Counts(45, 138, 0, 384),
     "deeplabv3plus": Counts(47, 162, 0, 700),

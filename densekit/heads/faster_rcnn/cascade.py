@@ -9,6 +9,7 @@ Shape letters: B images, P proposals, N sampled, K classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -107,8 +108,8 @@ class CascadeBoxHead(nn.Module):
     ) -> dict[str, Tensor]:
         """Returns the class and box terms of the stages, `cls_1` and `box_1` those of the first."""
         share = 1 / len(self.stages)
-        table = PyramidTable(_scaled(table.rows, share), table.grids, table.batch)
-        levels = [_scaled(level, share) for level in levels]
+        table = PyramidTable(_Scaled.apply(table.rows, share), table.grids, table.batch)
+        levels = [_Scaled.apply(level, share) for level in levels]
         losses: dict[str, Tensor] = {}
         boxes = sampled.boxes
         for number, stage in enumerate(self._heads(), 1):
@@ -140,7 +141,14 @@ def _corrected(stage: BoxHead, deltas: Tensor, boxes: Tensor, size: Tensor) -> T
     return clip_boxes(decode_boxes(deltas[:, :, 0], boxes, weights), size)
 
 
-def _scaled(x: Tensor, factor: float) -> Tensor:
+class _Scaled(torch.autograd.Function):
     """The same values, with a gradient scaled by a factor."""
-    fixed = x.detach()
-    return fixed + factor * (x - fixed)
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient * ctx.factor, None

@@ -9,7 +9,7 @@ Shape letters: B images, N sampled slots, R regions, K classes, D detections, m 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -20,6 +20,9 @@ from densekit.heads.faster_rcnn.regions import Sampled
 from densekit.ops.nms import default_backend
 from densekit.ops.roi import PyramidTable
 from densekit.types import Batch, Features, FeatureSpec, Predictions
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
 
 
 class MaskRCNN(FasterRCNN):
@@ -35,6 +38,7 @@ class MaskRCNN(FasterRCNN):
     """
 
     target_keys = ("boxes", "boxes_valid", "labels", "object_masks")
+    main_metric = ("mask_AP", "max")
 
     def __init__(
         self,
@@ -89,6 +93,12 @@ class MaskRCNN(FasterRCNN):
         positive = sampled.valid & (sampled.target < self.num_classes)
         rows = self._rows(positive, int(rule.count * rule.positive_fraction))
         return {"mask": self.mask_head.loss(table, pooled, sampled, batch, rows)}
+
+    def make_metrics(self, info: Mapping[str, Any]) -> dict[str, Metric]:
+        """Returns COCO's metrics of boxes, and of masks (`mask_AP` and the others)."""
+        from densekit.metrics import CocoMaskMap
+
+        return {**super().make_metrics(info), "masks": CocoMaskMap(names=list(info["names"]))}
 
     def _rows(self, counts: Tensor, first: int) -> Tensor:
         """Slots that the branch computes, as rows (R,) of the flattened slots (B, N).

@@ -25,7 +25,7 @@ from densekit.heads import (
     RetinaNet,
     UNet,
 )
-from densekit.heads.faster_rcnn import MaskHead
+from densekit.heads.faster_rcnn import BoxHead, CascadeBoxHead, MaskHead
 from densekit.losses import (
     AdaFace,
     ArcFace,
@@ -67,6 +67,11 @@ def faces(margin: Callable[[], Any], specs: Any) -> Embedding:
 
 HEADS = {
     "faster_rcnn": partial(FasterRCNN, **SMALL_HEAD),
+    "cascade_rcnn": partial(
+        FasterRCNN,
+        num_classes=CLASSES,
+        box_head=partial(CascadeBoxHead, stage=partial(BoxHead, hidden=(16,))),
+    ),
     "mask_rcnn": partial(MaskRCNN, **SMALL_HEAD, mask_head=partial(MaskHead, convs=(8,))),
     "retinanet": partial(RetinaNet, num_classes=CLASSES, depth=1),
     "atss": partial(ATSS, num_classes=CLASSES, depth=1),
