@@ -5,6 +5,7 @@ M objects, A anchors of one cell of every level.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import singledispatch
@@ -14,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.heads import ATSS, FCOS, FasterRCNN, RetinaNet
+from densekit.heads import ATSS, FCOS, SSD, YOLOX, FasterRCNN, RetinaNet
 from densekit.heads.anchors import AnchorGrid
 from densekit.heads.base import Head
+from densekit.ops.default_boxes import sides_of_cell
 
 SCALES = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
 """Sizes of a level's smallest anchor that are tried, in strides."""
@@ -34,6 +36,12 @@ SMALLEST = 2.0
 """Strides of the finest level that a tenth of the objects may fall below."""
 OUTLIERS = 0.005
 """Share of the objects for which alone no level is added."""
+
+
+Shape = tuple[float, float]
+"""Height and width of an anchor in pixels."""
+Shapes = Sequence[tuple[int, Sequence[Shape]]]
+"""Stride of each level, and the anchors of its cells."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +63,16 @@ class Anchors:
     @property
     def cost(self) -> float:
         """Number of anchors per pixel."""
-        return sum(len(self.ratios) * len(of) / s**2 for of, s in self.paired)
+        return sum(len(shapes) / stride**2 for stride, shapes in self.shapes)
 
     @property
-    def paired(self) -> list[tuple[tuple[float, ...], int]]:
-        """Sizes and stride of each level."""
-        return list(zip(self.sizes, self.strides, strict=True))
+    def shapes(self) -> Shapes:
+        """The anchors of each level's cells."""
+        roots = [math.sqrt(ratio) for ratio in self.ratios]
+        return [
+            (stride, [(size * root, size / root) for size in sizes for root in roots])
+            for stride, sizes in zip(self.strides, self.sizes, strict=True)
+        ]
 
 
 @singledispatch
@@ -121,6 +133,27 @@ def _(head: FCOS, pyramid: Mapping[str, int], sides: NDArray[Any]) -> dict[str, 
     }
 
 
+@planned_anchors.register
+def _(head: YOLOX, pyramid: Mapping[str, int], sides: NDArray[Any]) -> dict[str, Any]:
+    return {"levels": list(point_levels(pyramid, sides, REACHES[0]))}
+
+
+@planned_anchors.register
+def _(head: SSD, pyramid: Mapping[str, int], sides: NDArray[Any]) -> dict[str, Any]:
+    strides = [stride for stride, _ in head.strides]
+    ratios = [[wide / tall for wide, tall in level[2::2]] for level in head.sides]
+
+    def sizes_of(scale: float) -> list[float]:
+        return [scale * stride for stride in (*strides, 2 * strides[-1])]
+
+    def overlap(scale: float) -> float:
+        sizes = sizes_of(scale)
+        cells = map(sides_of_cell, sizes, sizes[1:], ratios)
+        return mean_iou(sides, list(zip(strides, cells, strict=True)))
+
+    return {"sizes": [round(size, 1) for size in sizes_of(max(SCALES, key=overlap))]}
+
+
 def steps_of(grid: AnchorGrid) -> list[float]:
     """A level's sizes in multiples of its smallest."""
     return [size / grid.sizes[0][0] for size in grid.sizes[0]]
@@ -155,7 +188,7 @@ def fitted(
     for pyramid, scale, steps, shape in product(pyramids, SCALES, octaves, shapes):
         sizes = tuple(tuple(scale * stride * step for step in steps) for stride in pyramid.values())
         anchors = Anchors(tuple(pyramid), tuple(pyramid.values()), sizes, shape)
-        tried.append((mean_iou(sides, anchors), anchors))
+        tried.append((mean_iou(sides, anchors.shapes), anchors))
     best = max(value for value, _ in tried)
     least = min(one.cost for value, one in tried if value >= best - TOLERANCE)
     return max((one for one in tried if one[1].cost <= least * 1.01), key=lambda one: one[0])[1]
@@ -170,17 +203,15 @@ def ratios_of(sides: NDArray[Any], count: int) -> tuple[float, ...]:
     return tuple(round(float(ratio), 2) for ratio in ratios)
 
 
-def mean_iou(sides: NDArray[Any], anchors: Anchors) -> float:
+def mean_iou(sides: NDArray[Any], shapes: Shapes) -> float:
     """Mean IoU of objects with their best anchor at the average shift of a grid, at most `ENOUGH`.
 
     Objects of a rare size count more: each octave by the square root of its number of objects.
     """
     best = np.zeros(len(sides))
-    for sizes, stride in anchors.paired:
-        for size in sizes:
-            for root in np.sqrt(anchors.ratios):
-                shape = np.asarray([size * root, size / root])
-                best = np.maximum(best, shifted_iou(sides, shape, stride / 4))
+    for stride, of_level in shapes:
+        for shape in of_level:
+            best = np.maximum(best, shifted_iou(sides, np.asarray(shape), stride / 4))
     octave = np.log2(sides.prod(1)).astype(int) // 2
     _, place, counts = np.unique(octave, return_inverse=True, return_counts=True)
     return float(np.average(best.clip(max=ENOUGH), weights=1 / np.sqrt(counts[place])))

@@ -7,11 +7,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from densekit.app.planning.boxes.anchors import Anchors, fitted, mean_iou, point_levels, runs
+from densekit.app.planning.boxes.anchors import (
+    Anchors,
+    fitted,
+    mean_iou,
+    planned_anchors,
+    point_levels,
+    runs,
+)
 from densekit.app.planning.boxes.reach import reached, without_claims
 from densekit.app.planning.boxes.rules import propose, resize_rule, small_side
 from densekit.data.box_fingerprint import BoxFingerprint, box_fingerprint
-from densekit.heads import RetinaNet
+from densekit.heads import SSD, RetinaNet
 from densekit.types import FeatureSpec
 
 PYRAMID = {f"p{n}": 2**n for n in range(2, 8)}
@@ -55,7 +62,7 @@ def test_a_class_of_small_objects_counts_though_it_is_rare() -> None:
 def test_fitted_anchors_overlap_objects_of_one_size(side: float) -> None:
     sides = np.full((10, 2), side)
     best = fitted(runs(PYRAMID), [(1.0,)], (1.0,), sides)
-    assert mean_iou(sides, best) > 0.5
+    assert mean_iou(sides, best.shapes) > 0.5
 
 
 def test_ratios_are_those_of_the_objects() -> None:
@@ -75,7 +82,7 @@ def test_a_finer_level_needs_a_reason() -> None:
 def test_rare_sizes_count_more_than_their_number() -> None:
     anchors = Anchors(("p3",), (8,), ((64.0,),), (1.0,))
     sides = np.asarray([[64.0, 64.0]] * 100 + [[8.0, 8.0]])
-    assert mean_iou(sides, anchors) < 0.65  # a plain mean is 0.7 within a hundredth
+    assert mean_iou(sides, anchors.shapes) < 0.65  # a plain mean is 0.7 within a hundredth
 
 
 def test_reach_is_the_heads_own_with_and_without_claims() -> None:
@@ -92,6 +99,14 @@ def test_reach_is_the_heads_own_with_and_without_claims() -> None:
     enlarged = reached(head, small, {"min_size": 1920, "max_size": 4000}, 32)
     assert enlarged is not None
     assert enlarged.all()
+
+
+def test_default_boxes_of_ssd_are_as_small_as_the_objects() -> None:
+    specs = {f"c{n}": FeatureSpec(8, (2**n, 2**n)) for n in (3, 4, 5)}
+    head = SSD(specs, 1, extra_channels=())
+    planned = planned_anchors(head, {}, np.full((9, 2), 10.0))
+    assert planned == {"sizes": [12.0, 24.0, 48.0, 96.0]}
+    assert planned_anchors(head, {}, np.full((9, 2), 60.0)) != planned
 
 
 def by_pixels(height: int, width: int, batch: int) -> float:
