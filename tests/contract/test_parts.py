@@ -15,7 +15,14 @@ from densekit.app.commands import check_head
 from densekit.app.config.groups import options, own_conf
 from densekit.app.errors import UsageError
 
-RENDERED = ("scenes", "semantic_scenes", "category_scenes", "place_scenes", "shape_pictures")
+RENDERED = (
+    "scenes",
+    "semantic_scenes",
+    "category_scenes",
+    "place_scenes",
+    "panoptic_scenes",
+    "shape_pictures",
+)
 STORED = {
     "bccd": "bccd",
     "camvid": "camvid",
@@ -31,7 +38,7 @@ STORED = {
 }
 """Option of the group data to its folder below DENSEKIT_TEST_DATA."""
 OF_USERS = (
-    *("chase_db1", "coco", "drive", "imagenet", "ms1mv3", "stare"),
+    *("chase_db1", "coco", "coco_panoptic", "drive", "imagenet", "ms1mv3", "stare"),
     *("voc07", "voc0712", "voc12_segmentation", "voc12aug"),
     *("coco_folder", "id_mask_folder", "image_folder", "mask_folder", "voc_folder", "yolo_folder"),
 )

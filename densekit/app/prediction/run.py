@@ -52,7 +52,7 @@ def predict(
     device = device_name(options["device"])
     output = output_folder(options["output"])
     predictor = predictor_of(checkpoint, device, options, of_inferer, of_data)
-    heads = described_heads(predictor.model.info, checkpoint)
+    heads = described_heads({"heads": predictor.model.described}, checkpoint)
     cases, root = find_cases(options["source"], options["channels"], predictor.frames)
     files = [case[0] for case in cases]
     listed = listed_images(relative_paths(files, root), options["annotations"])

@@ -12,6 +12,7 @@ from densekit.app.results.boxes import BoxWriter
 from densekit.app.results.categories import CategoryWriter
 from densekit.app.results.embeddings import EmbeddingWriter
 from densekit.app.results.masks import PREVIEW, MaskClasses, MaskWriter, write_classes
+from densekit.app.results.panoptic import PanopticWriter
 from densekit.app.results.series import SeriesMaskWriter
 from densekit.app.results.volumes import VolumeWriter
 from densekit.app.results.yolo import YoloWriter
@@ -28,7 +29,7 @@ class Writer:
 
     Args:
         output: Folder; created if needed.
-        heads: `info["heads"]` of the model.
+        heads: What each head and combination predicts, `described` of the model.
         thresholds: Head name to the scores from which its boxes are drawn; 0.5 without.
         overlays: Whether to draw overlays.
         embeddings: File format of embeddings, see `EmbeddingWriter`.
@@ -53,6 +54,7 @@ class Writer:
         self.boxes, self.categories = BoxWriter(output), CategoryWriter(output)
         self.pictures, self.series, self.volumes = MaskWriter(), SeriesMaskWriter(), VolumeWriter()
         self.embeddings = EmbeddingWriter(output, embeddings)
+        self.panoptic = PanopticWriter(output)
         self.labels = YoloWriter() if labels == "yolo" else None
         self.legends: dict[str, list[dict[str, Any]]] = {}
 
@@ -79,6 +81,8 @@ class Writer:
                 self._add_boxes(head, image, image_id, name, result)
             elif "mask" in result:
                 self._add_mask(head, image, name, result["mask"])
+            elif "panoptic" in result:
+                self._add_segments(head, image, image_id, name, result)
             elif "probabilities" in result:
                 self._add_category(head, image, file, name, result)
             elif "embedding" in result:
@@ -102,11 +106,13 @@ class Writer:
         return self._folder("masks", head) / name.with_suffix("")
 
     def close(self) -> None:
-        """Writes boxes, categories and embeddings per head, the legend of masks, and the images.
+        """Writes what was collected per head, the legend of masks, and the images.
 
         Heads without any result are taken to predict boxes.
         """
         seen = {*self.legends, *self.categories.rows, *self.embeddings.found}
+        seen |= self.panoptic.annotations.keys()
+        self.panoptic.close(self.heads)
         self.boxes.close([head for head in self.heads if head not in seen])
         self.categories.close(list(self.heads))
         self.embeddings.close()
@@ -136,6 +142,14 @@ class Writer:
             self.labels.add_boxes(head, shown, (height, width), names, file)
         if self.overlays:
             self.boxes.draw(image, shown, names, self._folder("overlays", head) / name)
+
+    def _add_segments(
+        self, head: str, image: Any, image_id: int, name: Path, result: Mapping[str, Any]
+    ) -> None:
+        ids, file = self.heads[head]["ids"], name.with_suffix(".png")
+        self.panoptic.add(head, result, image_id, ids, file)
+        if self.overlays:
+            self.panoptic.draw(image, result, self._folder("overlays", head) / name)
 
     def _add_category(
         self, head: str, image: Any, file: Path, name: Path, result: Mapping[str, Any]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,15 @@ from densekit.data.reading.images import size_if_readable
 NUMBER = (int, float)  # ids too: some exporters write 3 as 3.0
 EXACT = 2**53
 """The largest integer up to which every integer is exact as a float."""
+
+
+Segment = Callable[[Mapping[str, Any], tuple[int, int]], tuple[bytes, str]]
+"""Packs what is kept of an annotation, given its image's size; returns it and its defect or ""."""
+
+
+def outline(record: Mapping[str, Any], size: tuple[int, int]) -> tuple[bytes, str]:
+    """Packs the outline of an annotation; see `densekit.data.annotations.outlines.encode`."""
+    return encode(record.get("segmentation"), size)
 
 
 def read_coco(
@@ -50,16 +59,41 @@ def read_coco(
         ValueError: If the file is not COCO JSON, an image is missing, a category is unknown or a
             box is not finite; always with the file and the annotation's id.
     """
-    content = _read(path)
+    segment = outline if outlines else None
+    content = read_lists(path)
+    return parse_coco(content, path, folder, key, names=names, strict=strict, segment=segment)
+
+
+def parse_coco(
+    content: Mapping[str, Any],
+    path: Path,
+    folder: Path,
+    key: str,
+    *,
+    names: Sequence[str] | None = None,
+    strict: bool = False,
+    segment: Segment | None = None,
+) -> Objects:
+    """Checks the content of a COCO file; see `read_coco`.
+
+    Args:
+        content: Its lists `images`, `annotations` and `categories`.
+        path: The file, for messages.
+        folder: See `read_coco`.
+        key: See `read_coco`.
+        names: See `read_coco`.
+        strict: See `read_coco`.
+        segment: What is kept as an object's outline; None for nothing.
+    """
     findings = Findings(str(path), strict)
-    ids_by_name = _categories(content["categories"], path)
+    ids_by_name = category_ids(content["categories"], path)
     classes = _classes(ids_by_name, names, path, f"{key}.names")
     records = content["images"]
     files = [_file_name(record, path) for record in records]
     files = existing_images(folder, files, str(path))
     image_ids = _unique_ids(records, path)
     sizes = _sizes(records, folder, path)
-    parser = _Parser(path, image_ids, sizes, ids_by_name, classes, outlines, findings)
+    parser = _Parser(path, image_ids, sizes, ids_by_name, classes, segment, findings)
     rows = parser.parse(content["annotations"])
     keep = sanitise(
         rows.boxes(),
@@ -68,7 +102,7 @@ def read_coco(
         findings,
     )
     findings.log(_corner_hint(findings, len(rows.image)))
-    packed = pack(rows, keep, files, image_ids, sizes, segments=outlines)
+    packed = pack(rows, keep, files, image_ids, sizes, segments=segment is not None)
     ids = [ids_by_name[name] for name in classes]
     searched = read_searched(records, content["categories"], ids, path)
     return Objects(packed, classes, ids, findings, searched)
@@ -88,7 +122,7 @@ class _Parser:
         sizes: NDArray[Any],
         ids_by_name: dict[str, int],
         classes: list[str],
-        outlines: bool,
+        segment: Segment | None,
         findings: Findings,
     ) -> None:
         self.path = path
@@ -96,7 +130,7 @@ class _Parser:
         self.sizes = sizes
         self.name_of = {category: name for name, category in ids_by_name.items()}
         self.label_of = {name: label for label, name in enumerate(classes)}
-        self.outlines = outlines
+        self.segment = segment
         self.findings = findings
 
     def parse(self, annotations: list[dict[str, Any]]) -> Rows:
@@ -162,11 +196,11 @@ class _Parser:
         return self.label_of[class_name]
 
     def _segment(self, record: dict[str, Any], image: int, name: str) -> bytes:
-        if not self.outlines:
+        if self.segment is None:
             return NOTHING
         height, width = (int(side) for side in self.sizes[image])
         try:
-            segment, defect = encode(record.get("segmentation"), (height, width))
+            segment, defect = self.segment(record, (height, width))
         except ValueError as error:
             raise ValueError(f"{self.path}: {name}: segmentation: {error}") from error
         if defect:
@@ -174,7 +208,7 @@ class _Parser:
         return segment
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_lists(path: Path) -> dict[str, Any]:
     """The file's content, checked to hold its three lists of objects."""
     content = read_json(path)
     for key in ("images", "annotations", "categories"):
@@ -223,7 +257,7 @@ def _whole(record: dict[str, Any], key: str, path: Path, name: str) -> int:
     return int(value)
 
 
-def _categories(categories: list[dict[str, Any]], path: Path) -> dict[str, int]:
+def category_ids(categories: list[dict[str, Any]], path: Path) -> dict[str, int]:
     """Class name to category id, in the order of the ids."""
     pairs = sorted(
         (_typed(c, "id", (int,), path, "categories"), _field(c, "name", path, "categories"))

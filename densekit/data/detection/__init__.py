@@ -1,4 +1,5 @@
 """Data sets of boxes.
 
-`coco`, `voc`, `yolo` and `id_masks` read one format each; `dataset` holds their base class.
+`coco`, `coco_panoptic`, `voc`, `yolo` and `id_masks` read one format each; `dataset` holds their
+base class.
 """

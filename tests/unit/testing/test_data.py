@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from densekit.data import CategoryScenes, PlaceScenes, SemanticScenes
+from densekit.data import CategoryScenes, PanopticScenes, PlaceScenes, SemanticScenes
 from densekit.data.protocols import as_dataset
 from densekit.testing import check_data, report
 from densekit.testing.data import CHECKS, DataSubject
@@ -153,7 +153,9 @@ def failed(dataset: Any) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("made", [InMemory, PlaceScenes, SemanticScenes, CategoryScenes])
+@pytest.mark.parametrize(
+    "made", [InMemory, PlaceScenes, PanopticScenes, SemanticScenes, CategoryScenes]
+)
 def test_good_data_set_passes(made: Any) -> None:
     check_data(made() if made is InMemory else made("val", 4))
 
