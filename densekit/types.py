@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any, TypedDict
 
 import numpy as np
@@ -56,6 +57,15 @@ class RunLengths(TypedDict):
 
     size: list[int]
     counts: bytes
+
+
+def chosen_objects(result: Result, chosen: np.ndarray) -> Result:
+    """The objects of a result whose entry of `chosen` (N,) is true; every value has N rows."""
+    kept = np.asarray(chosen, dtype=np.bool_)
+    return {
+        key: value[kept] if isinstance(value, np.ndarray) else list(compress(value, kept.tolist()))
+        for key, value in result.items()
+    }
 
 
 PIXELS = "pixel_probabilities"

@@ -26,6 +26,7 @@ from densekit.inference.thresholds import (
 from densekit.inference.whole_image import WholeImage
 from densekit.model import DenseModel
 from densekit.ops.padding import largest_sides, stack_padded
+from densekit.ops.run_lengths import decode
 from densekit.types import Batch, Meta, Result, without_pixels
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ class Predictor:
         calibration: Images that the scales of precision="int8" are measured on, such as
             `calibrate_on(paths)`. They are read when a program is built, not when one is taken from
             the cache.
+        mask_planes: Whether masks of objects are planes (N, H, W) bool. By default they are run
+            lengths, which take about as many kilobytes as planes take megabytes.
 
     Attributes:
         thresholds: Head name to its threshold, of heads with scores to decide by.
@@ -76,6 +79,7 @@ class Predictor:
         inferer: Inferer | None = None,
         threshold: Choice | None = None,
         calibration: Calibration | None = None,
+        mask_planes: bool = False,
     ) -> None:
         check_engine(engine, precision, device)
         stored: Inferer = WholeImage()
@@ -86,6 +90,7 @@ class Predictor:
         plain = model_or_checkpoint.to(device).eval()
         self.device = torch.device(device)
         self.batch_size = batch_size
+        self.mask_planes = mask_planes
         self.frames = Frames(plain)
         self.inferer: Any = stored if inferer is None else inferer
         if isinstance(self.inferer, inferers.Inferer):
@@ -133,7 +138,9 @@ class Predictor:
         Returns:
             One dict per image, head name to result; a list even for a single image. Detection has
             `boxes` (N, 4) float32 xyxy in pixels of that image, `scores` (N,), `labels` (N,) and,
-            if the model knows its classes, `names`, a list of N. Segmentation has `mask`, uint8 of
+            if the model knows its classes, `names`, a list of N; with masks of objects
+            `masks`, a list of N `RunLengths` (pycocotools' compressed form), or (N, H, W) bool with
+            `mask_planes`. Segmentation has `mask`, uint8 of
             the image's size with classes, or multi-label (K, ...) with 0 and 1, and `names`, the K
             class names. Classification has `probabilities` (K,), `labels` (n,), `scores` (n,) and
             `names`, a list of n: the most probable class, or all labels from their threshold on. An
@@ -174,8 +181,11 @@ class Predictor:
         if len({image.dtype for image, _ in images}) > 1:
             return [result for image in images for result in self._predict([image])]
         results = without_pixels(self.inferer(self.model, self.batch(images)))
-        for result in results:
+        for result, (_, meta) in zip(results, images, strict=True):
             for name, part in result.items():
+                if self.mask_planes and "boxes" in part and "masks" in part:
+                    height, width = meta["original_size"]
+                    part["masks"] = decode(part["masks"], (height, width)).astype(bool)
                 names = self.names.get(name)
                 if names and "labels" in part:
                     part["names"] = [names[label] for label in part["labels"]]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from densekit.heads.base import Head
 from densekit.inference.restore import HALF
 from densekit.model import DenseModel
-from densekit.types import Decision, Result
+from densekit.types import Decision, Result, chosen_objects
 
 BEST = "best"
 Choice = float | Literal["best"]
@@ -131,13 +131,7 @@ def confident(result: Result, threshold: Threshold | Decision) -> Result:
     least = np.asarray(values, dtype=np.float64)
     least = least[result["labels"]] if least.ndim and least.size > 1 else least
     kept: NDArray[np.bool_] = np.asarray(result["scores"] >= least)
-    return {key: _rows(value, kept) for key, value in result.items()}
-
-
-def _rows(value: Any, kept: NDArray[np.bool_]) -> Any:
-    if isinstance(value, list):
-        return [one for one, keep in zip(value, kept.tolist(), strict=True) if keep]
-    return value[kept]
+    return chosen_objects(result, kept)
 
 
 def _chosen(

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.medical.axes import turned_mask
-from densekit.types import Batch, Result
-from densekit.visualization.boxes import draw_boxes, draw_detections
+from densekit.types import Batch, Result, chosen_objects
+from densekit.visualization.boxes import draw_boxes
 from densekit.visualization.categories import (
     MOST,
     describe_category,
@@ -23,6 +23,7 @@ from densekit.visualization.categories import (
     draw_category,
 )
 from densekit.visualization.images import LARGEST, Picture, at_most
+from densekit.visualization.instances import draw_objects
 from densekit.visualization.masks import draw_mask, overlay, with_legend
 from densekit.visualization.panels import side_by_side
 from densekit.visualization.planes import plane_of
@@ -103,13 +104,16 @@ def _draw_box_results(
 ) -> list[Picture]:
     image, truth = _image(batch, row), batch["truth"][row]
     # Results and truth are in the original frame, the image in that of the network.
-    scale = _scale(image, batch["meta"][row].get("original_size", batch["size"][row].tolist()))
-    expected = draw_boxes(image, truth["boxes"] * scale, truth["labels"], names)
+    size = batch["meta"][row].get("original_size", batch["size"][row].tolist())
+    scale = np.divide(image.shape[:2], size).tolist()
     drawn = []
     for head, result in results.items():
-        scaled = {**result, "boxes": result["boxes"] * scale}
-        found = draw_detections(image, scaled, names, min_score)
-        drawn.append(side_by_side([found, expected], [head, "ground truth"]))
+        annotated: dict[str, Any] = {key: truth[key] for key in ("boxes", "labels")}
+        if "masks" in result and "masks" in truth:
+            annotated["masks"] = truth["masks"]
+        panels = [chosen_objects(result, result["scores"] >= min_score), annotated]
+        pictures = [draw_objects(image, panel, names, scale) for panel in panels]
+        drawn.append(side_by_side(pictures, [head, "ground truth"]))
     return drawn
 
 

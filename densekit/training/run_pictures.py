@@ -18,7 +18,7 @@ from densekit.training.chosen_images import Chosen, by_value, evenly
 from densekit.training.ema import evaluated_weights
 from densekit.training.logged_pictures import log_picture
 from densekit.training.sources import source_heads, source_names
-from densekit.types import Batch, Result
+from densekit.types import Batch, Result, chosen_objects
 from densekit.visualization.images import Picture, at_most, save_picture
 from densekit.visualization.panels import grid, with_title
 
@@ -174,7 +174,7 @@ class RunPictures(Callback):
             least, facts = CONFIDENT, lit.metric_sets(stage)[source].facts(head)
         of_classes = threshold_of_classes(facts, names, least)
         kept = result["scores"] >= (of_classes[result["labels"]] if len(names) else least)
-        return {**result, **{key: result[key][kept] for key in ("boxes", "scores", "labels")}}
+        return chosen_objects(result, kept)
 
 
 def class_names(trainer: Trainer, pl_module: LightningModule, source: str) -> list[str]:

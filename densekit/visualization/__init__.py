@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy(
         "draw_category": "categories",
         "draw_confusion": "confusion",
         "draw_curves": "curves",
-        "draw_detections": "boxes",
+        "draw_instances": "instances",
         "draw_mask": "masks",
         "draw_outline": "saliency",
         "draw_saliency": "saliency",

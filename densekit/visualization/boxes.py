@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,28 +16,13 @@ from densekit.visualization.images import Picture, enlarged, to_rgb
 Rectangle = tuple[float, float, float, float]
 
 
-def draw_detections(
-    image: ArrayLike, result: Mapping[str, Any], names: Sequence[str], min_score: float
-) -> Picture:
-    """Draws the boxes of a result whose scores are at least `min_score`; see `draw_boxes`.
-
-    Args:
-        image: (H, W, C) uint8; see `to_rgb` for others.
-        result: `boxes` (N, 4) in pixels of the image, `labels` (N,) and `scores` (N,).
-        names: Class names.
-        min_score: Lowest score that is drawn.
-    """
-    kept = result["scores"] >= min_score
-    boxes, labels, scores = (result[key][kept] for key in ("boxes", "labels", "scores"))
-    return draw_boxes(image, boxes, labels, names, scores)
-
-
 def draw_boxes(
     image: ArrayLike,
     boxes: ArrayLike,
     labels: ArrayLike,
     names: Sequence[str],
     scores: ArrayLike | None = None,
+    colours: Sequence[Colour] | None = None,
 ) -> Picture:
     """Draws boxes in the colours of their classes, each with its name on a filled tag.
 
@@ -50,6 +34,7 @@ def draw_boxes(
         labels: (N,) indices into `names`.
         names: Class names; a class without a name is shown by its number.
         scores: (N,) in 0..1, written after the names; tags of higher scores are drawn on top.
+        colours: N, instead of those of the classes.
 
     Returns:
         (f H, f W, 3), f = 1 if a side is at least `READABLE_SIDE`.
@@ -65,14 +50,15 @@ def draw_boxes(
         certain = np.asarray(scores, dtype=np.float64).reshape(-1)
         texts = [f"{text} {score:.2f}" for text, score in zip(texts, certain, strict=True)]
         weight = -certain
+    inks = [class_colour(kind) for kind in kinds] if colours is None else list(colours)
     draw, longer = ImageDraw.Draw(canvas), max(canvas.size)
     line, tags = max(3, round(longer / 200)), typeset(texts, max(14, round(longer / 44)))
     for n in np.argsort(-areas, kind="stable"):  # small boxes over large ones
-        _outline(draw, corners[n], class_colour(kinds[n]), line)
+        _outline(draw, corners[n], inks[n], line)
     order = np.argsort(weight, kind="stable").tolist()
     spots = _tag_spots([corners[n] for n in order], [tags[n] for n in order], canvas.size)
     for n, spot in reversed(list(zip(order, spots, strict=True))):
-        _draw_tag(draw, spot, tags[n], class_colour(kinds[n]))
+        _draw_tag(draw, spot, tags[n], inks[n])
     return np.array(canvas)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from densekit import DenseModel
 from densekit.backbones.base import Backbone
-from densekit.heads.faster_rcnn import RPN, BoxHead, FasterRCNN
+from densekit.heads.faster_rcnn import RPN, BoxHead, DetectionRule, FasterRCNN, MaskHead, MaskRCNN
 from densekit.necks import FPN
 from densekit.types import Batch, Features, FeatureSpec
 
@@ -50,11 +50,24 @@ class TinyBackbone(Backbone):
         return levels
 
 
-def tiny_detector(info: dict[str, Any] | None = None, **head: Any) -> DenseModel:
-    heads = {"detection": partial(FasterRCNN, **(SMALL_HEAD | head))}
+def tiny_detector(
+    info: dict[str, Any] | None = None, kind: type[FasterRCNN] = FasterRCNN, **head: Any
+) -> DenseModel:
+    heads = {"detection": partial(kind, **(SMALL_HEAD | head))}
     names = {"detection": {"names": ["a", "b", "c"], "ids": [1, 2, 3], "num_classes": CLASSES}}
     info = {"heads": names, **(info or {})}
     return DenseModel(TinyBackbone(), heads, partial(FPN, out_channels=CHANNELS), info)
+
+
+def tiny_mask_detector(
+    info: dict[str, Any] | None = None, score_threshold: float = 0.05
+) -> DenseModel:
+    return tiny_detector(
+        info,
+        MaskRCNN,
+        mask_head=partial(MaskHead, convs=(4,)),
+        detection=DetectionRule(score_threshold=score_threshold, candidates=100, max_detections=20),
+    )
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Boxes: drawn from a score on, and listed."""
+"""Boxes, and masks of objects: drawn from a score on, and listed."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from densekit.app.demo.canvas import Flat, Place
 from densekit.app.demo.thresholds import score_slider
 from densekit.app.demo.view import Panel, Rows
 from densekit.inference.thresholds import confident
-from densekit.visualization.boxes import draw_boxes
 from densekit.visualization.categories import label_names
+from densekit.visualization.instances import draw_objects
 
 if TYPE_CHECKING:
     from densekit.inference.thresholds import Threshold
@@ -26,7 +26,7 @@ class Boxes:
 
     Args:
         canvas: The image.
-        result: `boxes` (N, 4) in its pixels, `scores` (N,) and `labels` (N,).
+        result: `boxes` (N, 4) in its pixels, `scores` (N,) and `labels` (N,); perhaps `masks`.
         names: Of the classes.
         threshold: From which score each class is drawn at first.
     """
@@ -41,6 +41,8 @@ class Boxes:
         self.canvas, self._names, self._threshold = canvas, names, threshold
         order = np.argsort(-result["scores"], kind="stable")
         self._found = {key: result[key][order] for key in ("boxes", "scores", "labels")}
+        if "masks" in result:
+            self._found["masks"] = [result["masks"][n] for n in order]
         self.slider = score_slider(threshold)
 
     def panel(self, value: float | None, place: Place) -> Panel:
@@ -48,11 +50,8 @@ class Boxes:
         shown = confident(self._found, self._threshold if value is None else value)
         count, total = len(shown["scores"]), len(self._found["scores"])
         width, height = self.canvas.scale
-        scaled = shown["boxes"] * np.array([width, height, width, height], np.float32)
         return Panel(
-            picture=draw_boxes(
-                self.canvas.picture(place), scaled, shown["labels"], self._names, shown["scores"]
-            ),
+            picture=draw_objects(self.canvas.picture(place), shown, self._names, (height, width)),
             note=f"{counted(count, 'box', 'boxes')}" + (f" of {total}" if count < total else ""),
             rows=Rows(HEADER, self._rows(shown)),
         )

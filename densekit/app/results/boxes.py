@@ -1,4 +1,4 @@
-"""Writes boxes as COCO results, and draws them over their images."""
+"""Writes boxes, and masks of objects, as COCO results, and draws them over their images."""
 
 from __future__ import annotations
 
@@ -33,12 +33,11 @@ class BoxWriter:
     def draw(
         self, image: NDArray[Any], result: Mapping[str, Any], names: Sequence[str], file: Path
     ) -> None:
-        """Draws the boxes over the image (H, W, C)."""
-        from densekit.visualization.boxes import draw_boxes
+        """Draws the boxes and masks over the image (H, W, C)."""
         from densekit.visualization.images import save_picture
+        from densekit.visualization.instances import draw_objects
 
-        boxes, labels, scores = (result[key] for key in ("boxes", "labels", "scores"))
-        save_picture(draw_boxes(image, boxes, labels, names, scores), file)
+        save_picture(draw_objects(image, result, names), file)
 
     def close(self, heads: Sequence[str]) -> None:
         """Writes the results of heads, including empty ones."""
@@ -50,8 +49,12 @@ class BoxWriter:
 def coco_entries(
     result: Mapping[str, Any], image_id: int, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Converts detections of one image to COCO results: original category ids, xywh boxes."""
-    entries = []
+    """Converts detections of one image to COCO results.
+
+    They have original category ids, xywh boxes, and `segmentation` as run lengths if there are
+    masks.
+    """
+    entries: list[dict[str, Any]] = []
     for box, score, label in zip(
         result["boxes"].tolist(), result["scores"].tolist(), result["labels"].tolist(), strict=True
     ):
@@ -64,4 +67,6 @@ def coco_entries(
                 "score": round(score, 6),
             }
         )
+    for entry, mask in zip(entries, result.get("masks", ()), strict=False):
+        entry["segmentation"] = {"size": mask["size"], "counts": mask["counts"].decode()}
     return entries

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from densekit._files import write_text
+from densekit.ops.polygons import polygon_area
+from densekit.ops.run_lengths import decode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,28 +35,29 @@ class YoloWriter:
         names: Sequence[str],
         file: Path,
     ) -> None:
-        """Writes the rows `class x y w h score` of an image.
+        """Writes the rows `class x y w h score` of an image; with masks `class x1 y1 ... score`.
+
+        A mask is written as the outline of its largest connected region, its holes filled; one
+        without a pixel is left out.
 
         Args:
             head: Name of the head.
-            result: boxes (N, 4), scores (N,) and labels (N,) of the image.
+            result: boxes (N, 4), scores (N,) and labels (N,) of the image, and perhaps masks.
             size: Its height and width.
             names: Class names of the head.
             file: The label file.
         """
         self.names[head] = list(names)
-        height, width = size
-        rows = []
-        for box, score, label in zip(
-            result["boxes"].tolist(),
-            result["scores"].tolist(),
-            result["labels"].tolist(),
-            strict=True,
-        ):
-            left, top, right, bottom = box
-            centre = (left + right) / 2 / width, (top + bottom) / 2 / height
-            sides = (right - left) / width, (bottom - top) / height
-            rows.append(_row(label, [*centre, *sides, score]))
+        if "masks" in result:
+            places = [largest_outline(decode([mask], size)[0]) for mask in result["masks"]]
+        else:
+            places = [_relative(box, size) for box in result["boxes"].tolist()]
+        columns = places, result["scores"].tolist(), result["labels"].tolist()
+        rows = [
+            _row(label, [*place, score])
+            for place, score, label in zip(*columns, strict=True)
+            if place
+        ]
         write_text(file, "".join(rows))
 
     def add_mask(self, head: str, mask: NDArray[Any], classes: MaskClasses, file: Path) -> None:
@@ -81,6 +84,11 @@ class YoloWriter:
             write_text(output / name, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
+def largest_outline(plane: NDArray[Any]) -> list[float]:
+    """The outline of the largest connected region of a plane (H, W), empty without any."""
+    return max(outlines(plane), key=polygon_area, default=[])
+
+
 def outlines(plane: NDArray[Any]) -> list[list[float]]:
     """The outlines of the connected regions of a plane.
 
@@ -101,6 +109,13 @@ def outlines(plane: NDArray[Any]) -> list[list[float]]:
     contours, _ = cv2.findContours(fine, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     scale = np.array([2 * width, 2 * height], np.float64)
     return [((contour[:, 0] + 0.5) / scale).ravel().tolist() for contour in contours]
+
+
+def _relative(box: Sequence[float], size: tuple[int, int]) -> list[float]:
+    """Centre and sides of a box, relative to the image."""
+    (left, top, right, bottom), (height, width) = box, size
+    centre = (left + right) / 2 / width, (top + bottom) / 2 / height
+    return [*centre, (right - left) / width, (bottom - top) / height]
 
 
 def _row(number: int, values: Sequence[float]) -> str:

@@ -18,7 +18,8 @@ from densekit import DenseModel, Predictor
 from densekit.inference.frames import Frames
 from densekit.inference.inputs import channels_first
 from densekit.inference.restore import restore
-from tests.unit.tiny import spread, tiny_detector
+from densekit.ops.run_lengths import decode
+from tests.unit.tiny import spread, tiny_detector, tiny_mask_detector
 
 SIZES = [(60, 90), (75, 75), (41, 120), (60, 90)]
 
@@ -115,6 +116,23 @@ def test_head_is_flat(model: DenseModel) -> None:
     assert head.names == ["a", "b", "c"]
     flat = [{"detection": result} for result in head(arrays())]
     assert_equal(flat, predictor(arrays()))
+
+
+def test_masks_of_objects_are_run_lengths_or_planes_of_each_image() -> None:
+    detector = tiny_mask_detector({"resize": {"min_size": 64, "max_size": 128}})
+    spread(detector)
+    runs, planes = (
+        [result["detection"] for result in Predictor(detector, mask_planes=chosen)(arrays())]
+        for chosen in (False, True)
+    )
+    for size, found, drawn in zip(SIZES, runs, planes, strict=True):
+        count = len(found["scores"])
+        assert count > 0
+        assert len(found["masks"]) == count
+        assert (drawn["masks"].dtype, drawn["masks"].shape) == (np.bool_, (count, *size))
+        np.testing.assert_array_equal(decode(found["masks"], size), drawn["masks"])
+    (none,) = Predictor(tiny_mask_detector(score_threshold=1.0), mask_planes=True)(arrays()[:1])
+    assert none["detection"]["masks"].shape == (0, *SIZES[0])
 
 
 @pytest.mark.parametrize("training", [True, False])

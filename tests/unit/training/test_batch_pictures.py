@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from densekit.training import batch_pictures
 from densekit.training.batch_pictures import draw_batch, draw_result
-from densekit.visualization import boxes
+from densekit.visualization import instances
 from densekit.visualization.boxes import draw_boxes
 from densekit.visualization.colours import BACKGROUND, class_colour
 from densekit.visualization.panels import grid
@@ -113,8 +112,7 @@ def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
         drawn.append(boxes)
         return original(image, boxes, *rest)
 
-    monkeypatch.setattr(batch_pictures, "draw_boxes", record)
-    monkeypatch.setattr(boxes, "draw_boxes", record)
+    monkeypatch.setattr(instances, "draw_boxes", record)
     # The image was halved; results and truth are in the original frame.
     result = {
         "boxes": np.array([[6.0, 6, 26, 26], [0.0, 0, 9, 9]]),
@@ -123,7 +121,7 @@ def test_predictions_and_truth_are_drawn_in_the_frame_of_the_image(
     }
     rows = draw_result(make_batch(), 0, {"any": result, "other": {}}, ["cat", "dog"], 0.5, {})
     assert len(rows) == 1
-    truth, found = drawn
+    found, truth = drawn
     np.testing.assert_array_equal(truth, [[2, 2, 12, 12]])
     np.testing.assert_array_equal(found, [[3, 3, 13, 13]])
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.visualization.boxes import _overlap, _tag_spots, draw_boxes, draw_detections
+from densekit.visualization.boxes import _overlap, _tag_spots, draw_boxes
 from densekit.visualization.colours import class_colour
 from densekit.visualization.fonts import typeset
 from tests.unit.visualization.canvas import grey
@@ -65,20 +65,6 @@ def test_boxes_on_and_beyond_the_border_are_drawn_inside(box):
 def test_no_boxes_leave_the_image_as_it_is():
     empty = np.zeros((0, 4))
     np.testing.assert_array_equal(draw_boxes(grey(), empty, [], NAMES, []), grey())
-
-
-def test_detections_below_the_lowest_score_are_left_out():
-    box, other = [200, 200, 400, 350], [20, 20, 60, 60]
-    result = {
-        "boxes": np.array([box, other], dtype=float),
-        "labels": np.array([1, 7]),
-        "scores": np.array([0.5, 0.4]),
-    }
-    drawn = draw_detections(grey(), result, NAMES, 0.5)
-    np.testing.assert_array_equal(drawn, draw_boxes(grey(), [box], [1], NAMES, [0.5]))
-    unnamed = draw_detections(grey(), result, NAMES, 0.4)
-    boxes = draw_boxes(grey(), [box, other], [1, 7], [*NAMES, *"34567"], [0.5, 0.4])
-    np.testing.assert_array_equal(unnamed, boxes)
 
 
 def test_boxes_without_labels_are_refused():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from PIL import Image
 
 from densekit.app.results.writer import Writer
 from densekit.data import YoloDetection, YoloSemantic
+from densekit.ops.run_lengths import encode
 
 BOXES = {
     "boxes": np.array([[1.5, 2, 11, 22], [0, 0, 40, 30], [3, 3, 5, 5]], np.float32),
@@ -42,6 +44,23 @@ def test_boxes_come_back(tmp_path: Path, image: np.ndarray) -> None:
     np.testing.assert_allclose(data[0]["boxes"], BOXES["boxes"][:2], atol=1e-3)
     assert data[0]["labels"].tolist() == [1, 0]  # the third is below the threshold
     assert (out / "results.json").is_file()
+
+
+def test_masks_of_objects_come_back_as_their_largest_region(
+    tmp_path: Path, image: np.ndarray
+) -> None:
+    planes = np.zeros((3, 30, 40), bool)
+    planes[0, 3:20, 5:30] = planes[0, 25, 39] = True
+    planes[1, 10, 12] = True
+    result = BOXES | {"scores": np.array([0.9, 0.8, 0.7]), "masks": encode(planes)}
+    heads = {"detection": {"ids": [3, 17], "names": NAMES}}
+    out = write(tmp_path, heads, image, {"detection": result})
+    data = YoloDetection(out, images=str(tmp_path / "in"), labels="labels", instance_masks=True)
+    planes[0, 25, 39] = False  # another region; the third has none
+    np.testing.assert_array_equal(data[0]["instance_masks"], planes[:2])
+    entries = json.loads((out / "results.json").read_text())
+    masks = [{**e["segmentation"], "counts": e["segmentation"]["counts"].encode()} for e in entries]
+    assert masks == result["masks"]
 
 
 def test_masks_come_back_without_their_holes(tmp_path: Path, image: np.ndarray) -> None:
