@@ -33,9 +33,10 @@ def object_masks(planes: NDArray[Any], boxes: NDArray[Any], side: int = SIDE) ->
     count, height, width = planes.shape
     columns = _pixels(boxes[:, 0], boxes[:, 2], side, width)
     rows = _pixels(boxes[:, 1], boxes[:, 3], side, height)
-    sampled: NDArray[Any] = planes[
-        np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]
-    ]
+    sampled = np.empty((count, side, side), dtype=planes.dtype)
+    for mask, plane, row, column in zip(sampled, planes, rows, columns, strict=True):
+        inside = plane[row, column[0] : column[-1] + 1]  # rows first: copies of whole ranges
+        np.take(inside, column - column[0], axis=1, out=mask)
     return sampled
 
 

@@ -33,9 +33,13 @@ def decode(masks: Sequence[RunLengths], size: tuple[int, int]) -> NDArray[np.uin
         masks: The N masks.
         size: H and W, for the shape if N is 0.
     """
+    import cv2
     from pycocotools import mask as coco_mask
 
-    if not masks:
-        return np.zeros((0, *size), dtype=np.uint8)
-    planes: NDArray[np.uint8] = coco_mask.decode(list(masks)).transpose(2, 0, 1)
-    return np.ascontiguousarray(planes)
+    planes = np.zeros((len(masks), *size), dtype=np.uint8)
+    for plane, mask in zip(planes, masks, strict=True):
+        turned = coco_mask.decode(mask).T  # (W, H), as pycocotools writes down the columns
+        top, left, height, width = cv2.boundingRect(turned)
+        inside = turned[left : left + width, top : top + height]
+        plane[top : top + height, left : left + width] = inside.T
+    return planes

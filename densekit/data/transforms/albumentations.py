@@ -74,8 +74,8 @@ class Augment:
         given: dict[str, Any] = {"image": sample["image"], "bboxes": boxes}
         given["row"] = np.arange(len(boxes), dtype=np.float64)
         maps = _collect_maps(sample, size)
-        planes = np.concatenate([m.reshape(-1, *size) for m in maps.values()]) if maps else None
-        if planes is not None and len(planes):
+        planes = [plane for map_ in maps.values() for plane in map_.reshape(-1, *size)]
+        if planes:
             given["masks"] = planes
         changed = self._pipeline(**given)
         out = _with_maps(sample, changed["image"], changed.get("masks"), maps)

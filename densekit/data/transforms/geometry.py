@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from densekit.data.protocols import Transform
-from densekit.ops.interpolation import nearest_centres
+from densekit.data.transforms.nearest import resize_planes
 from densekit.ops.padding import window_at
 from densekit.types import IGNORE_INDEX, Sample
 
@@ -49,8 +49,14 @@ def select_boxes(sample: Sample, rows: NDArray[Any]) -> Sample:
     Args:
         sample: Any sample.
         rows: (N,) bool, or the numbers of the boxes to keep.
+
+    Returns:
+        A new sample; it shares the arrays if all boxes are kept.
     """
     out = sample.copy()
+    rows = np.flatnonzero(rows) if rows.dtype == bool else rows
+    if "boxes" in sample and np.array_equal(rows, np.arange(len(sample["boxes"]))):
+        return out  # without a copy of all masks
     size = sample["image"].shape[:-1]
     for key in BOX_ROWS:
         if key in sample:
@@ -115,12 +121,7 @@ def resize(sample: Sample, size: tuple[int, int]) -> Sample:
     image = cv2.resize(sample["image"], size[::-1], interpolation=cv2.INTER_LINEAR)
     if image.ndim == 2:  # OpenCV drops a single channel
         image = image[:, :, None]
-
-    def nearest(map_: NDArray[Any]) -> NDArray[Any]:
-        rows, columns = (nearest_centres(*sides).numpy() for sides in zip(size, old, strict=True))
-        return map_[..., rows[:, None], columns]
-
-    out = map_pixels(sample, image, nearest)
+    out = map_pixels(sample, image, lambda map_: resize_planes(map_, size))
     if "boxes" in sample:
         scale = np.asarray([size[1] / old[1], size[0] / old[0]] * 2, dtype=np.float64)
         boxes = (sample["boxes"] * scale).astype(np.float32)
