@@ -88,6 +88,8 @@ def _print(file: str, facts: Mapping[str, Any]) -> None:
             table.add_row("classes", plain(_classes(head["names"], head.get("ids"))))
         for line in threshold_lines(head):
             table.add_row("threshold", plain(line))
+    for name, combination in facts["combine"].items():
+        table.add_row(plain(f"combined {name}"), plain(_node_text(combination)))
     table.add_row("trained on", plain(", ".join(facts["data"]) or "unknown"))
     if "parity" in facts:
         table.add_row("shapes", plain(_plain(facts["shapes"])))

@@ -196,11 +196,12 @@ class Runner:
         return Similar(embedded(found), second, self._galleries.get(head), threshold)
 
     def _written(self, found: Predicted, folder: Path) -> list[Path]:
-        """Writes the files of `densekit predict` for the heads whose classes are described."""
+        """Writes the files of `densekit predict` for what has described classes."""
+        described = {**self.heads, **self.predictor.model.described}
         known = {
             head: result
             for head, result in found.by_head.items()
-            if {"ids", "names"} <= self.heads[head].keys() or "embedding" in result
+            if {"ids", "names"} <= described[head].keys() or "embedding" in result
         }
         if not known:
             return []
@@ -208,7 +209,7 @@ class Runner:
         volumes = self.predictor.frames.dims == 3
         named = volume_names([found.files], root) if volumes else overlay_names(found.files, root)
         file = Path(found.files[0].name)
-        writer = Writer(folder, {head: self.heads[head] for head in known}, overlays=False)
+        writer = Writer(folder, {head: described[head] for head in known}, overlays=False)
         writer.add(found.image, listed_images([file], None)[0].id, file, named[0], known)
         writer.close()
         return sorted(path for path in folder.rglob("*") if path.is_file())

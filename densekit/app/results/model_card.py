@@ -45,6 +45,7 @@ def model_card(
     lines += ["| part | class | settings |", "|---|---|---|"]
     parts = {"backbone": facts["backbone"], "neck": facts["neck"]}
     parts |= {f"head `{name}`": head for name, head in heads.items()}
+    parts |= {f"combined `{name}`": one for name, one in facts.get("combine", {}).items()}
     lines += [_row(name, part) for name, part in parts.items() if part]
     lines += ["", "Input: " + "; ".join(f"{k} {v}" for k, v in facts["input"].items()) + ".", ""]
     for name, head in heads.items():

@@ -21,7 +21,7 @@ def _card(target: str) -> str:
     return model_card("hub:me/model", facts, {})
 
 
-@pytest.mark.parametrize("name", sorted({*heads.__all__} - {"Head"}))
+@pytest.mark.parametrize("name", sorted({*heads.__all__} - {"Head", "Combination", "Panoptic"}))
 def test_every_head_has_its_task(name: str) -> None:
     keys = getattr(heads, name).target_keys
     task = TASKS["mask" if "object_masks" in keys else keys[0]]
