@@ -71,16 +71,6 @@ def _softmax_focal(logits: Tensor, mask: Tensor, gamma: float) -> Tensor:
 
 def _sigmoid_focal(logits: Tensor, mask: Tensor, gamma: float) -> Tensor:
     """The loss (B, M, P) of independent labels."""
-    return sigmoid_focal(full_precision(logits), mask == 1, gamma)
-
-
-def sigmoid_focal(logits: Tensor, target: Tensor, gamma: float) -> Tensor:
-    """The elementwise loss of independent labels, not weighted by alpha.
-
-    Args:
-        logits: Of any shape.
-        target: The same shape, bool.
-        gamma: See `Focal`.
-    """
-    margin = torch.where(target, logits, -logits)
+    logits = full_precision(logits)
+    margin = torch.where(mask == 1, logits, -logits)
     return -F.logsigmoid(margin) * torch.exp(gamma * F.logsigmoid(-margin))

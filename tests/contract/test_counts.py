@@ -142,7 +142,7 @@ HEADS: dict[str, Callable[..., Any]] = {
     "yolox": partial(YOLOX, num_classes=CLASSES, channels=16),
 }
 TRAIN = {
-    "atss": Counts(213, 1970, 0, 4114),
+    "atss": Counts(213, 1856, 0, 4114),
     "cascade_rcnn": Counts(1169, 2495, 0, 49899),
     "classification": Counts(123, 345, 0, 3498),
     "deeplabv3": Counts(128, 508, 0, 3780),
@@ -150,10 +150,10 @@ TRAIN = {
     "embedding": Counts(123, 492, 0, 3505),
     "faster_rcnn": Counts(538, 1552, 0, 24136),
     "fcn": Counts(127, 413, 0, 3678),
-    "fcos": Counts(213, 1824, 0, 4114),
+    "fcos": Counts(213, 1710, 0, 4114),
     "mask_rcnn": Counts(709, 1906, 1, 24310),
     "pspnet": Counts(131, 500, 0, 3887),
-    "retinanet": Counts(229, 1269, 0, 4174),
+    "retinanet": Counts(229, 1155, 0, 4174),
     "semantic_fpn": Counts(200, 538, 0, 3782),
     "ssd": Counts(139, 734, 0, 3985),
     "unet": Counts(1689, 530, 0, 11143),

@@ -69,6 +69,18 @@ WANTED = (
         "2.2x / 4.5x",
     ),
     Wanted(
+        "retinanet_r50_train",
+        "RetinaNet R50 training, 2 x 480x640",
+        "work=retinanet step=train depth=50 size=[480,640] batch=2 rounds=3",
+        "1.5x / 3x",
+    ),
+    Wanted(
+        "fcos_r50_train",
+        "FCOS R50 training, 2 x 480x640",
+        "work=fcos step=train depth=50 size=[480,640] batch=2 rounds=3",
+        "1.5x / 3x",
+    ),
+    Wanted(
         "detector_r50_predict",
         "Faster R-CNN R50 prediction, 1 x 800x1088",
         f"step=predict depth=50 size=[800,1088] batch=1 rounds=5 {ENGINES}",

@@ -32,7 +32,7 @@ NETWORK = {
 }
 MARGIN = {"batch": 256, "classes": 10_000}
 WORKS: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("faster_rcnn", "unet", "deeplabv3plus"), NETWORK),
+    **dict.fromkeys(("faster_rcnn", "retinanet", "fcos", "unet", "deeplabv3plus"), NETWORK),
     "sliding_window": {
         **{"depth": 18, "size": [1024, 1024], "batch": 4, "classes": 3},
         "precision": ["fp32", "bf16"],
@@ -55,9 +55,9 @@ checkpoint=PATH [key=value ...]
 """.strip(),
     about="""
 Times a work of another library and the same work of densekit in turn, on the same inputs and with
-the same weights, after checking that their outputs are equal. Peers: torchvision (faster_rcnn), smp
-(unet, deeplabv3plus), MONAI (sliding_window), pytorch-metric-learning (arcface, cosface) and
-pycocotools (coco_evaluation). Where ours is compiled, the peer is too.
+the same weights, after checking that their outputs are equal. Peers: torchvision (faster_rcnn,
+retinanet, fcos), smp (unet, deeplabv3plus), MONAI (sliding_window), pytorch-metric-learning
+(arcface, cosface) and pycocotools (coco_evaluation). Where ours is compiled, the peer is too.
 
 The other forms time the network of an experiment or a checkpoint, on its own images or on rendered
 ones of a size. Beside it stands the same network of torchvision (Faster R-CNN) or smp (U-Net,
@@ -66,6 +66,7 @@ reason.
 """,
     examples=(
         "benchmark",
+        "benchmark work=retinanet depth=50 size=[480,640] batch=2",
         "benchmark work=unet size=[256,320] batch=8",
         "benchmark step=predict depth=50 size=[800,1088] batch=1 engine=[eager,inductor]",
         "benchmark work=coco_evaluation output=coco.json",
@@ -198,6 +199,7 @@ def _maker(name: str) -> Callable[[dict[str, Any]], Work]:
 
     modules = {
         "faster_rcnn": ("detectors", "detector_work"),
+        **dict.fromkeys(("retinanet", "fcos"), ("one_stage", "one_stage_work")),
         **dict.fromkeys(("unet", "deeplabv3plus"), ("segmenters", "segmenter_work")),
         "sliding_window": ("windows", "window_work"),
         **dict.fromkeys(("arcface", "cosface"), ("margins", "margin_work")),

@@ -13,8 +13,7 @@ from torch import Tensor
 
 from densekit.heads.anchors import Assign, label_anchors
 from densekit.heads.one_stage.rules import FocalRule
-from densekit.losses.focal import sigmoid_focal
-from densekit.losses.targets import full_precision, recomputed
+from densekit.losses.anchor_focal import focal_sum
 from densekit.ops.dist import SMALLEST_COUNT, global_count
 from densekit.ops.matching import IGNORED, POSITIVE
 from densekit.types import Batch
@@ -61,18 +60,9 @@ def focal_sums(logits: Sequence[Tensor], classes: Tensor, rule: FocalRule) -> Te
         classes: (B, A), see `Targets`.
         rule: Its gamma and alpha.
     """
-
-    def of_level(logits: Tensor, classes: Tensor) -> Tensor:
-        logits = full_precision(logits)
-        own = classes[..., None] == torch.arange(logits.shape[2], device=classes.device)
-        alpha = torch.where(own, rule.alpha, 1 - rule.alpha)
-        loss = sigmoid_focal(logits, own, rule.gamma) * alpha
-        return (loss * (classes != LEFT_OUT)[..., None]).sum((1, 2))
-
-    parts = classes.split([x.shape[1] for x in logits], 1)
-    return torch.stack(
-        [recomputed(of_level, x, part) for x, part in zip(logits, parts, strict=True)]
-    ).sum(0)
+    parts = zip(logits, classes.split([x.shape[1] for x in logits], 1), strict=True)
+    sums = [focal_sum(x, own, own != LEFT_OUT, rule.gamma, rule.alpha) for x, own in parts]
+    return torch.stack(sums).sum(0)
 
 
 def batch_total(values: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from densekit.heads import ATSS, FCOS, YOLOX, RetinaNet
 from densekit.heads.one_stage import DenseDetectionRule, detectron2_retinanet, mmdet_retinanet
 from densekit.heads.one_stage.detections import Candidates, best_of_level, select_dense
 from densekit.losses import GIoUBox, SmoothL1Box
-from tests.unit.heads.one_stage_cases import SIDES, features, one_stage, ssd
+from tests.unit.heads.one_stage_cases import LEVELS, SIDES, features, one_stage, ssd
 from tests.unit.tiny import targets
 
 HEADS: dict[str, Any] = {
@@ -94,6 +94,23 @@ def test_a_broken_image_does_not_touch_the_others(name: str) -> None:
     for key in ("boxes", "scores", "labels", "valid"):
         torch.testing.assert_close(found[key][0], expected[key][0])
     assert found["boxes"][found["valid"]].isfinite().all()
+
+
+@pytest.mark.parametrize("kind", [ATSS, FCOS, RetinaNet])
+def test_one_float_copy_of_the_logits_is_kept_for_backward(kind: Any) -> None:
+    made, levels, classes = kind(LEVELS, 7, depth=1), features(2), 7
+    kept: dict[int, int] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        if x.is_floating_point() and x.shape[-1:] == (classes,):
+            kept[x.data_ptr()] = x.numel()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        losses = made.loss(levels, targets([3, 2]))
+    anchors = sum(len(level.anchors) for level in made.levels(levels))
+    assert sum(kept.values()) == 2 * anchors * classes
+    sum(losses.values()).backward()
 
 
 def candidates(*boxes: list[float]) -> Candidates:

@@ -119,15 +119,7 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
         model: A Faster R-CNN of torchvision, which is left in evaluation mode.
         images: (C, H, W) each, of 0 to 1.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # the mean over batches, of which there is one
-    model.train().backbone(model.transform(list(images))[0].tensors)
-    model.eval()
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    standardise(model, images)
     predictor, kept = model.roi_heads.box_predictor.cls_score, []
     hook = predictor.register_forward_hook(lambda *call: kept.append(call[2]))
     model(list(images))
@@ -138,6 +130,20 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
     predictor.bias.sub_(logits.mean(0)).mul_(factor)
     logits = (logits - logits.mean(0)) * factor
     predictor.bias[0] += (logits[:, 1:].amax(1) - logits[:, 0]).quantile(1 - OBJECTS)
+
+
+@torch.no_grad()
+def standardise(model: Any, images: Sequence[Tensor]) -> None:
+    """Gives batch norms the statistics of the images; leaves the model in evaluation mode."""
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over batches, of which there is one
+    model.train().backbone(model.transform(list(images))[0].tensors)
+    model.eval()
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
 
 
 def _all_rows() -> dict[str, Any]:

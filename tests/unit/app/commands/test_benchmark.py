@@ -39,6 +39,8 @@ def rows_of(arguments: list[str], folder: Path) -> list[dict[str, Any]]:
     [
         ("faster_rcnn", "predict", "torchvision"),
         ("unet", "predict", "smp"),
+        pytest.param("retinanet", "train", "torchvision", marks=pytest.mark.slow),
+        pytest.param("fcos", "predict", "torchvision", marks=pytest.mark.slow),
         pytest.param("faster_rcnn", "train", "torchvision", marks=pytest.mark.slow),
         pytest.param("deeplabv3plus", "train", "smp", marks=pytest.mark.slow),
     ],
