@@ -106,12 +106,14 @@ class Panoptic(Combination):
     ) -> list[Segment]:
         """Paints the classes of the mask where there is no instance; ids follow those taken."""
         segments: list[Segment] = []
+        free = panoptic == 0
+        areas = np.bincount(mask[free], minlength=256)
+        number_of = np.zeros(256, dtype=np.int32)  # by value of the mask
         for label, value in enumerate(self.info["stuff"], self.info["num_things"]):
-            free = (mask == value) & (panoptic == 0)
-            area = int(free.sum())
-            if area >= max(1, self.min_stuff_area):
-                segments.append(self._segment(taken + len(segments) + 1, label, area))
-                panoptic[free] = segments[-1]["id"]
+            if areas[value] >= max(1, self.min_stuff_area):
+                number_of[value] = taken + len(segments) + 1
+                segments.append(self._segment(int(number_of[value]), label, int(areas[value])))
+        panoptic[free] = number_of[mask[free]]
         return segments
 
     def _segment(self, number: int, label: int, area: int) -> Segment:
