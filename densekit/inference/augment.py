@@ -1,4 +1,4 @@
-"""Test-time augmentation: averages the predictions for mirrored and scaled copies of an image.
+"""Test-time augmentation: joins the predictions for mirrored and scaled copies of an image.
 
 Shape letters: B images, C channels, K classes, D spatial dimensions, S the D sizes of an image.
 """
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from densekit.inference.inferer import Inferer, logits_of
+from densekit.inference.merging import merged, seen_back
 from densekit.inference.wrapping import WrappingInferer
 from densekit.model import DenseModel
 from densekit.ops.interpolation import resize_linear
@@ -23,16 +24,20 @@ class TestTimeAugmentation(WrappingInferer):
     """Averages the *probabilities* of mirrored and scaled copies of each image.
 
     Softmax over exclusive classes, a sigmoid per class for multi-label and binary heads. The mean
-    is turned back into logits, so that whatever follows works as without augmentation.
+    is turned back into logits, so that whatever follows works as without augmentation. Boxes are
+    not averaged: the detections of all copies are suppressed together, and each keeps its mask.
 
     Args:
         inferer: How each copy is predicted, e.g. a `SlidingWindow`; the whole image by default.
         flips: Spatial axes to mirror (-1: left and right). Every combination is predicted: 2 passes
             for one axis, 4 for two, 8 for three.
         scales: Scale factors of the sides; include 1 to predict the unscaled image too.
+        nms_iou: Detections of one class with a larger IoU are suppressed, 0..1.
+        max_detections: Most detections per image.
 
     Raises:
-        ValueError: An axis appears twice, there is no scale, or a scale is not positive.
+        ValueError: An axis appears twice, there is no scale, a scale is not positive, or another
+            argument is out of range.
     """
 
     __test__ = False  # the name would make pytest collect it
@@ -42,6 +47,8 @@ class TestTimeAugmentation(WrappingInferer):
         inferer: Inferer | None = None,
         flips: Sequence[int] = (-1,),
         scales: Sequence[float] = (1.0,),
+        nms_iou: float = 0.5,
+        max_detections: int = 100,
     ) -> None:
         if len(set(flips)) != len(flips):
             raise ValueError(
@@ -51,7 +58,14 @@ class TestTimeAugmentation(WrappingInferer):
             raise ValueError(
                 f"TestTimeAugmentation.scales: expected factors above 0, got {list(scales)}"
             )
+        if not 0 <= nms_iou <= 1:
+            raise ValueError(f"TestTimeAugmentation.nms_iou: expected 0 to 1, got {nms_iou}")
+        if max_detections < 1:
+            raise ValueError(
+                f"TestTimeAugmentation.max_detections: expected at least 1, got {max_detections}"
+            )
         super().__init__(inferer)
+        self.nms_iou, self.max_detections = nms_iou, max_detections
         self.axes = list(flips)
         self.flips = [
             axes for n in range(len(flips) + 1) for axes in itertools.combinations(flips, n)
@@ -61,24 +75,32 @@ class TestTimeAugmentation(WrappingInferer):
     def predict(
         self, model: DenseModel, batch: Batch, features: Features | None = None
     ) -> dict[str, Predictions]:
-        """Logits of the mean probabilities, zero beyond `size`."""
+        """Logits of the mean probabilities, zero beyond `size`; or the detections of all copies."""
         _check_axes(self.axes, model.spatial_dims)
         sums: dict[str, Predictions] = {}
+        views: dict[str, list[Predictions]] = {}
         for scale, flip in itertools.product(self.scales, self.flips):
             plain = scale == 1 and not flip
             changed = batch if plain else _changed(model, batch, scale, flip)
             predicted = self.inferer.predict(model, changed, features if plain else None)
-            for head, (key, logits) in logits_of(predicted, "TestTimeAugmentation").items():
+            boxes = {head: found for head, found in predicted.items() if "boxes" in found}
+            for head, seen in boxes.items():
+                back = seen_back(seen, changed["size"], batch["size"], flip)
+                views.setdefault(head, []).append(back)
+            others = {head: found for head, found in predicted.items() if head not in boxes}
+            for head, (key, logits) in logits_of(others, "TestTimeAugmentation").items():
                 found = _unchanged(probabilities(key, logits), changed["size"], batch, flip)
                 if head in sums:
                     sums[head][key] += found
                 else:
                     sums[head] = {key: found}
         count = len(self.scales) * len(self.flips)
-        return {
+        means = {
             head: {key: to_logits(key, value.div_(count)) for key, value in of_head.items()}
             for head, of_head in sums.items()
         }
+        detected = {h: merged(v, self.nms_iou, self.max_detections) for h, v in views.items()}
+        return {**means, **detected}
 
 
 def probabilities(key: str, logits: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What two results of one image differ in: moved boxes, changed pixels, turned embeddings.
+"""What two results of one image differ in: boxes and masks, classes of pixels, embeddings.
 
 Shape letters: N boxes, K classes, E values of an embedding.
 """
@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from densekit.types import Result
+from densekit.types import Result, RunLengths
 
 CONFIDENT = 0.5
 """Lowest score of the boxes of either that are looked for in the other."""
+SAME_MASK = 0.8
+"""IoU from which on the masks of one object are the same: a pixel more is much of a small one."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Limits:
         points: Change of a metric, in points: hundredths of its range 0 to 1, or of the model's
             value if that is larger than 1.
         pixels: Change of a coordinate of a box, in pixels of the network's input.
-        moved: Percentage of confident boxes without a box of their class within `pixels`.
+        moved: Percentage of confident boxes without a box of their class within `pixels`, and of
+            the masks of the others that overlap by less than `SAME_MASK`.
         mask: Percentage of pixels of another class.
         value: Change of a probability or of any other output, in percent of the largest of its
             image; 1 - cosine of an embedding, in percent.
@@ -106,6 +109,8 @@ class Differences:
     changed: int = 0
     images: int = 0
     furthest: float = 0.0
+    masks: int = 0
+    reshaped: int = 0
     largest: dict[str, float] = field(default_factory=dict)
 
     def update(self, expected: Result, found: Result, zoom: float) -> None:
@@ -138,6 +143,9 @@ class Differences:
             rows.append(
                 ("largest move of the others", "pixels", self.furthest, limits.pixels, found)
             )
+        if self.masks:
+            share = 100 * self.reshaped / self.masks
+            rows.append(("masks of another shape", "%", share, limits.moved, self.masks))
         if pixels:
             share = 100 * self.changed / pixels
             rows.append(("pixels of another class", "%", share, limits.mask, pixels))
@@ -146,15 +154,19 @@ class Differences:
 
     def _look_for(self, wanted: Result, there: Result, zoom: float) -> None:
         """Looks for each confident box among the boxes of the other result."""
-        sure = wanted["scores"] >= CONFIDENT
-        for box, label in zip(wanted["boxes"][sure], wanted["labels"][sure], strict=True):
-            own = there["boxes"][there["labels"] == label]
-            nearest = float((np.abs(own - box).max(1) * zoom).min(initial=np.inf))
+        for n in np.flatnonzero(wanted["scores"] >= CONFIDENT).tolist():
+            own = np.flatnonzero(there["labels"] == wanted["labels"][n])
+            moves = np.abs(there["boxes"][own] - wanted["boxes"][n]).max(1) * zoom
+            nearest = float(moves.min(initial=np.inf))
             self.boxes += 1
-            if nearest <= self.limits.pixels:
-                self.furthest = max(self.furthest, nearest)
-            else:
+            if nearest > self.limits.pixels:
                 self.moved += 1
+                continue
+            self.furthest = max(self.furthest, nearest)
+            if "masks" in wanted:
+                other = there["masks"][own[moves.argmin()]]
+                self.masks += 1
+                self.reshaped += mask_iou(wanted["masks"][n], other) < SAME_MASK
 
     def _values(self, expected: Result, found: Result) -> None:
         for key, value in expected.items():
@@ -163,6 +175,15 @@ class Differences:
             off = _turn(value, found[key]) if key == "embedding" else _relative(value, found[key])
             before = self.largest.get(key, 0.0)
             self.largest[key] = off if np.isnan(off) else max(before, off)
+
+
+def mask_iou(one: RunLengths, other: RunLengths) -> float:
+    """IoU of two masks, 1 if neither has a pixel."""
+    from pycocotools import mask as coco_mask
+
+    if not coco_mask.area(one) + coco_mask.area(other):
+        return 1.0
+    return float(coco_mask.iou([one], [other], [0])[0, 0])
 
 
 def of_metrics(

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from densekit.inference.export.base import Example, Program
 from densekit.inference.inferer import LOGITS
+from densekit.inference.pasting import paste_masks
 from densekit.model import DenseModel
 from densekit.ops.padding import corner, largest_sides, pad_end
 from densekit.types import Batch, Features, Predictions, Result
@@ -98,14 +99,18 @@ class PictureFile:
         for name, value in self.program(np.ascontiguousarray(picture)).items():
             head, _, key = name.partition("/")
             found.setdefault(head, {})[key] = value
-        return {head: _valid(result) for head, result in found.items()}
+        height, width = picture.shape[:2]
+        return {head: _valid(result, (height, width)) for head, result in found.items()}
 
 
-def _valid(result: Result) -> Result:
-    """Drops rows of boxes that are padding."""
+def _valid(result: Result, size: tuple[int, int]) -> Result:
+    """Drops rows of boxes that are padding, and pastes the masks of the others."""
     if "valid" not in result:
         return result
-    return {key: result[key][result["valid"]] for key in ("boxes", "scores", "labels")}
+    kept = {key: result[key][result["valid"]] for key in ("boxes", "scores", "labels")}
+    if "masks" in result:
+        kept["masks"] = paste_masks(result["masks"][result["valid"]], kept["boxes"], size)
+    return kept
 
 
 def _joined(parts: Sequence[Tensor]) -> Tensor:

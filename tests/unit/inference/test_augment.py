@@ -14,7 +14,6 @@ from densekit.inference import CleanUp, SlidingWindow, TestTimeAugmentation, Who
 from densekit.inference.augment import probabilities, to_logits
 from tests.unit.inference.segmenter import pixels, tiny_segmenter
 from tests.unit.inference.test_sliding_window import batch_of
-from tests.unit.tiny import tiny_detector
 
 
 def whole(model: DenseModel, image: Tensor) -> Tensor:
@@ -111,5 +110,7 @@ def test_refuses() -> None:
     for axes in ([2], [1, -1]):
         with pytest.raises(ValueError, match="expected distinct axes within -2..1"):
             TestTimeAugmentation(flips=axes).predict(model, batch_of(pixels(1, 8, 8)))
-    with pytest.raises(ValueError, match="TestTimeAugmentation expected .* from heads.detection"):
-        TestTimeAugmentation().predict(tiny_detector().eval(), batch_of(pixels(3, 32, 32)))
+    with pytest.raises(ValueError, match="nms_iou: expected 0 to 1, got 2"):
+        TestTimeAugmentation(nms_iou=2)
+    with pytest.raises(ValueError, match="max_detections: expected at least 1, got 0"):
+        TestTimeAugmentation(max_detections=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -63,6 +65,16 @@ def test_a_pixel_on_the_threshold_does_not_exceed_it() -> None:
     masks = np.full((1, 4, 4), 0.5, np.float32)
     box = np.array([[4, 4, 12, 12]], np.float32)
     assert_pasted(paste_masks(masks, box, SIZE), np.zeros((1, *SIZE), bool))
+
+
+def test_the_example_of_exported_files_pastes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(__file__).resolve().parents[3] / "docs/examples/exported"
+    monkeypatch.syspath_prepend(str(folder))
+    picture = importlib.import_module("picture")
+    rng = np.random.default_rng(3)
+    masks, boxes = rng.random((9, 14, 14), dtype=np.float32), boxes_of(9, (5, 150), rng)
+    planes = np.stack([picture.pasted(*row, SIZE) for row in zip(masks, boxes, strict=True)])
+    assert (planes != torchvisions(masks, boxes, SIZE)).mean() < 1e-5
 
 
 def test_masks_are_pasted_in_the_original_frame() -> None:

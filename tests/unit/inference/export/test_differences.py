@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from densekit.inference.export.differences import LIMITS, Differences, Measured, of_metrics
+from densekit.ops.run_lengths import encode
 from densekit.types import Result
 
 BOX = [10.0, 10, 50, 40]
@@ -104,3 +105,22 @@ def test_metrics(own: float, other: float, is_within: bool, compared: int) -> No
     (row,) = of_metrics(*values, {"head": "AP"}, LIMITS["fp32"], 7)
     assert row.is_within is is_within
     assert row.compared == compared
+
+
+def test_masks_of_the_same_box_are_compared() -> None:
+    planes = np.zeros((2, 20, 20), bool)
+    planes[0, 5:15, 5:15] = planes[1, 5:15, 5:10] = True
+    whole, half = encode(planes)
+    result = {
+        "boxes": np.array([[5.0, 5, 15, 15]]),
+        "scores": np.array([0.9]),
+        "labels": np.array([0]),
+    }
+    rows = {}
+    for name, mask in (("same", whole), ("half", half)):
+        differences = Differences(LIMITS["fp32"])
+        differences.update({**result, "masks": [whole]}, {**result, "masks": [mask]}, 1.0)
+        (rows[name],) = (r for r in differences.measured("d") if "another shape" in r.name)
+    assert (rows["same"].difference, rows["same"].compared) == (0, 2)
+    assert rows["half"].difference == 100
+    assert not rows["half"].is_within
