@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from densekit._names import check_keys, unknown
 from densekit.data.transforms.geometry import clip_boxes, is_spatial, select_boxes
+from densekit.data.transforms.layers import layered
 from densekit.types import IGNORE_INDEX, Sample
 
 
@@ -73,12 +74,16 @@ class Augment:
         boxes = clip_boxes(sample.get("boxes", np.zeros((0, 4))).astype(np.float64), size)
         given: dict[str, Any] = {"image": sample["image"], "bboxes": boxes}
         given["row"] = np.arange(len(boxes), dtype=np.float64)
-        maps = _collect_maps(sample, size)
+        layers = layered(sample["instance_masks"]) if "instance_masks" in sample else None
+        numbered = sample if layers is None else {**sample, "instance_masks": layers.maps}
+        maps = _collect_maps(numbered, size)
         planes = [plane for map_ in maps.values() for plane in map_.reshape(-1, *size)]
         if planes:
             given["masks"] = planes
         changed = self._pipeline(**given)
         out = _with_maps(sample, changed["image"], changed.get("masks"), maps)
+        if layers is not None:
+            out["instance_masks"] = layers.planes(out["instance_masks"])
         if "boxes" not in sample:
             return out
         new = np.asarray(changed["bboxes"], dtype=np.float64).reshape(-1, 4)
