@@ -10,6 +10,8 @@ N objects of an image, M bins per side, H and W the image's size.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -38,6 +40,34 @@ def object_masks(planes: NDArray[Any], boxes: NDArray[Any], side: int = SIDE) ->
         inside = plane[row, column[0] : column[-1] + 1]  # rows first: copies of whole ranges
         np.take(inside, column - column[0], axis=1, out=mask)
     return sampled
+
+
+def in_image(
+    masks: NDArray[Any], boxes: NDArray[Any], size: tuple[int, int]
+) -> Iterator[NDArray[Any]]:
+    """Yields each mask as a plane (H, W), in which every pixel of the box has its bin's value.
+
+    The inverse of `object_masks`, but for what its bins do not tell.
+
+    Args:
+        masks: (N, M, M).
+        boxes: (N, 4) xyxy, in the image.
+        size: H and W.
+    """
+    for mask, (x1, y1, x2, y2) in zip(masks, boxes.astype(np.float64), strict=True):
+        plane = np.zeros(size, dtype=masks.dtype)
+        rows, row_bins = _bins(y1, y2, size[0], len(mask))
+        columns, column_bins = _bins(x1, x2, size[1], len(mask))
+        plane[rows, columns] = mask[row_bins[:, None], column_bins]
+        yield plane
+
+
+def _bins(low: float, high: float, length: int, side: int) -> tuple[slice, NDArray[np.int64]]:
+    """The pixels of an axis whose centres are in a box, and the bin that each lies in."""
+    first, last = max(0, math.ceil(low - 0.5)), min(length, math.ceil(high - 0.5))
+    shares = (np.arange(first, last) + 0.5 - low) / (high - low)
+    bins: NDArray[np.int64] = np.clip(shares * side, 0, side - 1).astype(np.int64)
+    return slice(first, max(first, last)), bins
 
 
 def _pixels(low: NDArray[Any], high: NDArray[Any], side: int, length: int) -> NDArray[np.int64]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from densekit.data.medical.axes import turned_mask
+from densekit.data.object_masks import in_image
+from densekit.ops.run_lengths import encode
 from densekit.types import Batch, Result, chosen_objects
 from densekit.visualization.boxes import draw_boxes
 from densekit.visualization.categories import (
@@ -96,7 +98,12 @@ def _draw_box_targets(batch: Batch, row: int, names: Sequence[str]) -> Picture:
         return draw_boxes(image, [], [], names)
     valid = batch["boxes_valid"][row]  # (T,)
     boxes, labels = (batch[key][row][valid].cpu().numpy() for key in ("boxes", "labels"))
-    return draw_boxes(image, boxes * _scale(image, batch["size"][row].tolist()), labels, names)
+    height, width = batch["size"][row].tolist()
+    objects = {"boxes": boxes, "labels": labels}
+    if "object_masks" in batch:
+        planes = in_image(batch["object_masks"][row][valid].cpu().numpy(), boxes, (height, width))
+        objects["masks"] = [encode(plane[None] == 1)[0] for plane in planes]
+    return draw_objects(image, objects, names, np.divide(image.shape[:2], (height, width)).tolist())
 
 
 def _draw_box_results(
@@ -162,9 +169,3 @@ def _unpadded(values: Tensor, batch: Batch, row: int) -> Tensor:
     for axis, length in enumerate(size, -len(size)):
         part = part.narrow(axis, 0, length)
     return part
-
-
-def _scale(image: NDArray[Any], size: Sequence[int]) -> NDArray[np.float64]:
-    """(4,) factors that map xyxy boxes from a frame of that (height, width) onto `image`."""
-    scale: NDArray[np.float64] = np.divide(image.shape[:2], size)[[1, 0, 1, 0]]
-    return scale

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.data.object_masks import SIDE, object_masks
+from densekit.data.object_masks import SIDE, in_image, object_masks
 
 
 def test_every_bin_is_the_pixel_at_its_centre() -> None:
@@ -38,3 +38,15 @@ def test_a_rectangle_fills_its_box_at_any_side() -> None:
 def test_no_object() -> None:
     masks = object_masks(np.zeros((0, 5, 6), np.uint8), np.zeros((0, 4), np.float32))
     assert masks.shape == (0, SIDE, SIDE)
+
+
+def test_planes_and_frames_are_inverse() -> None:
+    planes = np.zeros((3, 50, 70), np.uint8)
+    planes[0, 5:30, 10:41], planes[1, 49, 69], planes[2, 3:40, 7:50] = 1, 1, 255
+    planes[0, 11:15, 13:20] = 0
+    boxes = np.array([[10, 5, 41, 30], [69, 49, 70, 50], [7, 3, 50, 40]], np.float32)
+    back = list(in_image(object_masks(planes, boxes), boxes, (50, 70)))
+    assert (np.stack(back) == planes).all()
+    thin = np.array([[10.1, 5, 10.2, 9]], np.float32)  # contains no centre of a pixel
+    (plane,) = in_image(np.ones((1, 4, 4), np.uint8), thin, (20, 20))
+    assert not plane.any()

@@ -38,6 +38,17 @@ def test_loader_picture_leaves_padding_out_and_draws_valid_boxes_only() -> None:
     assert not empty.any()
 
 
+def test_loader_picture_fills_the_masks_of_objects() -> None:
+    masks = torch.zeros(1, 2, 8, 8, dtype=torch.uint8)
+    masks[0, 0, :, 4:] = 1
+    masks[0, 1] = 255
+    (picture,) = draw_batch(make_batch(object_masks=masks), NAMES, 1, {})
+    factor = picture.shape[0] // 20
+    left, right = (picture[9 * factor, x * factor] for x in (5, 9))
+    assert not left.any()
+    assert right.any()
+
+
 def test_volumes_and_images_without_boxes_are_no_error() -> None:
     volume = make_batch(image=torch.zeros(1, 1, 4, 4, 4))
     assert draw_batch(volume, [], 8, {}) == []
