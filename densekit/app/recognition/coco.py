@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import mmap
 import re
+from dataclasses import replace
 from pathlib import Path
 
-from densekit.app.recognition.found import WHOLE, Found, node
+from densekit.app.recognition.found import OUTLINED, WHOLE, Found, node
 from densekit.app.recognition.tree import Tree, by_split, likeness
 from densekit.data.reading.files import same_name
 
@@ -40,8 +41,7 @@ def recognise(tree: Tree) -> list[Found]:
     if not _has_outlines(tree.root / next(iter(chosen.values()))):
         return [found]
     masks = {split: {**n, "_target_": "densekit.data.CocoSemantic"} for split, n in splits.items()}
-    hint = "objects have outlines: format=coco_masks trains on one class per pixel instead of boxes"
-    boxes = Found("coco", found.text, "boxes", tree.root, splits, (*notes, hint))
+    boxes = replace(found, notes=(*notes, OUTLINED.format("coco_masks")), outlines=True)
     return [boxes, Found("coco_masks", found.text, "masks", tree.root, masks, tuple(notes))]
 
 

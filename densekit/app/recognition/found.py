@@ -10,6 +10,11 @@ from typing import Any
 
 ROOT = "{root}"
 """Stands for the folder in the arguments of a data set."""
+OUTLINED = (
+    "objects have outlines: head=mask_rcnn learns their masks beside the boxes; format={} trains on"
+    " one class per pixel instead"
+)
+"""What to do with outlines; the format reads them as semantic masks."""
 WHOLE = "whole"
 """The split of a data set that `SplitRule` divides."""
 
@@ -32,6 +37,7 @@ class Found:
         certain: Whether files with annotations or their names leave no doubt; folders of images
             may be anything.
         settings: Words of the command that belong to this data set.
+        outlines: Whether objects have outlines, which the file has read if a head learns masks.
     """
 
     format: str
@@ -42,6 +48,7 @@ class Found:
     notes: tuple[str, ...] = ()
     certain: bool = True
     settings: tuple[str, ...] = field(default=())
+    outlines: bool = False
 
     def located(self, node: Any, root: str) -> Any:
         """A node with the folder in place of `ROOT`."""

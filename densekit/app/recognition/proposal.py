@@ -29,6 +29,7 @@ KEYS = {
     "mask_prefix": "beginning of a mask's name that its image lacks",
     "mask_suffix": "end of a mask's name that its image lacks",
     "list_file": "pairs of image and mask",
+    "instance_masks": "outlines are read if a head learns masks",
     "channels": "1 for grey, 3 for colour",
     "dtype": "float32 keeps more than 8 bits as stored",
     "mask": "folder of the masks",
@@ -147,7 +148,8 @@ def _rule(arguments: Mapping[str, Any]) -> Node:
 
 def _located(found: Found, node: Node, name: str) -> Node:
     located: Node = found.located(node, f"${{vars.{name}.root}}")
-    return located
+    masks = {"instance_masks": "${heads_need:object_masks}"} if found.outlines else {}
+    return {**located, **masks}
 
 
 def _part(name: str, split: str, whole: str = WHOLE) -> Node:

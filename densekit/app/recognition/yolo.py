@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from densekit.app.recognition.found import WHOLE, Found, node
+from densekit.app.recognition.found import OUTLINED, WHOLE, Found, node
 from densekit.app.recognition.tree import Tree, by_folder, by_split, common_folder, split_of, stems
 from densekit.data.annotations.yolo_config import (
     YoloConfig,
@@ -107,9 +107,9 @@ def _both(
     if not polygons:
         return [Found("yolo", text, "boxes", root, splits)]
     masks = {split: {**n, "_target_": "densekit.data.YoloSemantic"} for split, n in splits.items()}
-    hint = "rows are polygons: format=yolo_masks trains on one class per pixel instead of boxes"
     named = any("names" in n for n in masks.values())
-    boxes = Found("yolo", text, "boxes", root, splits, (hint,) * (not named))
+    notes = (OUTLINED.format("yolo_masks"),) * (not named)
+    boxes = Found("yolo", text, "boxes", root, splits, notes, outlines=True)
     return [boxes] if named else [boxes, Found("yolo_masks", text, "masks", root, masks)]
 
 

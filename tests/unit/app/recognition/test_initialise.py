@@ -10,6 +10,7 @@ import pytest
 from densekit.app.cli import main
 from densekit.app.config.overrides import parse
 from densekit.app.run.job import checked, configuration
+from tests.unit.app.recognition import folders
 from tests.unit.app.recognition.folders import KINDS
 
 
@@ -46,6 +47,20 @@ def test_what_is_written_composes(
     assert Path("conf/data/my_data.yaml").is_file()
     (source,) = checked(configuration(parse(command_of(printed)))).sources.values()
     assert len(source.train) > 0
+
+
+def test_outlines_are_read_if_a_head_learns_masks(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders.coco(place / "coco", outlines=True)
+    folders.yolo(place / "yolo", row="{n} .1 .1 .9 .1 .9 .9\n")
+    for name in ("coco", "yolo"):
+        assert main(["init", str(place / name), f"name=my_{name}"]) == 0
+        assert "head=mask_rcnn learns their masks" in capsys.readouterr().out
+        for head in ("faster_rcnn", "mask_rcnn"):
+            words = [f"data=my_{name}", f"head={head}"]
+            (source,) = checked(configuration(parse(words))).sources.values()
+            assert ("instance_masks" in source.train[0]) == (head == "mask_rcnn")
 
 
 @pytest.mark.slow
