@@ -99,7 +99,7 @@ def _draw_box_targets(batch: Batch, row: int, names: Sequence[str]) -> Picture:
     valid = batch["boxes_valid"][row]  # (T,)
     boxes, labels = (batch[key][row][valid].cpu().numpy() for key in ("boxes", "labels"))
     height, width = batch["size"][row].tolist()
-    objects = {"boxes": boxes, "labels": labels}
+    objects: dict[str, Any] = {"boxes": boxes, "labels": labels}
     if "object_masks" in batch:
         planes = in_image(batch["object_masks"][row][valid].cpu().numpy(), boxes, (height, width))
         objects["masks"] = [encode(plane[None] == 1)[0] for plane in planes]

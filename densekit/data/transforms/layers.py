@@ -78,9 +78,9 @@ def layered(planes: NDArray[Any]) -> Layers:
         if alone:
             maps[layer][window][inside == IGNORE_INDEX] = IGNORE_INDEX
             counts[layer] = MOST
-    layer, value = np.asarray(places, dtype=np.int64).reshape(-1, 2).T
+    rows = np.asarray(places, dtype=np.int64).reshape(-1, 2)
     stacked = np.stack(maps) if maps else np.zeros((0, *planes.shape[1:]), dtype=np.uint8)
-    return Layers(stacked, layer, value)
+    return Layers(stacked, rows[:, 0], rows[:, 1])
 
 
 def _free(
