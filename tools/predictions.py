@@ -1,7 +1,7 @@
 """Predictions of trained models on test images, side by side under captions.
 
-Each panel is `CAPTION=NUMBER WORDS`: a test image by its number, and the words of `densekit train`
-that name the data and the checkpoint. The picture of the README:
+Each panel is `CAPTION=NUMBER WORDS`: a test image by its number, the checkpoint, and the words of
+`densekit train` that name the data. The picture of the README:
 
     python tools/predictions.py docs/images/predictions.jpg \
         'cells=3 experiment=bccd_faster_rcnn paths.data=DATA checkpoint=RUN_1' \
@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 from PIL import Image
 
 from densekit import Predictor, compose
@@ -26,15 +27,17 @@ from densekit.visualization.images import Picture, save_picture
 from densekit.visualization.panels import side_by_side
 
 CHECKPOINT = "checkpoint="
+WIDEST = 2000
+"""Pixels to which a row of many panels is reduced."""
 
 
 def draw(number: int, words: Sequence[str]) -> Picture:
     """A test image with the prediction of the first head, as `densekit demo` shows it."""
-    sources, _, _ = compose(*words)
+    stored = next(word for word in words if word.startswith(CHECKPOINT))
+    sources, _, _ = compose(*(word for word in words if word != stored))
     test = next(iter(sources.values())).test
     if test is None:
         raise ValueError(f"{words}: expected data with a test split")
-    stored = next(word for word in words if word.startswith(CHECKPOINT))
     predictor = Predictor(checkpoint_file(stored.removeprefix(CHECKPOINT)))
     sample = test[number]
     with TemporaryDirectory() as folder:
@@ -58,7 +61,9 @@ def main(arguments: Sequence[str]) -> None:
         caption, _, rest = panel.partition("=")
         number, *words = shlex.split(rest)
         drawn[caption] = draw(int(number), words)
-    save_picture(side_by_side(list(drawn.values()), list(drawn)), output)
+    row = Image.fromarray(side_by_side(list(drawn.values()), list(drawn)))
+    row.thumbnail((WIDEST, row.height))
+    save_picture(np.asarray(row), output)
 
 
 if __name__ == "__main__":
