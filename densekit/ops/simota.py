@@ -81,40 +81,31 @@ def match_by_cost(
         The index of each point's object, (B, A) int64, and the label of each point, (B, A) int8:
         `POSITIVE` or `NEGATIVE`.
     """
-    images, count = gt.shape[0], len(points)
-    candidate = torch.zeros((images, count), dtype=torch.bool, device=gt.device)
-    for chunk in _chunks(gt, points):
-        allowed, _ = _position(gt[:, chunk], points, rule)
-        candidate |= (allowed & valid[:, chunk, None]).any(1)
-    first = torch.full((images, count), gt.shape[1], dtype=torch.int64, device=gt.device)
-    last = torch.full_like(first, -1)
-    least = torch.full((images, count), torch.inf, dtype=found.logits.dtype, device=gt.device)
-    cheapest = torch.zeros_like(first)
+    images, slots, count = gt.shape[0], gt.shape[1], len(points)
+    candidate = _candidates(gt, valid, points, rule)
     classification = _classification_cost(found)
+    first = torch.full((images, count), slots, dtype=torch.int64, device=gt.device)
+    last = torch.full_like(first, -1)  # the first and the last object that takes each point
+    cheapest, least = torch.zeros_like(first), torch.full_like(found.objectness, torch.inf)
     for chunk in _chunks(gt, points):
-        part = gt[:, chunk]
-        iou = box_iou(part, found.boxes).nan_to_num_(nan=0.0)  # (B, t, A)
-        _, preferred = _position(part, points, rule)
+        part, owner = gt[:, chunk], torch.arange(slots, device=gt.device)[chunk, None]
+        possible = candidate[:, None] & valid[:, chunk, None]  # (B, t, A)
+        iou = box_iou(part, found.boxes).nan_to_num_(nan=0.0)
         cost = classification.of(labels[:, chunk])
-        cost = cost - rule.iou_weight * torch.log(iou + SMALLEST_IOU) + FARTHER * ~preferred
-        possible = candidate[:, None] & valid[:, chunk, None]
+        cost = cost - rule.iou_weight * torch.log(iou + SMALLEST_IOU)
+        cost = cost + FARTHER * ~_position(part, points, rule).preferred
         cost = torch.where(possible, cost, torch.inf)
         taken, point = _taken(cost, torch.where(possible, iou, 0.0), rule.candidates)
-        owner = torch.arange(chunk.start, chunk.start + part.shape[1], device=gt.device)
-        owner = owner[:, None].expand(images, -1, point.shape[2])  # (B, t, Q)
-        none_first, none_last = gt.shape[1], -1
-        first.scatter_reduce_(
-            1, point.flatten(1), torch.where(taken, owner, none_first).flatten(1), "amin"
-        )
-        last.scatter_reduce_(
-            1, point.flatten(1), torch.where(taken, owner, none_last).flatten(1), "amax"
-        )
+        point = point.flatten(1)
+        first.scatter_reduce_(1, point, torch.where(taken, owner, slots).flatten(1), "amin")
+        last.scatter_reduce_(1, point, torch.where(taken, owner, -1).flatten(1), "amax")
         value, position = cost.min(1)
         cheapest = torch.where(value < least, position + chunk.start, cheapest)
         least = torch.minimum(value, least)
-    index = torch.where(last > first, cheapest, first)
     positive = last >= 0
-    return torch.where(positive, index, 0), torch.where(positive, POSITIVE, NEGATIVE).to(torch.int8)
+    index = torch.where(last > first, cheapest, first)  # of several, the one of least cost
+    label = torch.where(positive, POSITIVE, NEGATIVE).to(torch.int8)
+    return torch.where(positive, index, 0), label
 
 
 def in_reach(gt: Tensor, points: Tensor, rule: SimOTARule) -> Tensor:
@@ -125,7 +116,8 @@ def in_reach(gt: Tensor, points: Tensor, rule: SimOTARule) -> Tensor:
         points: (A, 4) squares around the points, whose sides are the strides.
         rule: Limits.
     """
-    parts = [_position(gt[:, chunk], points, rule)[0].any(2) for chunk in _chunks(gt, points)]
+    slices = _chunks(gt, points)
+    parts = [_position(gt[:, chunk], points, rule).allowed.any(2) for chunk in slices]
     return torch.cat(parts, 1)
 
 
@@ -134,17 +126,31 @@ def _chunks(gt: Tensor, points: Tensor) -> Iterator[slice]:
     return iter(chunks(gt.shape[1], len(points) * TABLES, gt.shape[0]))
 
 
-def _position(gt: Tensor, points: Tensor, rule: SimOTARule) -> tuple[Tensor, Tensor]:
-    """Which points may be an object's, and which come first, both (B, t, A)."""
+def _candidates(gt: Tensor, valid: Tensor, points: Tensor, rule: SimOTARule) -> Tensor:
+    """Which points (B, A) may be those of any object."""
+    found = torch.zeros((len(gt), len(points)), dtype=torch.bool, device=gt.device)
+    for chunk in _chunks(gt, points):
+        found |= (_position(gt[:, chunk], points, rule).allowed & valid[:, chunk, None]).any(1)
+    return found
+
+
+class _Position(NamedTuple):
+    """Which points may be an object's, and which of them come first, both (B, t, A)."""
+
+    allowed: Tensor
+    preferred: Tensor
+
+
+def _position(gt: Tensor, points: Tensor, rule: SimOTARule) -> _Position:
     stride = points[:, 2] - points[:, 0]  # (A,)
     point = 0.5 * (points[:, :2] + points[:, 2:])  # (A, 2)
     centre = 0.5 * (gt[..., None, :2] + gt[..., None, 2:])  # (B, t, 1, 2)
     near = (point - centre).abs().amax(-1) < rule.radius * stride
     if not rule.in_box:
-        return near, near
+        return _Position(near, near)
     sides = torch.minimum(point - gt[..., None, :2], gt[..., None, 2:] - point)
     inside = sides.amin(-1) > 0
-    return near | inside, near & inside
+    return _Position(near | inside, near & inside)
 
 
 class _ClassificationCost(NamedTuple):
