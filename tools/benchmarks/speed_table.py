@@ -93,6 +93,18 @@ WANTED = (
         "3x / 6x / 9x",
     ),
     Wanted(
+        "mask_rcnn_r18_train",
+        "Mask R-CNN R18 training, 4 x 320x448",
+        "work=mask_rcnn step=train rounds=3",
+        "2x / 4x",
+    ),
+    Wanted(
+        "mask_rcnn_r50_predict",
+        "Mask R-CNN R50 prediction with pasted masks, 1 x 800x1088",
+        "work=mask_rcnn step=predict depth=50 size=[800,1088] batch=1 rounds=5",
+        "2x / 4x",
+    ),
+    Wanted(
         "unet_r50_predict",
         "U-Net R50 prediction, 1 x 512x512",
         f"work=unet step=predict depth=50 size=[512,512] batch=1 rounds=9 {FEWER}",

@@ -1,10 +1,12 @@
-"""Trains torchvision's Faster R-CNN with an experiment's data, recipe and minutes.
+"""Trains torchvision's Faster or Mask R-CNN with an experiment's data, recipe and minutes.
 
 The peer of our tables: the same batches from the same loader, the same widths, anchors, sampling,
 optimiser, precision and shape of the schedule; the loop is torchvision's own forward.
 
     python tools/benchmarks/train_torchvision.py experiment=bccd_faster_rcnn paths.data=DATA \
         minutes=9
+    python tools/benchmarks/train_torchvision.py experiment=pennfudan_mask_rcnn paths.data=DATA \
+        minutes=5
 """
 
 from __future__ import annotations
@@ -16,34 +18,32 @@ import torch
 from peer_training import prepare, print_metrics, train
 from torch import Tensor
 
-from densekit.app.studies.benchmark.peers import torchvision_detector
+from densekit.app.studies.benchmark.peers import torchvision_detector, torchvision_targets
 from densekit.inference import WholeImage
 from densekit.interop import from_torchvision
-from densekit.metrics import CocoMap
 from densekit.model import UINT8_MAX, DenseModel
 
 
 def targets_of(batch: Any) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     """A batch of ours as torchvision takes it."""
-    images, targets = [], []
-    for row in range(len(batch["image"])):
-        height, width = batch["size"][row].tolist()
-        valid = batch["boxes_valid"][row]
-        images.append(batch["image"][row, :, :height, :width].float() / UINT8_MAX)
-        targets.append(
-            {"boxes": batch["boxes"][row][valid], "labels": batch["labels"][row][valid] + 1}
-        )
-    return images, targets
+    images = [
+        image[:, :height, :width].float() / UINT8_MAX
+        for image, (height, width) in zip(batch["image"], batch["size"].tolist(), strict=True)
+    ]
+    return images, torchvision_targets(batch)
 
 
 @torch.inference_mode()
 def evaluate(model: DenseModel, loader: Any, names: list[str]) -> dict[str, float]:
-    """COCO metrics, through our evaluation."""
-    metric, infer = CocoMap(names), WholeImage()
+    """The head's own COCO metrics, through our evaluation."""
+    metrics = model.heads["detection"].make_metrics({"names": names}).values()
+    infer = WholeImage()
     for batch in loader:
         results = infer(model, model.resized(batch))
-        metric.update([result["detection"] for result in results], batch["truth"])
-    return {name: float(value) for name, value in metric.compute().items()}
+        for metric in metrics:
+            metric.update([result["detection"] for result in results], batch["truth"])
+    values = [metric.compute() for metric in metrics]
+    return {name: float(value) for found in values for name, value in found.items()}
 
 
 def main(arguments: list[str]) -> None:

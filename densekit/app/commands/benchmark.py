@@ -32,7 +32,9 @@ NETWORK = {
 }
 MARGIN = {"batch": 256, "classes": 10_000}
 WORKS: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("faster_rcnn", "retinanet", "fcos", "unet", "deeplabv3plus"), NETWORK),
+    **dict.fromkeys(
+        ("faster_rcnn", "mask_rcnn", "retinanet", "fcos", "unet", "deeplabv3plus"), NETWORK
+    ),
     "sliding_window": {
         **{"depth": 18, "size": [1024, 1024], "batch": 4, "classes": 3},
         "precision": ["fp32", "bf16"],
@@ -56,8 +58,9 @@ checkpoint=PATH [key=value ...]
     about="""
 Times a work of another library and the same work of densekit in turn, on the same inputs and with
 the same weights, after checking that their outputs are equal. Peers: torchvision (faster_rcnn,
-retinanet, fcos), smp (unet, deeplabv3plus), MONAI (sliding_window), pytorch-metric-learning
-(arcface, cosface) and pycocotools (coco_evaluation). Where ours is compiled, the peer is too.
+mask_rcnn, retinanet, fcos), smp (unet, deeplabv3plus), MONAI (sliding_window),
+pytorch-metric-learning (arcface, cosface) and pycocotools (coco_evaluation). Where ours is
+compiled, the peer is too.
 
 The other forms time the network of an experiment or a checkpoint, on its own images or on rendered
 ones of a size. Beside it stands the same network of torchvision (Faster R-CNN) or smp (U-Net,
@@ -199,6 +202,7 @@ def _maker(name: str) -> Callable[[dict[str, Any]], Work]:
 
     modules = {
         "faster_rcnn": ("detectors", "detector_work"),
+        "mask_rcnn": ("instances", "instance_work"),
         **dict.fromkeys(("retinanet", "fcos"), ("one_stage", "one_stage_work")),
         **dict.fromkeys(("unet", "deeplabv3plus"), ("segmenters", "segmenter_work")),
         "sliding_window": ("windows", "window_work"),

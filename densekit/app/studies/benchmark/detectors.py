@@ -1,4 +1,4 @@
-"""Torchvision's Faster R-CNN and ours with the same weights, images and settings."""
+"""Torchvision's Faster and Mask R-CNN and ours with the same weights, images and settings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
 
-from densekit.app.studies.benchmark.images import batch_of
+from densekit.app.studies.benchmark.images import batch_of, planes_of
 from densekit.app.studies.benchmark.pair import (
     Options,
     Pair,
@@ -39,6 +40,7 @@ TERMS = {
     "loss_box_reg": "detection/box",
     "loss_objectness": "detection/rpn_cls",
     "loss_rpn_box_reg": "detection/rpn_box",
+    "loss_mask": "detection/mask",
 }
 
 
@@ -62,11 +64,19 @@ def detector_work(options: Options) -> Work:
 
 
 def detector_pair(
-    options: Options, size: Sequence[int], batch: int, *, proof: bool = False
+    options: Options,
+    size: Sequence[int],
+    batch: int,
+    *,
+    proof: bool = False,
+    with_masks: bool = False,
 ) -> Pair:
     """Both detectors with seeded random weights and plain batch norm, all of it trained."""
-    theirs = _torchvision(options, size, proof=proof)
-    data: Any = batch_of(Scenes("train", batch, size=size), options["device"])
+    make = MaskRCNN if with_masks else FasterRCNN
+    theirs = _torchvision(make, options, size, proof=proof)
+    data: Any = batch_of(
+        Scenes("train", batch, size=size, instance_masks=with_masks), options["device"]
+    )
     images = [image.float() / 255 for image in data["image"]]
     calibrate(theirs, images)
     ours: Any = from_torchvision(theirs).to(memory_format=torch.channels_last)
@@ -79,6 +89,12 @@ def detector_pair(
             data["boxes"], data["labels"], data["boxes_valid"], strict=True
         )
     ]
+    if with_masks:
+        planes = planes_of(data)
+        for target, masks, valid in zip(targets, planes, data["boxes_valid"], strict=True):
+            target["masks"] = masks[valid]
+        if proof:  # torchvision's targets, where ours are of the objects' own frames
+            data["instance_masks"] = planes
     return Pair(
         PEER,
         theirs,
@@ -89,8 +105,9 @@ def detector_pair(
     )
 
 
-def _torchvision(options: Options, size: Sequence[int], *, proof: bool) -> nn.Module:
-    from torchvision.models.detection import FasterRCNN
+def _torchvision(
+    make: type[nn.Module], options: Options, size: Sequence[int], *, proof: bool
+) -> nn.Module:
     from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
     torch.manual_seed(0)
@@ -101,7 +118,7 @@ def _torchvision(options: Options, size: Sequence[int], *, proof: bool) -> nn.Mo
         trainable_layers=5,
     )
     settings: Mapping[str, Any] = _all_rows() if proof else {}
-    model: nn.Module = FasterRCNN(
+    model: nn.Module = make(
         body, int(options["classes"]) + 1, min_size=min(size), max_size=max(size), **settings
     )
     return model.to(options["device"])
@@ -116,7 +133,7 @@ def calibrate(model: Any, images: Sequence[Tensor]) -> None:
     equal scores compete for 100 detections, and their order is chance.
 
     Args:
-        model: A Faster R-CNN of torchvision, which is left in evaluation mode.
+        model: A Faster or Mask R-CNN of torchvision, which is left in evaluation mode.
         images: (C, H, W) each, of 0 to 1.
     """
     standardise(model, images)

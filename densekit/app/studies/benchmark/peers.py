@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from densekit.app.studies.benchmark.detectors import TERMS, check_detections
+from densekit.app.studies.benchmark.images import planes_of
 from densekit.app.studies.benchmark.pair import Pair
 from densekit.app.studies.benchmark.segmenters import check_logits
-from densekit.heads import DeepLabV3Plus, FasterRCNN, UNet
+from densekit.heads import DeepLabV3Plus, FasterRCNN, MaskRCNN, UNet
+from densekit.heads.faster_rcnn import BoxHead
 from densekit.interop import convert
 from densekit.interop.torchvision_tensors import torchvision_name
 from densekit.model import DenseModel
@@ -39,7 +41,7 @@ def peer_pair(model: DenseModel, batch: Batch) -> Pair:
     if len(model.heads) != 1 or model.info["channel_order"] != "rgb":
         raise NoPeerError("expected one head and RGB images")
     (name, head), *_ = model.heads.items()
-    if type(head) is FasterRCNN:
+    if type(head) in (FasterRCNN, MaskRCNN):
         theirs = _same_weights(torchvision_detector(model), model)
         theirs.transform.resize = _unchanged
         pixels = model.in_unit(batch["image"]).float() / model.full_scale
@@ -54,7 +56,7 @@ def peer_pair(model: DenseModel, batch: Batch) -> Pair:
             batch,
             lambda call: {
                 TERMS[term].replace("detection", name): loss
-                for term, loss in call(images, _targets(batch)).items()
+                for term, loss in call(images, torchvision_targets(batch)).items()
             },
             lambda call: call(images),
         )
@@ -62,7 +64,9 @@ def peer_pair(model: DenseModel, batch: Batch) -> Pair:
         theirs = _same_weights(_smp(model, head), model)
         normalised = model.normalise(batch["image"], batch["size"])
         return Pair("smp", theirs, model, batch, _no_losses, lambda call: call(normalised))
-    raise NoPeerError(f"expected FasterRCNN, UNet or DeepLabV3Plus, got {type(head).__name__}")
+    raise NoPeerError(
+        f"expected FasterRCNN, MaskRCNN, UNet or DeepLabV3Plus, got {type(head).__name__}"
+    )
 
 
 def check_predictions(pair: Pair) -> None:
@@ -87,37 +91,48 @@ def _unchanged(image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
     return image, target
 
 
-def _targets(batch: Any) -> list[dict[str, Tensor]]:
-    return [
-        {"boxes": boxes[valid], "labels": labels[valid] + 1}
-        for boxes, labels, valid in zip(
-            batch["boxes"], batch["labels"], batch["boxes_valid"], strict=True
-        )
+def torchvision_targets(batch: Any) -> list[dict[str, Tensor]]:
+    """The targets of a batch as torchvision's detectors take them, with masks if it has any."""
+    valid, size = batch["boxes_valid"], batch["size"].tolist()
+    targets = [
+        {"boxes": boxes[rows], "labels": labels[rows] + 1}
+        for boxes, labels, rows in zip(batch["boxes"], batch["labels"], valid, strict=True)
     ]
+    if "object_masks" in batch:
+        for target, planes, rows, (height, width) in zip(
+            targets, planes_of(batch), valid, size, strict=True
+        ):
+            target["masks"] = planes[rows, :height, :width]
+    return targets
 
 
 def torchvision_detector(model: DenseModel, **settings: Any) -> nn.Module:
-    """Torchvision's Faster R-CNN with the settings of ours, freshly initialised.
+    """Torchvision's Faster or Mask R-CNN with the settings of ours, freshly initialised.
 
     Args:
-        model: With one head, a `FasterRCNN`.
-        settings: Further arguments of torchvision's `FasterRCNN`, about resizing.
+        model: With one head, a `FasterRCNN` or `MaskRCNN`.
+        settings: Further arguments of torchvision's class, about resizing.
 
     Raises:
-        NoPeerError: The backbone is not one of torchvision.
+        NoPeerError: The backbone or the box head is not one of torchvision.
     """
-    from torchvision.models.detection import FasterRCNN as Theirs
+    from torchvision.models.detection import FasterRCNN as TheirBoxes
+    from torchvision.models.detection import MaskRCNN as TheirMasks
     from torchvision.models.detection.anchor_utils import AnchorGenerator
     from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
     from torchvision.ops import MultiScaleRoIAlign
 
     head: Any = next(iter(model.heads.values()))
     rpn, box = head.rpn, head.box_head
+    if type(box) is not BoxHead:
+        raise NoPeerError(f"expected BoxHead, got {type(box).__name__}")
+    with_masks = type(head) is MaskRCNN
+    settings |= _mask_branch(head) if with_masks else {}
     rule, bins, hidden = rpn.proposals, box.pool.output, box.hidden[0].out_features
     pool = MultiScaleRoIAlign(
         list("0123"), bins, box.pool.samples, canonical_scale=int(box.pool.canonical_size)
     )
-    made: nn.Module = Theirs(
+    made: nn.Module = (TheirMasks if with_masks else TheirBoxes)(
         _pyramid(model, box.hidden[0].in_features // bins**2),
         image_mean=[value / model.full_scale for value in model.info["mean"]],
         image_std=[value / model.full_scale for value in model.info["std"]],
@@ -141,6 +156,25 @@ def torchvision_detector(model: DenseModel, **settings: Any) -> nn.Module:
         **settings,
     )
     return made
+
+
+def _mask_branch(head: MaskRCNN) -> dict[str, Any]:
+    """Torchvision's mask branch with the settings of ours, as arguments of its `MaskRCNN`."""
+    from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+    from torchvision.ops import MultiScaleRoIAlign
+
+    branch: Any = head.mask_head
+    rule, convs = branch.pool, [block[0] for block in branch.convs]
+    last = branch.upsample.in_channels
+    return {
+        "mask_roi_pool": MultiScaleRoIAlign(
+            list("0123"), rule.output, rule.samples, canonical_scale=int(rule.canonical_size)
+        ),
+        "mask_head": MaskRCNNHeads(
+            convs[0].in_channels, [conv.out_channels for conv in convs], dilation=1
+        ),
+        "mask_predictor": MaskRCNNPredictor(last, last, head.num_classes + 1),
+    }
 
 
 def _pyramid(model: DenseModel, width: int) -> nn.Module:

@@ -38,6 +38,7 @@ def rows_of(arguments: list[str], folder: Path) -> list[dict[str, Any]]:
     ("work", "step", "peer"),
     [
         ("faster_rcnn", "predict", "torchvision"),
+        pytest.param("mask_rcnn", "predict", "torchvision", marks=pytest.mark.slow),
         ("unet", "predict", "smp"),
         pytest.param("retinanet", "train", "torchvision", marks=pytest.mark.slow),
         pytest.param("fcos", "predict", "torchvision", marks=pytest.mark.slow),
