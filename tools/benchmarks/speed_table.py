@@ -72,13 +72,13 @@ WANTED = (
         "retinanet_r50_train",
         "RetinaNet R50 training, 2 x 480x640",
         "work=retinanet step=train depth=50 size=[480,640] batch=2 rounds=3",
-        "1.5x / 3x",
+        "1.5x",
     ),
     Wanted(
         "fcos_r50_train",
         "FCOS R50 training, 2 x 480x640",
         "work=fcos step=train depth=50 size=[480,640] batch=2 rounds=3",
-        "1.5x / 3x",
+        "1.5x",
     ),
     Wanted(
         "detector_r50_predict",

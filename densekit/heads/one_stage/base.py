@@ -1,4 +1,4 @@
-"""What all one-stage detectors have in common: from levels to detections.
+"""What one-stage detectors share that select the best pairs of every level: up to detections.
 
 Shape letters: B images, A anchors of all levels (A_l of one), C channels, M candidates,
 D detections.
