@@ -67,8 +67,17 @@ def _row(shown: str, about: str) -> str:
         about, WIDTH, initial_indent=margin, subsequent_indent=margin, **_WHOLE_WORDS
     )
     if len(shown) > INDENT - 4:
-        return "\n".join([f"  {shown}", *lines])
+        return "\n".join([*_broken(shown), *lines])
     return "\n".join([f"  {shown:<{INDENT - 2}}{lines[0].lstrip()}", *lines[1:]])
+
+
+def _broken(shown: str) -> list[str]:
+    """An option over as many lines as its values need; a line ends with the bar between two."""
+    words = shown.replace("|", "| ")
+    wrapped = textwrap.wrap(
+        words, WIDTH, initial_indent="  ", subsequent_indent="    ", **_WHOLE_WORDS
+    )
+    return [line.replace("| ", "|") for line in wrapped]
 
 
 _WHOLE_WORDS: Any = {"break_long_words": False, "break_on_hyphens": False}

@@ -38,7 +38,7 @@ def table(name: str) -> Command:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_every_option_with_its_default(name: str) -> None:
     command = table(name)
-    shown = " ".join(help_of(command).split())
+    shown = " ".join(help_of(command).split()).replace("| ", "|")  # long rows are broken there
     assert command.name == name
     assert shown.startswith(f"usage: densekit {name} ")
     assert not command.options or " options: " in shown
