@@ -275,8 +275,8 @@ def model_config(text: str) -> dict[str, Any]:
         if not isinstance(node, dict) or "_target_" not in node:
             raise ValueError(f"{key}: expected a class and its settings, got {str(node)[:100]!r}")
     # The state dict holds the weights: nothing is downloaded and no path of the config opened.
-    parts = ("backbone", "neck", "heads", "combine")
-    return {key: without_weights(cfg.get(key)) for key in parts}
+    parts = ("backbone", "neck", "heads")
+    return {key: without_weights(cfg.get(key)) for key in parts} | {"combine": dict(combine)}
 
 
 def _check_types(content: Mapping[str, Any], path: str | Path) -> None:

@@ -17,7 +17,7 @@ from tests.parity.torchvision_training import as_batch, distances, targets
 
 def detections(model: Any, images: list[Tensor]) -> list[dict[str, Tensor]]:
     """Ours, in the frames of the images."""
-    batch = as_batch(images, [{"boxes": torch.zeros(0, 4), "labels": torch.zeros(0)}] * 2)
+    batch = as_batch(images, targets(images, [0, 0], 1))
     resized = model.resized({key: batch[key] for key in ("image", "size", "meta")})
     with torch.no_grad():
         return [found["detection"] for found in restore(model.predict(resized), resized)]

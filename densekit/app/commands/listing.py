@@ -105,8 +105,6 @@ def _packaged_rows() -> list[dict[str, str]]:
 
 def options_of(group: str) -> Iterator[Option]:
     """Yields the options of a group in search order, the first of each name."""
-    import yaml
-
     seen = set()
     for origin, root in _folders():
         folder = root / group
@@ -115,8 +113,20 @@ def options_of(group: str) -> Iterator[Option]:
             if name in seen:
                 continue
             seen.add(name)
-            text = file.read_text(encoding="utf-8")
-            yield Option(name, origin, _about(text), yaml.safe_load(text) or {})
+            yield Option(name, origin, _about(file.read_text(encoding="utf-8")), _content(file))
+
+
+def _content(file: Path) -> dict[str, Any]:
+    """What a file says, over what the files beside it say that it begins with."""
+    import yaml
+
+    own = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    content: dict[str, Any] = {}
+    for entry in own.pop("defaults", ()):
+        beside = file.parent / f"{entry}.yaml"  # not of another group, `/callbacks/last_only`
+        if isinstance(entry, str) and not entry.startswith("/") and beside.is_file():
+            content |= _content(beside)
+    return content | own
 
 
 def _folders() -> list[tuple[str, Path]]:
@@ -159,7 +169,6 @@ def _reading(node: Mapping[str, Any]) -> dict[str, str]:
 
     settings = {key: DATA_INFO.get(str(value), value) for key, value in node.items()}
     settings = {key: value for key, value in settings.items() if "${" not in str(value)}
-    settings.pop("defaults", None)  # Hydra's list, of other groups that the file chooses
     check_targets({"head": settings})
     with Uninitialised():
         head = instantiate({**settings, "_partial_": True}, "head")(_specs())

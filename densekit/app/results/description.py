@@ -29,7 +29,7 @@ def describe(artifact: Mapping[str, Any]) -> dict[str, Any]:
         "backbone": _named(model["backbone"]),
         "neck": _named(model["neck"]) if model["neck"] else None,
         "heads": heads,
-        "combine": {name: _named(node) for name, node in (model["combine"] or {}).items()},
+        "combine": {name: _named(node) for name, node in model["combine"].items()},
         "input": {key: value for key, value in info.items() if key not in ("heads", "version")},
         "inferer": _named(config["inferer"]) if config.get("inferer") else None,
         "data": sorted(config.get("data") or {}),

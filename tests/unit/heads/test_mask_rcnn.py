@@ -128,6 +128,7 @@ def test_unknown_pixels_and_other_regions_do_not_matter() -> None:
 
 def test_what_is_predicted() -> None:
     made = head().eval()
+    spread(made.mask_head, 100)  # whose predictor starts near 0
     found = made.predict(random_features(), SIZE)
     detections = found["boxes"].shape[1]
     assert found["masks"].shape == (2, detections, 28, 28)
