@@ -15,8 +15,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from densekit.backbones import ResNet
-from densekit.heads import FasterRCNN, RetinaNet
-from densekit.heads.faster_rcnn import DetectionRule, PoolRule
+from densekit.heads import FasterRCNN, MaskRCNN, RetinaNet
+from densekit.heads.faster_rcnn import DetectionRule, MaskHead, PoolRule
 from densekit.interop.conversion import COUNTER, abridged, class_names
 from densekit.interop.resnet_tensors import resnet_of_tensors
 from densekit.interop.torchvision_detection import channels_last_columns
@@ -25,10 +25,9 @@ from densekit.necks import FPN
 HEAD = "detection"
 ANCHORS = 9
 """Of a cell of RetinaNet."""
-NAMES = {True: "Faster R-CNN", False: "RetinaNet"}
-"""Of two-stage and one-stage detectors."""
+NAMES = {FasterRCNN: "Faster R-CNN", MaskRCNN: "Mask R-CNN", RetinaNet: "RetinaNet"}
 _HEAD = f"heads.{HEAD}"
-RPN_HEAD, BOX_HEAD = f"heads.{HEAD}.rpn", f"heads.{HEAD}.box_head"
+RPN_HEAD, BOX_HEAD, MASK_HEAD = f"{_HEAD}.rpn", f"{_HEAD}.box_head", f"{_HEAD}.mask_head"
 COCO_CLASSES = 80
 
 
@@ -151,7 +150,7 @@ def pyramid_of(ours: Mapping[str, Tensor], extra: str = "pool") -> partial[FPN]:
 def faster_rcnn_of(
     ours: Mapping[str, Tensor], preset: Mapping[str, Any], detection: DetectionRule
 ) -> tuple[partial[FasterRCNN], dict[str, Any]]:
-    """The constructor of a Faster R-CNN, and how its tensors change.
+    """The constructor of a Faster R-CNN, or Mask R-CNN, and how its tensors change.
 
     Args:
         ours: Tensors; the pooled bins are ordered by channel, row, column.
@@ -169,14 +168,46 @@ def faster_rcnn_of(
         norm=nn.BatchNorm2d if f"{BOX_HEAD}.convs.0.1.weight" in ours else None,
         pool=PoolRule(bins, samples=0, aligned=True),
     )
+    num_classes = len(ours[f"{BOX_HEAD}.logits.weight"]) - 1
+    masks = _mask_head(ours, num_classes)
     head = partial(
-        FasterRCNN,
-        num_classes=len(ours[f"{BOX_HEAD}.logits.weight"]) - 1,
+        MaskRCNN if masks else FasterRCNN,
+        num_classes=num_classes,
         rpn=partial(preset["rpn"], depth=len(_rows(ours, rf"{RPN_HEAD}\.convs\.\d+\.weight"))),
         box_head=box_head,
         detection=detection,
+        **masks,
     )
     return head, {first: partial(channels_last_columns, channels=channels, bins=bins)}
+
+
+def _mask_head(ours: Mapping[str, Tensor], num_classes: int) -> dict[str, Any]:
+    """The argument of Mask R-CNN; none if there is no mask head.
+
+    Raises:
+        ValueError: It has not one mask per class.
+    """
+    if not has_masks(ours):
+        return {}
+    masks = len(ours[f"{MASK_HEAD}.logits.weight"])
+    if masks != num_classes:
+        raise ValueError(
+            f"{MASK_HEAD}: expected a mask of each of {num_classes} classes, got {masks}, of a head"
+            " whose masks are of no class"
+        )
+    with_norm = f"{MASK_HEAD}.convs.0.1.weight" in ours
+    mask_head = partial(
+        MaskHead,
+        convs=_rows(ours, rf"{MASK_HEAD}\.convs\.\d+\.0\.weight"),
+        norm=nn.BatchNorm2d if with_norm else None,
+        pool=PoolRule(14, samples=0, aligned=True),
+    )
+    return {"mask_head": mask_head}
+
+
+def has_masks(ours: Mapping[str, Tensor]) -> bool:
+    """Whether a two-stage detector has a mask head."""
+    return f"{MASK_HEAD}.logits.weight" in ours
 
 
 def retinanet_of(
@@ -248,6 +279,6 @@ def refuse_parts(where: str, state: Mapping[str, Tensor], parts: Mapping[str, st
     }
     if found:
         raise ValueError(
-            f"{where}: expected a detector of boxes alone, got {' and '.join(found.values())};"
-            f" leave=[{','.join(found)}] converts the boxes"
+            f"{where}: expected a detector of boxes and masks alone, got"
+            f" {' and '.join(found.values())}; leave=[{','.join(found)}] converts the rest"
         )

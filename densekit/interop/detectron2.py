@@ -43,6 +43,7 @@ RESNET_STD, RESNEXT_STD = (1.0, 1.0, 1.0), (57.375, 57.12, 58.395)
 """Of the model zoo's ResNets and ResNeXts."""
 
 _OURS = f"heads.{HEAD}"
+_MASKS = f"{_OURS}.mask_head"
 _BODY = r"^backbone\.bottom_up"
 _STAGES = tuple(
     (rf"{_BODY}\.res{stage + 1}\.(\d+)\.{theirs}\.", rf"backbone.layer{stage}.\1.{ours}.")
@@ -63,6 +64,8 @@ _COUNTED = tuple(
         (rf"^roi_heads\.box_head\.fc{number}\.", f"{_OURS}.box_head.hidden.{number - 1}."),
         (rf"^roi_heads\.box_head\.conv{number}\.norm\.", f"{_OURS}.box_head.convs.{number - 1}.1."),
         (rf"^roi_heads\.box_head\.conv{number}\.", f"{_OURS}.box_head.convs.{number - 1}.0."),
+        (rf"^roi_heads\.mask_head\.mask_fcn{number}\.norm\.", f"{_MASKS}.convs.{number - 1}.1."),
+        (rf"^roi_heads\.mask_head\.mask_fcn{number}\.", f"{_MASKS}.convs.{number - 1}.0."),
     )
 )
 RENAME = renamer(
@@ -84,6 +87,8 @@ RENAME = renamer(
         (r"^head\.bbox_pred\.", f"{_OURS}.deltas."),
         (r"^roi_heads\.box_predictor\.cls_score\.", rf"{_OURS}.box_head.logits."),
         (r"^roi_heads\.box_predictor\.bbox_pred\.", rf"{_OURS}.box_head.deltas."),
+        (r"^roi_heads\.mask_head\.deconv\.", f"{_MASKS}.upsample."),
+        (r"^roi_heads\.mask_head\.predictor\.", f"{_MASKS}.logits."),
     ]
 )
 DROPPED = {
@@ -91,7 +96,6 @@ DROPPED = {
     r"pixel_(mean|std)$": "in the model's info",
 }
 OTHER_PARTS = {
-    "roi_heads.mask_head": "a mask head",
     "roi_heads.keypoint_head": "a keypoint head",
     "sem_seg_head": "a semantic segmentation head",
 }
@@ -109,14 +113,15 @@ def from_detectron2(
     leave: Sequence[str] = (),
     settings: DetectorSettings = DetectorSettings(),  # noqa: B008 - frozen
 ) -> DenseModel:
-    """Converts a Faster R-CNN or RetinaNet of detectron2 (ResNet or ResNeXt with FPN).
+    """Converts a Faster R-CNN, Mask R-CNN or RetinaNet of detectron2 (ResNet or ResNeXt with FPN).
 
-    Boxes and scores are equal.
+    Boxes, scores and the probabilities of masks are equal; masks are pasted into the image by
+    torchvision's rule, to whole pixels, detectron2's by positions between them.
 
     Args:
         source: Path of a file of its model zoo (.pkl) or of a training (.pth), or a state dict.
         names: Class names; COCO's by default if there are 80 classes, else `class_0` and so on.
-        leave: Modules to leave out: of a Mask R-CNN, `["roi_heads.mask_head"]`.
+        leave: Modules to leave out, such as `["roi_heads.keypoint_head"]`.
         settings: What the training's configuration says. By default that of the model zoo, BGR with
             the stride in the first convolution, of a ResNeXt in the 3x3.
 
@@ -156,7 +161,7 @@ def convert(
         info,
         state,
         RENAME,
-        source=f"detectron2 {NAMES[two_stage]}, {resnet_name(backbone)} FPN",
+        source=f"detectron2 {NAMES[head.func]}, {resnet_name(backbone)} FPN",
         changed=changed,
         dropped=DROPPED,
         assumed=assumed,

@@ -28,13 +28,14 @@ from densekit.interop.conversion import (
 from densekit.interop.detector import (
     BOX_HEAD,
     HEAD,
+    MASK_HEAD,
     NAMES,
     RPN_HEAD,
     DetectorSettings,
     faster_rcnn_of,
+    has_masks,
     is_two_stage,
     pyramid_of,
-    refuse_parts,
     resnet_of,
     retinanet_of,
 )
@@ -48,7 +49,6 @@ from densekit.types import IMAGENET_MEAN, IMAGENET_STD
 WHERE = "from_mmdet"
 LATERAL = "neck.lateral_convs.{}.conv.weight"
 DROPPED = {rf".*{COUNTER}$": "counter of a batch norm, whose statistics are constant"}
-OTHER_PARTS = {"roi_head.mask_head": "a mask head"}
 
 
 def matches(state: Mapping[str, Tensor]) -> bool:
@@ -65,14 +65,15 @@ def from_mmdet(
     leave: Sequence[str] = (),
     settings: DetectorSettings | None = None,
 ) -> DenseModel:
-    """Converts a Faster R-CNN or RetinaNet of mmdetection (ResNet or ResNeXt with FPN).
+    """Converts a Faster R-CNN, Mask R-CNN or RetinaNet of mmdetection (ResNet or ResNeXt with FPN).
 
-    Boxes and scores are equal.
+    Boxes, scores and the probabilities of masks are equal; masks are pasted into the image by
+    torchvision's rule, to whole pixels, mmdetection's by positions between them.
 
     Args:
         source: Path of a checkpoint of mmdetection, or a state dict.
         names: Class names; by default those in the file, else COCO's if there are 80 classes.
-        leave: Modules to leave out: of a Mask R-CNN, `["roi_head.mask_head"]`.
+        leave: Modules to leave out: `["roi_head.mask_head"]` makes a Mask R-CNN a Faster R-CNN.
         settings: What the tensors do not say; by default what the file's configuration says, else
             the PyTorch style, RGB with the stride in the 3x3 convolution.
 
@@ -100,11 +101,10 @@ def convert(
         recipe: What the file says besides its tensors.
         settings: See `from_mmdet`.
     """
-    refuse_parts(WHERE, state, OTHER_PARTS)
     rename = _renamer(state)
     ours = {rename(name): value for name, value in state.items()}
     two_stage = is_two_stage(WHERE, ours)
-    told = settings or settings_of(recipe, two_stage=two_stage)
+    told = settings or settings_of(recipe, two_stage=two_stage, masks=has_masks(ours))
     settings = told.completed(
         stride_in_1x1=False, channel_order="rgb", mean=IMAGENET_MEAN, std=IMAGENET_STD
     )
@@ -125,7 +125,7 @@ def convert(
         info,
         state,
         rename,
-        source=f"mmdetection {NAMES[two_stage]}, {resnet_name(backbone)} FPN",
+        source=f"mmdetection {NAMES[head.func]}, {resnet_name(backbone)} FPN",
         changed=changed,
         dropped=DROPPED,
         assumed=() if recipe.model else assumed,
@@ -159,6 +159,10 @@ _HEAD_NAMES = (
     (r"^roi_head\.bbox_head\.shared_convs\.(\d+)\.bn\.", rf"{BOX_HEAD}.convs.\1.1."),
     (r"^roi_head\.bbox_head\.fc_cls\.", f"{BOX_HEAD}.logits."),
     (r"^roi_head\.bbox_head\.fc_reg\.", f"{BOX_HEAD}.deltas."),
+    (r"^roi_head\.mask_head\.convs\.(\d+)\.conv\.", rf"{MASK_HEAD}.convs.\1.0."),
+    (r"^roi_head\.mask_head\.convs\.(\d+)\.bn\.", rf"{MASK_HEAD}.convs.\1.1."),
+    (r"^roi_head\.mask_head\.upsample\.", f"{MASK_HEAD}.upsample."),
+    (r"^roi_head\.mask_head\.conv_logits\.", f"{MASK_HEAD}.logits."),
 )
 
 

@@ -42,6 +42,18 @@ TWO_STAGE: dict[str, tuple[Any, ...]] = {
     "test_cfg.rpn.min_bbox_size": (0,),
     "test_cfg.rcnn.nms.type": ("nms",),
 }
+MASKS: dict[str, tuple[Any, ...]] = {
+    "roi_head.mask_roi_extractor.type": ("SingleRoIExtractor",),
+    "roi_head.mask_roi_extractor.finest_scale": (56,),
+    "roi_head.mask_roi_extractor.roi_layer.type": ("RoIAlign",),
+    "roi_head.mask_roi_extractor.roi_layer.output_size": (14,),
+    "roi_head.mask_roi_extractor.roi_layer.sampling_ratio": (0,),
+    "roi_head.mask_head.type": ("FCNMaskHead",),
+    "roi_head.mask_head.class_agnostic": (False,),
+    "roi_head.mask_head.conv_kernel_size": (3,),
+    "roi_head.mask_head.upsample_cfg.type": ("deconv",),
+    "test_cfg.rcnn.mask_thr_binary": (0.5,),
+}
 ONE_STAGE: dict[str, tuple[Any, ...]] = {
     "bbox_head.type": ("RetinaHead",),
     "bbox_head.anchor_generator.octave_base_scale": (4,),
@@ -58,12 +70,13 @@ ONE_STAGE: dict[str, tuple[Any, ...]] = {
 }
 
 
-def settings_of(recipe: Recipe, *, two_stage: bool) -> DetectorSettings:
+def settings_of(recipe: Recipe, *, two_stage: bool, masks: bool = False) -> DetectorSettings:
     """The settings in the configuration that a file carries; without one all are left open.
 
     Args:
         recipe: What the file says besides its tensors.
         two_stage: Whether the tensors are those of a Faster R-CNN, or of a RetinaNet.
+        masks: Whether they are those of a Mask R-CNN too.
 
     Raises:
         ValueError: A setting has no counterpart in densekit; the message gives its key.
@@ -71,7 +84,8 @@ def settings_of(recipe: Recipe, *, two_stage: bool) -> DetectorSettings:
     model = recipe.model
     if not model:
         return DetectorSettings()
-    for key, accepted in (EXPECTED | (TWO_STAGE if two_stage else ONE_STAGE)).items():
+    of_head = TWO_STAGE if two_stage else ONE_STAGE
+    for key, accepted in (EXPECTED | of_head | (MASKS if masks else {})).items():
         found = _at(model, key)
         if found is not ABSENT and _plain(found) not in accepted:
             names = " or ".join(map(repr, accepted))

@@ -31,8 +31,8 @@ def convert(
             smp or insightface; or a state dict.
         names: Class names, of detectors without the background; by default those that the source
             tells, else `class_0` and so on.
-        leave: Modules of a state dict to leave out, which densekit does not have, such as the
-            "roi_heads.mask_head" of a Mask R-CNN.
+        leave: Modules of a state dict to leave out, because densekit does not have them or they are
+            not wanted, such as the "roi_heads.keypoint_head" of a Keypoint R-CNN.
 
     Raises:
         FileNotFoundError: There is no such file.

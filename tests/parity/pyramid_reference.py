@@ -7,7 +7,7 @@ places differ and scores spread. Shape letters: C channels, R boxes, K classes, 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -257,6 +257,39 @@ def picture() -> Tensor:
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(1, 3, 7, 9, generator=generator, dtype=torch.float64)
     return F.interpolate(coarse, SIZE, mode="bicubic")[0].clamp(0, 1) * 255
+
+
+def mask_branch(
+    weights: Weights, names: Sequence[str], levels: list[Tensor], found: Detections, classes: int
+) -> Tensor:
+    """Probabilities (N, 28, 28) of the masks of detections: all classes, of which one is kept.
+
+    Args:
+        weights: Those of the detector.
+        names: Of the 3x3 convolutions, then of the deconvolution and of the predictor.
+        levels: p2 to p5.
+        found: The detections.
+        classes: Their number, K.
+    """
+    boxes, _, labels = found
+    *convs, deconv, predictor = names
+    x = pooled(levels, boxes, 14)
+    for name in convs:
+        x = weights.conv(name, x, x.shape[1], 3, std=1.0).relu()
+    kernel = weights.state.setdefault(
+        f"{deconv}.weight", weights.draw(x.shape[1], x.shape[1], 2, 2) * x.shape[1] ** -0.5
+    )
+    shift = weights.state.setdefault(f"{deconv}.bias", 0.1 * weights.draw(x.shape[1]))
+    x = F.conv_transpose2d(x, kernel, shift, stride=2).relu()
+    logits = weights.conv(predictor, x, classes, std=2.0)
+    return logits.sigmoid()[torch.arange(len(boxes)), labels]
+
+
+def assert_segments(model: DenseModel, expected: Tensor) -> None:
+    with torch.no_grad():
+        batch = {"image": picture()[None], "size": torch.tensor([SIZE])}
+        found = model.predict(batch)["detection"]
+    torch.testing.assert_close(found["masks"][0, found["valid"][0]], expected, rtol=0, atol=1e-6)
 
 
 def assert_detects(model: DenseModel, expected: Detections, tolerance: float = 1) -> None:

@@ -23,9 +23,11 @@ from tests.parity.pyramid_reference import (
     Weights,
     anchors_of,
     assert_detects,
+    assert_segments,
     cell_anchors,
     dense_detections,
     detections,
+    mask_branch,
     per_anchor,
     picture,
     pooled,
@@ -173,16 +175,31 @@ def test_files_of_the_model_zoo_and_of_own_training(tmp_path: Path) -> None:
     assert_detects(again, expected, tolerance=10)
 
 
-def test_the_boxes_of_a_mask_rcnn() -> None:
+def test_mask_rcnn_segments_the_same() -> None:
     state, expected = trained(RESNET)
-    state["roi_heads.mask_head.mask_fcn1.weight"] = torch.zeros(4, 4, 3, 3)
-    state["roi_heads.mask_head.predictor.weight"] = torch.zeros(4, 4, 1, 1)
+    weights = Weights(_norm_of, state)
+    levels = pyramid(weights, prepared(picture(), RESNET), RESNET)[:4]
+    layers = [*(f"mask_fcn{number}" for number in range(1, 5)), "deconv", "predictor"]
+    names = [f"roi_heads.mask_head.{layer}" for layer in layers]
+    masks = mask_branch(weights, names, levels, expected, CLASSES)
 
-    with pytest.raises(ValueError, match=r"got a mask head; leave=\[roi_heads.mask_head\] "):
+    found = convert(state)
+
+    assert found.source.startswith("detectron2 Mask R-CNN, ResNe")
+    assert {*found.mapped.values()} == set(state)
+    assert_detects(found.model, expected)
+    assert_segments(found.model, masks)
+
+
+def test_parts_can_be_left_out() -> None:
+    state, expected = trained(RESNET)
+    state["roi_heads.keypoint_head.conv_fcn1.weight"] = torch.zeros(4, 4, 3, 3)
+
+    with pytest.raises(ValueError, match=r"a keypoint head; leave=\[roi_heads.keypoint_head\] "):
         convert(state)
-    assert_detects(from_detectron2(state, leave=["roi_heads.mask_head"]), expected)
-    with pytest.raises(ValueError, match="leave.*did you mean 'roi_heads.mask_head'"):
-        from_detectron2(state, leave=["roi_heads.mask_heads"])
+    assert_detects(from_detectron2(state, leave=["roi_heads.keypoint_head"]), expected)
+    with pytest.raises(ValueError, match="leave.*did you mean 'roi_heads.keypoint_head'"):
+        from_detectron2(state, leave=["roi_heads.keypoint_heads"])
 
 
 def test_settings_of_a_configuration() -> None:

@@ -23,9 +23,11 @@ from tests.parity.pyramid_reference import (
     Weights,
     anchors_of,
     assert_detects,
+    assert_segments,
     cell_anchors,
     dense_detections,
     detections,
+    mask_branch,
     per_anchor,
     picture,
     pooled,
@@ -179,17 +181,30 @@ def test_the_configuration_in_a_file_is_obeyed(tmp_path: Path) -> None:
     assert_detects(from_mmdet(tmp_path / "model.pth"), expected)
 
 
-def test_the_boxes_of_a_mask_rcnn() -> None:
+def test_mask_rcnn_segments_the_same() -> None:
     state, expected = trained(RESNET)
-    state["roi_head.mask_head.convs.0.conv.weight"] = torch.zeros(4, 4, 3, 3)
+    weights = Weights(_norm_of, dict(state), counters=True)
+    levels = pyramid(weights, RESNET.levels(weights, prepared(picture(), RESNET)))
+    layers = [*(f"convs.{number}.conv" for number in range(4)), "upsample", "conv_logits"]
+    names = [f"roi_head.mask_head.{layer}" for layer in layers]
+    masks = mask_branch(weights, names, levels, expected, CLASSES)
 
-    with pytest.raises(ValueError, match=r"got a mask head; leave=\[roi_head.mask_head\] "):
-        convert_state(state)
-    found = convert_state(state, leave=["roi_head.mask_head"])
-    assert found.source == "mmdetection Faster R-CNN, ResNet-50 FPN"
-    assert found.left["roi_head.mask_head.convs.0.conv.weight"] == "leave=[roi_head.mask_head]"
+    found = convert_state(weights.state)
+
+    assert found.source == "mmdetection Mask R-CNN, ResNet-50 FPN"
     assert_detects(found.model, expected)
-    assert_detects(from_mmdet(state, leave=["roi_head.mask_head"]), expected)
+    assert_segments(found.model, masks)
+    boxes = convert_state(weights.state, leave=["roi_head.mask_head"])
+    assert boxes.source == "mmdetection Faster R-CNN, ResNet-50 FPN"
+    assert boxes.left["roi_head.mask_head.upsample.bias"] == "leave=[roi_head.mask_head]"
+    assert_detects(from_mmdet(weights.state, leave=["roi_head.mask_head"]), expected)
+
+
+def test_masks_of_no_class_are_refused() -> None:
+    state, _ = trained(RESNET)
+    state["roi_head.mask_head.conv_logits.weight"] = torch.zeros(1, 4, 1, 1)
+    with pytest.raises(ValueError, match="expected a mask of each of 5 classes, got 1"):
+        convert_state(state)
 
 
 def test_convolutions_of_the_box_head() -> None:

@@ -63,8 +63,8 @@ optimiser's state, as safetensors, or to the Hugging Face hub with a model card.
             "leave",
             names("MODULE"),
             (),
-            "modules of a file to leave out, which densekit does not have: of a Mask R-CNN of"
-            " torchvision, [roi_heads.mask_head,roi_heads.mask_predictor]",
+            "modules of a file to leave out: of a Keypoint R-CNN of detectron2, which densekit does"
+            " not have, [roi_heads.keypoint_head]",
         ),
     ),
 )
