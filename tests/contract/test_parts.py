@@ -44,9 +44,17 @@ OF_USERS = (
 )
 """Options for files that users bring."""
 BOX_HEAD = "{_target_: densekit.heads.faster_rcnn.BoxHead, _partial_: true, hidden: [64, 64]}"
+CASCADE = f"heads.detection.box_head.stage={BOX_HEAD}"
+MASK_HEAD = "{_target_: densekit.heads.faster_rcnn.MaskHead, _partial_: true, convs: [32]}"
 HEADS = {name: () for name in options("head")} | {
     "pan": ("backbone.output_stride=8",),
     "faster_rcnn": (f"heads.detection.box_head={BOX_HEAD}",),
+    "cascade_rcnn": (CASCADE,),
+    "mask_rcnn": (
+        f"heads.detection.box_head={BOX_HEAD}",
+        f"heads.detection.mask_head={MASK_HEAD}",
+    ),
+    "cascade_mask_rcnn": (CASCADE, f"heads.detection.mask_head={MASK_HEAD}"),
     "faster_rcnn_d2": ("heads.detection.box_head.hidden=[64,64]",),
     "smp_fpn": tuple(f"heads.segmentation.{of}_channels=32" for of in ("pyramid", "segmentation")),
     "smp_upernet": ("heads.segmentation.decoder_channels=32",),
