@@ -15,14 +15,16 @@ from densekit.types import Predictions
 
 SAME_BOX = 0.9
 """Least IoU of two boxes that count as one."""
+SAME_PLACE = 0.01
+"""So do two whose sides are at most this many pixels apart: a box without area has no IoU."""
 
 
 def agreement(expected: Mapping[str, Predictions], found: Mapping[str, Predictions]) -> float:
     """The agreement of the head that agrees least.
 
     Boxes: the share that have one of the same class with an IoU of at least 0.9 on the other side,
-    of both sides together. Logits of pixels and probabilities: the share with the same class.
-    Embeddings: the mean cosine. Any other tensor: whether it is close.
+    or in the same place, of both sides together. Logits of pixels and probabilities: the share with
+    the same class. Embeddings: the mean cosine. Any other tensor: whether it is close.
 
     Args:
         expected: Predictions by head.
@@ -53,7 +55,8 @@ def _boxes(expected: Predictions, found: Predictions) -> float:
     for image in range(len(expected["boxes"])):
         boxes, labels = _valid(expected, image)
         others, their_labels = _valid(found, image)
-        same = box_iou(boxes, others) >= SAME_BOX
+        apart = (boxes[:, None] - others).abs().amax(-1)
+        same = (box_iou(boxes, others) >= SAME_BOX) | (apart <= SAME_PLACE)
         same &= labels[:, None] == their_labels
         matched += int(same.any(1).sum() + same.any(0).sum())
         total += len(boxes) + len(others)

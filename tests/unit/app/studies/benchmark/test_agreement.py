@@ -23,6 +23,12 @@ def test_boxes_of_the_same_class_agree_however_they_are_ordered() -> None:
     assert agreement(expected, detections(labels=[])) == 0.0
 
 
+def test_a_box_without_area_agrees_with_itself() -> None:
+    empty = detections([10.0, 10.0, 10.0, 60.0], labels=[0])
+    assert agreement(empty, empty) == 1.0
+    assert agreement(empty, detections([12.0, 10.0, 12.0, 60.0], labels=[0])) == 0.0
+
+
 def test_pixels_agree_by_their_class() -> None:
     logits = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])
     assert agreement({"head": {"logits": logits}}, {"head": {"logits": 3 * logits}}) == 1.0
