@@ -61,9 +61,10 @@ def overlaps(detections: Detections, truth: Annotated) -> Overlaps:
 def _mask_overlaps(detections: Detections, truth: Annotated) -> Overlaps:
     """Of masks: image by image."""
     order = np.argsort(detections.image, kind="stable")
-    images, starts = np.unique(detections.image[order], return_index=True)
-    parts = [np.zeros((3, 0))]
-    for image, rows in zip(images, np.split(order, starts[1:]), strict=True):
+    images, counts = np.unique(detections.image, return_counts=True)
+    parts, ends = [np.zeros((3, 0))], np.cumsum(counts)
+    for image, end, count in zip(images, ends, counts, strict=True):
+        rows = order[end - count : end]
         first, last = np.searchsorted(truth.image, (image, image + 1))
         objects = np.arange(first, last)
         annotated, found = truth.of(objects), detections.of(rows)

@@ -51,11 +51,20 @@ def detector_work(options: Options) -> Work:
         RuntimeError: Losses or detections differ: timing unequal models means nothing.
     """
     proof = detector_pair(options, PROOF_SIZE, PROOF_BATCH, proof=True)
+    pair = detector_pair(options, options["size"], options["batch"])
+    return compared("Faster R-CNN", options, proof, pair)
+
+
+def compared(name: str, options: Options, proof: Pair, pair: Pair) -> Work:
+    """The work of a pair of detectors, once a small pair is proven equal.
+
+    Raises:
+        RuntimeError: Losses or detections of the proof differ.
+    """
     gap = check_losses(proof)
     check_detections(proof)
-    pair = detector_pair(options, options["size"], options["batch"])
     return Work(
-        f"{options['step']}: Faster R-CNN, ResNet-{options['depth']} FPN,"
+        f"{options['step']}: {name}, ResNet-{options['depth']} FPN,"
         f" {options['batch']} x {as_text(options['size'])}",
         f"losses within {gap:.1e} (relative); boxes within {BOX_TOLERANCE} pixels, scores within"
         f" {SCORE_TOLERANCE}",

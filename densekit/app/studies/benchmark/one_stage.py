@@ -9,16 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from densekit.app.studies.benchmark.detectors import (
-    BOX_TOLERANCE,
     PEER,
     PROOF_BATCH,
     PROOF_SIZE,
-    SCORE_TOLERANCE,
-    check_detections,
+    compared,
     standardise,
 )
 from densekit.app.studies.benchmark.images import batch_of
-from densekit.app.studies.benchmark.pair import Options, Pair, as_text, check_losses, rows_of
+from densekit.app.studies.benchmark.pair import Options, Pair
 from densekit.app.studies.benchmark.work import Work
 from densekit.data import Scenes
 from densekit.interop import from_torchvision
@@ -42,16 +40,8 @@ def one_stage_work(options: Options) -> Work:
         RuntimeError: Losses or detections differ: timing unequal models means nothing.
     """
     proof = one_stage_pair(options, PROOF_SIZE, PROOF_BATCH)
-    gap = check_losses(proof)
-    check_detections(proof)
     pair = one_stage_pair(options, options["size"], options["batch"])
-    return Work(
-        f"{options['step']}: {type(pair.theirs).__name__}, ResNet-{options['depth']} FPN,"
-        f" {options['batch']} x {as_text(options['size'])}",
-        f"losses within {gap:.1e} (relative); boxes within {BOX_TOLERANCE} pixels, scores within"
-        f" {SCORE_TOLERANCE}",
-        rows_of(pair, options),
-    )
+    return compared(type(pair.theirs).__name__, options, proof, pair)
 
 
 def one_stage_pair(options: Options, size: Sequence[int], batch: int) -> Pair:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from densekit.metrics import CocoBoundaryMap, CocoMap, CocoMaskMap, LvisMap, LvisMaskMap
+from densekit.metrics import (
+    CocoBoundaryMap,
+    CocoMap,
+    CocoMaskMap,
+    LvisMap,
+    LvisMaskMap,
+    VocMap,
+    VocMaskMap,
+)
 from densekit.metrics.detection.object_masks import packed, unpacked
 from densekit.testing import check_metric
 from tests.unit.metrics.detection.scenes import masked, random_scene
@@ -93,3 +101,29 @@ def test_refuses():
     del truths[place]["masks"]
     with pytest.raises(ValueError, match="expected masks, got .*; they need data with instance_m"):
         update({})
+
+
+@pytest.mark.parametrize("missing", ["results", "truths", "both", "images"])
+@pytest.mark.parametrize("kind", [CocoMaskMap, CocoBoundaryMap, VocMaskMap, CocoMap, VocMap])
+def test_nothing_found_or_nothing_annotated_is_explained_too(kind: type, missing: str) -> None:
+    results, truths = scene()
+    kept = slice(0) if missing == "images" else slice(None)
+    parts = {"results": results, "truths": truths}
+    for name, part in parts.items():
+        if missing in (name, "both"):
+            parts[name] = [_without_objects(one) for one in part]
+    metric = kind(NAMES)
+    metric.update(parts["results"][kept], parts["truths"][kept])
+    values = metric.compute()
+    assert not any(float(value) > 0 for value in values.values())
+    metric.facts()
+    metric.analyses()
+    metric.suspects()
+    metric.cases()
+    if missing != "images":
+        metric.resampled(np.ones((2, 8), int))
+
+
+def _without_objects(one: dict) -> dict:
+    empty = {key: value[:0] for key, value in one.items() if key not in ("image_id", "size")}
+    return {**one, **empty}
